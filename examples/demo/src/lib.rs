@@ -1,0 +1,4 @@
+//! Builds the example handlers, for the demo and for the tests.
+
+pub mod guests;
+pub mod toolchain;

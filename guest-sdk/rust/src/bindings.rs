@@ -1,0 +1,38 @@
+//! The contract's types and calling convention, generated from `wit/` by `bindings.sh`.
+//!
+//! Checked in, so that building a handler needs neither the generator nor the WIT files. A test says
+//! when the contract has changed since.
+
+#[expect(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::use_self,
+    reason = "generated code"
+)]
+#[rustfmt::skip]
+pub mod worker;
+
+#[expect(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::use_self,
+    reason = "generated code"
+)]
+#[rustfmt::skip]
+pub mod batch_worker;

@@ -1,0 +1,378 @@
+//! The listener: probes, metrics, and the queues for curl, scripts and the command line.
+//!
+//! | route | answer |
+//! | --- | --- |
+//! | `GET /live` | 200 while the process can answer at all |
+//! | `GET /ready` | 200, or 503 with the reasons |
+//! | `GET /metrics` | the Prometheus page |
+//! | `GET /handlers` | every handler with its state |
+//! | `GET /queues` | every queue with its counts |
+//! | `GET /queues/{name}` | one of them |
+//! | `POST /queues/{name}` | sends the body as a message; parameters `group`, `delay`, `priority`, `dedup`, `attr.NAME` |
+//! | `POST /queues/{name}/batch` | sends up to 1000 messages given as JSON; one result each |
+//! | `POST /queues/{name}/receive` | up to `max` messages (1 to 10), waiting `wait` (0s to 20s), hidden for `visibility` |
+//! | `POST /queues/{name}/settle` | deletes or releases a message that was received here |
+//! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
+//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id) |
+//! | `GET /queues/{name}/dead/{id}` | one of them |
+//! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all |
+//! | `DELETE /queues/{name}/dead` | deletes the dead letters |
+//!
+//! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
+//! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 503 (the
+//! queue is unavailable) or 507 (the queue is full). It knows no handler's code and never waits for a guest.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, header},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::{delete, get, post},
+};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use self::{parameters::Parameters, refused::Refused, wire::Affected};
+use crate::{
+    config::Secret,
+    handler_status::HandlerBoard,
+    message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
+    metrics::Metrics,
+    printable::chain,
+    queue::{Queue, SendError, Settle, Settlement},
+    queue_set::QueueSet,
+};
+
+mod guard;
+mod parameters;
+mod refused;
+pub mod wire;
+
+/// How long a request under way may hold up the end of the listener.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// The longest wait of a receive, as on SQS.
+const MAX_WAIT: Duration = Duration::from_secs(20);
+/// How many dead letters are put back in one transaction.
+const REDRIVE_STEP: usize = 1000;
+
+/// What the listener reads and acts on.
+#[derive(Debug, Clone)]
+pub struct AdminState {
+    /// All queues.
+    pub queues: Arc<QueueSet>,
+    /// All handlers.
+    pub handlers: Arc<HandlerBoard>,
+    /// What `/metrics` shows.
+    pub metrics: Arc<Metrics>,
+    /// What a request has to bear, if anything.
+    pub secret: Option<Secret>,
+    /// Cancelled when the host begins to stop: readiness turns red and waiting receives end.
+    pub draining: CancellationToken,
+}
+
+/// Serves until `stop` is cancelled and the requests under way have ended, or five seconds later.
+///
+/// # Errors
+///
+/// The listener's, which are final.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends every request under way.
+pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> io::Result<()> {
+    let limit = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_LIMIT).await;
+    };
+    tokio::select! {
+        result = axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned()) => result,
+        () = limit => Ok(()),
+    }
+}
+
+/// The routes.
+pub fn router(state: AdminState) -> Router {
+    let batch_limit = DefaultBodyLimit::max(wire::MAX_BATCH_BYTES);
+    Router::new()
+        .route("/live", get(async || "live\n"))
+        .route("/ready", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/handlers", get(handlers))
+        .route("/queues", get(queues))
+        .route("/queues/{name}", get(queue).post(send))
+        .route("/queues/{name}/batch", post(send_batch).layer(batch_limit))
+        .route("/queues/{name}/receive", post(receive))
+        .route("/queues/{name}/settle", post(settle))
+        .route("/queues/{name}/messages", delete(purge))
+        .route("/queues/{name}/dead", get(dead_letters).delete(purge_dead))
+        .route("/queues/{name}/dead/{id}", get(dead_letter))
+        .route("/queues/{name}/dead/redrive", post(redrive))
+        .fallback(async || Refused::new(StatusCode::NOT_FOUND, "no such route"))
+        .method_not_allowed_fallback(async || Refused::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        .with_state(state)
+}
+
+type Answer<T> = Result<Json<T>, Refused>;
+type Body = Result<Bytes, BytesRejection>;
+
+async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCode, Json<wire::Readiness>) {
+    match state.handlers.readiness(state.draining.is_cancelled()) {
+        Ok(()) => (
+            StatusCode::OK,
+            Json(wire::Readiness {
+                ready: true,
+                reasons: vec![],
+            }),
+        ),
+        Err(reasons) => {
+            // A reason can hold words of a guest, which are not for everybody.
+            let reasons = if guard::bears_secret(&state, &headers) {
+                reasons
+            } else {
+                vec![]
+            };
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Json(wire::Readiness { ready: false, reasons }),
+            )
+        }
+    }
+}
+
+async fn metrics(State(state): State<AdminState>) -> Response {
+    for queue in state.queues.list() {
+        // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
+        if let Ok(counts) = queue.counts().await {
+            state.metrics.queue_counts(queue.name().as_str(), &counts);
+        }
+    }
+    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, content_type)], state.metrics.page()).into_response()
+}
+
+async fn handlers(State(state): State<AdminState>) -> Json<wire::Handlers> {
+    Json(wire::Handlers {
+        handlers: state.handlers.list().into_iter().map(Into::into).collect(),
+    })
+}
+
+async fn queues(State(state): State<AdminState>) -> Answer<wire::Queues> {
+    let mut queues = Vec::new();
+    for queue in state.queues.list() {
+        queues.push(wire::Queue::new(queue.name(), queue.counts().await?));
+    }
+    Ok(Json(wire::Queues { queues }))
+}
+
+async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::Queue> {
+    let queue = state.find(&name)?;
+    Ok(Json(wire::Queue::new(queue.name(), queue.counts().await?)))
+}
+
+async fn send(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    parameters: Parameters,
+    body: Body,
+) -> Answer<wire::Sent> {
+    let queue = state.find(&name)?;
+    let message = outgoing(parameters, body?)?;
+    Ok(Json(wire::Sent {
+        id: queue.send(message).await?.to_string(),
+    }))
+}
+
+fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused> {
+    let attributes = parameters.take_prefixed("attr.");
+    let attributes = attributes
+        .into_iter()
+        .map(|(name, value)| (name, AttributeValue::Text(value)))
+        .collect();
+    let message = Outgoing {
+        body,
+        attributes: Attributes::new(attributes)?,
+        delay: parameters.duration("delay", MAX_DELAY)?,
+        group_id: parameters.take("group"),
+        deduplication_id: parameters.take("dedup"),
+        priority: parameters.number("priority", 0..=9)?,
+    };
+    parameters.finish()?;
+    message.check()?;
+    Ok(message)
+}
+
+async fn send_batch(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    body: Body,
+) -> Answer<wire::BatchResults> {
+    let queue = state.find(&name)?;
+    let batch: wire::Batch = json(&body?)?;
+    if batch.messages.is_empty() || batch.messages.len() > wire::MAX_BATCH {
+        let why = format!("{} messages: send 1 to {}", batch.messages.len(), wire::MAX_BATCH);
+        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
+    }
+    let entries: Vec<_> = batch.messages.into_iter().map(wire::Entry::into_outgoing).collect();
+    let valid = entries
+        .iter()
+        .filter_map(|entry| entry.as_ref().ok().cloned())
+        .collect();
+    let mut sent = queue.send_many(valid).await.into_iter();
+    let mut results = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let answer = entry
+            .map_err(SendError::from)
+            .and_then(|_| sent.next().expect("one answer per message"));
+        results.push(match answer {
+            Ok(id) => wire::BatchResult::Id(id.to_string()),
+            Err(error) => wire::BatchResult::Error(chain(&error)),
+        });
+    }
+    Ok(Json(wire::BatchResults { results }))
+}
+
+async fn receive(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    mut parameters: Parameters,
+) -> Answer<wire::Messages> {
+    let queue = state.find(&name)?;
+    let max = parameters.number("max", 1..=10)?.unwrap_or(1);
+    let wait = parameters.duration("wait", MAX_WAIT)?.unwrap_or_default();
+    let visibility = parameters.duration("visibility", MAX_DELAY)?;
+    parameters.finish()?;
+    if visibility.is_some_and(|visibility| visibility < Duration::from_secs(1)) {
+        return Err(Refused::new(StatusCode::BAD_REQUEST, "visibility: use 1s to 12h"));
+    }
+    let deliveries = tokio::select! {
+        deliveries = queue.receive(max, wait) => deliveries?,
+        () = state.draining.cancelled() => Vec::new(),
+    };
+    if let Some(visibility) = visibility {
+        let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+        for extended in queue.extend(receipts, visibility).await {
+            extended.map_err(|error| Refused::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)))?;
+        }
+    }
+    let form = |delivery| wire::MessageForm::received(queue.name(), delivery);
+    Ok(Json(wire::Messages {
+        messages: deliveries.into_iter().map(form).collect(),
+    }))
+}
+
+async fn settle(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<Affected> {
+    let queue = state.find(&name)?;
+    let request: wire::SettleRequest = json(&body?)?;
+    let not_one = || {
+        Refused::new(
+            StatusCode::BAD_REQUEST,
+            format!("{:?} is not a receipt", request.receipt),
+        )
+    };
+    let receipt = wire::parse_receipt(&request.receipt).ok_or_else(not_one)?;
+    let settlement = match request.action {
+        wire::SettleAction::Delete => Settlement::Delete,
+        wire::SettleAction::Release => Settlement::Release,
+    };
+    for answer in queue.settle(vec![Settle { receipt, settlement }], vec![]).await {
+        answer?;
+    }
+    Ok(Json(Affected { messages: 1 }))
+}
+
+async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<Affected> {
+    Ok(Json(Affected {
+        messages: state.find(&name)?.purge().await?,
+    }))
+}
+
+async fn purge_dead(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<Affected> {
+    Ok(Json(Affected {
+        messages: state.find(&name)?.purge_dead().await?,
+    }))
+}
+
+async fn dead_letters(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    mut parameters: Parameters,
+) -> Answer<wire::DeadLetters> {
+    let queue = state.find(&name)?;
+    let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
+    let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
+    parameters.finish()?;
+    let letters = queue.dead_letters(after, limit).await?.into_iter();
+    Ok(Json(wire::DeadLetters {
+        dead_letters: letters.map(wire::MessageForm::dead).collect(),
+    }))
+}
+
+async fn dead_letter(
+    State(state): State<AdminState>,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer<wire::MessageForm> {
+    let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
+    let unknown = || Refused::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
+    Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
+}
+
+async fn redrive(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<Affected> {
+    let queue = state.find(&name)?;
+    let body = body?;
+    let request: wire::RedriveRequest = if body.is_empty() {
+        wire::RedriveRequest::default()
+    } else {
+        json(&body)?
+    };
+    if let Some(ids) = request.ids {
+        let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
+        let limit = ids.len();
+        return Ok(Json(Affected {
+            messages: queue.redrive(Some(ids), limit).await?,
+        }));
+    }
+    // A message that fails again at once is dead again before this ends: so no more than there are now.
+    let all = queue.counts().await?.dead;
+    let mut messages = 0;
+    while messages < all {
+        let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
+        match queue.redrive(None, left.min(REDRIVE_STEP)).await? {
+            0 => break,
+            redriven => messages += redriven,
+        }
+    }
+    Ok(Json(Affected { messages }))
+}
+
+impl AdminState {
+    fn find(&self, name: &str) -> Result<Arc<dyn Queue>, Refused> {
+        let found = QueueName::new(name).ok().and_then(|name| self.queues.get(&name));
+        found.ok_or_else(|| {
+            let known: Vec<String> = self
+                .queues
+                .list()
+                .iter()
+                .map(|queue| queue.name().to_string())
+                .collect();
+            let known = if known.is_empty() {
+                "there are none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            Refused::new(
+                StatusCode::NOT_FOUND,
+                format!("no queue {name:?}; known queues: {known}"),
+            )
+        })
+    }
+}
+
+fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+}

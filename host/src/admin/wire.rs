@@ -1,0 +1,444 @@
+//! The JSON that the listener and its client exchange. Both use these types, so they cannot drift apart.
+//!
+//! Keys are in kebab case. A body is `body` if it is UTF-8, or else `body-base64`.
+//! Longer than other files, because it is one vocabulary and nearly all of it plain data.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::{
+    handler_status::{HandlerState, HandlerStatus},
+    message::{AttributeValue, Attributes, InvalidMessage, Message, Outgoing, QueueName},
+    queue::{Counts, DeadLetter, Delivery, FailureRecord, Receipt},
+};
+
+/// The most messages of one `POST /queues/{name}/batch`.
+pub const MAX_BATCH: usize = 1000;
+/// The largest request of one `POST /queues/{name}/batch`, in bytes.
+pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// An answer that is not what was asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Why, for people.
+    pub error: String,
+}
+
+/// The answer of `GET /ready`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether the host can be given messages.
+    pub ready: bool,
+    /// Why not, for people; empty for a caller without the secret.
+    pub reasons: Vec<String>,
+}
+
+/// The answer of `GET /handlers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Handlers {
+    /// By name.
+    pub handlers: Vec<Handler>,
+}
+
+/// One handler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Handler {
+    /// Its file's name without the extension.
+    pub name: String,
+    /// The queue that it serves.
+    pub queue: Option<String>,
+    /// `loading`, `serving`, `paused`, `refused` or `stopping`.
+    pub state: String,
+    /// Why it is paused.
+    pub paused_because: Option<String>,
+    /// The flavour of the version that serves.
+    pub flavour: Option<String>,
+    /// The SHA-256 digest of the version that serves.
+    pub digest: Option<String>,
+    /// How many versions have served since the host started.
+    pub version: u64,
+    /// When the version that serves was loaded.
+    pub loaded_at_ms: Option<u64>,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Why the newest version was refused.
+    pub last_error: Option<String>,
+    /// Why the last receive failed.
+    pub queue_error: Option<String>,
+    /// Milliseconds since a receive completed.
+    pub last_receive_ms_ago: Option<u64>,
+}
+
+impl From<HandlerStatus> for Handler {
+    fn from(status: HandlerStatus) -> Self {
+        let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self {
+            name: status.name,
+            queue: status.queue.map(|queue| queue.to_string()),
+            state: status.state.as_str().to_owned(),
+            paused_because: match status.state {
+                HandlerState::Paused { reason } => Some(reason),
+                HandlerState::Loading | HandlerState::Serving | HandlerState::Refused | HandlerState::Stopping => None,
+            },
+            flavour: status.flavour,
+            digest: status.digest,
+            version: status.version,
+            loaded_at_ms: status.loaded_at_ms,
+            in_flight: status.in_flight,
+            last_error: status.last_error,
+            queue_error: status.queue_error,
+            last_receive_ms_ago: status.last_receive_at.map(since),
+        }
+    }
+}
+
+/// The answer of `GET /queues`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Queues {
+    /// By name.
+    pub queues: Vec<Queue>,
+}
+
+/// How full one queue is; see [`Counts`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Queue {
+    /// Its name.
+    pub name: String,
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages received and not settled.
+    pub in_flight: u64,
+    /// Messages hidden by a delay.
+    pub delayed: u64,
+    /// Age of the oldest message not in flight.
+    pub oldest_age_ms: Option<u64>,
+    /// Dead letters of the queue.
+    pub dead: u64,
+    /// Messages that cannot be read.
+    pub damaged: u64,
+}
+
+impl Queue {
+    /// The counts of a queue.
+    pub fn new(name: &QueueName, counts: Counts) -> Self {
+        let Counts {
+            ready,
+            in_flight,
+            delayed,
+            oldest_age_ms,
+            dead,
+            damaged,
+        } = counts;
+        Self {
+            name: name.to_string(),
+            ready,
+            in_flight,
+            delayed,
+            oldest_age_ms,
+            dead,
+            damaged,
+        }
+    }
+}
+
+/// The value of an attribute: `{"text": ..}`, `{"number": ..}` or `{"binary-base64": ..}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attribute {
+    /// Unicode text.
+    Text(String),
+    /// A decimal number in text form.
+    Number(String),
+    /// Any bytes.
+    BinaryBase64(String),
+}
+
+impl From<&AttributeValue> for Attribute {
+    fn from(value: &AttributeValue) -> Self {
+        match value {
+            AttributeValue::Text(text) => Self::Text(text.clone()),
+            AttributeValue::Number(number) => Self::Number(number.clone()),
+            AttributeValue::Binary(bytes) => Self::BinaryBase64(BASE64.encode(bytes)),
+        }
+    }
+}
+
+/// A message to be sent, as one entry of a [`Batch`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Entry {
+    /// The body, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<String, Attribute>,
+    /// The message group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// A duration such as `5s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<String>,
+    /// 0 to 9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The deduplication id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<String>,
+}
+
+impl Entry {
+    /// The message that the entry describes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMessage`] names the field and what is accepted.
+    pub fn into_outgoing(self) -> Result<Outgoing, InvalidMessage> {
+        let not_base64 = |what: &str| InvalidMessage(format!("{what} is not base64"));
+        let body = match (self.body, self.body_base64) {
+            (Some(text), None) => Bytes::from(text),
+            (None, Some(base64)) => BASE64.decode(base64).map_err(|_| not_base64("body-base64"))?.into(),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(InvalidMessage("a message has either body or body-base64".to_owned()));
+            }
+        };
+        let mut pairs = Vec::with_capacity(self.attributes.len());
+        for (name, value) in self.attributes {
+            let value = match value {
+                Attribute::Text(text) => AttributeValue::Text(text),
+                Attribute::Number(number) => AttributeValue::Number(number),
+                Attribute::BinaryBase64(base64) => {
+                    let bytes = BASE64
+                        .decode(base64)
+                        .map_err(|_| not_base64(&format!("attribute {name:?}")))?;
+                    AttributeValue::Binary(bytes)
+                }
+            };
+            pairs.push((name, value));
+        }
+        let invalid = |delay: &str| InvalidMessage(format!("delay {delay:?}: use a duration such as \"5s\""));
+        let delay = self
+            .delay
+            .map(|delay| humantime::parse_duration(&delay).map_err(|_| invalid(&delay)));
+        let outgoing = Outgoing {
+            body,
+            attributes: Attributes::new(pairs)?,
+            delay: delay.transpose()?,
+            group_id: self.group,
+            deduplication_id: self.dedup,
+            priority: self.priority,
+        };
+        outgoing.check()?;
+        Ok(outgoing)
+    }
+
+    /// Puts the body into the field that fits it.
+    #[must_use]
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
+        (self.body, self.body_base64) = text_or_base64(body);
+        self
+    }
+}
+
+fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(BASE64.encode(error.as_bytes()))),
+    }
+}
+
+/// The request of `POST /queues/{name}/batch`: 1 to [`MAX_BATCH`] messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Batch {
+    /// In the order in which they are sent.
+    pub messages: Vec<Entry>,
+}
+
+/// The answer of `POST /queues/{name}/batch`: one result per message, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchResults {
+    /// What became of each.
+    pub results: Vec<BatchResult>,
+}
+
+/// `{"id": ..}` or `{"error": ..}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchResult {
+    /// It was sent, and has this id.
+    Id(String),
+    /// It was not sent.
+    Error(String),
+}
+
+/// The answer of `POST /queues/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Sent {
+    /// The id that the queue gave the message.
+    pub id: String,
+}
+
+/// The answer of `POST /queues/{name}/receive`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Messages {
+    /// In the queue's order.
+    pub messages: Vec<MessageForm>,
+}
+
+/// The answer of `GET /queues/{name}/dead`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeadLetters {
+    /// Oldest first.
+    pub dead_letters: Vec<MessageForm>,
+}
+
+/// A message that was received, or a dead letter.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MessageForm {
+    /// The id that the queue gave it.
+    pub id: String,
+    /// The queue that it was received from; of a dead letter, the one where it failed.
+    pub queue: String,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub sent_at_ms: u64,
+    /// How often it has been received.
+    pub receive_count: u32,
+    /// Its message group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// 0 to 9.
+    pub priority: u8,
+    /// By name.
+    pub attributes: BTreeMap<String, Attribute>,
+    /// The body, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body, if it is not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// The right to settle it; not for a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+    /// Why it is a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureRecord>,
+    /// When it became one: milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_at_ms: Option<u64>,
+}
+
+impl MessageForm {
+    /// A message that was received.
+    pub fn received(queue: &QueueName, delivery: Delivery) -> Self {
+        let receipt = receipt_text(&delivery.receipt);
+        Self {
+            receipt: Some(receipt),
+            ..Self::new(queue, delivery.message, delivery.receive_count.get())
+        }
+    }
+
+    /// A dead letter.
+    pub fn dead(letter: DeadLetter) -> Self {
+        Self {
+            failure: Some(letter.failure),
+            dead_at_ms: Some(letter.dead_at_ms),
+            ..Self::new(&letter.queue, letter.message, letter.receive_count)
+        }
+    }
+
+    /// The bytes of the body; empty if a foreign host sent base64 that is none.
+    pub fn body_bytes(&self) -> Vec<u8> {
+        match (&self.body, &self.body_base64) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn new(queue: &QueueName, message: Message, receive_count: u32) -> Self {
+        let (body, body_base64) = text_or_base64(message.body.to_vec());
+        let attributes = attribute_forms(&message.attributes);
+        Self {
+            id: message.id.to_string(),
+            queue: queue.to_string(),
+            sent_at_ms: message.sent_at_ms,
+            receive_count,
+            group_id: message.group_id,
+            priority: message.priority,
+            attributes,
+            body,
+            body_base64,
+            receipt: None,
+            failure: None,
+            dead_at_ms: None,
+        }
+    }
+}
+
+/// Attributes by name.
+pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, Attribute> {
+    attributes
+        .pairs()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.into()))
+        .collect()
+}
+
+fn receipt_text(receipt: &Receipt) -> String {
+    let (row, delivery) = receipt.as_numbered();
+    format!("{row}.{delivery}")
+}
+
+/// The receipt of which this is the text, if it can be one.
+pub fn parse_receipt(text: &str) -> Option<Receipt> {
+    let (row, delivery) = text.split_once('.')?;
+    Some(Receipt::numbered(row.parse().ok()?, delivery.parse().ok()?))
+}
+
+/// The request of `POST /queues/{name}/settle`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleRequest {
+    /// As received.
+    pub receipt: String,
+    /// How the delivery ends.
+    pub action: SettleAction,
+}
+
+/// How a delivery ends.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettleAction {
+    /// The message was handled and is gone.
+    Delete,
+    /// The message is visible again at once, and the receive is not counted.
+    Release,
+}
+
+/// The request of `POST /queues/{name}/dead/redrive`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveRequest {
+    /// Which dead letters; all if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+}
+
+/// The answer to a request that changes many messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Affected {
+    /// How many messages were deleted or put back.
+    pub messages: u64,
+}

@@ -1,0 +1,266 @@
+//! Config -> [`App`] -> run -> drain. The only module that knows every other one.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinSet},
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, AdminState},
+    alarm::wake_at,
+    config::Config,
+    executor::{EngineError, EngineOptions, Executor, LocalExecutor},
+    exit_code::ExitCode,
+    handler_set::{HandlerSet, Surroundings},
+    handler_status::{HandlerBoard, HandlerState},
+    metrics::Metrics,
+    plugin_dir::PluginDir,
+    printable::chain,
+    queue::{
+        QueueError,
+        simple::{OpenError, SimpleStore, StoreOptions},
+    },
+    queue_set::QueueSet,
+    reload::Reload,
+    shutdown::{Signals, Stop},
+};
+
+/// How long releasing what was interrupted may take, once nobody wants to wait any more.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// How often a host that ends when its queues are empty looks at them.
+const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Why a host could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The queues' storage could not be opened.
+    #[error("the data directory could not be opened")]
+    Store(#[from] OpenError),
+    /// A queue could not be declared.
+    #[error("the queues could not be set up")]
+    Queue(#[from] QueueError),
+    /// The listener's address could not be bound.
+    #[error("can't listen on {address}: is another host running there? Choose another address with --listen")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The executor could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Threads or signal handlers could not be set up.
+    #[error("the process could not be set up")]
+    Process(#[from] io::Error),
+}
+
+impl StartError {
+    /// The exit code of a process that could not start.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Store(OpenError::InUse { .. }) => ExitCode::DataInUse,
+            Self::Store(_) | Self::Queue(_) => ExitCode::Store,
+            Self::Listen { .. } => ExitCode::Unavailable,
+            Self::Engine(_) | Self::Process(_) => ExitCode::Internal,
+        }
+    }
+}
+
+/// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are
+/// empty. Blocks. Control plane and guests have threads of their own: a guest on every core delays no extension.
+///
+/// # Errors
+///
+/// See [`StartError`]. What happens after the start is in the exit code and in the log.
+pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
+    let options = EngineOptions {
+        max_live_instances: config.max_live_instances,
+        ..EngineOptions::default()
+    };
+    run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
+}
+
+/// As [`run`], with another executor.
+///
+/// # Errors
+///
+/// See [`StartError`].
+pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) -> Result<ExitCode, StartError> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("sandhog-control")
+        .enable_all()
+        .build()?;
+    let ended = control.block_on(async {
+        let signals = Signals::new()?;
+        App::start(config, executor).await?.run(signals, until_empty).await
+    });
+    control.shutdown_timeout(RELEASE_LIMIT);
+    ended
+}
+
+/// A host that is ready to run.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    store: SimpleStore,
+    listener: TcpListener,
+    surroundings: Surroundings,
+    stop: Stop,
+}
+
+impl App {
+    /// Opens the store, declares the queues and binds the listener. Nothing is received yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
+        let address = config.listen;
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| StartError::Listen { address, source })?;
+        let store = match config.data.clone() {
+            Some(directory) => {
+                let open = move || SimpleStore::open(&StoreOptions { directory, vfs: None });
+                tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
+            }
+            None => SimpleStore::ephemeral(),
+        };
+        let queues = Arc::new(QueueSet::new(store.clone(), config.queues.clone()));
+        queues.declare_known().await?;
+        let stop = Stop::default();
+        let surroundings = Surroundings {
+            queues,
+            executor,
+            board: Arc::new(HandlerBoard::default()),
+            metrics: Arc::new(Metrics::new()),
+            stop_working: stop.working.clone(),
+        };
+        Ok(Self {
+            config,
+            store,
+            listener,
+            surroundings,
+            stop,
+        })
+    }
+
+    /// Runs until a signal, until the queues are empty if `until_empty`, or until something of the host has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Process`]: the listener has no address.
+    pub async fn run(self, signals: Signals, until_empty: bool) -> Result<ExitCode, StartError> {
+        let Self {
+            config,
+            store,
+            listener,
+            surroundings,
+            stop,
+        } = self;
+        let address = listener.local_addr()?;
+        let data = config
+            .data
+            .as_ref()
+            .map_or_else(|| "memory".to_owned(), |data| data.display().to_string());
+        tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
+        let state = AdminState {
+            queues: Arc::clone(&surroundings.queues),
+            handlers: Arc::clone(&surroundings.board),
+            metrics: Arc::clone(&surroundings.metrics),
+            secret: config.secret,
+            draining: stop.receiving.clone(),
+        };
+        let (executor, handlers) = (
+            Arc::clone(&surroundings.executor),
+            HandlerSet::new(surroundings.clone()),
+        );
+        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers);
+        let stop_listening = CancellationToken::new();
+        // Tasks of their own, so that a panic in one is an exit code and not a half-dead process.
+        let mut reloading = JoinSet::new();
+        reloading.spawn(reload.run(stop.receiving.clone()));
+        let mut listening = JoinSet::new();
+        listening.spawn(admin::serve(listener, state, stop_listening.clone()));
+        let mut escalating = pin!(signals.escalate(stop.clone(), config.grace_period));
+        let mut emptying = pin!(empty(&surroundings));
+        let (mut watch_empty, mut refused) = (until_empty, None);
+        let (mut forced, mut give_up_at) = (None, None);
+        let code = loop {
+            tokio::select! {
+                Some(ended) = reloading.join_next() => break ended_with(ended).or(forced).or(refused).unwrap_or(ExitCode::Ok),
+                Some(ended) = listening.join_next() => {
+                    tracing::error!(?ended, "the listener has ended; stopping");
+                    break ExitCode::Internal;
+                }
+                code = &mut escalating, if forced.is_none() => forced = Some(code),
+                () = stop.working.cancelled(), if give_up_at.is_none() => give_up_at = Some(Instant::now() + RELEASE_LIMIT),
+                any_refused = &mut emptying, if watch_empty => {
+                    watch_empty = false;
+                    refused = any_refused.then_some(ExitCode::Refused);
+                    stop.receiving.cancel();
+                }
+                () = wake_at(give_up_at) => {
+                    tracing::error!("what was interrupted could not be released in time; it returns by itself");
+                    break forced.unwrap_or(ExitCode::Internal);
+                }
+            }
+        };
+        stop_listening.cancel();
+        while let Some(ended) = listening.join_next().await {
+            tracing::debug!(?ended, "the listener has ended");
+        }
+        store.close().await;
+        tracing::info!(code = code.code(), "stopped");
+        Ok(code)
+    }
+}
+
+/// The exit code that the end of all handlers stands for, unless they ended because they were told to.
+fn ended_with(ended: Result<Result<(), QueueError>, JoinError>) -> Option<ExitCode> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            tracing::error!(error = %chain(&error), "the store has failed; stopping");
+            Some(ExitCode::Store)
+        }
+        Err(error) => {
+            tracing::error!(%error, "a task of the host has died; stopping");
+            Some(ExitCode::Internal)
+        }
+    }
+}
+
+/// Waits until every queue that has a handler is empty, with nothing in flight or delayed. Answers whether a handler was
+/// refused, so that its queue was not looked at.
+async fn empty(surroundings: &Surroundings) -> bool {
+    let mut empty_before = false;
+    loop {
+        sleep(EMPTY_INTERVAL).await;
+        let handlers = surroundings.board.list();
+        let mut waiting = surroundings.board.is_first_load_under_way();
+        for queue in handlers
+            .iter()
+            .filter_map(|handler| handler.queue.as_ref())
+            .filter_map(|name| surroundings.queues.get(name))
+        {
+            // A queue that can't be asked is not known to be empty.
+            waiting |= queue
+                .counts()
+                .await
+                .map_or(true, |counts| counts.ready + counts.in_flight + counts.delayed > 0);
+        }
+        // A message may have gone from a queue not looked at yet to one that was: only two empty looks in a row count.
+        if !waiting && empty_before {
+            return handlers.iter().any(|handler| handler.state == HandlerState::Refused);
+        }
+        empty_before = !waiting;
+    }
+}

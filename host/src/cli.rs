@@ -1,0 +1,140 @@
+//! The command line: what can be asked for, and the commands that ask a running host.
+//!
+//! Nothing here prints by itself or ends the process: a command writes to what it was given and returns an exit
+//! code.
+
+use std::io::{self, Read, Write};
+
+use crate::{
+    client::{Client, ClientError},
+    config::{self, ConfigErrors, DEFAULT_LISTEN, Environment},
+    exit_code::ExitCode,
+    message::{MAX_BODY_BYTES, QueueName},
+};
+
+mod arguments;
+mod dead;
+pub mod local;
+mod queues;
+mod send;
+mod table;
+
+pub use self::arguments::{CheckArgs, Cli, Command, DeadCommand, HostArgs, InvokeArgs, QueuesArgs, RunArgs, SendArgs};
+
+/// What a command reads and writes.
+#[expect(missing_debug_implementations, reason = "streams have no form to show")]
+pub struct Streams<'s> {
+    /// Standard input.
+    pub input: &'s mut dyn Read,
+    /// Standard output.
+    pub output: &'s mut dyn Write,
+    /// Whether a person sees standard error, so that progress may be drawn there.
+    pub progress: bool,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The environment is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// See [`ClientError`].
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The host refused one thing of those that were asked for, or it can't be one.
+    #[error("{0}")]
+    Refused(String),
+    /// A destructive command without its confirmation.
+    #[error("this deletes {dead} dead letters of {queue} for good: repeat it with --yes")]
+    NotConfirmed {
+        /// Which queue.
+        queue: QueueName,
+        /// How many there are.
+        dead: u64,
+    },
+    /// Standard input could not be read.
+    #[error("cannot read standard input")]
+    Input(#[source] io::Error),
+    /// Standard output could not be written.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// The exit code that stands for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::Config,
+            Self::Client(error) => error.exit_code(),
+            // Whoever read our output has seen enough.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Refused(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
+            Self::NotConfirmed { .. } => ExitCode::Usage,
+        }
+    }
+}
+
+/// `sandhog send`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    send::send(args, &args.host.client(environment)?, streams)
+}
+
+/// `sandhog queues`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn queues(args: &QueuesArgs, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog dead`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn dead(command: &DeadCommand, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    let host = match command {
+        DeadCommand::List { host, .. }
+        | DeadCommand::Show { host, .. }
+        | DeadCommand::Redrive { host, .. }
+        | DeadCommand::Purge { host, .. } => host,
+    };
+    dead::dead(command, &host.client(environment)?, streams.output)
+}
+
+/// The body that an argument stands for: itself, or standard input if it is `-`.
+///
+/// # Errors
+///
+/// Reading fails. A body that is too large is cut just above [`MAX_BODY_BYTES`], so that it is refused as such.
+pub fn read_body(argument: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    if argument != "-" {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut body = Vec::new();
+    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    input.take(limit).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+impl HostArgs {
+    fn client(&self, environment: Environment<'_>) -> Result<Client, CliError> {
+        let url = match (self.listen, &self.url) {
+            (Some(listen), _) => format!("http://{listen}"),
+            (None, Some(url)) => url.clone(),
+            (None, None) => format!("http://{DEFAULT_LISTEN}"),
+        };
+        Ok(Client::new(&url, config::secret_from(environment)?)?)
+    }
+}
+
+fn write_json(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *output, value)?;
+    writeln!(output)
+}

@@ -1,0 +1,162 @@
+//! `sandhog dead`: what could not be handled. Every text in it was chosen by others, so it is escaped.
+
+use std::{
+    io::{self, Write},
+    time::{Duration, UNIX_EPOCH},
+};
+
+use super::{
+    CliError, DeadCommand,
+    table::{Column, Table},
+    write_json,
+};
+use crate::{
+    admin::wire::{Attribute, MessageForm},
+    client::Client,
+    message::QueueName,
+    printable::printable,
+};
+
+/// The last millisecond of the year 9999, beyond which there is no text form.
+const MAX_TIME_MS: u64 = 253_402_300_799_999;
+
+pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
+    match command {
+        DeadCommand::List {
+            queue,
+            limit,
+            after,
+            json,
+            ..
+        } => {
+            let answer = client.dead_letters(queue.as_str(), *limit, after.as_deref())?;
+            if *json {
+                Ok(write_json(output, &answer)?)
+            } else {
+                Ok(list(queue, *limit, &answer.dead_letters, output)?)
+            }
+        }
+        DeadCommand::Show { queue, id, json, .. } => {
+            let letter = client.dead_letter(queue.as_str(), id)?;
+            if *json {
+                Ok(write_json(output, &letter)?)
+            } else {
+                Ok(show(&letter, output)?)
+            }
+        }
+        DeadCommand::Redrive { queue, ids, .. } => {
+            let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+            let redriven = client
+                .redrive(queue.as_str(), (asked > 0).then(|| ids.clone()))?
+                .messages;
+            writeln!(output, "put {} back into {queue}", count(redriven))?;
+            if redriven < asked {
+                let missing = asked - redriven;
+                return Err(CliError::Refused(format!(
+                    "{missing} of the {asked} ids are not dead letters of {queue}"
+                )));
+            }
+            Ok(())
+        }
+        DeadCommand::Purge { queue, yes: false, .. } => {
+            let queues = client.queues()?.queues;
+            let dead = queues
+                .iter()
+                .find(|candidate| candidate.name == queue.as_str())
+                .map_or(0, |found| found.dead);
+            Err(CliError::NotConfirmed {
+                queue: queue.clone(),
+                dead,
+            })
+        }
+        DeadCommand::Purge { queue, yes: true, .. } => {
+            let purged = client.purge_dead(queue.as_str())?.messages;
+            Ok(writeln!(output, "deleted {} of {queue}", count(purged))?)
+        }
+    }
+}
+
+fn count(letters: u64) -> String {
+    if letters == 1 {
+        "1 dead letter".to_owned()
+    } else {
+        format!("{letters} dead letters")
+    }
+}
+
+fn list(queue: &QueueName, limit: u16, letters: &[MessageForm], output: &mut dyn Write) -> io::Result<()> {
+    let Some(last) = letters.last() else {
+        return writeln!(output, "{queue} has no dead letters.");
+    };
+    let mut table = Table::new(vec![
+        Column::Text("ID"),
+        Column::Text("DEAD SINCE"),
+        Column::Number("RECEIVES"),
+        Column::Text("FAILURE"),
+        Column::Text("REASON"),
+        Column::Text("BODY"),
+    ]);
+    for letter in letters {
+        let failure = letter.failure.as_ref();
+        table.row(vec![
+            printable(&letter.id, 64),
+            time(letter.dead_at_ms),
+            letter.receive_count.to_string(),
+            failure.map_or("-", |failure| failure.kind.as_str()).to_owned(),
+            failure.map_or_else(|| "-".to_owned(), |failure| printable(&failure.reason, 48)),
+            body(letter, 48),
+        ]);
+    }
+    table.write(output)?;
+    if letters.len() >= usize::from(limit) {
+        writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
+    }
+    Ok(())
+}
+
+fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
+    let mut line = |name: &str, value: &str| writeln!(output, "{name:<12}{value}");
+    line("id", &printable(&letter.id, 64))?;
+    line("queue", &printable(&letter.queue, 80))?;
+    line("sent", &time(Some(letter.sent_at_ms)))?;
+    line("dead since", &time(letter.dead_at_ms))?;
+    line("receives", &letter.receive_count.to_string())?;
+    if let Some(group) = &letter.group_id {
+        line("group", &printable(group, 256))?;
+    }
+    if let Some(failure) = &letter.failure {
+        line("failure", failure.kind.as_str())?;
+        line("reason", &printable(&failure.reason, 4096))?;
+        line("handler", &printable(&failure.handler, 256))?;
+        line("component", &printable(&failure.component, 80))?;
+    }
+    for (name, value) in &letter.attributes {
+        let value = match value {
+            Attribute::Text(text) | Attribute::Number(text) => printable(text, 4096),
+            Attribute::BinaryBase64(base64) => format!("base64 {}", printable(base64, 4096)),
+        };
+        line("attribute", &format!("{} = {value}", printable(name, 256)))?;
+    }
+    line("body", &body(letter, usize::MAX))
+}
+
+/// The body if it is text, or what it is.
+fn body(letter: &MessageForm, max_bytes: usize) -> String {
+    match &letter.body {
+        Some(text) => printable(text, max_bytes),
+        None => format!(
+            "({} bytes that are not text; --json shows them)",
+            letter.body_bytes().len()
+        ),
+    }
+}
+
+fn time(ms: Option<u64>) -> String {
+    let at = ms
+        .filter(|ms| *ms <= MAX_TIME_MS)
+        .and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+    at.map_or_else(
+        || "-".to_owned(),
+        |at| humantime::format_rfc3339_seconds(at).to_string(),
+    )
+}

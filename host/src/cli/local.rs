@@ -1,0 +1,246 @@
+//! The commands that need no running host: `run`, which is one, and `invoke` and `check`, which try one component.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::{CheckArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
+use crate::{
+    admin::wire,
+    app::{self, StartError},
+    config::{Config, ConfigErrors, Environment},
+    executor::{LogStream, Report, Verdict},
+    exit_code::ExitCode,
+    message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
+    printable::printable,
+    trial::{Invocation, Trial, TrialError},
+};
+
+/// How much of a body is shown.
+const SHOWN_BYTES: usize = 200;
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// The configuration has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The host could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The component is not accepted, or could not be tried.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    /// The message breaks a limit.
+    #[error(transparent)]
+    Message(#[from] InvalidMessage),
+    /// Standard input could not be read, or standard output not be written.
+    #[error("standard input or output failed")]
+    Io(#[from] io::Error),
+}
+
+impl LocalError {
+    /// The exit code that stands for it.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
+            Self::Start(error) => error.exit_code(),
+            Self::Trial(TrialError::Engine(_) | TrialError::Process(_)) => ExitCode::Internal,
+            // Whoever read our output has seen enough.
+            Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Trial(TrialError::Read { .. } | TrialError::Refused(_)) | Self::Message(_) | Self::Io(_) => {
+                ExitCode::Refused
+            }
+        }
+    }
+}
+
+/// `sandhog run`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
+    let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
+    Ok(app::run(config, args.until_empty)?)
+}
+
+/// `sandhog check`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
+    let trial = Trial::load(&args.file)?;
+    let (info, manifest) = (trial.info(), trial.manifest());
+    let sends: Vec<_> = manifest.grants.send.iter().map(ToString::to_string).collect();
+    let env: Vec<_> = manifest.grants.env.keys().cloned().collect();
+    let limits = &manifest.limits;
+    let facts = [
+        ("flavour", json!(info.flavour.as_str())),
+        ("size-bytes", json!(info.size)),
+        ("digest", json!(info.digest)),
+        (
+            "compile-ms",
+            json!(u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX)),
+        ),
+        ("imports", json!(info.imports)),
+        ("queue", json!(manifest.queue.as_str())),
+        ("concurrency", json!(manifest.concurrency)),
+        (
+            "timeout",
+            json!(humantime::format_duration(manifest.timeout).to_string()),
+        ),
+        ("memory", json!(bytesize::ByteSize::b(limits.memory).to_string())),
+        ("table-elements", json!(limits.table_elements)),
+        ("sends", json!(limits.sends)),
+        ("grant.send", json!(sends)),
+        ("grant.env", json!(env)),
+    ];
+    if args.json {
+        let facts: serde_json::Map<_, _> = facts
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        write_json(streams.output, &facts)?;
+    } else {
+        for (name, value) in &facts {
+            writeln!(streams.output, "{name:<15} {}", shown(value))?;
+        }
+        writeln!(streams.output, "the host would accept it")?;
+    }
+    Ok(ExitCode::Ok)
+}
+
+/// `sandhog invoke`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
+    let body = read_body(args.body.as_deref().unwrap_or_default(), streams.input)?;
+    let text = |(name, value): &(String, String)| (name.clone(), AttributeValue::Text(value.clone()));
+    let attributes = Attributes::new(args.attributes.iter().map(text).collect())?;
+    let outgoing = Outgoing {
+        body: body.into(),
+        attributes,
+        group_id: args.group.clone(),
+        ..Outgoing::default()
+    };
+    outgoing.check()?;
+    let invocation = Trial::load(&args.file)?.invoke(outgoing, args.receive_count);
+    if args.json {
+        write_json(streams.output, &as_json(&invocation))?;
+    } else {
+        write_text(&invocation, streams.output)?;
+    }
+    let handled = invocation.report.verdicts.first() == Some(&Verdict::Success);
+    Ok(if handled { ExitCode::Ok } else { ExitCode::Refused })
+}
+
+fn as_json(invocation: &Invocation) -> Value {
+    let Report { verdicts, sends, usage } = &invocation.report;
+    let verdict = match verdicts.first() {
+        Some(Verdict::Success) => json!({ "verdict": "success" }),
+        Some(Verdict::Failed(failure)) => json!({
+            "verdict": failure.kind.as_str(),
+            "reason": failure.reason,
+            "retry-after-seconds": failure.retry_after.map(|after| after.as_secs()),
+            "backtrace": failure.backtrace,
+        }),
+        Some(Verdict::NotRun(reason)) => json!({ "verdict": "not-run", "reason": reason }),
+        None => Value::Null,
+    };
+    let sends: Vec<_> = sends
+        .iter()
+        .map(|send| {
+            json!({
+                "queue": send.queue.as_str(),
+                "body-bytes": send.message.body.len(),
+                "body": std::str::from_utf8(&send.message.body).ok(),
+                "attributes": wire::attribute_forms(&send.message.attributes),
+                "group": send.message.group_id,
+            })
+        })
+        .collect();
+    let log: Vec<_> = invocation
+        .log
+        .iter()
+        .map(|line| json!({ "stream": stream(line.stream), "text": line.text }))
+        .collect();
+    json!({
+        "outcome": verdict,
+        "sends": sends,
+        "log": log,
+        "log-lines-dropped": usage.log_lines_dropped,
+        "wall-seconds": usage.wall.as_secs_f64(),
+        "busy-seconds": usage.busy.as_secs_f64(),
+        "memory-peak-bytes": usage.memory_peak,
+    })
+}
+
+fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result<()> {
+    let Report { verdicts, sends, usage } = &invocation.report;
+    let mut line = |name: &str, value: &str| writeln!(output, "{name:<10} {value}");
+    for entry in &invocation.log {
+        line(stream(entry.stream), &entry.text)?;
+    }
+    for send in sends {
+        let body = printable(&String::from_utf8_lossy(&send.message.body), SHOWN_BYTES);
+        line(
+            "sent",
+            &format!("to {}, {} bytes: {body}", send.queue, send.message.body.len()),
+        )?;
+        for (name, value) in send.message.attributes.pairs() {
+            line(
+                "",
+                &format!(
+                    "{} = {}",
+                    printable(name, SHOWN_BYTES),
+                    printable(&format!("{value:?}"), SHOWN_BYTES)
+                ),
+            )?;
+        }
+    }
+    match verdicts.first() {
+        Some(Verdict::Success) => line("verdict", "success")?,
+        Some(Verdict::Failed(failure)) => {
+            line("verdict", failure.kind.as_str())?;
+            line("reason", &failure.reason)?;
+            if let Some(after) = failure.retry_after {
+                line("again in", &humantime::format_duration(after).to_string())?;
+            }
+            for frame in failure.backtrace.iter().flat_map(|trace| trace.lines()) {
+                line("", frame)?;
+            }
+        }
+        Some(Verdict::NotRun(reason)) => line("not run", reason)?,
+        None => {}
+    }
+    line("time", &format!("{:?}, of which {:?} busy", usage.wall, usage.busy))?;
+    line("memory", &bytesize::ByteSize::b(usage.memory_peak).to_string())?;
+    if usage.log_lines_dropped > 0 {
+        line(
+            "dropped",
+            &format!("{} lines of output past the limit", usage.log_lines_dropped),
+        )?;
+    }
+    Ok(())
+}
+
+fn stream(stream: LogStream) -> &'static str {
+    match stream {
+        LogStream::Stdout => "stdout",
+        LogStream::Stderr => "stderr",
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text, SHOWN_BYTES),
+        Value::Array(values) if values.is_empty() => "nothing".to_owned(),
+        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join("\n                "),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}

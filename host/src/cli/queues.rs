@@ -1,0 +1,73 @@
+//! `sandhog queues`.
+
+use std::{io::Write, time::Duration};
+
+use super::{
+    CliError, QueuesArgs,
+    table::{Column, Table},
+    write_json,
+};
+use crate::client::Client;
+
+pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
+    let answer = client.queues()?;
+    if args.json {
+        return Ok(write_json(output, &answer)?);
+    }
+    if answer.queues.is_empty() {
+        return Ok(writeln!(
+            output,
+            "The host has no queues: no handler is loaded and none is configured."
+        )?);
+    }
+    let mut columns = vec![
+        Column::Text("QUEUE"),
+        Column::Number("READY"),
+        Column::Number("IN FLIGHT"),
+        Column::Number("DELAYED"),
+        Column::Number("OLDEST"),
+        Column::Number("DEAD"),
+    ];
+    // Rare, and alarming: not shown unless there are some.
+    let any_damaged = answer.queues.iter().any(|queue| queue.damaged > 0);
+    if any_damaged {
+        columns.push(Column::Number("DAMAGED"));
+    }
+    let mut table = Table::new(columns);
+    for queue in answer.queues {
+        let oldest = queue.oldest_age_ms.map_or_else(|| "-".to_owned(), age);
+        let numbers = [queue.ready, queue.in_flight, queue.delayed].map(|number| number.to_string());
+        let mut row = vec![queue.name];
+        row.extend(numbers);
+        row.extend([oldest, queue.dead.to_string()]);
+        if any_damaged {
+            row.push(queue.damaged.to_string());
+        }
+        table.row(row);
+    }
+    Ok(table.write(output)?)
+}
+
+/// An age in its two largest units: `2h 5m`.
+fn age(ms: u64) -> String {
+    let age = Duration::from_millis(ms);
+    let whole = if age < Duration::from_secs(1) {
+        age
+    } else {
+        Duration::from_secs(age.as_secs())
+    };
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_two_units_at_most() {
+        for (ms, expected) in [(0, "0s"), (250, "250ms"), (61_300, "1m 1s"), (90_061_000, "1day 1h")] {
+            assert_eq!(age(ms), expected);
+        }
+    }
+}

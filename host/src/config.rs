@@ -1,0 +1,362 @@
+//! Reads the configuration: `sandhog.toml`, the manifests beside the components, and the environment.
+//!
+//! Every mistake is reported in one run, with its place and what is accepted, and nothing that did not parse
+//! is replaced by a default. Only this file reads the environment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, fs,
+    net::{Ipv4Addr, SocketAddr},
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use self::section::{Document, Section};
+use crate::{
+    message::{MAX_DELAY, QueueName},
+    queue::simple::settings::{Order, Settings},
+};
+
+mod manifest;
+mod mistake;
+mod section;
+
+pub use self::{
+    manifest::{Grants, Limits, MAX_MEMORY_BYTES, Manifest, Retry},
+    mistake::{ConfigErrors, Mistake},
+};
+
+/// Where the listener is unless it is configured otherwise. The port is that of other SQS look-alikes.
+pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9324);
+/// The variable that holds the secret of the listener.
+pub const SECRET_VARIABLE: &str = "SANDHOG_SECRET";
+/// The name of the host's own configuration file.
+pub const FILE_NAME: &str = "sandhog.toml";
+
+const DEFAULT_PLUGINS: &str = "plugins";
+const DEFAULT_DATA: &str = ".sandhog";
+const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
+const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
+const MIN_SECRET_BYTES: usize = 16;
+/// As `humantime` counts years.
+const TEN_YEARS: Duration = Duration::from_hours(87_660);
+
+/// How variables of the environment are looked up; tests pass their own.
+pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
+
+/// The configuration of one host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The directory with the components and their manifests; it exists. Key `plugins`.
+    pub plugins: PathBuf,
+    /// The directory that keeps the queues and the compiled components; `None` keeps everything in memory. Key `data`.
+    pub data: Option<PathBuf>,
+    /// Where the listener binds: loopback, or there is a secret. Key `listen`.
+    pub listen: SocketAddr,
+    /// What a request has to bear. `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
+    pub secret: Option<Secret>,
+    /// How long attempts under way may go on once the host stops. Key `grace-period`: 0 to 12 h, default 30 s.
+    pub grace_period: Duration,
+    /// How many instances live at a time, over all handlers. Key `max-live-instances`: 1 to 4096, default 256.
+    pub max_live_instances: usize,
+    /// The settings of the queues that have any. Tables `[queues.NAME]`.
+    pub queues: BTreeMap<QueueName, Settings>,
+}
+
+/// What the command line says, which wins over the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `--data`.
+    pub data: Option<PathBuf>,
+    /// `--ephemeral`: no data directory, whatever the file says.
+    pub ephemeral: bool,
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--grace-period`.
+    pub grace_period: Option<Duration>,
+}
+
+/// A secret that requests have to bear. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Checks a secret: 16 or more visible ASCII characters, since it has to travel in a header.
+    pub fn new(text: &str) -> Option<Self> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (text.len() >= MIN_SECRET_BYTES && visible).then(|| Self(text.to_owned()))
+    }
+
+    /// The text, for the header of a request.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a request bore this secret. Takes as long for a wrong one as for a right one of the same length.
+    pub fn matches(&self, candidate: &[u8]) -> bool {
+        let differences = self
+            .0
+            .bytes()
+            .zip(candidate)
+            .fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
+        self.0.len() == candidate.len() && std::hint::black_box(differences) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// A variable of the process's environment; absent if it is not Unicode.
+pub fn environment(name: &str) -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the environment"
+    )]
+    std::env::var(name).ok()
+}
+
+/// The secret in the environment, for a client of the host.
+///
+/// # Errors
+///
+/// It is there and cannot be a secret.
+pub fn secret_from(environment: Environment<'_>) -> Result<Option<Secret>, ConfigErrors> {
+    let Some(text) = environment(SECRET_VARIABLE) else {
+        return Ok(None);
+    };
+    Secret::new(&text)
+        .map(Some)
+        .ok_or_else(|| ConfigErrors::one(SECRET_VARIABLE, SECRET_RULE.to_owned()))
+}
+
+const SECRET_RULE: &str = "a secret has 16 or more visible ASCII characters without spaces";
+
+/// An address to listen on: an IP address, or `localhost`, and a port.
+pub fn parse_listen(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
+        None => text.parse().ok(),
+    }
+}
+
+impl Config {
+    /// Finds and reads the configuration.
+    ///
+    /// `source` is a `sandhog.toml`, a directory that has one, or a directory of components. Without a source it's
+    /// `./sandhog.toml`, or else `./plugins`. Paths in a file are relative to that file's directory.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake in the file, the environment and the overrides.
+    pub fn load(
+        source: Option<&Path>,
+        overrides: Overrides,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigErrors> {
+        let (file, secret) = (Self::load_file(source), secret_from(environment));
+        let (mut config, secret) = match (file, secret) {
+            (Ok(config), Ok(secret)) => (config, secret),
+            (file, secret) => return Err(together([file.err(), secret.err()])),
+        };
+        if let Some(secret) = secret {
+            config.secret = Some(secret);
+        }
+        if let Some(listen) = overrides.listen {
+            config.listen = listen;
+        }
+        if let Some(grace_period) = overrides.grace_period {
+            config.grace_period = grace_period;
+        }
+        if let Some(data) = overrides.data {
+            config.data = Some(data);
+        }
+        if overrides.ephemeral {
+            config.data = None;
+        }
+        config.check_listen()?;
+        Ok(config)
+    }
+
+    fn load_file(source: Option<&Path>) -> Result<Self, ConfigErrors> {
+        let Some(source) = source else {
+            return match (Path::new(FILE_NAME), Path::new(DEFAULT_PLUGINS)) {
+                (file, _) if file.exists() => Self::read(file),
+                (_, plugins) if plugins.is_dir() => Ok(Self::zero(plugins)),
+                _ => {
+                    let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
+                    Err(ConfigErrors::one("the current directory", text))
+                }
+            };
+        };
+        let place = source.display().to_string();
+        match fs::metadata(source) {
+            Ok(metadata) if metadata.is_dir() => {
+                let file = source.join(FILE_NAME);
+                if file.exists() {
+                    Self::read(&file)
+                } else {
+                    Ok(Self::zero(source))
+                }
+            }
+            Ok(_) if source.extension().is_some_and(|extension| extension == "toml") => Self::read(source),
+            Ok(_) => Err(ConfigErrors::one(
+                &place,
+                "neither a directory nor a sandhog.toml".to_owned(),
+            )),
+            Err(error) => Err(ConfigErrors::one(&place, format!("cannot be read: {error}"))),
+        }
+    }
+
+    /// The configuration of a directory of components without a file.
+    fn zero(plugins: &Path) -> Self {
+        Self {
+            plugins: plugins.to_owned(),
+            data: Some(DEFAULT_DATA.into()),
+            listen: DEFAULT_LISTEN,
+            secret: None,
+            grace_period: DEFAULT_GRACE_PERIOD,
+            max_live_instances: DEFAULT_MAX_LIVE_INSTANCES,
+            queues: BTreeMap::new(),
+        }
+    }
+
+    fn read(file: &Path) -> Result<Self, ConfigErrors> {
+        let place = file.display().to_string();
+        let text =
+            fs::read_to_string(file).map_err(|error| ConfigErrors::one(&place, format!("cannot be read: {error}")))?;
+        let directory = file.parent().unwrap_or(Path::new(""));
+        Self::parse(&text, &place, directory)
+    }
+
+    /// Reads the text of a `sandhog.toml`; `place` is its name in messages, and paths are relative to `directory`.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, a missing directory of components included.
+    pub fn parse(text: &str, place: &str, directory: &Path) -> Result<Self, ConfigErrors> {
+        let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
+        Document::read(place, text, |root| {
+            let mut config = Self::zero(&directory.join(DEFAULT_PLUGINS));
+            config.plugins = root
+                .text("plugins", "the path of a directory", path)
+                .unwrap_or(config.plugins);
+            if !config.plugins.is_dir() {
+                root.refuse("plugins", &format!("{} is not a directory", config.plugins.display()));
+            }
+            let data = root.text("data", "the path of a directory", path);
+            config.data = Some(data.unwrap_or_else(|| directory.join(DEFAULT_DATA)));
+            let accepted = "an address and a port, such as \"127.0.0.1:9324\"";
+            config.listen = root.text("listen", accepted, parse_listen).unwrap_or(config.listen);
+            if let Some(secret_file) = root.text("secret-file", "the path of a file", path) {
+                config.secret = read_secret(root, &secret_file);
+            }
+            config.grace_period = root
+                .duration("grace-period", Duration::ZERO..=MAX_DELAY)
+                .unwrap_or(config.grace_period);
+            let max_live = root
+                .number("max-live-instances", 1..=4096)
+                .and_then(|number| usize::try_from(number).ok());
+            config.max_live_instances = max_live.unwrap_or(config.max_live_instances);
+            config.queues = read_queues(root);
+            config
+        })
+    }
+
+    fn check_listen(&self) -> Result<(), ConfigErrors> {
+        if self.listen.ip().is_loopback() || self.secret.is_some() {
+            return Ok(());
+        }
+        let text = format!(
+            "{} can be reached from other machines, so it needs a secret: set {SECRET_VARIABLE} or the key secret-file, or listen on 127.0.0.1",
+            self.listen
+        );
+        Err(ConfigErrors::one("listen", text))
+    }
+}
+
+fn together(errors: [Option<ConfigErrors>; 2]) -> ConfigErrors {
+    ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect())
+}
+
+fn read_secret(root: &Section<'_>, file: &Path) -> Option<Secret> {
+    let secret = match fs::read_to_string(file) {
+        Ok(text) => Secret::new(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| SECRET_RULE.to_owned()),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    };
+    secret.map_err(|why| root.refuse("secret-file", &why)).ok()
+}
+
+fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, Settings> {
+    let mut sections = BTreeMap::new();
+    for (name, section) in root.sections("queues") {
+        match QueueName::new(&name) {
+            Ok(name) => drop(sections.insert(name, section)),
+            Err(why) => {
+                section.refuse_section(&why.to_string());
+            }
+        }
+    }
+    let mut queues = BTreeMap::new();
+    for (name, section) in &mut sections {
+        queues.insert(name.clone(), read_settings(name, section));
+    }
+    refuse_cycles(&queues, &sections);
+    sections.into_values().for_each(Section::finish);
+    queues
+}
+
+fn read_settings(name: &QueueName, section: &mut Section<'_>) -> Settings {
+    let defaults = Settings::defaults(name);
+    section.not_available("url");
+    let second = Duration::from_secs(1);
+    let max_receives = section
+        .number("max-receives", 1..=1000)
+        .and_then(|number| u32::try_from(number).ok());
+    Settings {
+        visibility_timeout: section
+            .duration("visibility-timeout", second..=MAX_DELAY)
+            .unwrap_or(defaults.visibility_timeout),
+        max_receives: max_receives.and_then(NonZeroU32::new).unwrap_or(defaults.max_receives),
+        dead_letter: section.queue_name("dead-letter").unwrap_or(defaults.dead_letter),
+        order: section
+            .text("order", "\"group\" or \"queue\"", |text| match text {
+                "group" => Some(Order::Group),
+                "queue" => Some(Order::Queue),
+                _ => None,
+            })
+            .unwrap_or(defaults.order),
+        time_to_live: section.duration("time-to-live", second..=TEN_YEARS),
+        max_messages: section
+            .number("max-messages", 1..=1_000_000_000)
+            .unwrap_or(defaults.max_messages),
+    }
+}
+
+/// A dead letter that failed in its dead-letter queue moves on; in a cycle it would do so for ever.
+fn refuse_cycles(queues: &BTreeMap<QueueName, Settings>, sections: &BTreeMap<QueueName, Section<'_>>) {
+    let mut reported = BTreeSet::new();
+    for (start, section) in sections {
+        let mut path = vec![start];
+        let next = |name: &QueueName| queues.get(name).map(|settings| &settings.dead_letter);
+        while let Some(name) = path.last().and_then(|last| next(last)) {
+            if name == start {
+                let cycle: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
+                section.refuse(
+                    "dead-letter",
+                    &format!("a cycle of dead-letter queues: {} -> {start}", cycle.join(" -> ")),
+                );
+                reported.extend(path.iter().map(|name| (*name).clone()));
+                break;
+            }
+            // A cycle that does not lead back to `start` is reported where it begins.
+            if path.contains(&name) || reported.contains(name) {
+                break;
+            }
+            path.push(name);
+        }
+    }
+}

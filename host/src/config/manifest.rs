@@ -1,0 +1,242 @@
+//! What an operator says about one handler: `plugins/NAME.toml` beside `plugins/NAME.wasm`.
+//!
+//! The defaults here are the only ones: no other module repeats a limit's value.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroUsize,
+    time::Duration,
+};
+
+use super::{
+    mistake::ConfigErrors,
+    section::{Document, Section},
+};
+use crate::message::{MAX_DELAY, QueueName};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// The most memory that a manifest can give a component, which is what the host reserves address space for.
+pub const MAX_MEMORY_BYTES: u64 = 512 * MIB;
+
+/// How one handler is run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// The queue that it serves. Key `queue`; default: the file's name.
+    pub queue: QueueName,
+    /// How many messages it handles at a time. Key `concurrency`: 1 to 1024, default 16.
+    pub concurrency: NonZeroUsize,
+    /// How long one attempt may take. Key `timeout`: 1 ms to 12 h, default 30 s.
+    pub timeout: Duration,
+    /// How many messages a batch handler is given at most. Key `batch-size`: 1 to 100, default 10.
+    pub batch_size: NonZeroUsize,
+    /// How long failed messages wait. Table `[retry]`.
+    pub retry: Retry,
+    /// What an attempt may use up. Key `memory` and table `[limits]`.
+    pub limits: Limits,
+    /// What it may reach. Table `[grant]`.
+    pub grants: Grants,
+}
+
+/// The bounds of the wait before a failed message is visible again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// After the first failure. Key `min`: 1 ms to 12 h, default 1 s.
+    pub min: Duration,
+    /// The longest. Key `max`: 1 ms to 12 h, default 15 min.
+    pub max: Duration,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self {
+            min: Duration::from_secs(1),
+            max: Duration::from_mins(15),
+        }
+    }
+}
+
+/// What one attempt may use up. Passing a limit fails the attempt, except for logs, which are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory of all instances of the component together, in bytes. Key `memory`: 1 MiB to 512 MiB, default 128 MiB.
+    pub memory: u64,
+    /// Elements of all tables together. Key `table-elements`: 1 to 1,000,000, default 20,000.
+    pub table_elements: u64,
+    /// Core instances that one component consists of. Key `instances`: 1 to 1000, default 64.
+    pub instances: u64,
+    /// Resources that the guest holds at a time. Key `handles`: 16 to 65,536, default 4096.
+    pub handles: u64,
+    /// Bytes copied by one call of the host. Key `host-call-bytes`: 64 KiB to 512 MiB, default 16 MiB.
+    pub host_call_bytes: u64,
+    /// Bytes of log output. Key `log-bytes`: 0 to 64 MiB, default 256 KiB.
+    pub log_bytes: u64,
+    /// Bytes of one line of log output. Key `log-line-bytes`: 80 B to 1 MiB, default 8 KiB.
+    pub log_line_bytes: u64,
+    /// Random bytes drawn. Key `random-bytes`: 0 to 512 MiB, default 1 MiB.
+    pub random_bytes: u64,
+    /// Messages sent. Key `sends`: 0 to 100,000, default 1000.
+    pub sends: u64,
+    /// Bytes of all bodies and attributes sent. Key `send-bytes`: 0 to 512 MiB, default 16 MiB.
+    pub send_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: 128 * MIB,
+            table_elements: 20_000,
+            instances: 64,
+            handles: 4096,
+            host_call_bytes: 16 * MIB,
+            log_bytes: 256 * KIB,
+            log_line_bytes: 8 * KIB,
+            random_bytes: MIB,
+            sends: 1000,
+            send_bytes: 16 * MIB,
+        }
+    }
+}
+
+/// What a handler may reach. Nothing, unless its manifest says so.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// The queues that it may send to. Key `send`.
+    pub send: BTreeSet<QueueName>,
+    /// Its environment. Key `env`.
+    pub env: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// The manifest of a component that has none, in a file of this name without its extension.
+    ///
+    /// # Errors
+    ///
+    /// The name cannot be the name of a queue, so the manifest has to name one.
+    pub fn defaults(stem: &str) -> Result<Self, ConfigErrors> {
+        Self::parse("", stem)
+    }
+
+    /// Reads a manifest, of the component in a file of this name without its extension.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake.
+    pub fn parse(text: &str, stem: &str) -> Result<Self, ConfigErrors> {
+        let place = format!("{stem}.toml");
+        let by_name = QueueName::new(stem);
+        let manifest = Document::read(&place, text, |root| {
+            let queue = root.queue_name("queue");
+            if let (Err(why), false) = (&by_name, root.has("queue")) {
+                root.refuse(
+                    "queue",
+                    &format!("name the queue here, since the file's name does not do: {why}"),
+                );
+            }
+            Self::read(root, queue.or_else(|| by_name.clone().ok()))
+        })?;
+        // Without a queue a mistake was noted above, so that `?` has returned it.
+        manifest.ok_or_else(|| ConfigErrors::one(&place, "queue: name the queue".to_owned()))
+    }
+
+    fn read(root: &mut Section<'_>, queue: Option<QueueName>) -> Option<Self> {
+        let concurrency = root.number("concurrency", 1..=1024).unwrap_or(16);
+        let timeout = root
+            .duration("timeout", Duration::from_millis(1)..=MAX_DELAY)
+            .unwrap_or(Duration::from_secs(30));
+        let batch_size = root.number("batch-size", 1..=100).unwrap_or(10);
+        // The only value there is so far is the default, so nothing has to remember it.
+        root.text(
+            "instance",
+            "\"fresh\" (\"reuse\" is not available in this version)",
+            |text| (text == "fresh").then_some(()),
+        );
+        root.not_available("reuse-max");
+        root.not_available("stdout");
+        let limits = Limits::read(root);
+        let retry = Retry::read(root.section("retry"));
+        let grants = Grants::read(root.section("grant"));
+        Some(Self {
+            queue: queue?,
+            concurrency: non_zero(concurrency)?,
+            timeout,
+            batch_size: non_zero(batch_size)?,
+            retry,
+            limits,
+            grants,
+        })
+    }
+}
+
+fn non_zero(number: u64) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(usize::try_from(number).ok()?)
+}
+
+impl Retry {
+    fn read(mut section: Section<'_>) -> Self {
+        let defaults = Self::default();
+        let range = Duration::from_millis(1)..=MAX_DELAY;
+        let retry = Self {
+            min: section.duration("min", range.clone()).unwrap_or(defaults.min),
+            max: section.duration("max", range).unwrap_or(defaults.max),
+        };
+        if retry.min > retry.max {
+            let (min, max) = (
+                humantime::format_duration(retry.min),
+                humantime::format_duration(retry.max),
+            );
+            section.refuse_section(&format!("min is {min}, which is more than max, {max}"));
+        }
+        section.finish();
+        retry
+    }
+}
+
+impl Limits {
+    fn read(root: &mut Section<'_>) -> Self {
+        let defaults = Self::default();
+        let memory = root.size("memory", MIB..=MAX_MEMORY_BYTES).unwrap_or(defaults.memory);
+        let mut section = root.section("limits");
+        let limits = Self {
+            memory,
+            table_elements: section
+                .number("table-elements", 1..=1_000_000)
+                .unwrap_or(defaults.table_elements),
+            instances: section.number("instances", 1..=1000).unwrap_or(defaults.instances),
+            handles: section.number("handles", 16..=65_536).unwrap_or(defaults.handles),
+            host_call_bytes: section
+                .size("host-call-bytes", 64 * KIB..=512 * MIB)
+                .unwrap_or(defaults.host_call_bytes),
+            log_bytes: section.size("log-bytes", 0..=64 * MIB).unwrap_or(defaults.log_bytes),
+            log_line_bytes: section
+                .size("log-line-bytes", 80..=MIB)
+                .unwrap_or(defaults.log_line_bytes),
+            random_bytes: section
+                .size("random-bytes", 0..=512 * MIB)
+                .unwrap_or(defaults.random_bytes),
+            sends: section.number("sends", 0..=100_000).unwrap_or(defaults.sends),
+            send_bytes: section.size("send-bytes", 0..=512 * MIB).unwrap_or(defaults.send_bytes),
+        };
+        section.finish();
+        limits
+    }
+}
+
+impl Grants {
+    fn read(mut section: Section<'_>) -> Self {
+        let send = section.queue_names("send").unwrap_or_default();
+        let names = "a name of 1 to 256 bytes without '=' and control characters";
+        let is_name =
+            |name: &str| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control);
+        let env = section.texts("env", names, is_name).unwrap_or_default();
+        for key in ["http", "config", "dirs"] {
+            section.not_available(key);
+        }
+        section.finish();
+        Self {
+            send: send.into_iter().collect(),
+            env,
+        }
+    }
+}

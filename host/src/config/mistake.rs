@@ -1,0 +1,54 @@
+//! What is wrong with a configuration: every mistake, not just the first.
+
+use std::fmt;
+
+/// One mistake: where it stands, and what is accepted there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mistake {
+    /// The file, or the option or variable, that has the mistake.
+    pub place: String,
+    /// The line in the file, from 1.
+    pub line: Option<usize>,
+    /// The key, its value, and what is accepted.
+    pub text: String,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.place, self.text),
+            None => write!(f, "{}: {}", self.place, self.text),
+        }
+    }
+}
+
+/// Every mistake that was found, in the order in which they stand; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub(super) Vec<Mistake>);
+
+impl ConfigErrors {
+    /// The mistakes.
+    pub fn mistakes(&self) -> &[Mistake] {
+        &self.0
+    }
+
+    pub(super) fn one(place: &str, text: String) -> Self {
+        Self(vec![Mistake {
+            place: place.to_owned(),
+            line: None,
+            text,
+        }])
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_slice() {
+            [only] => write!(f, "{only}"),
+            all => {
+                write!(f, "{} mistakes in the configuration", all.len())?;
+                all.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+            }
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! Reads TOML key by key, and collects every mistake on the way.
+//!
+//! A reader asks a [`Section`] for each key that it knows, with the range that it accepts. A value that does
+//! not fit is noted and reads as absent; [`Section::finish`] then notes every key that nobody asked for.
+//! Invariant: nothing is replaced by a default because it did not parse, since [`Document::finish`] fails
+//! if anything was noted. This module knows no key by name.
+
+use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive, time::Duration};
+
+use bytesize::ByteSize;
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::mistake::{ConfigErrors, Mistake};
+use crate::message::QueueName;
+
+/// The longest part of a wrong value that is repeated in a message, in characters.
+const SHOWN_CHARS: usize = 60;
+
+/// A file under reading, and the mistakes found in it so far.
+pub(super) struct Document<'d> {
+    place: &'d str,
+    text: &'d str,
+    mistakes: RefCell<Vec<Mistake>>,
+}
+
+impl<'d> Document<'d> {
+    /// Reads `text`, which stands in the file `place`, with `read`. Fails if a mistake was noted.
+    pub(super) fn read<T>(
+        place: &'d str,
+        text: &'d str,
+        read: impl FnOnce(&mut Section<'_>) -> T,
+    ) -> Result<T, ConfigErrors> {
+        let document = Self {
+            place,
+            text,
+            mistakes: RefCell::default(),
+        };
+        let (root, errors) = DeTable::parse_recoverable(text);
+        if !errors.is_empty() {
+            // What the parser makes of a broken file is a guess, so its keys are not judged.
+            for error in errors {
+                document.note(
+                    error.span().map(|span| span.start),
+                    format!("not TOML: {}", one_line(error.message())),
+                );
+            }
+            return Err(document.into_errors());
+        }
+        let mut section = Section {
+            document: &document,
+            path: String::new(),
+            table: Some(root.get_ref()),
+            known: vec![],
+        };
+        let value = read(&mut section);
+        section.finish();
+        if document.mistakes.borrow().is_empty() {
+            Ok(value)
+        } else {
+            Err(document.into_errors())
+        }
+    }
+
+    fn into_errors(self) -> ConfigErrors {
+        let mut mistakes = self.mistakes.into_inner();
+        mistakes.sort_by_key(|mistake| mistake.line);
+        ConfigErrors(mistakes)
+    }
+
+    fn note(&self, offset: Option<usize>, text: String) {
+        let before = offset.and_then(|offset| self.text.get(..offset));
+        let line = before.map(|before| before.matches('\n').count() + 1);
+        self.mistakes.borrow_mut().push(Mistake {
+            place: self.place.to_owned(),
+            line,
+            text,
+        });
+    }
+}
+
+/// One table of a file; empty if the file does not have it.
+pub(super) struct Section<'d> {
+    document: &'d Document<'d>,
+    /// The dotted path of the table; empty for the file itself.
+    path: String,
+    table: Option<&'d DeTable<'d>>,
+    known: Vec<&'static str>,
+}
+
+impl<'d> Section<'d> {
+    /// A whole number.
+    pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let accepted = format!("a whole number from {} to {}", range.start(), range.end());
+        self.value(key, &accepted, |value| {
+            let integer = value.as_integer()?;
+            u64::from_str_radix(integer.as_str(), integer.radix())
+                .ok()
+                .filter(|number| range.contains(number))
+        })
+    }
+
+    /// A duration, such as `"30s"` or `"1h 30m"`.
+    pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let show = humantime::format_duration;
+        let accepted = format!(
+            "a duration from {} to {}, such as \"30s\"",
+            show(*range.start()),
+            show(*range.end())
+        );
+        self.value(key, &accepted, |value| {
+            humantime::parse_duration(value.as_str()?)
+                .ok()
+                .filter(|duration| range.contains(duration))
+        })
+    }
+
+    /// A number of bytes: a size such as `"64MiB"`, or a plain number.
+    pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
+        let show = |bytes: u64| {
+            ByteSize::b(bytes)
+                .display()
+                .iec()
+                .to_string()
+                .replace(".0 ", "")
+                .replace(' ', "")
+        };
+        let accepted = format!(
+            "a size from {} to {}, such as \"1MiB\"",
+            show(*range.start()),
+            show(*range.end())
+        );
+        self.value(key, &accepted, |value| {
+            let bytes = match value.as_str() {
+                Some(text) => text.parse::<ByteSize>().ok()?.as_u64(),
+                None => value
+                    .as_integer()
+                    .and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok())?,
+            };
+            Some(bytes).filter(|bytes| range.contains(bytes))
+        })
+    }
+
+    /// A text that `parse` accepts; `accepted` says what that is.
+    pub(super) fn text<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<T> {
+        self.value(key, accepted, |value| parse(value.as_str()?))
+    }
+
+    /// The name of a queue.
+    pub(super) fn queue_name(&mut self, key: &'static str) -> Option<QueueName> {
+        self.text(key, QUEUE_NAME, |text| QueueName::new(text).ok())
+    }
+
+    /// A list of names of queues.
+    pub(super) fn queue_names(&mut self, key: &'static str) -> Option<Vec<QueueName>> {
+        let accepted = "a list of names of queues, such as [\"thumbnails\"]";
+        let items = self.value(key, accepted, |value| value.as_array())?;
+        let mut names = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.get_ref().as_str().and_then(|text| QueueName::new(text).ok()) {
+                Some(name) => names.push(name),
+                None => self.note_value(&format!("{key}[{index}]"), item, QUEUE_NAME),
+            }
+        }
+        Some(names)
+    }
+
+    /// A table of texts; `is_name` says which keys are accepted, and `names` describes them.
+    pub(super) fn texts(
+        &mut self,
+        key: &'static str,
+        names: &str,
+        is_name: impl Fn(&str) -> bool,
+    ) -> Option<BTreeMap<String, String>> {
+        let accepted = "a table of texts, such as { MODE = \"fast\" }";
+        let table = self.value(key, accepted, |value| value.as_table())?;
+        let mut texts = BTreeMap::new();
+        for (name, value) in table {
+            let path = format!("{key}.{}", name.get_ref());
+            if !is_name(name.get_ref()) {
+                self.document
+                    .note(Some(name.span().start), format!("{}: use {names}", self.full(&path)));
+            }
+            match value.get_ref().as_str().filter(|text| !text.contains('\0')) {
+                Some(text) => drop(texts.insert(name.get_ref().to_string(), text.to_owned())),
+                None => self.note_value(&path, value, "a text"),
+            }
+        }
+        Some(texts)
+    }
+
+    /// The table `key`, empty if it isn't there. The caller reads it and finishes it.
+    pub(super) fn section(&mut self, key: &'static str) -> Self {
+        let table = self.value(key, "a table", DeValue::as_table);
+        Section {
+            document: self.document,
+            path: self.full(key),
+            table,
+            known: vec![],
+        }
+    }
+
+    /// The tables in the table `key`, with their names. The caller reads them and finishes them.
+    pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Self)> {
+        let mut sections = Vec::new();
+        for (name, value) in self.value(key, "a table", DeValue::as_table).into_iter().flatten() {
+            let path = format!("{key}.{}", name.get_ref());
+            let Some(table) = value.get_ref().as_table() else {
+                self.note_value(&path, value, "a table");
+                continue;
+            };
+            let section = Section {
+                document: self.document,
+                path: self.full(&path),
+                table: Some(table),
+                known: vec![],
+            };
+            sections.push((name.get_ref().to_string(), section));
+        }
+        sections
+    }
+
+    /// Whether the key is there, with a right value or a wrong one.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.contains_key(key))
+    }
+
+    /// Notes that a key which the documentation names is there although this version cannot honour it.
+    pub(super) fn not_available(&mut self, key: &'static str) {
+        if self.value(key, "", |_| Some(())).is_some() {
+            self.refuse(key, "not available in this version");
+        }
+    }
+
+    /// Notes a mistake that the value of `key` has only together with other things.
+    pub(super) fn refuse(&self, key: &str, why: &str) {
+        let (offset, shown) = match self.table.and_then(|table| table.get_key_value(key)) {
+            Some((name, value)) => (Some(name.span().start), self.shown(value)),
+            None => (None, String::new()),
+        };
+        self.document.note(offset, format!("{}{shown}: {why}", self.full(key)));
+    }
+
+    /// Notes a mistake of the table itself.
+    pub(super) fn refuse_section(&self, why: &str) {
+        let first = self
+            .table
+            .and_then(|table| table.keys().map(|key| key.span().start).min());
+        self.document.note(first, format!("{}: {why}", self.path));
+    }
+
+    /// Notes every key that nobody asked for.
+    pub(super) fn finish(self) {
+        for key in self.table.into_iter().flat_map(DeTable::keys) {
+            let name: &str = key.get_ref();
+            if self.known.contains(&name) {
+                continue;
+            }
+            let hint = match closest(name, &self.known) {
+                Some(known) => format!("did you mean {known}?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            self.document.note(
+                Some(key.span().start),
+                format!("{}: unknown key; {hint}", self.full(name)),
+            );
+        }
+    }
+
+    fn value<T>(
+        &mut self,
+        key: &'static str,
+        accepted: &str,
+        convert: impl FnOnce(&'d DeValue<'d>) -> Option<T>,
+    ) -> Option<T> {
+        self.known.push(key);
+        let value = self.table?.get(key)?;
+        let converted = convert(value.get_ref());
+        if converted.is_none() {
+            self.note_value(key, value, accepted);
+        }
+        converted
+    }
+
+    fn note_value(&self, key: &str, value: &Spanned<DeValue<'_>>, accepted: &str) {
+        let text = format!("{}{}: use {accepted}", self.full(key), self.shown(value));
+        self.document.note(Some(value.span().start), text);
+    }
+
+    /// The value as it stands in the file, shortened.
+    fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
+        // A table's span is only its header.
+        if value.get_ref().is_table() {
+            return String::new();
+        }
+        let source = one_line(self.document.text.get(value.span()).unwrap_or_default());
+        let shortened: String = source.chars().take(SHOWN_CHARS).collect();
+        let dots = if shortened.len() < source.len() { "..." } else { "" };
+        format!(" = {shortened}{dots}")
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.path.is_empty() {
+            key.to_owned()
+        } else {
+            format!("{}.{key}", self.path)
+        }
+    }
+}
+
+const QUEUE_NAME: &str = "the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'";
+
+/// One line without control characters, which a terminal might obey.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The known key that was probably meant: at most a third of it is wrong.
+fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
+    let distances = known.iter().map(|known| (distance(name, known), *known));
+    let (distance, known) = distances.min()?;
+    (distance <= (known.len() / 3).max(1)).then_some(known)
+}
+
+/// How many characters have to be put in, taken out or replaced to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for ((to, pair), left) in b.iter().zip(row.windows(2)).zip(0..) {
+            let &[diagonal, above] = pair else { continue };
+            let replaced = diagonal + usize::from(*to != from);
+            let taken = next.get(left).map_or(usize::MAX, |left| left + 1);
+            next.push(replaced.min(above + 1).min(taken));
+        }
+        row = next;
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_distance_counts_single_changes() {
+        for (a, b, expected) in [
+            ("", "abc", 3),
+            ("timeout", "timeout", 0),
+            ("tiemout", "timeout", 2),
+            ("concurency", "concurrency", 1),
+        ] {
+            assert_eq!(distance(a, b), expected, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn an_unrelated_key_is_not_taken_for_a_known_one() {
+        assert_eq!(closest("colour", &["timeout", "memory", "queue"]), None);
+        assert_eq!(closest("tiemout", &["timeout", "memory", "queue"]), Some("timeout"));
+    }
+}

@@ -1,0 +1,324 @@
+//! The seam in front of everything that runs guests: a component, messages and limits go in; verdicts,
+//! sends, log lines and usage come out; nothing else is shared.
+//!
+//! Nothing in this module names the engine, a queue backend or a file, so an executor can move into a
+//! process of its own. `executor/` holds the one that runs guests in this process.
+
+use std::{any::Any, fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::{
+    config::{Grants, Limits},
+    message::{Message, QueueName},
+    queue::{FailureKind, Send},
+};
+
+mod bindings;
+mod component;
+mod engine;
+mod import;
+mod instance;
+mod memory;
+mod output;
+mod wasm;
+
+pub use component::digest;
+pub use engine::{EngineError, EngineOptions, LocalExecutor};
+pub use wasm::MAX_WASM_BYTES;
+
+/// Which of the contracts a component fulfils. Exactly one, or it is not accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Flavour {
+    /// Exports `sandhog:worker/handler`: one message at a time.
+    Handler,
+    /// Exports `sandhog:worker/batch-handler`: several messages at a time.
+    BatchHandler,
+}
+
+impl Flavour {
+    /// Every flavour, with the interface whose export makes a component one of it.
+    pub const ALL: [(Self, &'static str); 2] = [
+        (Self::Handler, "sandhog:worker/handler"),
+        (Self::BatchHandler, "sandhog:worker/batch-handler"),
+    ];
+
+    /// How it is called in messages and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Handler => "handler",
+            Self::BatchHandler => "batch-handler",
+        }
+    }
+
+    /// Whether one call takes more than one message.
+    pub fn takes_batches(self) -> bool {
+        match self {
+            Self::Handler => false,
+            Self::BatchHandler => true,
+        }
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is known of a component once it was accepted.
+#[derive(Debug, Clone)]
+pub struct ComponentInfo {
+    /// SHA-256 of the file's bytes, in hexadecimal.
+    pub digest: String,
+    /// The contract that it fulfils.
+    pub flavour: Flavour,
+    /// Bytes of the file.
+    pub size: usize,
+    /// Names of the interfaces that it imports.
+    pub imports: Vec<String>,
+    /// How long checking and compiling took.
+    pub compile_time: Duration,
+}
+
+/// A component that an executor has accepted and can call. Cheap to clone; unloaded with the last clone.
+#[derive(Clone)]
+pub struct Component {
+    /// What is known of it.
+    pub info: Arc<ComponentInfo>,
+    loaded: Arc<dyn Any + std::marker::Send + Sync>,
+}
+
+impl fmt::Debug for Component {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Component")
+            .field("info", &self.info)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A line that a guest printed, without its line end. Control characters are escaped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogLine {
+    /// Where it was written.
+    pub stream: LogStream,
+    /// At most as long as the handler's limit for a line.
+    pub text: String,
+}
+
+/// Where a guest wrote a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Takes a guest's lines as they are written. Called from a guest's thread: it must not block.
+pub type LogSink = Arc<dyn Fn(LogLine) + std::marker::Send + Sync>;
+
+/// What a guest may use and touch.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The name of the handler, for messages.
+    pub handler: String,
+    /// Wall-clock time from the start of the instance to the answer.
+    pub timeout: Duration,
+    /// Everything else that is counted.
+    pub limits: Limits,
+    /// Everything that is not refused.
+    pub grants: Grants,
+}
+
+/// One message of a call.
+#[derive(Debug, Clone)]
+pub struct CallMessage {
+    /// What was sent.
+    pub message: Message,
+    /// The queue that it was received from.
+    pub queue: QueueName,
+    /// This receive included.
+    pub receive_count: u32,
+}
+
+/// One call of a guest.
+#[derive(Clone)]
+pub struct Call {
+    /// One message, or for a flavour that takes batches one or more.
+    pub messages: Vec<CallMessage>,
+    /// What the guest may use and touch.
+    pub policy: Arc<Policy>,
+    /// Where its output goes.
+    pub log: LogSink,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Call")
+            .field("messages", &self.messages)
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a guest's call did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The kind.
+    pub kind: FailureKind,
+    /// For people; at most 1 KiB, control characters escaped.
+    pub reason: String,
+    /// The delay that the guest asked for.
+    pub retry_after: Option<Duration>,
+    /// The guest's stack, if it broke.
+    pub backtrace: Option<String>,
+}
+
+/// What a call means for one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// Handled.
+    Success,
+    /// Not handled, and the guest or its limits are the reason.
+    Failed(Failure),
+    /// The guest was not run, or not to its end, through no fault of its own.
+    NotRun(String),
+}
+
+/// What a call cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// From the start of the instance to the answer.
+    pub wall: Duration,
+    /// Time spent executing, waits excluded. Host calls that do not wait are included.
+    pub busy: Duration,
+    /// The most bytes that the guest's linear memories had in total.
+    pub memory_peak: u64,
+    /// Lines of output that were dropped for being past the limit.
+    pub log_lines_dropped: u64,
+}
+
+/// The answer to a call.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// One per message, in order.
+    pub verdicts: Vec<Verdict>,
+    /// What the guest sent, in order. Empty unless a verdict is [`Verdict::Success`].
+    pub sends: Vec<Send>,
+    /// What it cost.
+    pub usage: Usage,
+}
+
+/// Why a file was not accepted as a component.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The bytes are neither a component nor a core module.
+    #[error("{file} is not a WebAssembly component: {found}")]
+    NotWasm {
+        /// Which file.
+        file: PathBuf,
+        /// What it looks like.
+        found: String,
+    },
+    /// The file is larger than what is accepted.
+    #[error("{file} has {size} bytes, more than the {limit} that are accepted")]
+    TooLarge {
+        /// Which file.
+        file: PathBuf,
+        /// Its size in bytes.
+        size: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The module cannot be made a component.
+    #[error("{file} is a core module that can't be made a component: {reason}")]
+    NotAComponent {
+        /// Which file.
+        file: PathBuf,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// The compiler refused it.
+    #[error("{file} was refused by the compiler: {reason}")]
+    Invalid {
+        /// Which file.
+        file: PathBuf,
+        /// What the compiler says.
+        reason: String,
+    },
+    /// It fulfils none of the contracts, or more than one.
+    #[error("{file} must export exactly one of {accepted}; it exports {found}")]
+    Flavour {
+        /// Which file.
+        file: PathBuf,
+        /// The interfaces that are looked for.
+        accepted: String,
+        /// What was found.
+        found: String,
+    },
+    /// It imports something that the host does not offer to it.
+    #[error("{file} imports what its handler is not granted: {reason}")]
+    Import {
+        /// Which file.
+        file: PathBuf,
+        /// Which import.
+        reason: String,
+    },
+    /// An instance of it could not be made within the handler's limits.
+    #[error("{file} could not be started: {reason}")]
+    Start {
+        /// Which file.
+        file: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+    /// The host could not do its part; the file may be good.
+    #[error("{file} could not be loaded now: {reason}")]
+    Host {
+        /// Which file.
+        file: PathBuf,
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// Runs guests. Cheap calls from any task; the guests themselves run elsewhere.
+#[async_trait]
+pub trait Executor: fmt::Debug + std::marker::Send + Sync {
+    /// Checks a file's bytes, compiles them, and starts one instance to see that it works within `policy`.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`]. All but `Host` are final for these bytes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe; a compilation under way ends in the background.
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError>;
+
+    /// Starts one instance of a component that was loaded before, to see that it works within another `policy`.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Start`], or [`LoadError::Host`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    async fn try_start(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<(), LoadError>;
+
+    /// Calls a guest in an instance of its own and waits for its answer, at most for the policy's timeout and a few
+    /// milliseconds. Waits before that while no instance is free.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropping the future interrupts the guest within a few milliseconds, or at the end of the one
+    /// instruction or host call that it is in, and frees its instance.
+    async fn run(&self, component: &Component, call: Call) -> Report;
+
+    /// How many instances are alive now.
+    fn live_instances(&self) -> usize;
+}

@@ -1,0 +1,146 @@
+//! A file's bytes -> a compiled component whose imports are linked and whose flavour is known. Never calls it.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
+use wasmtime::component::{Component, InstancePre};
+
+use super::{
+    ComponentInfo, Flavour, LoadError,
+    bindings::{batch_worker, worker},
+    engine::Shared,
+    instance::GuestState,
+    wasm,
+};
+
+/// A component that can be instantiated at once.
+pub(super) struct LocalComponent {
+    pub(super) pre: InstancePre<GuestState>,
+    pub(super) entry: Entry,
+}
+
+/// Where a call goes in; found once, so that a call looks up nothing.
+pub(super) enum Entry {
+    Handler(worker::exports::sandhog::worker::handler::GuestIndices),
+    BatchHandler(batch_worker::exports::sandhog::worker::batch_handler::GuestIndices),
+}
+
+impl LocalComponent {
+    /// Compiles on the calling thread and the compiler's own; takes from milliseconds to many seconds.
+    pub(super) fn compile(shared: &Shared, file: &Path, wasm: Bytes) -> Result<(Self, ComponentInfo), LoadError> {
+        let started = Instant::now();
+        let path = || PathBuf::from(file);
+        let size = wasm.len();
+        let digest = digest(&wasm);
+        let bytes = wasm::component_bytes(file, wasm)?;
+        let component = Component::from_binary(&shared.engine, &bytes).map_err(|error| LoadError::Invalid {
+            file: path(),
+            reason: format!("{error:#}"),
+        })?;
+        let ty = component.component_type();
+        let exports: Vec<String> = ty.exports(&shared.engine).map(|(name, _)| name.to_owned()).collect();
+        let flavour = flavour(file, &exports)?;
+        let imports = ty.imports(&shared.engine).map(|(name, _)| name.to_owned()).collect();
+        let pre = shared
+            .linker
+            .instantiate_pre(&component)
+            .map_err(|error| LoadError::Import {
+                file: path(),
+                reason: format!("{error:#}"),
+            })?;
+        let wrong_type = |error: wasmtime::Error| LoadError::Invalid {
+            file: path(),
+            reason: format!("{error:#}"),
+        };
+        let entry = match flavour {
+            Flavour::Handler => {
+                Entry::Handler(worker::exports::sandhog::worker::handler::GuestIndices::new(&pre).map_err(wrong_type)?)
+            }
+            Flavour::BatchHandler => Entry::BatchHandler(
+                batch_worker::exports::sandhog::worker::batch_handler::GuestIndices::new(&pre).map_err(wrong_type)?,
+            ),
+        };
+        // Otherwise the first message would pay for it.
+        component
+            .initialize_copy_on_write_image()
+            .map_err(|error| LoadError::Host {
+                file: path(),
+                reason: format!("{error:#}"),
+            })?;
+        let info = ComponentInfo {
+            digest,
+            flavour,
+            size,
+            imports,
+            compile_time: started.elapsed(),
+        };
+        Ok((Self { pre, entry }, info))
+    }
+}
+
+/// The one flavour that the exports match. Other exports are tolerated: some toolchains add their own.
+fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
+    let matches = |interface: &str| {
+        exports
+            .iter()
+            .any(|export| export.split_once('@').map_or(export.as_str(), |(name, _)| name) == interface)
+    };
+    let found: Vec<_> = Flavour::ALL
+        .into_iter()
+        .filter(|(_, interface)| matches(interface))
+        .collect();
+    match found.as_slice() {
+        [(flavour, _)] => Ok(*flavour),
+        _ => Err(LoadError::Flavour {
+            file: file.to_owned(),
+            accepted: Flavour::ALL.map(|(_, interface)| interface).join(", "),
+            found: if exports.is_empty() {
+                "nothing".to_owned()
+            } else {
+                exports.join(", ")
+            },
+        }),
+    }
+}
+
+/// What a component is known by: the SHA-256 of its file's bytes, in hexadecimal.
+pub fn digest(wasm: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let digest = Sha256::digest(wasm);
+    digest
+        .iter()
+        .fold(String::with_capacity(digest.len() * 2), |mut out, byte| {
+            write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(exports: &[&str], expected: Option<Flavour>) {
+        let exports: Vec<String> = exports.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(flavour(Path::new("a.wasm"), &exports).ok(), expected, "{exports:?}");
+    }
+
+    #[test]
+    fn exactly_one_flavour_must_match() {
+        check(&[], None);
+        check(&["wasi:cli/run@0.2.0"], None);
+        check(&["sandhog:worker/handler@0.1.0"], Some(Flavour::Handler));
+        check(
+            &["init", "sandhog:worker/batch-handler@0.1.3"],
+            Some(Flavour::BatchHandler),
+        );
+        check(
+            &["sandhog:worker/handler@0.1.0", "sandhog:worker/batch-handler@0.1.0"],
+            None,
+        );
+        check(&["sandhog:worker/handlers@0.1.0"], None);
+    }
+}

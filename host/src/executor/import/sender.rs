@@ -1,0 +1,112 @@
+//! `sandhog:worker/sender`: collects what a guest sends until its verdict is known.
+
+use std::time::Duration;
+
+use crate::{
+    config::{Grants, Limits},
+    executor::bindings::worker::sandhog::worker::{
+        sender::{Host, Outgoing as WitOutgoing, SendError},
+        types::AttributeValue as WitValue,
+    },
+    message::{AttributeValue, Attributes, Outgoing, QueueName},
+    printable::{MAX_REASON_BYTES, printable},
+    queue::Send,
+};
+
+/// What one attempt has sent, and what it may still send.
+#[derive(Debug)]
+pub(in crate::executor) struct Sends {
+    granted: Grants,
+    messages_left: u64,
+    bytes_left: u64,
+    sent: Vec<Send>,
+}
+
+impl Sends {
+    pub(in crate::executor) fn new(grants: &Grants, limits: &Limits) -> Self {
+        Self {
+            granted: grants.clone(),
+            messages_left: limits.sends,
+            bytes_left: limits.send_bytes,
+            sent: Vec::new(),
+        }
+    }
+
+    /// Everything that was sent, in order.
+    pub(in crate::executor) fn take(&mut self) -> Vec<Send> {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn collect(&mut self, queue: &str, messages: Vec<WitOutgoing>) -> Result<(), SendError> {
+        let queue = self.granted_queue(queue)?;
+        let mut checked = Vec::with_capacity(messages.len().min(1024));
+        let (mut messages_left, mut bytes_left) = (self.messages_left, self.bytes_left);
+        for message in messages {
+            let message = outgoing(message)?;
+            let cost = u64::try_from(message.body.len()).unwrap_or(u64::MAX);
+            messages_left = messages_left.checked_sub(1).ok_or_else(|| {
+                SendError::Limit("the attempt has sent as many messages as it may (limits.sends)".to_owned())
+            })?;
+            bytes_left = bytes_left.checked_sub(cost).ok_or_else(|| {
+                SendError::Limit("the attempt has sent as many bytes as it may (limits.send-bytes)".to_owned())
+            })?;
+            checked.push(Send {
+                queue: queue.clone(),
+                message,
+            });
+        }
+        (self.messages_left, self.bytes_left) = (messages_left, bytes_left);
+        self.sent.append(&mut checked);
+        Ok(())
+    }
+
+    fn granted_queue(&self, queue: &str) -> Result<QueueName, SendError> {
+        self.granted
+            .send
+            .iter()
+            .find(|granted| granted.as_str() == queue)
+            .cloned()
+            .ok_or_else(|| {
+                let queue = printable(queue, MAX_REASON_BYTES);
+                SendError::NotGranted(format!(
+                    "queue {queue:?} is not granted: add it to [grant] send in the handler's manifest"
+                ))
+            })
+    }
+}
+
+impl Host for Sends {
+    fn send(&mut self, queue: String, message: WitOutgoing) -> Result<(), SendError> {
+        self.collect(&queue, vec![message])
+    }
+
+    fn send_many(&mut self, queue: String, messages: Vec<WitOutgoing>) -> Result<(), SendError> {
+        self.collect(&queue, messages)
+    }
+}
+
+fn outgoing(message: WitOutgoing) -> Result<Outgoing, SendError> {
+    let invalid = |error: crate::message::InvalidMessage| SendError::Invalid(error.0);
+    let pairs = message
+        .attributes
+        .into_iter()
+        .map(|(name, value)| {
+            let value = match value {
+                WitValue::Text(text) => AttributeValue::Text(text),
+                WitValue::Number(number) => AttributeValue::Number(number),
+                WitValue::Binary(bytes) => AttributeValue::Binary(bytes),
+            };
+            (name, value)
+        })
+        .collect();
+    let outgoing = Outgoing {
+        body: message.body.into(),
+        attributes: Attributes::new(pairs).map_err(invalid)?,
+        delay: message.delay_seconds.map(|seconds| Duration::from_secs(seconds.into())),
+        group_id: message.group_id,
+        deduplication_id: message.deduplication_id,
+        priority: message.priority,
+    };
+    outgoing.check().map_err(invalid)?;
+    Ok(outgoing)
+}

@@ -1,0 +1,316 @@
+//! One store: limits, deadline, call, and what its end means. Knows nothing of queues.
+//!
+//! Invariant: a store is used for one call and dropped, whatever came of it. One that trapped or ran out of
+//! time could not be used again anyway.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use tokio::time::{Instant, timeout_at};
+use wasmtime::{
+    PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
+    component::{Instance, ResourceTable},
+};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+
+use super::{
+    Call, CallMessage, Failure, LogStream, Policy, Report, Usage, Verdict,
+    bindings::worker::sandhog::worker::types,
+    component::{Entry, LocalComponent},
+    engine::{Shared, TICK},
+    import::sender::Sends,
+    memory::MemoryAccount,
+    output::{GuestOutput, OutputAccount},
+};
+use crate::{
+    message::{AttributeValue, MAX_DELAY},
+    printable::{MAX_REASON_BYTES, printable},
+    queue::FailureKind,
+};
+
+/// Host memory for what the guest holds handles to; entries, not bytes.
+const MAX_RESOURCES: usize = 4096;
+
+/// What a store carries for its guest.
+pub(super) struct GuestState {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    memory: MemoryAccount,
+    pub(super) sends: Sends,
+    deadline: Instant,
+}
+
+impl WasiView for GuestState {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// The reason that the epoch callback gives for ending a guest.
+#[derive(Debug, thiserror::Error)]
+#[error("the deadline passed")]
+struct DeadlinePassed;
+
+/// Makes an instance and drops it, to learn at load what would otherwise fail the first message.
+pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), String> {
+    let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
+    let deadline = Instant::now() + policy.timeout;
+    let mut store = store(shared, policy, &output, deadline);
+    let started = timeout_at(deadline + 2 * TICK, async {
+        let instance = component.pre.instantiate_async(&mut store).await?;
+        check_types(&component.entry, &mut store, &instance)
+    });
+    let error = match started.await {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => error,
+        Err(_) => DeadlinePassed.into(),
+    };
+    match broken(&error, &store, policy) {
+        Verdict::Failed(failure) => Err(failure.reason),
+        Verdict::NotRun(reason) => Err(reason),
+        Verdict::Success => Ok(()),
+    }
+}
+
+/// Runs one call from a new store to its verdicts.
+pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call) -> Report {
+    let Call { messages, policy, log } = call;
+    let count = messages.len();
+    let output = OutputAccount::new(log, &policy.limits);
+    let started = Instant::now();
+    let deadline = started + policy.timeout;
+    let mut store = store(shared, &policy, &output, deadline);
+    let mut busy = Duration::ZERO;
+    // The callback gives the better reason for a guest that computes; the timer ends one that waits in a host call.
+    let answer = {
+        let call = measured(guest_call(component, &mut store, messages), &mut busy);
+        timeout_at(deadline + 2 * TICK, call).await
+    };
+    let mut verdicts = match answer {
+        Ok(Ok(answers)) if answers.len() == count => answers.into_iter().map(answered).collect(),
+        Ok(Ok(answers)) => {
+            let reason = format!("the handler returned {} results for {count} messages", answers.len());
+            vec![failed(FailureKind::WrongAnswer, reason, None); count]
+        }
+        Ok(Err(error)) => vec![broken(&error, &store, &policy); count],
+        Err(_) => vec![broken(&DeadlinePassed.into(), &store, &policy); count],
+    };
+    let mut sends = store.data_mut().sends.take();
+    if !verdicts.contains(&Verdict::Success) {
+        sends.clear();
+    }
+    verdicts.truncate(count);
+    let usage_memory = store.data().memory.peak;
+    // Unfinished lines are flushed by the drop, so it comes before the count of dropped ones.
+    drop(store);
+    let usage = Usage {
+        wall: started.elapsed(),
+        busy,
+        memory_peak: usage_memory,
+        log_lines_dropped: output.lines_dropped(),
+    };
+    Report { verdicts, sends, usage }
+}
+
+impl Report {
+    /// The report of a call that never reached a guest.
+    pub fn not_run(messages: usize, reason: &str) -> Self {
+        Self {
+            verdicts: vec![Verdict::NotRun(reason.to_owned()); messages],
+            sends: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+}
+
+fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline: Instant) -> Store<GuestState> {
+    let limits = &policy.limits;
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(GuestOutput::new(output, LogStream::Stdout, limits));
+    wasi.stderr(GuestOutput::new(output, LogStream::Stderr, limits));
+    wasi.max_random_size(limits.random_bytes);
+    for (name, value) in &policy.grants.env {
+        wasi.env(name, value);
+    }
+    let mut table = ResourceTable::new();
+    table.set_max_capacity(MAX_RESOURCES);
+    let state = GuestState {
+        wasi: wasi.build(),
+        table,
+        memory: MemoryAccount::new(limits),
+        sends: Sends::new(&policy.grants, limits),
+        deadline,
+    };
+    let mut store = Store::new(&shared.engine, state);
+    // Both before the instance is made: its initial memory counts, and its start function runs.
+    store.limiter(|state| &mut state.memory);
+    store.set_epoch_deadline(1);
+    store.epoch_deadline_callback(|store: StoreContextMut<'_, GuestState>| {
+        if Instant::now() >= store.data().deadline {
+            return Err(DeadlinePassed.into());
+        }
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+    });
+    store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX));
+    store.set_max_component_handles(usize::try_from(limits.handles).unwrap_or(usize::MAX));
+    store
+}
+
+type Answer = Result<(), types::Failure>;
+
+async fn guest_call(
+    component: &LocalComponent,
+    store: &mut Store<GuestState>,
+    messages: Vec<CallMessage>,
+) -> wasmtime::Result<Vec<Answer>> {
+    let mut messages = messages.into_iter().map(lowered);
+    let instance = component.pre.instantiate_async(&mut *store).await?;
+    match &component.entry {
+        Entry::Handler(indices) => {
+            let handler = indices.load(&mut *store, &instance)?;
+            let Some(message) = messages.next() else {
+                return Ok(Vec::new());
+            };
+            Ok(vec![handler.call_handle(&mut *store, &message).await?])
+        }
+        Entry::BatchHandler(indices) => {
+            let handler = indices.load(&mut *store, &instance)?;
+            let messages: Vec<_> = messages.collect();
+            handler.call_handle_batch(&mut *store, &messages).await
+        }
+    }
+}
+
+fn check_types(entry: &Entry, store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<()> {
+    match entry {
+        Entry::Handler(indices) => indices.load(store, instance).map(drop),
+        Entry::BatchHandler(indices) => indices.load(store, instance).map(drop),
+    }
+}
+
+fn lowered(call: CallMessage) -> types::Message {
+    let CallMessage {
+        message,
+        queue,
+        receive_count,
+    } = call;
+    let attributes = message
+        .attributes
+        .pairs()
+        .iter()
+        .map(|(name, value)| {
+            let value = match value {
+                AttributeValue::Text(text) => types::AttributeValue::Text(text.clone()),
+                AttributeValue::Number(number) => types::AttributeValue::Number(number.clone()),
+                AttributeValue::Binary(bytes) => types::AttributeValue::Binary(bytes.clone()),
+            };
+            (name.clone(), value)
+        })
+        .collect();
+    types::Message {
+        id: message.id.as_str().to_owned(),
+        body: message.body.into(),
+        attributes,
+        queue: queue.as_str().to_owned(),
+        receive_count,
+        sent_at_ms: message.sent_at_ms,
+        group_id: message.group_id,
+    }
+}
+
+fn answered(answer: Answer) -> Verdict {
+    match answer {
+        Ok(()) => Verdict::Success,
+        Err(types::Failure::Retry(reason)) => failed(FailureKind::Retry, reason, None),
+        Err(types::Failure::RetryAfter((reason, seconds))) => {
+            let asked = Duration::from_secs(seconds.into());
+            if asked > MAX_DELAY {
+                tracing::warn!(
+                    seconds,
+                    limit = MAX_DELAY.as_secs(),
+                    "retry-after is past the limit, which is used instead"
+                );
+            }
+            let reason = printable(&reason, MAX_REASON_BYTES);
+            let retry_after = Some(asked.min(MAX_DELAY));
+            Verdict::Failed(Failure {
+                kind: FailureKind::Retry,
+                reason,
+                retry_after,
+                backtrace: None,
+            })
+        }
+        Err(types::Failure::Reject(reason)) => failed(FailureKind::Reject, reason, None),
+    }
+}
+
+/// What an error of the engine means. The order matters: the host's own reasons come before the guest's.
+fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -> Verdict {
+    let backtrace = error
+        .downcast_ref::<WasmBacktrace>()
+        .map(|trace| printable_lines(&trace.to_string()));
+    if error.is::<DeadlinePassed>() {
+        let reason = format!("the handler did not answer within its timeout of {:?}", policy.timeout);
+        return failed(FailureKind::Timeout, reason, backtrace);
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return Verdict::NotRun("no instance is free".to_owned());
+    }
+    if store.data().memory.refused {
+        let reason = format!(
+            "the handler needs more than its limit of {} bytes of memory (or of table elements)",
+            policy.limits.memory
+        );
+        return failed(FailureKind::Memory, reason, backtrace);
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return failed(
+            FailureKind::Trap,
+            format!("the handler exited with code {}", exit.0),
+            backtrace,
+        );
+    }
+    let reason = match error.downcast_ref::<Trap>() {
+        Some(trap) => format!("the handler trapped: {trap}"),
+        None => format!("the handler broke: {}", error.root_cause()),
+    };
+    failed(FailureKind::Trap, reason, backtrace)
+}
+
+fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Verdict {
+    let reason = printable(reason.as_ref(), MAX_REASON_BYTES);
+    Verdict::Failed(Failure {
+        kind,
+        reason,
+        retry_after: None,
+        backtrace,
+    })
+}
+
+/// The names in a backtrace are the guest's own; at most 8 KiB of them are shown.
+fn printable_lines(text: &str) -> String {
+    let lines: Vec<_> = text.lines().take(64).map(|line| printable(line, 256)).collect();
+    let mut text = lines.join("\n");
+    text.truncate(text.floor_char_boundary(8 * 1024));
+    text
+}
+
+/// Polls `future`, adding the time spent inside of it to `busy`.
+async fn measured<F: Future>(future: F, busy: &mut Duration) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        let started = std::time::Instant::now();
+        let polled: Poll<F::Output> = future.as_mut().poll(cx);
+        *busy += started.elapsed();
+        polled
+    })
+    .await
+}

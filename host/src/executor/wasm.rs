@@ -1,0 +1,79 @@
+//! Turns the bytes of a file into the bytes of a component, before anything is compiled.
+
+use std::{
+    panic,
+    path::{Path, PathBuf},
+};
+
+use bytes::Bytes;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wit_component::ComponentEncoder;
+
+use super::LoadError;
+
+/// The largest file that is accepted, in bytes (64 MiB).
+pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
+
+/// The last four bytes of the header tell the two kinds of binary apart (component model, binary format).
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// The bytes of a component: `wasm` itself, or the component that wraps a core module.
+///
+/// A core module must carry the description of its world, as every binding generator embeds it; imports of WASI
+/// preview 1 are adapted to WASI 0.2.
+pub(super) fn component_bytes(file: &Path, wasm: Bytes) -> Result<Bytes, LoadError> {
+    let file = || PathBuf::from(file);
+    if wasm.len() > MAX_WASM_BYTES {
+        return Err(LoadError::TooLarge {
+            file: file(),
+            size: wasm.len(),
+            limit: MAX_WASM_BYTES,
+        });
+    }
+    if wasm.starts_with(COMPONENT) {
+        return Ok(wasm);
+    }
+    if !wasm.starts_with(CORE_MODULE) {
+        return Err(LoadError::NotWasm {
+            file: file(),
+            found: describe(&wasm),
+        });
+    }
+    // The encoder reads bytes that nobody trusts; a bug in it must not take the host down.
+    let encoded = panic::catch_unwind(|| {
+        ComponentEncoder::default()
+            .validate(true)
+            .module(&wasm)?
+            .adapter(
+                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
+                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+            )?
+            .encode()
+    });
+    match encoded {
+        Ok(Ok(component)) => Ok(component.into()),
+        Ok(Err(error)) => Err(LoadError::NotAComponent {
+            file: file(),
+            reason: format!("{error:#}"),
+        }),
+        Err(_) => Err(LoadError::NotAComponent {
+            file: file(),
+            reason: "the encoder gave up on it".to_owned(),
+        }),
+    }
+}
+
+fn describe(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        "it is empty".to_owned()
+    } else if bytes.starts_with(b"\0asm") {
+        "it has an unknown version of the format".to_owned()
+    } else if bytes.starts_with(b"(module") || bytes.starts_with(b"(component") {
+        "it is in the text format; convert it to the binary one".to_owned()
+    } else {
+        "it does not start with the header \\0asm".to_owned()
+    }
+}

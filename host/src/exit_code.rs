@@ -1,0 +1,67 @@
+//! The exit codes of the `sandhog` command. They are part of its interface: scripts depend on them.
+
+use std::process;
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExitCode {
+    /// 0: it did what was asked.
+    Ok,
+    /// 1: it was asked something, and the answer is no: a component was refused, a message was not handled or not
+    /// accepted, a queue or a message does not exist.
+    Refused,
+    /// 2: the command line is wrong.
+    Usage,
+    /// 64: the configuration is wrong. Every mistake is listed.
+    Config,
+    /// 69: no host answers at the address, or the listener's address is taken.
+    Unavailable,
+    /// 70: a task of the host's own died. It's a bug; a restart is safe.
+    Internal,
+    /// 74: the store has failed: the disk is full or broken.
+    Store,
+    /// 75: another process uses the data directory. Try again when it has ended.
+    DataInUse,
+    /// 130: a second SIGINT cut the grace period short. What was in flight has been released.
+    Interrupted,
+    /// 143: a second SIGTERM cut the grace period short. What was in flight has been released.
+    Terminated,
+}
+
+impl ExitCode {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Refused => 1,
+            Self::Usage => 2,
+            Self::Config => 64,
+            Self::Unavailable => 69,
+            Self::Internal => 70,
+            Self::Store => 74,
+            Self::DataInUse => 75,
+            Self::Interrupted => 130,
+            Self::Terminated => 143,
+        }
+    }
+}
+
+impl From<ExitCode> for process::ExitCode {
+    fn from(exit_code: ExitCode) -> Self {
+        exit_code.code().into()
+    }
+}
+
+/// The table of exit codes in `sandhog --help`.
+pub const HELP: &str = "\
+Exit codes:
+  0    done
+  1    refused: a component, a message, a queue that does not exist
+  2    wrong command line
+  64   wrong configuration; every mistake is listed
+  69   no host answers, or the listener's address is taken
+  70   internal error of the host
+  74   the store has failed (disk full or broken)
+  75   another process uses the data directory
+  130  a second SIGINT cut the grace period short
+  143  a second SIGTERM cut the grace period short";

@@ -1,0 +1,376 @@
+//! What is known about the handlers: for readiness and for `GET /handlers`.
+//!
+//! The dispatcher and the reload write, the listener reads. It decides nothing: a handler does not stop or
+//! start because of what stands here.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::message::QueueName;
+
+/// A poller that listens and has not completed a receive for so long is deaf: three times the longest wait.
+pub const DEAF_AFTER: Duration = Duration::from_mins(1);
+
+/// What a handler is doing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandlerState {
+    /// Its first version is being compiled and tried.
+    Loading,
+    /// It receives and handles messages.
+    Serving,
+    /// It is paused after many failures of the same kind, and probed with single messages.
+    Paused {
+        /// The failure that repeats, for people.
+        reason: String,
+    },
+    /// No version of it has ever passed; [`HandlerStatus::last_error`] says why.
+    Refused,
+    /// Its file was removed: what is in flight ends, then it is gone.
+    Stopping,
+}
+
+impl HandlerState {
+    /// The shown form: one word.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Serving => "serving",
+            Self::Paused { .. } => "paused",
+            Self::Refused => "refused",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// One handler, as it is now.
+#[derive(Debug, Clone)]
+pub struct HandlerStatus {
+    /// Its file's name without the extension.
+    pub name: String,
+    /// The queue that it serves, once a version was loaded.
+    pub queue: Option<QueueName>,
+    /// What it is doing.
+    pub state: HandlerState,
+    /// The flavour of the version that serves.
+    pub flavour: Option<String>,
+    /// The SHA-256 digest of the version that serves, in hexadecimal.
+    pub digest: Option<String>,
+    /// How many versions have served since the host started.
+    pub version: u64,
+    /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
+    pub loaded_at_ms: Option<u64>,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// Why the newest version of the file was refused; an older one may be serving.
+    pub last_error: Option<String>,
+    /// Why the last receive failed, until one succeeds.
+    pub queue_error: Option<String>,
+    /// When the last receive completed; `None` while the poller does not listen, on purpose.
+    pub last_receive_at: Option<Instant>,
+}
+
+/// A version that begins to serve.
+#[derive(Debug, Clone)]
+pub struct LoadedVersion {
+    /// The queue that it serves.
+    pub queue: QueueName,
+    /// Its flavour, for people.
+    pub flavour: String,
+    /// Its SHA-256 digest in hexadecimal.
+    pub digest: String,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub loaded_at_ms: u64,
+}
+
+/// The status of every handler of this host.
+#[derive(Debug, Default)]
+pub struct HandlerBoard(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    handlers: BTreeMap<String, HandlerStatus>,
+    first_load_finished: bool,
+    store_failure: Option<String>,
+}
+
+impl HandlerBoard {
+    /// A version of the handler is being loaded. One that serves goes on serving.
+    pub fn loading(&self, name: &str) {
+        self.update(name, |status| {
+            if status.version == 0 {
+                status.state = HandlerState::Loading;
+            }
+        });
+    }
+
+    /// A version has passed and serves from now on.
+    pub fn serving(&self, name: &str, loaded: LoadedVersion) {
+        self.update(name, |status| {
+            status.state = HandlerState::Serving;
+            status.queue = Some(loaded.queue);
+            status.flavour = Some(loaded.flavour);
+            status.digest = Some(loaded.digest);
+            status.loaded_at_ms = Some(loaded.loaded_at_ms);
+            status.version += 1;
+            status.last_error = None;
+        });
+    }
+
+    /// The newest version did not pass. One that serves goes on serving.
+    pub fn refused(&self, name: &str, why: &str) {
+        self.update(name, |status| {
+            status.last_error = Some(why.to_owned());
+            if status.version == 0 {
+                status.state = HandlerState::Refused;
+            }
+        });
+    }
+
+    /// The handler is paused.
+    pub fn paused(&self, name: &str, reason: &str) {
+        self.update(name, |status| {
+            status.state = HandlerState::Paused {
+                reason: reason.to_owned(),
+            }
+        });
+    }
+
+    /// The handler goes on after a pause.
+    pub fn resumed(&self, name: &str) {
+        self.update(name, |status| {
+            if matches!(status.state, HandlerState::Paused { .. }) {
+                status.state = HandlerState::Serving;
+            }
+        });
+    }
+
+    /// The handler's file is gone; what is in flight ends.
+    pub fn stopping(&self, name: &str) {
+        self.update(name, |status| {
+            status.state = HandlerState::Stopping;
+            status.last_receive_at = None;
+            status.queue_error = None;
+        });
+    }
+
+    /// The handler is gone.
+    pub fn removed(&self, name: &str) {
+        self.board().handlers.remove(name);
+    }
+
+    /// How many attempts of the handler are under way.
+    pub fn in_flight(&self, name: &str, attempts: u32) {
+        self.update(name, |status| status.in_flight = attempts);
+    }
+
+    /// The poller begins to listen, or has completed a receive, with messages or without.
+    pub fn received(&self, name: &str) {
+        self.update(name, |status| {
+            status.last_receive_at = Some(Instant::now());
+            status.queue_error = None;
+        });
+    }
+
+    /// The poller does not listen, on purpose: no slot is free, or the handler is paused. It isn't deaf.
+    pub fn not_listening(&self, name: &str) {
+        self.update(name, |status| status.last_receive_at = None);
+    }
+
+    /// A receive has failed. The time of the last completed one stands.
+    pub fn receive_failed(&self, name: &str, why: &str) {
+        self.update(name, |status| status.queue_error = Some(why.to_owned()));
+    }
+
+    /// Every handler that was there at start-up has been loaded or refused.
+    pub fn first_load_finished(&self) {
+        self.board().first_load_finished = true;
+    }
+
+    /// Whether the handlers that were there at start-up are still being loaded.
+    pub fn is_first_load_under_way(&self) -> bool {
+        !self.board().first_load_finished
+    }
+
+    /// The store has failed for good; only a restart helps. The first reason stays.
+    pub fn store_failed(&self, why: &str) {
+        self.board().store_failure.get_or_insert_with(|| why.to_owned());
+    }
+
+    /// All handlers, by name.
+    pub fn list(&self) -> Vec<HandlerStatus> {
+        self.board().handlers.values().cloned().collect()
+    }
+
+    /// Whether this host is ready to be given messages.
+    ///
+    /// # Errors
+    ///
+    /// The reasons why it is not, for people, one each.
+    pub fn readiness(&self, draining: bool) -> Result<(), Vec<String>> {
+        let board = self.board();
+        let mut reasons = Vec::new();
+        if draining {
+            reasons.push("draining: the host is about to stop".to_owned());
+        }
+        if let Some(why) = &board.store_failure {
+            reasons.push(format!("the store has failed: {why}"));
+        }
+        if !board.first_load_finished {
+            reasons.push("loading: the first load of the handlers is under way".to_owned());
+        }
+        reasons.extend(board.handlers.values().flat_map(HandlerStatus::troubles));
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+
+    fn update(&self, name: &str, change: impl FnOnce(&mut HandlerStatus)) {
+        change(
+            self.board()
+                .handlers
+                .entry(name.to_owned())
+                .or_insert_with(|| HandlerStatus::new(name)),
+        );
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        // Every change is a plain assignment, so a panic elsewhere leaves nothing half done.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HandlerStatus {
+    fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            queue: None,
+            state: HandlerState::Loading,
+            flavour: None,
+            digest: None,
+            version: 0,
+            loaded_at_ms: None,
+            in_flight: 0,
+            last_error: None,
+            queue_error: None,
+            last_receive_at: None,
+        }
+    }
+
+    /// What keeps the host from being ready. A refused file does not: the rest of the host serves, and a
+    /// restart would not help.
+    fn troubles(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        if let HandlerState::Paused { reason } = &self.state {
+            troubles.push(format!("handler {} is paused: {reason}", self.name));
+        }
+        if let Some(silence) = self
+            .last_receive_at
+            .map(|at| at.elapsed())
+            .filter(|silence| *silence > DEAF_AFTER)
+        {
+            let seconds = silence.as_secs();
+            let why = self.queue_error.as_deref().unwrap_or("no answer from the queue");
+            troubles.push(format!(
+                "handler {} has received nothing for {seconds} s: {why}",
+                self.name
+            ));
+        }
+        troubles
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded() -> LoadedVersion {
+        LoadedVersion {
+            queue: QueueName::new("orders").unwrap(),
+            flavour: "handler".to_owned(),
+            digest: "ab".to_owned(),
+            loaded_at_ms: 1,
+        }
+    }
+
+    fn serving_board() -> HandlerBoard {
+        let board = HandlerBoard::default();
+        board.serving("orders", loaded());
+        board.received("orders");
+        board.first_load_finished();
+        board
+    }
+
+    #[test]
+    fn a_host_is_not_ready_before_its_first_load_has_ended() {
+        let board = HandlerBoard::default();
+        board.loading("orders");
+        assert_eq!(
+            board.readiness(false).unwrap_err(),
+            ["loading: the first load of the handlers is under way"]
+        );
+        board.refused("orders", "no such export");
+        board.first_load_finished();
+        assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    #[test]
+    fn a_refused_version_leaves_the_older_one_serving() {
+        let board = serving_board();
+        board.loading("orders");
+        board.refused("orders", "no such export");
+        let status = board.list().remove(0);
+        assert_eq!(status.state, HandlerState::Serving);
+        assert_eq!(status.last_error.as_deref(), Some("no such export"));
+    }
+
+    #[test]
+    fn a_draining_host_is_not_ready() {
+        assert_eq!(
+            serving_board().readiness(true).unwrap_err(),
+            ["draining: the host is about to stop"]
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_poller_that_completes_no_receive_for_a_minute_is_deaf() {
+        let board = serving_board();
+        tokio::time::advance(DEAF_AFTER).await;
+        assert_eq!(board.readiness(false), Ok(()));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let expected = "handler orders has received nothing for 61 s: no answer from the queue";
+        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
+        board.received("orders");
+        assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_without_a_free_slot_is_not_deaf() {
+        let board = serving_board();
+        board.not_listening("orders");
+        tokio::time::advance(DEAF_AFTER * 10).await;
+        assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    #[test]
+    fn a_paused_handler_is_named_by_readiness_until_it_goes_on() {
+        let board = serving_board();
+        board.paused("orders", "timeout, 20 times in a row");
+        assert_eq!(
+            board.readiness(false).unwrap_err(),
+            ["handler orders is paused: timeout, 20 times in a row"]
+        );
+        board.resumed("orders");
+        assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    #[test]
+    fn a_failed_store_is_never_ready_again() {
+        let board = serving_board();
+        board.store_failed("disk full");
+        board.store_failed("second");
+        assert_eq!(board.readiness(false).unwrap_err(), ["the store has failed: disk full"]);
+    }
+}

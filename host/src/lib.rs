@@ -1,0 +1,44 @@
+//! sandhog: a queue worker host. A WebAssembly file in a directory is a worker for a queue.
+//!
+//! The path of a message, which is also the order of the modules:
+//!
+//! 1. [`dispatcher`] receives from a [`queue`], at most as many messages as its handler has free slots.
+//! 2. [`lease`] keeps each delivery invisible to others from there on.
+//! 3. [`attempt`] calls the guest through the [`executor`], and races it against a lost lease and the order to stop.
+//! 4. [`settlement`] says what the outcome means; [`backoff`] and [`pause`] say when to try again.
+//! 5. The queue deletes the message and sends what the guest sent, in one transaction.
+//!
+//! Around it: [`reload`] keeps the handlers the same as the plugin directory, [`admin`] is the HTTP listener, [`cli`]
+//! the command line, and [`app`] puts it all together.
+
+pub mod message;
+pub mod queue;
+
+pub mod attempt;
+pub mod backoff;
+pub mod dispatcher;
+pub mod executor;
+pub mod lease;
+pub mod pause;
+pub mod settlement;
+
+pub mod handler_set;
+pub mod plugin_dir;
+pub mod reload;
+pub mod watcher;
+
+pub mod alarm;
+pub mod config;
+pub mod handler_status;
+pub mod metrics;
+pub mod printable;
+pub mod queue_set;
+pub mod shutdown;
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod exit_code;
+pub mod telemetry;
+pub mod trial;

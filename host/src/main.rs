@@ -1,0 +1,124 @@
+//! The `sandhog` command: arguments, log, dispatch, exit code. It decides nothing.
+
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _, Write as _},
+    process,
+};
+
+use clap::Parser as _;
+use sandhog::{
+    cli::{
+        self, Cli, CliError, Command, Streams,
+        local::{self, LocalError},
+    },
+    config::environment,
+    exit_code::ExitCode,
+    telemetry::{self, LogFormat, TelemetryError},
+};
+
+fn main() -> process::ExitCode {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(answer) => {
+            // Help and version are such answers too. Whoever closed the pipe has seen enough.
+            let code = if answer.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Ok
+            };
+            drop(answer.print());
+            return code.into();
+        }
+    };
+    let code = match start_log(&command)
+        .map_err(Failure::from)
+        .and_then(|()| dispatch(command))
+    {
+        Ok(code) => code,
+        Err(failure) => failure.report(),
+    };
+    code.into()
+}
+
+fn start_log(command: &Command) -> Result<(), TelemetryError> {
+    let format = match command {
+        Command::Run(args) => args.log_format,
+        Command::Send(_) | Command::Invoke(_) | Command::Check(_) | Command::Queues(_) | Command::Dead(_) => {
+            LogFormat::Text
+        }
+    };
+    telemetry::init(
+        format,
+        environment(telemetry::FILTER_VARIABLE).as_deref(),
+        io::stderr().is_terminal(),
+    )
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let progress = io::stderr().is_terminal();
+    let mut streams = Streams {
+        input: &mut input,
+        output: &mut output,
+        progress,
+    };
+    let done = match command {
+        Command::Run(args) => local::run(&args, &environment)?,
+        Command::Invoke(args) => local::invoke(&args, &mut streams)?,
+        Command::Check(args) => local::check(&args, &mut streams)?,
+        Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+    };
+    output.flush().map_err(CliError::from)?;
+    Ok(done)
+}
+
+/// An error, and the exit code that stands for it.
+struct Failure {
+    error: Box<dyn Error>,
+    code: ExitCode,
+}
+
+impl Failure {
+    /// Says what happened, on standard error, with its causes.
+    fn report(self) -> ExitCode {
+        if self.code != ExitCode::Ok {
+            let causes = std::iter::successors(self.error.source(), |&error| error.source());
+            let text = causes.fold(format!("sandhog: {}", self.error), |text, cause| {
+                format!("{text}\n  caused by: {cause}")
+            });
+            // Without standard error there is nobody to tell.
+            drop(writeln!(io::stderr(), "{text}"));
+        }
+        self.code
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(error: CliError) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<TelemetryError> for Failure {
+    fn from(error: TelemetryError) -> Self {
+        Self {
+            code: ExitCode::Config,
+            error: Box::new(error),
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The Simple queue: embedded, durable in one `SQLite` file or in memory only, no server to run.
+//!
+//! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The rules are in
+//! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
+//! carries questions to the store and waits for its answers.
+
+use std::{
+    collections::HashSet,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use self::{
+    memory::MemoryRows,
+    operation::{
+        CountMessages, DeclareQueue, Declared, ExtendDeliveries, LastSeq, ListDead, ListQueues, Operation,
+        PurgeDeadSome, PurgeSome, ReceiveMessages, RedriveSome, SendMessages, SettleDeliveries, ShowDead,
+    },
+    row::QueueKey,
+    rules::{Core, Which},
+    settings::Settings,
+    writer::Writer,
+};
+use super::{
+    Counts, DeadLetter, Delivery, ExtendError, Queue, QueueError, Receipt, Send, SendError, Settle, SettleError,
+};
+use crate::message::{MessageId, Outgoing, QueueName};
+
+mod clock;
+mod codec;
+mod flights;
+mod gate;
+mod memory;
+mod open;
+mod operation;
+mod row;
+mod rows;
+mod rules;
+mod schema;
+pub mod settings;
+mod sqlite;
+mod witness;
+mod writer;
+
+pub use open::{OpenError, StoreOptions};
+
+/// How many messages one step of a long operation changes, so that others need not wait for all of it.
+const STEP: usize = 256;
+
+/// All Simple queues of a host. Cheap to clone; the clones are the same store.
+#[derive(Debug, Clone)]
+pub struct SimpleStore {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    engine: Engine,
+    destinations: RwLock<HashSet<QueueName>>,
+}
+
+/// Who applies the rules.
+enum Engine {
+    /// Whoever asks, at once: nothing in memory takes long enough to wait for.
+    Ephemeral(Box<Mutex<Core<MemoryRows>>>),
+    Durable(Writer),
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ephemeral(_) => "Ephemeral",
+            Self::Durable(_) => "Durable",
+        })
+    }
+}
+
+impl SimpleStore {
+    /// Opens the store in a directory, and makes it if it is not there. What was in flight when the last run ended is
+    /// visible at once.
+    ///
+    /// Blocks on the disk: call it from `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]; each says what an operator can do.
+    pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
+        Ok(Self::with(Engine::Durable(open::open(options)?)))
+    }
+
+    /// A store in memory. It is gone with its last clone.
+    pub fn ephemeral() -> Self {
+        Self::with(Engine::Ephemeral(Box::new(Mutex::new(Core::new(
+            MemoryRows::default(),
+            false,
+        )))))
+    }
+
+    fn with(engine: Engine) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                engine,
+                destinations: RwLock::default(),
+            }),
+        }
+    }
+
+    /// Declares a queue, and its dead-letter queue, and returns it. Declaring it again replaces its settings for
+    /// everybody.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have declared the queue; declare it again.
+    pub async fn queue(&self, name: QueueName, settings: Settings) -> Result<Arc<SimpleQueue>, QueueError> {
+        let visibility_timeout = settings.visibility_timeout;
+        let declare = DeclareQueue {
+            name: name.clone(),
+            settings,
+        };
+        let Declared {
+            key,
+            notify,
+            destinations,
+        } = self.inner.ask(&name, declare).await?;
+        self.inner
+            .destinations
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(destinations);
+        Ok(Arc::new(SimpleQueue {
+            inner: Arc::clone(&self.inner),
+            name,
+            key,
+            notify,
+            visibility_timeout,
+        }))
+    }
+
+    /// The names of all queues in the store: those declared, and those that an earlier run left.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn queue_names(&self) -> Result<Vec<QueueName>, QueueError> {
+        self.inner.ask(&all_queues(), ListQueues).await
+    }
+
+    /// Answers whoever asked before, and closes the store; everybody who asks later is told so. Another store can be
+    /// opened in the directory afterwards.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the store closing by itself.
+    pub async fn close(self) {
+        match &self.inner.engine {
+            Engine::Durable(writer) => writer.close().await,
+            Engine::Ephemeral(_) => {}
+        }
+    }
+}
+
+/// What errors name that concern no queue in particular.
+fn all_queues() -> QueueName {
+    QueueName::new("all").expect("a legal name")
+}
+
+impl Inner {
+    async fn ask<O: Operation>(&self, queue: &QueueName, operation: O) -> Result<O::Answer, QueueError> {
+        match &self.engine {
+            Engine::Durable(writer) => writer.ask(queue, operation).await,
+            Engine::Ephemeral(core) => {
+                // A panic under this lock is a broken rule: whoever comes next must not go on as if nothing were.
+                let mut core = core.lock().expect("no rule panics");
+                let answer = operation
+                    .apply(&mut core, Instant::now())
+                    .map_err(|fault| QueueError::Failed {
+                        queue: queue.clone(),
+                        cause: Arc::new(fault),
+                    });
+                core.wake();
+                answer
+            }
+        }
+    }
+}
+
+/// One Simple queue.
+#[derive(Debug)]
+pub struct SimpleQueue {
+    inner: Arc<Inner>,
+    name: QueueName,
+    key: QueueKey,
+    notify: Arc<Notify>,
+    visibility_timeout: Duration,
+}
+
+impl SimpleQueue {
+    async fn ask<O: Operation>(&self, operation: O) -> Result<O::Answer, QueueError> {
+        self.inner.ask(&self.name, operation).await
+    }
+
+    /// Applies a step to the oldest dead letters until `limit` are done or none is left.
+    async fn each_step<O, F>(&self, limit: usize, step: F) -> Result<u64, QueueError>
+    where
+        O: Operation<Answer = (u64, Option<u64>)>,
+        F: Fn(Which) -> O + std::marker::Send + Sync,
+    {
+        let last = self.ask(LastSeq).await?;
+        let (mut after, mut done) = (0, 0_u64);
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        while done < limit {
+            let left = usize::try_from(limit - done).unwrap_or(usize::MAX);
+            let (count, next) = self
+                .ask(step(Which::Oldest {
+                    after,
+                    last,
+                    limit: left.min(STEP),
+                }))
+                .await?;
+            done += count;
+            let Some(next) = next else { break };
+            after = next;
+        }
+        Ok(done)
+    }
+
+    async fn each_id<O, F>(&self, ids: Vec<MessageId>, step: F) -> Result<u64, QueueError>
+    where
+        O: Operation<Answer = (u64, Option<u64>)>,
+        F: Fn(Which) -> O + std::marker::Send + Sync,
+    {
+        let mut done = 0;
+        for ids in ids.chunks(STEP) {
+            done += self.ask(step(Which::Ids(ids.to_vec()))).await?.0;
+        }
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl Queue for SimpleQueue {
+    fn name(&self) -> &QueueName {
+        &self.name
+    }
+
+    fn visibility_timeout(&self) -> Duration {
+        self.visibility_timeout
+    }
+
+    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        let end = Instant::now() + wait;
+        let mut wake = std::pin::pin!(self.notify.notified());
+        loop {
+            // Registered before asking: what happens in between wakes this receive.
+            wake.as_mut().enable();
+            let received = self.ask(ReceiveMessages { queue: self.key, max }).await?;
+            let now = Instant::now();
+            if !received.deliveries.is_empty() || end <= now {
+                return Ok(received.deliveries);
+            }
+            let until = received.again.map_or(end, |again| again.min(end));
+            if until <= now {
+                tokio::task::yield_now().await;
+            } else if timeout_at(until, wake.as_mut()).await.is_err() {
+                continue;
+            }
+            wake.set(self.notify.notified());
+        }
+    }
+
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
+        let count = receipts.len();
+        match self
+            .ask(ExtendDeliveries {
+                queue: self.key,
+                receipts,
+                by,
+            })
+            .await
+        {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error.into()); count],
+        }
+    }
+
+    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
+        let count = settles.len();
+        match self
+            .ask(SettleDeliveries {
+                queue: self.key,
+                settles,
+                sends,
+            })
+            .await
+        {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error.into()); count],
+        }
+    }
+
+    fn commits_sends_to(&self, destination: &QueueName) -> bool {
+        self.inner
+            .destinations
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(destination)
+    }
+
+    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+        let count = messages.len();
+        match self
+            .ask(SendMessages {
+                queue: self.key,
+                messages,
+            })
+            .await
+        {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error.into()); count],
+        }
+    }
+
+    async fn counts(&self) -> Result<Counts, QueueError> {
+        self.ask(CountMessages { queue: self.key }).await
+    }
+
+    async fn purge(&self) -> Result<u64, QueueError> {
+        let last = self.ask(LastSeq).await?;
+        let mut done = 0;
+        loop {
+            let count = self
+                .ask(PurgeSome {
+                    queue: self.key,
+                    last,
+                    limit: STEP,
+                })
+                .await?;
+            done += count;
+            if count == 0 {
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+        self.ask(ListDead {
+            queue: self.key,
+            after,
+            limit,
+        })
+        .await
+    }
+
+    async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
+        self.ask(ShowDead {
+            queue: self.key,
+            id: id.clone(),
+        })
+        .await
+    }
+
+    async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
+        let step = |which| RedriveSome { queue: self.key, which };
+        match ids {
+            Some(ids) => self.each_id(ids, step).await,
+            None => self.each_step(limit, step).await,
+        }
+    }
+
+    async fn purge_dead(&self) -> Result<u64, QueueError> {
+        self.each_step(usize::MAX, |which| PurgeDeadSome { queue: self.key, which })
+            .await
+    }
+}

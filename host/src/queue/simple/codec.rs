@@ -1,0 +1,58 @@
+//! The stored form of what a message holds, and its checksum.
+
+use super::{super::FailureRecord, row::Content};
+use crate::message::{AttributeValue, Attributes, Message};
+
+/// The checksum over everything that the sender gave, which never changes from queue to queue.
+pub(super) fn checksum(message: &Message, attributes: Option<&str>) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    let group = message.group_id.as_deref();
+    for part in [Some(message.id.as_str()), group, attributes] {
+        // The length, plus one, keeps apart what is empty, what is absent, and where a part ends.
+        let length = part.map_or(0, |part| {
+            u64::try_from(part.len()).unwrap_or(u64::MAX).saturating_add(1)
+        });
+        hasher.update(&length.to_le_bytes());
+        hasher.update(part.unwrap_or_default().as_bytes());
+    }
+    hasher.update(&message.sent_at_ms.to_le_bytes());
+    hasher.update(&[message.priority]);
+    hasher.update(&message.body);
+    hasher.finalize()
+}
+
+/// Attributes as JSON; `None` if there are none.
+pub(super) fn encode_attributes(attributes: &Attributes) -> Option<String> {
+    let pairs = Some(attributes.pairs()).filter(|pairs| !pairs.is_empty())?;
+    Some(serde_json::to_string(pairs).expect("pairs of texts always have a JSON form"))
+}
+
+/// The attributes of a row.
+pub(super) fn decode_attributes(text: Option<&str>) -> Result<Attributes, String> {
+    let Some(text) = text else {
+        return Ok(Attributes::default());
+    };
+    let pairs: Vec<(String, AttributeValue)> =
+        serde_json::from_str(text).map_err(|error| format!("its attributes can't be read: {error}"))?;
+    Ok(Attributes::from_queue(pairs))
+}
+
+/// A failure as JSON.
+pub(super) fn encode_failure(failure: &FailureRecord) -> String {
+    serde_json::to_string(failure).expect("a record of texts always has a JSON form")
+}
+
+/// The failure of a row.
+pub(super) fn decode_failure(text: &str) -> Result<FailureRecord, String> {
+    serde_json::from_str(text).map_err(|error| format!("its last failure can't be read: {error}"))
+}
+
+/// Whether what was read is what was written.
+pub(super) fn verify(content: Content, attributes: Option<&str>, stored: i64) -> Result<Content, String> {
+    let computed = checksum(&content.message, attributes);
+    if i64::from(computed) == stored {
+        Ok(content)
+    } else {
+        Err(format!("its checksum is {computed}, not {stored} as stored"))
+    }
+}

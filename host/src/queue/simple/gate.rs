@@ -1,0 +1,79 @@
+//! Lets a suspect run alone.
+//!
+//! A suspect was in flight when the host died. It is handed out only when nothing else is in flight in the whole
+//! store, and nothing else is handed out while it is: if the host dies again, it was this one, and no innocent
+//! neighbour is blamed with it. Nobody waits for a suspect for longer than [`PATIENCE`], nor for a receiver
+//! that has gone away.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::row::QueueKey;
+
+/// For how long other receives are held back until nothing is in flight.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// A receiver that waits for quiet asks again at least this often.
+pub(super) const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// A receiver that has not asked for so long has gone away.
+const GONE: Duration = Duration::from_secs(3);
+
+/// Who may receive now.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gate {
+    /// The suspect that is in flight.
+    pub(super) suspect: Option<u64>,
+    quiet: Option<Quiet>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Quiet {
+    queue: QueueKey,
+    since: Instant,
+    asked: Instant,
+}
+
+impl Gate {
+    /// If somebody else waits for quiet: until when at most.
+    pub(super) fn closed_for(&mut self, queue: QueueKey, now: Instant) -> Option<Instant> {
+        let quiet = self.quiet?;
+        let end = (quiet.since + PATIENCE).min(quiet.asked + GONE);
+        if end <= now {
+            // After its patience the waiter needs no quiet any more: it keeps its claim, and blocks nobody.
+            if quiet.asked + GONE <= now {
+                self.quiet = None;
+            }
+            return None;
+        }
+        (quiet.queue != queue).then_some(end)
+    }
+
+    /// Notes that a receive of `queue` waits for quiet. Returns when to ask again, or `None` if it has waited
+    /// long enough.
+    pub(super) fn wait(&mut self, queue: QueueKey, now: Instant) -> Option<Instant> {
+        let since = self
+            .quiet
+            .filter(|quiet| quiet.queue == queue)
+            .map_or(now, |quiet| quiet.since);
+        self.quiet = Some(Quiet {
+            queue,
+            since,
+            asked: now,
+        });
+        let end = since + PATIENCE;
+        (end > now).then(|| end.min(now + ASK_AGAIN))
+    }
+
+    /// The queue that waits for quiet.
+    pub(super) fn waiting(&self) -> Option<QueueKey> {
+        self.quiet.map(|quiet| quiet.queue)
+    }
+
+    /// Notes that a suspect was handed out.
+    pub(super) fn launch(&mut self, seq: u64) {
+        *self = Self {
+            suspect: Some(seq),
+            quiet: None,
+        };
+    }
+}

@@ -1,0 +1,306 @@
+//! The rows in memory, for `--ephemeral`: the same orders as the tables of the durable store, as sorted maps.
+//!
+//! Nothing here can fail, and nothing is ever undone: the rules check everything before they change anything.
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashMap},
+};
+
+use super::{
+    super::FailureRecord,
+    row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
+    rows::{Census, Rows, StoredQueue},
+    settings::Order,
+};
+use crate::message::{MessageId, QueueName};
+
+/// The place of a message among those of its queue and state: highest priority first, then lowest `seq`.
+type Place = (QueueKey, State, Reverse<u8>, u64);
+
+/// All rows.
+#[derive(Debug, Default)]
+pub(super) struct MemoryRows {
+    rows: HashMap<u64, (Meta, Content)>,
+    places: BTreeSet<Place>,
+    due: BTreeSet<(QueueKey, u64, u64)>,
+    heads: HashMap<(QueueKey, Lane), u64>,
+    held: BTreeSet<(QueueKey, Lane, Reverse<u8>, u64)>,
+    dead: BTreeSet<(QueueKey, u64)>,
+    dead_ids: HashMap<(QueueKey, MessageId), u64>,
+    remembered: HashMap<(QueueKey, String), (MessageId, u64)>,
+    forgettable: BTreeSet<(u64, QueueKey, String)>,
+    queues: BTreeMap<QueueKey, (QueueName, Order)>,
+}
+
+impl MemoryRows {
+    fn link(&mut self, meta: &Meta) {
+        self.places.insert(place(meta));
+        if is_due_later(meta.state) {
+            self.due.insert((meta.queue, meta.visible_at_ms, meta.seq));
+        }
+        if let Some(lane) = &meta.lane {
+            if meta.state.leads_lane() {
+                let former = self.heads.insert((meta.queue, lane.clone()), meta.seq);
+                assert!(former.is_none_or(|seq| seq == meta.seq), "a lane has one head");
+            } else if meta.state == State::Held {
+                self.held
+                    .insert((meta.queue, lane.clone(), Reverse(meta.priority), meta.seq));
+            }
+        }
+    }
+
+    fn unlink(&mut self, meta: &Meta) {
+        self.places.remove(&place(meta));
+        if is_due_later(meta.state) {
+            self.due.remove(&(meta.queue, meta.visible_at_ms, meta.seq));
+        }
+        if let Some(lane) = &meta.lane {
+            if meta.state.leads_lane() {
+                self.heads.remove(&(meta.queue, lane.clone()));
+            } else if meta.state == State::Held {
+                self.held
+                    .remove(&(meta.queue, lane.clone(), Reverse(meta.priority), meta.seq));
+            }
+        }
+    }
+
+    fn link_dead(&mut self, meta: &Meta, content: &Content) {
+        if let Some(origin) = meta.origin {
+            self.dead.insert((origin, meta.seq));
+            self.dead_ids.insert((origin, content.message.id.clone()), meta.seq);
+        }
+    }
+
+    fn unlink_dead(&mut self, meta: &Meta, content: &Content) {
+        if let Some(origin) = meta.origin {
+            self.dead.remove(&(origin, meta.seq));
+            self.dead_ids.remove(&(origin, content.message.id.clone()));
+        }
+    }
+
+    fn meta(&self, seq: u64) -> Option<Meta> {
+        self.rows.get(&seq).map(|(meta, _)| meta.clone())
+    }
+
+    fn fetched(&self, seq: u64) -> Option<Fetched> {
+        self.rows.get(&seq).map(|(meta, content)| Fetched {
+            meta: meta.clone(),
+            content: Ok(content.clone()),
+        })
+    }
+}
+
+fn place(meta: &Meta) -> Place {
+    (meta.queue, meta.state, Reverse(meta.priority), meta.seq)
+}
+
+fn is_due_later(state: State) -> bool {
+    matches!(state, State::Delayed | State::Retry)
+}
+
+impl Rows for MemoryRows {
+    fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault> {
+        self.link(meta);
+        self.link_dead(meta, content);
+        self.rows.insert(meta.seq, (meta.clone(), content.clone()));
+        Ok(())
+    }
+
+    fn place(&mut self, meta: &Meta) -> Result<(), Fault> {
+        if let Some((old, content)) = self.rows.remove(&meta.seq) {
+            self.unlink(&old);
+            self.link(meta);
+            self.rows.insert(meta.seq, (meta.clone(), content));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, meta: &Meta) -> Result<(), Fault> {
+        let Some((row, _)) = self.rows.get_mut(&meta.seq) else {
+            return Ok(());
+        };
+        // A ready message is the head of its lane, if it has one, and stays it.
+        self.places.remove(&place(row));
+        row.state = meta.state;
+        row.receive_count = meta.receive_count;
+        self.places.insert(place(row));
+        Ok(())
+    }
+
+    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault> {
+        if let Some((_, content)) = self.rows.get_mut(&seq) {
+            content.failure = Some(failure.clone());
+        }
+        Ok(())
+    }
+
+    fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+        if let Some((old, mut content)) = self.rows.remove(&seq) {
+            self.unlink(&old);
+            self.unlink_dead(&old, &content);
+            content.failure = None;
+            content.death = death.cloned();
+            self.insert(to, &content)?;
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, meta: &Meta) -> Result<(), Fault> {
+        if let Some((old, content)) = self.rows.remove(&meta.seq) {
+            self.unlink(&old);
+            self.unlink_dead(&old, &content);
+        }
+        Ok(())
+    }
+
+    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
+        let late: Vec<u64> = self
+            .due
+            .range((queue, latest_ms.saturating_add(1), 0)..=(queue, u64::MAX, u64::MAX))
+            .map(|(.., seq)| *seq)
+            .collect();
+        for seq in late {
+            if let Some(mut meta) = self.meta(seq) {
+                meta.visible_at_ms = latest_ms;
+                self.place(&meta)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault> {
+        let ready = (queue, State::Ready, Reverse(u8::MAX), 0)..=(queue, State::Ready, Reverse(0), u64::MAX);
+        Ok(self
+            .places
+            .range(ready)
+            .take(limit)
+            .filter_map(|(.., seq)| self.fetched(*seq))
+            .collect())
+    }
+
+    fn ready_suspect(&mut self, _queue: QueueKey) -> Result<Option<Fetched>, Fault> {
+        // Only a restart makes suspects, and nothing here survives one.
+        Ok(None)
+    }
+
+    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+        let due = self.due.range((queue, 0, 0)..=(queue, now_ms, u64::MAX));
+        Ok(due.take(limit).filter_map(|(.., seq)| self.meta(*seq)).collect())
+    }
+
+    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
+        Ok(self
+            .due
+            .range((queue, 0, 0)..=(queue, u64::MAX, u64::MAX))
+            .next()
+            .map(|(_, due_ms, _)| *due_ms))
+    }
+
+    fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+        Ok(self.heads.get(&(queue, lane.clone())).and_then(|seq| self.meta(*seq)))
+    }
+
+    fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+        let first = (queue, lane.clone(), Reverse(u8::MAX), 0);
+        let last = (queue, lane.clone(), Reverse(0), u64::MAX);
+        Ok(self
+            .held
+            .range(first..=last)
+            .next()
+            .and_then(|(.., seq)| self.meta(*seq)))
+    }
+
+    fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+        Ok(self
+            .rows
+            .get(&seq)
+            .and_then(|(_, content)| content.message.group_id.clone()))
+    }
+
+    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+        let later = |(meta, _): &&(Meta, Content)| meta.queue == queue && meta.seq > seq;
+        let mut metas: Vec<Meta> = self.rows.values().filter(later).map(|(meta, _)| meta.clone()).collect();
+        metas.sort_unstable_by_key(|meta| meta.seq);
+        metas.truncate(limit);
+        Ok(metas)
+    }
+
+    fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
+        let class = (queue, state, Reverse(priority), 0)..=(queue, state, Reverse(priority), u64::MAX);
+        Ok(self.places.range(class).next().and_then(|(.., seq)| self.meta(*seq)))
+    }
+
+    fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+        let all = (queue, state, Reverse(u8::MAX), 0)..=(queue, state, Reverse(0), u64::MAX);
+        let seqs = self.places.range(all).map(|(.., seq)| *seq).filter(|seq| *seq <= last);
+        Ok(seqs.take(limit).filter_map(|seq| self.meta(seq)).collect())
+    }
+
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Fetched>, Fault> {
+        let later = self.dead.range((origin, after.saturating_add(1))..=(origin, u64::MAX));
+        Ok(later.take(limit).filter_map(|(_, seq)| self.fetched(*seq)).collect())
+    }
+
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault> {
+        Ok(self
+            .dead_ids
+            .get(&(origin, id.clone()))
+            .and_then(|seq| self.fetched(*seq)))
+    }
+
+    fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault> {
+        let known = self.remembered.get(&(queue, deduplication.to_owned()));
+        Ok(known
+            .filter(|(_, until_ms)| *until_ms > now_ms)
+            .map(|(id, _)| id.clone()))
+    }
+
+    fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault> {
+        let key = (queue, deduplication.to_owned());
+        if let Some((_, former)) = self.remembered.insert(key.clone(), (id.clone(), until_ms)) {
+            self.forgettable.remove(&(former, key.0, key.1.clone()));
+        }
+        self.forgettable.insert((until_ms, key.0, key.1));
+        Ok(())
+    }
+
+    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault> {
+        for _ in 0..limit {
+            let Some((until_ms, queue, id)) = self.forgettable.pop_first() else {
+                break;
+            };
+            if until_ms > now_ms {
+                self.forgettable.insert((until_ms, queue, id));
+                break;
+            }
+            self.remembered.remove(&(queue, id));
+        }
+        Ok(())
+    }
+
+    fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {
+        let stored = |(key, (name, order)): (&QueueKey, &(QueueName, Order))| StoredQueue {
+            key: *key,
+            name: name.clone(),
+            order: *order,
+        };
+        Ok(self.queues.iter().map(stored).collect())
+    }
+
+    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault> {
+        self.queues.insert(queue.key, (queue.name.clone(), queue.order));
+        Ok(())
+    }
+
+    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.1 = order;
+        }
+        Ok(())
+    }
+
+    fn census(&mut self) -> Result<Census, Fault> {
+        Ok(Census::default())
+    }
+}

@@ -1,0 +1,250 @@
+//! Opening the durable store: whose directory it is, and whether what lies there can be trusted.
+
+use std::{
+    fs::{DirBuilder, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    row::Fault,
+    rules::Core,
+    schema,
+    sqlite::{Refusal, SqliteRows},
+    witness::{Testimony, Witness},
+    writer::{Estate, Writer},
+};
+
+/// The database.
+pub(super) const DATABASE: &str = "queues.db";
+/// The commit witness.
+const WITNESS: &str = "queues.commits";
+/// The file whose lock says that somebody uses the directory.
+const LOCK: &str = "queues.lock";
+
+/// Where a durable store is.
+#[derive(Debug, Clone)]
+pub struct StoreOptions {
+    /// The data directory. It is made, for its owner only, if it is not there.
+    pub directory: PathBuf,
+    /// The name of a registered `SQLite` VFS to do all database I/O through; `None` for the system's own.
+    pub vfs: Option<String>,
+}
+
+/// Why a durable store was not opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The directory or a file in it can't be made, read or written.
+    #[error("can't use {path} for the queue store")]
+    Io {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Another process, or another store of this one, has it open.
+    #[error(
+        "the queue store in {directory} is in use by another process: stop that one, or choose another data directory"
+    )]
+    InUse {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// The file was made by another version of sandhog.
+    #[error(
+        "{path} has format version {found}, and this version of sandhog reads version {supported}: use the version \
+         that made it, or drain the queues there first"
+    )]
+    Version {
+        /// The database.
+        path: PathBuf,
+        /// What it says.
+        found: i64,
+        /// What is read.
+        supported: i64,
+    },
+    /// The file is an `SQLite` database of something else.
+    #[error("{path} is not a queue store of sandhog: move it away, or choose another data directory")]
+    Foreign {
+        /// The database.
+        path: PathBuf,
+    },
+    /// The database is damaged.
+    #[error("{path} is damaged: restore it from a backup, or salvage it with `sqlite3 {path} .recover`")]
+    Damaged {
+        /// The database.
+        path: PathBuf,
+        /// What `SQLite` found.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Transactions are missing that were acknowledged.
+    #[error(
+        "acknowledged work is missing from {path}: it holds {found} transactions, and {witness} knows of {acknowledged}. \
+         An older copy was put in its place, or it or its -wal file was damaged or deleted. Put back the files that \
+         belong together, or delete {witness} to go on without what is missing"
+    )]
+    Missing {
+        /// The database.
+        path: PathBuf,
+        /// The commit witness.
+        witness: PathBuf,
+        /// The number of the last transaction in the database.
+        found: u64,
+        /// The number of the last one that was acknowledged.
+        acknowledged: u64,
+    },
+    /// The database can't be read or written.
+    #[error("can't open the queue store {path}")]
+    Failed {
+        /// The database.
+        path: PathBuf,
+        /// What `SQLite` says.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+/// Opens the store in a directory and starts its thread.
+pub(super) fn open(options: &StoreOptions) -> Result<Writer, OpenError> {
+    let directory = &options.directory;
+    make_directory(directory).map_err(|source| OpenError::Io {
+        path: directory.clone(),
+        source,
+    })?;
+    let lock = lock(directory)?;
+    let path = directory.join(DATABASE);
+    let witness_path = directory.join(WITNESS);
+    let existed = path.try_exists().map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let in_witness = |source| OpenError::Io {
+        path: witness_path.clone(),
+        source,
+    };
+    let (witness, testimony) = Witness::open(&witness_path).map_err(in_witness)?;
+    let acknowledged = match testimony {
+        Testimony::Commits(commits) => commits,
+        Testimony::Nothing => {
+            if existed {
+                tracing::warn!(witness = %witness_path.display(), "no commit witness: missing work would go unnoticed this once");
+            }
+            0
+        }
+    };
+    let missing = |found| OpenError::Missing {
+        path: path.clone(),
+        witness: witness_path.clone(),
+        found,
+        acknowledged,
+    };
+    if !existed && acknowledged > 0 {
+        return Err(missing(0));
+    }
+    make_private(&path).map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    let rows = SqliteRows::open(&path, options.vfs.as_deref()).map_err(|refusal| refused(&path, refusal))?;
+    if rows.commits() < acknowledged {
+        return Err(missing(rows.commits()));
+    }
+    let mut core = Core::new(rows, true);
+    let mut witness = witness;
+    restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
+    let estate = Estate {
+        core,
+        witness,
+        directory: directory.clone(),
+        lock,
+    };
+    Writer::start(estate).map_err(|source| OpenError::Io {
+        path: directory.clone(),
+        source,
+    })
+}
+
+/// One transaction, like those of the writer's thread.
+fn restore(core: &mut Core<SqliteRows>, witness: &mut Witness) -> Result<(), Fault> {
+    core.rows.begin()?;
+    core.restore()?;
+    core.rows.commit()?;
+    witness.note(core.rows.commits());
+    Ok(())
+}
+
+fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    // Its entry must be as durable as what it will hold.
+    let parent = directory
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+/// Makes the database file, if it is not there, readable for its owner only; `SQLite` gives its other files the same mode.
+fn make_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)?;
+    Ok(())
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join(LOCK);
+    let opened = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&path);
+    let file = opened.map_err(|source| OpenError::Io {
+        path: path.clone(),
+        source,
+    })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+            directory: directory.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(OpenError::Io { path, source }),
+    }
+}
+
+fn refused(path: &Path, refusal: Refusal) -> OpenError {
+    let path = path.to_owned();
+    match refusal {
+        Refusal::Version(found) => OpenError::Version {
+            path,
+            found,
+            supported: schema::VERSION,
+        },
+        Refusal::Foreign => OpenError::Foreign { path },
+        Refusal::Damaged(source) => OpenError::Damaged {
+            path,
+            source: source.into(),
+        },
+        Refusal::Failed(source) => OpenError::Failed {
+            path,
+            source: source.into(),
+        },
+    }
+}
+
+fn from_fault(path: &Path, fault: Fault) -> OpenError {
+    OpenError::Failed {
+        path: path.to_owned(),
+        source: fault.into(),
+    }
+}

@@ -1,0 +1,247 @@
+//! What a handle asks of the store: one type per question, so that both kinds of store answer the same ones.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    super::{Counts, DeadLetter, ExtendError, Receipt, Send, SendError, Settle, SettleError},
+    row::{Fault, QueueKey},
+    rows::Rows,
+    rules::{Core, Received, Which},
+    settings::Settings,
+};
+use crate::message::{MessageId, Outgoing, QueueName};
+
+/// A question, and how the rules answer it.
+pub(super) trait Operation: std::marker::Send + 'static {
+    type Answer: std::marker::Send + 'static;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault>;
+
+    /// Roughly how many bytes it writes.
+    fn weight(&self) -> usize {
+        0
+    }
+
+    /// What has to be taken back if nobody is there for the answer.
+    fn to_take_back(_answer: &Self::Answer) -> Vec<Receipt> {
+        Vec::new()
+    }
+}
+
+/// Declares a queue.
+pub(super) struct DeclareQueue {
+    pub(super) name: QueueName,
+    pub(super) settings: Settings,
+}
+
+/// A declared queue, and the names that one can send to now.
+pub(super) struct Declared {
+    pub(super) key: QueueKey,
+    pub(super) notify: Arc<Notify>,
+    pub(super) destinations: Vec<QueueName>,
+}
+
+impl Operation for DeclareQueue {
+    type Answer = Declared;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Declared, Fault> {
+        let (key, notify) = core.declare(&self.name, self.settings)?;
+        Ok(Declared {
+            key,
+            notify,
+            destinations: core.declared().cloned().collect(),
+        })
+    }
+}
+
+/// Lists the queues.
+pub(super) struct ListQueues;
+
+impl Operation for ListQueues {
+    type Answer = Vec<QueueName>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Vec<QueueName>, Fault> {
+        Ok(core.names())
+    }
+}
+
+/// Sends messages.
+pub(super) struct SendMessages {
+    pub(super) queue: QueueKey,
+    pub(super) messages: Vec<Outgoing>,
+}
+
+impl Operation for SendMessages {
+    type Answer = Vec<Result<MessageId, SendError>>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
+        let now = core.tick(now);
+        self.messages
+            .into_iter()
+            .map(|message| core.send(self.queue, message, now))
+            .collect()
+    }
+
+    fn weight(&self) -> usize {
+        self.messages.iter().map(|message| message.body.len() + 256).sum()
+    }
+}
+
+/// Receives messages, without waiting.
+pub(super) struct ReceiveMessages {
+    pub(super) queue: QueueKey,
+    pub(super) max: usize,
+}
+
+impl Operation for ReceiveMessages {
+    type Answer = Received;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Received, Fault> {
+        let now = core.tick(now);
+        core.receive(self.queue, self.max, now)
+    }
+
+    fn to_take_back(answer: &Received) -> Vec<Receipt> {
+        answer
+            .deliveries
+            .iter()
+            .map(|delivery| delivery.receipt.clone())
+            .collect()
+    }
+}
+
+/// Extends deliveries.
+pub(super) struct ExtendDeliveries {
+    pub(super) queue: QueueKey,
+    pub(super) receipts: Vec<Receipt>,
+    pub(super) by: Duration,
+}
+
+impl Operation for ExtendDeliveries {
+    type Answer = Vec<Result<(), ExtendError>>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
+        let now = core.tick(now);
+        Ok(core.extend(self.queue, &self.receipts, self.by, now))
+    }
+}
+
+/// Settles deliveries.
+pub(super) struct SettleDeliveries {
+    pub(super) queue: QueueKey,
+    pub(super) settles: Vec<Settle>,
+    pub(super) sends: Vec<Send>,
+}
+
+impl Operation for SettleDeliveries {
+    type Answer = Vec<Result<(), SettleError>>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
+        let now = core.tick(now);
+        core.settle(self.queue, self.settles, self.sends, now)
+    }
+
+    fn weight(&self) -> usize {
+        self.sends.iter().map(|send| send.message.body.len() + 256).sum()
+    }
+}
+
+/// Counts messages.
+pub(super) struct CountMessages {
+    pub(super) queue: QueueKey,
+}
+
+impl Operation for CountMessages {
+    type Answer = Counts;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Counts, Fault> {
+        let now = core.tick(now);
+        core.counts(self.queue, now)
+    }
+}
+
+/// Asks for the highest place given out so far.
+pub(super) struct LastSeq;
+
+impl Operation for LastSeq {
+    type Answer = u64;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<u64, Fault> {
+        Ok(core.last_seq())
+    }
+}
+
+/// Deletes some of a queue's messages up to `last`.
+pub(super) struct PurgeSome {
+    pub(super) queue: QueueKey,
+    pub(super) last: u64,
+    pub(super) limit: usize,
+}
+
+impl Operation for PurgeSome {
+    type Answer = u64;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<u64, Fault> {
+        core.purge(self.queue, self.last, self.limit)
+    }
+}
+
+/// Reads dead letters.
+pub(super) struct ListDead {
+    pub(super) queue: QueueKey,
+    pub(super) after: Option<MessageId>,
+    pub(super) limit: usize,
+}
+
+impl Operation for ListDead {
+    type Answer = Vec<DeadLetter>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Vec<DeadLetter>, Fault> {
+        core.dead_letters(self.queue, self.after.as_ref(), self.limit)
+    }
+}
+
+/// Reads one dead letter.
+pub(super) struct ShowDead {
+    pub(super) queue: QueueKey,
+    pub(super) id: MessageId,
+}
+
+impl Operation for ShowDead {
+    type Answer = Option<DeadLetter>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Option<DeadLetter>, Fault> {
+        core.dead_letter(self.queue, &self.id)
+    }
+}
+
+/// Puts some dead letters back. Answers how many, and where to go on if there may be more.
+pub(super) struct RedriveSome {
+    pub(super) queue: QueueKey,
+    pub(super) which: Which,
+}
+
+impl Operation for RedriveSome {
+    type Answer = (u64, Option<u64>);
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
+        let now = core.tick(now);
+        core.redrive(self.queue, &self.which, now)
+    }
+}
+
+/// Deletes some dead letters. Answers as [`RedriveSome`] does.
+pub(super) struct PurgeDeadSome {
+    pub(super) queue: QueueKey,
+    pub(super) which: Which,
+}
+
+impl Operation for PurgeDeadSome {
+    type Answer = (u64, Option<u64>);
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Self::Answer, Fault> {
+        core.purge_dead(self.queue, &self.which)
+    }
+}

@@ -1,0 +1,91 @@
+//! The primitive operations that the rules are made of: one table of messages and its orders.
+//!
+//! There is one implementation on `SQLite` and one in memory. Neither knows a queue rule; every operation costs
+//! O(log n) per row it returns or changes, whatever the number of rows.
+
+use super::{
+    super::FailureRecord,
+    row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
+    settings::Order,
+};
+use crate::message::{MessageId, QueueName};
+
+/// A queue as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct StoredQueue {
+    pub(super) key: QueueKey,
+    pub(super) name: QueueName,
+    pub(super) order: Order,
+}
+
+/// How many messages there are, for a store that is opened.
+#[derive(Debug, Default)]
+pub(super) struct Census {
+    /// Messages per queue and state.
+    pub(super) states: Vec<(QueueKey, State, u64)>,
+    /// Dead letters per queue that they are in and queue that they came from.
+    pub(super) dead: Vec<(QueueKey, QueueKey, u64)>,
+    /// Suspects per queue.
+    pub(super) suspects: Vec<(QueueKey, u64)>,
+    /// The highest `seq`, and when that message came to its queue.
+    pub(super) last: Option<(u64, u64)>,
+}
+
+/// The rows, inside a transaction.
+pub(super) trait Rows {
+    // Changes.
+    fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault>;
+    /// Writes state, lane, `visible_at_ms`, receive count and suspicion.
+    fn place(&mut self, meta: &Meta) -> Result<(), Fault>;
+    /// Writes the state "in flight" and the receive count.
+    fn take(&mut self, meta: &Meta) -> Result<(), Fault>;
+    /// Remembers the last failure.
+    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault>;
+    /// Gives the row `seq` the place `to` (another `seq` and queue) and, for a dead letter, the story of its death;
+    /// forgets its last failure.
+    fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault>;
+    fn delete(&mut self, meta: &Meta) -> Result<(), Fault>;
+    /// Makes nothing in the queue due later than `latest_ms`.
+    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault>;
+
+    // Reads for a receive.
+    /// Ready messages: highest priority first, then lowest `seq`.
+    fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    /// The first ready message, in the same order, that is a suspect.
+    fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault>;
+    /// Delayed messages and retries that are due, earliest first.
+    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+    /// When the next of them is due.
+    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault>;
+
+    // Reads for lanes.
+    /// The one message of the lane that is ready, in flight or waits for its retry.
+    fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault>;
+    /// The held message of the lane whose turn is next.
+    fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault>;
+    /// The group id of a message.
+    fn group(&mut self, seq: u64) -> Result<Option<String>, Fault>;
+    /// Messages of the queue with a higher `seq`, in order.
+    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+
+    // Reads by age and state.
+    fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault>;
+    /// Any messages of that state whose `seq` is at most `last`.
+    fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+
+    // Dead letters by the queue that they came from.
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault>;
+
+    // Deduplication ids.
+    fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault>;
+    fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault>;
+    /// Forgets at most `limit` deduplication ids whose time is over.
+    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault>;
+
+    // Queues.
+    fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;
+    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault>;
+    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault>;
+    fn census(&mut self) -> Result<Census, Fault>;
+}

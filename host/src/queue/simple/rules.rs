@@ -1,0 +1,281 @@
+//! The rules of a Simple queue, once, for the durable and the ephemeral store alike.
+//!
+//! [`Core`] is the whole state of a store: its rows and what is known about them in memory. Every change goes
+//! through the few functions of this file, which keep the tallies equal to the rows; the files below it hold one
+//! rule each. Invariant: of the messages that share a lane at most one is ready, in flight or waiting for its retry.
+//! The rules know neither SQL nor threads.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use super::{
+    clock::{Clock, Now},
+    flights::Flights,
+    gate::Gate,
+    row::{Content, Death, Fault, Lane, Meta, QueueKey, State, Suspicion},
+    rows::Rows,
+    settings::{Order, Settings},
+};
+use crate::message::QueueName;
+
+mod dead;
+mod lanes;
+mod queues;
+mod receive;
+mod send;
+mod settle;
+mod tend;
+
+pub(super) use dead::Which;
+pub(super) use receive::Received;
+
+/// How many messages of one queue there are.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tally {
+    pub(super) ready: u64,
+    pub(super) held: u64,
+    pub(super) in_flight: u64,
+    pub(super) delayed: u64,
+    pub(super) retry: u64,
+    pub(super) damaged: u64,
+    /// How many of all these are dead letters.
+    pub(super) dead_here: u64,
+    /// How many dead letters of this queue there are in other queues.
+    pub(super) dead_of: u64,
+    pub(super) suspects: u64,
+}
+
+impl Tally {
+    pub(super) fn of(&mut self, state: State) -> &mut u64 {
+        match state {
+            State::Ready => &mut self.ready,
+            State::Held => &mut self.held,
+            State::InFlight => &mut self.in_flight,
+            State::Delayed => &mut self.delayed,
+            State::Retry => &mut self.retry,
+            State::Damaged => &mut self.damaged,
+        }
+    }
+
+    /// What counts towards the depth limit.
+    pub(super) fn sent(&self) -> u64 {
+        let all = self.ready + self.held + self.in_flight + self.delayed + self.retry + self.damaged;
+        all.saturating_sub(self.dead_here)
+    }
+
+    fn move_between(&mut self, from: State, to: State) {
+        subtract(self.of(from));
+        *self.of(to) += 1;
+    }
+}
+
+/// Saturates: an operator who deletes rows with another tool must not stop the host.
+fn subtract(count: &mut u64) {
+    *count = count.saturating_sub(1);
+}
+
+/// What is known of one queue.
+#[derive(Debug, Clone)]
+pub(super) struct QueueState {
+    pub(super) name: QueueName,
+    pub(super) settings: Settings,
+    /// The stored order, which the lanes are derived from.
+    pub(super) order: Order,
+    /// Whether this run of the host uses the queue.
+    pub(super) declared: bool,
+    /// Whether exhausted messages stay here.
+    pub(super) terminal: bool,
+    pub(super) tally: Tally,
+    /// No delayed message and no retry is due before this time.
+    pub(super) due_ms: u64,
+    /// No message is past its time to live before this time.
+    pub(super) aged_ms: u64,
+    /// Whether the lanes were derived anew in this run, so that a message in flight may have left its own.
+    pub(super) relaned: bool,
+    pub(super) notify: Arc<Notify>,
+}
+
+/// A whole store.
+#[derive(Debug)]
+pub(super) struct Core<R> {
+    pub(super) rows: R,
+    clock: Clock,
+    latest: Instant,
+    queues: BTreeMap<QueueKey, QueueState>,
+    names: HashMap<QueueName, QueueKey>,
+    flights: Flights,
+    gate: Gate,
+    last_seq: u64,
+    wakes: Vec<QueueKey>,
+    /// The state before the transaction under way of each queue that it touched; `None` if nothing is ever undone.
+    saved: Option<Saved>,
+}
+
+#[derive(Debug, Default)]
+struct Saved {
+    gate: Gate,
+    queues: Vec<(QueueKey, QueueState)>,
+    added: Vec<QueueKey>,
+}
+
+impl<R: Rows> Core<R> {
+    /// Notes the start of a transaction.
+    pub(super) fn begin(&mut self) {
+        self.flights.begin();
+        if let Some(saved) = &mut self.saved {
+            *saved = Saved {
+                gate: self.gate,
+                ..Saved::default()
+            };
+        }
+    }
+
+    /// Forgets what was done since [`Core::begin`]: the rows were rolled back.
+    pub(super) fn undo(&mut self) {
+        self.flights.undo();
+        self.wakes.clear();
+        let Some(saved) = self.saved.as_mut().map(std::mem::take) else {
+            return;
+        };
+        self.gate = saved.gate;
+        self.queues.extend(saved.queues);
+        for key in saved.added {
+            if let Some(queue) = self.queues.remove(&key) {
+                self.names.remove(&queue.name);
+            }
+        }
+    }
+
+    /// Wakes the receivers for whom something may have changed. Call it after the commit.
+    pub(super) fn wake(&mut self) {
+        for key in self.wakes.drain(..) {
+            if let Some(queue) = self.queues.get(&key) {
+                queue.notify.notify_waiters();
+            }
+        }
+    }
+
+    /// Wakes every receiver: the store failed, and they must learn of it.
+    pub(super) fn wake_everybody(&mut self) {
+        self.wake_everybody_later();
+        self.wake();
+    }
+
+    /// The moment of a command. Never earlier than that of the command before it.
+    pub(super) fn tick(&mut self, instant: Instant) -> Now {
+        self.latest = self.latest.max(instant);
+        self.clock.at(self.latest)
+    }
+
+    fn wake_later(&mut self, key: QueueKey) {
+        if !self.wakes.contains(&key) {
+            self.wakes.push(key);
+        }
+    }
+
+    fn wake_everybody_later(&mut self) {
+        self.wakes.clear();
+        self.wakes.extend(self.queues.keys());
+    }
+
+    fn queue(&self, key: QueueKey) -> &QueueState {
+        self.queues
+            .get(&key)
+            .expect("a key is made with its queue, and no queue is ever removed")
+    }
+
+    fn queue_mut(&mut self, key: QueueKey) -> &mut QueueState {
+        let queue = self
+            .queues
+            .get_mut(&key)
+            .expect("a key is made with its queue, and no queue is ever removed");
+        if let Some(saved) = &mut self.saved
+            && !saved.queues.iter().any(|(known, _)| *known == key)
+        {
+            saved.queues.push((key, queue.clone()));
+        }
+        queue
+    }
+
+    fn next_seq(&mut self) -> u64 {
+        self.last_seq += 1;
+        self.last_seq
+    }
+
+    /// Adds a message.
+    fn add(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault> {
+        self.rows.insert(meta, content)?;
+        *self.queue_mut(meta.queue).tally.of(meta.state) += 1;
+        self.announce(meta);
+        Ok(())
+    }
+
+    /// Gives a message another state in its queue; `meta` is what it was until now, save for what `place` writes.
+    fn change(&mut self, mut meta: Meta, state: State) -> Result<(), Fault> {
+        self.queue_mut(meta.queue).tally.move_between(meta.state, state);
+        meta.state = state;
+        self.rows.place(&meta)?;
+        self.announce(&meta);
+        Ok(())
+    }
+
+    /// Moves a message to the place `to`, in another queue, and leaves its lane to the next.
+    fn relocate(&mut self, from: &Meta, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+        self.rows.relocate(from.seq, to, death)?;
+        self.forget_tally(from);
+        *self.queue_mut(to.queue).tally.of(to.state) += 1;
+        if let Some(origin) = to.origin {
+            self.queue_mut(to.queue).tally.dead_here += 1;
+            self.queue_mut(origin).tally.dead_of += 1;
+        }
+        self.announce(to);
+        self.promote(from)
+    }
+
+    /// Deletes a message for good, and leaves its lane to the next.
+    fn remove(&mut self, meta: &Meta) -> Result<(), Fault> {
+        self.rows.delete(meta)?;
+        self.forget_tally(meta);
+        self.promote(meta)
+    }
+
+    fn forget_tally(&mut self, meta: &Meta) {
+        let tally = &mut self.queue_mut(meta.queue).tally;
+        subtract(tally.of(meta.state));
+        if meta.suspicion != Suspicion::None {
+            subtract(&mut tally.suspects);
+        }
+        if let Some(origin) = meta.origin {
+            subtract(&mut tally.dead_here);
+            if self.queues.contains_key(&origin) {
+                subtract(&mut self.queue_mut(origin).tally.dead_of);
+            }
+        }
+    }
+
+    /// Tells the receivers of a message's new state.
+    fn announce(&mut self, meta: &Meta) {
+        match meta.state {
+            State::Ready => self.wake_later(meta.queue),
+            State::Delayed | State::Retry => {
+                if meta.visible_at_ms < self.queue(meta.queue).due_ms {
+                    self.queue_mut(meta.queue).due_ms = meta.visible_at_ms;
+                    self.wake_later(meta.queue);
+                }
+            }
+            State::Held | State::InFlight | State::Damaged => {}
+        }
+    }
+
+    /// The lane of a message in a queue.
+    fn lane_for(&self, key: QueueKey, group: Option<&str>) -> Option<Lane> {
+        match self.queue(key).order {
+            Order::Queue => Some(Lane::from("")),
+            Order::Group => group.map(Lane::from),
+        }
+    }
+}

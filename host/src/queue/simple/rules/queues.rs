@@ -1,0 +1,273 @@
+//! The queues of a store: opening it, declaring them, counting and emptying them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    super::{
+        super::Counts,
+        clock::{Clock, Now, millis},
+        flights::Flights,
+        gate::Gate,
+        row::{Fault, QueueKey, State, Suspicion},
+        rows::{Census, Rows, StoredQueue},
+        settings::{Order, Settings},
+    },
+    Core, QueueState, Saved, Tally,
+};
+use crate::message::{MAX_DELAY, QueueName};
+
+/// How many rows one step of a long operation changes.
+const STEP: usize = 256;
+/// A wall clock that is further behind the newest message than this is worth a warning.
+const CLOCK_TOLERANCE_MS: u64 = 60_000;
+
+impl<R: Rows> Core<R> {
+    /// A store with these rows. With `undoable`, [`Core::undo`] works.
+    pub(in super::super) fn new(rows: R, undoable: bool) -> Self {
+        let clock = Clock::start();
+        Self {
+            rows,
+            clock,
+            latest: tokio::time::Instant::now(),
+            queues: BTreeMap::new(),
+            names: HashMap::new(),
+            flights: Flights::new(undoable),
+            gate: Gate::default(),
+            last_seq: 0,
+            wakes: Vec::new(),
+            saved: undoable.then(Saved::default),
+        }
+    }
+
+    /// Learns what an earlier run left. What was in flight is visible at once, and suspect.
+    pub(in super::super) fn restore(&mut self) -> Result<(), Fault> {
+        for queue in self.rows.queues()? {
+            self.admit(queue);
+        }
+        let census = self.rows.census()?;
+        self.count(&census);
+        let now = self.tick(tokio::time::Instant::now());
+        if let Some((_, newest_ms)) = census.last.filter(|(_, newest)| *newest > now.ms + CLOCK_TOLERANCE_MS) {
+            tracing::warn!(
+                behind_ms = newest_ms - now.ms,
+                "the wall clock is behind the newest message of the store: messages will live longer than they should"
+            );
+        }
+        self.raise_suspicion()?;
+        self.shorten_delays(now)
+    }
+
+    fn count(&mut self, census: &Census) {
+        self.last_seq = census.last.map_or(0, |(seq, _)| seq);
+        for (key, state, number) in &census.states {
+            if let Some(queue) = self.queues.get_mut(key) {
+                *queue.tally.of(*state) += number;
+            }
+        }
+        for (place, origin, number) in &census.dead {
+            if let Some(queue) = self.queues.get_mut(place) {
+                queue.tally.dead_here += number;
+            }
+            if let Some(queue) = self.queues.get_mut(origin) {
+                queue.tally.dead_of += number;
+            }
+        }
+        for (key, number) in &census.suspects {
+            if let Some(queue) = self.queues.get_mut(key) {
+                queue.tally.suspects += number;
+            }
+        }
+    }
+
+    fn raise_suspicion(&mut self) -> Result<(), Fault> {
+        let in_flight: u64 = self.queues.values().map(|queue| queue.tally.in_flight).sum();
+        let suspicion = if in_flight == 1 {
+            Suspicion::Alone
+        } else {
+            Suspicion::Shared
+        };
+        let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
+        for key in keys {
+            loop {
+                let batch = self.rows.any(key, State::InFlight, u64::MAX, STEP)?;
+                if batch.is_empty() {
+                    break;
+                }
+                for mut meta in batch {
+                    if meta.suspicion == Suspicion::None {
+                        self.queue_mut(key).tally.suspects += 1;
+                    }
+                    meta.suspicion = suspicion;
+                    // One of them that is in no lane although it should be joins it as if it were new.
+                    meta.visible_at_ms = 0;
+                    let group = self.rows.group(meta.seq)?;
+                    let lane = self.lane_for(key, group.as_deref());
+                    if meta.lane == lane {
+                        self.change(meta, State::Ready)?;
+                    } else {
+                        meta.lane = lane;
+                        self.enter(meta)?;
+                    }
+                }
+            }
+        }
+        if in_flight > 0 {
+            tracing::warn!(
+                in_flight,
+                "the host ended while messages were in flight: each is handed out again, alone"
+            );
+        }
+        Ok(())
+    }
+
+    /// No delay outlasts its longest possible length, whatever the wall clock did meanwhile.
+    fn shorten_delays(&mut self, now: Now) -> Result<(), Fault> {
+        let latest = now.ms + millis(MAX_DELAY);
+        let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
+        for key in keys {
+            self.rows.cap_due(key, latest)?;
+            let next = self.rows.next_due(key)?.unwrap_or(u64::MAX);
+            self.queue_mut(key).due_ms = next;
+        }
+        Ok(())
+    }
+
+    fn admit(&mut self, stored: StoredQueue) -> QueueKey {
+        let StoredQueue { key, name, order } = stored;
+        self.names.insert(name.clone(), key);
+        let state = QueueState {
+            settings: Settings {
+                order,
+                ..Settings::defaults(&name)
+            },
+            name,
+            order,
+            declared: false,
+            terminal: false,
+            tally: Tally::default(),
+            due_ms: u64::MAX,
+            aged_ms: 0,
+            relaned: false,
+            notify: Arc::new(Notify::new()),
+        };
+        self.queues.insert(key, state);
+        key
+    }
+
+    fn found(&mut self, name: &QueueName, order: Order) -> Result<QueueKey, Fault> {
+        if let Some(key) = self.names.get(name) {
+            return Ok(*key);
+        }
+        let last = self.queues.last_key_value().map_or(0, |(key, _)| key.0);
+        let stored = StoredQueue {
+            key: QueueKey(last + 1),
+            name: name.clone(),
+            order,
+        };
+        self.rows.add_queue(&stored)?;
+        let key = self.admit(stored);
+        if let Some(saved) = &mut self.saved {
+            saved.added.push(key);
+        }
+        Ok(key)
+    }
+
+    /// Declares a queue, with these settings from now on, and its dead-letter queue.
+    pub(in super::super) fn declare(
+        &mut self,
+        name: &QueueName,
+        settings: Settings,
+    ) -> Result<(QueueKey, Arc<Notify>), Fault> {
+        let order = settings.order;
+        let key = self.found(name, order)?;
+        let queue = self.queue_mut(key);
+        queue.settings = settings;
+        queue.declared = true;
+        queue.aged_ms = 0;
+        let (notify, stored_order) = (Arc::clone(&queue.notify), queue.order);
+        if stored_order != order {
+            self.relane(key, order)?;
+        }
+        self.find_terminals();
+        if !self.queue(key).terminal {
+            let dead_letter = self.queue(key).settings.dead_letter.clone();
+            self.declare_dead_letter(&dead_letter)?;
+        }
+        self.find_terminals();
+        self.wake_later(key);
+        Ok((key, notify))
+    }
+
+    /// Makes sure that a queue exists for dead letters to go to.
+    pub(super) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, Fault> {
+        let key = self.found(name, Order::Group)?;
+        if !self.queue(key).declared {
+            self.queue_mut(key).declared = true;
+        }
+        Ok(key)
+    }
+
+    /// Finds the queues in which exhausted messages stay.
+    fn find_terminals(&mut self) {
+        let declared = self.queues.values().filter(|queue| queue.declared);
+        let targets: Vec<(QueueName, QueueName)> = declared
+            .map(|queue| (queue.name.clone(), queue.settings.dead_letter.clone()))
+            .collect();
+        for queue in self.queues.values_mut() {
+            let own = &queue.settings.dead_letter;
+            let serves_another = targets
+                .iter()
+                .any(|(from, to)| *to == queue.name && *from != queue.name);
+            queue.terminal = *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
+        }
+    }
+
+    /// The names of all queues that there are, declared or left by an earlier run.
+    pub(in super::super) fn names(&self) -> Vec<QueueName> {
+        self.queues.values().map(|queue| queue.name.clone()).collect()
+    }
+
+    /// The names of the queues that one can send to.
+    pub(in super::super) fn declared(&self) -> impl Iterator<Item = &QueueName> {
+        self.queues
+            .values()
+            .filter(|queue| queue.declared)
+            .map(|queue| &queue.name)
+    }
+
+    /// How full a queue is.
+    pub(in super::super) fn counts(&mut self, key: QueueKey, now: Now) -> Result<Counts, Fault> {
+        self.tend(key, now)?;
+        let oldest = self.oldest_waiting(key)?;
+        let tally = &self.queue(key).tally;
+        Ok(Counts {
+            ready: tally.ready + tally.held,
+            in_flight: tally.in_flight,
+            delayed: tally.delayed + tally.retry,
+            oldest_age_ms: oldest.map(|queued_at_ms| now.ms.saturating_sub(queued_at_ms)),
+            dead: tally.dead_of,
+            damaged: tally.damaged,
+        })
+    }
+
+    /// Deletes some of the messages up to `last` that are not in flight. Returns how many; 0 if none is left.
+    pub(in super::super) fn purge(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, Fault> {
+        for state in State::IDLE {
+            let batch = self.rows.any(key, state, last, limit)?;
+            let mut count = 0;
+            for meta in batch {
+                self.remove(&meta)?;
+                count += 1;
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
+    }
+}

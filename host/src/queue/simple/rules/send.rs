@@ -1,0 +1,118 @@
+//! Taking messages in.
+
+use std::time::Duration;
+
+use super::{
+    super::{
+        super::SendError,
+        clock::{Now, millis},
+        row::{Content, Fault, Meta, QueueKey, State, Suspicion},
+        rows::Rows,
+    },
+    Core,
+};
+use crate::message::{Message, MessageId, Outgoing};
+
+/// For how long a deduplication id is remembered.
+const DEDUPLICATION: Duration = Duration::from_mins(5);
+/// How many deduplication ids one send forgets at most.
+const FORGET_STEP: usize = 64;
+
+impl<R: Rows> Core<R> {
+    /// Takes one message in, or refuses it.
+    pub(in super::super) fn send(
+        &mut self,
+        key: QueueKey,
+        message: Outgoing,
+        now: Now,
+    ) -> Result<Result<MessageId, SendError>, Fault> {
+        if let Err(invalid) = message.check() {
+            return Ok(Err(invalid.into()));
+        }
+        if let Some(id) = self.first_of(key, &message, now)? {
+            return Ok(Ok(id));
+        }
+        if let Some(limit) = self.overfull(key, 1, now)? {
+            return Ok(Err(SendError::Full {
+                queue: self.queue(key).name.clone(),
+                limit,
+            }));
+        }
+        self.send_new(key, message, now).map(Ok)
+    }
+
+    /// Takes in a message that passed every check.
+    pub(super) fn send_checked(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+        match self.first_of(key, &message, now)? {
+            Some(id) => Ok(id),
+            None => self.send_new(key, message, now),
+        }
+    }
+
+    /// The depth limit, if the queue can't take `new` more messages.
+    pub(super) fn overfull(&mut self, key: QueueKey, new: u64, now: Now) -> Result<Option<u64>, Fault> {
+        let limit = self.queue(key).settings.max_messages;
+        if self.queue(key).tally.sent() + new <= limit {
+            return Ok(None);
+        }
+        // Perhaps some of them should have gone by now.
+        self.tend(key, now)?;
+        Ok((self.queue(key).tally.sent() + new > limit).then_some(limit))
+    }
+
+    fn first_of(&mut self, key: QueueKey, message: &Outgoing, now: Now) -> Result<Option<MessageId>, Fault> {
+        match &message.deduplication_id {
+            Some(id) => self.rows.first_with(key, id, now.ms),
+            None => Ok(None),
+        }
+    }
+
+    fn send_new(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+        let id = new_id(now);
+        if let Some(deduplication) = &message.deduplication_id {
+            self.rows.forget(now.ms, FORGET_STEP)?;
+            self.rows
+                .remember(key, deduplication, &id, now.ms + millis(DEDUPLICATION))?;
+        }
+        let delay = message.delay.filter(|delay| !delay.is_zero());
+        let mut meta = Meta {
+            seq: self.next_seq(),
+            queue: key,
+            state: State::Delayed,
+            priority: message.priority.unwrap_or(0),
+            lane: self.lane_for(key, message.group_id.as_deref()),
+            visible_at_ms: delay.map_or(0, |delay| now.ms + millis(delay)),
+            receive_count: 0,
+            queued_at_ms: now.ms,
+            suspicion: Suspicion::None,
+            origin: None,
+        };
+        if delay.is_none() {
+            meta.state = self.claim(&meta)?;
+        }
+        let message = Message {
+            id: id.clone(),
+            body: message.body,
+            attributes: message.attributes,
+            sent_at_ms: now.ms,
+            group_id: message.group_id,
+            priority: meta.priority,
+        };
+        self.add(
+            &meta,
+            &Content {
+                message,
+                failure: None,
+                death: None,
+            },
+        )?;
+        Ok(id)
+    }
+}
+
+/// A UUID of version 7 by the store's clock. Made here, because the system's randomness costs a system call per id.
+fn new_id(now: Now) -> MessageId {
+    let uuid = uuid::Builder::from_unix_timestamp_millis(now.ms, &rand::random()).into_uuid();
+    let mut text = uuid::Uuid::encode_buffer();
+    MessageId::from_queue(uuid.hyphenated().encode_lower(&mut text))
+}

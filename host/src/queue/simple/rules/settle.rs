@@ -1,0 +1,159 @@
+//! Extending and ending deliveries, and what is sent with them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use super::{
+    super::{
+        super::{ExtendError, Receipt, Send, SendError, Settle, SettleError, Settlement},
+        clock::{Now, millis},
+        flights::Flight,
+        row::{Fault, QueueKey},
+        rows::Rows,
+    },
+    Core,
+};
+use crate::message::{MAX_DELAY, QueueName};
+
+impl<R: Rows> Core<R> {
+    /// Moves the deadlines of the valid receipts of a queue.
+    pub(in super::super) fn extend(
+        &mut self,
+        key: QueueKey,
+        receipts: &[Receipt],
+        by: Duration,
+        now: Now,
+    ) -> Vec<Result<(), ExtendError>> {
+        let deadline = now.instant + by.min(MAX_DELAY);
+        let extend_one = |receipt: &Receipt| {
+            let flight = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
+            let (seq, earlier) = (flight.meta.seq, deadline < flight.deadline);
+            self.flights.extend(seq, deadline);
+            if earlier {
+                self.wake_later(key);
+            }
+            Ok(())
+        };
+        receipts.iter().map(extend_one).collect()
+    }
+
+    fn valid(&self, key: QueueKey, receipt: &Receipt, now: Now) -> Option<&Flight> {
+        self.flights
+            .valid(receipt, now.instant)
+            .filter(|flight| flight.meta.queue == key)
+    }
+
+    /// Ends deliveries and sends, or does nothing at all.
+    pub(in super::super) fn settle(
+        &mut self,
+        key: QueueKey,
+        settles: Vec<Settle>,
+        sends: Vec<Send>,
+        now: Now,
+    ) -> Result<Vec<Result<(), SettleError>>, Fault> {
+        let deletes = |settle: &Settle| {
+            settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
+        };
+        if !sends.is_empty() && settles.iter().any(deletes) {
+            if let Some((queue, error)) = self.refusal(&sends, now)? {
+                let refused = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
+                    Some(_) => SettleError::SendRefused {
+                        queue: queue.clone(),
+                        error: Box::new(error.clone()),
+                    },
+                    None => SettleError::Expired,
+                };
+                return Ok(settles.iter().map(|settle| Err(refused(settle))).collect());
+            }
+            for send in sends {
+                if let Some(&destination) = self.names.get(&send.queue) {
+                    self.send_checked(destination, send.message, now)?;
+                }
+            }
+        }
+        let mut answers = Vec::with_capacity(settles.len());
+        for Settle { receipt, settlement } in settles {
+            answers.push(match self.valid(key, &receipt, now).cloned() {
+                Some(flight) => {
+                    self.settle_one(flight, settlement, now)?;
+                    Ok(())
+                }
+                None => Err(SettleError::Expired),
+            });
+        }
+        Ok(answers)
+    }
+
+    fn settle_one(&mut self, flight: Flight, settlement: Settlement, now: Now) -> Result<(), Fault> {
+        match settlement {
+            Settlement::Delete => {
+                self.end_flight(flight.meta.seq);
+                self.remove(&flight.meta)
+            }
+            Settlement::Retry { delay, failure } => {
+                self.rows.note(flight.meta.seq, &failure)?;
+                let landed = self.land(flight)?;
+                if delay.is_zero() {
+                    return self.come_back(landed);
+                }
+                self.hide(landed, now.ms + millis(delay.min(MAX_DELAY)))
+            }
+            Settlement::DeadLetter { failure } => {
+                let landed = self.land(flight)?;
+                self.bury(&landed.meta, failure, now)
+            }
+            Settlement::Release => {
+                let mut landed = self.land(flight)?;
+                landed.meta.receive_count = landed.meta.receive_count.saturating_sub(1);
+                self.come_back(landed)
+            }
+        }
+    }
+
+    /// Takes back deliveries that nobody can settle, because their receiver went away before it got them.
+    pub(in super::super) fn take_back(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
+        let now = self.tick(self.latest);
+        for receipt in receipts {
+            if let Some(flight) = self.flights.valid(receipt, now.instant).cloned() {
+                self.settle_one(flight, Settlement::Release, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first of the sends that would be refused.
+    fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
+        let mut new: HashMap<QueueKey, u64> = HashMap::new();
+        let mut ids = HashSet::new();
+        for send in sends {
+            let refuse = |error| Ok(Some((send.queue.clone(), error)));
+            if let Err(invalid) = send.message.check() {
+                return refuse(invalid.into());
+            }
+            let Some(key) = self
+                .names
+                .get(&send.queue)
+                .copied()
+                .filter(|key| self.queue(*key).declared)
+            else {
+                return refuse(SendError::NoSuchQueue(send.queue.clone()));
+            };
+            if let Some(id) = &send.message.deduplication_id
+                && (!ids.insert((key, id)) || self.rows.first_with(key, id, now.ms)?.is_some())
+            {
+                continue;
+            }
+            let new = new.entry(key).or_default();
+            *new += 1;
+            if let Some(limit) = self.overfull(key, *new, now)? {
+                return refuse(SendError::Full {
+                    queue: send.queue.clone(),
+                    limit,
+                });
+            }
+        }
+        Ok(None)
+    }
+}

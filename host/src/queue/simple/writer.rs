@@ -1,0 +1,400 @@
+//! The one thread that reads and writes the durable store, and commits for everybody who waits.
+//!
+//! Commands wait in a bounded channel; the thread takes what is there, applies it in one transaction, commits once, and
+//! only then answers. Invariant: nobody hears of a change that is not on the disk. After a failure that leaves the
+//! disk's state unknown the thread answers everything with that failure and touches the disk no more.
+
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    super::{Cause, QueueError, Receipt},
+    operation::Operation,
+    row::{Fault, FaultKind},
+    rules::Core,
+    sqlite::SqliteRows,
+    witness::Witness,
+};
+use crate::message::QueueName;
+
+/// How many commands may wait for the thread, and how many one transaction takes.
+const WAITING: usize = 1024;
+const BATCH: usize = 512;
+/// A transaction takes no further command once it writes so many bytes.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// Why the durable store refuses everything.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreFailed {
+    /// A read, a write or a sync failed.
+    #[error(
+        "the queue store in {} failed: check its disk for errors and free space, then restart the host; \
+         everything acknowledged is kept",
+        directory.display()
+    )]
+    Disk {
+        /// The data directory.
+        directory: PathBuf,
+        /// What failed.
+        #[source]
+        source: Cause,
+    },
+    /// Somebody closed it.
+    #[error("the queue store in {} is closed", directory.display())]
+    Closed {
+        /// The data directory.
+        directory: PathBuf,
+    },
+}
+
+/// What the thread works on.
+#[derive(Debug)]
+pub(super) struct Estate {
+    pub(super) core: Core<SqliteRows>,
+    pub(super) witness: Witness,
+    pub(super) directory: PathBuf,
+    /// Held, and so locked, for as long as the thread lives.
+    pub(super) lock: File,
+}
+
+/// The handles' end.
+#[derive(Debug)]
+pub(super) struct Writer {
+    commands: mpsc::Sender<Command>,
+    directory: PathBuf,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+enum Command {
+    Apply(Box<dyn Job>),
+    /// Something lies among the returned deliveries.
+    Look,
+    Close,
+}
+
+/// Deliveries that their receiver never saw. Bounded by what is in flight.
+#[derive(Debug)]
+pub(super) struct Returned {
+    receipts: Mutex<Vec<Receipt>>,
+    commands: mpsc::WeakSender<Command>,
+}
+
+impl Returned {
+    fn put(&self, receipts: &mut Vec<Receipt>) {
+        self.receipts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .append(receipts);
+        // A full channel means that the thread is busy: it looks here before every transaction.
+        if let Some(commands) = self.commands.upgrade()
+            && let Err(error) = commands.try_send(Command::Look)
+        {
+            tracing::trace!(%error, "the store's thread will look by itself");
+        }
+    }
+
+    fn take(&self) -> Vec<Receipt> {
+        std::mem::take(&mut *self.receipts.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// An answer on its way. What it hands out returns to the queue if nobody takes it.
+struct Parcel<A> {
+    answer: Option<A>,
+    receipts: Vec<Receipt>,
+    returned: Arc<Returned>,
+}
+
+impl<A> Parcel<A> {
+    fn open(mut self) -> Option<A> {
+        self.receipts.clear();
+        self.answer.take()
+    }
+}
+
+impl<A> Drop for Parcel<A> {
+    fn drop(&mut self) {
+        if !self.receipts.is_empty() {
+            self.returned.put(&mut self.receipts);
+        }
+    }
+}
+
+/// A command and its way back.
+trait Job: Send {
+    /// Whether the caller still waits.
+    fn is_awaited(&self) -> bool;
+    fn weight(&self) -> usize;
+    fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault>;
+    /// Answers what was applied.
+    fn answer(self: Box<Self>, returned: &Arc<Returned>);
+    fn fail(self: Box<Self>, failure: &Failure);
+}
+
+/// What to tell everybody of a transaction that did not happen.
+#[derive(Debug, Clone)]
+struct Failure {
+    kind: FaultKind,
+    cause: Cause,
+}
+
+impl Failure {
+    fn of(&self, queue: &QueueName) -> QueueError {
+        let (queue, cause) = (queue.clone(), Arc::clone(&self.cause));
+        match self.kind {
+            FaultKind::Passing => QueueError::Unavailable { queue, cause },
+            FaultKind::Final => QueueError::Failed { queue, cause },
+        }
+    }
+}
+
+struct Task<O: Operation> {
+    operation: Option<O>,
+    answer: Option<O::Answer>,
+    queue: QueueName,
+    now: Instant,
+    reply: oneshot::Sender<Result<Parcel<O::Answer>, QueueError>>,
+}
+
+impl<O: Operation> Job for Task<O> {
+    fn is_awaited(&self) -> bool {
+        !self.reply.is_closed()
+    }
+
+    fn weight(&self) -> usize {
+        self.operation.as_ref().map_or(0, Operation::weight)
+    }
+
+    fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault> {
+        if let Some(operation) = self.operation.take() {
+            self.answer = Some(operation.apply(core, self.now)?);
+        }
+        Ok(())
+    }
+
+    fn answer(self: Box<Self>, returned: &Arc<Returned>) {
+        let receipts = self.answer.as_ref().map(O::to_take_back).unwrap_or_default();
+        let parcel = Parcel {
+            answer: self.answer,
+            receipts,
+            returned: Arc::clone(returned),
+        };
+        drop(self.reply.send(Ok(parcel)));
+    }
+
+    fn fail(self: Box<Self>, failure: &Failure) {
+        drop(self.reply.send(Err(failure.of(&self.queue))));
+    }
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(estate: Estate) -> std::io::Result<Self> {
+        let (commands, waiting) = mpsc::channel(WAITING);
+        let returned = Arc::new(Returned {
+            receipts: Mutex::default(),
+            commands: commands.downgrade(),
+        });
+        let directory = estate.directory.clone();
+        let mut clerk = Clerk {
+            estate,
+            returned,
+            failure: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("queue-store".into())
+            .spawn(move || clerk.work(waiting))?;
+        Ok(Self {
+            commands,
+            directory,
+            thread: Mutex::new(Some(thread)),
+        })
+    }
+
+    /// Asks the thread, and waits for the answer.
+    pub(super) async fn ask<O: Operation>(&self, queue: &QueueName, operation: O) -> Result<O::Answer, QueueError> {
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let task = Task {
+            operation: Some(operation),
+            answer: None,
+            queue: queue.clone(),
+            now,
+            reply,
+        };
+        let sent = self.commands.send(Command::Apply(Box::new(task))).await;
+        let parcel = match sent {
+            Ok(()) => answer.await.map_err(|_closed| self.closed(queue))??,
+            Err(_closed) => return Err(self.closed(queue)),
+        };
+        parcel.open().ok_or_else(|| self.closed(queue))
+    }
+
+    /// Ends the thread once everything before this is done.
+    pub(super) async fn close(&self) {
+        drop(self.commands.send(Command::Close).await);
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("the queue store's thread panicked");
+            }
+        }
+    }
+
+    fn closed(&self, queue: &QueueName) -> QueueError {
+        let cause = StoreFailed::Closed {
+            directory: self.directory.clone(),
+        };
+        QueueError::Failed {
+            queue: queue.clone(),
+            cause: Arc::new(cause),
+        }
+    }
+}
+
+/// The thread.
+struct Clerk {
+    estate: Estate,
+    returned: Arc<Returned>,
+    /// Why nothing is done any more.
+    failure: Option<Failure>,
+}
+
+impl Clerk {
+    fn work(&mut self, mut waiting: mpsc::Receiver<Command>) {
+        let mut open = true;
+        while open && let Some(command) = waiting.blocking_recv() {
+            let mut batch = Vec::new();
+            let mut bytes = 0;
+            let mut next = Some(command);
+            while let Some(command) = next.take() {
+                match command {
+                    Command::Apply(job) => {
+                        bytes += job.weight();
+                        batch.push(job);
+                    }
+                    Command::Look => {}
+                    Command::Close => {
+                        open = false;
+                        waiting.close();
+                    }
+                }
+                if batch.len() < BATCH && bytes < BATCH_BYTES && open {
+                    next = waiting.try_recv().ok();
+                }
+            }
+            self.serve(batch);
+        }
+        // Whoever asked before the store was closed is answered too.
+        while let Some(command) = waiting.blocking_recv() {
+            if let Command::Apply(job) = command {
+                self.serve(vec![job]);
+            }
+        }
+        self.serve(Vec::new());
+        // Whoever waits for a message must learn that none will come.
+        self.estate.core.wake_everybody();
+        if self.failure.is_none() {
+            self.estate.core.rows.checkpoint();
+        }
+        if let Err(error) = self.estate.lock.unlock() {
+            tracing::debug!(%error, "the lock ends with the process");
+        }
+    }
+
+    /// One transaction.
+    fn serve(&mut self, mut batch: Vec<Box<dyn Job>>) {
+        if let Some(failure) = &self.failure {
+            for job in batch {
+                job.fail(failure);
+            }
+            return;
+        }
+        batch.retain(|job| job.is_awaited());
+        let returned = self.returned.take();
+        if batch.is_empty() && returned.is_empty() {
+            return;
+        }
+        match self.transact(&mut batch, &returned) {
+            Ok(()) => {
+                for job in batch {
+                    job.answer(&self.returned);
+                }
+                self.estate.core.wake();
+            }
+            Err(fault) => {
+                self.returned
+                    .receipts
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend(returned);
+                let failure = self.take_back(fault);
+                for job in batch {
+                    job.fail(&failure);
+                }
+            }
+        }
+    }
+
+    fn transact(&mut self, batch: &mut [Box<dyn Job>], returned: &[Receipt]) -> Result<(), Fault> {
+        let core = &mut self.estate.core;
+        core.begin();
+        core.rows.begin()?;
+        if !returned.is_empty() {
+            core.take_back(returned)?;
+        }
+        for job in batch {
+            job.apply(core)?;
+        }
+        if let Some(commits) = core.rows.commit()? {
+            self.estate.witness.note(commits);
+        }
+        Ok(())
+    }
+
+    /// Undoes a transaction that failed, and decides whether the store can go on.
+    fn take_back(&mut self, fault: Fault) -> Failure {
+        let rolled_back = self.estate.core.rows.roll_back();
+        self.estate.core.undo();
+        let kind = if rolled_back.is_ok() {
+            fault.kind
+        } else {
+            FaultKind::Final
+        };
+        if kind == FaultKind::Passing {
+            return Failure {
+                kind,
+                cause: fault.cause,
+            };
+        }
+        let failure = Failure {
+            kind,
+            cause: failed(&self.estate.directory, fault.cause),
+        };
+        tracing::error!(
+            directory = %self.estate.directory.display(), cause = %failure.cause,
+            "the queue store failed: it refuses everything until the host is restarted"
+        );
+        self.failure = Some(failure.clone());
+        // Whoever waits for a message must learn of it.
+        self.estate.core.wake_everybody();
+        failure
+    }
+}
+
+fn failed(directory: &Path, source: Cause) -> Cause {
+    Arc::new(StoreFailed::Disk {
+        directory: directory.to_owned(),
+        source,
+    })
+}

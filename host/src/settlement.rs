@@ -1,0 +1,229 @@
+//! The table of what happens to a message: how an attempt came out -> how its delivery is settled.
+//!
+//! Pure and total, and the only place where that is decided. The two rows that a queue decides by itself are not
+//! here: a message received more often than it may be becomes a dead letter before it is handed out, and a queue that
+//! can take a receive back does so on a release.
+
+use std::num::NonZeroU32;
+
+use crate::{
+    backoff::Backoff,
+    executor::Failure,
+    queue::{FailureKind, FailureRecord, Settlement},
+};
+
+/// How an attempt came out, for one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest handled the message.
+    Success,
+    /// The guest said that it did not, or broke, or ran into a limit.
+    Failed(Failure),
+    /// The host could not run the guest to its end; the text says why.
+    HostFault(String),
+    /// The host ended the attempt because it stops.
+    Interrupted,
+    /// The message became visible to other consumers while the guest ran.
+    LeaseLost,
+}
+
+impl Outcome {
+    /// The word in metrics and logs.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Failed(failure) => failure.kind.as_str(),
+            Self::HostFault(_) => "host-fault",
+            Self::Interrupted => "interrupted",
+            Self::LeaseLost => "lease-lost",
+        }
+    }
+}
+
+/// What the table depends on besides the outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct SettlementPolicy {
+    /// How long retries wait.
+    pub backoff: Backoff,
+    /// Whether the queue has somewhere to put a dead letter.
+    pub has_dead_letter_queue: bool,
+}
+
+/// How to settle a delivery, or `None` if it must not be settled: the message is someone else's.
+///
+/// `random` is uniform in 0 ..= 1. `handler` and `component` (a digest) say in the record who failed.
+pub fn settlement(
+    outcome: &Outcome,
+    receive_count: NonZeroU32,
+    policy: SettlementPolicy,
+    random: f64,
+    (handler, component): (&str, &str),
+) -> Option<Settlement> {
+    let failure = match outcome {
+        Outcome::Success => return Some(Settlement::Delete),
+        Outcome::HostFault(_) | Outcome::Interrupted => return Some(Settlement::Release),
+        Outcome::LeaseLost => return None,
+        Outcome::Failed(failure) => failure,
+    };
+    let record = FailureRecord {
+        kind: failure.kind,
+        reason: failure.reason.clone(),
+        handler: handler.to_owned(),
+        component: component.to_owned(),
+    };
+    Some(match failure.kind {
+        FailureKind::Reject if policy.has_dead_letter_queue => Settlement::DeadLetter { failure: record },
+        // Nowhere to put it, and never deleted: it stays, and comes back as rarely as possible.
+        FailureKind::Reject => Settlement::Retry {
+            delay: policy.backoff.max(),
+            failure: record,
+        },
+        FailureKind::Retry
+        | FailureKind::Trap
+        | FailureKind::Timeout
+        | FailureKind::Memory
+        | FailureKind::WrongAnswer
+        | FailureKind::HostStopped => {
+            let delay = failure
+                .retry_after
+                .unwrap_or_else(|| policy.backoff.delay(receive_count, random));
+            Settlement::Retry { delay, failure: record }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn failed(kind: FailureKind) -> Outcome {
+        Outcome::Failed(Failure {
+            kind,
+            reason: "why".to_owned(),
+            retry_after: None,
+            backtrace: None,
+        })
+    }
+
+    fn record(kind: FailureKind) -> FailureRecord {
+        FailureRecord {
+            kind,
+            reason: "why".to_owned(),
+            handler: "h".to_owned(),
+            component: "c".to_owned(),
+        }
+    }
+
+    fn check(outcome: &Outcome, has_dead_letter_queue: bool, expected: Option<&Settlement>) {
+        let policy = SettlementPolicy {
+            backoff: Backoff::new(SECOND, 60 * SECOND),
+            has_dead_letter_queue,
+        };
+        let second = NonZeroU32::new(2).unwrap();
+        let settled = settlement(outcome, second, policy, 1.0, ("h", "c"));
+        assert_eq!(settled.as_ref(), expected, "{outcome:?}");
+    }
+
+    #[test]
+    fn success_deletes_the_message() {
+        check(&Outcome::Success, true, Some(&Settlement::Delete));
+    }
+
+    #[test]
+    fn retry_makes_it_visible_again_after_the_backoff_of_its_receive_count() {
+        let kind = FailureKind::Retry;
+        check(
+            &failed(kind),
+            true,
+            Some(&Settlement::Retry {
+                delay: 4 * SECOND,
+                failure: record(kind),
+            }),
+        );
+    }
+
+    #[test]
+    fn retry_after_makes_it_visible_again_after_the_seconds_asked_for() {
+        let kind = FailureKind::Retry;
+        let Outcome::Failed(failure) = failed(kind) else {
+            unreachable!()
+        };
+        let outcome = Outcome::Failed(Failure {
+            retry_after: Some(Duration::ZERO),
+            ..failure
+        });
+        check(
+            &outcome,
+            true,
+            Some(&Settlement::Retry {
+                delay: Duration::ZERO,
+                failure: record(kind),
+            }),
+        );
+    }
+
+    #[test]
+    fn reject_makes_it_a_dead_letter_at_once() {
+        let kind = FailureKind::Reject;
+        check(
+            &failed(kind),
+            true,
+            Some(&Settlement::DeadLetter { failure: record(kind) }),
+        );
+    }
+
+    #[test]
+    fn reject_without_a_dead_letter_queue_leaves_it_with_the_longest_backoff() {
+        let kind = FailureKind::Reject;
+        check(
+            &failed(kind),
+            false,
+            Some(&Settlement::Retry {
+                delay: 60 * SECOND,
+                failure: record(kind),
+            }),
+        );
+    }
+
+    #[test]
+    fn a_guest_that_broke_is_retried_as_if_it_had_asked_for_it() {
+        for kind in [
+            FailureKind::Trap,
+            FailureKind::Timeout,
+            FailureKind::Memory,
+            FailureKind::WrongAnswer,
+        ] {
+            check(
+                &failed(kind),
+                true,
+                Some(&Settlement::Retry {
+                    delay: 4 * SECOND,
+                    failure: record(kind),
+                }),
+            );
+        }
+    }
+
+    #[test]
+    fn the_hosts_own_fault_releases_it() {
+        check(
+            &Outcome::HostFault("no instance is free".to_owned()),
+            true,
+            Some(&Settlement::Release),
+        );
+    }
+
+    #[test]
+    fn an_attempt_interrupted_by_shutdown_releases_it() {
+        check(&Outcome::Interrupted, true, Some(&Settlement::Release));
+    }
+
+    #[test]
+    fn a_lost_lease_settles_nothing() {
+        check(&Outcome::LeaseLost, true, None);
+    }
+}

@@ -1,0 +1,84 @@
+//! Where log events go: standard error, for people or for machines.
+
+use std::{io, str::FromStr as _};
+
+use tracing_subscriber::{
+    EnvFilter,
+    fmt::fmt as subscriber,
+    util::{SubscriberInitExt as _, TryInitError},
+};
+
+/// The variable that holds the filter, in the form of `RUST_LOG`: `debug`, `info,sandhog::reload=trace`.
+pub const FILTER_VARIABLE: &str = "SANDHOG_LOG";
+
+/// Crates whose own events say little to an operator. A filter can name them to hear more.
+const NOISY: &str = "wasmtime=warn,cranelift_codegen=warn,regalloc2=warn,hyper=warn,axum=warn,notify=warn,mio=warn,ureq=warn,ureq_proto=warn,rustls=warn";
+
+/// How an event is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum LogFormat {
+    /// One line for people, in colour on a terminal.
+    #[default]
+    Text,
+    /// One line of JSON.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error("{FILTER_VARIABLE} = {filter:?} is not a filter such as \"info\" or \"warn,sandhog=debug\"")]
+    Filter {
+        /// What was given.
+        filter: String,
+    },
+    /// Some other part of this process has set up its log already.
+    #[error("the log is already set up")]
+    AlreadySet(#[source] TryInitError),
+}
+
+/// Sends the events of this process to standard error. Called once, by a binary.
+///
+/// # Errors
+///
+/// See [`TelemetryError`].
+pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<(), TelemetryError> {
+    let builder = subscriber().with_env_filter(parse(filter)?).with_writer(io::stderr);
+    let set = match format {
+        LogFormat::Text => builder.compact().with_ansi(colour).finish().try_init(),
+        LogFormat::Json => builder.json().finish().try_init(),
+    };
+    set.map_err(TelemetryError::AlreadySet)
+}
+
+fn parse(filter: Option<&str>) -> Result<EnvFilter, TelemetryError> {
+    let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or("info");
+    // What the filter says about a noisy crate comes later, and so it wins.
+    EnvFilter::from_str(&format!("{NOISY},{filter}")).map_err(|_| TelemetryError::Filter {
+        filter: filter.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_that_is_none_is_named() {
+        let expected = "SANDHOG_LOG = \"sandhog=loud\" is not a filter such as \"info\" or \"warn,sandhog=debug\"";
+        assert_eq!(parse(Some("sandhog=loud")).unwrap_err().to_string(), expected);
+    }
+
+    #[test]
+    fn a_filter_can_make_a_noisy_crate_loud() {
+        assert!(
+            parse(Some("wasmtime=trace"))
+                .unwrap()
+                .to_string()
+                .contains("wasmtime=trace")
+        );
+        assert!(parse(None).unwrap().to_string().contains("info"));
+    }
+}

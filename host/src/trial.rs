@@ -1,0 +1,147 @@
+//! `sandhog check` and `sandhog invoke`: one component, here and now, without a queue.
+
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    attempt::policy,
+    config::{ConfigErrors, Manifest},
+    executor::{
+        Call, CallMessage, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError, LocalExecutor,
+        LogLine, Policy, Report,
+    },
+    message::{Message, MessageId, Outgoing},
+};
+
+/// Why a component could not be tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrialError {
+    /// A file could not be read.
+    #[error("{file} can't be read")]
+    Read {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The manifest beside the component has mistakes.
+    #[error(transparent)]
+    Manifest(#[from] ConfigErrors),
+    /// The host would refuse the component.
+    #[error(transparent)]
+    Refused(#[from] LoadError),
+    /// The executor could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Threads could not be started.
+    #[error("the process could not be set up")]
+    Process(#[source] io::Error),
+}
+
+/// A component that the host accepts, with its manifest.
+#[derive(Debug)]
+pub struct Trial {
+    component: Component,
+    manifest: Manifest,
+    policy: Arc<Policy>,
+    executor: LocalExecutor,
+    control: tokio::runtime::Runtime,
+}
+
+/// What a message came to.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Verdict, sends and cost.
+    pub report: Report,
+    /// What the guest printed, in order.
+    pub log: Vec<LogLine>,
+}
+
+impl Trial {
+    /// Loads `file` as a host would, with the manifest `NAME.toml` beside it if there is one. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrialError`].
+    pub fn load(file: &Path) -> Result<Self, TrialError> {
+        let read = |file: &Path, source| TrialError::Read {
+            file: file.to_owned(),
+            source,
+        };
+        let wasm = fs::read(file).map_err(|source| read(file, source))?;
+        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let beside = file.with_extension("toml");
+        let manifest = match fs::read_to_string(&beside) {
+            Ok(text) => Manifest::parse(&text, stem)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::defaults(stem)?,
+            Err(error) => return Err(read(&beside, error)),
+        };
+        let policy = Arc::new(policy(stem, &manifest));
+        let executor = LocalExecutor::new(EngineOptions {
+            max_live_instances: 1,
+            ..EngineOptions::default()
+        })?;
+        let control = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(TrialError::Process)?;
+        let component = control.block_on(executor.load(file.to_owned(), Bytes::from(wasm), Arc::clone(&policy)))?;
+        Ok(Self {
+            component,
+            manifest,
+            policy,
+            executor,
+            control,
+        })
+    }
+
+    /// What the host knows of the component.
+    pub fn info(&self) -> &ComponentInfo {
+        &self.component.info
+    }
+
+    /// What its manifest says, or the defaults.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Runs one message through the component. What it sends is shown and goes nowhere. Blocks.
+    pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> Invocation {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let log = Arc::new(move |line| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line));
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let message = Message {
+            id: MessageId::random(),
+            body: outgoing.body,
+            attributes: outgoing.attributes,
+            sent_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            group_id: outgoing.group_id,
+            priority: outgoing.priority.unwrap_or(0),
+        };
+        let message = CallMessage {
+            message,
+            queue: self.manifest.queue.clone(),
+            receive_count: receive_count.get(),
+        };
+        let call = Call {
+            messages: vec![message],
+            policy: Arc::clone(&self.policy),
+            log,
+        };
+        let report = self.control.block_on(self.executor.run(&self.component, call));
+        let log = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        Invocation { report, log }
+    }
+}

@@ -1,0 +1,344 @@
+//! The configuration: every mistake is reported in one run, with its place and what is accepted.
+
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
+
+use sandhog::{
+    config::{Config, Limits, Manifest, Overrides, Retry},
+    message::QueueName,
+    queue::simple::settings::Order,
+};
+
+/// A directory with a `sandhog.toml` and an empty `plugins`.
+fn host_directory(text: &str) -> tempfile::TempDir {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    fs::create_dir(directory.path().join("plugins")).expect("plugins");
+    fs::write(directory.path().join("sandhog.toml"), text).expect("sandhog.toml");
+    directory
+}
+
+fn load(directory: &Path, overrides: Overrides, secret: Option<&str>) -> Result<Config, String> {
+    let environment = |name: &str| secret.filter(|_| name == "SANDHOG_SECRET").map(str::to_owned);
+    Config::load(Some(directory), overrides, &environment)
+        .map_err(|errors| errors.to_string().replace(&*directory.to_string_lossy(), "DIR"))
+}
+
+fn check_host(text: &str, expected: &str) {
+    let directory = host_directory(text);
+    let errors = load(directory.path(), Overrides::default(), None).expect_err("mistakes");
+    assert_eq!(errors, expected.trim());
+}
+
+fn check_manifest(text: &str, expected: &str) {
+    let errors = Manifest::parse(text, "resize").expect_err("mistakes");
+    assert_eq!(errors.to_string(), expected.trim());
+}
+
+fn name(name: &str) -> QueueName {
+    QueueName::new(name).expect("a name")
+}
+
+#[test]
+fn every_mistake_of_a_host_configuration_is_reported_in_one_run() {
+    check_host(
+        r#"
+plugins = "nowhere"
+grace-perod = "30s"
+listen = "here"
+max-live-instances = 0
+colour = "red"
+
+[queues.orders]
+visibility-timeout = "soon"
+max-receives = "five"
+order = "chaos"
+dead-letter = ".hidden"
+time-to-live = "1ms"
+max-messages = -1
+
+[queues."not a name"]
+max-receives = 3
+
+[queues.invoices]
+url = "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices.fifo"
+"#,
+        r#"
+13 mistakes in the configuration
+  DIR/sandhog.toml:2: plugins = "nowhere": DIR/nowhere is not a directory
+  DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
+  DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
+  DIR/sandhog.toml:5: max-live-instances = 0: use a whole number from 1 to 4096
+  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, queues
+  DIR/sandhog.toml:9: queues.orders.visibility-timeout = "soon": use a duration from 1s to 12h, such as "30s"
+  DIR/sandhog.toml:10: queues.orders.max-receives = "five": use a whole number from 1 to 1000
+  DIR/sandhog.toml:11: queues.orders.order = "chaos": use "group" or "queue"
+  DIR/sandhog.toml:12: queues.orders.dead-letter = ".hidden": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  DIR/sandhog.toml:13: queues.orders.time-to-live = "1ms": use a duration from 1s to 10years, such as "30s"
+  DIR/sandhog.toml:14: queues.orders.max-messages = -1: use a whole number from 1 to 1000000000
+  DIR/sandhog.toml:17: queues.not a name: "not a name" is not a queue name: use 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  DIR/sandhog.toml:20: queues.invoices.url = "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices.f...: not available in this version
+"#,
+    );
+}
+
+#[test]
+fn every_mistake_of_a_manifest_is_reported_in_one_run() {
+    check_manifest(
+        r#"
+queue = "no/slash"
+concurrency = 0
+tiemout = "30s"
+timeout = "13h"
+memory = "1GiB"
+instance = "reuse"
+batch-size = 101
+[retry]
+min = "1h"
+max = "1m"
+[limits]
+sends = 1.5
+log-bytes = "lots"
+[grant]
+send = ["thumbnails", 7, "a b"]
+http = ["https://api.example.com"]
+env = { MODE = 1, "A=B" = "x" }
+config = { bucket = "media" }
+dirs = [{ host = "data/models", guest = "/models" }]
+"#,
+        r#"
+17 mistakes in the configuration
+  resize.toml:2: queue = "no/slash": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  resize.toml:3: concurrency = 0: use a whole number from 1 to 1024
+  resize.toml:4: tiemout: unknown key; did you mean timeout?
+  resize.toml:5: timeout = "13h": use a duration from 1ms to 12h, such as "30s"
+  resize.toml:6: memory = "1GiB": use a size from 1MiB to 512MiB, such as "1MiB"
+  resize.toml:7: instance = "reuse": use "fresh" ("reuse" is not available in this version)
+  resize.toml:8: batch-size = 101: use a whole number from 1 to 100
+  resize.toml:10: retry: min is 1h, which is more than max, 1m
+  resize.toml:13: limits.sends = 1.5: use a whole number from 0 to 100000
+  resize.toml:14: limits.log-bytes = "lots": use a size from 0B to 64MiB, such as "1MiB"
+  resize.toml:16: grant.send[1] = 7: use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  resize.toml:16: grant.send[2] = "a b": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  resize.toml:17: grant.http = ["https://api.example.com"]: not available in this version
+  resize.toml:18: grant.env.A=B: use a name of 1 to 256 bytes without '=' and control characters
+  resize.toml:18: grant.env.MODE = 1: use a text
+  resize.toml:19: grant.config: not available in this version
+  resize.toml:20: grant.dirs = [{ host = "data/models", guest = "/models" }]: not available in this version
+"#,
+    );
+}
+
+#[test]
+fn a_broken_file_is_reported_with_the_parsers_words() {
+    check_manifest(
+        "queue = \"orders\"\ntimeout = \n",
+        "resize.toml:2: not TOML: string values must be quoted, expected literal string",
+    );
+    check_manifest(
+        "memory = \"1MiB\"\nmemory = \"2MiB\"\n",
+        "resize.toml:2: not TOML: duplicate key",
+    );
+}
+
+#[test]
+fn a_key_that_needs_a_table_refuses_a_text() {
+    check_manifest("grant = \"all\"", "resize.toml:1: grant = \"all\": use a table");
+    check_manifest(
+        "[limits]\nsends = { a = 1 }",
+        "resize.toml:2: limits.sends: use a whole number from 0 to 100000",
+    );
+}
+
+#[test]
+fn the_defaults_of_a_manifest_are_those_of_the_handbook() {
+    let manifest = Manifest::defaults("resize").expect("defaults");
+    assert_eq!(manifest.queue, name("resize"));
+    assert_eq!((manifest.concurrency.get(), manifest.batch_size.get()), (16, 10));
+    assert_eq!(manifest.timeout, Duration::from_secs(30));
+    assert_eq!(
+        manifest.retry,
+        Retry {
+            min: Duration::from_secs(1),
+            max: Duration::from_mins(15)
+        }
+    );
+    assert_eq!(manifest.limits, Limits::default());
+    assert_eq!(manifest.limits.memory, 128 * 1024 * 1024);
+    assert!(manifest.grants.send.is_empty() && manifest.grants.env.is_empty());
+}
+
+#[test]
+fn a_manifest_says_what_its_keys_say() {
+    let text = r#"
+queue = "orders"
+concurrency = 4
+timeout = "1m 30s"
+memory = "64MiB"
+instance = "fresh"
+[retry]
+min = "500ms"
+[limits]
+sends = 5
+[grant]
+send = ["thumbnails", "audit"]
+env = { MODE = "fast" }
+"#;
+    let manifest = Manifest::parse(text, "resize").expect("a manifest");
+    assert_eq!(manifest.queue, name("orders"));
+    assert_eq!(manifest.concurrency.get(), 4);
+    assert_eq!(manifest.timeout, Duration::from_secs(90));
+    assert_eq!(
+        manifest.limits,
+        Limits {
+            memory: 64 << 20,
+            sends: 5,
+            ..Limits::default()
+        }
+    );
+    assert_eq!(
+        manifest.retry,
+        Retry {
+            min: Duration::from_millis(500),
+            ..Retry::default()
+        }
+    );
+    assert_eq!(manifest.grants.send, [name("audit"), name("thumbnails")].into());
+    assert_eq!(manifest.grants.env, [("MODE".to_owned(), "fast".to_owned())].into());
+}
+
+#[test]
+fn a_file_whose_name_is_no_queues_name_needs_a_manifest_that_names_one() {
+    let expected = "my handler.toml: queue: name the queue here, since the file's name does not do: \"my handler\" is not a queue name: use 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'";
+    assert_eq!(
+        Manifest::defaults("my handler").expect_err("no queue").to_string(),
+        expected
+    );
+    let manifest = Manifest::parse("queue = \"orders\"", "my handler").expect("a manifest");
+    assert_eq!(manifest.queue, name("orders"));
+}
+
+#[test]
+fn a_directory_of_components_needs_no_configuration() {
+    let plugins = tempfile::tempdir().expect("a temporary directory");
+    let config = load(plugins.path(), Overrides::default(), None).expect("defaults");
+    assert_eq!(config.plugins, plugins.path());
+    assert_eq!(config.data.as_deref(), Some(Path::new(".sandhog")));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:9324");
+    assert_eq!(config.grace_period, Duration::from_secs(30));
+    assert!(config.secret.is_none() && config.queues.is_empty());
+}
+
+#[test]
+fn a_host_configuration_says_what_its_keys_say() {
+    let text = r#"
+data = "state"
+listen = "localhost:0"
+grace-period = "5s"
+[queues.orders]
+visibility-timeout = "1m"
+max-receives = 2
+order = "queue"
+time-to-live = "1day"
+max-messages = 10
+"#;
+    let directory = host_directory(text);
+    let config = load(directory.path(), Overrides::default(), None).expect("a configuration");
+    assert_eq!(
+        config.data,
+        Some(directory.path().join("state")),
+        "relative to the file"
+    );
+    assert_eq!(config.plugins, directory.path().join("plugins"));
+    assert_eq!(config.listen.to_string(), "127.0.0.1:0");
+    assert_eq!(config.grace_period, Duration::from_secs(5));
+    let orders = &config.queues[&name("orders")];
+    assert_eq!(orders.visibility_timeout, Duration::from_mins(1));
+    assert_eq!(
+        (orders.max_receives.get(), orders.order, orders.max_messages),
+        (2, Order::Queue, 10)
+    );
+    assert_eq!(orders.time_to_live, Some(Duration::from_hours(24)));
+    assert_eq!(orders.dead_letter, name("orders-dead"));
+}
+
+#[test]
+fn the_command_line_wins_over_the_file() {
+    let directory = host_directory("data = \"state\"\nlisten = \"127.0.0.1:1\"\ngrace-period = \"5s\"");
+    let overrides = Overrides {
+        data: Some("elsewhere".into()),
+        ephemeral: false,
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))),
+        grace_period: Some(Duration::ZERO),
+    };
+    let config = load(directory.path(), overrides, None).expect("a configuration");
+    assert_eq!(config.data.as_deref(), Some(Path::new("elsewhere")));
+    assert_eq!((config.listen.port(), config.grace_period), (2, Duration::ZERO));
+    let ephemeral = Overrides {
+        ephemeral: true,
+        ..Overrides::default()
+    };
+    assert_eq!(
+        load(directory.path(), ephemeral, None).expect("a configuration").data,
+        None
+    );
+}
+
+#[test]
+fn an_address_that_others_can_reach_needs_a_secret() {
+    let directory = host_directory("listen = \"0.0.0.0:9324\"");
+    let expected = "listen: 0.0.0.0:9324 can be reached from other machines, so it needs a secret: set SANDHOG_SECRET or the key secret-file, or listen on 127.0.0.1";
+    assert_eq!(
+        load(directory.path(), Overrides::default(), None).expect_err("no secret"),
+        expected
+    );
+    let config = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect("a configuration");
+    assert!(config.secret.expect("the secret").matches(b"0123456789abcdef"));
+}
+
+#[test]
+fn a_secret_can_stand_in_a_file() {
+    let directory = host_directory("listen = \"0.0.0.0:9324\"\nsecret-file = \"secret\"");
+    fs::write(directory.path().join("secret"), "fedcba9876543210\n").expect("the secret");
+    let config = load(directory.path(), Overrides::default(), None).expect("a configuration");
+    assert!(config.secret.expect("the secret").matches(b"fedcba9876543210"));
+}
+
+#[test]
+fn a_short_secret_is_refused_together_with_the_mistakes_of_the_file() {
+    let directory = host_directory("grace-period = 30");
+    let expected = "2 mistakes in the configuration
+  DIR/sandhog.toml:1: grace-period = 30: use a duration from 0s to 12h, such as \"30s\"
+  SANDHOG_SECRET: a secret has 16 or more visible ASCII characters without spaces";
+    assert_eq!(
+        load(directory.path(), Overrides::default(), Some("short")).expect_err("mistakes"),
+        expected
+    );
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let directory = host_directory("");
+    let config = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect("a configuration");
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}
+
+#[test]
+fn a_cycle_of_dead_letter_queues_is_refused() {
+    check_host(
+        "[queues.a]\ndead-letter = \"b\"\n[queues.b]\ndead-letter = \"c\"\n[queues.c]\ndead-letter = \"a\"\n[queues.self]\ndead-letter = \"self\"",
+        r#"
+2 mistakes in the configuration
+  DIR/sandhog.toml:2: queues.a.dead-letter = "b": a cycle of dead-letter queues: a -> b -> c -> a
+  DIR/sandhog.toml:8: queues.self.dead-letter = "self": a cycle of dead-letter queues: self -> self
+"#,
+    );
+}
+
+#[test]
+fn a_source_that_does_not_exist_is_named() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let errors = load(&directory.path().join("nowhere"), Overrides::default(), None).expect_err("nothing there");
+    assert_eq!(errors, "DIR: cannot be read: No such file or directory (os error 2)");
+    fs::write(directory.path().join("orders.wasm"), "").expect("a file");
+    let errors = load(&directory.path().join("orders.wasm"), Overrides::default(), None).expect_err("not a source");
+    assert_eq!(errors, "DIR: neither a directory nor a sandhog.toml");
+}

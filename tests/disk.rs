@@ -1,0 +1,249 @@
+//! A disk that is full, read-only, damaged or gone: a clear error or a full recovery, never a panic, never a silent loss.
+
+#![expect(clippy::indexing_slicing, reason = "JSON that is not as expected fails the test")]
+
+use std::{
+    fs,
+    process::{Command, Stdio},
+};
+
+use harness::{guests::forward, host::Place, wait_for};
+
+const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
+
+/// The text with which a host ends that cannot start, and its exit code.
+fn refusal(place: &Place) -> (Option<i32>, String) {
+    let output = place.run().output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!text.contains("panicked"), "{text}");
+    (output.status.code(), text)
+}
+
+fn filled() -> Place {
+    let place = Place::new();
+    place.install("in", &forward(), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    for number in 0..200 {
+        host.send("in", format!("message {number}").as_bytes());
+    }
+    host.wait_empty("in");
+    // Killed, so that the log of the database is left as it is.
+    host.kill();
+    place
+}
+
+#[test]
+fn a_read_only_data_directory_is_refused_by_name() {
+    let place = Place::new();
+    // Root may write anywhere, so the directory is one where nobody can: a file.
+    fs::write(place.data(), "").unwrap();
+    let (code, text) = refusal(&place);
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains(place.data().to_str().unwrap()), "{text}");
+}
+
+#[test]
+fn a_deleted_database_is_not_silently_begun_anew() {
+    let place = filled();
+    for file in fs::read_dir(place.data()).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.to_str().unwrap().contains(".db") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let (code, text) = refusal(&place);
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains("commits"), "{text}");
+}
+
+#[test]
+fn a_deleted_log_is_noticed() {
+    let place = filled();
+    let log = fs::read_dir(place.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_str().unwrap().ends_with("-wal"));
+    fs::remove_file(log.unwrap()).unwrap();
+    let (code, text) = refusal(&place);
+    assert_eq!(code, Some(74), "{text}");
+}
+
+#[test]
+fn damage_anywhere_is_an_error_or_leaves_every_message_there() {
+    let place = filled();
+    let files: Vec<_> = fs::read_dir(place.data())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_str().unwrap().contains(".db") && !path.to_str().unwrap().ends_with("-shm"))
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect();
+    let restore = || {
+        for file in fs::read_dir(place.data()).unwrap().map(|entry| entry.unwrap().path()) {
+            if file.to_str().unwrap().contains(".db") {
+                fs::remove_file(file).unwrap();
+            }
+        }
+        for (path, bytes) in &files {
+            fs::write(path, bytes).unwrap();
+        }
+    };
+    let (mut refused, mut recovered) = (0, 0);
+    for (path, bytes) in &files {
+        for step in 0..8 {
+            restore();
+            let mut damaged = bytes.clone();
+            let at = bytes.len() * step / 8 + 40;
+            let Some(byte) = damaged.get_mut(at) else { continue };
+            *byte ^= 0x10;
+            fs::write(path, &damaged).unwrap();
+            if survives(&place) {
+                recovered += 1;
+            } else {
+                refused += 1;
+            }
+            restore();
+            fs::write(path, bytes.get(..bytes.len() * step / 8).unwrap()).unwrap();
+            if survives(&place) { recovered += 1 } else { refused += 1 }
+        }
+    }
+    println!("{refused} refused, {recovered} recovered");
+    assert!(refused > 0);
+}
+
+/// Whether a host starts and hands every message out that was acknowledged; `false` if it says that it can't.
+fn survives(place: &Place) -> bool {
+    let log = place.path().join("log");
+    // The log of the run before must not be taken for this one's.
+    fs::write(&log, "").unwrap();
+    let mut child = place
+        .run()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = child.stderr.take().unwrap();
+    let reader = std::thread::spawn(move || {
+        let mut file = fs::File::create(log).unwrap();
+        std::io::copy(&mut stderr, &mut file).unwrap();
+    });
+    let text = || fs::read_to_string(place.path().join("log")).unwrap_or_default();
+    let address = wait_for("the host to listen or to end", || {
+        let line = text()
+            .lines()
+            .find(|line| line.contains("\"listening\""))
+            .and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        match line {
+            Some(event) => Some(Some(event["fields"]["address"].as_str().unwrap().to_owned())),
+            None => child.try_wait().unwrap().map(|_| None),
+        }
+    });
+    let survived = address.is_some_and(|address| whole(&format!("http://{address}")));
+    drop(child.kill());
+    let status = child.wait().unwrap();
+    reader.join().unwrap();
+    let text = text();
+    assert!(!text.contains("panicked"), "{text}");
+    if !survived {
+        assert!(
+            text.lines()
+                .any(|line| line.contains("ERROR") || line.contains("sandhog: ")),
+            "silent, {status}: {text}"
+        );
+    }
+    survived
+}
+
+/// Every message is handed out, or the host says that it is damaged.
+fn whole(url: &str) -> bool {
+    let get = |path: &str| -> Option<serde_json::Value> {
+        let text = ureq::get(format!("{url}{path}"))
+            .call()
+            .ok()?
+            .body_mut()
+            .read_to_string()
+            .ok()?;
+        serde_json::from_str(&text).ok()
+    };
+    let Some(counts) = get("/queues/out") else { return false };
+    let (ready, damaged) = (counts["ready"].as_u64().unwrap(), counts["damaged"].as_u64().unwrap());
+    let mut seen = 0;
+    let all = ready + damaged;
+    loop {
+        let Ok(mut answer) = ureq::post(format!("{url}/queues/out/receive?max=10&wait=0s")).send_empty() else {
+            return false;
+        };
+        let Ok(text) = answer.body_mut().read_to_string() else {
+            return false;
+        };
+        let answer: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let messages = answer["messages"].as_array().unwrap();
+        if messages.is_empty() {
+            break;
+        }
+        for message in messages {
+            assert!(message["body"].as_str().unwrap().starts_with("message "), "{message}");
+            seen += 1;
+        }
+    }
+    let Some(counts) = get("/queues/out") else { return false };
+    assert_eq!(all, 200, "messages are missing and nobody said so: {counts}");
+    assert_eq!(
+        seen + counts["damaged"].as_u64().unwrap(),
+        200,
+        "messages are missing and nobody said so: {counts}"
+    );
+    true
+}
+
+#[test]
+fn a_full_disk_refuses_sends_and_keeps_what_was_acknowledged() {
+    let mut place = Place::new();
+    place.install("in", &forward(), GRANT);
+    place.configure("[queues.kept]\n");
+    // A small disk in a mount namespace of its own; what is on it is saved before it goes.
+    let script = "mkdir data saved && mount -t tmpfs -o size=2m tmpfs data || exit 99
+        \"$0\" \"$@\" & host=$!
+        trap 'kill -TERM $host' TERM
+        wait $host; wait $host; code=$?
+        cp -r data/. saved && exit $code";
+    place.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+        .map(str::to_owned)
+        .to_vec();
+    let probe = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "true"])
+        .status();
+    assert!(
+        probe.is_ok_and(|status| status.success()),
+        "this test needs unshare (util-linux) and user namespaces"
+    );
+    let host = place.start();
+    host.wait_ready();
+    let body = vec![b'x'; 20_000];
+    let acknowledged = (0..1000)
+        .take_while(|_| host.try_send("kept", &body, "").is_some())
+        .count();
+    let refusal = ureq::post(format!("{}/queues/kept", host.url))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .send(&body);
+    let refusal = refusal.unwrap().body_mut().read_to_string().unwrap();
+    assert!(refusal.contains("full"), "{refusal}");
+    assert!(acknowledged > 10 && acknowledged < 1000, "{acknowledged}");
+    host.terminate();
+    place.prefix.clear();
+    fs::remove_dir(place.data()).unwrap();
+    fs::rename(place.path().join("saved"), place.data()).unwrap();
+    let host = place.start();
+    host.wait_ready();
+    // A send that was refused may be there all the same, but only that one.
+    let kept = host.count("kept", "ready");
+    let acknowledged = u64::try_from(acknowledged).unwrap();
+    assert!(
+        kept == acknowledged || kept == acknowledged + 1,
+        "{acknowledged} acknowledged, {kept} kept"
+    );
+    host.send("in", b"works again");
+    host.wait_empty("in");
+    assert_eq!(host.take_all("out"), ["works again"]);
+}

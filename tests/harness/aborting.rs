@@ -1,0 +1,62 @@
+//! The real host, but for one thing: a message whose body starts with `abort` takes the whole process down in the
+//! middle of its attempt, as a bug in the engine would.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use sandhog::{
+    config::{Config, Overrides},
+    executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
+};
+
+#[derive(Debug)]
+struct Aborting(LocalExecutor);
+
+#[async_trait]
+impl Executor for Aborting {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+        self.0.load(file, wasm, policy).await
+    }
+
+    async fn try_start(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<(), LoadError> {
+        self.0.try_start(file, component, policy).await
+    }
+
+    async fn run(&self, component: &Component, call: Call) -> Report {
+        if call
+            .messages
+            .iter()
+            .any(|message| message.message.body.starts_with(b"abort"))
+        {
+            std::process::abort();
+        }
+        self.0.run(component, call).await
+    }
+
+    fn live_instances(&self) -> usize {
+        self.0.live_instances()
+    }
+}
+
+/// Takes the arguments that the harness gives to the real binary: `run SOURCE --listen A --log-format json --data D`.
+fn main() -> anyhow::Result<ExitCode> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let value = |name: &str| {
+        arguments
+            .iter()
+            .skip_while(|argument| *argument != name)
+            .nth(1)
+            .cloned()
+    };
+    sandhog::telemetry::init(sandhog::telemetry::LogFormat::Json, None, false)?;
+    let overrides = Overrides {
+        data: value("--data").map(PathBuf::from),
+        listen: value("--listen").and_then(|listen| listen.parse().ok()),
+        ..Overrides::default()
+    };
+    let source = arguments.get(2).map(PathBuf::from);
+    let config = Config::load(source.as_deref(), overrides, &|_| None)?;
+    let executor = Arc::new(Aborting(LocalExecutor::new(EngineOptions::default())?));
+    Ok(sandhog::app::run_with(config, false, executor)?.into())
+}

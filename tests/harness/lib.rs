@@ -1,0 +1,82 @@
+//! What the tests stand on: the real binary with a directory and a socket of its own, guests with one fault each, and
+//! a disk that fails. No assertions about behaviour.
+
+#![expect(
+    missing_docs,
+    clippy::missing_errors_doc,
+    clippy::missing_panics_doc,
+    reason = "read by whoever writes tests, in source"
+)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a harness that can't do its part fails the test"
+)]
+
+pub mod guests;
+pub mod host;
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+/// How long a test waits for a fact before it says that it never came.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The real `sandhog` binary, built in the profile of the tests.
+pub fn sandhog_binary() -> PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let profile = target_directory();
+        let mut cargo = Command::new(env!("CARGO"));
+        // No package is named, so that dependencies keep the features that the tests were built with.
+        cargo
+            .args(["build", "--quiet", "--bin", "sandhog"])
+            .current_dir(repository());
+        if profile.ends_with("release") {
+            cargo.arg("--release");
+        }
+        assert!(
+            cargo.status().unwrap().success(),
+            "the sandhog binary could not be built"
+        );
+        profile.join("sandhog")
+    };
+    BINARY.get_or_init(build).clone()
+}
+
+/// The real host with one hook: a message whose body starts with `abort` ends the process in the middle of the attempt.
+pub fn aborting_binary() -> PathBuf {
+    target_directory().join("sandhog-aborting")
+}
+
+/// The root of the repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+fn target_directory() -> PathBuf {
+    // .../target/PROFILE/deps/integration-HASH
+    std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned()
+}
+
+/// Waits until `fact` is there.
+pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = fact() {
+            return found;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        pause();
+    }
+}
+
+/// The pause between two looks at a fact.
+pub fn pause() {
+    #[expect(clippy::disallowed_methods, reason = "the one place that polls")]
+    std::thread::sleep(Duration::from_millis(10));
+}

@@ -1,0 +1,18 @@
+//! Every promise of the README as tests, one file per promise.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "what is not as expected fails the test"
+)]
+
+mod backlog;
+mod cli;
+mod config;
+mod crash;
+mod delivery;
+mod disk;
+mod listener;
+mod reload;
+mod sandbox;
+mod shutdown;

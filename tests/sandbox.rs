@@ -1,0 +1,454 @@
+//! Guests with one fault each: the right verdict, in time, and nothing left behind.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use harness::guests::{batch_handler, embed, handler, handler_with};
+use sandhog::{
+    config::{Grants, Limits},
+    executor::{
+        Call, CallMessage, Component, EngineOptions, Executor, Failure, Flavour, LoadError, LocalExecutor, LogLine,
+        Policy, Report, Verdict,
+    },
+    message::{Attributes, Message, MessageId, QueueName},
+    queue::FailureKind,
+};
+use tokio::time::Instant;
+
+struct Bench {
+    executor: LocalExecutor,
+    policy: Policy,
+    lines: Arc<Mutex<Vec<LogLine>>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let grants = Grants {
+            send: [QueueName::new("out").unwrap()].into(),
+            env: [("MODE".to_owned(), "fast".to_owned())].into(),
+        };
+        let policy = Policy {
+            handler: "test".to_owned(),
+            timeout: Duration::from_secs(20),
+            limits: Limits::default(),
+            grants,
+        };
+        Self {
+            executor: LocalExecutor::new(EngineOptions {
+                max_live_instances: 8,
+                threads: 2,
+            })
+            .unwrap(),
+            policy,
+            lines: Arc::default(),
+        }
+    }
+
+    async fn load(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
+        self.executor
+            .load(
+                PathBuf::from("test.wasm"),
+                Bytes::from(wasm),
+                Arc::new(self.policy.clone()),
+            )
+            .await
+    }
+
+    async fn run(&self, component: &Component, bodies: &[&[u8]]) -> Report {
+        let message = |body: &[u8]| Message {
+            id: MessageId::random(),
+            body: Bytes::copy_from_slice(body),
+            attributes: Attributes::default(),
+            sent_at_ms: 0,
+            group_id: None,
+            priority: 0,
+        };
+        let queue = QueueName::new("test").unwrap();
+        let messages = bodies
+            .iter()
+            .map(|body| CallMessage {
+                message: message(body),
+                queue: queue.clone(),
+                receive_count: 1,
+            })
+            .collect();
+        let lines = Arc::clone(&self.lines);
+        let log = Arc::new(move |line| lines.lock().unwrap().push(line));
+        self.executor
+            .run(
+                component,
+                Call {
+                    messages,
+                    policy: Arc::new(self.policy.clone()),
+                    log,
+                },
+            )
+            .await
+    }
+
+    /// The failure of a guest's one attempt; afterwards no instance is alive and a neighbour works.
+    async fn failure(&self, wasm: Vec<u8>) -> Failure {
+        let component = self.load(wasm).await.unwrap();
+        let report = self.run(&component, &[b"body"]).await;
+        assert_eq!(self.executor.live_instances(), 0);
+        assert!(report.sends.is_empty());
+        let neighbour = self.load(harness::guests::forward()).await.unwrap();
+        let neighbours = self.run(&neighbour, &[b"good"]).await;
+        assert_eq!(
+            (neighbours.verdicts.as_slice(), neighbours.sends.len()),
+            ([Verdict::Success].as_slice(), 1)
+        );
+        match report.verdicts.as_slice() {
+            [Verdict::Failed(failure)] => failure.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_trap_is_a_failure_with_the_guests_backtrace() {
+    let failure = Bench::new().failure(handler("unreachable")).await;
+    assert_eq!(failure.kind, FailureKind::Trap);
+    assert!(failure.reason.contains("unreachable"), "{}", failure.reason);
+    assert!(failure.backtrace.unwrap().contains("handle"));
+}
+
+#[tokio::test]
+async fn the_three_failures_of_a_guest_arrive_with_their_reason() {
+    let bench = Bench::new();
+    for (kind, expected, after) in [
+        (0, FailureKind::Retry, None),
+        (1, FailureKind::Retry, Some(7)),
+        (2, FailureKind::Reject, None),
+    ] {
+        let wasm = handler(&format!(
+            "(call $fail (i32.const {kind}) (i32.const 272) (i32.const 7) (i32.const 7))"
+        ));
+        let failure = bench.failure(wasm).await;
+        assert_eq!((failure.kind, failure.reason.as_str()), (expected, "because"));
+        assert_eq!(failure.retry_after, after.map(Duration::from_secs));
+    }
+}
+
+#[tokio::test]
+async fn an_absurd_retry_after_is_cut_to_twelve_hours() {
+    let failure = Bench::new()
+        .failure(handler(
+            "(call $fail (i32.const 1) (i32.const 272) (i32.const 7) (i32.const -1))",
+        ))
+        .await;
+    assert_eq!(failure.retry_after, Some(Duration::from_hours(12)));
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_is_ended_at_its_timeout() {
+    let mut bench = Bench::new();
+    bench.policy.timeout = Duration::from_millis(200);
+    let start = Instant::now();
+    let failure = bench.failure(handler("(loop $l (br $l)) unreachable")).await;
+    assert_eq!(failure.kind, FailureKind::Timeout);
+    assert!(failure.reason.contains("200ms"), "{}", failure.reason);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn spinning_guests_on_every_thread_leave_time_for_others() {
+    let mut bench = Bench::new();
+    bench.policy.timeout = Duration::from_secs(15);
+    let spin = bench.load(handler("(loop $l (br $l)) unreachable")).await.unwrap();
+    let good = bench.load(harness::guests::no_op()).await.unwrap();
+    let spinning = async {
+        tokio::join!(
+            bench.run(&spin, &[b""]),
+            bench.run(&spin, &[b""]),
+            bench.run(&spin, &[b""]),
+            bench.run(&spin, &[b""])
+        )
+    };
+    tokio::select! {
+        _ = spinning => panic!("the good guest had to wait for the spinning ones"),
+        report = bench.run(&good, &[b""]) => assert_eq!(report.verdicts, [Verdict::Success]),
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_call_interrupts_the_guest() {
+    let bench = Bench::new();
+    let spin = bench.load(handler("(loop $l (br $l)) unreachable")).await.unwrap();
+    assert!(
+        tokio::time::timeout(Duration::from_millis(100), bench.run(&spin, &[b""]))
+            .await
+            .is_err()
+    );
+    let freed = async {
+        while bench.executor.live_instances() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), freed).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_guest_that_spins_in_its_start_function_is_refused_at_load() {
+    let mut bench = Bench::new();
+    bench.policy.timeout = Duration::from_millis(200);
+    let wasm = handler_with("(global.get $ok)", "(func $spin (loop $l (br $l))) (start $spin)", 16);
+    let error = bench.load(wasm).await.unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Start { reason, .. } if reason.contains("timeout")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_guest_that_exhausts_its_memory_fails_with_that_reason() {
+    let mut bench = Bench::new();
+    bench.policy.limits.memory = 16 << 20;
+    let grow = "(loop $l (br_if $l (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable";
+    let failure = bench.failure(handler(grow)).await;
+    assert_eq!(failure.kind, FailureKind::Memory);
+    assert!(failure.reason.contains("16777216"), "{}", failure.reason);
+}
+
+#[tokio::test]
+async fn a_guest_that_copes_with_refused_memory_succeeds() {
+    let mut bench = Bench::new();
+    bench.policy.limits.memory = 16 << 20;
+    let component = bench
+        .load(handler("(drop (memory.grow (i32.const 4096))) (global.get $ok)"))
+        .await
+        .unwrap();
+    let report = bench.run(&component, &[b""]).await;
+    assert_eq!(report.verdicts, [Verdict::Success]);
+    assert!(report.usage.memory_peak <= 16 << 20);
+}
+
+#[tokio::test]
+async fn a_component_that_starts_with_more_memory_than_its_limit_is_refused_at_load() {
+    let mut bench = Bench::new();
+    bench.policy.limits.memory = 1 << 20;
+    let error = bench.load(handler_with("(global.get $ok)", "", 17)).await.unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Start { reason, .. } if reason.contains("memory")),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn endless_recursion_is_a_trap() {
+    let wasm = handler_with(
+        "(call $deep) (global.get $ok)",
+        "(func $deep (call $deep) (call $deep))",
+        16,
+    );
+    let failure = Bench::new().failure(wasm).await;
+    assert_eq!(failure.kind, FailureKind::Trap);
+    assert!(failure.reason.contains("stack"), "{}", failure.reason);
+}
+
+#[tokio::test]
+async fn an_answer_outside_of_memory_is_a_trap() {
+    for answer in ["(i32.const -4)", "(i32.const 0x7fff0000)", "(i32.const 1)"] {
+        assert_eq!(
+            Bench::new().failure(handler(answer)).await.kind,
+            FailureKind::Trap,
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_case_of_an_answer_is_a_trap() {
+    let failure = Bench::new()
+        .failure(handler(
+            "(call $fail (i32.const 9) (i32.const 272) (i32.const 7) (i32.const 0))",
+        ))
+        .await;
+    assert_eq!(failure.kind, FailureKind::Trap);
+}
+
+#[tokio::test]
+async fn a_reason_with_a_lying_length_is_a_trap() {
+    let failure = Bench::new()
+        .failure(handler(
+            "(call $fail (i32.const 0) (i32.const 272) (i32.const 0x7fffffff) (i32.const 0))",
+        ))
+        .await;
+    assert_eq!(failure.kind, FailureKind::Trap);
+}
+
+#[tokio::test]
+async fn a_huge_reason_is_cut_and_its_control_characters_are_escaped() {
+    let fill = "(memory.fill (i32.const 131072) (i32.const 27) (i32.const 65536))";
+    let wasm = handler(&format!(
+        "{fill} (call $fail (i32.const 2) (i32.const 131072) (i32.const 65536) (i32.const 0))"
+    ));
+    let reason = Bench::new().failure(wasm).await.reason;
+    assert!(reason.len() < 1100 && reason.starts_with("\\u{1b}"), "{reason}");
+}
+
+#[tokio::test]
+async fn what_a_failed_attempt_sent_is_dropped() {
+    let wasm = handler(&format!("{} unreachable", harness::guests::FORWARD));
+    // `failure` asserts that there are no sends.
+    assert_eq!(Bench::new().failure(wasm).await.kind, FailureKind::Trap);
+}
+
+#[tokio::test]
+async fn a_send_to_a_queue_that_was_not_granted_is_refused() {
+    let mut bench = Bench::new();
+    let component = bench.load(harness::guests::forward()).await.unwrap();
+    bench.policy.grants.send.clear();
+    let report = bench.run(&component, &[b"x"]).await;
+    // This guest traps on any refusal.
+    assert!(matches!(report.verdicts.as_slice(), [Verdict::Failed(_)]), "{report:?}");
+    assert!(report.sends.is_empty());
+}
+
+#[tokio::test]
+async fn sends_past_the_limit_are_refused() {
+    let mut bench = Bench::new();
+    bench.policy.limits.sends = 3;
+    let three = format!("{0} {0} {0} (global.get $ok)", harness::guests::FORWARD);
+    let component = bench.load(handler(&three)).await.unwrap();
+    assert_eq!(bench.run(&component, &[b"x"]).await.sends.len(), 3);
+    let four = format!("{0} {0} {0} {0} (global.get $ok)", harness::guests::FORWARD);
+    assert_eq!(bench.failure(handler(&four)).await.kind, FailureKind::Trap);
+}
+
+#[tokio::test]
+async fn a_batch_answer_of_the_wrong_length_fails_every_message() {
+    let bench = Bench::new();
+    let component = bench
+        .load(batch_handler(
+            "(i32.store (i32.const 16) (i32.const 64)) (i32.store (i32.const 20) (i32.const 1)) (i32.const 16)",
+        ))
+        .await
+        .unwrap();
+    assert_eq!(component.info.flavour, Flavour::BatchHandler);
+    let report = bench.run(&component, &[b"a", b"b"]).await;
+    let kinds: Vec<_> = report
+        .verdicts
+        .iter()
+        .map(|verdict| match verdict {
+            Verdict::Failed(failure) => failure.kind,
+            Verdict::Success | Verdict::NotRun(_) => panic!("{verdict:?}"),
+        })
+        .collect();
+    assert_eq!(kinds, [FailureKind::WrongAnswer; 2]);
+}
+
+#[tokio::test]
+async fn a_batch_has_one_verdict_per_message() {
+    let bench = Bench::new();
+    // Results of 20 bytes at 1024: the first is ok, the second an error of kind reject with an empty reason.
+    let handle = "(i32.store8 (i32.const 1044) (i32.const 1)) (i32.store8 (i32.const 1048) (i32.const 2))
+        (i32.store (i32.const 16) (i32.const 1024)) (i32.store (i32.const 20) (local.get $count)) (i32.const 16)";
+    let component = bench.load(batch_handler(handle)).await.unwrap();
+    let report = bench.run(&component, &[b"a", b"b"]).await;
+    assert_eq!(report.verdicts.first(), Some(&Verdict::Success));
+    assert!(matches!(report.verdicts.get(1), Some(Verdict::Failed(failure)) if failure.kind == FailureKind::Reject));
+}
+
+#[tokio::test]
+async fn a_huge_list_of_answers_is_a_failure_that_costs_little() {
+    let handle =
+        "(i32.store (i32.const 16) (i32.const 1024)) (i32.store (i32.const 20) (i32.const 0x0fffffff)) (i32.const 16)";
+    let bench = Bench::new();
+    let component = bench.load(batch_handler(handle)).await.unwrap();
+    let report = bench.run(&component, &[b"a"]).await;
+    assert!(matches!(report.verdicts.as_slice(), [Verdict::Failed(_)]), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_full_host_waits_for_a_free_instance() {
+    let bench = Bench::new();
+    let component = bench.load(harness::guests::no_op()).await.unwrap();
+    let calls = (0..100).map(|_| bench.run(&component, &[b""]));
+    for report in futures(calls).await {
+        assert_eq!(report.verdicts, [Verdict::Success]);
+    }
+}
+
+async fn futures<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
+    let mut calls: Vec<_> = calls.map(Box::pin).collect();
+    let mut done = Vec::new();
+    std::future::poll_fn(|cx| {
+        calls.retain_mut(|call| match call.as_mut().poll(cx) {
+            std::task::Poll::Ready(output) => {
+                done.push(output);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if calls.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    done
+}
+
+#[tokio::test]
+async fn files_that_are_no_handlers_are_refused_with_what_was_found() {
+    let bench = Bench::new();
+    let core = wat::parse_str("(module)").unwrap();
+    let nothing = wat::parse_str("(component)").unwrap();
+    let other = wat::parse_str(
+        r#"(component (component $c) (instance $i (instantiate $c)) (export "acme:thing/other@1.0.0" (instance $i)))"#,
+    );
+    for (wasm, expected) in [
+        (b"".to_vec(), "it is empty"),
+        (b"(module)".to_vec(), "text format"),
+        (b"\x7fELF".to_vec(), "header"),
+        (core, "it exports nothing"),
+        (nothing, "it exports nothing"),
+        (other.unwrap(), "acme:thing/other"),
+    ] {
+        let error = bench.load(wasm).await.unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("test.wasm"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn every_truncation_of_a_component_is_refused() {
+    let bench = Bench::new();
+    let wasm = harness::guests::no_op();
+    for length in (0..wasm.len()).step_by(7) {
+        let half = wasm.get(..length).unwrap().to_vec();
+        assert!(
+            bench.load(half).await.is_err(),
+            "{length} of {} bytes passed",
+            wasm.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_import_that_the_host_does_not_offer_is_named() {
+    let text = r#"(component (import "acme:net/raw@1.0.0" (instance (export "open" (func)))) )"#;
+    let component = wat::parse_str(text).unwrap();
+    // Without a handler's export the flavour is what is wrong; with one it is the import.
+    assert!(
+        Bench::new()
+            .load(component)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("must export exactly one")
+    );
+    let wasm = embed(
+        r#"(module (import "acme:net/raw" "open" (func)) (memory (export "memory") 1)
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 0))
+        (func (export "sandhog:worker/handler@0.1.0#handle") (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32) (i32.const 16)))"#,
+        "worker",
+    );
+    let error = Bench::new().load(wasm).await.unwrap_err().to_string();
+    assert!(error.contains("acme:net/raw"), "{error}");
+}

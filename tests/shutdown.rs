@@ -1,0 +1,95 @@
+//! SIGTERM: nothing is stranded, nothing is counted that was not run.
+
+use std::time::{Duration, Instant};
+
+use harness::{
+    guests::{FORWARD, body_starts_with, forward, handler},
+    host::Place,
+    wait_for,
+};
+use serde_json::json;
+
+const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
+
+/// Spins on a body that starts with `s`, forwards the rest.
+fn spinner() -> Vec<u8> {
+    handler(&format!(
+        "(if {} (then (loop $l (br $l)))) {FORWARD} (global.get $ok)",
+        body_starts_with('s')
+    ))
+}
+
+#[test]
+fn an_idle_host_ends_at_once() {
+    let place = Place::new();
+    place.install("in", &forward(), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    let start = Instant::now();
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    // The grace period is 30 s and a parked receive waits for 20 s: neither was waited for.
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn what_the_grace_period_cuts_off_is_released_uncounted() {
+    let place = Place::new();
+    place.configure("grace-period = \"200ms\"\n");
+    place.install("in", &spinner(), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    host.send("in", b"spin");
+    wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    std::fs::remove_file(place.plugin("in.wasm")).unwrap();
+    let host = place.start();
+    let answer = host.post("/queues/in/receive?max=1&wait=5s", &json!(null));
+    assert_eq!(answer["messages"][0]["receive-count"], 1, "{answer}");
+}
+
+#[test]
+fn a_second_signal_skips_the_grace_period() {
+    let place = Place::new();
+    place.install("in", &spinner(), GRANT);
+    let mut host = place.start();
+    host.wait_ready();
+    host.send("in", b"spin");
+    wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+    host.signal("TERM");
+    wait_for("the drain", || host.events("stopping: ").pop());
+    assert!(host.try_wait().is_none());
+    let start = Instant::now();
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(143), "{log:#?}");
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn sigterm_under_load_strands_nothing() {
+    let place = Place::new();
+    place.install("in", &forward(), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    let mut sent = 0;
+    for _ in 0..20 {
+        let messages: Vec<_> = (0..100)
+            .map(|number| json!({ "body": (sent + number).to_string() }))
+            .collect();
+        host.post("/queues/in/batch", &json!({ "messages": messages }));
+        sent += 100;
+    }
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    let host = place.start();
+    assert_eq!(
+        host.count("in", "in-flight") + host.count("in", "ready") + host.count("out", "ready"),
+        sent
+    );
+    host.wait_empty("in");
+    let mut out: Vec<u64> = host.take_all("out").iter().map(|body| body.parse().unwrap()).collect();
+    out.sort_unstable();
+    assert_eq!(out, (0..sent).collect::<Vec<_>>());
+    assert!(host.dead("in").is_empty());
+}

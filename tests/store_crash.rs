@@ -1,0 +1,706 @@
+//! What the durable queue keeps when the disk, the power or somebody's hand fails.
+//!
+//! A workload runs once on a disk that logs every change. For every point of the log the directory is built that a power
+//! loss at that point would have left; the store must open it and hold all that was acknowledged by then, nothing that
+//! was settled, and of a chained send all or nothing.
+
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the steps of a test must succeed")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use harness::faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash};
+use sandhog::{
+    message::{Outgoing, QueueName},
+    queue::{
+        Delivery, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError, Settlement,
+        simple::{OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+    },
+};
+use tempfile::TempDir;
+
+const DATABASE: &str = "queues.db";
+const LOG: &str = "queues.db-wal";
+const WITNESS: &str = "queues.commits";
+const DELAY: Duration = Duration::from_hours(1);
+
+/// What the workload did to one message, and after how many changes of the disk it began and was acknowledged.
+#[derive(Debug, Clone, Default)]
+struct Story {
+    sent: Option<Step>,
+    deleted: Option<Step>,
+    /// The body of the message with whose delete it was sent.
+    parent: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    begun: usize,
+    acknowledged: Option<usize>,
+}
+
+impl Step {
+    fn may_have_happened(self, n: usize) -> bool {
+        self.begun <= n
+    }
+
+    fn has_happened(self, n: usize) -> bool {
+        self.acknowledged.is_some_and(|acknowledged| acknowledged <= n)
+    }
+}
+
+/// What happened so far, by body.
+#[derive(Debug, Default)]
+struct Journal {
+    stories: BTreeMap<String, Story>,
+}
+
+/// A store on a faulty disk, and the journal of what was done to it.
+struct Bench {
+    disk: FaultyStore,
+    directory: TempDir,
+    journal: Journal,
+}
+
+fn options(directory: &Path, vfs: Option<String>) -> StoreOptions {
+    StoreOptions { directory: directory.to_owned(), vfs }
+}
+
+async fn open(options: StoreOptions) -> Result<SimpleStore, OpenError> {
+    tokio::task::spawn_blocking(move || SimpleStore::open(&options)).await.unwrap()
+}
+
+fn name(name: &str) -> QueueName {
+    QueueName::new(name).unwrap()
+}
+
+async fn queue(store: &SimpleStore, queue: &str) -> Result<Arc<SimpleQueue>, QueueError> {
+    store.queue(name(queue), Settings::defaults(&name(queue))).await
+}
+
+fn failure() -> FailureRecord {
+    FailureRecord {
+        kind: FailureKind::Retry,
+        reason: "later".to_owned(),
+        handler: "h".to_owned(),
+        component: "c".to_owned(),
+    }
+}
+
+impl Bench {
+    fn new() -> Self {
+        let (disk, directory) = (FaultyStore::new(), TempDir::new().unwrap());
+        disk.watch(directory.path().join(WITNESS));
+        Self { disk, directory, journal: Journal::default() }
+    }
+
+    async fn open(&self) -> Result<SimpleStore, OpenError> {
+        open(options(self.directory.path(), Some(self.disk.vfs()))).await
+    }
+
+    async fn send(&mut self, queue: &SimpleQueue, messages: Vec<Outgoing>) -> Result<(), QueueError> {
+        let begun = self.disk.changes();
+        let bodies: Vec<String> = messages.iter().map(|message| text(&message.body)).collect();
+        for body in &bodies {
+            let story = Story { sent: Some(Step { begun, acknowledged: None }), ..Story::default() };
+            self.journal.stories.insert(body.clone(), story);
+        }
+        for (body, answer) in bodies.iter().zip(queue.send_many(messages).await) {
+            match answer {
+                Ok(_) => self.note(body, |story| story.sent.as_mut()),
+                Err(SendError::Queue(error)) => return Err(error),
+                Err(other) => panic!("{other:?}"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends a delivery; a delete sends `children` with it.
+    async fn end(
+        &mut self,
+        queue: &SimpleQueue,
+        delivery: &Delivery,
+        settlement: Settlement,
+        children: &[&str],
+    ) -> Result<(), QueueError> {
+        let begun = self.disk.changes();
+        let body = text(&delivery.message.body);
+        let step = Some(Step { begun, acknowledged: None });
+        let deletes = settlement == Settlement::Delete;
+        if deletes {
+            self.journal.stories.get_mut(&body).unwrap().deleted = step;
+        }
+        for child in children {
+            let story = Story { sent: step, parent: Some(body.clone()), ..Story::default() };
+            self.journal.stories.insert((*child).to_owned(), story);
+        }
+        let sends = children.iter().map(|child| Send { queue: name("next"), message: message(child) }).collect();
+        let settle = Settle { receipt: delivery.receipt.clone(), settlement };
+        match queue.settle(vec![settle], sends).await.pop().unwrap() {
+            Ok(()) => {}
+            Err(SettleError::Queue(error)) => return Err(error),
+            Err(other) => panic!("{other:?}"),
+        }
+        if deletes {
+            self.note(&body, |story| story.deleted.as_mut());
+        }
+        for child in children {
+            self.note(child, |story| story.sent.as_mut());
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, body: &str, step: impl Fn(&mut Story) -> Option<&mut Step>) {
+        let acknowledged = Some(self.disk.changes());
+        step(self.journal.stories.get_mut(body).unwrap()).unwrap().acknowledged = acknowledged;
+    }
+
+    /// Every kind of change, so often that an error anywhere shows. `round` keeps the bodies apart.
+    async fn work(&mut self, store: &SimpleStore, round: usize) -> Result<(), QueueError> {
+        let orders = queue(store, "orders").await?;
+        queue(store, "next").await?;
+        let body = |what: &str| format!("{what} {round}");
+        self.send(&orders, vec![message(&body("kept")), message(&body("deleted"))]).await?;
+        let grouped = |what: &str| Outgoing { group_id: Some(body("group")), priority: Some(9), ..message(&body(what)) };
+        self.send(&orders, vec![grouped("first"), grouped("second"), grouped("third")]).await?;
+        self.send(&orders, vec![Outgoing { delay: Some(DELAY), ..message(&body("delayed")) }]).await?;
+        let first = receive(&orders, &body("first")).await?;
+        self.end(&orders, &first, Settlement::Delete, &[&body("child"), &body("sibling")]).await?;
+        let second = receive(&orders, &body("second")).await?;
+        self.end(&orders, &second, Settlement::DeadLetter { failure: failure() }, &[]).await?;
+        let third = receive(&orders, &body("third")).await?;
+        self.end(&orders, &third, Settlement::Retry { delay: DELAY, failure: failure() }, &[]).await?;
+        let deleted = receive(&orders, &body("deleted")).await?;
+        self.end(&orders, &deleted, Settlement::Delete, &[]).await?;
+        let large = Outgoing::new(format!("{:60000}", body("large")));
+        self.send(&orders, vec![large]).await?;
+        Ok(())
+    }
+}
+
+fn message(body: &str) -> Outgoing {
+    Outgoing::new(body.as_bytes().to_vec())
+}
+
+fn text(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).trim_end().to_owned()
+}
+
+/// Receives messages, and releases them, until it has the one that is asked for.
+async fn receive(queue: &SimpleQueue, body: &str) -> Result<Delivery, QueueError> {
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        let delivery = queue.receive(1, Duration::ZERO).await?.pop().unwrap_or_else(|| panic!("no {body}"));
+        if text(&delivery.message.body) == body {
+            let release = |delivery: Delivery| Settle { receipt: delivery.receipt, settlement: Settlement::Release };
+            drop(queue.settle(others.into_iter().map(release).collect(), Vec::new()).await);
+            return Ok(delivery);
+        }
+        others.push(delivery);
+    }
+    panic!("no {body} among a hundred")
+}
+
+/// Opens the directory, and returns every message in it: body, state, queue.
+async fn reopened(directory: &Path) -> Result<Vec<String>, OpenError> {
+    open(options(directory, None)).await?.close().await;
+    let database = rusqlite::Connection::open(directory.join(DATABASE)).unwrap();
+    let intact: String = database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+    assert_eq!(intact, "ok");
+    let mut statement = database.prepare("SELECT body, state FROM messages").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?))).unwrap();
+    let read = |row: rusqlite::Result<(Vec<u8>, i64)>| {
+        let (body, state) = row.unwrap();
+        assert_ne!(state, 5, "{} is damaged", text(&body));
+        text(&body)
+    };
+    Ok(rows.map(read).collect())
+}
+
+impl Journal {
+    /// What is wrong with what a crash after `n` changes left.
+    fn complaints(&self, n: usize, present: &[String]) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let times = |body: &str| present.iter().filter(|other| *other == body).count();
+        for body in present {
+            if times(body) > 1 {
+                complaints.push(format!("{body} is there twice"));
+            }
+            if !self.stories.get(body).and_then(|story| story.sent).is_some_and(|sent| sent.may_have_happened(n)) {
+                complaints.push(format!("{body} was never sent"));
+            }
+        }
+        for (body, story) in &self.stories {
+            let is_there = times(body) > 0;
+            let is_gone = story.deleted.is_some_and(|deleted| deleted.may_have_happened(n));
+            if story.sent.is_some_and(|sent| sent.has_happened(n)) && !is_there && !is_gone {
+                complaints.push(format!("{body} was sent and is lost"));
+            }
+            if story.deleted.is_some_and(|deleted| deleted.has_happened(n)) && is_there {
+                complaints.push(format!("{body} was deleted and is back"));
+            }
+            if let Some(parent) = &story.parent {
+                // Children are never deleted in this workload.
+                let begun = story.sent.is_some_and(|sent| sent.may_have_happened(n));
+                if begun && is_there == (times(parent) > 0) {
+                    complaints.push(format!("{body} and the delete of {parent} are not one"));
+                }
+            }
+        }
+        complaints
+    }
+}
+
+/// All points of a short log; of a long one those around syncs and a sample of the rest.
+fn points(log: &[Entry]) -> Vec<usize> {
+    let stride = (log.len() / 300).max(1);
+    let is_sync = |n: usize| log.get(n).is_some_and(|entry| matches!(entry.change, Change::Sync | Change::Truncate(_)));
+    let near_sync = |n: usize| (n.saturating_sub(1)..=n + 1).any(is_sync);
+    (0..=log.len()).filter(|n| n % stride == 0 || near_sync(*n)).collect()
+}
+
+async fn survives_power_loss_at_every_point(bench: &Bench, loss: Loss) {
+    let log = bench.disk.log();
+    let points = points(&log);
+    assert!(points.len() > 100, "the workload is worth the name: {}", points.len());
+    for n in points {
+        let directory = TempDir::new_in(memory()).unwrap();
+        crash(&log, n, loss, directory.path());
+        // What is noted without a sync may be there, all of it: the store must not be alarmed by that.
+        let watched = log.get(n).map_or_else(|| fs::read(bench.directory.path().join(WITNESS)).ok(), |entry| entry.watched.clone());
+        if let Some(watched) = watched {
+            fs::write(directory.path().join(WITNESS), watched).unwrap();
+        }
+        let present = match reopened(directory.path()).await {
+            Ok(present) => present,
+            Err(error) => panic!("{loss:?} after {n} of {} changes: {error:?}", log.len()),
+        };
+        let complaints = bench.journal.complaints(n, &present);
+        assert!(complaints.is_empty(), "{loss:?} after {n} of {} changes: {complaints:?}", log.len());
+    }
+}
+
+/// A directory in memory, where nothing needs to be waited for.
+fn memory() -> PathBuf {
+    let shared = PathBuf::from("/dev/shm");
+    if shared.is_dir() { shared } else { std::env::temp_dir() }
+}
+
+/// Two runs, so that the log is emptied in between and begun anew.
+async fn short_workload() -> Bench {
+    let mut bench = Bench::new();
+    for round in 0..2 {
+        let store = bench.open().await.unwrap();
+        bench.work(&store, round).await.unwrap();
+        store.close().await;
+    }
+    bench
+}
+
+/// So much that SQLite empties its log by itself, more than once.
+async fn long_workload() -> Bench {
+    let mut bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    for round in 0..40 {
+        bench.work(&store, round).await.unwrap();
+    }
+    store.close().await;
+    bench
+}
+
+#[tokio::test]
+async fn a_power_loss_that_loses_all_unsynced_writes_loses_nothing_acknowledged() {
+    survives_power_loss_at_every_point(&short_workload().await, Loss::All).await;
+}
+
+#[tokio::test]
+async fn a_power_loss_that_tears_a_write_loses_nothing_acknowledged() {
+    survives_power_loss_at_every_point(&short_workload().await, Loss::TornTail).await;
+}
+
+#[tokio::test]
+async fn a_power_loss_that_keeps_some_sectors_loses_nothing_acknowledged() {
+    survives_power_loss_at_every_point(&short_workload().await, Loss::Sectors).await;
+}
+
+#[tokio::test]
+async fn a_power_loss_during_a_checkpoint_loses_nothing_acknowledged() {
+    let bench = long_workload().await;
+    let writes_database = |entry: &Entry| entry.file == DATABASE && matches!(entry.change, Change::Sync);
+    assert!(bench.disk.log().iter().filter(|entry| writes_database(entry)).count() > 2, "there were checkpoints");
+    survives_power_loss_at_every_point(&bench, Loss::Sectors).await;
+    survives_power_loss_at_every_point(&bench, Loss::All).await;
+}
+
+#[tokio::test]
+async fn after_an_io_error_the_store_refuses_everything_until_it_is_reopened() {
+    let mut refused = 0;
+    for nth in 0.. {
+        let mut bench = Bench::new();
+        bench.disk.fail(nth, Fault::Io);
+        if let Ok(store) = bench.open().await {
+            let worked = bench.work(&store, 0).await;
+            if let Err(error) = &worked {
+                refused += 1;
+                assert!(!error.is_transient(), "{nth}: {error:?}");
+                // Whatever is asked now is refused: the queue itself, and every operation of one.
+                assert!(queue(&store, "orders").await.is_err(), "{nth}");
+            }
+            store.close().await;
+        }
+        let hit = bench.disk.heal();
+        let present = reopened(bench.directory.path()).await.unwrap_or_else(|error| panic!("{nth}: {error:?}"));
+        let complaints = bench.journal.complaints(usize::MAX - 1, &present);
+        assert!(complaints.is_empty(), "{nth}: {complaints:?}");
+        if !hit {
+            break;
+        }
+    }
+    assert!(refused > 50, "only {refused} of the errors were noticed");
+}
+
+#[tokio::test]
+async fn a_failed_store_answers_with_its_directory_in_the_cause() {
+    let mut bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    let orders = queue(&store, "orders").await.unwrap();
+    bench.disk.fail(0, Fault::Io);
+    bench.send(&orders, vec![message("a")]).await.unwrap_err();
+    let error = orders.receive(1, Duration::ZERO).await.unwrap_err();
+    let QueueError::Failed { cause, .. } = &error else { panic!("{error:?}") };
+    assert!(cause.to_string().contains(&bench.directory.path().display().to_string()), "{cause}");
+    assert!(cause.source().is_some(), "the first error is kept");
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_for_a_while_and_loses_nothing() {
+    let mut refused = 0;
+    for nth in 0.. {
+        let mut bench = Bench::new();
+        bench.disk.fail(nth, Fault::Full);
+        let Ok(store) = bench.open().await else {
+            bench.disk.heal();
+            continue;
+        };
+        let worked = bench.work(&store, 0).await;
+        if let Err(error) = &worked {
+            refused += 1;
+            assert!(error.is_transient(), "{nth}: {error:?}");
+        }
+        let hit = bench.disk.heal();
+        // Space is free again: the same store goes on, and counts what is really there.
+        let orders = queue(&store, "orders").await.unwrap();
+        bench.send(&orders, vec![message("afterwards")]).await.unwrap();
+        let counts = orders.counts().await.unwrap();
+        let dead = counts.dead;
+        let counted = counts.ready + counts.in_flight + counts.delayed;
+        store.close().await;
+        let present = reopened(bench.directory.path()).await.unwrap();
+        let complaints = bench.journal.complaints(usize::MAX - 1, &present);
+        assert!(complaints.is_empty(), "{nth}: {complaints:?}");
+        let children = present.iter().filter(|body| body.starts_with("child") || body.starts_with("sibling")).count();
+        let held = u64::try_from(present.len() - children).unwrap();
+        assert_eq!(counted + dead, held, "{nth}: {present:?}");
+        if !hit {
+            break;
+        }
+    }
+    assert!(refused > 30, "only {refused} of the writes were missed");
+}
+
+/// A directory with `count` messages, closed; or, with `log`, ended without its write-ahead log being emptied.
+async fn filled(count: usize, log: bool) -> TempDir {
+    let directory = TempDir::new_in(memory()).unwrap();
+    let store = open(options(directory.path(), None)).await.unwrap();
+    let orders = queue(&store, "orders").await.unwrap();
+    for index in 0..count {
+        orders.send(message(&format!("message {index}"))).await.unwrap();
+    }
+    if !log {
+        store.close().await;
+        return directory;
+    }
+    let copy = TempDir::new_in(memory()).unwrap();
+    for file in [DATABASE, LOG, WITNESS] {
+        fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
+    }
+    store.close().await;
+    copy
+}
+
+async fn refusal(directory: &Path) -> OpenError {
+    match open(options(directory, None)).await {
+        Ok(_) => panic!("the store opened"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test]
+async fn a_killed_store_opens_with_all_that_was_sent() {
+    let directory = filled(20, true).await;
+    assert_eq!(reopened(directory.path()).await.unwrap().len(), 20);
+}
+
+#[tokio::test]
+async fn a_deleted_log_is_missed() {
+    let directory = filled(20, true).await;
+    fs::remove_file(directory.path().join(LOG)).unwrap();
+    let error = refusal(directory.path()).await;
+    assert!(matches!(error, OpenError::Missing { .. } | OpenError::Foreign { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_deleted_log_is_missed_though_the_database_has_its_tables() {
+    let directory = filled(5, false).await;
+    let store = open(options(directory.path(), None)).await.unwrap();
+    queue(&store, "orders").await.unwrap().send(message("in the log")).await.unwrap();
+    let copy = TempDir::new_in(memory()).unwrap();
+    for file in [DATABASE, WITNESS] {
+        fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
+    }
+    store.close().await;
+    let error = refusal(copy.path()).await;
+    assert!(matches!(error, OpenError::Missing { .. }), "{error:?}");
+    assert!(error.to_string().contains(WITNESS), "{error}");
+    // Whoever accepts the loss may go on.
+    fs::remove_file(copy.path().join(WITNESS)).unwrap();
+    assert_eq!(reopened(copy.path()).await.unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn a_deleted_database_is_missed() {
+    let directory = filled(5, false).await;
+    fs::remove_file(directory.path().join(DATABASE)).unwrap();
+    assert!(matches!(refusal(directory.path()).await, OpenError::Missing { found: 0, .. }));
+}
+
+#[tokio::test]
+async fn an_older_copy_of_the_database_is_noticed() {
+    let directory = filled(5, false).await;
+    let copy = fs::read(directory.path().join(DATABASE)).unwrap();
+    let store = open(options(directory.path(), None)).await.unwrap();
+    queue(&store, "orders").await.unwrap().send(message("later")).await.unwrap();
+    store.close().await;
+    fs::write(directory.path().join(DATABASE), copy).unwrap();
+    assert!(matches!(refusal(directory.path()).await, OpenError::Missing { .. }));
+}
+
+#[tokio::test]
+async fn a_lost_or_torn_witness_does_not_keep_the_store_from_opening() {
+    let directory = filled(5, false).await;
+    fs::write(directory.path().join(WITNESS), [1, 2, 3]).unwrap();
+    assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
+    fs::remove_file(directory.path().join(WITNESS)).unwrap();
+    assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
+}
+
+/// Opens a damaged store and receives all that it gives. Returns the bodies and how many are damaged, or the error.
+async fn salvage(directory: &Path) -> Result<(Vec<String>, u64), String> {
+    let store = open(options(directory, None)).await.map_err(|error| error.to_string())?;
+    let read = async {
+        let orders = queue(&store, "orders").await?;
+        let deliveries = orders.receive(1000, Duration::ZERO).await?;
+        let bodies = deliveries.iter().map(|delivery| text(&delivery.message.body)).collect();
+        Ok::<_, QueueError>((bodies, orders.counts().await?.damaged))
+    };
+    let read = read.await.map_err(|error| error.to_string());
+    store.close().await;
+    read
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_never_delivered_nor_silently_dropped() {
+    let directory = filled(40, false).await;
+    let path = directory.path().join(DATABASE);
+    let (whole, witness) = (fs::read(&path).unwrap(), fs::read(directory.path().join(WITNESS)).unwrap());
+    let (mut refused, mut set_apart, mut harmless) = (0, 0, 0);
+    for position in (0..whole.len()).step_by(97) {
+        let mut damaged = whole.clone();
+        damaged[position] ^= 1 << (position % 8);
+        fs::write(&path, damaged).unwrap();
+        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        drop(fs::remove_file(directory.path().join(LOG)));
+        match salvage(directory.path()).await {
+            Err(_) => refused += 1,
+            Ok((bodies, damaged)) => {
+                for body in &bodies {
+                    let number = body.strip_prefix("message ").and_then(|number| number.parse::<usize>().ok());
+                    assert!(number.is_some_and(|number| number < 40), "byte {position}: {body:?} was delivered");
+                }
+                if damaged > 0 {
+                    set_apart += 1;
+                } else {
+                    harmless += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 0 && set_apart > 0 && harmless > 0, "{refused} {set_apart} {harmless}");
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_kept_and_counted_while_the_others_are_delivered() {
+    let directory = filled(3, false).await;
+    let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    database.execute("UPDATE messages SET body = X'00' WHERE seq = 2", []).unwrap();
+    drop(database);
+    let (bodies, damaged) = salvage(directory.path()).await.unwrap();
+    assert_eq!((bodies, damaged), (vec!["message 0".to_owned(), "message 2".to_owned()], 1));
+    let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    let kept: i64 = database.query_row("SELECT count(*) FROM messages WHERE state = 5", [], |row| row.get(0)).unwrap();
+    assert_eq!(kept, 1);
+}
+
+#[tokio::test]
+async fn unreadable_attributes_are_damage() {
+    let directory = filled(1, false).await;
+    let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    database.execute("UPDATE messages SET attributes = '{'", []).unwrap();
+    drop(database);
+    assert_eq!(salvage(directory.path()).await.unwrap(), (Vec::new(), 1));
+}
+
+#[tokio::test]
+async fn a_damaged_log_is_missed_wherever_the_damage_is() {
+    let directory = filled(10, true).await;
+    let log = fs::read(directory.path().join(LOG)).unwrap();
+    for position in (0..log.len()).step_by(1013) {
+        let copy = TempDir::new_in(memory()).unwrap();
+        for file in [DATABASE, WITNESS] {
+            fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
+        }
+        let mut damaged = log.clone();
+        damaged[position] ^= 0x10;
+        fs::write(copy.path().join(LOG), damaged).unwrap();
+        if let Ok(present) = reopened(copy.path()).await {
+            assert_eq!(present.len(), 10, "byte {position} of {}", log.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_log_is_missed_unless_only_unacknowledged_work_is_cut_off() {
+    let directory = filled(10, true).await;
+    let log = fs::read(directory.path().join(LOG)).unwrap();
+    for length in (0..log.len()).step_by(2039) {
+        let copy = TempDir::new_in(memory()).unwrap();
+        for file in [DATABASE, WITNESS] {
+            fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
+        }
+        fs::write(copy.path().join(LOG), &log[..length]).unwrap();
+        if let Ok(present) = reopened(copy.path()).await {
+            assert_eq!(present.len(), 10, "{length} of {}", log.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_truncated_database_is_refused_or_delivers_nothing_wrong() {
+    let directory = filled(200, false).await;
+    let path = directory.path().join(DATABASE);
+    let whole = fs::read(&path).unwrap();
+    let witness = fs::read(directory.path().join(WITNESS)).unwrap();
+    for length in (0..whole.len()).step_by(4096) {
+        fs::write(&path, &whole[..length]).unwrap();
+        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        drop(fs::remove_file(directory.path().join(LOG)));
+        assert!(salvage(directory.path()).await.is_err(), "{length} of {} bytes", whole.len());
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named() {
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join(DATABASE), "dear diary, ".repeat(1000)).unwrap();
+    let error = refusal(directory.path()).await;
+    assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains(DATABASE), "{error}");
+}
+
+#[tokio::test]
+async fn a_database_of_something_else_is_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(DATABASE);
+    rusqlite::Connection::open(&path).unwrap().execute_batch("CREATE TABLE recipes (name TEXT)").unwrap();
+    let before = fs::read(&path).unwrap();
+    assert!(matches!(refusal(directory.path()).await, OpenError::Foreign { .. }));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn another_format_version_is_refused_with_both_numbers() {
+    let directory = filled(1, false).await;
+    let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    database.pragma_update(None, "user_version", 99).unwrap();
+    drop(database);
+    let error = refusal(directory.path()).await;
+    assert!(matches!(error, OpenError::Version { found: 99, supported: 1, .. }), "{error:?}");
+    assert!(error.to_string().contains("99") && error.to_string().contains("version 1"), "{error}");
+}
+
+#[tokio::test]
+async fn a_second_store_in_the_same_directory_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = open(options(directory.path(), None)).await.unwrap();
+    let error = refusal(directory.path()).await;
+    assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+    assert!(error.to_string().contains(&directory.path().display().to_string()), "{error}");
+    store.close().await;
+    open(options(directory.path(), None)).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn the_data_directory_is_made_for_its_owner_only() {
+    let directory = TempDir::new().unwrap();
+    let data = directory.path().join("deep/data");
+    open(options(&data, None)).await.unwrap().close().await;
+    assert_eq!(fs::metadata(&data).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(fs::metadata(data.join(DATABASE)).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+#[tokio::test]
+async fn a_directory_that_can_not_be_made_is_named() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = refusal(&file.join("data")).await;
+    assert!(matches!(error, OpenError::Io { .. }), "{error:?}");
+    assert!(error.to_string().contains("file/data"), "{error}");
+}
+
+#[tokio::test]
+async fn an_operator_may_read_the_file_while_the_store_works() {
+    let directory = TempDir::new().unwrap();
+    let store = open(options(directory.path(), None)).await.unwrap();
+    let orders = queue(&store, "orders").await.unwrap();
+    orders.send(message("a")).await.unwrap();
+    let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    let reading = tool.unchecked_transaction().unwrap();
+    let count = || reading.query_row("SELECT count(*) FROM messages", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 1);
+    orders.send(message("b")).await.unwrap();
+    assert_eq!(count(), 1, "a reader sees one moment");
+    drop(reading);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_tool_that_holds_the_write_lock_makes_the_queue_unavailable_for_a_while() {
+    let directory = TempDir::new().unwrap();
+    let store = open(options(directory.path(), None)).await.unwrap();
+    let orders = queue(&store, "orders").await.unwrap();
+    let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
+    tool.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let error = orders.send(message("a")).await.unwrap_err();
+    let SendError::Queue(error) = error else { panic!("{error:?}") };
+    assert!(error.is_transient(), "{error:?}");
+    tool.execute_batch("ROLLBACK").unwrap();
+    orders.send(message("a")).await.unwrap();
+    store.close().await;
+}
