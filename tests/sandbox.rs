@@ -452,3 +452,92 @@ async fn an_import_that_the_host_does_not_offer_is_named() {
     let error = Bench::new().load(wasm).await.unwrap_err().to_string();
     assert!(error.contains("acme:net/raw"), "{error}");
 }
+
+/// A handler that calls WASI preview 1, through the adapter, with the given imports and instructions.
+fn wasi_handler(imports: &str, handle: &str) -> Vec<u8> {
+    let text = format!(
+        r#"(module {imports} (memory (export "memory") 16) (global $next (mut i32) (i32.const 131072))
+        (data (i32.const 1024) "0123456789abcde\n")
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (local $at i32)
+            (local.set $at (global.get $next))
+            (global.set $next (i32.add (local.get $at) (i32.and (i32.add (local.get 3) (i32.const 15)) (i32.const -8))))
+            (local.get $at))
+        (func (export "sandhog:worker/handler@0.1.0#handle")
+            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i64 i32 i32 i32) (result i32) (local $n i32)
+            {handle}))"#
+    );
+    embed(&text, "worker")
+}
+
+#[tokio::test]
+async fn a_flood_of_output_is_cut_and_counted_and_harms_nobody() {
+    let bench = Bench::new();
+    // A million lines of 15 characters.
+    let wasm = wasi_handler(
+        r#"(import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))"#,
+        "(loop $fill (memory.copy (i32.add (i32.const 1024) (local.get $n)) (i32.const 1024) (i32.const 16))
+            (local.set $n (i32.add (local.get $n) (i32.const 16))) (br_if $fill (i32.lt_u (local.get $n) (i32.const 64000))))
+        (i32.store (i32.const 512) (i32.const 1024)) (i32.store (i32.const 516) (i32.const 64000))
+        (local.set $n (i32.const 0))
+        (loop $flood (drop (call $write (i32.const 1) (i32.const 512) (i32.const 1) (i32.const 528)))
+            (local.set $n (i32.add (local.get $n) (i32.const 1))) (br_if $flood (i32.lt_u (local.get $n) (i32.const 250))))
+        (i32.const 16)",
+    );
+    let component = bench.load(wasm).await.unwrap();
+    let report = bench.run(&component, &[b""]).await;
+    assert_eq!(report.verdicts, [Verdict::Success]);
+    let lines = bench.lines.lock().unwrap();
+    let logged: usize = lines.iter().map(|line| line.text.len() + 1).sum();
+    let limit = usize::try_from(bench.policy.limits.log_bytes).unwrap();
+    assert!(logged <= limit && logged > limit / 2, "{logged} bytes");
+    assert_eq!(
+        report.usage.log_lines_dropped,
+        1_000_000 - u64::try_from(lines.len()).unwrap()
+    );
+    assert!(lines.iter().all(|line| line.text == "0123456789abcde"));
+}
+
+#[tokio::test]
+async fn a_guest_that_sleeps_past_its_timeout_is_ended() {
+    let mut bench = Bench::new();
+    bench.policy.timeout = Duration::from_millis(200);
+    // A relative subscription to the monotonic clock, an hour long.
+    let wasm = wasi_handler(
+        r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#,
+        "(i32.store (i32.const 2064) (i32.const 1)) (i64.store (i32.const 2072) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 2048) (i32.const 4096) (i32.const 1) (i32.const 512)))
+        (i32.const 16)",
+    );
+    let start = Instant::now();
+    assert_eq!(bench.failure(wasm).await.kind, FailureKind::Timeout);
+    assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn an_exit_is_a_failure_whatever_its_code() {
+    for code in [0, 3] {
+        let wasm = wasi_handler(
+            r#"(import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#,
+            &format!("(call $exit (i32.const {code})) unreachable"),
+        );
+        let failure = Bench::new().failure(wasm).await;
+        assert_eq!(failure.kind, FailureKind::Trap);
+        assert!(failure.reason.contains("exited"), "{}", failure.reason);
+    }
+}
+
+#[tokio::test]
+async fn a_guest_sees_the_environment_that_was_granted_and_no_directory() {
+    let bench = Bench::new();
+    // environ_sizes_get says how many variables there are; fd_prestat_get(3) fails without a directory.
+    let wasm = wasi_handler(
+        r#"(import "wasi_snapshot_preview1" "environ_sizes_get" (func $sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_prestat_get" (func $prestat (param i32 i32) (result i32)))"#,
+        "(drop (call $sizes (i32.const 512) (i32.const 516)))
+        (if (i32.ne (i32.load (i32.const 512)) (i32.const 1)) (then unreachable))
+        (if (i32.eqz (call $prestat (i32.const 3) (i32.const 528))) (then unreachable))
+        (i32.const 16)",
+    );
+    let component = bench.load(wasm).await.unwrap();
+    assert_eq!(bench.run(&component, &[b""]).await.verdicts, [Verdict::Success]);
+}

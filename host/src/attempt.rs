@@ -116,6 +116,7 @@ pub async fn attempt(
     let (mut outcomes, sends) = attempt.outcomes(deliveries, &leases).await;
     attempt.log(&outcomes, started.elapsed());
     attempt.settle(&mut outcomes, leases, sends).await?;
+    attempt.tell_lost(&outcomes);
     Ok(attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect())
 }
 
@@ -244,10 +245,6 @@ impl Attempt {
                 Err(SettleError::Expired | SettleError::SendRefused { .. }) => *outcome = Outcome::LeaseLost,
             }
         }
-        for outcome in outcomes.iter().filter(|outcome| **outcome == Outcome::LeaseLost) {
-            tracing::warn!(handler = self.context.handler, %queue, outcome = outcome.as_str(), "a lease was lost: nothing was settled");
-            self.context.metrics.lease_lost(queue.as_str());
-        }
         if deleted {
             let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
             for send in sent {
@@ -258,6 +255,17 @@ impl Attempt {
             }
         }
         Ok(())
+    }
+
+    /// Counts the leases that were lost, before the settlement or by it.
+    fn tell_lost(&self, outcomes: &[Outcome]) {
+        let (handler, queue) = (&self.context.handler, self.context.queue.name());
+        for (outcome, (id, _)) in outcomes.iter().zip(&self.ids) {
+            if *outcome == Outcome::LeaseLost {
+                tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
+                self.context.metrics.lease_lost(queue.as_str());
+            }
+        }
     }
 
     /// Sends that the source queue cannot commit by itself go out before the deletion, so they happen at least once.

@@ -36,7 +36,7 @@ impl LocalComponent {
         let path = || PathBuf::from(file);
         let size = wasm.len();
         let digest = digest(&wasm);
-        let bytes = wasm::component_bytes(file, wasm)?;
+        let bytes = wasm::component_bytes(&shared.engine, file, wasm)?;
         let component = Component::from_binary(&shared.engine, &bytes).map_err(|error| LoadError::Invalid {
             file: path(),
             reason: format!("{error:#}"),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
+use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
 use super::LoadError;
@@ -24,7 +25,7 @@ const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 ///
 /// A core module must carry the description of its world, as every binding generator embeds it; imports of WASI
 /// preview 1 are adapted to WASI 0.2.
-pub(super) fn component_bytes(file: &Path, wasm: Bytes) -> Result<Bytes, LoadError> {
+pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Result<Bytes, LoadError> {
     let file = || PathBuf::from(file);
     if wasm.len() > MAX_WASM_BYTES {
         return Err(LoadError::TooLarge {
@@ -42,6 +43,11 @@ pub(super) fn component_bytes(file: &Path, wasm: Bytes) -> Result<Bytes, LoadErr
             found: describe(&wasm),
         });
     }
+    // The encoder trusts the sections of a module more than it should, so they are validated first.
+    Module::validate(engine, &wasm).map_err(|error| LoadError::Invalid {
+        file: file(),
+        reason: format!("{error:#}"),
+    })?;
     // The encoder reads bytes that nobody trusts; a bug in it must not take the host down.
     let encoded = panic::catch_unwind(|| {
         ComponentEncoder::default()
