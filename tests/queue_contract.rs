@@ -2,7 +2,19 @@
 //!
 //! A backend makes queues and lets time pass. The Simple queues run on paused time that moves only when a test says so.
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unchecked_time_subtraction,
+    reason = "the steps of a test must succeed"
+)]
+
+use std::{
+    num::NonZeroU32,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use sandhog::{
@@ -23,7 +35,7 @@ use tokio::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-const LONG: Duration = Duration::from_secs(3600);
+const LONG: Duration = Duration::from_hours(1);
 
 /// A kind of queue under test.
 #[async_trait]
@@ -41,23 +53,27 @@ trait Backend: std::marker::Send + Sync {
 struct Durable {
     store: SimpleStore,
     directory: TempDir,
-    _still: StillTime,
+    still: StillTime,
 }
 
 struct Ephemeral {
     store: SimpleStore,
-    _still: StillTime,
+    #[expect(dead_code, reason = "held for as long as the test runs")]
+    still: StillTime,
 }
 
 /// Keeps paused time from moving by itself while the store's thread works: tokio does not advance it as long as a
 /// blocking task runs.
-struct StillTime(#[expect(dead_code, reason = "dropping it ends the blocking task")] std::sync::mpsc::Sender<()>);
+struct StillTime(#[expect(dead_code, reason = "dropping it ends the blocking task")] mpsc::Sender<()>);
 
 impl StillTime {
     fn new() -> Self {
-        let (hold, held) = std::sync::mpsc::channel();
-        drop(tokio::task::spawn_blocking(move || held.recv().is_err()));
-        Self(hold)
+        let (end, ended) = mpsc::channel();
+        // A test that waits in vain fails after a minute, when time moves again, instead of hanging.
+        drop(tokio::task::spawn_blocking(move || {
+            ended.recv_timeout(60 * SECOND).is_err()
+        }));
+        Self(end)
     }
 }
 
@@ -68,7 +84,7 @@ impl Durable {
         Self {
             store: open(&directory).await,
             directory,
-            _still: still,
+            still,
         }
     }
 
@@ -77,13 +93,13 @@ impl Durable {
         let Self {
             store,
             directory,
-            _still,
+            still,
         } = self;
         store.close().await;
         Self {
             store: open(&directory).await,
             directory,
-            _still,
+            still,
         }
     }
 }
@@ -205,7 +221,7 @@ macro_rules! contract {
             $(
                 #[tokio::test(start_paused = true)]
                 async fn $claim() {
-                    super::$claim(&Ephemeral { store: SimpleStore::ephemeral(), _still: StillTime::new() }).await;
+                    super::$claim(&Ephemeral { store: SimpleStore::ephemeral(), still: StillTime::new() }).await;
                 }
             )*
         }
@@ -253,6 +269,7 @@ contract! {
     purging_the_dead_spares_the_living,
     a_message_past_its_time_to_live_is_discarded,
     a_message_past_its_time_to_live_is_discarded_wherever_it_waits,
+    a_message_past_its_time_to_live_is_discarded_when_its_attempt_fails,
     a_redriven_message_lives_its_time_again,
     a_group_is_handled_one_after_another,
     a_group_waits_for_the_retry_of_its_first,
@@ -749,6 +766,17 @@ async fn a_message_past_its_time_to_live_is_discarded_wherever_it_waits(backend:
     end(&queue, &taken[1], Settlement::Release).await.unwrap();
     assert!(take(&queue, 9).await.is_empty());
     assert_eq!(queue.counts().await.unwrap().ready, 0);
+}
+
+async fn a_message_past_its_time_to_live_is_discarded_when_its_attempt_fails(backend: &impl Backend) {
+    let queue = mortal(backend).await;
+    send(&queue, [message("a")]).await;
+    let delivery = take_one(&queue).await;
+    drop(queue.extend(vec![delivery.receipt.clone()], LONG).await);
+    backend.pass(60 * SECOND).await;
+    assert_eq!(queue.counts().await.unwrap().in_flight, 1);
+    end(&queue, &delivery, retry(LONG)).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().delayed, 0);
 }
 
 async fn a_redriven_message_lives_its_time_again(backend: &impl Backend) {
@@ -1339,6 +1367,28 @@ async fn a_message_that_kills_the_host_reaches_the_dead_letters_alone() {
     );
     assert!(dead[0].receive_count >= 5, "{}", dead[0].receive_count);
     assert!(dead[0].failure.reason.contains("while this message was in flight"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_was_in_flight_beside_a_killer_is_not_blamed() {
+    let backend = Durable::new().await;
+    let settings = Settings {
+        max_receives: NonZeroU32::MIN,
+        ..defaults("orders")
+    };
+    let queue = backend.queue_with("orders", settings.clone()).await;
+    send(&queue, ["innocent", "killer"].map(message)).await;
+    take(&queue, 2).await;
+    let backend = backend.restart().await;
+    let queue = backend.queue_with("orders", settings.clone()).await;
+    let innocent = take_one(&queue).await;
+    assert_eq!(bodies(std::slice::from_ref(&innocent)), ["innocent"]);
+    end(&queue, &innocent, Settlement::Delete).await.unwrap();
+    take_one(&queue).await;
+    let backend = backend.restart().await;
+    let queue = backend.queue_with("orders", settings).await;
+    assert!(take(&queue, 1).await.is_empty(), "the killer was alone this time");
+    assert_eq!(queue.counts().await.unwrap().dead, 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,15 @@
-//! A disk that fails on demand and remembers everything that was done to it: an SQLite VFS above the system's own.
+//! A disk that fails on demand and remembers everything that was done to it: an `SQLite` VFS above the system's own.
 //!
 //! Every change of a file is numbered and logged. [`FaultyStore::fail`] makes one of them fail; [`crash`] builds the
 //! directory that a power loss after the nth would have left. The shared-memory file of the write-ahead log is not
 //! logged: it is no part of what survives. Nothing here knows what the files mean.
 
 #![expect(unsafe_code, reason = "SQLite takes a VFS as a table of C functions")]
-#![expect(clippy::unwrap_used, reason = "a harness that can't go on says so by a panic")]
-#![expect(clippy::as_conversions, reason = "pointers of C interfaces are cast")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a harness that can't go on says so by a panic"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -185,7 +188,7 @@ impl FileImage {
                         if self.content.len() < end {
                             self.content.resize(end, 0);
                         }
-                        self.content.splice(offset..end, bytes);
+                        self.content[offset..end].copy_from_slice(&bytes);
                     }
                     Change::Truncate(length) => self.content.resize(length, 0),
                     Change::Create | Change::Sync | Change::Delete => {}
@@ -205,7 +208,7 @@ fn tear(change: Change) -> Vec<Change> {
             bytes.truncate(bytes.len() / 2);
             vec![Change::Write(offset, bytes)]
         }
-        other => vec![other],
+        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete) => vec![other],
     }
 }
 
@@ -218,9 +221,20 @@ fn scatter(change: Change, seed: (usize, usize)) -> Vec<Change> {
     match change {
         Change::Write(offset, bytes) => {
             let sector = |(part, bytes): (usize, &[u8])| Change::Write(offset + part * SECTOR, bytes.to_vec());
-            bytes.chunks(SECTOR).enumerate().filter(|(part, _)| survives(*part)).map(sector).collect()
+            bytes
+                .chunks(SECTOR)
+                .enumerate()
+                .filter(|(part, _)| survives(*part))
+                .map(sector)
+                .collect()
         }
-        other => if survives(0) { vec![other] } else { Vec::new() },
+        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete) => {
+            if survives(0) {
+                vec![other]
+            } else {
+                Vec::new()
+            }
+        }
     }
 }
 
@@ -230,7 +244,7 @@ struct Shim {
     state: Arc<Mutex<State>>,
 }
 
-/// An open file: SQLite allocates it, with room for the real one behind it.
+/// An open file: `SQLite` allocates it, with room for the real one behind it.
 #[repr(C)]
 struct ShimFile {
     base: sqlite::sqlite3_file,
@@ -259,7 +273,10 @@ fn register(name: &str, state: Arc<Mutex<State>>) {
         vfs.xDelete = Some(delete);
         vfs.xAccess = Some(access);
         vfs.xFullPathname = Some(full_pathname);
-        assert_eq!(sqlite::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0), sqlite::SQLITE_OK);
+        assert_eq!(
+            sqlite::sqlite3_vfs_register(Box::leak(Box::new(vfs)), 0),
+            sqlite::SQLITE_OK
+        );
     }
 }
 
@@ -280,7 +297,11 @@ fn change(state: &Mutex<State>, file: &str, change: Change) -> Option<c_int> {
     state.hit |= code.is_some();
     if code.is_none() {
         let watched = state.watched.as_ref().and_then(|path| fs::read(path).ok());
-        state.log.push(Entry { file: file.to_owned(), change, watched });
+        state.log.push(Entry {
+            file: file.to_owned(),
+            change,
+            watched,
+        });
     }
     code
 }
@@ -317,7 +338,10 @@ unsafe extern "C" fn open(
         if code != sqlite::SQLITE_OK {
             return code;
         }
-        let about = About { file: name_of(path), state: Arc::clone(&shim.state) };
+        let about = About {
+            file: name_of(path),
+            state: Arc::clone(&shim.state),
+        };
         if !existed {
             change(&about.state, &about.file, Change::Create);
         }
@@ -416,23 +440,21 @@ unsafe extern "C" fn write(file: File, buffer: *const c_void, amount: c_int, off
 unsafe extern "C" fn truncate(file: File, size: sqlite::sqlite3_int64) -> c_int {
     // SAFETY: the file is open.
     let about = unsafe { about(file) };
-    match change(&about.state, &about.file, Change::Truncate(usize::try_from(size).unwrap())) {
+    match change(
+        &about.state,
+        &about.file,
+        Change::Truncate(usize::try_from(size).unwrap()),
+    ) {
         Some(code) => code,
         None => pass_on!(file, xTruncate, size),
     }
 }
 
-unsafe extern "C" fn sync(file: File, flags: c_int) -> c_int {
+unsafe extern "C" fn sync(file: File, _flags: c_int) -> c_int {
     // SAFETY: the file is open.
     let about = unsafe { about(file) };
-    match change(&about.state, &about.file, Change::Sync) {
-        Some(code) => code,
-        // The log is the disk: the real one need not be waited for.
-        None => {
-            let _ = flags;
-            sqlite::SQLITE_OK
-        }
-    }
+    // The log is the disk: the real one need not be waited for.
+    change(&about.state, &about.file, Change::Sync).unwrap_or(sqlite::SQLITE_OK)
 }
 
 unsafe extern "C" fn file_size(file: File, size: *mut sqlite::sqlite3_int64) -> c_int {

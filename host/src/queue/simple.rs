@@ -51,6 +51,8 @@ mod writer;
 
 pub use open::{OpenError, StoreOptions};
 
+/// No receive waits for longer, whatever it is told.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// How many messages one step of a long operation changes, so that others need not wait for all of it.
 const STEP: usize = 256;
 
@@ -263,7 +265,7 @@ impl Queue for SimpleQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        let end = Instant::now() + wait;
+        let end = Instant::now() + wait.min(LONGEST_WAIT);
         let mut wake = std::pin::pin!(self.notify.notified());
         loop {
             // Registered before asking: what happens in between wakes this receive.

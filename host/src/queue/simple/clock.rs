@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
+use crate::message::MAX_DELAY;
+
 /// Turns instants into stored times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
@@ -43,9 +45,9 @@ impl Clock {
 }
 
 impl Now {
-    /// When the stored time `ms` comes; now if it has passed.
+    /// When the stored time `ms` comes, or in twelve hours if that is sooner; now if it has passed.
     pub(super) fn instant_of(&self, ms: u64) -> Instant {
-        self.instant + Duration::from_millis(ms.saturating_sub(self.ms))
+        self.instant + Duration::from_millis(ms.saturating_sub(self.ms)).min(MAX_DELAY)
     }
 }
 

@@ -85,7 +85,7 @@ impl Operation for SendMessages {
     }
 
     fn weight(&self) -> usize {
-        self.messages.iter().map(|message| message.body.len() + 256).sum()
+        self.messages.iter().map(Outgoing::size).sum()
     }
 }
 
@@ -144,7 +144,7 @@ impl Operation for SettleDeliveries {
     }
 
     fn weight(&self) -> usize {
-        self.sends.iter().map(|send| send.message.body.len() + 256).sum()
+        self.sends.iter().map(|send| send.message.size()).sum()
     }
 }
 

@@ -1,28 +1,26 @@
-//! The rows on disk: the only importer of `rusqlite`. Statements and transactions; no queue rule.
+//! The rows on disk. This file and those below it are the only importers of `rusqlite`; no queue rule is here.
 //!
-//! Numbers are read leniently and content strictly: a row that somebody damaged must still be found and set apart.
+//! One statement per operation, each answered by one index: the plan is forced, so that a wrong guess of the planner
+//! can't turn a receive into a scan.
 
-use std::{fmt, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use bytes::Bytes;
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, config::DbConfig, params, types::ValueRef,
-};
+use rusqlite::params;
 
+use self::read::{integer, key, limit, number, read_all, read_meta, signed, text};
 use super::{
     super::FailureRecord,
     codec,
-    row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State, Suspicion},
+    row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
     rows::{Census, Rows, StoredQueue},
-    schema,
     settings::Order,
 };
-use crate::message::{Message, MessageId, QueueName};
+use crate::message::{MessageId, QueueName};
 
-/// How long to wait for an operator's tool that holds a lock.
-const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
-/// Above the number of statements below, so that each is prepared once.
-const STATEMENTS: usize = 64;
+mod database;
+mod read;
+
+pub(super) use database::{Refusal, SqliteRows};
 
 macro_rules! meta_columns {
     () => {
@@ -36,292 +34,6 @@ macro_rules! all_columns {
             ", id, sent_at, group_id, failure, dead_at, dead_receive_count, dead_failure, checksum, attributes, body"
         )
     };
-}
-
-/// An open database.
-pub(super) struct SqliteRows {
-    connection: Connection,
-    /// How many transactions changed something, in the file.
-    commits: u64,
-    changed: bool,
-}
-
-impl fmt::Debug for SqliteRows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteRows")
-            .field("commits", &self.commits)
-            .finish_non_exhaustive()
-    }
-}
-
-/// What is wrong with a file that can't be opened.
-#[derive(Debug)]
-pub(super) enum Refusal {
-    /// It is of another version of the format.
-    Version(i64),
-    /// It is not one of ours.
-    Foreign,
-    /// It is damaged.
-    Damaged(rusqlite::Error),
-    /// It can't be read or written.
-    Failed(rusqlite::Error),
-}
-
-impl From<rusqlite::Error> for Refusal {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
-            _ => Self::Failed(error),
-        }
-    }
-}
-
-impl SqliteRows {
-    /// Opens the file, or makes it.
-    pub(super) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, Refusal> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match vfs {
-            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
-            None => Connection::open_with_flags(path, flags)?,
-        };
-        connection.busy_timeout(BUSY)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
-        // A store that failed must leave its log alone for the next run; an orderly end checkpoints by itself.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        connection.pragma_update(None, "cell_size_check", true)?;
-        connection.pragma_update(None, "cache_size", -8192)?;
-        let fresh = examine(&connection)?;
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
-        connection.pragma_update(None, "synchronous", "full")?;
-        if fresh {
-            let create = format!(
-                "BEGIN IMMEDIATE; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
-                schema::CREATE,
-                schema::APPLICATION_ID,
-                schema::VERSION
-            );
-            connection.execute_batch(&create)?;
-        }
-        let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
-        Ok(Self {
-            connection,
-            commits: unsigned(commits),
-            changed: false,
-        })
-    }
-
-    /// The number of the last transaction that changed something.
-    pub(super) fn commits(&self) -> u64 {
-        self.commits
-    }
-
-    /// Starts a transaction.
-    pub(super) fn begin(&mut self) -> Result<(), Fault> {
-        self.changed = false;
-        self.connection
-            .prepare_cached("BEGIN IMMEDIATE")
-            .and_then(|mut begin| begin.execute([]))
-            .map_err(fault)?;
-        Ok(())
-    }
-
-    /// Ends a transaction. Once this has returned, it is on the disk; its number is returned if it changed anything.
-    pub(super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
-        let changed = self.changed;
-        if changed {
-            self.write("UPDATE store SET commits = ?1", params![signed(self.commits + 1)])?;
-        }
-        self.connection
-            .prepare_cached("COMMIT")
-            .and_then(|mut commit| commit.execute([]))
-            .map_err(fault)?;
-        if changed {
-            self.commits += 1;
-        }
-        Ok(changed.then_some(self.commits))
-    }
-
-    /// Takes a transaction back.
-    pub(super) fn roll_back(&mut self) -> Result<(), Fault> {
-        if self.connection.is_autocommit() {
-            return Ok(());
-        }
-        self.connection.execute_batch("ROLLBACK").map_err(fault)
-    }
-
-    /// Copies the write-ahead log into the database and empties it, if no other tool is reading.
-    pub(super) fn checkpoint(&mut self) {
-        let checkpoint = self
-            .connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        if let Err(error) = checkpoint {
-            tracing::debug!(%error, "the write-ahead log stays for the next start");
-        }
-    }
-
-    fn write(&mut self, sql: &str, params: impl Params) -> Result<(), Fault> {
-        self.changed = true;
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.execute(params).map_err(fault)?;
-        Ok(())
-    }
-
-    fn one<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, Fault> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.query_row(params, read).optional().map_err(fault)
-    }
-
-    fn many<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, Fault> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        let rows = statement.query_map(params, read).map_err(fault)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(fault)
-    }
-}
-
-/// Refuses a file that is not ours; returns whether it is empty.
-fn examine(connection: &Connection) -> Result<bool, Refusal> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
-    let objects = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
-    match (application, version, objects) {
-        (0, 0, 0) => Ok(true),
-        (schema::APPLICATION_ID, schema::VERSION, _) => Ok(false),
-        (schema::APPLICATION_ID, other, _) => Err(Refusal::Version(other)),
-        _ => Err(Refusal::Foreign),
-    }
-}
-
-fn fault(error: rusqlite::Error) -> Fault {
-    let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => FaultKind::Passing,
-        _ => FaultKind::Final,
-    };
-    Fault {
-        kind,
-        cause: Arc::new(error),
-    }
-}
-
-/// A number as `SQLite` keeps it. Ours are sequence numbers and milliseconds, which never come near the limit.
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
-}
-
-fn limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Integer(number) => number,
-        ValueRef::Null | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => 0,
-    })
-}
-
-fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
-    integer(row, column).map(unsigned)
-}
-
-fn small(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
-    Ok(u32::try_from(integer(row, column)?).unwrap_or(0))
-}
-
-fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
-    Ok(match row.get_ref(column)? {
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
-        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => None,
-    })
-}
-
-fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueKey> {
-    small(row, column).map(QueueKey)
-}
-
-fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
-    let state = u8::try_from(integer(row, 2)?).ok().and_then(State::from_number);
-    let lane = text(row, 4)?.map(Lane::from);
-    Ok(Meta {
-        seq: number(row, 0)?,
-        queue: key(row, 1)?,
-        state: state.unwrap_or(State::Damaged),
-        priority: u8::try_from(integer(row, 3)?).unwrap_or(0),
-        lane,
-        visible_at_ms: number(row, 5)?,
-        receive_count: small(row, 6)?,
-        queued_at_ms: number(row, 7)?,
-        suspicion: Suspicion::from_number(u8::try_from(integer(row, 8)?).unwrap_or(0)),
-        origin: matches!(row.get_ref(9)?, ValueRef::Integer(_))
-            .then(|| key(row, 9))
-            .transpose()?,
-    })
-}
-
-fn read_all(row: &Row<'_>) -> rusqlite::Result<Fetched> {
-    let meta = read_meta(row)?;
-    let content = read_content(row, &meta)?;
-    Ok(Fetched { meta, content })
-}
-
-fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, String>> {
-    let failure = text(row, 13)?
-        .map(|failure| codec::decode_failure(&failure))
-        .transpose();
-    let death = match text(row, 16)? {
-        Some(failure) => {
-            let (dead_at_ms, receive_count) = (number(row, 14)?, small(row, 15)?);
-            codec::decode_failure(&failure).map(|failure| {
-                Some(Death {
-                    dead_at_ms,
-                    receive_count,
-                    failure,
-                })
-            })
-        }
-        None => Ok(None),
-    };
-    let attributes_text = text(row, 18)?;
-    let attributes = codec::decode_attributes(attributes_text.as_deref());
-    let body = match row.get_ref(19)? {
-        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
-        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Bytes::new(),
-    };
-    let id = MessageId::from_queue(&text(row, 10)?.unwrap_or_default());
-    let (sent_at_ms, group_id, stored) = (number(row, 11)?, text(row, 12)?, integer(row, 17)?);
-    let priority = meta.priority;
-    let content = attributes.and_then(|attributes| {
-        let message = Message {
-            id,
-            body,
-            attributes,
-            sent_at_ms,
-            group_id,
-            priority,
-        };
-        codec::verify(
-            Content {
-                message,
-                failure: failure?,
-                death: death?,
-            },
-            attributes_text.as_deref(),
-            stored,
-        )
-    });
-    Ok(content)
 }
 
 impl Rows for SqliteRows {

@@ -8,7 +8,7 @@
 use std::{
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
@@ -39,6 +39,7 @@ impl Witness {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(path)?;
         let mut record = [0; LEN];
         let testimony = match file.read_exact_at(&mut record, 0) {

@@ -71,7 +71,7 @@ impl<R: Rows> Core<R> {
         }
         if let Some(limit) = self.queue(meta.queue).settings.time_to_live {
             let queue = self.queue_mut(meta.queue);
-            queue.aged_ms = queue.aged_ms.min(meta.queued_at_ms + millis(limit));
+            queue.aged_ms = queue.aged_ms.min(meta.queued_at_ms.saturating_add(millis(limit)));
         }
         let mut leads = true;
         if self.queue(meta.queue).relaned && meta.lane.is_none() {

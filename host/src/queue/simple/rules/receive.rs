@@ -13,6 +13,7 @@ use super::{
     },
     Core,
 };
+use crate::message::MAX_DELAY;
 
 /// How many messages one receive may discard or bury on its way to one that it can hand out.
 const ASIDE: usize = 256;
@@ -25,6 +26,11 @@ pub(in super::super) struct Received {
     /// If there are none: when to ask again at the latest, even if nobody wakes the receiver.
     pub(in super::super) again: Option<Instant>,
 }
+
+/// A receive hands out no more once it has so many bytes of bodies, so that it stays in bounds whatever was asked for.
+const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
+/// How many rows are read at a time.
+const RECEIVE_STEP: usize = 64;
 
 impl<R: Rows> Core<R> {
     /// Hands out at most `max` messages.
@@ -56,19 +62,24 @@ impl<R: Rows> Core<R> {
     fn receive_ordinary(&mut self, key: QueueKey, max: usize, now: Now) -> Result<(Vec<Delivery>, bool), Fault> {
         let mut deliveries = Vec::new();
         let mut aside = 0;
-        while deliveries.len() < max {
+        let mut bytes = 0;
+        while deliveries.len() < max && bytes < RECEIVE_BYTES {
             if aside >= ASIDE {
                 return Ok((deliveries, true));
             }
-            let batch = self.rows.ready(key, max - deliveries.len())?;
+            let batch = self.rows.ready(key, (max - deliveries.len()).min(RECEIVE_STEP))?;
             if batch.is_empty() {
                 break;
             }
             for fetched in batch {
-                match self.judge(fetched, now)? {
-                    Some((meta, content)) => deliveries.push(self.hand_out(meta, content, now)?),
-                    None => aside += 1,
-                }
+                let Some((meta, content)) = self.judge(fetched, now)? else {
+                    // Its lane may have given way to a message that goes before the rest of the batch.
+                    aside += 1;
+                    break;
+                };
+                let delivery = self.hand_out(meta, content, now)?;
+                bytes += delivery.message.body.len();
+                deliveries.push(delivery);
             }
         }
         Ok((deliveries, false))
@@ -126,7 +137,7 @@ impl<R: Rows> Core<R> {
     fn next_change(&self, key: QueueKey, now: Now) -> Instant {
         let queue = self.queue(key);
         // Whatever is taken from now on is hidden for at least so long; and a receive that ends earlier asks again.
-        let mut next = now.instant + queue.settings.visibility_timeout;
+        let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
         if queue.due_ms != u64::MAX {
             next = next.min(now.instant_of(queue.due_ms));
         }
@@ -183,7 +194,7 @@ impl<R: Rows> Core<R> {
         meta.receive_count = meta.receive_count.saturating_add(1);
         self.rows.take(&meta)?;
         let receive_count = NonZeroU32::new(meta.receive_count).unwrap_or(NonZeroU32::MAX);
-        let deadline = now.instant + self.queue(meta.queue).settings.visibility_timeout;
+        let deadline = now.instant + self.queue(meta.queue).settings.visibility_timeout.min(MAX_DELAY);
         let receipt = self.flights.launch(meta, deadline);
         Ok(Delivery {
             message: content.message,

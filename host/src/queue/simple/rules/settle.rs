@@ -56,7 +56,18 @@ impl<R: Rows> Core<R> {
         let deletes = |settle: &Settle| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
         };
+        let delete_expired = |settle: &Settle| {
+            settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_none()
+        };
         if !sends.is_empty() && settles.iter().any(deletes) {
+            if settles.iter().any(delete_expired) {
+                // The sends belong to all of the deletions together: with one of them gone they would happen twice.
+                let answer = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
+                    Some(_) => SettleError::Incomplete,
+                    None => SettleError::Expired,
+                };
+                return Ok(settles.iter().map(|settle| Err(answer(settle))).collect());
+            }
             if let Some((queue, error)) = self.refusal(&sends, now)? {
                 let refused = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
                     Some(_) => SettleError::SendRefused {

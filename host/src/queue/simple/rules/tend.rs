@@ -74,7 +74,7 @@ impl<R: Rows> Core<R> {
         self.queue(meta.queue)
             .settings
             .time_to_live
-            .is_some_and(|limit| meta.queued_at_ms + millis(limit) <= now.ms)
+            .is_some_and(|limit| meta.queued_at_ms.saturating_add(millis(limit)) <= now.ms)
     }
 
     /// Discards messages past their time to live, whatever they wait for. Those in flight are left alone.
@@ -89,7 +89,7 @@ impl<R: Rows> Core<R> {
         for (state, priority) in self.classes(key) {
             while let Some(meta) = self.rows.oldest(key, state, priority)? {
                 if !self.is_aged(&meta, now) {
-                    next = next.min(meta.queued_at_ms + millis(limit));
+                    next = next.min(meta.queued_at_ms.saturating_add(millis(limit)));
                     break;
                 }
                 if discarded == STEP {
@@ -103,7 +103,7 @@ impl<R: Rows> Core<R> {
             tracing::debug!(queue = %self.queue(key).name, discarded, "discarded messages past their time to live");
         }
         // What comes later is later past its time; what comes back from a flight lowers the bound itself.
-        self.queue_mut(key).aged_ms = next.min(now.ms + millis(limit));
+        self.queue_mut(key).aged_ms = next.min(now.ms.saturating_add(millis(limit)));
         Ok(false)
     }
 

@@ -1,0 +1,195 @@
+//! The connection: how the file is opened, and how a transaction begins and ends.
+
+use std::{fmt, path::Path, sync::Arc};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, config::DbConfig, params};
+
+use super::{
+    super::{
+        row::{Fault, FaultKind},
+        schema,
+    },
+    read::{signed, unsigned},
+};
+
+/// How long to wait for an operator's tool that holds a lock.
+const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
+/// Above the number of statements below, so that each is prepared once.
+const STATEMENTS: usize = 64;
+/// What a log that grew larger is cut to once it has been copied into the database.
+const LOG_BYTES: i64 = 64 * 1024 * 1024;
+
+/// An open database.
+pub(in super::super) struct SqliteRows {
+    connection: Connection,
+    /// How many transactions changed something, in the file.
+    commits: u64,
+    changed: bool,
+}
+
+impl fmt::Debug for SqliteRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteRows")
+            .field("commits", &self.commits)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is wrong with a file that can't be opened.
+#[derive(Debug)]
+pub(in super::super) enum Refusal {
+    /// It is of another version of the format.
+    Version(i64),
+    /// It is not one of ours.
+    Foreign,
+    /// It is damaged.
+    Damaged(rusqlite::Error),
+    /// It can't be read or written.
+    Failed(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for Refusal {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+impl SqliteRows {
+    /// Opens the file, or makes it.
+    pub(in super::super) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, Refusal> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = match vfs {
+            Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
+            None => Connection::open_with_flags(path, flags)?,
+        };
+        connection.busy_timeout(BUSY)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        // A store that failed must leave its log alone for the next run; an orderly end checkpoints by itself.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "cache_size", -8192)?;
+        let fresh = examine(&connection)?;
+        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+        connection.pragma_update(None, "synchronous", "full")?;
+        connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        if fresh {
+            let create = format!(
+                "BEGIN IMMEDIATE; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                schema::CREATE,
+                schema::APPLICATION_ID,
+                schema::VERSION
+            );
+            connection.execute_batch(&create)?;
+        }
+        let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
+        Ok(Self {
+            connection,
+            commits: unsigned(commits),
+            changed: false,
+        })
+    }
+
+    /// The number of the last transaction that changed something.
+    pub(in super::super) fn commits(&self) -> u64 {
+        self.commits
+    }
+
+    /// Starts a transaction.
+    pub(in super::super) fn begin(&mut self) -> Result<(), Fault> {
+        self.changed = false;
+        self.connection
+            .prepare_cached("BEGIN IMMEDIATE")
+            .and_then(|mut begin| begin.execute([]))
+            .map_err(fault)?;
+        Ok(())
+    }
+
+    /// Ends a transaction. Once this has returned, it is on the disk; its number is returned if it changed anything.
+    pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
+        let changed = self.changed;
+        if changed {
+            self.write("UPDATE store SET commits = ?1", params![signed(self.commits + 1)])?;
+        }
+        self.connection
+            .prepare_cached("COMMIT")
+            .and_then(|mut commit| commit.execute([]))
+            .map_err(fault)?;
+        if changed {
+            self.commits += 1;
+        }
+        Ok(changed.then_some(self.commits))
+    }
+
+    /// Takes a transaction back.
+    pub(in super::super) fn roll_back(&mut self) -> Result<(), Fault> {
+        if self.connection.is_autocommit() {
+            return Ok(());
+        }
+        self.connection.execute_batch("ROLLBACK").map_err(fault)
+    }
+
+    /// Copies the write-ahead log into the database and empties it, if no other tool is reading.
+    pub(in super::super) fn checkpoint(&mut self) {
+        let checkpoint = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = checkpoint {
+            tracing::debug!(%error, "the write-ahead log stays for the next start");
+        }
+    }
+
+    pub(super) fn write(&mut self, sql: &str, params: impl Params) -> Result<(), Fault> {
+        self.changed = true;
+        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
+        statement.execute(params).map_err(fault)?;
+        Ok(())
+    }
+
+    pub(super) fn one<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Option<T>, Fault> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
+        statement.query_row(params, read).optional().map_err(fault)
+    }
+
+    pub(super) fn many<T>(
+        &self,
+        sql: &str,
+        params: impl Params,
+        read: fn(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, Fault> {
+        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
+        let rows = statement.query_map(params, read).map_err(fault)?;
+        rows.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+}
+
+/// Refuses a file that is not ours; returns whether it is empty.
+fn examine(connection: &Connection) -> Result<bool, Refusal> {
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let objects = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
+    match (application, version, objects) {
+        (0, 0, 0) => Ok(true),
+        (schema::APPLICATION_ID, schema::VERSION, _) => Ok(false),
+        (schema::APPLICATION_ID, other, _) => Err(Refusal::Version(other)),
+        _ => Err(Refusal::Foreign),
+    }
+}
+
+fn fault(error: rusqlite::Error) -> Fault {
+    let kind = match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => FaultKind::Passing,
+        _ => FaultKind::Final,
+    };
+    Fault {
+        kind,
+        cause: Arc::new(error),
+    }
+}

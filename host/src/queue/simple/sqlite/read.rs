@@ -1,0 +1,124 @@
+//! From a row of the table to a message.
+//!
+//! Numbers are read leniently and content strictly: a row that somebody damaged must still be found and set apart.
+
+use bytes::Bytes;
+use rusqlite::{Row, types::ValueRef};
+
+use super::super::{
+    codec,
+    row::{Content, Death, Fetched, Lane, Meta, QueueKey, State, Suspicion},
+};
+use crate::message::{Message, MessageId};
+
+/// A number as `SQLite` keeps it. Ours are sequence numbers and milliseconds, which never come near the limit.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+pub(super) fn limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+pub(super) fn integer(row: &Row<'_>, column: usize) -> rusqlite::Result<i64> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(number) => number,
+        ValueRef::Null | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => 0,
+    })
+}
+
+pub(super) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    integer(row, column).map(unsigned)
+}
+
+pub(super) fn small(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
+    Ok(u32::try_from(integer(row, column)?).unwrap_or(0))
+}
+
+pub(super) fn text(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => Some(String::from_utf8_lossy(bytes).into_owned()),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => None,
+    })
+}
+
+pub(super) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueKey> {
+    small(row, column).map(QueueKey)
+}
+
+pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
+    let state = u8::try_from(integer(row, 2)?).ok().and_then(State::from_number);
+    let lane = text(row, 4)?.map(Lane::from);
+    Ok(Meta {
+        seq: number(row, 0)?,
+        queue: key(row, 1)?,
+        state: state.unwrap_or(State::Damaged),
+        priority: u8::try_from(integer(row, 3)?).unwrap_or(0),
+        lane,
+        visible_at_ms: number(row, 5)?,
+        receive_count: small(row, 6)?,
+        queued_at_ms: number(row, 7)?,
+        suspicion: Suspicion::from_number(u8::try_from(integer(row, 8)?).unwrap_or(0)),
+        origin: matches!(row.get_ref(9)?, ValueRef::Integer(_))
+            .then(|| key(row, 9))
+            .transpose()?,
+    })
+}
+
+pub(super) fn read_all(row: &Row<'_>) -> rusqlite::Result<Fetched> {
+    let meta = read_meta(row)?;
+    let content = read_content(row, &meta)?;
+    Ok(Fetched { meta, content })
+}
+
+fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, String>> {
+    let failure = text(row, 13)?
+        .map(|failure| codec::decode_failure(&failure))
+        .transpose();
+    let death = match text(row, 16)? {
+        Some(failure) => {
+            let (dead_at_ms, receive_count) = (number(row, 14)?, small(row, 15)?);
+            codec::decode_failure(&failure).map(|failure| {
+                Some(Death {
+                    dead_at_ms,
+                    receive_count,
+                    failure,
+                })
+            })
+        }
+        None => Ok(None),
+    };
+    let attributes_text = text(row, 18)?;
+    let attributes = codec::decode_attributes(attributes_text.as_deref());
+    let body = match row.get_ref(19)? {
+        ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Bytes::new(),
+    };
+    let id = MessageId::from_queue(&text(row, 10)?.unwrap_or_default());
+    let (sent_at_ms, group_id, stored) = (number(row, 11)?, text(row, 12)?, integer(row, 17)?);
+    let priority = meta.priority;
+    let content = attributes.and_then(|attributes| {
+        let message = Message {
+            id,
+            body,
+            attributes,
+            sent_at_ms,
+            group_id,
+            priority,
+        };
+        codec::verify(
+            Content {
+                message,
+                failure: failure?,
+                death: death?,
+            },
+            attributes_text.as_deref(),
+            stored,
+        )
+    });
+    Ok(content)
+}
