@@ -42,3 +42,4 @@ pub mod client;
 pub mod exit_code;
 pub mod telemetry;
 pub mod trial;
+pub mod typed;
