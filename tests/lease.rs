@@ -142,7 +142,9 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
         .await
         .unwrap();
     let metrics = Arc::new(Metrics::new());
-    let keeper = LeaseKeeper::new(Arc::clone(&unruly) as Arc<dyn Queue>, Arc::clone(&metrics));
+    let source: Arc<dyn Queue> = Arc::<Unruly>::clone(&unruly);
+    let guests: Arc<dyn Executor> = Arc::<LocalExecutor>::clone(&executor);
+    let keeper = LeaseKeeper::new(Arc::clone(&source), Arc::clone(&metrics));
     let (versions, receiver) = watch::channel(Arc::new(Version {
         component,
         manifest,
@@ -150,26 +152,16 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
     }));
     let context = AttemptContext {
         handler: "in".to_owned(),
-        queue: Arc::clone(&unruly) as Arc<dyn Queue>,
+        queue: source,
         keeper: Arc::clone(&keeper),
-        executor: Arc::clone(&executor) as Arc<dyn Executor>,
+        executor: guests,
         queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new())),
         metrics: Arc::clone(&metrics),
         stop_working: CancellationToken::new(),
     };
     let (stop, stop_renewing) = (CancellationToken::new(), CancellationToken::new());
     let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver, stop.clone());
-    let first_attempt = async {
-        // The first attempt is over once nothing lives any more.
-        while executor.live_instances() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // No second attempt.
-        stop.cancel();
-        while executor.live_instances() > 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
+    let first_attempt = one_attempt(&executor, &stop);
     let run = async {
         let ended = dispatcher.run().await;
         stop_renewing.cancel();
@@ -184,6 +176,17 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
     );
     drop(versions);
     (unruly, metrics.page())
+}
+
+/// Waits for the first attempt to begin and to end, and keeps a second one from beginning.
+async fn one_attempt(executor: &LocalExecutor, stop: &CancellationToken) {
+    while executor.live_instances() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    stop.cancel();
+    while executor.live_instances() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 fn spin() -> Vec<u8> {

@@ -154,6 +154,13 @@ fn a_queue_has_one_handler() {
             .unwrap()
             .contains("has the handler a already")
     );
+    // Once the queue is free, the other one serves it without being touched.
+    fs::remove_file(place.plugin("a.wasm")).unwrap();
+    let served = wait_for("the other handler", || host.events("serving").get(1).cloned());
+    assert_eq!(
+        (&served["fields"]["handler"], &served["fields"]["queue"]),
+        (&json!("b"), &json!("shared"))
+    );
 }
 
 #[test]
@@ -226,4 +233,42 @@ fn a_thousand_replacements_under_load_lose_nothing_and_leak_nothing() {
     assert!(host.dead("in").is_empty());
     assert_eq!(host.count("out", "ready"), u64::try_from(sent).unwrap());
     assert!(host.events("a handler was refused").is_empty());
+}
+
+#[test]
+fn a_lower_concurrency_holds_for_a_receive_that_waits_already() {
+    let place = Place::new();
+    let slow = handler(
+        "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
+        (br_if $l (i64.lt_u (local.get $n) (i64.const 300000000)))) (global.get $ok)",
+    );
+    place.install("in", &slow, "concurrency = 16\n");
+    let host = place.start();
+    host.wait_ready();
+    place.install("in", &slow, "concurrency = 1\n");
+    wait_for_versions(&host, 2);
+    let messages: Vec<_> = (0..8).map(|_| json!({ "body": "x" })).collect();
+    host.post("/queues/in/batch", &json!({ "messages": messages }));
+    wait_for("the queue to be handled", || {
+        let in_flight = host.count("in", "in-flight");
+        assert!(in_flight <= 1, "{in_flight} in flight");
+        (host.count("in", "ready") + in_flight == 0).then_some(())
+    });
+}
+
+#[test]
+fn a_directory_that_is_gone_for_a_while_stops_nothing() {
+    let place = Place::new();
+    place.install("in", &version(1), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    fs::rename(place.path().join("plugins"), place.path().join("elsewhere")).unwrap();
+    wait_for("the host to notice", || {
+        host.events("the plugin directory can't be read").pop()
+    });
+    assert_eq!(handled_by(&host), "000001");
+    fs::rename(place.path().join("elsewhere"), place.path().join("plugins")).unwrap();
+    place.install("in", &version(2), GRANT);
+    wait_for_versions(&host, 2);
+    assert_eq!(handled_by(&host), "000002");
 }

@@ -487,7 +487,7 @@ async fn a_flood_of_output_is_cut_and_counted_and_harms_nobody() {
     let report = bench.run(&component, &[b""]).await;
     assert_eq!(report.verdicts, [Verdict::Success]);
     let lines = bench.lines.lock().unwrap();
-    let logged: usize = lines.iter().map(|line| line.text.len() + 1).sum();
+    let logged: usize = lines.iter().map(|line| line.text.len() + 64).sum();
     let limit = usize::try_from(bench.policy.limits.log_bytes).unwrap();
     assert!(logged <= limit && logged > limit / 2, "{logged} bytes");
     assert_eq!(
@@ -540,4 +540,71 @@ async fn a_guest_sees_the_environment_that_was_granted_and_no_directory() {
     );
     let component = bench.load(wasm).await.unwrap();
     assert_eq!(bench.run(&component, &[b""]).await.verdicts, [Verdict::Success]);
+}
+
+#[tokio::test]
+async fn a_hostile_function_name_costs_nothing_in_a_backtrace() {
+    // A short mangled name of C++ that stands for gigabytes: each reference repeats everything before it.
+    let name = format!("_Z1fI{}{}E", "a".repeat(30_000), "S_".repeat(20_000));
+    let wasm = handler_with(
+        "(call $hostile) (global.get $ok)",
+        &format!("(func $hostile (@name \"{name}\") unreachable)"),
+        16,
+    );
+    let failure = Bench::new().failure(wasm).await;
+    assert_eq!(failure.kind, FailureKind::Trap);
+    let backtrace = failure.backtrace.unwrap();
+    assert!(
+        backtrace.starts_with("_Z1fIaaa") && backtrace.len() < 1024,
+        "{} bytes",
+        backtrace.len()
+    );
+}
+
+#[tokio::test]
+async fn bytes_sent_are_limited_whatever_they_are_in() {
+    let mut bench = Bench::new();
+    bench.policy.limits.send_bytes = 1000;
+    // Each message counts for its body and for itself, so an empty one is not free.
+    let four = format!("{0} {0} {0} {0} (global.get $ok)", harness::guests::FORWARD);
+    assert_eq!(bench.failure(handler(&four)).await.kind, FailureKind::Trap);
+}
+
+#[tokio::test]
+async fn tables_are_limited_in_total() {
+    let mut bench = Bench::new();
+    bench.policy.limits.table_elements = 1000;
+    let tables = "(table $a 0 funcref) (table $b 0 funcref)";
+    let grow = |table: &str| {
+        format!("(if (i32.eq (table.grow {table} (ref.null func) (i32.const 600)) (i32.const -1)) (then unreachable))")
+    };
+    let component = bench
+        .load(handler_with(&format!("{} (global.get $ok)", grow("$a")), tables, 16))
+        .await
+        .unwrap();
+    assert_eq!(bench.run(&component, &[b""]).await.verdicts, [Verdict::Success]);
+    let failure = bench
+        .failure(handler_with(
+            &format!("{} {} (global.get $ok)", grow("$a"), grow("$b")),
+            tables,
+            16,
+        ))
+        .await;
+    assert_eq!(failure.kind, FailureKind::Memory);
+}
+
+#[tokio::test]
+async fn a_component_of_many_memories_waits_for_the_slots_that_it_takes() {
+    let bench = Bench::new();
+    let memories = "(memory 1) ".repeat(15);
+    let greedy = bench
+        .load(handler_with("(global.get $ok)", &memories, 16))
+        .await
+        .unwrap();
+    let modest = bench.load(harness::guests::no_op()).await.unwrap();
+    // The pool has 72 slots of 2 memories for 8 live instances: 100 greedy calls at once would exhaust it.
+    let calls = (0..100).map(|number| bench.run(if number % 2 == 0 { &greedy } else { &modest }, &[b""]));
+    for report in futures(calls).await {
+        assert_eq!(report.verdicts, [Verdict::Success]);
+    }
 }

@@ -1,6 +1,10 @@
 //! SIGTERM: nothing is stranded, nothing is counted that was not run.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
 use harness::{
     guests::{FORWARD, body_starts_with, forward, handler},
@@ -92,4 +96,65 @@ fn sigterm_under_load_strands_nothing() {
     out.sort_unstable();
     assert_eq!(out, (0..sent).collect::<Vec<_>>());
     assert!(host.dead("in").is_empty());
+}
+
+#[test]
+fn a_log_that_nobody_reads_any_more_stops_nothing() {
+    let place = Place::new();
+    place.install("in", &handler("unreachable"), "[retry]\nmin = \"1ms\"\nmax = \"1ms\"\n");
+    let mut command = place.run();
+    // The reader of standard error goes away once it knows the address.
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+        let event: serde_json::Value = serde_json::from_str(&line).ok()?;
+        Some(event["fields"]["address"].as_str()?.to_owned())
+    });
+    let url = format!("http://{}", address.unwrap());
+    drop(lines);
+    wait_for("readiness", || ureq::get(format!("{url}/ready")).call().ok());
+    for _ in 0..10 {
+        ureq::post(format!("{url}/queues/in")).send("x").unwrap();
+    }
+    // Each failed attempt logs; all of them are settled all the same.
+    wait_for("the dead letters", || {
+        let text = ureq::get(format!("{url}/queues/in"))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_to_string()
+            .unwrap();
+        let counts: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (counts["dead"] == 10).then_some(())
+    });
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let status = wait_for("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_host_that_should_empty_its_queues_says_when_it_was_stopped_before() {
+    let mut place = Place::new();
+    place.install("in", &spinner(), GRANT);
+    place.configure("grace-period = \"100ms\"\n");
+    place.arguments.push("--until-empty".to_owned());
+    {
+        // The message has to be there before the host looks for the first time.
+        let arguments = std::mem::take(&mut place.arguments);
+        let host = place.start();
+        host.wait_ready();
+        host.send("in", b"spin");
+        host.terminate();
+        place.arguments = arguments;
+    }
+    let host = place.start();
+    wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(143), "{log:#?}");
 }

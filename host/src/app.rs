@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -141,6 +141,7 @@ impl App {
             executor,
             board: Arc::new(HandlerBoard::default()),
             metrics: Arc::new(Metrics::new()),
+            stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
         Ok(Self {
@@ -195,7 +196,11 @@ impl App {
         let (mut forced, mut give_up_at) = (None, None);
         let code = loop {
             tokio::select! {
-                Some(ended) = reloading.join_next() => break ended_with(ended).or(forced).or(refused).unwrap_or(ExitCode::Ok),
+                Some(ended) = reloading.join_next() => {
+                    // Told to stop before its queues were empty: it has not done what it was started for.
+                    let cut_short = watch_empty.then_some(ExitCode::Terminated);
+                    break ended_with(ended).or(forced).or(refused).or(cut_short).unwrap_or(ExitCode::Ok);
+                }
                 Some(ended) = listening.join_next() => {
                     tracing::error!(?ended, "the listener has ended; stopping");
                     break ExitCode::Internal;
@@ -217,7 +222,9 @@ impl App {
         while let Some(ended) = listening.join_next().await {
             tracing::debug!(?ended, "the listener has ended");
         }
-        store.close().await;
+        if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
+            tracing::error!("the store did not close in time; it recovers when it is opened again");
+        }
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }

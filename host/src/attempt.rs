@@ -42,6 +42,12 @@ impl Version {
             1
         }
     }
+
+    /// How many bytes of bodies one batch has at most, if it has more than one message: an eighth of the guest's memory, so
+    /// that large messages do not fail together what each would pass alone.
+    pub fn batch_bytes(&self) -> usize {
+        usize::try_from(self.policy.limits.memory / 8).unwrap_or(usize::MAX)
+    }
 }
 
 /// What a manifest lets a handler's guests use and touch.
@@ -114,9 +120,10 @@ pub async fn attempt(
         .collect();
     let attempt = Attempt { context, version, ids };
     let (mut outcomes, sends) = attempt.outcomes(deliveries, &leases).await;
-    attempt.log(&outcomes, started.elapsed());
+    let duration = started.elapsed();
     attempt.settle(&mut outcomes, leases, sends).await?;
-    attempt.tell_lost(&outcomes);
+    // Only now: a refused send or a lost lease changes what an attempt came to.
+    attempt.log(&outcomes, duration);
     Ok(attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect())
 }
 
@@ -197,7 +204,7 @@ impl Attempt {
             let sent = together.clone();
             let (answers, returned) = self.context.keeper.settle(batch, std::mem::take(&mut together)).await;
             let refused = answers.iter().find_map(|answer| match answer {
-                Err(error @ SettleError::SendRefused { .. }) => Some(error.to_string()),
+                Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(error.to_string()),
                 Ok(()) | Err(SettleError::Expired | SettleError::Queue(_)) => None,
             });
             let Some(reason) = refused else {
@@ -242,7 +249,9 @@ impl Attempt {
                         .settled(queue.as_str(), settlement_word(settlement));
                 }
                 Err(SettleError::Queue(error)) => return Err(error),
-                Err(SettleError::Expired | SettleError::SendRefused { .. }) => *outcome = Outcome::LeaseLost,
+                Err(SettleError::Expired | SettleError::SendRefused { .. } | SettleError::Incomplete) => {
+                    *outcome = Outcome::LeaseLost;
+                }
             }
         }
         if deleted {
@@ -255,17 +264,6 @@ impl Attempt {
             }
         }
         Ok(())
-    }
-
-    /// Counts the leases that were lost, before the settlement or by it.
-    fn tell_lost(&self, outcomes: &[Outcome]) {
-        let (handler, queue) = (&self.context.handler, self.context.queue.name());
-        for (outcome, (id, _)) in outcomes.iter().zip(&self.ids) {
-            if *outcome == Outcome::LeaseLost {
-                tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
-                self.context.metrics.lease_lost(queue.as_str());
-            }
-        }
     }
 
     /// Sends that the source queue cannot commit by itself go out before the deletion, so they happen at least once.
@@ -343,7 +341,10 @@ impl Attempt {
                 Outcome::Interrupted => {
                     tracing::info!(handler, %queue, message_id = %id, "interrupted; the message is released");
                 }
-                Outcome::LeaseLost => {}
+                Outcome::LeaseLost => {
+                    tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
+                    self.context.metrics.lease_lost(queue.as_str());
+                }
             }
         }
     }

@@ -26,6 +26,8 @@ use crate::{
 
 /// The longest that a receive waits for a message (the limit of SQS).
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
+/// The most messages of one receive, so that what is received at once stays in bounds.
+const MAX_RECEIVE: usize = 1000;
 /// A receive that is not back so long after it should be is given up and made anew.
 const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
 /// The wait after a receive that failed.
@@ -97,10 +99,11 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(joined) = self.attempts.join_next() => self.joined(joined)?,
-                received = receiving => {
-                    receive = None;
-                    self.received(received)?;
+                Some(joined) = self.attempts.join_next() => {
+                    if self.joined(joined)? {
+                        // It was made for what the handler could take before. Dropping it gives back what it may have taken.
+                        receive = None;
+                    }
                 }
                 changed = self.versions.changed() => {
                     // The sender outlives the dispatcher unless it is being removed, and then `stop` follows.
@@ -109,6 +112,11 @@ impl Dispatcher {
                     }
                     let change = self.pause.reset();
                     self.tell(&change);
+                    receive = None;
+                }
+                received = receiving => {
+                    receive = None;
+                    self.received(received)?;
                 }
                 () = alarm::wake_at(wake_at) => {}
             }
@@ -130,12 +138,15 @@ impl Dispatcher {
         let free = concurrency.saturating_sub(self.attempts.len());
         let held_back = self.receive_at > now || self.pause.until().is_some_and(|until| until > now);
         if free == 0 || held_back {
-            self.board.not_listening(&self.context.handler);
+            // A wait after a failed receive is not on purpose: the time of the last good one stands.
+            if !self.receive_failed {
+                self.board.not_listening(&self.context.handler);
+            }
             return None;
         }
         let max = match self.pause.until() {
             Some(_) => 1,
-            None => free.saturating_mul(version.batch_size()),
+            None => free.saturating_mul(version.batch_size()).min(MAX_RECEIVE),
         };
         if !self.receive_failed {
             self.board.received(&self.context.handler);
@@ -145,8 +156,14 @@ impl Dispatcher {
             let receive = queue.receive(max, RECEIVE_WAIT);
             let received = tokio::time::timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive).await;
             received.unwrap_or_else(|_| {
-                tracing::error!(queue = %queue.name(), "a receive did not return; it is made anew");
-                Ok(Vec::new())
+                let cause = Arc::new(std::io::Error::new(
+                    std::io::ErrorKind::TimedOut,
+                    "a receive did not return",
+                ));
+                Err(QueueError::Unavailable {
+                    queue: queue.name().clone(),
+                    cause,
+                })
             })
         }))
     }
@@ -190,10 +207,17 @@ impl Dispatcher {
             let lease = self.context.keeper.hold(delivery.receipt.clone(), delivery.deadline);
             Leased { delivery, lease }
         });
-        loop {
-            let batch: Vec<_> = leased.by_ref().take(version.batch_size()).collect();
-            if batch.is_empty() {
-                break;
+        let mut next = leased.next();
+        while let Some(first) = next {
+            let mut bytes = first.delivery.message.body.len();
+            let mut batch = vec![first];
+            next = leased.next();
+            while let Some(more) = next.take_if(|more| {
+                batch.len() < version.batch_size() && bytes + more.delivery.message.body.len() <= version.batch_bytes()
+            }) {
+                bytes += more.delivery.message.body.len();
+                batch.push(more);
+                next = leased.next();
             }
             self.attempts
                 .spawn(attempt(Arc::clone(&self.context), Arc::clone(&version), batch));
@@ -202,16 +226,18 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn joined(&mut self, joined: Result<Result<Outcomes, QueueError>, JoinError>) -> Result<(), QueueError> {
+    /// Hears how an attempt ended; answers whether that paused or resumed the handler.
+    fn joined(&mut self, joined: Result<Result<Outcomes, QueueError>, JoinError>) -> Result<bool, QueueError> {
         self.count_in_flight();
         let outcomes = match joined {
             Ok(outcomes) => outcomes?,
             Err(error) => {
                 // Its leases went with it, so its messages come back by themselves.
                 tracing::error!(handler = self.context.handler, %error, "an attempt failed inside of the host");
-                return Ok(());
+                return Ok(false);
             }
         };
+        let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {
                 Outcome::Success => self.pause.succeeded(),
@@ -223,12 +249,17 @@ impl Dispatcher {
                 }
                 Outcome::Interrupted | Outcome::LeaseLost => Change::None,
             };
+            changed |= change != Change::None;
             self.tell(&change);
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn tell(&self, change: &Change) {
+        // A handler that drains may have a successor of the same name already, whose state this is not.
+        if self.stop_receiving.is_cancelled() {
+            return;
+        }
         let handler = &self.context.handler;
         match change {
             Change::None => return,
@@ -251,6 +282,9 @@ impl Dispatcher {
     }
 
     fn count_in_flight(&self) {
+        if self.stop_receiving.is_cancelled() {
+            return;
+        }
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
         self.board.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);

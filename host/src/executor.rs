@@ -260,7 +260,7 @@ pub enum LoadError {
         found: String,
     },
     /// It imports something that the host does not offer to it.
-    #[error("{file} imports what its handler is not granted: {reason}")]
+    #[error("{file} imports something that the host does not offer: {reason}")]
     Import {
         /// Which file.
         file: PathBuf,
@@ -283,6 +283,22 @@ pub enum LoadError {
         /// What happened.
         reason: String,
     },
+}
+
+impl LoadError {
+    /// Whether the same bytes may be accepted another time.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Host { .. } => true,
+            Self::NotWasm { .. }
+            | Self::TooLarge { .. }
+            | Self::NotAComponent { .. }
+            | Self::Invalid { .. }
+            | Self::Flavour { .. }
+            | Self::Import { .. }
+            | Self::Start { .. } => false,
+        }
+    }
 }
 
 /// Runs guests. Cheap calls from any task; the guests themselves run elsewhere.

@@ -24,7 +24,8 @@ pub enum ExitCode {
     DataInUse,
     /// 130: a second SIGINT cut the grace period short. What was in flight has been released.
     Interrupted,
-    /// 143: a second SIGTERM cut the grace period short. What was in flight has been released.
+    /// 143: a second SIGTERM cut the grace period short, and what was in flight has been released; or a host that was to
+    /// end once its queues are empty was stopped before.
     Terminated,
 }
 
@@ -64,4 +65,4 @@ Exit codes:
   74   the store has failed (disk full or broken)
   75   another process uses the data directory
   130  a second SIGINT cut the grace period short
-  143  a second SIGTERM cut the grace period short";
+  143  a second SIGTERM cut the grace period short, or --until-empty was cut short";

@@ -33,6 +33,8 @@ pub struct Surroundings {
     pub board: Arc<HandlerBoard>,
     /// Where counts go.
     pub metrics: Arc<Metrics>,
+    /// Cancelled when nothing new may be received.
+    pub stop_receiving: CancellationToken,
     /// Cancelled when attempts under way must end.
     pub stop_working: CancellationToken,
 }
@@ -212,8 +214,11 @@ impl HandlerSet {
     }
 
     fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<Version>) {
+        // One of the same name before it may have ended paused.
+        self.surroundings.metrics.handler_paused(name, false);
         let (versions, receiver) = watch::channel(version);
-        let stop_receiving = CancellationToken::new();
+        // A child, so that the order to stop reaches it whatever the reload is doing.
+        let stop_receiving = self.surroundings.stop_receiving.child_token();
         let running = Running {
             queue: queue.name().clone(),
             versions,

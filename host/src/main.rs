@@ -14,7 +14,7 @@ use sandhog::{
     },
     config::environment,
     exit_code::ExitCode,
-    telemetry::{self, LogFormat, TelemetryError},
+    telemetry::{self, LogFormat, LogGuard, TelemetryError},
 };
 
 fn main() -> process::ExitCode {
@@ -31,17 +31,16 @@ fn main() -> process::ExitCode {
             return code.into();
         }
     };
-    let code = match start_log(&command)
-        .map_err(Failure::from)
-        .and_then(|()| dispatch(command))
-    {
-        Ok(code) => code,
-        Err(failure) => failure.report(),
+    let done = match start_log(&command) {
+        // The guard goes after the last event: what is buffered is written then.
+        Ok(_guard) => dispatch(command),
+        Err(error) => Err(error.into()),
     };
+    let code = done.unwrap_or_else(Failure::report);
     code.into()
 }
 
-fn start_log(command: &Command) -> Result<(), TelemetryError> {
+fn start_log(command: &Command) -> Result<LogGuard, TelemetryError> {
     let format = match command {
         Command::Run(args) => args.log_format,
         Command::Send(_) | Command::Invoke(_) | Command::Check(_) | Command::Queues(_) | Command::Dead(_) => {

@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
+use crate::printable::printable;
+
 /// The largest body, in bytes (1 MiB, as on SQS).
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The most attributes on one message (as on SQS).
@@ -23,6 +25,8 @@ pub const MAX_PRIORITY: u8 = 9;
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest queue name, in bytes (as on SQS).
 pub const MAX_QUEUE_NAME_BYTES: usize = 80;
+/// How much of a wrong value an error shows.
+const SHOWN_BYTES: usize = 100;
 
 /// A value that a message may not have; the text names the part and the accepted range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,7 +49,8 @@ impl QueueName {
         let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > MAX_QUEUE_NAME_BYTES || name.starts_with('.') || !name.chars().all(legal) {
             return Err(InvalidMessage(format!(
-                "{name:?} is not a queue name: use 1 to {MAX_QUEUE_NAME_BYTES} letters, digits, '-', '_' and '.', not starting with '.'"
+                "{:?} is not a queue name: use 1 to {MAX_QUEUE_NAME_BYTES} letters, digits, '-', '_' and '.', not starting with '.'",
+                printable(name, SHOWN_BYTES)
             )));
         }
         Ok(Self(name.into()))
@@ -151,11 +156,15 @@ impl Attributes {
         for (index, (name, value)) in pairs.iter().enumerate() {
             if name.is_empty() || name.len() > MAX_ATTRIBUTE_NAME_BYTES || name.chars().any(char::is_control) {
                 return Err(InvalidMessage(format!(
-                    "attribute name {name:?}: use 1 to {MAX_ATTRIBUTE_NAME_BYTES} bytes without control characters"
+                    "attribute name {:?}: use 1 to {MAX_ATTRIBUTE_NAME_BYTES} bytes without control characters",
+                    printable(name, SHOWN_BYTES)
                 )));
             }
             if pairs.iter().take(index).any(|(earlier, _)| earlier == name) {
-                return Err(InvalidMessage(format!("attribute {name:?} is given twice")));
+                return Err(InvalidMessage(format!(
+                    "attribute {:?} is given twice",
+                    printable(name, SHOWN_BYTES)
+                )));
             }
             if let AttributeValue::Number(number) = value
                 && (number.parse::<f64>().is_err()
@@ -164,7 +173,9 @@ impl Attributes {
                         .all(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')))
             {
                 return Err(InvalidMessage(format!(
-                    "attribute {name:?}: {number:?} is not a decimal number"
+                    "attribute {:?}: {:?} is not a decimal number",
+                    printable(name, SHOWN_BYTES),
+                    printable(number, SHOWN_BYTES)
                 )));
             }
             total += name.len() + value.len();
@@ -190,6 +201,11 @@ impl Attributes {
     /// All pairs, in the sender's order.
     pub fn pairs(&self) -> &[(String, AttributeValue)] {
         &self.0
+    }
+
+    /// Bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
     /// Whether there are none.
@@ -241,6 +257,17 @@ impl Outgoing {
         }
     }
 
+    /// Bytes that it takes: body, attributes, ids, and some for the message itself.
+    pub fn size(&self) -> usize {
+        const OVERHEAD: usize = 256;
+        let ids = [&self.group_id, &self.deduplication_id]
+            .into_iter()
+            .flatten()
+            .map(String::len)
+            .sum::<usize>();
+        self.body.len() + self.attributes.size() + ids + OVERHEAD
+    }
+
     /// Checks every limit that the fields' types do not keep by themselves.
     ///
     /// # Errors
@@ -268,7 +295,8 @@ impl Outgoing {
                 && (id.is_empty() || id.len() > MAX_ID_BYTES || id.chars().any(char::is_control))
             {
                 return Err(InvalidMessage(format!(
-                    "{what} {id:?}: use 1 to {MAX_ID_BYTES} bytes without control characters"
+                    "{what} {:?}: use 1 to {MAX_ID_BYTES} bytes without control characters",
+                    printable(id, SHOWN_BYTES)
                 )));
             }
         }

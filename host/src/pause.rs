@@ -1,6 +1,7 @@
-//! Tells a broken handler, or a dead dependency, from a poison message: when many different messages fail in the
-//! same way one after another, the handler is paused and probed, so that a good queue is not drained into the
-//! dead letters. Pure; the time is passed in.
+//! Tells a broken handler, or a dead dependency, from a poison message: when many different messages fail one after
+//! another, the handler is paused and probed, so that a good queue is not drained into the dead letters.
+//!
+//! Pure; the time is passed in.
 
 use std::{collections::HashSet, time::Duration};
 
@@ -8,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::{executor::Failure, message::MessageId, queue::FailureKind};
 
-/// So many different messages have to fail in the same way, without a success between, to pause a handler.
+/// So many different messages have to fail, without a success between, to pause a handler.
 pub const MESSAGES_TO_PAUSE: usize = 20;
 /// The first wait before a probe; it doubles per failed probe.
 pub const FIRST_PROBE_AFTER: Duration = Duration::from_secs(1);
@@ -18,15 +19,9 @@ pub const LAST_PROBE_AFTER: Duration = Duration::from_mins(1);
 /// The failures of one handler, as far as they matter.
 #[derive(Debug, Default)]
 pub struct Pause {
-    streak: Option<Streak>,
+    /// Messages that failed since the last success; at most [`MESSAGES_TO_PAUSE`].
+    failed: HashSet<MessageId>,
     paused: Option<Probing>,
-}
-
-#[derive(Debug)]
-struct Streak {
-    kind: FailureKind,
-    reason: String,
-    messages: HashSet<MessageId>,
 }
 
 #[derive(Debug)]
@@ -40,7 +35,7 @@ struct Probing {
 pub enum Change {
     /// Nothing.
     None,
-    /// The handler is paused from now on; the text is the failure that repeats.
+    /// The handler is paused from now on; the text has the last failure.
     Paused(String),
     /// The handler works again.
     Resumed,
@@ -49,7 +44,7 @@ pub enum Change {
 impl Pause {
     /// Records a success: it ends a pause.
     pub fn succeeded(&mut self) -> Change {
-        self.streak = None;
+        self.failed.clear();
         if self.paused.take().is_some() {
             Change::Resumed
         } else {
@@ -59,45 +54,33 @@ impl Pause {
 
     /// Records a failure.
     ///
-    /// A `reject` says that the guest works and the message is bad, so it counts as a success here. Failures that the
-    /// guest did not word (a trap, a timeout) are the same if their kind is.
+    /// A `reject` is a word about the message and none about the handler, so it changes nothing: malformed messages
+    /// neither pause a handler that works nor hide that one is broken.
     pub fn failed(&mut self, id: &MessageId, failure: &Failure, now: Instant) -> Change {
-        let reason = match failure.kind {
-            FailureKind::Reject => return self.succeeded(),
-            FailureKind::Retry => failure.reason.as_str(),
-            FailureKind::Trap
-            | FailureKind::Timeout
-            | FailureKind::Memory
-            | FailureKind::WrongAnswer
-            | FailureKind::HostStopped => "",
-        };
-        if let Some(probing) = &mut self.paused {
-            probing.wait = (probing.wait * 2).min(LAST_PROBE_AFTER);
-            probing.until = now + probing.wait;
+        if failure.kind == FailureKind::Reject {
             return Change::None;
         }
-        let streak = self
-            .streak
-            .take_if(|streak| streak.kind == failure.kind && streak.reason == reason);
-        let mut streak = streak.unwrap_or_else(|| Streak {
-            kind: failure.kind,
-            reason: reason.to_owned(),
-            messages: HashSet::new(),
-        });
-        streak.messages.insert(id.clone());
-        let reached = streak.messages.len() >= MESSAGES_TO_PAUSE;
-        self.streak = (!reached).then_some(streak);
-        if reached {
-            self.paused = Some(Probing {
-                until: now + FIRST_PROBE_AFTER,
-                wait: FIRST_PROBE_AFTER,
-            });
-            return Change::Paused(format!(
-                "{MESSAGES_TO_PAUSE} messages in a row failed with {}: {}",
-                failure.kind, failure.reason
-            ));
+        if let Some(probing) = &mut self.paused {
+            // What was in flight when the pause began is no probe.
+            if now >= probing.until {
+                probing.wait = (probing.wait * 2).min(LAST_PROBE_AFTER);
+                probing.until = now + probing.wait;
+            }
+            return Change::None;
         }
-        Change::None
+        self.failed.insert(id.clone());
+        if self.failed.len() < MESSAGES_TO_PAUSE {
+            return Change::None;
+        }
+        self.failed.clear();
+        self.paused = Some(Probing {
+            until: now + FIRST_PROBE_AFTER,
+            wait: FIRST_PROBE_AFTER,
+        });
+        let (kind, reason) = (failure.kind, &failure.reason);
+        Change::Paused(format!(
+            "{MESSAGES_TO_PAUSE} messages in a row failed, the last with {kind}: {reason}"
+        ))
     }
 
     /// Forgets everything: a new version of the handler starts afresh.
@@ -150,19 +133,41 @@ mod tests {
     }
 
     #[test]
-    fn different_failures_or_a_success_between_do_not_pause_the_handler() {
+    fn a_success_between_keeps_the_handler_running() {
         let mut pause = Pause::default();
-        for number in 0..10 * MESSAGES_TO_PAUSE {
-            let reason = if number.is_multiple_of(2) { "a" } else { "b" };
-            assert_eq!(
-                fail(&mut pause, number, &failure(FailureKind::Retry, reason)),
-                Change::None
-            );
-        }
         for number in 0..10 * MESSAGES_TO_PAUSE {
             assert_eq!(fail(&mut pause, number, &failure(FailureKind::Trap, "")), Change::None);
             pause.succeeded();
         }
+    }
+
+    #[test]
+    fn rejected_messages_between_do_not_hide_a_broken_handler() {
+        let mut pause = Pause::default();
+        let mut paused = false;
+        for number in 0..2 * MESSAGES_TO_PAUSE {
+            let kind = if number.is_multiple_of(2) {
+                FailureKind::Reject
+            } else {
+                FailureKind::Retry
+            };
+            paused |= fail(&mut pause, number, &failure(kind, &number.to_string())) != Change::None;
+        }
+        assert!(paused);
+    }
+
+    #[test]
+    fn what_was_in_flight_when_the_pause_began_does_not_lengthen_it() {
+        let mut pause = Pause::default();
+        let now = Instant::now();
+        for number in 0..3 * MESSAGES_TO_PAUSE {
+            pause.failed(
+                &MessageId::from_queue(&number.to_string()),
+                &failure(FailureKind::Trap, ""),
+                now,
+            );
+        }
+        assert_eq!(pause.until(), Some(now + FIRST_PROBE_AFTER));
     }
 
     #[test]
@@ -180,13 +185,15 @@ mod tests {
     fn probes_get_rarer_while_they_fail() {
         let mut pause = Pause::default();
         let trap = failure(FailureKind::Trap, "");
-        let now = Instant::now();
+        let mut now = Instant::now();
         for number in 0..MESSAGES_TO_PAUSE {
             pause.failed(&MessageId::from_queue(&number.to_string()), &trap, now);
         }
         let mut waits = Vec::new();
         for _ in 0..8 {
-            waits.push((pause.until().unwrap() - now).as_secs());
+            let until = pause.until().unwrap();
+            waits.push((until - now).as_secs());
+            now = until;
             pause.failed(&MessageId::from_queue("probe"), &trap, now);
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);

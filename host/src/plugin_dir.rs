@@ -3,10 +3,13 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fs,
+    io::{self, Read as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
+
+use crate::executor::digest;
 
 /// Tells one state of a file from another without reading it. Follows symbolic links, so a link that is swapped
 /// changes the stamp of every file behind it.
@@ -40,6 +43,17 @@ impl Stamp {
     }
 }
 
+impl Stamp {
+    /// As [`Stamp::of`]; `None` if no regular file is there.
+    fn if_there(path: &Path) -> io::Result<Option<Self>> {
+        match Self::of(path) {
+            Ok(stamp) => Ok(Some(stamp)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
 /// The files of one handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamps {
@@ -48,6 +62,9 @@ pub struct Stamps {
     /// Of `NAME.toml`, if it is there.
     pub manifest: Option<Stamp>,
 }
+
+/// The largest manifest, in bytes.
+const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 
 /// A directory of handlers: `NAME.wasm`, and `NAME.toml` beside it if need be.
 #[derive(Debug, Clone)]
@@ -58,6 +75,8 @@ pub struct PluginDir(PathBuf);
 pub struct Files {
     /// The component's bytes.
     pub wasm: Vec<u8>,
+    /// Their digest.
+    pub digest: String,
     /// The manifest's text.
     pub manifest: Option<String>,
 }
@@ -98,9 +117,9 @@ impl PluginDir {
             if path.extension().is_none_or(|extension| extension != "wasm") || name.starts_with('.') {
                 continue;
             }
-            // A file that went away since it was listed will be missing from the next scan as well.
-            let Ok(wasm) = Stamp::of(&path) else { continue };
-            let manifest = Stamp::of(&self.manifest(name)).ok();
+            // A file that can't be looked at is not one that is gone: the whole scan says nothing then.
+            let Some(wasm) = Stamp::if_there(&path)? else { continue };
+            let manifest = Stamp::if_there(&self.manifest(name))?;
             handlers.insert(name.to_owned(), Stamps { wasm, manifest });
         }
         Ok(handlers)
@@ -119,15 +138,34 @@ impl PluginDir {
             );
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        let wasm = fs::read(self.wasm(name))?;
+        // One byte more than the limit, so that a file that has grown meanwhile is noticed and not read whole.
+        let wasm = read_up_to(&self.wasm(name), max_bytes)?;
         let manifest = match stamps.manifest {
-            Some(_) => Some(fs::read_to_string(self.manifest(name))?),
+            Some(_) => Some(read_up_to(&self.manifest(name), MAX_MANIFEST_BYTES)?),
             None => None,
         };
+        let manifest = manifest.map(String::from_utf8).transpose().map_err(io::Error::other)?;
+        let digest = digest(&wasm);
         let now = Stamps {
             wasm: Stamp::of(&self.wasm(name))?,
-            manifest: Stamp::of(&self.manifest(name)).ok(),
+            manifest: Stamp::if_there(&self.manifest(name))?,
         };
-        Ok((now == stamps).then_some(Files { wasm, manifest }))
+        Ok((now == stamps).then_some(Files { wasm, digest, manifest }))
     }
+}
+
+fn read_up_to(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    fs::File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    if bytes.len() > max_bytes {
+        let message = format!(
+            "{} has more than the {max_bytes} bytes that are accepted",
+            path.display()
+        );
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }

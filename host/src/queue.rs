@@ -229,6 +229,9 @@ pub enum SettleError {
         /// Why.
         error: Box<SendError>,
     },
+    /// There were sends, and another deletion of the batch had expired, so nothing was done. Settle in another way.
+    #[error("another delivery of the batch had expired")]
+    Incomplete,
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -306,7 +309,8 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
 
     /// Ends deliveries, and sends `sends` (only to queues for which [`Queue::commits_sends_to`] holds) in the same
     /// transaction: all of the valid settlements and all of the sends happen, or nothing does. The sends happen only
-    /// if at least one receipt with [`Settlement::Delete`] was valid. One answer per settlement, in order.
+    /// together with deletions: with sends, either every receipt with [`Settlement::Delete`] is valid and there is one, or the
+    /// sends do not happen. One answer per settlement, in order.
     ///
     /// # Errors
     ///

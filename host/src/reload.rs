@@ -4,7 +4,7 @@
 //! does not pass leaves the version before it serving; a delivery under way ends on the version it started with;
 //! at most one load per handler is under way.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -17,7 +17,7 @@ use crate::{
     alarm::wake_at,
     attempt::{Version, policy},
     config::Manifest,
-    executor::{Component, Executor, MAX_WASM_BYTES, digest},
+    executor::{Component, Executor, MAX_WASM_BYTES},
     handler_set::{HandlerSet, StartError},
     plugin_dir::{Files, PluginDir, Stamps},
     queue::QueueError,
@@ -25,18 +25,25 @@ use crate::{
 };
 
 /// How long a file must not have changed before it is read.
-const QUIET: Duration = Duration::from_millis(150);
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How long to wait after the host could not do its part of a load, before it is tried again.
+const AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How many handlers are read and loaded at one time; bounds what their files take in memory.
+const MAX_LOADS: usize = 4;
 
 /// What was seen of one name in the directory.
 #[derive(Debug)]
 struct Seen {
     /// As of the last scan; `None` if the file is not there.
     stamps: Option<Stamps>,
-    /// Since when it has looked like that.
+    /// Since when it has looked like that; in the future if it is to be left alone until then.
     since: Instant,
     /// What the handler that runs, or was refused, was made of.
     applied: Option<Stamps>,
     loading: bool,
+    /// Refused because of what another handler does, which may change without a change of these files.
+    clashes: bool,
 }
 
 /// The task that reloads.
@@ -46,7 +53,10 @@ pub struct Reload {
     executor: Arc<dyn Executor>,
     handlers: HandlerSet,
     seen: BTreeMap<String, Seen>,
+    /// At most one. A task of its own, so that a directory that hangs holds up nothing else.
+    scans: JoinSet<io::Result<BTreeMap<String, Stamps>>>,
     loads: JoinSet<Loaded>,
+    first_scan_finished: bool,
     first_load_finished: bool,
 }
 
@@ -54,8 +64,18 @@ pub struct Reload {
 struct Loaded {
     name: String,
     stamps: Stamps,
-    /// `None`: the files changed while they were read.
-    version: Result<Option<Version>, String>,
+    version: Result<Version, Refusal>,
+}
+
+/// Why a load came to nothing.
+#[derive(Debug)]
+enum Refusal {
+    /// The files changed while they were read: look again once they are quiet.
+    Changed,
+    /// The host could not do its part; the text says what.
+    Again(String),
+    /// The files are not acceptable; the text says why.
+    Final(String),
 }
 
 impl Reload {
@@ -66,7 +86,9 @@ impl Reload {
             executor,
             handlers,
             seen: BTreeMap::new(),
+            scans: JoinSet::new(),
             loads: JoinSet::new(),
+            first_scan_finished: false,
             first_load_finished: false,
         }
     }
@@ -82,10 +104,10 @@ impl Reload {
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), QueueError> {
         let watcher = Watcher::new(self.directory.path());
-        self.scan(Instant::now()).await;
+        self.start_scan();
         while !stop.is_cancelled() {
             self.start_loads();
-            if !self.first_load_finished && self.loads.is_empty() && self.settled() {
+            if !self.first_load_finished && self.first_scan_finished && self.settled() {
                 self.first_load_finished = true;
                 self.handlers.board().first_load_finished();
             }
@@ -95,52 +117,67 @@ impl Reload {
                 () = stop.cancelled() => {}
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded).await?,
                 ended = self.handlers.ended() => ended?,
-                () = watcher.changed() => self.scan(Instant::now()).await,
-                () = wake_at(quiet_at) => self.scan(Instant::now()).await,
+                Some(scanned) = self.scans.join_next() => self.scanned(scanned, Instant::now()),
+                () = watcher.changed() => self.start_scan(),
+                () = wake_at(quiet_at), if self.scans.is_empty() => self.start_scan(),
             }
         }
-        self.loads.shutdown().await;
+        self.loads.abort_all();
+        self.scans.abort_all();
         self.handlers.drain().await
     }
 
-    /// When the next file that has changed may have been quiet for long enough.
+    /// When the next file that has changed may have been quiet for long enough. What is due already waits for the poll
+    /// interval: its scan has failed, or its load has no room yet.
     fn quiet_at(&self) -> Option<Instant> {
-        self.seen
+        let now = Instant::now();
+        let times = self
+            .seen
             .values()
             .filter(|seen| seen.pending())
-            .map(|seen| seen.since + QUIET)
-            .min()
+            .map(|seen| seen.since + QUIET);
+        times.filter(|at| *at > now).min()
     }
 
     fn settled(&self) -> bool {
-        self.seen.values().all(|seen| !seen.pending() && !seen.loading)
+        let now = Instant::now();
+        // What is to be tried again later has had its first load.
+        self.seen
+            .values()
+            .all(|seen| !seen.loading && (!seen.pending() || seen.since > now))
     }
 
-    async fn scan(&mut self, now: Instant) {
-        let directory = self.directory.clone();
-        // The answer is lost only if the runtime stops, which ends this task too.
-        let Ok(scan) = tokio::task::spawn_blocking(move || directory.scan()).await else {
-            return;
-        };
-        let found = match scan {
+    fn start_scan(&mut self) {
+        if self.scans.is_empty() {
+            let directory = self.directory.clone();
+            self.scans.spawn_blocking(move || directory.scan());
+        }
+    }
+
+    fn scanned(&mut self, scanned: Result<io::Result<BTreeMap<String, Stamps>>, JoinError>, now: Instant) {
+        let found = match scanned.map_err(io::Error::other).flatten() {
             Ok(found) => found,
             Err(error) => {
-                // What runs goes on: an unmounted directory is not an order to stop everything.
+                // What runs goes on: a directory that can't be read is not an order to stop everything.
                 tracing::error!(directory = %self.directory.path().display(), %error, "the plugin directory can't be read");
                 return;
             }
         };
+        // What was there before the host came is quiet already; if not, its content tells.
+        let since = if self.first_scan_finished { now } else { now - QUIET };
+        self.first_scan_finished = true;
         for (name, stamps) in &found {
+            let fresh = || Seen {
+                stamps: Some(*stamps),
+                since,
+                applied: None,
+                loading: false,
+                clashes: false,
+            };
             self.seen
                 .entry(name.clone())
                 .and_modify(|seen| seen.look(Some(*stamps), now))
-                // What was there before the host came is quiet already; if not, its content tells.
-                .or_insert_with(|| Seen {
-                    stamps: Some(*stamps),
-                    since: if self.first_load_finished { now } else { now - QUIET },
-                    applied: None,
-                    loading: false,
-                });
+                .or_insert_with(fresh);
         }
         for (name, seen) in &mut self.seen {
             if !found.contains_key(name) {
@@ -157,6 +194,14 @@ impl Reload {
         for name in removed {
             self.seen.remove(&name);
             self.handlers.remove(&name);
+            self.retry_clashes();
+        }
+    }
+
+    /// A queue may have become free.
+    fn retry_clashes(&mut self) {
+        for seen in self.seen.values_mut().filter(|seen| seen.clashes) {
+            (seen.clashes, seen.applied) = (false, None);
         }
     }
 
@@ -164,7 +209,8 @@ impl Reload {
         let now = Instant::now();
         for (name, seen) in &mut self.seen {
             let Some(stamps) = seen.stamps else { continue };
-            if seen.loading || seen.applied == Some(stamps) || seen.since + QUIET > now {
+            let due = !seen.loading && seen.applied != Some(stamps) && seen.since + QUIET <= now;
+            if !due || self.loads.len() >= MAX_LOADS {
                 continue;
             }
             seen.loading = true;
@@ -183,31 +229,45 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let Some(seen) = self.seen.get_mut(&name) else {
-            return Ok(());
-        };
-        seen.loading = false;
-        let version = match version {
-            Ok(Some(version)) => version,
-            Ok(None) => {
-                seen.since = Instant::now();
+        let served = match version {
+            Ok(version) => self.handlers.serve(&name, version).await.map_err(|error| match error {
+                StartError::Refused(reason) => Ok((true, reason)),
+                StartError::Queue(error) => Err(error),
+            }),
+            Err(Refusal::Final(reason)) => Err(Ok((false, reason))),
+            Err(Refusal::Again(reason)) => {
+                self.handlers.refused(&name, &reason);
+                self.look_again(&name, Instant::now() + AGAIN_AFTER);
                 return Ok(());
             }
-            Err(reason) => {
-                seen.applied = Some(stamps);
-                self.handlers.refused(&name, &reason);
+            Err(Refusal::Changed) => {
+                self.look_again(&name, Instant::now());
                 return Ok(());
             }
         };
-        match self.handlers.serve(&name, version).await {
-            Ok(()) => seen.applied = Some(stamps),
-            Err(StartError::Refused(reason)) => {
-                seen.applied = Some(stamps);
+        let clashes = match served {
+            Ok(()) => false,
+            Err(Ok((clashes, reason))) => {
                 self.handlers.refused(&name, &reason);
+                clashes
             }
-            Err(StartError::Queue(error)) => return Err(error),
+            Err(Err(error)) => return Err(error),
+        };
+        if let Some(seen) = self.seen.get_mut(&name) {
+            (seen.loading, seen.applied) = (false, Some(stamps));
+        }
+        // It may have left a queue that another one waits for.
+        self.retry_clashes();
+        if let Some(seen) = self.seen.get_mut(&name) {
+            seen.clashes = clashes;
         }
         Ok(())
+    }
+
+    fn look_again(&mut self, name: &str, since: Instant) {
+        if let Some(seen) = self.seen.get_mut(name) {
+            (seen.loading, seen.since) = (false, since);
+        }
     }
 }
 
@@ -232,22 +292,27 @@ async fn load(
     name: &str,
     stamps: Stamps,
     running: Option<Component>,
-) -> Result<Option<Version>, String> {
+) -> Result<Version, Refusal> {
     let (blocking, stem) = (directory.clone(), name.to_owned());
     let read = tokio::task::spawn_blocking(move || blocking.read(&stem, stamps, MAX_WASM_BYTES));
-    let files = read.await.map_err(|_| "the host is stopping".to_owned())?;
+    let read = read.await.map_err(io::Error::other).flatten();
     let file = directory.wasm(name);
-    let Some(Files { wasm, manifest }) = files.map_err(|error| format!("{} can't be read: {error}", file.display()))?
-    else {
-        return Ok(None);
-    };
+    let files = read.map_err(|error| {
+        let reason = format!("{} can't be read: {error}", file.display());
+        if error.kind() == io::ErrorKind::FileTooLarge {
+            Refusal::Final(reason)
+        } else {
+            Refusal::Again(reason)
+        }
+    })?;
+    let Files { wasm, digest, manifest } = files.ok_or(Refusal::Changed)?;
     let manifest = match manifest {
         Some(text) => Manifest::parse(&text, name),
         None => Manifest::defaults(name),
     };
-    let manifest = manifest.map_err(|errors| errors.to_string())?;
+    let manifest = manifest.map_err(|errors| Refusal::Final(errors.to_string()))?;
     let policy = Arc::new(policy(name, &manifest));
-    let same = running.filter(|running| running.info.digest == digest(&wasm));
+    let same = running.filter(|running| running.info.digest == digest);
     let loaded = match same {
         Some(component) => executor
             .try_start(file, &component, Arc::clone(&policy))
@@ -255,10 +320,17 @@ async fn load(
             .map(|()| component),
         None => executor.load(file, Bytes::from(wasm), Arc::clone(&policy)).await,
     };
-    let component = loaded.map_err(|error| error.to_string())?;
-    Ok(Some(Version {
+    let component = loaded.map_err(|error| {
+        let reason = error.to_string();
+        if error.is_transient() {
+            Refusal::Again(reason)
+        } else {
+            Refusal::Final(reason)
+        }
+    })?;
+    Ok(Version {
         component,
         manifest,
         policy,
-    }))
+    })
 }

@@ -2,6 +2,7 @@
 
 use std::{io, str::FromStr as _};
 
+use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
     fmt::fmt as subscriber,
@@ -13,6 +14,9 @@ pub const FILTER_VARIABLE: &str = "SANDHOG_LOG";
 
 /// Crates whose own events say little to an operator. A filter can name them to hear more.
 const NOISY: &str = "wasmtime=warn,cranelift_codegen=warn,regalloc2=warn,hyper=warn,axum=warn,notify=warn,mio=warn,ureq=warn,ureq_proto=warn,rustls=warn";
+
+/// Lines that wait to be written, at most.
+const MAX_BUFFERED_LINES: usize = 16 * 1024;
 
 /// How an event is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -44,14 +48,30 @@ pub enum TelemetryError {
 /// # Errors
 ///
 /// See [`TelemetryError`].
-pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<(), TelemetryError> {
-    let builder = subscriber().with_env_filter(parse(filter)?).with_writer(io::stderr);
+pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<LogGuard, TelemetryError> {
+    let filter = parse(filter)?;
+    // A thread of its own writes: whoever logs, a guest included, must neither wait for a full pipe nor fail at a
+    // closed one. What does not fit into the buffer is dropped.
+    let (writer, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(MAX_BUFFERED_LINES)
+        .lossy(true)
+        .thread_name("sandhog-log")
+        .finish(io::stderr());
+    let builder = subscriber()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .log_internal_errors(false);
     let set = match format {
         LogFormat::Text => builder.compact().with_ansi(colour).finish().try_init(),
         LogFormat::Json => builder.json().finish().try_init(),
     };
-    set.map_err(TelemetryError::AlreadySet)
+    set.map(|()| LogGuard(guard)).map_err(TelemetryError::AlreadySet)
 }
+
+/// Writes what is still buffered when it is dropped; held by a binary until it ends.
+#[derive(Debug)]
+#[must_use = "the log ends with it"]
+pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
 fn parse(filter: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or("info");

@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
             .nth(1)
             .cloned()
     };
-    sandhog::telemetry::init(sandhog::telemetry::LogFormat::Json, None, false)?;
+    let _log = sandhog::telemetry::init(sandhog::telemetry::LogFormat::Json, None, false)?;
     let overrides = Overrides {
         data: value("--data").map(PathBuf::from),
         listen: value("--listen").and_then(|listen| listen.parse().ok()),

@@ -9,6 +9,8 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
+use crate::printable::{MAX_REASON_BYTES, printable};
+
 use super::{
     ComponentInfo, Flavour, LoadError,
     bindings::{batch_worker, worker},
@@ -21,6 +23,9 @@ use super::{
 pub(super) struct LocalComponent {
     pub(super) pre: InstancePre<GuestState>,
     pub(super) entry: Entry,
+    /// How many slots of the pool one instance takes: one for what a toolchain makes of a module, more for a component
+    /// of many memories or tables, which would otherwise take what others need.
+    pub(super) slots: u32,
 }
 
 /// Where a call goes in; found once, so that a call looks up nothing.
@@ -39,7 +44,7 @@ impl LocalComponent {
         let bytes = wasm::component_bytes(&shared.engine, file, wasm)?;
         let component = Component::from_binary(&shared.engine, &bytes).map_err(|error| LoadError::Invalid {
             file: path(),
-            reason: format!("{error:#}"),
+            reason: shown(&error),
         })?;
         let ty = component.component_type();
         let exports: Vec<String> = ty.exports(&shared.engine).map(|(name, _)| name.to_owned()).collect();
@@ -50,11 +55,11 @@ impl LocalComponent {
             .instantiate_pre(&component)
             .map_err(|error| LoadError::Import {
                 file: path(),
-                reason: format!("{error:#}"),
+                reason: shown(&error),
             })?;
         let wrong_type = |error: wasmtime::Error| LoadError::Invalid {
             file: path(),
-            reason: format!("{error:#}"),
+            reason: shown(&error),
         };
         let entry = match flavour {
             Flavour::Handler => {
@@ -64,12 +69,16 @@ impl LocalComponent {
                 batch_worker::exports::sandhog::worker::batch_handler::GuestIndices::new(&pre).map_err(wrong_type)?,
             ),
         };
+        let needs = component.resources_required();
+        let slots = needs.map_or(u32::MAX, |needs| {
+            needs.num_memories.div_ceil(2).max(needs.num_tables.div_ceil(4)).max(1)
+        });
         // Otherwise the first message would pay for it.
         component
             .initialize_copy_on_write_image()
             .map_err(|error| LoadError::Host {
                 file: path(),
-                reason: format!("{error:#}"),
+                reason: shown(&error),
             })?;
         let info = ComponentInfo {
             digest,
@@ -78,7 +87,7 @@ impl LocalComponent {
             imports,
             compile_time: started.elapsed(),
         };
-        Ok((Self { pre, entry }, info))
+        Ok((Self { pre, entry, slots }, info))
     }
 }
 
@@ -101,10 +110,15 @@ fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
             found: if exports.is_empty() {
                 "nothing".to_owned()
             } else {
-                exports.join(", ")
+                printable(&exports.join(", "), MAX_REASON_BYTES)
             },
         }),
     }
+}
+
+/// What the engine says, as far as it is shown: it quotes names that the file chose.
+fn shown(error: &wasmtime::Error) -> String {
+    printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES)
 }
 
 /// What a component is known by: the SHA-256 of its file's bytes, in hexadecimal.

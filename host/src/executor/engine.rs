@@ -3,7 +3,7 @@
 
 use std::{
     fmt, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,16 +15,23 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{runtime::Runtime, sync::Semaphore};
+use tokio::{runtime::Runtime, sync::Semaphore, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{Call, Component, Executor, LoadError, Policy, Report, component::LocalComponent, import, instance};
+use super::{
+    Call, Component, Executor, LoadError, Policy, Report,
+    component::LocalComponent,
+    import,
+    instance::{self, DryRunError},
+};
 
 /// How often a running guest is asked whether its time is up, and lets others run.
 pub(super) const TICK: Duration = Duration::from_millis(5);
 /// The longest tick while no guest is alive, so that an idle host sleeps.
 const IDLE_TICK: Duration = Duration::from_millis(50);
+/// For how many ticks more a guest that was told to stop is asked to.
+const LAST_TICKS: u32 = 200;
 /// The ceiling of one linear memory in the pool; the limit of a handler is below it.
 const MAX_MEMORY_BYTES: usize = 512 * 1024 * 1024;
 /// How much of a memory stays mapped between uses when only its dirty pages have to be reset.
@@ -76,6 +83,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) linker: Linker<instance::GuestState>,
     slots: Semaphore,
+    all_slots: u32,
     compiling: Semaphore,
     live: Arc<AtomicUsize>,
 }
@@ -103,6 +111,7 @@ impl LocalExecutor {
             engine,
             linker,
             slots: Semaphore::new(options.max_live_instances),
+            all_slots: u32::try_from(options.max_live_instances).unwrap_or(u32::MAX),
             // One at a time: compiling uses every core by itself.
             compiling: Semaphore::new(1),
             live,
@@ -116,6 +125,24 @@ impl LocalExecutor {
 
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is only taken on drop")
+    }
+}
+
+impl Shared {
+    /// Makes an instance and drops it, as soon as one is free.
+    async fn dry_run(&self, file: &Path, component: &LocalComponent, policy: &Policy) -> Result<(), LoadError> {
+        let file = || file.to_owned();
+        let slots = self.slots.acquire_many(component.slots.min(self.all_slots)).await;
+        let _slots = slots.map_err(|_| LoadError::Host {
+            file: file(),
+            reason: "the host is stopping".to_owned(),
+        })?;
+        instance::dry_run(self, component, policy)
+            .await
+            .map_err(|error| match error {
+                DryRunError::Guest(reason) => LoadError::Start { file: file(), reason },
+                DryRunError::Host(reason) => LoadError::Host { file: file(), reason },
+            })
     }
 }
 
@@ -159,12 +186,7 @@ impl Executor for LocalExecutor {
             let (component, info) = compiled
                 .await
                 .map_err(|_| host(&file, "the compiler panicked".to_owned()))??;
-            instance::dry_run(&shared, &component, &policy)
-                .await
-                .map_err(|reason| LoadError::Start {
-                    file: file.clone(),
-                    reason,
-                })?;
+            shared.dry_run(&file, &component, &policy).await?;
             Ok(Component {
                 info: Arc::new(info),
                 loaded: Arc::new(component),
@@ -186,11 +208,9 @@ impl Executor for LocalExecutor {
             file: file.clone(),
             reason: "the task that started it ended".to_owned(),
         };
-        let task = self.runtime().spawn(async move {
-            instance::dry_run(&shared, &local, &policy)
-                .await
-                .map_err(|reason| LoadError::Start { file, reason })
-        });
+        let task = self
+            .runtime()
+            .spawn(async move { shared.dry_run(&file, &local, &policy).await });
         AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
     }
 
@@ -201,16 +221,21 @@ impl Executor for LocalExecutor {
         };
         let shared = Arc::clone(&self.shared);
         let task = self.runtime().spawn(async move {
-            let Ok(_slot) = shared.slots.acquire().await else {
+            let Ok(_slots) = shared.slots.acquire_many(local.slots.min(shared.all_slots)).await else {
                 return Report::not_run(count, "the host is stopping");
             };
             let _live = Live::count(&shared.live);
             instance::run(&shared, &local, call).await
         });
-        // The only ways to lose the task are a panic of the host's own code below a guest, and the end of the process.
-        AbortOnDropHandle::new(task)
-            .await
-            .unwrap_or_else(|error| Report::not_run(count, &format!("the host failed while the guest ran: {error}")))
+        let lost = |error: JoinError| {
+            if error.is_panic() {
+                // It may be this very message that does it: it counts, so that it is not tried for ever.
+                Report::panicked(count)
+            } else {
+                Report::not_run(count, "the host is stopping")
+            }
+        };
+        AbortOnDropHandle::new(task).await.unwrap_or_else(lost)
     }
 
     fn live_instances(&self) -> usize {
@@ -253,10 +278,19 @@ impl Ticker {
                 };
                 match stopped.recv_timeout(tick) {
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                    Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 }
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
+            }
+            // What still runs was told to stop, and notices at its next ticks.
+            for _ in 0..LAST_TICKS {
+                let Some(engine) = engine.upgrade().filter(|_| live.load(Ordering::Relaxed) > 0) else {
+                    return;
+                };
+                engine.increment_epoch();
+                drop(engine);
+                thread::park_timeout(TICK);
             }
         })?;
         Ok(Self {
@@ -330,6 +364,8 @@ fn pool(max_live_instances: usize) -> PoolingAllocationConfig {
     pool.max_core_instance_size(8 * 1024 * 1024);
     pool.max_component_instance_size(8 * 1024 * 1024);
     pool.max_core_instances_per_component(128);
+    pool.max_memories_per_module(16);
+    pool.max_tables_per_module(16);
     pool.max_memories_per_component(32);
     pool.max_tables_per_component(64);
     pool.table_keep_resident(64 * 1024);

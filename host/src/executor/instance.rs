@@ -33,9 +33,6 @@ use crate::{
     queue::FailureKind,
 };
 
-/// Host memory for what the guest holds handles to; entries, not bytes.
-const MAX_RESOURCES: usize = 4096;
-
 /// What a store carries for its guest.
 pub(super) struct GuestState {
     wasi: WasiCtx,
@@ -59,13 +56,30 @@ impl WasiView for GuestState {
 #[error("the deadline passed")]
 struct DeadlinePassed;
 
+/// The engine could not make an instance.
+#[derive(Debug, thiserror::Error)]
+#[error("no instance could be made")]
+struct NotInstantiated;
+
+/// Why an instance could not be made at load.
+pub(super) enum DryRunError {
+    /// The component or its limits are the reason.
+    Guest(String),
+    /// The host is the reason; another time may do.
+    Host(String),
+}
+
 /// Makes an instance and drops it, to learn at load what would otherwise fail the first message.
-pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), String> {
+pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), DryRunError> {
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
     let deadline = Instant::now() + policy.timeout;
     let mut store = store(shared, policy, &output, deadline);
     let started = timeout_at(deadline + 2 * TICK, async {
-        let instance = component.pre.instantiate_async(&mut store).await?;
+        let instance = component
+            .pre
+            .instantiate_async(&mut store)
+            .await
+            .map_err(|error| error.context(NotInstantiated))?;
         check_types(&component.entry, &mut store, &instance)
     });
     let error = match started.await {
@@ -74,8 +88,8 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
         Err(_) => DeadlinePassed.into(),
     };
     match broken(&error, &store, policy) {
-        Verdict::Failed(failure) => Err(failure.reason),
-        Verdict::NotRun(reason) => Err(reason),
+        Verdict::Failed(failure) => Err(DryRunError::Guest(failure.reason)),
+        Verdict::NotRun(reason) => Err(DryRunError::Host(reason)),
         Verdict::Success => Ok(()),
     }
 }
@@ -121,6 +135,20 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
 }
 
 impl Report {
+    /// The report of a call under which the host's own code panicked.
+    pub fn panicked(messages: usize) -> Self {
+        let verdict = failed(
+            FailureKind::Trap,
+            "the host's own code failed while the handler ran",
+            None,
+        );
+        Self {
+            verdicts: vec![verdict; messages],
+            sends: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+
     /// The report of a call that never reached a guest.
     pub fn not_run(messages: usize, reason: &str) -> Self {
         Self {
@@ -141,7 +169,8 @@ fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline
         wasi.env(name, value);
     }
     let mut table = ResourceTable::new();
-    table.set_max_capacity(MAX_RESOURCES);
+    let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
+    table.set_max_capacity(handles);
     let state = GuestState {
         wasi: wasi.build(),
         table,
@@ -160,7 +189,7 @@ fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX));
-    store.set_max_component_handles(usize::try_from(limits.handles).unwrap_or(usize::MAX));
+    store.set_max_component_handles(handles);
     store
 }
 
@@ -172,7 +201,11 @@ async fn guest_call(
     messages: Vec<CallMessage>,
 ) -> wasmtime::Result<Vec<Answer>> {
     let mut messages = messages.into_iter().map(lowered);
-    let instance = component.pre.instantiate_async(&mut *store).await?;
+    let instance = component
+        .pre
+        .instantiate_async(&mut *store)
+        .await
+        .map_err(|error| error.context(NotInstantiated))?;
     match &component.entry {
         Entry::Handler(indices) => {
             let handler = indices.load(&mut *store, &instance)?;
@@ -254,9 +287,7 @@ fn answered(answer: Answer) -> Verdict {
 
 /// What an error of the engine means. The order matters: the host's own reasons come before the guest's.
 fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -> Verdict {
-    let backtrace = error
-        .downcast_ref::<WasmBacktrace>()
-        .map(|trace| printable_lines(&trace.to_string()));
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
     if error.is::<DeadlinePassed>() {
         let reason = format!("the handler did not answer within its timeout of {:?}", policy.timeout);
         return failed(FailureKind::Timeout, reason, backtrace);
@@ -278,6 +309,9 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
             backtrace,
         );
     }
+    if error.is::<NotInstantiated>() && !error.is::<Trap>() {
+        return Verdict::NotRun(format!("no instance could be made: {}", error.root_cause()));
+    }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => format!("the handler trapped: {trap}"),
         None => format!("the handler broke: {}", error.root_cause()),
@@ -295,12 +329,14 @@ fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>)
     })
 }
 
-/// The names in a backtrace are the guest's own; at most 8 KiB of them are shown.
-fn printable_lines(text: &str) -> String {
-    let lines: Vec<_> = text.lines().take(64).map(|line| printable(line, 256)).collect();
-    let mut text = lines.join("\n");
-    text.truncate(text.floor_char_boundary(8 * 1024));
-    text
+/// The frames of a backtrace, innermost first, at most 32. The names are the guest's own: they are cut, escaped, and never
+/// demangled, since a short mangled name can stand for gigabytes.
+fn frames(trace: &WasmBacktrace) -> String {
+    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
+        Some(name) => printable(name, 128),
+        None => format!("function {}", frame.func_index()),
+    };
+    trace.frames().iter().take(32).map(name).collect::<Vec<_>>().join("\n")
 }
 
 /// Polls `future`, adding the time spent inside of it to `busy`.

@@ -9,6 +9,8 @@ use crate::config::Limits;
 pub(super) struct MemoryAccount {
     limit: u64,
     table_elements: usize,
+    tables_used: usize,
+    requested: u64,
     instances: usize,
     used: u64,
     /// The most that was used at one time, in bytes.
@@ -22,6 +24,8 @@ impl MemoryAccount {
         Self {
             limit: limits.memory,
             table_elements: usize::try_from(limits.table_elements).unwrap_or(usize::MAX),
+            tables_used: 0,
+            requested: 0,
             instances: usize::try_from(limits.instances).unwrap_or(usize::MAX),
             used: 0,
             peak: 0,
@@ -39,15 +43,24 @@ impl ResourceLimiter for MemoryAccount {
             return Ok(false);
         }
         self.used = used;
+        self.requested = more;
         self.peak = self.peak.max(used);
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        if desired > self.table_elements {
+    fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
+        // Granted here and refused by the memory's own maximum: nothing was taken.
+        self.used = self.used.saturating_sub(std::mem::take(&mut self.requested));
+        Ok(())
+    }
+
+    fn table_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let used = self.tables_used.saturating_add(desired.saturating_sub(current));
+        if used > self.table_elements {
             self.refused = true;
             return Ok(false);
         }
+        self.tables_used = used;
         Ok(true)
     }
 

@@ -29,6 +29,9 @@ use crate::{
 /// How much a guest may write in one go. WASI's own streams use the same.
 const PERMIT_BYTES: usize = 64 * 1024;
 
+/// What a line costs besides its text, so that a flood of empty lines is a flood too. In bytes.
+const LINE_COST: u64 = 64;
+
 /// What both streams of one attempt share.
 pub(super) struct OutputAccount {
     sink: LogSink,
@@ -50,7 +53,7 @@ impl OutputAccount {
     }
 
     fn emit(&self, stream: LogStream, text: String) {
-        let cost = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(1);
+        let cost = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
         let taken = self
             .bytes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));

@@ -13,6 +13,7 @@ use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
 use super::LoadError;
+use crate::printable::{MAX_REASON_BYTES, printable};
 
 /// The largest file that is accepted, in bytes (64 MiB).
 pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
@@ -46,7 +47,7 @@ pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Resu
     // The encoder trusts the sections of a module more than it should, so they are validated first.
     Module::validate(engine, &wasm).map_err(|error| LoadError::Invalid {
         file: file(),
-        reason: format!("{error:#}"),
+        reason: printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES),
     })?;
     // The encoder reads bytes that nobody trusts; a bug in it must not take the host down.
     let encoded = panic::catch_unwind(|| {
@@ -63,7 +64,7 @@ pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Resu
         Ok(Ok(component)) => Ok(component.into()),
         Ok(Err(error)) => Err(LoadError::NotAComponent {
             file: file(),
-            reason: format!("{error:#}"),
+            reason: printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES),
         }),
         Err(_) => Err(LoadError::NotAComponent {
             file: file(),

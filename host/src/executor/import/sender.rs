@@ -43,7 +43,7 @@ impl Sends {
         let (mut messages_left, mut bytes_left) = (self.messages_left, self.bytes_left);
         for message in messages {
             let message = outgoing(message)?;
-            let cost = u64::try_from(message.body.len()).unwrap_or(u64::MAX);
+            let cost = u64::try_from(message.size()).unwrap_or(u64::MAX);
             messages_left = messages_left.checked_sub(1).ok_or_else(|| {
                 SendError::Limit("the attempt has sent as many messages as it may (limits.sends)".to_owned())
             })?;
