@@ -382,7 +382,11 @@ fn a_parked_receive_does_not_hold_up_the_end() {
     thread::scope(|scope| {
         let parked = scope.spawn(|| receive(&host, "?wait=20s"));
         wait_for("the receive to be parked", || {
-            (host.text("/live").0 == 200).then_some(())
+            // The request for the page is the other one.
+            host.text("/metrics")
+                .1
+                .contains("sandhog_listener_requests 2\n")
+                .then_some(())
         });
         let start = Instant::now();
         host.signal("TERM");

@@ -265,6 +265,7 @@ contract! {
     a_redriven_message_starts_anew,
     redrive_by_id_leaves_the_others,
     redrive_stops_at_its_limit,
+    redriving_some_of_a_group_leaves_the_rest_of_it_in_order,
     purge_spares_what_is_in_flight,
     purging_the_dead_spares_the_living,
     a_message_past_its_time_to_live_is_discarded,
@@ -282,6 +283,7 @@ contract! {
     a_released_message_of_a_group_lets_an_urgent_one_pass,
     a_queue_in_strict_order_is_one_group,
     changing_the_order_keeps_every_message,
+    a_message_rejected_across_a_change_of_order_blocks_nothing,
     a_duplicate_is_answered_with_the_first_id,
     a_duplicate_is_dropped_though_the_first_is_gone,
     a_deduplication_id_is_forgotten_after_five_minutes,
@@ -299,6 +301,7 @@ contract! {
     sends_of_an_expired_delete_are_dropped,
     sends_without_a_delete_are_dropped,
     a_refused_send_undoes_the_whole_settlement,
+    sends_of_a_batch_with_an_expired_delete_do_not_happen_in_part,
     a_send_to_an_unknown_queue_is_refused,
     an_expired_receipt_does_not_disturb_the_others_of_its_batch,
     counts_follow_a_message_through_its_life,
@@ -685,6 +688,23 @@ async fn redrive_stops_at_its_limit(backend: &impl Backend) {
     assert_eq!(taken(&queue, 9).await, ["a", "b"]);
 }
 
+async fn redriving_some_of_a_group_leaves_the_rest_of_it_in_order(backend: &impl Backend) {
+    let (queue, dead) = (backend.queue("orders").await, backend.queue("orders-dead").await);
+    send(&queue, ["a", "b", "c", "d"].map(|body| grouped(body, "g"))).await;
+    for _ in 0..4 {
+        bury(&queue).await;
+    }
+    assert_eq!(queue.redrive(None, 2).await.unwrap(), 2);
+    for expected in ["c", "d"] {
+        let delivery = take_one(&dead).await;
+        assert_eq!(bodies(std::slice::from_ref(&delivery)), [expected]);
+        end(&dead, &delivery, Settlement::Delete).await.unwrap();
+    }
+    let counts = dead.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight, counts.delayed), (0, 0, 0));
+    assert_eq!(taken(&queue, 9).await, ["a"]);
+}
+
 async fn purge_spares_what_is_in_flight(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
     send(&queue, [grouped("a", "g"), grouped("b", "g"), message("c")]).await;
@@ -961,6 +981,26 @@ async fn changing_the_order_keeps_every_message(backend: &impl Backend) {
     assert_eq!(taken(&queue, 9).await, ["e", "f"]);
 }
 
+async fn a_message_rejected_across_a_change_of_order_blocks_nothing(backend: &impl Backend) {
+    let queue = backend.queue("ledger").await;
+    send(&queue, ["a", "b", "c"].map(message)).await;
+    let flying = take(&queue, 1).await;
+    let strict = Settings {
+        order: Order::Queue,
+        ..defaults("ledger")
+    };
+    let queue = backend.queue_with("ledger", strict).await;
+    let reject = Settlement::DeadLetter {
+        failure: failure("bad"),
+    };
+    end(&queue, &flying[0], reject).await.unwrap();
+    for expected in ["b", "c"] {
+        let deliveries = take(&queue, 9).await;
+        assert_eq!(bodies(&deliveries), [expected]);
+        end(&queue, &deliveries[0], Settlement::Delete).await.unwrap();
+    }
+}
+
 fn once(body: &'static str, id: &str) -> Outgoing {
     Outgoing {
         deduplication_id: Some(id.to_owned()),
@@ -1210,6 +1250,25 @@ async fn a_refused_send_undoes_the_whole_settlement(backend: &impl Backend) {
         )
         .await;
     assert!(answers.iter().all(Result::is_ok), "both are still held");
+}
+
+async fn sends_of_a_batch_with_an_expired_delete_do_not_happen_in_part(backend: &impl Backend) {
+    let (queue, next) = (backend.queue("orders").await, backend.queue("invoices").await);
+    send(&queue, ["a", "b"].map(message)).await;
+    let first = take_one(&queue).await;
+    backend.pass(queue.visibility_timeout() - SECOND).await;
+    let second = take_one(&queue).await;
+    backend.pass(SECOND).await;
+    let answers = queue
+        .settle(vec![delete(&first), delete(&second)], vec![to("invoices", "x")])
+        .await;
+    assert!(
+        matches!(answers[..], [Err(SettleError::Expired), Err(SettleError::Incomplete)]),
+        "{answers:?}"
+    );
+    assert!(take(&next, 9).await.is_empty());
+    // The other one is still held, and can be settled in another way.
+    end(&queue, &second, Settlement::Release).await.unwrap();
 }
 
 async fn a_send_to_an_unknown_queue_is_refused(backend: &impl Backend) {

@@ -123,7 +123,7 @@ fn no_file_has_an_empty_name_or_an_unbounded_size() {
         );
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let limit = if path.starts_with("tests/") || path.contains("/bindings/") {
-            1600
+            1700
         } else {
             700
         };

@@ -43,7 +43,7 @@ use crate::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::Metrics,
     printable::chain,
-    queue::{Queue, SendError, Settle, Settlement},
+    queue::{Delivery, Queue, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
@@ -132,7 +132,7 @@ async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCo
         ),
         Err(reasons) => {
             // A reason can hold words of a guest, which are not for everybody.
-            let reasons = if guard::bears_secret(&state, &headers) {
+            let reasons = if guard::admit(&state, &headers).is_ok() {
                 reasons
             } else {
                 vec![]
@@ -256,8 +256,19 @@ async fn receive(
     };
     if let Some(visibility) = visibility {
         let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-        for extended in queue.extend(receipts, visibility).await {
-            extended.map_err(|error| Refused::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)))?;
+        let extended: Result<Vec<()>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
+        if let Err(error) = extended {
+            // Nobody gets them, so they go back at once.
+            let release = |delivery: Delivery| Settle {
+                receipt: delivery.receipt,
+                settlement: Settlement::Release,
+            };
+            drop(
+                queue
+                    .settle(deliveries.into_iter().map(release).collect(), Vec::new())
+                    .await,
+            );
+            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
         }
     }
     let form = |delivery| wire::MessageForm::received(queue.name(), delivery);

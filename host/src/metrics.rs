@@ -63,6 +63,7 @@ pub struct Metrics {
     reloads: Family<HandlerResult, Counter>,
     paused: Family<OfHandler, Gauge>,
     in_flight: Family<OfHandler, Gauge>,
+    requests: Gauge,
     queues: QueueGauges,
 }
 
@@ -109,6 +110,7 @@ impl Metrics {
             reloads: Family::default(),
             paused: Family::default(),
             in_flight: Family::default(),
+            requests: Gauge::default(),
             queues: QueueGauges::default(),
         };
         metrics.register();
@@ -199,6 +201,12 @@ impl Metrics {
         self.in_flight.remove(&of_handler(handler));
     }
 
+    /// A request to the listener has begun; it is under way until the answer is dropped.
+    pub fn request(&self) -> RequestUnderWay {
+        self.requests.inc();
+        RequestUnderWay(self.requests.clone())
+    }
+
     /// How full a queue is; set when the page is read.
     pub fn queue_counts(&self, queue: &str, counts: &Counts) {
         let labels = of_queue(queue);
@@ -274,6 +282,16 @@ impl Metrics {
             "Attempts under way",
             self.in_flight.clone(),
         );
+        registry.register(
+            "listener_requests",
+            "Requests to the listener under way",
+            self.requests.clone(),
+        );
+        self.register_queues();
+    }
+
+    fn register_queues(&mut self) {
+        let registry = &mut self.registry;
         let queues = &self.queues;
         registry.register("queue_ready_messages", "Messages that wait", queues.ready.clone());
         registry.register(
@@ -302,6 +320,16 @@ impl Metrics {
     }
 }
 
+/// Counts one request for as long as it is held.
+#[derive(Debug)]
+pub struct RequestUnderWay(Gauge);
+
+impl Drop for RequestUnderWay {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 fn of_queue(queue: &str) -> OfQueue {
     OfQueue {
         queue: queue.to_owned(),
@@ -324,7 +352,7 @@ mod tests {
         let page = metrics.page();
         let samples: Vec<&str> = page
             .lines()
-            .filter(|line| !line.starts_with('#') && !line.contains("bucket"))
+            .filter(|line| !line.starts_with('#') && !line.contains("bucket") && *line != "sandhog_listener_requests 0")
             .collect();
         assert_eq!(samples, expected);
     }

@@ -360,7 +360,8 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// See [`QueueError`].
     async fn purge(&self) -> Result<u64, QueueError>;
 
-    /// Dead letters of this queue, oldest first, at most `limit`, after the one with id `after` if given.
+    /// Dead letters of this queue, oldest first, at most `limit`, after the one with id `after` if given. A page of large
+    /// ones may end before `limit`; only an empty one says that there are no more.
     ///
     /// # Errors
     ///

@@ -27,6 +27,7 @@ pub(super) async fn guard(State(state): State<AdminState>, request: Request, nex
     {
         return refused.into_response();
     }
+    let _under_way = state.metrics.request();
     match tokio::time::timeout(MAX_REQUEST_TIME, next.run(request)).await {
         Ok(response) => response,
         Err(_elapsed) => {
@@ -36,7 +37,7 @@ pub(super) async fn guard(State(state): State<AdminState>, request: Request, nex
 }
 
 /// Whether the request bears the secret, if one is needed.
-pub(super) fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
+fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     let Some(secret) = &state.secret else { return true };
     let bearer = headers
         .get(header::AUTHORIZATION)
@@ -44,7 +45,8 @@ pub(super) fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     bearer.is_some_and(|candidate| secret.matches(candidate))
 }
 
-fn admit(state: &AdminState, headers: &HeaderMap) -> Result<(), Refused> {
+/// Whether a request may do what it asks for.
+pub(super) fn admit(state: &AdminState, headers: &HeaderMap) -> Result<(), Refused> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text(header::ORIGIN) {
         let host = origin.split_once("://").map_or(origin, |(_, host)| host);

@@ -1,7 +1,8 @@
 //! The commands that need no running host: `run`, which is one, and `invoke` and `check`, which try one component.
 
-use std::io;
+use std::{io, path::Path, time::Duration};
 
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{CheckArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
@@ -72,7 +73,7 @@ pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, Loc
 ///
 /// See [`LocalError`].
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
-    let trial = Trial::load(&args.file)?;
+    let trial = load(&args.file, streams.progress)?;
     let (info, manifest) = (trial.info(), trial.manifest());
     let sends: Vec<_> = manifest.grants.send.iter().map(ToString::to_string).collect();
     let env: Vec<_> = manifest.grants.env.keys().cloned().collect();
@@ -129,7 +130,7 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
         ..Outgoing::default()
     };
     outgoing.check()?;
-    let invocation = Trial::load(&args.file)?.invoke(outgoing, args.receive_count);
+    let invocation = load(&args.file, streams.progress)?.invoke(outgoing, args.receive_count);
     if args.json {
         write_json(streams.output, &as_json(&invocation))?;
     } else {
@@ -137,6 +138,20 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
     }
     let handled = invocation.report.verdicts.first() == Some(&Verdict::Success);
     Ok(if handled { ExitCode::Ok } else { ExitCode::Refused })
+}
+
+/// Loads a component, and shows a person that it takes a while.
+fn load(file: &Path, progress: bool) -> Result<Trial, TrialError> {
+    let spinner = if progress {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    spinner.set_message(format!("compiling {}", file.display()));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    let trial = Trial::load(file);
+    spinner.finish_and_clear();
+    trial
 }
 
 fn as_json(invocation: &Invocation) -> Value {

@@ -51,6 +51,13 @@ impl Gate {
     /// Notes that a receive of `queue` waits for quiet. Returns when to ask again, or `None` if it has waited
     /// long enough.
     pub(super) fn wait(&mut self, queue: QueueKey, now: Instant) -> Option<Instant> {
+        if let Some(quiet) = self
+            .quiet
+            .filter(|quiet| quiet.queue != queue && quiet.asked + GONE > now)
+        {
+            // One waits at a time; a claim that is alive is not taken over, or two would take turns for ever.
+            return Some((quiet.asked + GONE).min(now + ASK_AGAIN));
+        }
         let since = self
             .quiet
             .filter(|quiet| quiet.queue == queue)

@@ -142,7 +142,10 @@ pub(super) fn open(options: &StoreOptions) -> Result<Writer, OpenError> {
         found,
         acknowledged,
     };
-    if !existed && acknowledged > 0 {
+    // SQLite would delete the log beside an empty file, and with it what may still be saved.
+    let bytes_of = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let log = directory.join(format!("{DATABASE}-wal"));
+    if bytes_of(&path) == 0 && (acknowledged > 0 || bytes_of(&log) > 0) {
         return Err(missing(0));
     }
     make_private(&path).map_err(|source| OpenError::Io {

@@ -103,6 +103,12 @@ impl Operation for ReceiveMessages {
         core.receive(self.queue, self.max, now)
     }
 
+    fn weight(&self) -> usize {
+        // What it will hand out is not known yet; a middling body stands for each.
+        const EXPECTED_BYTES: usize = 16 * 1024;
+        self.max.saturating_mul(EXPECTED_BYTES)
+    }
+
     fn to_take_back(answer: &Received) -> Vec<Receipt> {
         answer
             .deliveries

@@ -45,6 +45,8 @@ pub(super) trait Rows {
     /// forgets its last failure.
     fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault>;
     fn delete(&mut self, meta: &Meta) -> Result<(), Fault>;
+    /// Remembers no deduplication id for longer than until `latest_ms`.
+    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault>;
     /// Makes nothing in the queue due later than `latest_ms`.
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault>;
 

@@ -121,6 +121,21 @@ impl Rows for SqliteRows {
         self.write("DELETE FROM messages WHERE seq = ?1", params![signed(meta.seq)])
     }
 
+    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault> {
+        let late = self.one(
+            "SELECT 1 FROM deduplication WHERE until > ?1 LIMIT 1",
+            params![signed(latest_ms)],
+            |_| Ok(()),
+        )?;
+        if late.is_none() {
+            return Ok(());
+        }
+        self.write(
+            "UPDATE deduplication SET until = ?1 WHERE until > ?1",
+            params![signed(latest_ms)],
+        )
+    }
+
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
         let late = self.one(
             "SELECT 1 FROM messages WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4) LIMIT 1",

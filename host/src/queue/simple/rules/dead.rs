@@ -15,6 +15,11 @@ use super::{
 };
 use crate::message::{MAX_DELAY, MessageId};
 
+/// A page of dead letters ends once it has so many bytes of bodies.
+const PAGE_BYTES: usize = 16 * 1024 * 1024;
+/// How many of them are read at a time.
+const PAGE_STEP: usize = 32;
+
 impl<R: Rows> Core<R> {
     /// Moves a message to its dead-letter queue.
     pub(super) fn bury(&mut self, meta: &Meta, failure: FailureRecord, now: Now) -> Result<(), Fault> {
@@ -81,10 +86,18 @@ impl<R: Rows> Core<R> {
             };
             seq = known.meta.seq;
         }
-        let fetched = self.rows.dead(origin, seq, limit)?;
-        let mut letters = Vec::with_capacity(fetched.len());
-        for fetched in fetched {
-            letters.extend(self.letter(origin, fetched)?);
+        let mut letters: Vec<DeadLetter> = Vec::new();
+        let mut bytes = 0;
+        // A page ends early rather than fill the memory; the next one goes on behind it.
+        while letters.len() < limit && bytes < PAGE_BYTES {
+            let fetched = self.rows.dead(origin, seq, (limit - letters.len()).min(PAGE_STEP))?;
+            let Some(last) = fetched.last() else { break };
+            seq = last.meta.seq;
+            for fetched in fetched {
+                let letter = self.letter(origin, fetched)?;
+                bytes += letter.as_ref().map_or(0, |letter| letter.message.body.len());
+                letters.extend(letter);
+            }
         }
         Ok(letters)
     }
@@ -141,6 +154,8 @@ impl<R: Rows> Core<R> {
         let mut count = 0;
         for Fetched { meta, content } in fetched {
             let Ok(content) = content else { continue };
+            // The one before it may have handed its lane on to this one.
+            let Some(meta) = self.now_of(&meta)? else { continue };
             if matches!(meta.state, State::InFlight | State::Damaged) {
                 continue;
             }
@@ -171,12 +186,18 @@ impl<R: Rows> Core<R> {
         let (fetched, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for Fetched { meta, .. } in fetched {
-            if meta.state != State::InFlight {
+            if let Some(meta) = self.now_of(&meta)?.filter(|meta| meta.state != State::InFlight) {
                 self.remove(&meta)?;
                 count += 1;
             }
         }
         Ok((count, next))
+    }
+
+    /// What has become of a message since it was read.
+    fn now_of(&mut self, meta: &Meta) -> Result<Option<Meta>, Fault> {
+        let found = self.rows.following(meta.queue, meta.seq.saturating_sub(1), 1)?;
+        Ok(found.into_iter().find(|found| found.seq == meta.seq))
     }
 
     fn chosen(&mut self, origin: QueueKey, which: &Which) -> Result<(Vec<Fetched>, Option<u64>), Fault> {

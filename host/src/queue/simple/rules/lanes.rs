@@ -23,7 +23,7 @@ const STEP: usize = 256;
 pub(super) struct Landed {
     pub(super) meta: Meta,
     /// Whether it has been its lane's head all the time. It has not if the lanes were derived anew meanwhile.
-    leads: bool,
+    pub(super) leads: bool,
 }
 
 impl<R: Rows> Core<R> {

@@ -18,6 +18,7 @@ use super::{
         settings::{Order, Settings},
     },
     Core, QueueState, Saved, Tally,
+    send::DEDUPLICATION,
 };
 use crate::message::{MAX_DELAY, QueueName};
 
@@ -125,9 +126,10 @@ impl<R: Rows> Core<R> {
         Ok(())
     }
 
-    /// No delay outlasts its longest possible length, whatever the wall clock did meanwhile.
+    /// No delay, and no memory of a deduplication id, outlasts its longest possible length, whatever the wall clock did meanwhile.
     fn shorten_delays(&mut self, now: Now) -> Result<(), Fault> {
         let latest = now.ms + millis(MAX_DELAY);
+        self.rows.cap_remembered(now.ms + millis(DEDUPLICATION))?;
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
             self.rows.cap_due(key, latest)?;

@@ -67,7 +67,9 @@ impl<R: Rows> Core<R> {
             if aside >= ASIDE {
                 return Ok((deliveries, true));
             }
-            let batch = self.rows.ready(key, (max - deliveries.len()).min(RECEIVE_STEP))?;
+            // Once one was put aside, what was read after it is stale: then one at a time, or bodies are read in vain.
+            let step = if aside == 0 { RECEIVE_STEP } else { 1 };
+            let batch = self.rows.ready(key, (max - deliveries.len()).min(step))?;
             if batch.is_empty() {
                 break;
             }

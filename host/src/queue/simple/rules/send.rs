@@ -14,7 +14,7 @@ use super::{
 use crate::message::{Message, MessageId, Outgoing};
 
 /// For how long a deduplication id is remembered.
-const DEDUPLICATION: Duration = Duration::from_mins(5);
+pub(super) const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// How many deduplication ids one send forgets at most.
 const FORGET_STEP: usize = 64;
 

@@ -10,7 +10,7 @@ use super::{
         super::{ExtendError, Receipt, Send, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
         flights::Flight,
-        row::{Fault, QueueKey},
+        row::{Fault, Meta, QueueKey},
         rows::Rows,
     },
     Core,
@@ -113,7 +113,9 @@ impl<R: Rows> Core<R> {
             }
             Settlement::DeadLetter { failure } => {
                 let landed = self.land(flight)?;
-                self.bury(&landed.meta, failure, now)
+                // One that does not lead its lane has no lane to hand on.
+                let lane = landed.meta.lane.clone().filter(|_| landed.leads);
+                self.bury(&Meta { lane, ..landed.meta }, failure, now)
             }
             Settlement::Release => {
                 let mut landed = self.land(flight)?;

@@ -72,8 +72,16 @@ impl SqliteRows {
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "cache_size", -8192)?;
         let fresh = examine(&connection)?;
-        connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+        let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
+        if mode != "wal" {
+            let why = format!("the file system does not support SQLite's write-ahead log (journal_mode is {mode})");
+            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            return Err(Refusal::Failed(rusqlite::Error::SqliteFailure(error, Some(why))));
+        }
         connection.pragma_update(None, "synchronous", "full")?;
+        // On macOS a plain fsync leaves data in the drive's cache; elsewhere these do nothing.
+        connection.pragma_update(None, "fullfsync", true)?;
+        connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         if fresh {
             let create = format!(
