@@ -301,6 +301,7 @@ fn a_web_page_from_elsewhere_reaches_no_queue() {
     for header in [
         "Origin: https://evil.example",
         "Origin: null",
+        "Origin: http://localhost:3000",
         "Sec-Fetch-Site: cross-site",
     ] {
         check_refused(&host, &format!("POST /queues/orders\n{header}"), b"x", (403, elsewhere));
@@ -315,7 +316,7 @@ fn a_web_page_from_elsewhere_reaches_no_queue() {
         check_refused(&host, &format!("POST /queues/orders\n{header}"), b"x", (403, rebound));
     }
     for header in [
-        "Origin: http://localhost:3000",
+        "Host: localhost:1\nOrigin: http://localhost:1",
         "Host: localhost",
         "Host: [::1]:1",
         "Sec-Fetch-Site: same-origin",

@@ -24,6 +24,9 @@ pub(super) struct Gate {
     /// The suspect that is in flight.
     pub(super) suspect: Option<u64>,
     quiet: Option<Quiet>,
+    /// Whether a waiter has waited in vain. What kept it waiting keeps the next one waiting as well, so each of those waits
+    /// only a little: many suspects beside one long attempt must not hold everybody back one after another.
+    in_vain: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +40,7 @@ impl Gate {
     /// If somebody else waits for quiet: until when at most.
     pub(super) fn closed_for(&mut self, queue: QueueKey, now: Instant) -> Option<Instant> {
         let quiet = self.quiet?;
-        let end = (quiet.since + PATIENCE).min(quiet.asked + GONE);
+        let end = (quiet.since + self.patience()).min(quiet.asked + GONE);
         if end <= now {
             // After its patience the waiter needs no quiet any more: it keeps its claim, and blocks nobody.
             if quiet.asked + GONE <= now {
@@ -67,8 +70,13 @@ impl Gate {
             since,
             asked: now,
         });
-        let end = since + PATIENCE;
+        let end = since + self.patience();
+        self.in_vain |= end <= now;
         (end > now).then(|| end.min(now + ASK_AGAIN))
+    }
+
+    fn patience(&self) -> Duration {
+        if self.in_vain { ASK_AGAIN } else { PATIENCE }
     }
 
     /// The queue that waits for quiet.
@@ -81,6 +89,7 @@ impl Gate {
         *self = Self {
             suspect: Some(seq),
             quiet: None,
+            ..*self
         };
     }
 }
