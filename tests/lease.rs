@@ -218,7 +218,7 @@ async fn a_queue_that_takes_no_extension_until_the_deadline_interrupts_the_guest
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_extension_that_fails_now_and_then_is_repeated_and_costs_nothing() {
     let busy = "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if $l (i64.lt_u (local.get $n) (i64.const 3000000000)))) (global.get $ok)";
+        (br_if $l (i64.lt_u (local.get $n) (i64.const 2000000000)))) (global.get $ok)";
     let name = QueueName::new("in").unwrap();
     let (queue, metrics) = run_one(handler(busy), vec![Err(ExtendError::Queue(unavailable(&name)))]).await;
     assert_eq!(queue.settled.load(Ordering::Relaxed), 1);
