@@ -235,6 +235,27 @@ fn a_thousand_replacements_under_load_lose_nothing_and_leak_nothing() {
     assert!(host.events("a handler was refused").is_empty());
 }
 
+/// Two that waited for the same queue once loaded each other again and again: each refusal of one was taken for a
+/// chance of the other.
+#[test]
+fn handlers_refused_for_one_queue_are_not_loaded_again_before_it_is_free() {
+    let place = Place::new();
+    place.install("a", &no_op(), "queue = \"shared\"\n");
+    let host = place.start();
+    host.wait_ready();
+    for name in ["b", "c"] {
+        place.install(name, &no_op(), "queue = \"shared\"\n");
+    }
+    let refusals = || host.events("a handler was refused").len();
+    wait_for("both refusals", || (refusals() == 2).then_some(()));
+    // By the time that others were loaded one after another, a loop would have made many more.
+    for (number, name) in ["d", "e", "f"].into_iter().enumerate() {
+        place.install(name, &no_op(), "");
+        wait_for_versions(&host, number + 2);
+    }
+    assert_eq!(refusals(), 2);
+}
+
 #[test]
 fn a_lower_concurrency_holds_for_a_receive_that_waits_already() {
     let place = Place::new();

@@ -88,12 +88,13 @@ impl HandlerSet {
             .map(|running| running.versions.borrow().component.clone())
     }
 
-    /// Serves a version from now on: in place of the one before it, or as a new handler.
+    /// Serves a version from now on: in place of the one before it, or as a new handler. Answers whether the handler left
+    /// another queue for that, which is free now.
     ///
     /// # Errors
     ///
     /// See [`StartError`]. The version before it goes on serving.
-    pub async fn serve(&mut self, name: &str, version: Version) -> Result<(), StartError> {
+    pub async fn serve(&mut self, name: &str, version: Version) -> Result<bool, StartError> {
         let queue = version.manifest.queue.clone();
         let taken = self
             .running
@@ -107,7 +108,8 @@ impl HandlerSet {
         for destination in &version.manifest.grants.send {
             self.surroundings.queues.declare(destination).await?;
         }
-        if self.running.get(name).is_some_and(|running| running.queue != queue) {
+        let leaves = self.running.get(name).is_some_and(|running| running.queue != queue);
+        if leaves {
             self.remove(name);
         }
         let version = Arc::new(version);
@@ -118,7 +120,7 @@ impl HandlerSet {
         }
         // Only now: whoever reads it may count on the version.
         self.announce(name, &version);
-        Ok(())
+        Ok(leaves)
     }
 
     /// A newer version did not pass.

@@ -229,12 +229,15 @@ impl Reload {
             Ok(loaded) => loaded,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        let served = match version {
-            Ok(version) => self.handlers.serve(&name, version).await.map_err(|error| match error {
-                StartError::Refused(reason) => Ok((true, reason)),
-                StartError::Queue(error) => Err(error),
-            }),
-            Err(Refusal::Final(reason)) => Err(Ok((false, reason))),
+        let (mut refused, mut clashes) = (None, false);
+        match version {
+            Ok(version) => match self.handlers.serve(&name, version).await {
+                Ok(true) => self.retry_clashes(),
+                Ok(false) => {}
+                Err(StartError::Refused(reason)) => (refused, clashes) = (Some(reason), true),
+                Err(StartError::Queue(error)) => return Err(error),
+            },
+            Err(Refusal::Final(reason)) => refused = Some(reason),
             Err(Refusal::Again(reason)) => {
                 self.handlers.refused(&name, &reason);
                 self.look_again(&name, Instant::now() + AGAIN_AFTER);
@@ -244,22 +247,12 @@ impl Reload {
                 self.look_again(&name, Instant::now());
                 return Ok(());
             }
-        };
-        let clashes = match served {
-            Ok(()) => false,
-            Err(Ok((clashes, reason))) => {
-                self.handlers.refused(&name, &reason);
-                clashes
-            }
-            Err(Err(error)) => return Err(error),
-        };
-        if let Some(seen) = self.seen.get_mut(&name) {
-            (seen.loading, seen.applied) = (false, Some(stamps));
         }
-        // It may have left a queue that another one waits for.
-        self.retry_clashes();
+        if let Some(reason) = refused {
+            self.handlers.refused(&name, &reason);
+        }
         if let Some(seen) = self.seen.get_mut(&name) {
-            seen.clashes = clashes;
+            (seen.loading, seen.applied, seen.clashes) = (false, Some(stamps), clashes);
         }
         Ok(())
     }
