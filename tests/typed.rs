@@ -4,19 +4,18 @@
 #![expect(clippy::similar_names, reason = "what a receiver receives is received")]
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     future::poll_fn,
     pin::{Pin, pin},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
-use async_trait::async_trait;
+use harness::faulty_queue::{Extensions, FaultyQueue};
 use sandhog::{
-    message::{AttributeValue, Attributes, MAX_BODY_BYTES, MessageId, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, ExtendError, FailureKind, Queue, QueueError, Receipt, Send, SendError, Settle,
-        SettleError,
+        Counts, FailureKind, Queue, QueueError, SendError, SettleError,
         simple::{SimpleStore, settings::Settings},
     },
     typed::{AcknowledgementError, ReceiveError, Receiver, Sender, Stream, TypedSendError},
@@ -59,98 +58,12 @@ async fn assert_released(receiver: &Receiver<u32>) {
     assert_eq!((*again, again.receive_count().get()), (7, 1));
 }
 
-/// A queue that loses every lease, fails receives as scripted, and notes settlements and the batches sent.
-#[derive(Debug)]
-struct Faulty {
-    inner: Arc<dyn Queue>,
-    receive_errors: Mutex<VecDeque<QueueError>>,
-    settled: Mutex<usize>,
-    batches: Mutex<Vec<Vec<usize>>>,
-}
-
-impl Faulty {
-    fn new(inner: Arc<dyn Queue>, receive_errors: impl IntoIterator<Item = QueueError>) -> Arc<Self> {
-        Arc::new(Self {
-            inner,
-            receive_errors: Mutex::new(receive_errors.into_iter().collect()),
-            settled: Mutex::new(0),
-            batches: Mutex::default(),
-        })
-    }
-
-    fn settled(&self) -> usize {
-        *self.settled.lock().unwrap()
-    }
-}
-
-#[async_trait]
-impl Queue for Faulty {
-    fn name(&self) -> &QueueName {
-        self.inner.name()
-    }
-
-    fn visibility_timeout(&self) -> Duration {
-        self.inner.visibility_timeout()
-    }
-
-    async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        let scripted = self.receive_errors.lock().unwrap().pop_front();
-        match scripted {
-            Some(error) => Err(error),
-            None => self.inner.receive(max, wait).await,
-        }
-    }
-
-    async fn extend(&self, receipts: Vec<Receipt>, _by: Duration) -> Vec<Result<(), ExtendError>> {
-        receipts.iter().map(|_| Err(ExtendError::Expired)).collect()
-    }
-
-    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
-        *self.settled.lock().unwrap() += settles.len();
-        self.inner.settle(settles, sends).await
-    }
-
-    fn commits_sends_to(&self, destination: &QueueName) -> bool {
-        self.inner.commits_sends_to(destination)
-    }
-
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
-        let lengths = messages.iter().map(|message| message.body.len()).collect();
-        self.batches.lock().unwrap().push(lengths);
-        self.inner.send_many(messages).await
-    }
-
-    async fn counts(&self) -> Result<Counts, QueueError> {
-        self.inner.counts().await
-    }
-
-    async fn purge(&self) -> Result<u64, QueueError> {
-        self.inner.purge().await
-    }
-
-    async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.inner.dead_letters(after, limit).await
-    }
-
-    async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
-        self.inner.dead_letter(id).await
-    }
-
-    async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
-        self.inner.redrive(ids, limit).await
-    }
-
-    async fn purge_dead(&self) -> Result<u64, QueueError> {
-        self.inner.purge_dead().await
-    }
-}
-
 /// A queue with one value in it whose leases are all lost after half a second, and its receiver.
-async fn losing_queue() -> (Arc<Faulty>, Receiver<u32>) {
+async fn losing_queue() -> (Arc<FaultyQueue>, Receiver<u32>) {
     let queue = queue_with(|settings| settings.visibility_timeout = SECOND).await;
-    let queue = Faulty::new(queue, []);
-    Sender::new(Arc::<Faulty>::clone(&queue)).send(&7).await.unwrap();
-    let receiver = Receiver::new(Arc::<Faulty>::clone(&queue));
+    let queue = FaultyQueue::new(queue, [], Extensions::Lost);
+    Sender::new(Arc::<FaultyQueue>::clone(&queue)).send(&7).await.unwrap();
+    let receiver = Receiver::new(Arc::<FaultyQueue>::clone(&queue));
     (queue, receiver)
 }
 
@@ -220,20 +133,20 @@ async fn values_come_out_in_the_order_sent() {
 
 #[tokio::test(start_paused = true)]
 async fn no_batch_has_more_than_500_messages() {
-    let queue = Faulty::new(queue().await, []);
-    let sender = Sender::new(Arc::<Faulty>::clone(&queue));
+    let queue = FaultyQueue::new(queue().await, [], Extensions::Lost);
+    let sender = Sender::new(Arc::<FaultyQueue>::clone(&queue));
     assert_eq!(sender.send_many(0..1200_u32).await.unwrap().len(), 1200);
-    let lengths: Vec<_> = queue.batches.lock().unwrap().iter().map(Vec::len).collect();
+    let lengths: Vec<_> = queue.batches().iter().map(Vec::len).collect();
     assert_eq!(lengths, [500, 500, 200]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn no_batch_goes_on_after_its_first_mebibyte() {
-    let queue = Faulty::new(queue().await, []);
-    let sender = Sender::new(Arc::<Faulty>::clone(&queue));
+    let queue = FaultyQueue::new(queue().await, [], Extensions::Lost);
+    let sender = Sender::new(Arc::<FaultyQueue>::clone(&queue));
     let values = (0..5).map(|_| "x".repeat(MAX_BODY_BYTES * 3 / 4));
     assert_eq!(sender.send_many(values).await.unwrap().len(), 5);
-    let lengths: Vec<_> = queue.batches.lock().unwrap().iter().map(Vec::len).collect();
+    let lengths: Vec<_> = queue.batches().iter().map(Vec::len).collect();
     assert_eq!(lengths, [2, 2, 1]);
 }
 
@@ -509,7 +422,7 @@ async fn a_stream_outlasts_a_queue_that_is_unavailable_for_a_while() {
     let (queue, _) = one_value().await;
     let (name, cause) = (queue.name().clone(), Arc::new(std::io::Error::other("gone")));
     let unavailable = QueueError::Unavailable { queue: name, cause };
-    let receiver = Receiver::<u32>::new(Faulty::new(queue, [unavailable]));
+    let receiver = Receiver::<u32>::new(FaultyQueue::new(queue, [unavailable], Extensions::Lost));
     let mut stream = receiver.stream();
     let first = next(&mut stream).await.unwrap();
     assert!(
@@ -526,7 +439,7 @@ async fn a_stream_ends_after_its_queue_has_failed() {
     let (queue, _) = one_value().await;
     let (name, cause) = (queue.name().clone(), Arc::new(std::io::Error::other("broken")));
     let failed = QueueError::Failed { queue: name, cause };
-    let receiver = Receiver::<u32>::new(Faulty::new(queue, [failed]));
+    let receiver = Receiver::<u32>::new(FaultyQueue::new(queue, [failed], Extensions::Lost));
     let mut stream = pin!(receiver.stream());
     let first = next(&mut stream).await.unwrap();
     assert!(

@@ -201,7 +201,7 @@ impl Attempt {
             if batch.is_empty() {
                 return Ok(());
             }
-            let sent = together.clone();
+            let sent: Vec<QueueName> = together.iter().map(|send| send.queue.clone()).collect();
             let (answers, returned) = self.context.keeper.settle(batch, std::mem::take(&mut together)).await;
             let refused = answers.iter().find_map(|answer| match answer {
                 Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(error.to_string()),
@@ -233,7 +233,7 @@ impl Attempt {
         outcomes: &mut [Outcome],
         settlements: &[Option<Settlement>],
         answers: impl Iterator<Item = (usize, Result<(), SettleError>)>,
-        sent: &[Send],
+        sent: &[QueueName],
     ) -> Result<(), QueueError> {
         let queue = self.context.queue.name();
         let mut deleted = false;
@@ -256,8 +256,8 @@ impl Attempt {
         }
         if deleted {
             let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
-            for send in sent {
-                *counts.entry(&send.queue).or_default() += 1;
+            for queue in sent {
+                *counts.entry(queue).or_default() += 1;
             }
             for (queue, count) in counts {
                 self.context.metrics.sends(queue.as_str(), count);

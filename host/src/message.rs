@@ -152,7 +152,6 @@ impl Attributes {
                 pairs.len()
             )));
         }
-        let mut total = 0;
         for (index, (name, value)) in pairs.iter().enumerate() {
             if name.is_empty() || name.len() > MAX_ATTRIBUTE_NAME_BYTES || name.chars().any(char::is_control) {
                 return Err(InvalidMessage(format!(
@@ -178,14 +177,15 @@ impl Attributes {
                     printable(number, SHOWN_BYTES)
                 )));
             }
-            total += name.len() + value.len();
         }
+        let attributes = Self(pairs);
+        let total = attributes.size();
         if total > MAX_ATTRIBUTES_BYTES {
             return Err(InvalidMessage(format!(
                 "attributes of {total} bytes: a message has at most {MAX_ATTRIBUTES_BYTES}"
             )));
         }
-        Ok(Self(pairs))
+        Ok(attributes)
     }
 
     /// Attributes that were checked when they were sent, as read back from a queue's own storage.

@@ -41,9 +41,7 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         })
     }
-}
 
-impl Stamp {
     /// As [`Stamp::of`]; `None` if no regular file is there.
     fn if_there(path: &Path) -> io::Result<Option<Self>> {
         match Self::of(path) {

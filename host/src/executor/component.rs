@@ -16,7 +16,7 @@ use super::{
     bindings::{batch_worker, worker},
     engine::Shared,
     instance::GuestState,
-    wasm,
+    wasm::{self, shown},
 };
 
 /// A component that can be instantiated at once.
@@ -114,11 +114,6 @@ fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
             },
         }),
     }
-}
-
-/// What the engine says, as far as it is shown: it quotes names that the file chose.
-fn shown(error: &wasmtime::Error) -> String {
-    printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES)
 }
 
 /// What a component is known by: the SHA-256 of its file's bytes, in hexadecimal.

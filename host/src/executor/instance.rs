@@ -75,11 +75,7 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
     let deadline = Instant::now() + policy.timeout;
     let mut store = store(shared, policy, &output, deadline);
     let started = timeout_at(deadline + 2 * TICK, async {
-        let instance = component
-            .pre
-            .instantiate_async(&mut store)
-            .await
-            .map_err(|error| error.context(NotInstantiated))?;
+        let instance = instantiate(component, &mut store).await?;
         check_types(&component.entry, &mut store, &instance)
     });
     let error = match started.await {
@@ -193,6 +189,11 @@ fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline
     store
 }
 
+async fn instantiate(component: &LocalComponent, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
+    let instance = component.pre.instantiate_async(store).await;
+    instance.map_err(|error| error.context(NotInstantiated))
+}
+
 type Answer = Result<(), types::Failure>;
 
 async fn guest_call(
@@ -201,11 +202,7 @@ async fn guest_call(
     messages: Vec<CallMessage>,
 ) -> wasmtime::Result<Vec<Answer>> {
     let mut messages = messages.into_iter().map(lowered);
-    let instance = component
-        .pre
-        .instantiate_async(&mut *store)
-        .await
-        .map_err(|error| error.context(NotInstantiated))?;
+    let instance = instantiate(component, store).await?;
     match &component.entry {
         Entry::Handler(indices) => {
             let handler = indices.load(&mut *store, &instance)?;

@@ -1,7 +1,7 @@
 //! Turns the bytes of a file into the bytes of a component, before anything is compiled.
 
 use std::{
-    panic,
+    fmt, panic,
     path::{Path, PathBuf},
 };
 
@@ -47,7 +47,7 @@ pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Resu
     // The encoder trusts the sections of a module more than it should, so they are validated first.
     Module::validate(engine, &wasm).map_err(|error| LoadError::Invalid {
         file: file(),
-        reason: printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES),
+        reason: shown(&error),
     })?;
     // The encoder reads bytes that nobody trusts; a bug in it must not take the host down.
     let encoded = panic::catch_unwind(|| {
@@ -64,13 +64,18 @@ pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Resu
         Ok(Ok(component)) => Ok(component.into()),
         Ok(Err(error)) => Err(LoadError::NotAComponent {
             file: file(),
-            reason: printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES),
+            reason: shown(&error),
         }),
         Err(_) => Err(LoadError::NotAComponent {
             file: file(),
             reason: "the encoder gave up on it".to_owned(),
         }),
     }
+}
+
+/// What the engine or the encoder says, as far as it is shown: it quotes names that the file chose.
+pub(super) fn shown(error: &dyn fmt::Display) -> String {
+    printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES)
 }
 
 fn describe(bytes: &[u8]) -> String {
