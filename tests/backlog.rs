@@ -52,11 +52,7 @@ fn fill(place: &Place) {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let store = SimpleStore::open(&StoreOptions {
-            directory: place.data(),
-            vfs: None,
-        })
-        .unwrap();
+        let store = SimpleStore::open(&StoreOptions::new(place.data())).unwrap();
         let name = QueueName::new("backlog").unwrap();
         let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
         let body = Bytes::from(vec![b'x'; BODY_BYTES]);

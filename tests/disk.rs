@@ -195,18 +195,16 @@ fn whole(url: &str) -> bool {
     true
 }
 
-#[test]
-fn a_full_disk_refuses_sends_and_keeps_what_was_acknowledged() {
-    let mut place = Place::new();
-    place.install("in", &forward(), GRANT);
-    place.configure("[queues.kept]\n");
-    // A small disk in a mount namespace of its own; what is on it is saved before it goes.
-    let script = "mkdir data saved && mount -t tmpfs -o size=2m tmpfs data || exit 99
+/// Gives the hosts of a place a small disk in a mount namespace of its own; what is on it is saved before it goes.
+fn give_small_disk(place: &mut Place, megabytes: u32) {
+    let script = format!(
+        "mkdir data saved && mount -t tmpfs -o size={megabytes}m tmpfs data || exit 99
         \"$0\" \"$@\" & host=$!
         trap 'kill -TERM $host' TERM
         wait $host; wait $host; code=$?
-        cp -r data/. saved && exit $code";
-    place.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+        cp -r data/. saved && exit $code"
+    );
+    place.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script]
         .map(str::to_owned)
         .to_vec();
     let probe = Command::new("unshare")
@@ -216,6 +214,32 @@ fn a_full_disk_refuses_sends_and_keeps_what_was_acknowledged() {
         probe.is_ok_and(|status| status.success()),
         "this test needs unshare (util-linux) and user namespaces"
     );
+}
+
+#[test]
+fn a_log_that_can_not_be_copied_into_the_database_is_complained_about_once() {
+    let mut place = Place::new();
+    place.configure("[queues.kept]\n");
+    // Room for the log until it is to be copied, and none for the copy.
+    give_small_disk(&mut place, 6);
+    let host = place.start();
+    let body = vec![b'x'; 20_000];
+    let acknowledged = (0..1000)
+        .take_while(|_| host.try_send("kept", &body, "").is_some())
+        .count();
+    assert!(acknowledged > 50 && acknowledged < 1000, "{acknowledged}");
+    let complaint =
+        "the write-ahead log can't be copied into the database: nothing is lost, but the log grows until it can";
+    assert_eq!(host.events(complaint).len(), 1, "{:#?}", host.log());
+    host.terminate();
+}
+
+#[test]
+fn a_full_disk_refuses_sends_and_keeps_what_was_acknowledged() {
+    let mut place = Place::new();
+    place.install("in", &forward(), GRANT);
+    place.configure("[queues.kept]\n");
+    give_small_disk(&mut place, 2);
     let host = place.start();
     host.wait_ready();
     let body = vec![b'x'; 20_000];

@@ -14,6 +14,7 @@ mod delivery;
 mod disk;
 mod examples;
 mod lease;
+mod ledger;
 mod listener;
 mod queue_contract;
 mod queue_model;

@@ -105,10 +105,7 @@ impl Durable {
 }
 
 async fn open(directory: &TempDir) -> SimpleStore {
-    let options = StoreOptions {
-        directory: directory.path().to_owned(),
-        vfs: None,
-    };
+    let options = StoreOptions::new(directory.path());
     tokio::task::spawn_blocking(move || SimpleStore::open(&options))
         .await
         .unwrap()

@@ -542,10 +542,7 @@ async fn run_durable(order: Order, steps: &[Step]) {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     drop(tokio::task::spawn_blocking(move || ended.recv().is_err()));
     let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions {
-        directory: directory.path().to_owned(),
-        vfs: None,
-    };
+    let options = StoreOptions::new(directory.path());
     let store = SimpleStore::open(&options).unwrap();
     let pair = run(&store, order, steps).await;
     store.close().await;

@@ -2,7 +2,7 @@
 //!
 //! A workload runs once on a disk that logs every change. For every point of the log the directory is built that a power
 //! loss at that point would have left; the store must open it and hold all that was acknowledged by then, nothing that
-//! was settled, and of a chained send all or nothing.
+//! was settled, and of a chained send all or nothing; the same of what was sent with a note that something was handled.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the steps of a test must succeed")]
 
@@ -17,10 +17,10 @@ use std::{
 
 use harness::faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash};
 use sandhog::{
-    message::{Outgoing, QueueName},
+    message::{MessageId, Outgoing, QueueName},
     queue::{
         Delivery, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError, Settlement,
-        simple::{OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
 use tempfile::TempDir;
@@ -35,6 +35,8 @@ const DELAY: Duration = Duration::from_hours(1);
 struct Story {
     sent: Option<Step>,
     deleted: Option<Step>,
+    /// That a message of this name in another queue was handled.
+    handled: Option<Step>,
     /// The body of the message with whose delete it was sent.
     parent: Option<String>,
 }
@@ -70,8 +72,8 @@ struct Bench {
 
 fn options(directory: &Path, vfs: Option<String>) -> StoreOptions {
     StoreOptions {
-        directory: directory.to_owned(),
         vfs,
+        ..StoreOptions::new(directory)
     }
 }
 
@@ -87,6 +89,10 @@ fn name(name: &str) -> QueueName {
 
 async fn queue(store: &SimpleStore, queue: &str) -> Result<Arc<SimpleQueue>, QueueError> {
     store.queue(name(queue), Settings::defaults(&name(queue))).await
+}
+
+fn key(body: &str) -> HandledKey {
+    HandledKey::new(&name("elsewhere"), &MessageId::from_queue(body))
 }
 
 fn failure() -> FailureRecord {
@@ -187,6 +193,57 @@ impl Bench {
         Ok(())
     }
 
+    /// Handles a message of another queue, which sends one of the same name.
+    async fn commit(&mut self, store: &SimpleStore, body: &str) -> Result<(), QueueError> {
+        let step = Some(Step {
+            begun: self.disk.changes(),
+            acknowledged: None,
+        });
+        let begun = Story {
+            sent: step,
+            handled: step,
+            ..Story::default()
+        };
+        self.journal.stories.insert(body.to_owned(), begun);
+        let sends = vec![Send {
+            queue: name("next"),
+            message: message(body),
+        }];
+        match store.commit(vec![key(body)], sends).await {
+            Ok(()) => {}
+            Err(CommitError::Queue(error)) => return Err(error),
+            Err(other) => panic!("{other:?}"),
+        }
+        self.note(body, |story| story.sent.as_mut());
+        self.note(body, |story| story.handled.as_mut());
+        Ok(())
+    }
+
+    /// Handles a message of another queue, which sends nothing.
+    fn note_handled(&mut self, store: &SimpleStore, body: &str) {
+        let handled = Some(Step {
+            begun: self.disk.changes(),
+            acknowledged: None,
+        });
+        let begun = Story {
+            handled,
+            ..Story::default()
+        };
+        self.journal.stories.insert(body.to_owned(), begun);
+        store.note_handled([key(body)]);
+    }
+
+    /// Closes the store, after which everything is on the disk.
+    async fn close(&mut self, store: SimpleStore) {
+        store.close().await;
+        let changes = self.disk.changes();
+        for story in self.journal.stories.values_mut() {
+            if let Some(handled) = &mut story.handled {
+                handled.acknowledged.get_or_insert(changes);
+            }
+        }
+    }
+
     fn note(&mut self, body: &str, step: impl Fn(&mut Story) -> Option<&mut Step>) {
         let acknowledged = Some(self.disk.changes());
         step(self.journal.stories.get_mut(body).unwrap()).unwrap().acknowledged = acknowledged;
@@ -236,6 +293,8 @@ impl Bench {
         .await?;
         let deleted = receive(&orders, &body("deleted")).await?;
         self.end(&orders, &deleted, Settlement::Delete, &[]).await?;
+        self.note_handled(store, &body("noted"));
+        self.commit(store, &body("committed")).await?;
         let large = Outgoing::new(format!("{:60000}", body("large")));
         self.send(&orders, vec![large]).await?;
         Ok(())
@@ -261,9 +320,25 @@ async fn receive(queue: &SimpleQueue, body: &str) -> Result<Delivery, QueueError
     Ok(delivery)
 }
 
+/// What is in a directory.
+struct Present {
+    /// The body of every message.
+    bodies: Vec<String>,
+    /// What of the journal is known to have been handled.
+    handled: Vec<String>,
+}
+
 /// Opens the directory, and returns the body of every message in it.
 async fn reopened(directory: &Path) -> Result<Vec<String>, OpenError> {
-    open(options(directory, None)).await?.close().await;
+    Ok(examined(directory, &Journal::default()).await?.bodies)
+}
+
+/// Opens the directory, and returns what is in it.
+async fn examined(directory: &Path, journal: &Journal) -> Result<Present, OpenError> {
+    let store = open(options(directory, None)).await?;
+    let bodies = journal.stories.keys();
+    let handled = bodies.filter(|body| store.was_handled(&key(body))).cloned().collect();
+    store.close().await;
     let database = rusqlite::Connection::open(directory.join(DATABASE)).unwrap();
     let intact: String = database
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
@@ -278,15 +353,16 @@ async fn reopened(directory: &Path) -> Result<Vec<String>, OpenError> {
         assert_ne!(state, 5, "{} is damaged", text(&body));
         text(&body)
     };
-    Ok(rows.map(read).collect())
+    let bodies = rows.map(read).collect();
+    Ok(Present { bodies, handled })
 }
 
 impl Journal {
     /// What is wrong with what a crash after `n` changes left.
-    fn complaints(&self, n: usize, present: &[String]) -> Vec<String> {
+    fn complaints(&self, n: usize, present: &Present) -> Vec<String> {
         let mut complaints = Vec::new();
-        let times = |body: &str| present.iter().filter(|other| *other == body).count();
-        for body in present {
+        let times = |body: &str| present.bodies.iter().filter(|other| *other == body).count();
+        for body in &present.bodies {
             if times(body) > 1 {
                 complaints.push(format!("{body} is there twice"));
             }
@@ -307,6 +383,18 @@ impl Journal {
             }
             if story.deleted.is_some_and(|deleted| deleted.has_happened(n)) && is_there {
                 complaints.push(format!("{body} was deleted and is back"));
+            }
+            if let Some(handled) = story.handled {
+                let is_known = present.handled.contains(body);
+                if handled.has_happened(n) && !is_known {
+                    complaints.push(format!("{body} was handled and is forgotten"));
+                }
+                if is_known && !handled.may_have_happened(n) {
+                    complaints.push(format!("{body} was not handled and is known"));
+                }
+                if story.sent.is_some() && is_known != is_there {
+                    complaints.push(format!("handling {body} and what it sent are not one"));
+                }
             }
             if let Some(parent) = &story.parent {
                 // Children are never deleted in this workload.
@@ -346,7 +434,7 @@ async fn survives_power_loss_at_every_point(bench: &Bench, loss: Loss) {
         if let Some(watched) = watched {
             fs::write(directory.path().join(WITNESS), watched).unwrap();
         }
-        let present = match reopened(directory.path()).await {
+        let present = match examined(directory.path(), &bench.journal).await {
             Ok(present) => present,
             Err(error) => panic!("{loss:?} after {n} of {} changes: {error:?}", log.len()),
         };
@@ -371,7 +459,7 @@ async fn short_workload() -> Bench {
     for round in 0..2 {
         let store = bench.open().await.unwrap();
         bench.work(&store, round).await.unwrap();
-        store.close().await;
+        bench.close(store).await;
     }
     bench
 }
@@ -383,7 +471,7 @@ async fn long_workload() -> Bench {
     for round in 0..40 {
         bench.work(&store, round).await.unwrap();
     }
-    store.close().await;
+    bench.close(store).await;
     bench
 }
 
@@ -431,7 +519,7 @@ async fn after_an_io_error_the_store_refuses_everything_until_it_is_reopened() {
             store.close().await;
         }
         let hit = bench.disk.heal();
-        let present = reopened(bench.directory.path())
+        let present = examined(bench.directory.path(), &bench.journal)
             .await
             .unwrap_or_else(|error| panic!("{nth}: {error:?}"));
         let complaints = bench.journal.complaints(usize::MAX - 1, &present);
@@ -486,15 +574,18 @@ async fn a_full_disk_refuses_for_a_while_and_loses_nothing() {
         let dead = counts.dead;
         let counted = counts.ready + counts.in_flight + counts.delayed;
         store.close().await;
-        let present = reopened(bench.directory.path()).await.unwrap();
+        let present = examined(bench.directory.path(), &bench.journal).await.unwrap();
         let complaints = bench.journal.complaints(usize::MAX - 1, &present);
         assert!(complaints.is_empty(), "{nth}: {complaints:?}");
-        let children = present
-            .iter()
-            .filter(|body| body.starts_with("child") || body.starts_with("sibling"))
-            .count();
-        let held = u64::try_from(present.len() - children).unwrap();
-        assert_eq!(counted + dead, held, "{nth}: {present:?}");
+        let bodies = present.bodies;
+        let is_elsewhere = |body: &&String| {
+            ["child", "sibling", "committed"]
+                .iter()
+                .any(|sent| body.starts_with(sent))
+        };
+        let elsewhere = bodies.iter().filter(is_elsewhere).count();
+        let held = u64::try_from(bodies.len() - elsewhere).unwrap();
+        assert_eq!(counted + dead, held, "{nth}: {bodies:?}");
         if !hit {
             break;
         }

@@ -128,7 +128,7 @@ impl App {
         let listener = bound.map_err(|source| StartError::Listen { address, source })?;
         let store = match config.data.clone() {
             Some(directory) => {
-                let open = move || SimpleStore::open(&StoreOptions { directory, vfs: None });
+                let open = move || SimpleStore::open(&StoreOptions::new(directory));
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
             None => SimpleStore::ephemeral(),

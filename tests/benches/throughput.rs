@@ -199,11 +199,7 @@ fn drain(runtime: &Runtime, executor: &Arc<LocalExecutor>, component: &Component
     let directory = tempfile::tempdir().unwrap();
     runtime.block_on(async {
         let store = match durable {
-            Some(()) => SimpleStore::open(&StoreOptions {
-                directory: directory.path().to_owned(),
-                vfs: None,
-            })
-            .unwrap(),
+            Some(()) => SimpleStore::open(&StoreOptions::new(directory.path())).unwrap(),
             None => SimpleStore::ephemeral(),
         };
         let name = QueueName::new("bench").unwrap();

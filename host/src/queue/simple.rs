@@ -1,6 +1,7 @@
 //! The Simple queue: embedded, durable in one `SQLite` file or in memory only, no server to run.
 //!
-//! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The rules are in
+//! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The store also keeps the
+//! ledger of what was handled from queues of other kinds. The rules are in
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries questions to the store and waits for its answers.
 
@@ -18,10 +19,11 @@ use tokio::{
 };
 
 use self::{
+    ledger::SharedLedger,
     memory::MemoryRows,
     operation::{
-        CountMessages, DeclareQueue, Declared, ExtendDeliveries, LastSeq, ListDead, ListQueues, Operation,
-        PurgeDeadSome, PurgeSome, ReceiveMessages, RedriveSome, SendMessages, SettleDeliveries, ShowDead,
+        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, LastSeq, ListDead, ListQueues,
+        Operation, PurgeDeadSome, PurgeSome, ReceiveMessages, RedriveSome, SendMessages, SettleDeliveries, ShowDead,
     },
     row::QueueKey,
     rules::{Core, Which},
@@ -37,6 +39,7 @@ mod clock;
 mod codec;
 mod flights;
 mod gate;
+mod ledger;
 mod memory;
 mod open;
 mod operation;
@@ -49,6 +52,7 @@ mod sqlite;
 mod witness;
 mod writer;
 
+pub use ledger::{CommitError, HandledKey, LedgerSettings};
 pub use open::{OpenError, StoreOptions};
 
 /// No receive waits for longer, whatever it is told.
@@ -65,6 +69,7 @@ pub struct SimpleStore {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
+    ledger: SharedLedger,
     destinations: RwLock<HashSet<QueueName>>,
 }
 
@@ -94,21 +99,28 @@ impl SimpleStore {
     ///
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        Ok(Self::with(Engine::Durable(open::open(options)?)))
+        let writer = open::open(options)?;
+        let ledger = writer.ledger().clone();
+        Ok(Self::with(Engine::Durable(writer), ledger))
     }
 
     /// A store in memory. It is gone with its last clone.
     pub fn ephemeral() -> Self {
-        Self::with(Engine::Ephemeral(Box::new(Mutex::new(Core::new(
-            MemoryRows::default(),
-            false,
-        )))))
+        Self::ephemeral_with(LedgerSettings::default())
     }
 
-    fn with(engine: Engine) -> Self {
+    /// As [`SimpleStore::ephemeral`], with other bounds for the ledger.
+    pub fn ephemeral_with(ledger: LedgerSettings) -> Self {
+        let core = Core::new(MemoryRows::default(), false, ledger);
+        let ledger = core.ledger().clone();
+        Self::with(Engine::Ephemeral(Box::new(Mutex::new(core))), ledger)
+    }
+
+    fn with(engine: Engine, ledger: SharedLedger) -> Self {
         Self {
             inner: Arc::new(Inner {
                 engine,
+                ledger,
                 destinations: RwLock::default(),
             }),
         }
@@ -162,8 +174,54 @@ impl SimpleStore {
         self.inner.ask(&all_queues(), ListQueues).await
     }
 
-    /// Answers whoever asked before, and closes the store; everybody who asks later is told so. Another store can be
-    /// opened in the directory afterwards.
+    /// Whether a message of a queue of another kind was handled, as far as the ledger remembers: `true` after
+    /// [`SimpleStore::commit`] has answered, or [`SimpleStore::note_handled`] has returned, until the message is forgotten (see
+    /// [`LedgerSettings`]). `false` may be wrong, as delivery at least once allows; `true` never is.
+    ///
+    /// Costs well below a microsecond, and never waits for the disk.
+    pub fn was_handled(&self, key: &HandledKey) -> bool {
+        self.inner.ledger.knows(key)
+    }
+
+    /// Notes that messages of queues of other kinds were handled, for which nothing has to be sent to Simple queues.
+    ///
+    /// [`SimpleStore::was_handled`] knows it at once. A durable store writes it to the disk, together with other such
+    /// notes, within about half a second, sooner if there are thousands, and at the latest when it is closed. Nobody is told when
+    /// that is done or can't be: notes may be lost in a crash, and of more than 65,536 that the disk did not take in
+    /// time those beyond. Such a message is handled again if it is delivered again; use [`SimpleStore::commit`] where that is too
+    /// much. After [`SimpleStore::close`] notes are in memory only.
+    ///
+    /// Costs well below a microsecond per message, and never waits for the disk.
+    pub fn note_handled(&self, handled: impl IntoIterator<Item = HandledKey>) {
+        if self.inner.ledger.note(handled)
+            && let Engine::Durable(writer) = &self.inner.engine
+        {
+            writer.look();
+        }
+    }
+
+    /// Notes that messages of queues of other kinds were handled, and sends what was sent for them to Simple queues of this
+    /// store, in one transaction: all of it happens, or nothing does. `Ok` means that it is as durable as the store gets.
+    ///
+    /// With sends, messages that had been handled before are not handled twice: if all of them had been, the answer is `Ok`
+    /// and nothing is sent, because it was sent then. Without sends, noting a message again is no error; it is
+    /// remembered from now on. With a ledger that is off, this only sends.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommitError`]: in each case nothing was done. After `Incomplete`, [`SimpleStore::was_handled`] says which
+    /// of the messages had been handled: these are to be deleted where they came from, the others to be tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have committed, as a whole; ask [`SimpleStore::was_handled`] later, or commit again.
+    pub async fn commit(&self, handled: Vec<HandledKey>, sends: Vec<Send>) -> Result<(), CommitError> {
+        let queue = sends.first().map_or_else(all_queues, |send| send.queue.clone());
+        self.inner.ask(&queue, CommitHandled { handled, sends }).await?
+    }
+
+    /// Answers whoever asked before, writes what is noted, and closes the store; everybody who asks later is told so.
+    /// Another store can be opened in the directory afterwards.
     ///
     /// # Cancel safety
     ///
@@ -188,14 +246,14 @@ impl Inner {
             Engine::Ephemeral(core) => {
                 // A panic under this lock is a broken rule: whoever comes next must not go on as if nothing were.
                 let mut core = core.lock().expect("no rule panics");
-                let answer = operation
-                    .apply(&mut core, Instant::now())
-                    .map_err(|fault| QueueError::Failed {
-                        queue: queue.clone(),
-                        cause: Arc::new(fault),
-                    });
+                let applied = operation.apply(&mut core, Instant::now());
+                let answer = applied.and_then(|answer| core.write_handled().map(|()| answer));
+                core.remember_handled();
                 core.wake();
-                answer
+                answer.map_err(|fault| QueueError::Failed {
+                    queue: queue.clone(),
+                    cause: Arc::new(fault),
+                })
             }
         }
     }

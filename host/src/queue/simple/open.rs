@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    ledger::LedgerSettings,
     row::Fault,
     rules::Core,
     schema,
@@ -23,13 +24,26 @@ const WITNESS: &str = "queues.commits";
 /// The file whose lock says that somebody uses the directory.
 const LOCK: &str = "queues.lock";
 
-/// Where a durable store is.
+/// Where a durable store is, and how much it remembers.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// The data directory. It is made, for its owner only, if it is not there.
     pub directory: PathBuf,
     /// The name of a registered `SQLite` VFS to do all database I/O through; `None` for the system's own.
     pub vfs: Option<String>,
+    /// How much the ledger of handled messages remembers.
+    pub ledger: LedgerSettings,
+}
+
+impl StoreOptions {
+    /// A store in this directory, and everything else by default.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
+        Self {
+            directory: directory.into(),
+            vfs: None,
+            ledger: LedgerSettings::default(),
+        }
+    }
 }
 
 /// Why a durable store was not opened.
@@ -156,7 +170,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Writer, OpenError> {
     if rows.commits() < acknowledged {
         return Err(missing(rows.commits()));
     }
-    let mut core = Core::new(rows, true);
+    let mut core = Core::new(rows, true, options.ledger);
     let mut witness = witness;
     restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
     let estate = Estate {

@@ -6,6 +6,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     super::{Counts, DeadLetter, ExtendError, Receipt, Send, SendError, Settle, SettleError},
+    ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::Rows,
     rules::{Core, Received, Which},
@@ -151,6 +152,26 @@ impl Operation for SettleDeliveries {
 
     fn weight(&self) -> usize {
         self.sends.iter().map(|send| send.message.size()).sum()
+    }
+}
+
+/// Notes messages of other kinds of queue as handled, and sends.
+pub(super) struct CommitHandled {
+    pub(super) handled: Vec<HandledKey>,
+    pub(super) sends: Vec<Send>,
+}
+
+impl Operation for CommitHandled {
+    type Answer = Result<(), CommitError>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
+        let now = core.tick(now);
+        core.commit_handled(self.handled, self.sends, now)
+    }
+
+    fn weight(&self) -> usize {
+        let sent: usize = self.sends.iter().map(|send| send.message.size()).sum();
+        sent + self.handled.len() * HandledKey::LEN
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::{
     super::FailureRecord,
+    ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
     settings::Order,
 };
@@ -84,6 +85,14 @@ pub(super) trait Rows {
     fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault>;
     /// Forgets at most `limit` deduplication ids whose time is over.
     fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault>;
+
+    // The ledger of handled messages.
+    /// Adds a segment; one with its number is replaced.
+    fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault>;
+    /// Removes a segment, if it is there.
+    fn remove_segment(&mut self, number: u64) -> Result<(), Fault>;
+    /// Shows every segment as it is stored, lowest number first.
+    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault>;
 
     // Queues.
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;

@@ -16,6 +16,7 @@ use super::{
     clock::{Clock, Now},
     flights::Flights,
     gate::Gate,
+    ledger::SharedLedger,
     row::{Content, Death, Fault, Lane, Meta, QueueKey, State, Suspicion},
     rows::Rows,
     settings::{Order, Settings},
@@ -23,12 +24,15 @@ use super::{
 use crate::message::QueueName;
 
 mod dead;
+mod handled;
 mod lanes;
 mod queues;
 mod receive;
 mod send;
 mod settle;
 mod tend;
+
+use self::handled::Entries;
 
 pub(super) use dead::Which;
 pub(super) use receive::Received;
@@ -111,6 +115,8 @@ pub(super) struct Core<R> {
     gate: Gate,
     last_seq: u64,
     wakes: Vec<QueueKey>,
+    ledger: SharedLedger,
+    entries: Entries,
     /// The state before the transaction under way of each queue that it touched; `None` if nothing is ever undone.
     saved: Option<Saved>,
 }
@@ -137,6 +143,7 @@ impl<R: Rows> Core<R> {
     /// Forgets what was done since [`Core::begin`]: the rows were rolled back.
     pub(super) fn undo(&mut self) {
         self.flights.undo();
+        self.undo_handled();
         self.wakes.clear();
         let Some(saved) = self.saved.as_mut().map(std::mem::take) else {
             return;

@@ -58,3 +58,13 @@ CREATE TABLE deduplication (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX deduplication_until ON deduplication (until);
 ";
+
+/// Makes the table of the ledger, if it is not there.
+pub(super) const LEDGER: &str = "
+CREATE TABLE IF NOT EXISTS handled (
+    segment INTEGER PRIMARY KEY,
+    noted_at INTEGER NOT NULL,
+    checksum INTEGER NOT NULL,
+    keys BLOB NOT NULL
+) STRICT;
+";

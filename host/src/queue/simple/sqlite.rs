@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
-use self::read::{integer, key, limit, number, read_all, read_meta, signed, text};
+use self::read::{bytes, integer, key, limit, number, read_all, read_meta, signed, text};
 use super::{
     super::FailureRecord,
     codec,
+    ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
     rows::{Census, Rows, StoredQueue},
     settings::Order,
@@ -316,6 +317,38 @@ impl Rows for SqliteRows {
             "DELETE FROM deduplication WHERE (queue, deduplication_id) IN
              (SELECT queue, deduplication_id FROM deduplication WHERE until <= ?1 ORDER BY until LIMIT ?2)",
             params![signed(now_ms), limit(count)],
+        )
+    }
+
+    fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault> {
+        let stored = segment.encode();
+        self.write(
+            "INSERT OR REPLACE INTO handled (segment, noted_at, checksum, keys) VALUES (?1, ?2, ?3, ?4)",
+            params![
+                signed(stored.number),
+                signed(stored.noted_ms),
+                stored.checksum,
+                stored.keys
+            ],
+        )
+    }
+
+    fn remove_segment(&mut self, number: u64) -> Result<(), Fault> {
+        self.write("DELETE FROM handled WHERE segment = ?1", params![signed(number)])
+    }
+
+    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault> {
+        self.each(
+            "SELECT segment, noted_at, checksum, keys FROM handled ORDER BY segment",
+            |row| {
+                show(StoredSegment {
+                    number: number(row, 0)?,
+                    noted_ms: number(row, 1)?,
+                    checksum: integer(row, 2)?,
+                    keys: bytes(row, 3)?,
+                });
+                Ok(())
+            },
         )
     }
 

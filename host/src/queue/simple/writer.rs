@@ -1,7 +1,8 @@
 //! The one thread that reads and writes the durable store, and commits for everybody who waits.
 //!
 //! Commands wait in a bounded channel; the thread takes what is there, applies it in one transaction, commits once, and
-//! only then answers. Invariant: nobody hears of a change that is not on the disk. After a failure that leaves the
+//! only then answers. Invariant: nobody hears of a change that is not on the disk. Notes of handled messages, for which nobody
+//! waits, it writes in transactions of their own. After a failure that leaves the
 //! disk's state unknown the thread answers everything with that failure and touches the disk no more.
 
 use std::{
@@ -9,6 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
+    time::Instant as Moment,
 };
 
 use tokio::{
@@ -16,8 +18,10 @@ use tokio::{
     time::Instant,
 };
 
+use self::wait::Next;
 use super::{
     super::{Cause, QueueError, Receipt},
+    ledger::{LATE, MANY, SharedLedger},
     operation::Operation,
     row::{Fault, FaultKind},
     rules::Core,
@@ -25,6 +29,8 @@ use super::{
     witness::Witness,
 };
 use crate::message::QueueName;
+
+mod wait;
 
 /// How many commands may wait for the thread, and how many one transaction takes.
 const WAITING: usize = 1024;
@@ -70,13 +76,14 @@ pub(super) struct Estate {
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
+    ledger: SharedLedger,
     directory: PathBuf,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 enum Command {
     Apply(Box<dyn Job>),
-    /// Something lies among the returned deliveries.
+    /// Something lies among the returned deliveries, or among the notes.
     Look,
     Close,
 }
@@ -204,17 +211,21 @@ impl Writer {
             receipts: Mutex::default(),
             commands: commands.downgrade(),
         });
-        let directory = estate.directory.clone();
+        let (directory, ledger) = (estate.directory.clone(), estate.core.ledger().clone());
         let mut clerk = Clerk {
+            ledger: ledger.clone(),
             estate,
             returned,
             failure: None,
+            write_notes_at: None,
+            notes_refused: false,
         };
         let thread = std::thread::Builder::new()
             .name("queue-store".into())
             .spawn(move || clerk.work(waiting))?;
         Ok(Self {
             commands,
+            ledger,
             directory,
             thread: Mutex::new(Some(thread)),
         })
@@ -237,6 +248,19 @@ impl Writer {
             Err(_closed) => return Err(self.closed(queue)),
         };
         parcel.open().ok_or_else(|| self.closed(queue))
+    }
+
+    /// The ledger, for questions that need not wait for the thread.
+    pub(super) fn ledger(&self) -> &SharedLedger {
+        &self.ledger
+    }
+
+    /// Tells the thread that there are notes to write.
+    pub(super) fn look(&self) {
+        // A full channel means that the thread is busy: it looks for notes before it waits again.
+        if let Err(error) = self.commands.try_send(Command::Look) {
+            tracing::trace!(%error, "the store's thread will look by itself, or is no more");
+        }
     }
 
     /// Ends the thread once everything before this is done.
@@ -265,35 +289,34 @@ impl Writer {
 /// The thread.
 struct Clerk {
     estate: Estate,
+    ledger: SharedLedger,
     returned: Arc<Returned>,
     /// Why nothing is done any more.
     failure: Option<Failure>,
+    /// When the notes that are in memory only are written at the latest.
+    write_notes_at: Option<Moment>,
+    /// Whether the notes could not be written the last time.
+    notes_refused: bool,
 }
 
 impl Clerk {
     fn work(&mut self, mut waiting: mpsc::Receiver<Command>) {
         let mut open = true;
-        while open && let Some(command) = waiting.blocking_recv() {
-            let mut batch = Vec::new();
-            let mut bytes = 0;
-            let mut next = Some(command);
-            while let Some(command) = next.take() {
-                match command {
-                    Command::Apply(job) => {
-                        bytes += job.weight();
-                        batch.push(job);
-                    }
-                    Command::Look => {}
-                    Command::Close => {
-                        open = false;
-                        waiting.close();
-                    }
-                }
-                if batch.len() < BATCH && bytes < BATCH_BYTES && open {
-                    next = waiting.try_recv().ok();
-                }
+        while open {
+            let notes_due = self.notes_due();
+            if notes_due.is_some_and(|due| due <= Moment::now()) {
+                self.write_notes();
+                continue;
             }
-            self.serve(batch);
+            match wait::next(&mut waiting, notes_due) {
+                Next::Command(command) => {
+                    let batch;
+                    (batch, open) = gather(command, &mut waiting);
+                    self.serve(batch);
+                }
+                Next::Moment => {}
+                Next::End => open = false,
+            }
         }
         // Whoever asked before the store was closed is answered too.
         while let Some(command) = waiting.blocking_recv() {
@@ -302,6 +325,7 @@ impl Clerk {
             }
         }
         self.serve(Vec::new());
+        self.write_notes();
         // Whoever waits for a message must learn that none will come.
         self.estate.core.wake_everybody();
         if self.failure.is_none() {
@@ -312,7 +336,7 @@ impl Clerk {
         }
     }
 
-    /// One transaction.
+    /// One transaction of what was asked.
     fn serve(&mut self, mut batch: Vec<Box<dyn Job>>) {
         if let Some(failure) = &self.failure {
             for job in batch {
@@ -325,7 +349,16 @@ impl Clerk {
         if batch.is_empty() && returned.is_empty() {
             return;
         }
-        match self.transact(&mut batch, &returned) {
+        let done = self.transact(|core| {
+            if !returned.is_empty() {
+                core.take_back(&returned)?;
+            }
+            for job in &mut batch {
+                job.apply(core)?;
+            }
+            core.write_handled()
+        });
+        match done {
             Ok(()) => {
                 for job in batch {
                     job.answer(&self.returned);
@@ -346,19 +379,47 @@ impl Clerk {
         }
     }
 
-    fn transact(&mut self, batch: &mut [Box<dyn Job>], returned: &[Receipt]) -> Result<(), Fault> {
+    /// When the notes have to be written that are in memory only, if there are any. Their writer's patience is in real time,
+    /// whatever the clock of the store does.
+    fn notes_due(&mut self) -> Option<Moment> {
+        let unwritten = self.ledger.lock().unwritten();
+        if unwritten == 0 || self.failure.is_some() {
+            self.write_notes_at = None;
+            return None;
+        }
+        let due = *self.write_notes_at.get_or_insert_with(|| Moment::now() + LATE);
+        // Where there was no room a moment ago there is none yet.
+        let at_once = unwritten >= MANY && !self.notes_refused;
+        Some(if at_once { due.min(Moment::now()) } else { due })
+    }
+
+    /// One transaction of notes. Apart from what was asked, so that nobody is refused because there is no room for notes.
+    fn write_notes(&mut self) {
+        self.write_notes_at = None;
+        if self.failure.is_some() || self.ledger.lock().unwritten() == 0 {
+            return;
+        }
+        let Err(fault) = self.transact(Core::write_notes) else {
+            self.notes_refused = false;
+            return;
+        };
+        let failure = self.take_back(fault);
+        if failure.kind == FaultKind::Passing && !self.notes_refused {
+            let cause = &failure.cause;
+            tracing::warn!(%cause, "handled messages can't be noted on the disk for now: after a crash they may be handled again");
+        }
+        self.notes_refused = true;
+    }
+
+    fn transact(&mut self, work: impl FnOnce(&mut Core<SqliteRows>) -> Result<(), Fault>) -> Result<(), Fault> {
         let core = &mut self.estate.core;
         core.begin();
         core.rows.begin()?;
-        if !returned.is_empty() {
-            core.take_back(returned)?;
-        }
-        for job in batch {
-            job.apply(core)?;
-        }
+        work(core)?;
         if let Some(commits) = core.rows.commit()? {
             self.estate.witness.note(commits);
         }
+        core.remember_handled();
         Ok(())
     }
 
@@ -390,6 +451,29 @@ impl Clerk {
         self.estate.core.wake_everybody();
         failure
     }
+}
+
+/// The commands that one transaction answers, and whether there may be more.
+fn gather(first: Command, waiting: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) {
+    let (mut batch, mut bytes, mut open) = (Vec::new(), 0, true);
+    let mut next = Some(first);
+    while let Some(command) = next.take() {
+        match command {
+            Command::Apply(job) => {
+                bytes += job.weight();
+                batch.push(job);
+            }
+            Command::Look => {}
+            Command::Close => {
+                open = false;
+                waiting.close();
+            }
+        }
+        if batch.len() < BATCH && bytes < BATCH_BYTES && open {
+            next = waiting.try_recv().ok();
+        }
+    }
+    (batch, open)
 }
 
 fn failed(directory: &Path, source: Cause) -> Cause {

@@ -13,11 +13,13 @@ use super::{
         clock::{Clock, Now, millis},
         flights::Flights,
         gate::Gate,
+        ledger::{Ledger, LedgerSettings, SharedLedger},
         row::{Fault, QueueKey, State, Suspicion},
         rows::{Census, Rows, StoredQueue},
         settings::{Order, Settings},
     },
     Core, QueueState, Saved, Tally,
+    handled::Entries,
     send::DEDUPLICATION,
 };
 use crate::message::{MAX_DELAY, QueueName};
@@ -28,8 +30,8 @@ const STEP: usize = 256;
 const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 impl<R: Rows> Core<R> {
-    /// A store with these rows. With `undoable`, [`Core::undo`] works.
-    pub(in super::super) fn new(rows: R, undoable: bool) -> Self {
+    /// A store with these rows. With `undoable`, [`Core::undo`] works, and what is noted in the ledger waits to be written.
+    pub(in super::super) fn new(rows: R, undoable: bool, ledger: LedgerSettings) -> Self {
         let clock = Clock::start();
         Self {
             rows,
@@ -41,6 +43,8 @@ impl<R: Rows> Core<R> {
             gate: Gate::default(),
             last_seq: 0,
             wakes: Vec::new(),
+            ledger: SharedLedger::new(Ledger::new(ledger, undoable), clock),
+            entries: Entries::default(),
             saved: undoable.then(Saved::default),
         }
     }
@@ -60,7 +64,8 @@ impl<R: Rows> Core<R> {
             );
         }
         self.raise_suspicion()?;
-        self.shorten_delays(now)
+        self.shorten_delays(now)?;
+        self.learn_handled(now)
     }
 
     fn count(&mut self, census: &Census) {

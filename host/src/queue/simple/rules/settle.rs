@@ -78,11 +78,7 @@ impl<R: Rows> Core<R> {
                 };
                 return Ok(settles.iter().map(|settle| Err(refused(settle))).collect());
             }
-            for send in sends {
-                if let Some(&destination) = self.names.get(&send.queue) {
-                    self.send_checked(destination, send.message, now)?;
-                }
-            }
+            self.send_all(sends, now)?;
         }
         let mut answers = Vec::with_capacity(settles.len());
         for Settle { receipt, settlement } in settles {
@@ -136,8 +132,18 @@ impl<R: Rows> Core<R> {
         Ok(())
     }
 
+    /// Sends what [`Core::refusal`] has nothing against.
+    pub(super) fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
+        for send in sends {
+            if let Some(&destination) = self.names.get(&send.queue) {
+                self.send_checked(destination, send.message, now)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The first of the sends that would be refused.
-    fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
+    pub(super) fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
         let mut new: HashMap<QueueKey, u64> = HashMap::new();
         let mut ids = HashSet::new();
         for send in sends {

@@ -2,7 +2,9 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, config::DbConfig, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, config::DbConfig, hooks::Wal, params,
+};
 
 use super::{
     super::{
@@ -18,6 +20,8 @@ const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 /// What a log that grew larger is cut to once it has been copied into the database.
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
+/// A log of so many pages is copied into the database after a commit; this is what `SQLite` does by itself.
+const LOG_PAGES: i32 = 1000;
 
 /// An open database.
 pub(in super::super) struct SqliteRows {
@@ -61,7 +65,7 @@ impl SqliteRows {
     /// Opens the file, or makes it.
     pub(in super::super) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, Refusal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = match vfs {
+        let mut connection = match vfs {
             Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
             None => Connection::open_with_flags(path, flags)?,
         };
@@ -83,14 +87,19 @@ impl SqliteRows {
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
+        connection.wal_hook(Some(checkpoint_and_complain()))?;
         if fresh {
             let create = format!(
-                "BEGIN IMMEDIATE; {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                "BEGIN IMMEDIATE; {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
                 schema::CREATE,
+                schema::LEDGER,
                 schema::APPLICATION_ID,
                 schema::VERSION
             );
             connection.execute_batch(&create)?;
+        } else {
+            // The one table that a file of this version may lack: it came later, and without it nothing is amiss.
+            connection.execute_batch(schema::LEDGER)?;
         }
         let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
         Ok(Self {
@@ -175,6 +184,41 @@ impl SqliteRows {
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         let rows = statement.query_map(params, read).map_err(fault)?;
         rows.collect::<rusqlite::Result<_>>().map_err(fault)
+    }
+
+    /// Shows one row after another, without keeping them.
+    pub(super) fn each(&self, sql: &str, mut show: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> Result<(), Fault> {
+        let mut statement = self.connection.prepare(sql).map_err(fault)?;
+        let mut rows = statement.query([]).map_err(fault)?;
+        while let Some(row) = rows.next().map_err(fault)? {
+            show(row).map_err(fault)?;
+        }
+        Ok(())
+    }
+}
+
+/// What is to be done after a commit that left so many pages in the log: the same as `SQLite` would do, but not in silence. A
+/// checkpoint that fails is no failure of the store, because the log has everything; but it grows.
+fn checkpoint_and_complain() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
+    let mut complained = false;
+    move |wal, pages| {
+        if pages < LOG_PAGES {
+            return Ok(());
+        }
+        match wal.checkpoint() {
+            Ok(()) => complained = false,
+            // Another tool does it just now.
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
+            Err(error) if !complained => {
+                complained = true;
+                tracing::warn!(
+                    pages, %error,
+                    "the write-ahead log can't be copied into the database: nothing is lost, but the log grows until it can"
+                );
+            }
+            Err(_) => {}
+        }
+        Ok(())
     }
 }
 

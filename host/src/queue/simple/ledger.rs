@@ -1,0 +1,407 @@
+//! The ledger: which messages of other kinds of queue were handled here, so that a redelivery is not handled again.
+//!
+//! A queue outside of the store can't delete a message in a transaction of the store. If the deletion is lost, the
+//! message comes again, and the ledger knows it. It forgets what is older than a window, and the oldest beyond a number
+//! of entries; forgetting means that a redelivery is handled again, as delivery at least once allows. On disk it is a
+//! table of segments, each with what was noted in one go. This file is the ledger in memory, and says what has to
+//! be written: it does no I/O, and the time is passed in.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::Entry},
+    fmt,
+    time::Duration,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{
+    super::{QueueError, SendError, SettleError},
+    clock::millis,
+};
+use crate::message::{MessageId, QueueName};
+
+mod segment;
+mod shared;
+
+pub(super) use segment::{Segment, StoredSegment};
+pub(super) use shared::SharedLedger;
+
+/// Notes wait at most this long before somebody writes them.
+pub(super) const LATE: Duration = Duration::from_millis(500);
+/// So many notes are written without waiting any longer.
+pub(super) const MANY: usize = 4096;
+/// No more notes than this wait to be written. What is beyond it, because the disk does not keep up, is remembered in memory only.
+const MOST_UNWRITTEN: usize = 16 * MANY;
+/// How many entries that have become too old one step forgets, so that nobody waits for all of them.
+const EXPIRE_STEP: usize = 1024;
+
+/// Stands for one message of one queue: 128 bits of a SHA-256 over the queue's name and the message's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HandledKey([u8; Self::LEN]);
+
+impl HandledKey {
+    /// Its length in bytes.
+    pub(super) const LEN: usize = 16;
+
+    /// The key of a message. Names and ids that differ give keys that differ, also where they look alike when joined.
+    pub fn new(queue: &QueueName, message: &MessageId) -> Self {
+        let mut hasher = Sha256::new();
+        for part in [queue.as_str(), message.as_str()] {
+            // The length first, so that it is clear where the one ends and the other begins.
+            hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
+            hasher.update(part);
+        }
+        let mut key = [0; Self::LEN];
+        for (byte, digested) in key.iter_mut().zip(hasher.finalize()) {
+            *byte = digested;
+        }
+        Self(key)
+    }
+}
+
+/// How much the ledger of a store remembers. Both bounds hold at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerSettings {
+    /// For how long a handled message is remembered, and up to half a second longer. 0 s to 14 days (longer counts as
+    /// 14 days); default 1 h. 0 turns the ledger off: nothing is recorded, and nothing counts as handled.
+    pub window: Duration,
+    /// How many messages are remembered; of more, the oldest are forgotten. 0 to 10 million (more counts as 10 million);
+    /// default 262,144. 0 turns the ledger off. Each takes 50 to 100 bytes of memory and 16 of the disk.
+    pub max_entries: usize,
+}
+
+impl LedgerSettings {
+    /// The longest window: 14 days, which is as long as Amazon SQS keeps a message.
+    pub const MAX_WINDOW: Duration = Duration::from_hours(14 * 24);
+    /// The most entries: 10 million.
+    pub const MAX_ENTRIES: usize = 10_000_000;
+    /// A ledger that is off.
+    pub const OFF: Self = Self {
+        window: Duration::ZERO,
+        max_entries: 0,
+    };
+}
+
+impl Default for LedgerSettings {
+    fn default() -> Self {
+        Self {
+            window: Duration::from_hours(1),
+            max_entries: 262_144,
+        }
+    }
+}
+
+/// Why handled messages, and what was sent for them, were not committed. Nothing was done.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// One of the sends was refused.
+    #[error("a send to queue {queue} was refused: {error}")]
+    SendRefused {
+        /// The destination that refused.
+        queue: QueueName,
+        /// Why.
+        error: Box<SendError>,
+    },
+    /// There were sends for several messages, and some of these messages, not all, had been handled before.
+    #[error("another message of the batch had been handled before")]
+    Incomplete,
+    /// See [`QueueError`].
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+}
+
+impl From<CommitError> for SettleError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::SendRefused { queue, error } => Self::SendRefused { queue, error },
+            CommitError::Incomplete => Self::Incomplete,
+            CommitError::Queue(error) => Self::Queue(error),
+        }
+    }
+}
+
+/// One note: of which message, and the segment that it is in.
+#[derive(Debug, Clone, Copy)]
+struct Note {
+    key: HandledKey,
+    segment: u64,
+}
+
+/// What is known of a segment of which something is remembered.
+#[derive(Debug)]
+struct About {
+    /// When the newest of its notes was made. It stands for all of them.
+    noted_ms: u64,
+    /// How many of its notes are remembered.
+    notes: usize,
+    /// Whether it is a row.
+    is_stored: bool,
+}
+
+/// The segment that takes the notes of now.
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    number: u64,
+    since_ms: u64,
+    notes: usize,
+}
+
+/// The ledger in memory. Invariant: at most `max_entries` notes, of which the last of each key counts.
+pub(super) struct Ledger {
+    window_ms: u64,
+    max_entries: usize,
+    /// Whether there are rows to be written.
+    durable: bool,
+    /// No time is earlier than one that was seen before.
+    latest_ms: u64,
+    /// All notes, oldest first. The place of a note is its position here, plus `forgotten`.
+    notes: VecDeque<Note>,
+    /// How many notes have been forgotten.
+    forgotten: u64,
+    /// The place of the last note of each key.
+    places: HashMap<HandledKey, u64>,
+    segments: BTreeMap<u64, About>,
+    open: Option<Open>,
+    last_segment: u64,
+    /// What has to be written, oldest first; the last one may still be open.
+    unwritten: VecDeque<(u64, Vec<HandledKey>)>,
+    unwritten_notes: usize,
+    /// Rows of which nothing is remembered any more.
+    dead: VecDeque<u64>,
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ledger")
+            .field("notes", &self.notes.len())
+            .field("unwritten", &self.unwritten_notes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Ledger {
+    /// An empty ledger; with `durable`, it keeps what has to be written until it is taken.
+    pub(super) fn new(settings: LedgerSettings, durable: bool) -> Self {
+        Self {
+            window_ms: millis(settings.window.min(LedgerSettings::MAX_WINDOW)),
+            max_entries: settings.max_entries.min(LedgerSettings::MAX_ENTRIES),
+            durable,
+            latest_ms: 0,
+            notes: VecDeque::new(),
+            forgotten: 0,
+            places: HashMap::new(),
+            segments: BTreeMap::new(),
+            open: None,
+            last_segment: 0,
+            unwritten: VecDeque::new(),
+            unwritten_notes: 0,
+            dead: VecDeque::new(),
+        }
+    }
+
+    /// Whether nothing is recorded.
+    pub(super) fn is_off(&self) -> bool {
+        self.window_ms == 0 || self.max_entries == 0
+    }
+
+    /// Whether the message was handled, as far as is remembered.
+    pub(super) fn knows(&self, key: &HandledKey, now_ms: u64) -> bool {
+        let noted = self.places.get(key).and_then(|place| {
+            let index = usize::try_from(place.checked_sub(self.forgotten)?).ok()?;
+            self.segments.get(&self.notes.get(index)?.segment)
+        });
+        noted.is_some_and(|about| !self.is_old(about.noted_ms, now_ms.max(self.latest_ms)))
+    }
+
+    /// Notes handled messages, in memory. Returns whether whoever writes them has to be told: there was nothing to write until
+    /// now, or there is enough for not waiting any longer.
+    pub(super) fn note(&mut self, keys: impl IntoIterator<Item = HandledKey>, now_ms: u64) -> bool {
+        if self.is_off() {
+            return false;
+        }
+        let before = self.unwritten_notes;
+        for key in keys {
+            let number = self.open_segment(now_ms);
+            self.push(key, number, now_ms, false);
+            self.buffer(key, number);
+        }
+        self.expire(EXPIRE_STEP);
+        let after = self.unwritten_notes;
+        (before == 0 && after > 0) || (before < MANY && after >= MANY)
+    }
+
+    /// A number for a segment that is written in the same transaction as something else.
+    pub(super) fn next_segment(&mut self) -> u64 {
+        self.last_segment += 1;
+        self.last_segment
+    }
+
+    /// Notes what is in a segment that is on the disk now.
+    pub(super) fn add(&mut self, segment: &Segment) {
+        if self.is_off() {
+            return;
+        }
+        for key in &segment.keys {
+            self.push(*key, segment.number, segment.noted_ms, true);
+        }
+        self.expire(EXPIRE_STEP);
+    }
+
+    /// Learns a segment that an earlier run wrote. Segments are learnt oldest first.
+    pub(super) fn learn(&mut self, segment: &Segment, now_ms: u64) {
+        self.last_segment = self.last_segment.max(segment.number);
+        // Under a clock that was set back nothing is newer than now, or it would be remembered for too long.
+        let noted_ms = segment.noted_ms.min(now_ms);
+        if self.is_off() || self.is_old(noted_ms, now_ms) {
+            self.dead.push_back(segment.number);
+            return;
+        }
+        for key in &segment.keys {
+            self.push(*key, segment.number, noted_ms, true);
+        }
+    }
+
+    /// How many notes have to be written.
+    pub(super) fn unwritten(&self) -> usize {
+        self.unwritten_notes
+    }
+
+    /// Takes what has to be written. It comes back with [`Ledger::written`] or [`Ledger::put_back`].
+    pub(super) fn take_unwritten(&mut self) -> Vec<Segment> {
+        self.open = None;
+        self.unwritten_notes = 0;
+        let taken = std::mem::take(&mut self.unwritten).into_iter();
+        // What has been forgotten meanwhile need not be written.
+        taken
+            .filter_map(|(number, keys)| {
+                let noted_ms = self.segments.get(&number)?.noted_ms;
+                Some(Segment { number, noted_ms, keys })
+            })
+            .collect()
+    }
+
+    /// Notes that segments are on the disk.
+    pub(super) fn written(&mut self, segments: &[Segment]) {
+        for segment in segments {
+            match self.segments.get_mut(&segment.number) {
+                Some(about) => about.is_stored = true,
+                None => self.dead.push_back(segment.number),
+            }
+        }
+    }
+
+    /// Takes back segments that could not be written.
+    pub(super) fn put_back(&mut self, segments: Vec<Segment>) {
+        for segment in segments.into_iter().rev() {
+            if self.unwritten_notes + segment.keys.len() <= MOST_UNWRITTEN {
+                self.unwritten_notes += segment.keys.len();
+                self.unwritten.push_front((segment.number, segment.keys));
+            }
+        }
+    }
+
+    /// Some rows of which nothing is remembered any more, at most `limit`.
+    pub(super) fn dead(&self, limit: usize) -> Vec<u64> {
+        self.dead.iter().take(limit).copied().collect()
+    }
+
+    /// Notes that the first `count` of the dead rows have been deleted.
+    pub(super) fn buried(&mut self, count: usize) {
+        self.dead.drain(..count.min(self.dead.len()));
+    }
+
+    fn is_old(&self, noted_ms: u64, now_ms: u64) -> bool {
+        noted_ms.saturating_add(self.window_ms) <= now_ms
+    }
+
+    /// The segment for a note made now. None takes notes for long, so that one time may stand for all of them.
+    fn open_segment(&mut self, now_ms: u64) -> u64 {
+        let is_open = |open: &&mut Open| open.notes < MANY && now_ms < open.since_ms.saturating_add(millis(LATE));
+        if let Some(open) = self.open.as_mut().filter(is_open) {
+            open.notes += 1;
+            return open.number;
+        }
+        let number = self.next_segment();
+        self.open = Some(Open {
+            number,
+            since_ms: now_ms,
+            notes: 1,
+        });
+        number
+    }
+
+    fn push(&mut self, key: HandledKey, number: u64, now_ms: u64, is_stored: bool) {
+        if self.notes.is_empty() {
+            // Room for the default at once (untouched memory costs nothing): growing would keep everybody waiting.
+            let expected = self.max_entries.min(LedgerSettings::default().max_entries);
+            self.places.reserve(expected);
+            self.notes.reserve(expected);
+        }
+        self.latest_ms = self.latest_ms.max(now_ms);
+        let about = self.segments.entry(number).or_insert(About {
+            noted_ms: now_ms,
+            notes: 0,
+            is_stored,
+        });
+        about.noted_ms = about.noted_ms.max(now_ms);
+        about.notes += 1;
+        // Only now, so that a segment of which this is the only note left is not taken for a dead one.
+        while self.notes.len() >= self.max_entries {
+            self.forget_oldest();
+        }
+        let place = self
+            .forgotten
+            .saturating_add(u64::try_from(self.notes.len()).unwrap_or(u64::MAX));
+        self.places.insert(key, place);
+        self.notes.push_back(Note { key, segment: number });
+    }
+
+    /// Keeps a note until it is written.
+    fn buffer(&mut self, key: HandledKey, number: u64) {
+        if !self.durable || self.unwritten_notes >= MOST_UNWRITTEN {
+            return;
+        }
+        self.unwritten_notes += 1;
+        match self.unwritten.back_mut().filter(|(last, _)| *last == number) {
+            Some((_, keys)) => keys.push(key),
+            None => self.unwritten.push_back((number, vec![key])),
+        }
+    }
+
+    /// Forgets notes that are older than the window, at most `limit`. They count as forgotten already.
+    fn expire(&mut self, limit: usize) {
+        for _ in 0..limit {
+            let oldest = self.notes.front().and_then(|note| self.segments.get(&note.segment));
+            if oldest.is_none_or(|about| !self.is_old(about.noted_ms, self.latest_ms)) {
+                return;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some(Note { key, segment }) = self.notes.pop_front() else {
+            return;
+        };
+        // The message may have been noted again since.
+        if let Entry::Occupied(place) = self.places.entry(key)
+            && *place.get() == self.forgotten
+        {
+            place.remove();
+        }
+        self.forgotten += 1;
+        if let Some(about) = self.segments.get_mut(&segment) {
+            about.notes -= 1;
+            if about.notes == 0 {
+                if about.is_stored {
+                    self.dead.push_back(segment);
+                }
+                self.segments.remove(&segment);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! The stored form of the ledger: one row per segment, its keys packed, with a checksum.
+
+use super::HandledKey;
+
+/// What was noted in one go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in super::super) struct Segment {
+    /// Unique in the store, ascending.
+    pub(in super::super) number: u64,
+    /// When the newest of it was noted.
+    pub(in super::super) noted_ms: u64,
+    /// Which messages, in the order noted.
+    pub(in super::super) keys: Vec<HandledKey>,
+}
+
+/// A row of the table of segments.
+#[derive(Debug)]
+pub(in super::super) struct StoredSegment {
+    pub(in super::super) number: u64,
+    pub(in super::super) noted_ms: u64,
+    pub(in super::super) checksum: i64,
+    /// The keys, one behind another.
+    pub(in super::super) keys: Vec<u8>,
+}
+
+impl Segment {
+    /// The row of this segment.
+    pub(in super::super) fn encode(&self) -> StoredSegment {
+        let mut keys = Vec::with_capacity(self.keys.len() * HandledKey::LEN);
+        for key in &self.keys {
+            keys.extend_from_slice(&key.0);
+        }
+        StoredSegment {
+            number: self.number,
+            noted_ms: self.noted_ms,
+            checksum: checksum(self.number, self.noted_ms, &keys),
+            keys,
+        }
+    }
+
+    /// What a row says; the text says what is wrong with a damaged one.
+    pub(in super::super) fn decode(stored: &StoredSegment) -> Result<Self, String> {
+        let (number, noted_ms) = (stored.number, stored.noted_ms);
+        let (keys, rest) = stored.keys.as_chunks();
+        if keys.is_empty() || !rest.is_empty() {
+            return Err(format!("it has {} bytes of keys", stored.keys.len()));
+        }
+        let computed = checksum(number, noted_ms, &stored.keys);
+        if computed != stored.checksum {
+            return Err(format!("its checksum is {computed}, not {} as stored", stored.checksum));
+        }
+        Ok(Self {
+            number,
+            noted_ms,
+            keys: keys.iter().copied().map(HandledKey).collect(),
+        })
+    }
+}
+
+fn checksum(number: u64, noted_ms: u64, keys: &[u8]) -> i64 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&number.to_le_bytes());
+    hasher.update(&noted_ms.to_le_bytes());
+    hasher.update(keys);
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment() -> Segment {
+        Segment {
+            number: 7,
+            noted_ms: 1_700_000_000_000,
+            keys: vec![HandledKey([1; 16]), HandledKey([2; 16])],
+        }
+    }
+
+    #[test]
+    fn a_row_says_what_the_segment_said() {
+        assert_eq!(Segment::decode(&segment().encode()).unwrap(), segment());
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_row_is_noticed() {
+        for bit in 0..32 * 8 {
+            let mut row = segment().encode();
+            row.keys[bit / 8] ^= 1 << (bit % 8);
+            assert!(Segment::decode(&row).is_err(), "bit {bit} of the keys");
+        }
+        for bit in 0..63 {
+            let (mut number, mut noted, mut checksum) = (segment().encode(), segment().encode(), segment().encode());
+            number.number ^= 1 << bit;
+            noted.noted_ms ^= 1 << bit;
+            checksum.checksum ^= 1 << bit;
+            for row in [number, noted, checksum] {
+                assert!(Segment::decode(&row).is_err(), "bit {bit} of {row:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_of_any_other_length_is_damaged() {
+        for length in 0..32 {
+            let mut row = segment().encode();
+            row.keys.truncate(length);
+            // Also one whose checksum is right: half a key is none, and a segment without keys is never written.
+            row.checksum = checksum(row.number, row.noted_ms, &row.keys);
+            assert_eq!(Segment::decode(&row).is_ok(), length == 16, "{length} bytes");
+        }
+    }
+}
