@@ -3,9 +3,9 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use sandhog::{
-    config::{Config, Limits, Manifest, Overrides, Retry},
+    config::{Config, Limits, Manifest, Overrides, QueueSettings, Retry},
     message::QueueName,
-    queue::simple::settings::Order,
+    queue::{simple::settings::Order, sqs::settings::Location},
 };
 
 /// A directory with a `sandhog.toml` and an empty `plugins`.
@@ -59,15 +59,26 @@ max-messages = -1
 max-receives = 3
 
 [queues.invoices]
-url = "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices.fifo"
+url = "invoices"
+
+[queues.parcels]
+url = "sqs:parcels.fifo"
+order = "queue"
+dead-letter = "orders"
+
+[queues.lost]
+dead-letter = "parcels"
+
+[ledger]
+window = "15days"
 "#,
         r#"
-13 mistakes in the configuration
+17 mistakes in the configuration
   DIR/sandhog.toml:2: plugins = "nowhere": DIR/nowhere is not a directory
   DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
   DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
   DIR/sandhog.toml:5: max-live-instances = 0: use a whole number from 1 to 4096
-  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, queues
+  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, queues, ledger
   DIR/sandhog.toml:9: queues.orders.visibility-timeout = "soon": use a duration from 1s to 12h, such as "30s"
   DIR/sandhog.toml:10: queues.orders.max-receives = "five": use a whole number from 1 to 1000
   DIR/sandhog.toml:11: queues.orders.order = "chaos": use "group" or "queue"
@@ -75,7 +86,11 @@ url = "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices.fifo"
   DIR/sandhog.toml:13: queues.orders.time-to-live = "1ms": use a duration from 1s to 10years, such as "30s"
   DIR/sandhog.toml:14: queues.orders.max-messages = -1: use a whole number from 1 to 1000000000
   DIR/sandhog.toml:17: queues.not a name: "not a name" is not a queue name: use 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
-  DIR/sandhog.toml:20: queues.invoices.url = "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices.f...: not available in this version
+  DIR/sandhog.toml:20: queues.invoices.url = "invoices": use the URL of an SQS queue, such as "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices", or "sqs:NAME"
+  DIR/sandhog.toml:24: queues.parcels.order = "queue": a queue with a url has no such setting here; change it where the queue is
+  DIR/sandhog.toml:25: queues.parcels.dead-letter = "orders": orders has to be an SQS queue too: add a table [queues.orders] with its url, or leave the key out if the queue has a redrive policy
+  DIR/sandhog.toml:28: queues.lost.dead-letter = "parcels": parcels is an SQS queue; the dead letters of a Simple queue go to a Simple queue
+  DIR/sandhog.toml:31: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
 "#,
     );
 }
@@ -250,7 +265,9 @@ max-messages = 10
     assert_eq!(config.plugins, directory.path().join("plugins"));
     assert_eq!(config.listen.to_string(), "127.0.0.1:0");
     assert_eq!(config.grace_period, Duration::from_secs(5));
-    let orders = &config.queues[&name("orders")];
+    let QueueSettings::Simple(orders) = &config.queues[&name("orders")] else {
+        panic!("a queue without a url is a Simple one");
+    };
     assert_eq!(orders.visibility_timeout, Duration::from_mins(1));
     assert_eq!(
         (orders.max_receives.get(), orders.order, orders.max_messages),
@@ -258,6 +275,45 @@ max-messages = 10
     );
     assert_eq!(orders.time_to_live, Some(Duration::from_hours(24)));
     assert_eq!(orders.dead_letter, name("orders-dead"));
+}
+
+#[test]
+fn a_queue_with_a_url_is_an_sqs_queue() {
+    let text = r#"
+[queues.orders]
+url = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
+[queues.invoices]
+url = "sqs:invoices.fifo"
+visibility-timeout = "1m"
+max-receives = 2
+dead-letter = "orders"
+[ledger]
+window = "2h"
+max-entries = 7
+"#;
+    let config = load(host_directory(text).path(), Overrides::default(), None).expect("a configuration");
+    let sqs = |queue: &str| match &config.queues[&name(queue)] {
+        QueueSettings::Sqs(settings) => settings.clone(),
+        QueueSettings::Simple(settings) => panic!("{settings:?}"),
+    };
+    let url = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders";
+    assert_eq!(sqs("orders").location, Location::Url(url.to_owned()));
+    assert_eq!(
+        (sqs("orders").visibility_timeout, sqs("orders").dead_letter),
+        (None, None)
+    );
+    let invoices = sqs("invoices");
+    assert_eq!(invoices.location, Location::Name("invoices.fifo".to_owned()));
+    assert!(invoices.location.is_fifo() && !sqs("orders").location.is_fifo());
+    assert_eq!(
+        (invoices.visibility_timeout, invoices.max_receives.get()),
+        (Some(Duration::from_mins(1)), 2)
+    );
+    assert_eq!(invoices.dead_letter, Some(name("orders")));
+    assert_eq!(
+        (config.ledger.window, config.ledger.max_entries),
+        (Duration::from_hours(2), 7)
+    );
 }
 
 #[test]

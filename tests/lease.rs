@@ -67,17 +67,18 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
         manifest,
         policy,
     }));
+    let (stop, stop_renewing) = (CancellationToken::new(), CancellationToken::new());
     let context = AttemptContext {
         handler: "in".to_owned(),
         queue: source,
         keeper: Arc::clone(&keeper),
         executor: guests,
-        queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new())),
+        queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new(), Arc::clone(&metrics))),
         metrics: Arc::clone(&metrics),
+        stop_receiving: stop.clone(),
         stop_working: CancellationToken::new(),
     };
-    let (stop, stop_renewing) = (CancellationToken::new(), CancellationToken::new());
-    let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver, stop.clone());
+    let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
     let first_attempt = one_attempt(&executor, &stop);
     let run = async {
         let ended = dispatcher.run().await;

@@ -19,6 +19,7 @@ mod listener;
 mod queue_contract;
 mod queue_model;
 mod reload;
+mod remote;
 mod sandbox;
 mod shutdown;
 mod store_crash;

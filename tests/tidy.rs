@@ -68,6 +68,13 @@ fn only_one_file_knows_sqlite() {
 }
 
 #[test]
+fn only_the_sqs_queue_knows_the_aws_sdk() {
+    for word in ["aws_sdk_sqs", "aws_config"] {
+        check_wall("host/", word, &["host/src/queue/sqs.rs", "host/src/queue/sqs/"]);
+    }
+}
+
+#[test]
 fn only_the_listener_and_the_client_know_http() {
     check_wall(
         "host/",

@@ -33,7 +33,8 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
-use tokio::net::TcpListener;
+use futures_util::future::join_all;
+use tokio::{net::TcpListener, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{parameters::Parameters, refused::Refused, wire::Affected};
@@ -43,7 +44,7 @@ use crate::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::Metrics,
     printable::chain,
-    queue::{Delivery, Queue, SendError, Settle, Settlement},
+    queue::{Counts, Delivery, Queue, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
@@ -54,6 +55,8 @@ pub mod wire;
 
 /// How long a request under way may hold up the end of the listener.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// How long a queue that does not answer may hold up the counts of the others.
+const COUNTS_LIMIT: Duration = Duration::from_secs(3);
 /// The longest wait of a receive, as on SQS.
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How many dead letters are put back in one transaction.
@@ -146,9 +149,9 @@ async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCo
 }
 
 async fn metrics(State(state): State<AdminState>) -> Response {
-    for queue in state.queues.list() {
+    for (queue, counts) in all_counts(&state).await {
         // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
-        if let Ok(counts) = queue.counts().await {
+        if let Ok(counts) = counts {
             state.metrics.queue_counts(queue.name().as_str(), &counts);
         }
     }
@@ -162,12 +165,29 @@ async fn handlers(State(state): State<AdminState>) -> Json<wire::Handlers> {
     })
 }
 
-async fn queues(State(state): State<AdminState>) -> Answer<wire::Queues> {
-    let mut queues = Vec::new();
-    for queue in state.queues.list() {
-        queues.push(wire::Queue::new(queue.name(), queue.counts().await?));
-    }
-    Ok(Json(wire::Queues { queues }))
+/// How full each queue is. All are asked at the same time, and one that does not answer holds nobody up for long.
+async fn all_counts(state: &AdminState) -> Vec<(Arc<dyn Queue>, Result<Counts, String>)> {
+    let ask = async |queue: Arc<dyn Queue>| {
+        let counts = match timeout(COUNTS_LIMIT, queue.counts()).await {
+            Ok(counts) => counts.map_err(|error| chain(&error)),
+            Err(_) => Err(format!("queue {} did not answer within {COUNTS_LIMIT:?}", queue.name())),
+        };
+        (queue, counts)
+    };
+    join_all(state.queues.list().into_iter().map(ask)).await
+}
+
+async fn queues(State(state): State<AdminState>) -> Json<wire::Queues> {
+    let entry = |(queue, counts): (Arc<dyn Queue>, Result<Counts, String>)| match counts {
+        Ok(counts) => wire::Queue::new(queue.name(), counts),
+        Err(error) => wire::Queue {
+            error: Some(error),
+            ..wire::Queue::new(queue.name(), Counts::default())
+        },
+    };
+    Json(wire::Queues {
+        queues: all_counts(&state).await.into_iter().map(entry).collect(),
+    })
 }
 
 async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::Queue> {

@@ -128,19 +128,25 @@ impl App {
         let listener = bound.map_err(|source| StartError::Listen { address, source })?;
         let store = match config.data.clone() {
             Some(directory) => {
-                let open = move || SimpleStore::open(&StoreOptions::new(directory));
+                let options = StoreOptions {
+                    ledger: config.ledger,
+                    ..StoreOptions::new(directory)
+                };
+                let open = move || SimpleStore::open(&options);
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
             None => SimpleStore::ephemeral(),
         };
-        let queues = Arc::new(QueueSet::new(store.clone(), config.queues.clone()));
+        let metrics = Arc::new(Metrics::new());
+        let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(&metrics));
+        let queues = Arc::new(queues);
         queues.declare_known().await?;
         let stop = Stop::default();
         let surroundings = Surroundings {
             queues,
             executor,
             board: Arc::new(HandlerBoard::default()),
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
@@ -167,6 +173,7 @@ impl App {
             stop,
         } = self;
         let address = listener.local_addr()?;
+        let queues = Arc::clone(&surroundings.queues);
         let data = config
             .data
             .as_ref()
@@ -221,6 +228,9 @@ impl App {
         stop_listening.cancel();
         while let Some(ended) = listening.join_next().await {
             tracing::debug!(?ended, "the listener has ended");
+        }
+        if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
+            tracing::error!("a queue did not close in time; what it took returns by itself");
         }
         if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
             tracing::error!("the store did not close in time; it recovers when it is opened again");

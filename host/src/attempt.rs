@@ -3,9 +3,16 @@
 //! Invariant: each delivery is settled at most once, and never after its lease was lost. What the guest sent is
 //! committed together with the deletion of what it handled, or not at all.
 
-use std::{collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::future::select_all;
+use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -16,7 +23,7 @@ use crate::{
     lease::{Lease, LeaseKeeper},
     message::{MessageId, QueueName},
     metrics::Metrics,
-    printable::{MAX_REASON_BYTES, printable},
+    printable::{MAX_REASON_BYTES, chain, printable},
     queue::{Delivery, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
     queue_set::QueueSet,
     settlement::{Outcome, SettlementPolicy, settlement},
@@ -75,6 +82,8 @@ pub struct AttemptContext {
     pub queues: Arc<QueueSet>,
     /// Where counts go.
     pub metrics: Arc<Metrics>,
+    /// Cancelled when nothing new may be started.
+    pub stop_receiving: CancellationToken,
     /// Cancelled when attempts under way must end.
     pub stop_working: CancellationToken,
 }
@@ -86,10 +95,21 @@ pub struct Leased {
     pub delivery: Delivery,
     /// The right to settle it.
     pub lease: Lease,
+    /// Later messages of its group, received together with it and in order; they wait for it under leases of their own.
+    pub followers: VecDeque<Leased>,
 }
 
 /// How an attempt came out, per message.
 pub type Outcomes = Vec<(MessageId, Outcome)>;
+
+/// How an attempt ended.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// How it came out.
+    pub outcomes: Outcomes,
+    /// The next of each group whose first message was handled, with its own followers.
+    pub next: Vec<Leased>,
+}
 
 /// What every step of one attempt has to know.
 struct Attempt {
@@ -97,6 +117,9 @@ struct Attempt {
     version: Arc<Version>,
     ids: Vec<(MessageId, NonZeroU32)>,
 }
+
+/// The messages that wait for one of the attempt, per message.
+type Lines = Vec<VecDeque<Leased>>;
 
 /// Runs one attempt to the end of its settlement.
 ///
@@ -111,34 +134,108 @@ pub async fn attempt(
     context: Arc<AttemptContext>,
     version: Arc<Version>,
     batch: Vec<Leased>,
-) -> Result<Outcomes, QueueError> {
+) -> Result<Ended, QueueError> {
     let started = Instant::now();
-    let (deliveries, leases): (Vec<_>, Vec<_>) = batch.into_iter().map(|each| (each.delivery, each.lease)).unzip();
+    let count = batch.len();
+    let (mut deliveries, mut leases, mut lines) = (
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+        Vec::with_capacity(count),
+    );
+    for each in batch {
+        deliveries.push(each.delivery);
+        leases.push(each.lease);
+        lines.push(each.followers);
+    }
     let ids = deliveries
         .iter()
         .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
         .collect();
     let attempt = Attempt { context, version, ids };
-    let (mut outcomes, sends) = attempt.outcomes(deliveries, &leases).await;
+    let done = CancellationToken::new();
+    let working = async {
+        let came_out = attempt.outcomes(deliveries, &leases).await;
+        done.cancel();
+        came_out
+    };
+    let ((mut outcomes, sends), ()) = tokio::join!(working, attempt.give_back_at_stop(&done, &mut lines));
     let duration = started.elapsed();
-    attempt.settle(&mut outcomes, leases, sends).await?;
+    attempt.settle(&mut outcomes, leases, &mut lines, sends).await?;
     // Only now: a refused send or a lost lease changes what an attempt came to.
     attempt.log(&outcomes, duration);
-    Ok(attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect())
+    let mut next = Vec::new();
+    for (outcome, mut line) in outcomes.iter().zip(lines) {
+        if !outcome.is_handled() {
+            attempt.context.release_line(line).await;
+        } else if let Some(mut first) = line.pop_front() {
+            first.followers = line;
+            next.push(first);
+        }
+    }
+    Ok(Ended {
+        outcomes: attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect(),
+        next,
+    })
+}
+
+impl AttemptContext {
+    /// Makes messages of one group, given in order, visible again, last first, so that none is received before an
+    /// earlier one.
+    pub async fn release_line(&self, line: VecDeque<Leased>) {
+        if line.is_empty() {
+            return;
+        }
+        let queue = self.queue.name();
+        tracing::debug!(handler = self.handler, %queue, messages = line.len(), "later messages of a group are released");
+        let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
+        let (answers, _leases) = self.keeper.settle(batch.collect(), Vec::new()).await;
+        for answer in answers {
+            match answer {
+                Ok(()) => self.metrics.settled(queue.as_str(), settlement_word(&Settlement::Release)),
+                Err(SettleError::Expired) => {}
+                Err(error) => {
+                    tracing::warn!(%queue, error = %chain(&error), "a message was not released; it returns by itself");
+                }
+            }
+        }
+    }
 }
 
 impl Attempt {
-    /// Calls the guest, unless the order to stop or the loss of a lease comes first.
+    /// Releases the followers as soon as the handler stops, since none of them will be started.
+    async fn give_back_at_stop(&self, done: &CancellationToken, lines: &mut Lines) {
+        if lines.iter().all(VecDeque::is_empty) {
+            return;
+        }
+        tokio::select! {
+            biased;
+            () = done.cancelled() => return,
+            () = self.context.stop_receiving.cancelled() => {}
+        }
+        for line in lines {
+            self.context.release_line(std::mem::take(line)).await;
+        }
+    }
+
+    /// Calls the guest for what was not handled before, unless the order to stop or the loss of a lease comes first.
     async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<Outcome>, Vec<Send>) {
         let context = &self.context;
-        let messages = deliveries
-            .into_iter()
-            .map(|delivery| CallMessage {
+        let (mut messages, mut outcomes) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        for delivery in deliveries {
+            if context.queues.was_handled(&*context.queue, &delivery.message.id) {
+                outcomes.push(Some(Outcome::AlreadyHandled));
+                continue;
+            }
+            outcomes.push(None);
+            messages.push(CallMessage {
                 message: delivery.message,
                 queue: context.queue.name().clone(),
                 receive_count: delivery.receive_count.get(),
-            })
-            .collect();
+            });
+        }
+        if messages.is_empty() {
+            return (outcomes.into_iter().flatten().collect(), Vec::new());
+        }
         let call = Call {
             messages,
             policy: Arc::clone(&self.version.policy),
@@ -153,76 +250,96 @@ impl Attempt {
                 let outcome = |lease: &Lease| if lease.lost().is_cancelled() { Outcome::LeaseLost } else { Outcome::Interrupted };
                 (leases.iter().map(outcome).collect(), Vec::new())
             }
-            report = context.executor.run(&self.version.component, call) => self.reported(report),
+            report = context.executor.run(&self.version.component, call) => self.reported(report, outcomes),
         }
     }
 
-    fn reported(&self, report: Report) -> (Vec<Outcome>, Vec<Send>) {
+    /// Fills the outcomes that are not known yet with what the executor said.
+    fn reported(&self, report: Report, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Vec<Send>) {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
                 .log_lines_dropped(&self.context.handler, report.usage.log_lines_dropped);
         }
-        let outcomes = report.verdicts.into_iter().map(|verdict| match verdict {
+        let mut said = report.verdicts.into_iter().map(|verdict| match verdict {
             Verdict::Success => Outcome::Success,
             Verdict::Failed(failure) => Outcome::Failed(failure),
             Verdict::NotRun(reason) => Outcome::HostFault(reason),
         });
+        let missing = || Outcome::HostFault("the executor gave no verdict".to_owned());
+        let outcomes = known
+            .into_iter()
+            .map(|known| known.or_else(|| said.next()).unwrap_or_else(missing));
         (outcomes.collect(), report.sends)
     }
 
     /// Sends what the guest sent, and settles. A refused send turns the outcomes that it belongs to into failures.
-    async fn settle(&self, outcomes: &mut [Outcome], leases: Vec<Lease>, sends: Vec<Send>) -> Result<(), QueueError> {
-        let (together, before): (Vec<_>, Vec<_>) = sends
+    async fn settle(
+        &self,
+        outcomes: &mut [Outcome],
+        leases: Vec<Lease>,
+        lines: &mut Lines,
+        sends: Vec<Send>,
+    ) -> Result<(), QueueError> {
+        let mut together = self.send_what_comes_before(outcomes, sends).await;
+        let nature = self.context.queue.nature();
+        let mut unsettled: Vec<Option<(Lease, bool)>> = leases
             .into_iter()
-            .partition(|send| self.context.queue.commits_sends_to(&send.queue));
-        if let Err(reason) = self.send_before(before).await {
-            fail_successes(outcomes, &reason);
-        }
-        let mut settlements = self.settlements(outcomes);
-        let mut together = if outcomes.contains(&Outcome::Success) {
-            together
-        } else {
-            Vec::new()
-        };
-        // What is not settled here is someone else's: its lease is dropped at the end.
-        let mut leases: Vec<Option<Lease>> = leases.into_iter().map(Some).collect();
-        for _ in 0..2 {
-            let mut indices = Vec::new();
-            let mut batch = Vec::new();
-            for (index, settlement) in settlements.iter().enumerate() {
-                if let Some(settlement) = settlement
-                    && let Some(lease) = leases.get_mut(index).and_then(Option::take)
+            .map(|lease| Some((lease, nature.has_dead_letter_queue)))
+            .collect();
+        // Each message is refused at most twice: for its sends, and for its dead-letter queue.
+        for _ in 0..3 {
+            if !outcomes.contains(&Outcome::Success) {
+                together.clear();
+            }
+            let (mut batch, mut what) = (Vec::new(), Vec::new());
+            for (index, (slot, outcome)) in unsettled.iter_mut().zip(outcomes.iter()).enumerate() {
+                let Some((lease, may_die)) = slot.take() else { continue };
+                // What is not settled here is someone else's: its lease is dropped.
+                let Some(settlement) = self.settlement(index, outcome, may_die) else { continue };
+                if settlement != Settlement::Delete
+                    && let Some(line) = lines.get_mut(index)
                 {
-                    indices.push(index);
-                    batch.push((lease, settlement.clone()));
+                    self.context.release_line(std::mem::take(line)).await;
                 }
+                what.push((index, settlement.clone()));
+                batch.push((lease, settlement));
             }
             if batch.is_empty() {
                 return Ok(());
             }
-            let sent: Vec<QueueName> = together.iter().map(|send| send.queue.clone()).collect();
-            let (answers, returned) = self.context.keeper.settle(batch, std::mem::take(&mut together)).await;
-            let refused = answers.iter().find_map(|answer| match answer {
+            let (answers, leases) = self.context.keeper.settle(batch, together.clone()).await;
+            let undone = answers.iter().find_map(|answer| match answer {
                 Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(error.to_string()),
-                Ok(()) | Err(SettleError::Expired | SettleError::Queue(_)) => None,
+                Ok(()) | Err(SettleError::Expired | SettleError::DeadLetterRefused { .. } | SettleError::Queue(_)) => None,
             });
-            let Some(reason) = refused else {
-                return self.record(outcomes, &settlements, indices.into_iter().zip(answers), &sent);
-            };
-            // Nothing was done: the same deliveries are settled as failures, without the sends.
-            tracing::warn!(
-                handler = self.context.handler,
-                reason,
-                "a send was refused; the messages will be tried again"
-            );
-            fail_successes(outcomes, &reason);
-            settlements = self.settlements(outcomes);
-            for (index, lease) in indices.into_iter().zip(returned) {
-                if let Some(slot) = leases.get_mut(index) {
-                    *slot = Some(lease);
+            if let Some(reason) = undone {
+                // Nothing was done: the same deliveries are settled as failures, without the sends.
+                self.refused(outcomes, &reason);
+                for ((index, _), lease) in what.into_iter().zip(leases) {
+                    if let Some(slot) = unsettled.get_mut(index) {
+                        *slot = Some((lease, nature.has_dead_letter_queue));
+                    }
+                }
+                continue;
+            }
+            let mut settled = Settled::default();
+            for (((index, settlement), answer), lease) in what.into_iter().zip(answers).zip(leases) {
+                if let Err(error @ SettleError::DeadLetterRefused { .. }) = &answer {
+                    let id = self.ids.get(index).map_or("", |(id, _)| id.as_str());
+                    tracing::error!(handler = self.context.handler, message_id = id, error = %chain(error), "a message could not become a dead letter; it stays in its queue");
+                    self.context.metrics.dead_letter_not_taken(self.context.queue.name().as_str());
+                    if let Some(slot) = unsettled.get_mut(index) {
+                        *slot = Some((lease, false));
+                    }
+                } else if let Some(outcome) = outcomes.get_mut(index) {
+                    self.record(outcome, &settlement, answer, &mut settled)?;
                 }
             }
+            if settled.deleted {
+                self.count_sends(&together);
+            }
+            together.clear();
         }
         Ok(())
     }
@@ -230,46 +347,69 @@ impl Attempt {
     /// Counts what was settled, and finds out whether a lease was lost or the queue has failed.
     fn record(
         &self,
-        outcomes: &mut [Outcome],
-        settlements: &[Option<Settlement>],
-        answers: impl Iterator<Item = (usize, Result<(), SettleError>)>,
-        sent: &[QueueName],
+        outcome: &mut Outcome,
+        settlement: &Settlement,
+        answer: Result<(), SettleError>,
+        settled: &mut Settled,
     ) -> Result<(), QueueError> {
-        let queue = self.context.queue.name();
-        let mut deleted = false;
-        for (index, answer) in answers {
-            let (Some(outcome), Some(Some(settlement))) = (outcomes.get_mut(index), settlements.get(index)) else {
-                continue;
-            };
-            match answer {
-                Ok(()) => {
-                    deleted |= *settlement == Settlement::Delete;
-                    self.context
-                        .metrics
-                        .settled(queue.as_str(), settlement_word(settlement));
-                }
-                Err(SettleError::Queue(error)) => return Err(error),
-                Err(SettleError::Expired | SettleError::SendRefused { .. } | SettleError::Incomplete) => {
-                    *outcome = Outcome::LeaseLost;
-                }
+        match answer {
+            Ok(()) => {
+                settled.deleted |= *settlement == Settlement::Delete;
+                let queue = self.context.queue.name();
+                self.context
+                    .metrics
+                    .settled(queue.as_str(), settlement_word(settlement));
             }
-        }
-        if deleted {
-            let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
-            for queue in sent {
-                *counts.entry(queue).or_default() += 1;
-            }
-            for (queue, count) in counts {
-                self.context.metrics.sends(queue.as_str(), count);
-            }
+            Err(SettleError::Queue(error)) => return Err(error),
+            Err(
+                SettleError::Expired
+                | SettleError::SendRefused { .. }
+                | SettleError::DeadLetterRefused { .. }
+                | SettleError::Incomplete,
+            ) => *outcome = Outcome::LeaseLost,
         }
         Ok(())
     }
 
-    /// Sends that the source queue cannot commit by itself go out before the deletion, so they happen at least once.
-    async fn send_before(&self, sends: Vec<Send>) -> Result<(), String> {
+    /// Does what the source queue cannot commit together with a deletion, so that it happens at least once: sends to
+    /// remote queues, then in one transaction of the store the note that the messages were handled and the sends to the
+    /// store's own queues. Returns the sends that go with the deletion.
+    async fn send_what_comes_before(&self, outcomes: &mut [Outcome], sends: Vec<Send>) -> Vec<Send> {
+        let context = &self.context;
+        let (together, before): (Vec<_>, Vec<_>) = sends
+            .into_iter()
+            .partition(|send| context.queue.commits_sends_to(&send.queue));
+        if !outcomes.contains(&Outcome::Success) {
+            return Vec::new();
+        }
+        let (stored, remote): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .partition(|send| context.queues.commits_sends_to(&send.queue));
+        if let Err(reason) = self.send_remote(remote).await {
+            self.refused(outcomes, &reason);
+            return Vec::new();
+        }
+        let handled: Vec<MessageId> = outcomes
+            .iter()
+            .zip(&self.ids)
+            .filter(|(outcome, _)| **outcome == Outcome::Success)
+            .map(|(_, (id, _))| id.clone())
+            .collect();
+        let committed = context.queues.note_handled(&*context.queue, &handled, stored.clone()).await;
+        if let Err(error) = committed {
+            self.refused(outcomes, &chain(&error));
+            return Vec::new();
+        }
+        self.count_sends(&stored);
+        together
+    }
+
+    async fn send_remote(&self, sends: Vec<Send>) -> Result<(), String> {
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
-        for send in sends {
+        for (index, mut send) in sends.into_iter().enumerate() {
+            // The same for every attempt at the same message, so that a repeat is recognised.
+            let id = || derived_deduplication_id(self.context.queue.name(), &self.ids, index);
+            send.message.deduplication_id.get_or_insert_with(id);
             by_queue.entry(send.queue).or_default().push(send.message);
         }
         for (name, messages) in by_queue {
@@ -280,25 +420,44 @@ impl Attempt {
                 .ok_or_else(|| format!("queue {name} does not exist"))?;
             let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
             for answer in queue.send_many(messages).await {
-                answer.map_err(|error| format!("a send to queue {name} was refused: {error}"))?;
+                answer.map_err(|error| format!("a send to queue {name} was refused: {}", chain(&error)))?;
             }
             self.context.metrics.sends(name.as_str(), count);
         }
         Ok(())
     }
 
-    fn settlements(&self, outcomes: &[Outcome]) -> Vec<Option<Settlement>> {
+    fn count_sends(&self, sends: &[Send]) {
+        let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for send in sends {
+            *counts.entry(&send.queue).or_default() += 1;
+        }
+        for (queue, count) in counts {
+            self.context.metrics.sends(queue.as_str(), count);
+        }
+    }
+
+    fn refused(&self, outcomes: &mut [Outcome], reason: &str) {
+        tracing::warn!(
+            handler = self.context.handler,
+            reason,
+            "a send was refused; the messages will be tried again"
+        );
+        fail_successes(outcomes, reason);
+    }
+
+    /// How the message at `index` is settled; `may_die` if there is a dead-letter queue that takes it.
+    fn settlement(&self, index: usize, outcome: &Outcome, may_die: bool) -> Option<Settlement> {
+        let (_, receive_count) = self.ids.get(index)?;
         let retry = &self.version.manifest.retry;
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
-            has_dead_letter_queue: true,
+            has_dead_letter_queue: may_die,
+            max_receives: self.context.queue.nature().max_receives,
         };
         let component = self.version.component.info.digest.as_str();
         let who = (self.context.handler.as_str(), component);
-        let each = |(outcome, (_, receive_count)): (&Outcome, &(MessageId, NonZeroU32))| {
-            settlement(outcome, *receive_count, policy, rand::random::<f64>(), who)
-        };
-        outcomes.iter().zip(&self.ids).map(each).collect()
+        settlement(outcome, *receive_count, policy, rand::random::<f64>(), who)
     }
 
     fn log_sink(&self) -> LogSink {
@@ -326,6 +485,9 @@ impl Attempt {
                 Outcome::Success => {
                     tracing::debug!(handler, %queue, message_id = %id, receive_count, ?duration, "handled");
                 }
+                Outcome::AlreadyHandled => {
+                    tracing::info!(handler, %queue, message_id = %id, receive_count, "handled before, and its deletion was lost; deleted again");
+                }
                 Outcome::Failed(Failure {
                     kind,
                     reason,
@@ -334,6 +496,10 @@ impl Attempt {
                 }) => {
                     let backtrace = backtrace.as_deref();
                     tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, backtrace, "not handled");
+                    if *kind == FailureKind::Reject && !self.context.queue.nature().has_dead_letter_queue {
+                        tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
+                        self.context.metrics.dead_letter_not_taken(queue.as_str());
+                    }
                 }
                 Outcome::HostFault(reason) => {
                     tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");
@@ -348,6 +514,28 @@ impl Attempt {
             }
         }
     }
+}
+
+/// What one call of the queue did.
+#[derive(Default)]
+struct Settled {
+    deleted: bool,
+}
+
+/// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes.
+fn derived_deduplication_id(queue: &QueueName, ids: &[(MessageId, NonZeroU32)], index: usize) -> String {
+    let mut digest = Sha256::new();
+    for part in [queue.as_str()].into_iter().chain(ids.iter().map(|(id, _)| id.as_str())) {
+        // Neither part can contain a line break.
+        digest.update(part);
+        digest.update("\n");
+    }
+    digest.update(index.to_be_bytes());
+    digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+        // Writing into a string cannot fail.
+        write!(text, "{byte:02x}").expect("strings grow");
+        text
+    })
 }
 
 fn fail_successes(outcomes: &mut [Outcome], reason: &str) {

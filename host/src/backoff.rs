@@ -11,8 +11,9 @@ pub struct Backoff {
 
 impl Backoff {
     /// Waits of at least `min` and at most `max`; if `max` is less than `min`, always `min`.
-    pub fn new(min: Duration, max: Duration) -> Self {
-        Self { min, max: max.max(min) }
+    pub const fn new(min: Duration, max: Duration) -> Self {
+        let max = if max.as_nanos() < min.as_nanos() { min } else { max };
+        Self { min, max }
     }
 
     /// The longest wait.

@@ -4,27 +4,31 @@
 //! is replaced by a default. Only this file reads the environment.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
-    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use self::section::{Document, Section};
+use self::{
+    queues::read_queues,
+    section::{Document, Section},
+};
 use crate::{
     message::{MAX_DELAY, QueueName},
-    queue::simple::settings::{Order, Settings},
+    queue::simple::LedgerSettings,
 };
 
 mod manifest;
 mod mistake;
+mod queues;
 mod section;
 
 pub use self::{
     manifest::{Grants, Limits, MAX_MEMORY_BYTES, Manifest, Retry},
     mistake::{ConfigErrors, Mistake},
+    queues::QueueSettings,
 };
 
 /// Where the listener is unless it is configured otherwise. The port is that of other SQS look-alikes.
@@ -39,8 +43,8 @@ const DEFAULT_DATA: &str = ".sandhog";
 const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
 const MIN_SECRET_BYTES: usize = 16;
-/// As `humantime` counts years.
-const TEN_YEARS: Duration = Duration::from_hours(87_660);
+/// The longest window of the ledger: no SQS queue keeps a message for longer.
+const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
 
 /// How variables of the environment are looked up; tests pass their own.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
@@ -61,7 +65,9 @@ pub struct Config {
     /// How many instances live at a time, over all handlers. Key `max-live-instances`: 1 to 4096, default 256.
     pub max_live_instances: usize,
     /// The settings of the queues that have any. Tables `[queues.NAME]`.
-    pub queues: BTreeMap<QueueName, Settings>,
+    pub queues: BTreeMap<QueueName, QueueSettings>,
+    /// What the ledger of handled messages remembers. Table `[ledger]`.
+    pub ledger: LedgerSettings,
 }
 
 /// What the command line says, which wins over the file.
@@ -221,6 +227,7 @@ impl Config {
             grace_period: DEFAULT_GRACE_PERIOD,
             max_live_instances: DEFAULT_MAX_LIVE_INSTANCES,
             queues: BTreeMap::new(),
+            ledger: LedgerSettings::default(),
         }
     }
 
@@ -262,6 +269,7 @@ impl Config {
                 .and_then(|number| usize::try_from(number).ok());
             config.max_live_instances = max_live.unwrap_or(config.max_live_instances);
             config.queues = read_queues(root);
+            config.ledger = read_ledger(root, config.ledger);
             config
         })
     }
@@ -290,73 +298,17 @@ fn read_secret(root: &Section<'_>, file: &Path) -> Option<Secret> {
     secret.map_err(|why| root.refuse("secret-file", &why)).ok()
 }
 
-fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, Settings> {
-    let mut sections = BTreeMap::new();
-    for (name, section) in root.sections("queues") {
-        match QueueName::new(&name) {
-            Ok(name) => drop(sections.insert(name, section)),
-            Err(why) => {
-                section.refuse_section(&why.to_string());
-            }
-        }
-    }
-    let mut queues = BTreeMap::new();
-    for (name, section) in &mut sections {
-        queues.insert(name.clone(), read_settings(name, section));
-    }
-    refuse_cycles(&queues, &sections);
-    sections.into_values().for_each(Section::finish);
-    queues
-}
-
-fn read_settings(name: &QueueName, section: &mut Section<'_>) -> Settings {
-    let defaults = Settings::defaults(name);
-    section.not_available("url");
-    let second = Duration::from_secs(1);
-    let max_receives = section
-        .number("max-receives", 1..=1000)
-        .and_then(|number| u32::try_from(number).ok());
-    Settings {
-        visibility_timeout: section
-            .duration("visibility-timeout", second..=MAX_DELAY)
-            .unwrap_or(defaults.visibility_timeout),
-        max_receives: max_receives.and_then(NonZeroU32::new).unwrap_or(defaults.max_receives),
-        dead_letter: section.queue_name("dead-letter").unwrap_or(defaults.dead_letter),
-        order: section
-            .text("order", "\"group\" or \"queue\"", |text| match text {
-                "group" => Some(Order::Group),
-                "queue" => Some(Order::Queue),
-                _ => None,
-            })
-            .unwrap_or(defaults.order),
-        time_to_live: section.duration("time-to-live", second..=TEN_YEARS),
-        max_messages: section
-            .number("max-messages", 1..=1_000_000_000)
-            .unwrap_or(defaults.max_messages),
-    }
-}
-
-/// A dead letter that failed in its dead-letter queue moves on; in a cycle it would do so for ever.
-fn refuse_cycles(queues: &BTreeMap<QueueName, Settings>, sections: &BTreeMap<QueueName, Section<'_>>) {
-    let mut reported = BTreeSet::new();
-    for (start, section) in sections {
-        let mut path = vec![start];
-        let next = |name: &QueueName| queues.get(name).map(|settings| &settings.dead_letter);
-        while let Some(name) = path.last().and_then(|last| next(last)) {
-            if name == start {
-                let cycle: Vec<&str> = path.iter().map(|name| name.as_str()).collect();
-                section.refuse(
-                    "dead-letter",
-                    &format!("a cycle of dead-letter queues: {} -> {start}", cycle.join(" -> ")),
-                );
-                reported.extend(path.iter().map(|name| (*name).clone()));
-                break;
-            }
-            // A cycle that does not lead back to `start` is reported where it begins.
-            if path.contains(&name) || reported.contains(name) {
-                break;
-            }
-            path.push(name);
-        }
-    }
+fn read_ledger(root: &mut Section<'_>, defaults: LedgerSettings) -> LedgerSettings {
+    let mut section = root.section("ledger");
+    let max_entries = section
+        .number("max-entries", 0..=10_000_000)
+        .and_then(|number| usize::try_from(number).ok());
+    let ledger = LedgerSettings {
+        window: section
+            .duration("window", Duration::ZERO..=MAX_LEDGER_WINDOW)
+            .unwrap_or(defaults.window),
+        max_entries: max_entries.unwrap_or(defaults.max_entries),
+    };
+    section.finish();
+    ledger
 }

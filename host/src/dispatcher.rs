@@ -5,35 +5,36 @@
 //! while its visibility runs out; a delivery runs to its end on the version it started with; the loop ends only
 //! when every attempt has.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet},
+    task::{Id, JoinError, JoinSet},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm,
-    attempt::{AttemptContext, Leased, Outcomes, Version, attempt},
+    attempt::{AttemptContext, Ended, Leased, Version, attempt},
+    backoff::Backoff,
     handler_status::HandlerBoard,
     pause::{Change, Pause},
+    poller::{Next, Poller},
     printable::chain,
     queue::{Delivery, QueueError},
     settlement::Outcome,
 };
 
-/// The longest that a receive waits for a message (the limit of SQS).
-const RECEIVE_WAIT: Duration = Duration::from_secs(20);
-/// The most messages of one receive, so that what is received at once stays in bounds.
-const MAX_RECEIVE: usize = 1000;
-/// A receive that is not back so long after it should be is given up and made anew.
-const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
-/// The wait after a receive that failed.
-const RECEIVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
-
-type Receive = Pin<Box<dyn Future<Output = Result<Vec<Delivery>, QueueError>> + Send>>;
+/// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
+/// that the queue is well again.
+const RECEIVE_AGAIN_AFTER: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+/// The wait after a fault of the host, whose messages are visible again at once.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Runs one handler on one queue.
 #[derive(Debug)]
@@ -41,30 +42,41 @@ pub struct Dispatcher {
     context: Arc<AttemptContext>,
     board: Arc<HandlerBoard>,
     versions: watch::Receiver<Arc<Version>>,
-    stop_receiving: CancellationToken,
-    attempts: JoinSet<Result<Outcomes, QueueError>>,
+    attempts: JoinSet<Result<Ended, QueueError>>,
+    /// How many slots each attempt takes: its own, and one for each message that waits in a line behind it.
+    slots: HashMap<Id, usize>,
+    poller: Poller,
     pause: Pause,
     receive_at: Instant,
-    receive_failed: bool,
+    failing: Option<Failing>,
+}
+
+/// Receives that fail.
+#[derive(Debug)]
+struct Failing {
+    times: NonZeroU32,
+    reason: String,
 }
 
 impl Dispatcher {
-    /// A dispatcher that has received nothing yet. New versions come through `versions`; `stop_receiving` starts the drain.
+    /// A dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving` starts
+    /// the drain.
     pub fn new(
         context: AttemptContext,
         board: Arc<HandlerBoard>,
         versions: watch::Receiver<Arc<Version>>,
-        stop_receiving: CancellationToken,
     ) -> Self {
+        let poller = Poller::new(Arc::clone(&context.queue));
         Self {
             context: Arc::new(context),
             board,
             versions,
-            stop_receiving,
             attempts: JoinSet::new(),
+            slots: HashMap::new(),
+            poller,
             pause: Pause::default(),
             receive_at: Instant::now(),
-            receive_failed: false,
+            failing: None,
         }
     }
 
@@ -78,31 +90,16 @@ impl Dispatcher {
     ///
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self) -> Result<(), QueueError> {
-        let stop = self.stop_receiving.clone();
-        let mut receive: Option<Receive> = None;
-        loop {
-            if stop.is_cancelled() {
-                // Dropping a receive gives back what it may have taken.
-                drop(receive.take());
-                break;
-            }
-            if receive.is_none() {
-                receive = self.next_receive();
-            }
-            let wake_at = self.wake_at(receive.is_some());
-            let receiving = async {
-                match &mut receive {
-                    Some(receive) => receive.await,
-                    None => std::future::pending().await,
-                }
-            };
+        let stop = self.context.stop_receiving.clone();
+        while !stop.is_cancelled() {
+            let look_again = self.start_receives();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(joined) = self.attempts.join_next() => {
+                Some(joined) = self.attempts.join_next_with_id() => {
                     if self.joined(joined)? {
-                        // It was made for what the handler could take before. Dropping it gives back what it may have taken.
-                        receive = None;
+                        // They were made for what the handler could take before.
+                        self.poller.clear();
                     }
                 }
                 changed = self.versions.changed() => {
@@ -112,69 +109,52 @@ impl Dispatcher {
                     }
                     let change = self.pause.reset();
                     self.tell(&change);
-                    receive = None;
+                    self.poller.clear();
                 }
-                received = receiving => {
-                    receive = None;
-                    self.received(received)?;
-                }
-                () = alarm::wake_at(wake_at) => {}
+                received = self.poller.received() => self.received(received.answer)?,
+                () = alarm::wake_at(look_again) => {}
             }
         }
-        while let Some(joined) = self.attempts.join_next().await {
+        self.poller.clear();
+        while let Some(joined) = self.attempts.join_next_with_id().await {
             self.joined(joined)?;
         }
         Ok(())
     }
 
-    /// A receive for all free slots, unless there is none, or a pause or a failed receive forbids it.
-    fn next_receive(&mut self) -> Option<Receive> {
-        let now = Instant::now();
-        let version = Arc::clone(&self.versions.borrow());
-        let concurrency = match self.pause.until() {
-            Some(_) => 1,
-            None => version.manifest.concurrency.get(),
-        };
-        let free = concurrency.saturating_sub(self.attempts.len());
-        let held_back = self.receive_at > now || self.pause.until().is_some_and(|until| until > now);
-        if free == 0 || held_back {
-            // A wait after a failed receive is not on purpose: the time of the last good one stands.
-            if !self.receive_failed {
-                self.board.not_listening(&self.context.handler);
+    /// Starts receives for the free slots, unless a pause or a failed receive forbids it. Answers when to look again although
+    /// nothing has happened.
+    fn start_receives(&mut self) -> Option<Instant> {
+        loop {
+            let now = Instant::now();
+            let version = Arc::clone(&self.versions.borrow());
+            let (concurrency, batch_size) = match self.pause.until() {
+                Some(_) => (1, 1),
+                None => (version.manifest.concurrency.get(), version.batch_size()),
+            };
+            let taken = self.slots.values().sum::<usize>() + self.poller.asked().div_ceil(batch_size);
+            let free = concurrency.saturating_sub(taken);
+            let hold_back = [Some(self.receive_at), self.pause.until()];
+            let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
+            if free == 0 || hold_back.is_some() {
+                // A wait after a failed receive is not on purpose: the time of the last good one stands.
+                if self.failing.is_none() && self.poller.is_idle() {
+                    self.board.not_listening(&self.context.handler);
+                }
+                return hold_back;
             }
-            return None;
+            let all = concurrency.saturating_mul(batch_size);
+            match self.poller.next(free.saturating_mul(batch_size), all, now) {
+                Next::Enough => return None,
+                Next::At(at) => return Some(at),
+                Next::Ask(max) => {
+                    if self.failing.is_none() && self.poller.is_idle() {
+                        self.board.received(&self.context.handler);
+                    }
+                    self.poller.ask(max);
+                }
+            }
         }
-        let max = match self.pause.until() {
-            Some(_) => 1,
-            None => free.saturating_mul(version.batch_size()).min(MAX_RECEIVE),
-        };
-        if !self.receive_failed {
-            self.board.received(&self.context.handler);
-        }
-        let queue = Arc::clone(&self.context.queue);
-        Some(Box::pin(async move {
-            let receive = queue.receive(max, RECEIVE_WAIT);
-            let received = tokio::time::timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive).await;
-            received.unwrap_or_else(|_| {
-                let cause = Arc::new(std::io::Error::new(
-                    std::io::ErrorKind::TimedOut,
-                    "a receive did not return",
-                ));
-                Err(QueueError::Unavailable {
-                    queue: queue.name().clone(),
-                    cause,
-                })
-            })
-        }))
-    }
-
-    /// When to look again although nothing has happened.
-    fn wake_at(&self, receiving: bool) -> Option<Instant> {
-        if receiving {
-            return None;
-        }
-        let times = [Some(self.receive_at), self.pause.until()];
-        times.into_iter().flatten().max().filter(|at| *at > Instant::now())
     }
 
     fn received(&mut self, received: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {
@@ -182,61 +162,127 @@ impl Dispatcher {
         let deliveries = match received {
             Ok(deliveries) => deliveries,
             Err(error) if error.is_transient() => {
-                tracing::warn!(
-                    handler,
-                    error = %chain(&error),
-                    "a receive failed; trying again"
-                );
-                self.board.receive_failed(handler, &error.to_string());
-                self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER;
-                self.receive_failed = true;
+                self.receive_failed(&chain(&error));
                 return Ok(());
             }
             Err(error) => return Err(error),
         };
-        self.receive_failed = false;
-        self.board.received(handler);
-        if deliveries.is_empty() {
-            return Ok(());
+        if let Some(failing) = self.failing.take() {
+            tracing::info!(handler, failures = failing.times, "receiving again");
         }
+        self.board.received(handler);
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         self.context.metrics.received(self.context.queue.name().as_str(), count);
         // The version is chosen now and kept: a reload does not touch a delivery under way.
         let version = Arc::clone(&self.versions.borrow());
-        let mut leased = deliveries.into_iter().map(|delivery| {
-            let lease = self.context.keeper.hold(delivery.receipt.clone(), delivery.deadline);
-            Leased { delivery, lease }
+        let leased = deliveries.into_iter().map(|delivery| Leased {
+            lease: self.context.keeper.hold(delivery.receipt.clone(), delivery.deadline),
+            delivery,
+            followers: VecDeque::new(),
         });
-        let mut next = leased.next();
+        let mut heads = self.in_lines(leased.collect()).into_iter();
+        let mut next = heads.next();
         while let Some(first) = next {
             let mut bytes = first.delivery.message.body.len();
             let mut batch = vec![first];
-            next = leased.next();
+            next = heads.next();
             while let Some(more) = next.take_if(|more| {
                 batch.len() < version.batch_size() && bytes + more.delivery.message.body.len() <= version.batch_bytes()
             }) {
                 bytes += more.delivery.message.body.len();
                 batch.push(more);
-                next = leased.next();
+                next = heads.next();
             }
-            self.attempts
-                .spawn(attempt(Arc::clone(&self.context), Arc::clone(&version), batch));
+            self.start(&version, batch);
         }
         self.count_in_flight();
         Ok(())
     }
 
-    /// Hears how an attempt ended; answers whether that paused or resumed the handler.
-    fn joined(&mut self, joined: Result<Result<Outcomes, QueueError>, JoinError>) -> Result<bool, QueueError> {
-        self.count_in_flight();
-        let outcomes = match joined {
-            Ok(outcomes) => outcomes?,
+    /// Puts the later messages of a group behind its first, where the queue hands out several of one.
+    fn in_lines(&self, deliveries: Vec<Leased>) -> Vec<Leased> {
+        if !self.context.queue.nature().returns_groups {
+            return deliveries;
+        }
+        let mut heads: Vec<Leased> = Vec::new();
+        for each in deliveries {
+            let group = |head: &&mut Leased| {
+                head.delivery.message.group_id.is_some()
+                    && head.delivery.message.group_id == each.delivery.message.group_id
+            };
+            match heads.iter_mut().find(group) {
+                Some(head) => head.followers.push_back(each),
+                None => heads.push(each),
+            }
+        }
+        heads
+    }
+
+    fn start(&mut self, version: &Arc<Version>, batch: Vec<Leased>) {
+        let slots = 1 + batch.iter().map(|each| each.followers.len()).sum::<usize>();
+        let task = self
+            .attempts
+            .spawn(attempt(Arc::clone(&self.context), Arc::clone(version), batch));
+        self.slots.insert(task.id(), slots);
+    }
+
+    /// Gives back a message that waited for one of its group, and those behind it.
+    fn release(&mut self, mut each: Leased) {
+        let mut line = std::mem::take(&mut each.followers);
+        line.push_front(each);
+        let context = Arc::clone(&self.context);
+        // Among the attempts, so that the dispatcher does not end before it.
+        self.attempts.spawn(async move {
+            context.release_line(line).await;
+            Ok(Ended::default())
+        });
+    }
+
+    /// Reports a failure once, until it changes or is over, and waits longer each time.
+    fn receive_failed(&mut self, reason: &str) {
+        let handler = &self.context.handler;
+        let known = self.failing.take();
+        let times = known.as_ref().map_or(NonZeroU32::MIN, |failing| failing.times.saturating_add(1));
+        if known.is_some_and(|failing| failing.reason == reason) {
+            tracing::debug!(handler, error = reason, times, "a receive failed again");
+        } else {
+            tracing::warn!(handler, error = reason, "a receive failed; trying again until it works");
+        }
+        self.board.receive_failed(handler, reason);
+        self.context.metrics.receive_failed(self.context.queue.name().as_str());
+        self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER.delay(times, rand::random::<f64>());
+        self.failing = Some(Failing {
+            times,
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// Hears how an attempt ended, and starts what waited for it; answers whether that paused or resumed the handler.
+    fn joined(&mut self, joined: Result<(Id, Result<Ended, QueueError>), JoinError>) -> Result<bool, QueueError> {
+        let ended = match joined {
+            Ok((id, ended)) => {
+                self.slots.remove(&id);
+                ended?
+            }
             Err(error) => {
+                self.slots.remove(&error.id());
                 // Its leases went with it, so its messages come back by themselves.
                 tracing::error!(handler = self.context.handler, %error, "an attempt failed inside of the host");
+                self.count_in_flight();
                 return Ok(false);
             }
         };
+        let Ended { outcomes, next } = ended;
+        for each in next {
+            if self.context.stop_receiving.is_cancelled() {
+                self.release(each);
+                continue;
+            }
+            // Chosen now: what waited has not started on any version.
+            let version = Arc::clone(&self.versions.borrow());
+            self.start(&version, vec![each]);
+        }
+        self.count_in_flight();
         let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {
@@ -244,10 +290,10 @@ impl Dispatcher {
                 Outcome::Failed(failure) => self.pause.failed(&id, &failure, Instant::now()),
                 Outcome::HostFault(_) => {
                     // The message is visible again at once: without a pause the host would spin on its own fault.
-                    self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER;
+                    self.receive_at = Instant::now() + AFTER_FAULT;
                     Change::None
                 }
-                Outcome::Interrupted | Outcome::LeaseLost => Change::None,
+                Outcome::AlreadyHandled | Outcome::Interrupted | Outcome::LeaseLost => Change::None,
             };
             changed |= change != Change::None;
             self.tell(&change);
@@ -257,7 +303,7 @@ impl Dispatcher {
 
     fn tell(&self, change: &Change) {
         // A handler that drains may have a successor of the same name already, whose state this is not.
-        if self.stop_receiving.is_cancelled() {
+        if self.context.stop_receiving.is_cancelled() {
             return;
         }
         let handler = &self.context.handler;
@@ -282,7 +328,7 @@ impl Dispatcher {
     }
 
     fn count_in_flight(&self) {
-        if self.stop_receiving.is_cancelled() {
+        if self.context.stop_receiving.is_cancelled() {
             return;
         }
         let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);

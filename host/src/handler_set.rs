@@ -235,10 +235,14 @@ impl HandlerSet {
             executor: Arc::clone(&surroundings.executor),
             queues: Arc::clone(&surroundings.queues),
             metrics: Arc::clone(&surroundings.metrics),
+            stop_receiving,
             stop_working: surroundings.stop_working.clone(),
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver, stop_receiving);
+        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver);
         let handler = name.to_owned();
+        let probed = Arc::clone(&keeper);
+        let probe = Box::new(move || probed.in_flight());
+        let watch = surroundings.metrics.watch_leases(queue.name().as_str(), probe);
         self.tasks.spawn(async move {
             // Renewal goes on until the last attempt is settled, and ends with the dispatcher.
             let stop_renewing = CancellationToken::new();
@@ -250,6 +254,7 @@ impl HandlerSet {
                 },
                 keeper.run(stop_renewing.clone()),
             );
+            drop(watch);
             (handler, ended)
         });
         self.running.insert(name.to_owned(), running);

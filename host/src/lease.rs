@@ -3,16 +3,19 @@
 //! A queue hands a message out for a limited time. A keeper renews that time at half-life for everything that it
 //! holds, in batches, so a guest may outlast the visibility timeout without a second consumer receiving the message.
 //!
-//! Invariants: a lease is renewed until its settlement was answered or it was dropped; a lease dropped unsettled lets
-//! the message return by itself; a lease whose deadline passed, or whose receipt the queue no longer knows, is lost, and a
-//! lost lease settles nothing. This module knows nothing of guests: `attempt` decides what a lost lease means.
+//! Invariants: a lease is renewed until its settlement was answered, until it was dropped, or until 12 hours after the
+//! receive; a lease dropped unsettled lets the message return by itself; a lease whose deadline passed, or whose receipt the
+//! queue no longer knows, is lost, and a lost lease settles nothing. On a remote queue, whose calls may overtake each other, no
+//! extension and settlement of one delivery are under way at the same time, so a late extension never undoes a retry delay.
+//! This module knows nothing of guests: `attempt` decides what a lost lease means.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, timeout_at},
@@ -21,12 +24,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm::wake_at,
+    message::MAX_DELAY,
     metrics::Metrics,
     queue::{ExtendError, Queue, QueueError, Receipt, Send, Settle, SettleError, Settlement},
 };
 
 /// The wait before a failed extension or settlement is repeated.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// No delivery is held for longer, counted from its receive (the limit of SQS).
+pub const LONGEST_LEASE: Duration = MAX_DELAY;
+/// How many extensions may be under way at a time, so that one that hangs does not make the others late.
+const MAX_RENEWALS: usize = 16;
 
 /// Holds the leases of one queue.
 #[derive(Debug)]
@@ -36,20 +44,36 @@ pub struct LeaseKeeper {
     // Never held across an await.
     held: Mutex<Held>,
     changed: Notify,
+    /// An extension has ended.
+    extended: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Held {
     next_key: u64,
     leases: HashMap<u64, Entry>,
+    /// When the keeper looks again by itself.
+    wakes_at: Option<Instant>,
 }
 
 #[derive(Debug)]
 struct Entry {
     receipt: Receipt,
+    received_at: Instant,
     renew_at: Instant,
     deadline: Instant,
     lost: CancellationToken,
+    extending: bool,
+    settling: bool,
+}
+
+/// Leases that are extended together: their keys and receipts, how far, and when waiting for the answer is of no use.
+#[derive(Debug)]
+struct Renewal {
+    keys: Vec<u64>,
+    receipts: Vec<Receipt>,
+    by: Duration,
+    give_up_at: Instant,
 }
 
 /// The lease on one delivery.
@@ -69,24 +93,29 @@ impl LeaseKeeper {
             metrics,
             held: Mutex::default(),
             changed: Notify::new(),
+            extended: Notify::new(),
         })
     }
 
     /// Takes over a delivery that was received a moment ago and becomes visible again at `deadline`.
     pub fn hold(self: &Arc<Self>, receipt: Receipt, deadline: Instant) -> Lease {
         let lost = CancellationToken::new();
-        let renew_at = half_life(Instant::now(), deadline);
+        let now = Instant::now();
+        let renew_at = half_life(now, deadline);
         let mut held = self.held();
         let key = held.next_key;
         held.next_key += 1;
-        let wake = held.leases.values().all(|entry| entry.renew_at > renew_at);
+        let wake = held.wakes_at.is_none_or(|wakes_at| renew_at < wakes_at);
         held.leases.insert(
             key,
             Entry {
                 receipt: receipt.clone(),
+                received_at: now,
                 renew_at,
                 deadline,
                 lost: lost.clone(),
+                extending: false,
+                settling: false,
             },
         );
         drop(held);
@@ -101,48 +130,104 @@ impl LeaseKeeper {
         }
     }
 
+    /// How many deliveries are held, and for how long the oldest of them has been.
+    pub fn in_flight(&self) -> (usize, Option<Duration>) {
+        let held = self.held();
+        let oldest = held.leases.values().map(|entry| entry.received_at).min();
+        (held.leases.len(), oldest.map(|at| at.elapsed()))
+    }
+
     /// Renews leases until `stop`. Leases that are held then are no longer renewed.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future stops renewal and nothing else.
     pub async fn run(&self, stop: CancellationToken) {
+        let mut renewals = FuturesUnordered::new();
         while !stop.is_cancelled() {
-            let next = self.held().leases.values().map(|entry| entry.renew_at).min();
+            if renewals.len() < MAX_RENEWALS
+                && let Some(renewal) = self.next_renewal()
+            {
+                renewals.push(self.renew(renewal));
+                continue;
+            }
+            let next = self.plan(renewals.len() < MAX_RENEWALS);
             tokio::select! {
                 () = stop.cancelled() => return,
+                Some(()) = renewals.next() => {}
                 () = self.changed.notified() => {}
-                () = wake_at(next) => self.renew().await,
+                () = wake_at(next) => {}
             }
         }
     }
 
-    /// Extends everything that is past its half-life, in one call.
-    async fn renew(&self) {
-        let started = Instant::now();
-        let (due, give_up_at) = {
-            let held = self.held();
-            let due: Vec<(u64, Receipt)> = held
-                .leases
-                .iter()
-                .filter(|(_, entry)| entry.renew_at <= started)
-                .map(|(key, entry)| (*key, entry.receipt.clone()))
-                .collect();
-            // While this call is waited for nothing else is looked at, so it may not outlast any deadline.
-            (
-                due,
-                held.leases
-                    .values()
-                    .map(|entry| entry.deadline)
-                    .min()
-                    .unwrap_or(started),
-            )
-        };
-        if due.is_empty() {
-            return;
+    /// When to look again, unless something changes before.
+    fn plan(&self, may_renew: bool) -> Option<Instant> {
+        let remote = self.queue.nature().remote;
+        let mut held = self.held();
+        let times = held.leases.values();
+        let next = times
+            .filter(|entry| entry.is_free(remote))
+            .map(|entry| entry.renew_at)
+            .min();
+        // With every renewal taken the end of one is what to wait for.
+        held.wakes_at = next.filter(|_| may_renew);
+        held.wakes_at
+    }
+
+    /// Leases past their half-life that go into one call, if there are any. Those past their deadline are lost.
+    fn next_renewal(&self) -> Option<Renewal> {
+        let now = Instant::now();
+        let (by, nature) = (self.queue.visibility_timeout(), self.queue.nature());
+        let mut held = self.held();
+        held.leases.retain(|_, entry| {
+            let expired = entry.deadline <= now && entry.is_free(nature.remote);
+            if expired {
+                entry.lost.cancel();
+            }
+            !expired
+        });
+        let mut due: BTreeMap<Duration, Vec<(u64, &mut Entry)>> = BTreeMap::new();
+        for (key, entry) in &mut held.leases {
+            if entry.renew_at > now || !entry.is_free(nature.remote) {
+                continue;
+            }
+            let by = by.min((entry.received_at + LONGEST_LEASE).saturating_duration_since(now));
+            if now + by <= entry.deadline {
+                // Its 12 hours end with what it has.
+                entry.renew_at = entry.deadline;
+            } else {
+                due.entry(by).or_default().push((*key, entry));
+            }
         }
-        let by = self.queue.visibility_timeout();
-        let (keys, receipts): (Vec<_>, Vec<_>) = due.into_iter().unzip();
+        let (by, mut batch) = due.pop_last()?;
+        // Those that would be lost first.
+        batch.sort_unstable_by_key(|(_, entry)| entry.deadline);
+        batch.truncate(nature.receive_limit);
+        let give_up_at = batch.first().map_or(now, |(_, entry)| entry.deadline);
+        let mut renewal = Renewal {
+            keys: Vec::with_capacity(batch.len()),
+            receipts: Vec::with_capacity(batch.len()),
+            by,
+            give_up_at,
+        };
+        for (key, entry) in batch {
+            entry.extending = true;
+            renewal.keys.push(key);
+            renewal.receipts.push(entry.receipt.clone());
+        }
+        Some(renewal)
+    }
+
+    async fn renew(&self, renewal: Renewal) {
+        let started = Instant::now();
+        let Renewal {
+            keys,
+            receipts,
+            by,
+            give_up_at,
+        } = renewal;
+        // It may not outlast a deadline: the lease is lost then, and somebody has to say so.
         let answers = match timeout_at(give_up_at, self.queue.extend(receipts, by)).await {
             Ok(answers) => answers.into_iter().map(Some).collect(),
             Err(_) => vec![None; keys.len()],
@@ -154,6 +239,7 @@ impl LeaseKeeper {
             let Some(entry) = held.leases.get_mut(&key) else {
                 continue;
             };
+            entry.extending = false;
             let expired = match answer {
                 Some(Ok(())) => {
                     extended += 1;
@@ -173,14 +259,15 @@ impl LeaseKeeper {
             }
         }
         drop(held);
+        self.extended.notify_waiters();
         self.metrics.extensions(self.queue.name().as_str(), extended, failed);
     }
 
     /// Ends deliveries together, with `sends` in the same transaction. One answer per lease, in order; the leases come
     /// back for the case that a refused send left them unsettled.
     ///
-    /// An unavailable queue is asked again until a lease is lost, so this lasts at most a visibility timeout after
-    /// the last successful extension.
+    /// An unavailable queue is asked again, for the deliveries that it did not settle, until their leases are lost: at most
+    /// until a visibility timeout after the last successful extension.
     ///
     /// # Errors
     ///
@@ -195,26 +282,95 @@ impl LeaseKeeper {
         sends: Vec<Send>,
     ) -> (Vec<Result<(), SettleError>>, Vec<Lease>) {
         let (leases, settlements): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; leases.len()];
         loop {
-            if leases.iter().all(|lease| lease.lost.is_cancelled()) {
-                return (leases.iter().map(|_| Err(SettleError::Expired)).collect(), leases);
+            for (lease, answer) in leases.iter().zip(&mut answers) {
+                if answer.is_none() && self.is_lost(lease) {
+                    *answer = Some(Err(SettleError::Expired));
+                }
             }
-            let settles = leases
-                .iter()
-                .zip(&settlements)
-                .map(|(lease, settlement)| Settle {
+            let open = || leases.iter().zip(&settlements).zip(&answers).filter(|(_, answer)| answer.is_none());
+            let settles: Vec<Settle> = open()
+                .map(|((lease, settlement), _)| Settle {
                     receipt: lease.receipt.clone(),
                     settlement: settlement.clone(),
                 })
                 .collect();
-            let answers = self.queue.settle(settles, sends.clone()).await;
-            let unavailable = |answer: &Result<(), SettleError>| matches!(answer, Err(SettleError::Queue(error)) if error.is_transient());
-            // A transaction that did not happen did not happen for any of them.
-            if !answers.iter().any(unavailable) {
-                return (answers, leases);
+            if settles.is_empty() {
+                return (answers.into_iter().flatten().collect(), leases);
             }
-            tracing::warn!(queue = %self.queue.name(), deliveries = leases.len(), "the queue did not take a settlement; trying again");
-            sleep(REPEAT_AFTER).await;
+            let keys: Vec<u64> = open().map(|((lease, _), _)| lease.key).collect();
+            // An extension that arrives after a deletion changes nothing; after a retry it would.
+            let deletes = settles.iter().all(|settle| settle.settlement == Settlement::Delete);
+            self.begin_settling(&keys, !deletes).await;
+            let said = self.queue.settle(settles, sends.clone()).await;
+            self.end_settling(&keys);
+            let unavailable = |answer: &Result<(), SettleError>| matches!(answer, Err(SettleError::Queue(error)) if error.is_transient());
+            let mut again = 0;
+            for (answer, said) in answers.iter_mut().filter(|answer| answer.is_none()).zip(said) {
+                if unavailable(&said) {
+                    again += 1;
+                } else {
+                    *answer = Some(said);
+                }
+            }
+            if again > 0 {
+                tracing::warn!(queue = %self.queue.name(), deliveries = again, "the queue did not take a settlement; trying again");
+                sleep(REPEAT_AFTER).await;
+            }
+        }
+    }
+
+    /// Whether nothing may be settled any more.
+    fn is_lost(&self, lease: &Lease) -> bool {
+        if lease.lost.is_cancelled() {
+            return true;
+        }
+        let held = self.held();
+        let expired = held.leases.get(&lease.key).is_none_or(|entry| entry.deadline <= Instant::now());
+        drop(held);
+        if expired {
+            lease.lost.cancel();
+        }
+        expired
+    }
+
+    /// Keeps new extensions of these leases from being started, and waits for those under way if `wait`: on a remote queue.
+    async fn begin_settling(&self, keys: &[u64], wait: bool) {
+        if !self.queue.nature().remote {
+            return;
+        }
+        self.mark_settling(keys, true);
+        let mut ended = std::pin::pin!(self.extended.notified());
+        while wait {
+            // Registered before looking: what ends in between wakes this.
+            ended.as_mut().enable();
+            let extending = {
+                let held = self.held();
+                let mut entries = keys.iter().filter_map(|key| held.leases.get(key));
+                entries.any(|entry| entry.extending)
+            };
+            if !extending {
+                return;
+            }
+            ended.as_mut().await;
+            ended.set(self.extended.notified());
+        }
+    }
+
+    fn end_settling(&self, keys: &[u64]) {
+        if self.queue.nature().remote {
+            self.mark_settling(keys, false);
+            self.changed.notify_one();
+        }
+    }
+
+    fn mark_settling(&self, keys: &[u64], settling: bool) {
+        let mut held = self.held();
+        for key in keys {
+            if let Some(entry) = held.leases.get_mut(key) {
+                entry.settling = settling;
+            }
         }
     }
 
@@ -244,6 +400,13 @@ impl Lease {
         let (answers, _lease) = keeper.settle(vec![(self, settlement)], Vec::new()).await;
         // One lease, so one answer.
         answers.into_iter().next().unwrap_or(Err(SettleError::Expired))
+    }
+}
+
+impl Entry {
+    /// Whether an extension may be started, and the deadline counts.
+    fn is_free(&self, remote: bool) -> bool {
+        !self.extending && !(remote && self.settling)
     }
 }
 

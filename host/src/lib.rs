@@ -20,6 +20,7 @@ pub mod dispatcher;
 pub mod executor;
 pub mod lease;
 pub mod pause;
+pub mod poller;
 pub mod settlement;
 
 pub mod handler_set;

@@ -3,7 +3,12 @@
 //! Labels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
 //! guest or a sender can make up, so the number of series is bounded.
 
-use std::{fmt, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -42,10 +47,19 @@ struct QueueResult {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct QueueAction {
+    queue: String,
+    action: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandlerResult {
     handler: String,
     result: &'static str,
 }
+
+/// What a keeper of leases says of itself when the page is read: how many it holds, and the age of the oldest.
+pub type LeaseProbe = Box<dyn Fn() -> (usize, Option<Duration>) + Send + Sync>;
 
 type Durations = Family<OfHandler, Histogram, fn() -> Histogram>;
 
@@ -53,6 +67,8 @@ type Durations = Family<OfHandler, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     registry: Registry,
     received: Family<OfQueue, Counter>,
+    receives: Family<QueueResult, Counter>,
+    not_taken: Family<OfQueue, Counter>,
     attempts: Family<Attempt, Counter>,
     attempt_duration: Durations,
     settled: Family<Settled, Counter>,
@@ -65,6 +81,22 @@ pub struct Metrics {
     in_flight: Family<OfHandler, Gauge>,
     requests: Gauge,
     queues: QueueGauges,
+    leases: LeaseGauges,
+    sqs: SqsCounters,
+}
+
+#[derive(Default)]
+struct LeaseGauges {
+    probes: Mutex<BTreeMap<u64, (String, LeaseProbe)>>,
+    held: Family<OfQueue, Gauge>,
+    oldest: Family<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
+}
+
+#[derive(Default)]
+struct SqsCounters {
+    requests: Family<QueueAction, Counter>,
+    throttled: Family<OfQueue, Counter>,
+    deletes_failed: Family<OfQueue, Counter>,
 }
 
 #[derive(Default)]
@@ -100,6 +132,8 @@ impl Metrics {
         let mut metrics = Self {
             registry: Registry::with_prefix("sandhog"),
             received: Family::default(),
+            receives: Family::default(),
+            not_taken: Family::default(),
             attempts: Family::default(),
             attempt_duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
             settled: Family::default(),
@@ -112,14 +146,73 @@ impl Metrics {
             in_flight: Family::default(),
             requests: Gauge::default(),
             queues: QueueGauges::default(),
+            leases: LeaseGauges::default(),
+            sqs: SqsCounters::default(),
         };
         metrics.register();
         metrics
     }
 
-    /// `messages` were received from a queue by a handler's poller.
+    /// A receive of a handler's poller has ended with so many messages.
     pub fn received(&self, queue: &str, messages: u64) {
-        self.received.get_or_create(&of_queue(queue)).inc_by(messages);
+        if messages > 0 {
+            self.received.get_or_create(&of_queue(queue)).inc_by(messages);
+        }
+        self.receive_ended(queue, if messages > 0 { "messages" } else { "empty" });
+    }
+
+    /// A receive of a handler's poller has failed.
+    pub fn receive_failed(&self, queue: &str) {
+        self.receive_ended(queue, "failed");
+    }
+
+    fn receive_ended(&self, queue: &str, result: &'static str) {
+        self.receives
+            .get_or_create(&QueueResult {
+                queue: queue.to_owned(),
+                result,
+            })
+            .inc();
+    }
+
+    /// A message should have become a dead letter and stayed in its queue: there is no dead-letter queue, or it did not take it.
+    pub fn dead_letter_not_taken(&self, queue: &str) {
+        self.not_taken.get_or_create(&of_queue(queue)).inc();
+    }
+
+    /// Shows the leases of this queue that `probe` tells of, until the answer is dropped.
+    pub fn watch_leases(self: &Arc<Self>, queue: &str, probe: LeaseProbe) -> LeaseWatch {
+        let mut probes = self.probes();
+        let key = probes.last_key_value().map_or(0, |(last, _)| last + 1);
+        probes.insert(key, (queue.to_owned(), probe));
+        drop(probes);
+        LeaseWatch {
+            metrics: Arc::clone(self),
+            queue: queue.to_owned(),
+            key,
+        }
+    }
+
+    fn probes(&self) -> MutexGuard<'_, BTreeMap<u64, (String, LeaseProbe)>> {
+        // Every change is one call, so a panic elsewhere leaves nothing half done.
+        self.leases.probes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the probes say now. A queue whose handler was replaced may have two for a while.
+    fn look_at_leases(&self) {
+        let mut queues: BTreeMap<&str, (usize, Duration)> = BTreeMap::new();
+        let probes = self.probes();
+        for (queue, probe) in probes.values() {
+            let (held, oldest) = probe();
+            let sum = queues.entry(queue).or_default();
+            *sum = (sum.0 + held, sum.1.max(oldest.unwrap_or_default()));
+        }
+        for (queue, (held, oldest)) in queues {
+            let labels = of_queue(queue);
+            let held = i64::try_from(held).unwrap_or(i64::MAX);
+            self.leases.held.get_or_create(&labels).set(held);
+            self.leases.oldest.get_or_create(&labels).set(oldest.as_secs_f64());
+        }
     }
 
     /// An attempt has ended. `outcome` is `success` or the kind of failure.
@@ -207,6 +300,30 @@ impl Metrics {
         RequestUnderWay(self.requests.clone())
     }
 
+    /// A request was made to SQS for a queue; `action` is its name there. What the SDK repeats by itself is not counted.
+    pub fn sqs_request(&self, queue: &str, action: &'static str) {
+        self.sqs
+            .requests
+            .get_or_create(&QueueAction {
+                queue: queue.to_owned(),
+                action,
+            })
+            .inc();
+    }
+
+    /// SQS refused a request, or an entry of one, because there were too many.
+    pub fn throttled(&self, queue: &str) {
+        self.sqs.throttled.get_or_create(&of_queue(queue)).inc();
+    }
+
+    /// SQS did not take so many deletions or changes of visibility that end a delivery.
+    pub fn deletes_failed(&self, queue: &str, settlements: u64) {
+        self.sqs
+            .deletes_failed
+            .get_or_create(&of_queue(queue))
+            .inc_by(settlements);
+    }
+
     /// How full a queue is; set when the page is read.
     pub fn queue_counts(&self, queue: &str, counts: &Counts) {
         let labels = of_queue(queue);
@@ -228,6 +345,7 @@ impl Metrics {
 
     /// The page, in the `OpenMetrics` text format (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn page(&self) -> String {
+        self.look_at_leases();
         let mut page = String::new();
         // Writing to a string does not fail, and neither do the encoders of our own labels.
         match encode(&mut page, &self.registry) {
@@ -243,6 +361,7 @@ impl Metrics {
             "Messages received by handlers",
             self.received.clone(),
         );
+        registry.register("receives", "Receives that ended, by result", self.receives.clone());
         registry.register("attempts", "Attempts that ended, by outcome", self.attempts.clone());
         let help = "How long attempts took";
         registry.register_with_unit("attempt_duration", help, Unit::Seconds, self.attempt_duration.clone());
@@ -251,6 +370,8 @@ impl Metrics {
             "Deliveries settled, by settlement",
             self.settled.clone(),
         );
+        let help = "Messages that stayed in their queue because no dead-letter queue took them";
+        registry.register("dead_letters_not_taken", help, self.not_taken.clone());
         registry.register(
             "lost_leases",
             "Deliveries whose visibility ran out",
@@ -261,6 +382,9 @@ impl Metrics {
             "Extensions of leases, by result",
             self.extensions.clone(),
         );
+        registry.register("leases", "Deliveries held, started or not", self.leases.held.clone());
+        let help = "Time since the oldest delivery held was received";
+        registry.register_with_unit("oldest_lease_age", help, Unit::Seconds, self.leases.oldest.clone());
         registry.register(
             "sent_messages",
             "Messages sent by handlers and committed",
@@ -288,6 +412,26 @@ impl Metrics {
             self.requests.clone(),
         );
         self.register_queues();
+        self.register_sqs();
+    }
+
+    fn register_sqs(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "sqs_requests",
+            "Requests made to SQS, by action",
+            self.sqs.requests.clone(),
+        );
+        registry.register(
+            "sqs_throttled_requests",
+            "Requests to SQS, or entries of them, that were throttled",
+            self.sqs.throttled.clone(),
+        );
+        registry.register(
+            "sqs_failed_settlements",
+            "Settlements that SQS did not take",
+            self.sqs.deletes_failed.clone(),
+        );
     }
 
     fn register_queues(&mut self) {
@@ -317,6 +461,25 @@ impl Metrics {
             Unit::Seconds,
             queues.oldest_age.clone(),
         );
+    }
+}
+
+/// Shows the leases of one keeper for as long as it is held.
+#[derive(Debug)]
+pub struct LeaseWatch {
+    metrics: Arc<Metrics>,
+    queue: String,
+    key: u64,
+}
+
+impl Drop for LeaseWatch {
+    fn drop(&mut self) {
+        let mut probes = self.metrics.probes();
+        drop(probes.remove(&self.key));
+        if !probes.values().any(|(queue, _)| *queue == self.queue) {
+            self.metrics.leases.held.remove(&of_queue(&self.queue));
+            self.metrics.leases.oldest.remove(&of_queue(&self.queue));
+        }
     }
 }
 
@@ -368,6 +531,7 @@ mod tests {
             },
             &[
                 r#"sandhog_received_messages_total{queue="orders"} 3"#,
+                r#"sandhog_receives_total{queue="orders",result="messages"} 1"#,
                 r#"sandhog_attempts_total{handler="bill",outcome="timeout"} 1"#,
                 r#"sandhog_attempt_duration_seconds_sum{handler="bill"} 1.5"#,
                 r#"sandhog_attempt_duration_seconds_count{handler="bill"} 1"#,

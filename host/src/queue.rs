@@ -5,7 +5,14 @@
 //! nothing here names a backend. The contract suite in `tests/queue_contract.rs` is what an
 //! implementation has to pass.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    fmt,
+    hash::{Hash, Hasher},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -13,6 +20,7 @@ use tokio::time::Instant;
 use crate::message::{InvalidMessage, Message, MessageId, Outgoing, QueueName};
 
 pub mod simple;
+pub mod sqs;
 
 /// The right to extend or settle one delivery. A later receive of the same message makes it stale.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -21,6 +29,29 @@ pub struct Receipt(ReceiptForm);
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum ReceiptForm {
     Numbered { row: u64, delivery: u64 },
+    Text { text: Arc<str>, kept: Kept },
+}
+
+/// What a queue keeps with a receipt for itself. Two receipts are equal if their texts are.
+#[derive(Clone)]
+struct Kept(Option<Arc<dyn Any + std::marker::Send + Sync>>);
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Kept(..)" } else { "Kept" })
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Kept {}
+
+impl Hash for Kept {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 impl Receipt {
@@ -29,11 +60,77 @@ impl Receipt {
         Self(ReceiptForm::Numbered { row, delivery })
     }
 
-    /// The numbers that the receipt was made of: `(row, delivery)`.
-    pub fn as_numbered(&self) -> (u64, u64) {
-        let ReceiptForm::Numbered { row, delivery } = self.0;
-        (row, delivery)
+    /// A receipt that a server gave out as text.
+    pub fn text(text: &str) -> Self {
+        Self(ReceiptForm::Text {
+            text: text.into(),
+            kept: Kept(None),
+        })
     }
+
+    /// As [`Receipt::text`], with something that the queue wants back when the delivery is extended or settled.
+    pub fn text_with(text: &str, kept: Arc<dyn Any + std::marker::Send + Sync>) -> Self {
+        Self(ReceiptForm::Text {
+            text: text.into(),
+            kept: Kept(Some(kept)),
+        })
+    }
+
+    /// The numbers that the receipt was made of, `(row, delivery)`, if it was made of numbers.
+    pub fn as_numbered(&self) -> Option<(u64, u64)> {
+        match self.0 {
+            ReceiptForm::Numbered { row, delivery } => Some((row, delivery)),
+            ReceiptForm::Text { .. } => None,
+        }
+    }
+
+    /// The text that the receipt was made of, if it was made of text.
+    pub fn as_text(&self) -> Option<&str> {
+        match &self.0 {
+            ReceiptForm::Numbered { .. } => None,
+            ReceiptForm::Text { text, .. } => Some(text),
+        }
+    }
+
+    /// What the queue put into the receipt, if that is a `T`. A receipt that left the process and came back has lost it.
+    pub fn kept<T: Any>(&self) -> Option<&T> {
+        match &self.0 {
+            ReceiptForm::Numbered { .. } => None,
+            ReceiptForm::Text { kept, .. } => kept.0.as_deref()?.downcast_ref(),
+        }
+    }
+}
+
+/// What a consumer has to know about a queue to use it well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nature {
+    /// The most messages that one receive returns, however many are asked for.
+    pub receive_limit: usize,
+    /// Every call is a request over a network, which takes time and may cost money: it is worth waiting a moment to ask
+    /// for several messages at once, and calls may overtake each other.
+    pub remote: bool,
+    /// One receive may return several messages of a group, one after another and in order. The caller handles them in
+    /// that order, and releases the later ones, last first, before it settles one other than by deleting it.
+    pub returns_groups: bool,
+    /// A message that was deleted may be received again all the same.
+    pub redelivers_deleted: bool,
+    /// A settlement can make a dead letter.
+    pub has_dead_letter_queue: bool,
+    /// After so many receives a failed message is to be settled as a dead letter. `None` if the queue sees to that by
+    /// itself.
+    pub max_receives: Option<NonZeroU32>,
+}
+
+impl Nature {
+    /// A queue in this process: nothing about it is special.
+    pub const LOCAL: Self = Self {
+        receive_limit: 1000,
+        remote: false,
+        returns_groups: false,
+        redelivers_deleted: false,
+        has_dead_letter_queue: true,
+        max_receives: None,
+    };
 }
 
 /// One receive of a message.
@@ -229,6 +326,14 @@ pub enum SettleError {
         /// Why.
         error: Box<SendError>,
     },
+    /// The dead-letter queue did not take the message, so it was not settled. Settle in another way.
+    #[error("the dead-letter queue {queue} did not take the message: {error}")]
+    DeadLetterRefused {
+        /// The dead-letter queue.
+        queue: QueueName,
+        /// Why.
+        error: Box<SendError>,
+    },
     /// There were sends, and another deletion of the batch had expired, so nothing was done. Settle in another way.
     #[error("another delivery of the batch had expired")]
     Incomplete,
@@ -281,9 +386,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// For how long a receive hides a message, and how far an extension should reach. 1 s to 12 h.
     fn visibility_timeout(&self) -> Duration;
 
+    /// What is special about this queue. May change while the host runs, when a queue's owner reconfigures it.
+    fn nature(&self) -> Nature {
+        Nature::LOCAL
+    }
+
     /// Waits up to `wait` for at least one message, and returns at most `max` (1 or more) of those visible,
-    /// in order. An empty answer means that the wait ended. Never two messages of one group, nor one of a
-    /// group that is in flight or waits for a retry.
+    /// in order. An empty answer means that the wait ended. Never one of a group that is in flight or waits for a retry,
+    /// nor two messages of one group unless [`Nature::returns_groups`].
     ///
     /// # Errors
     ///
@@ -389,4 +499,12 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// See [`QueueError`].
     async fn purge_dead(&self) -> Result<u64, QueueError>;
+
+    /// Ends what is under way for nobody any more, and waits until what it took was given back: the last thing to do with a
+    /// queue before the process ends. Takes a second or two at most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the rest to happen by itself, if the process lasts.
+    async fn close(&self) {}
 }

@@ -9,31 +9,60 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use futures_util::future::join_all;
+
 use crate::{
-    message::QueueName,
+    config::QueueSettings,
+    message::{MessageId, QueueName},
+    metrics::Metrics,
     queue::{
-        Queue, QueueError,
-        simple::{SimpleStore, settings::Settings},
+        Queue, QueueError, Send,
+        simple::{CommitError, HandledKey, SimpleStore, settings::Settings},
+        sqs::{SqsConnection, SqsQueue},
     },
 };
 
-/// The queues of one host, over one store.
+/// The queues of one host: those of its store, and those with a `url`.
 #[derive(Debug)]
 pub struct QueueSet {
     store: SimpleStore,
-    configured: BTreeMap<QueueName, Settings>,
+    configured: BTreeMap<QueueName, QueueSettings>,
+    remote: BTreeMap<QueueName, Arc<SqsQueue>>,
     // Never held across an await, so a std lock.
     declared: RwLock<BTreeMap<QueueName, Arc<dyn Queue>>>,
 }
 
 impl QueueSet {
-    /// A set without queues. `configured` are the settings of `[queues.NAME]`; every other queue has the defaults.
-    pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, Settings>) -> Self {
-        Self {
+    /// A set without queues. `configured` are the settings of `[queues.NAME]`; every other queue is a Simple one with the
+    /// defaults. Nothing is asked of a queue with a `url` before it is used.
+    pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<Metrics>) -> Self {
+        let mut set = Self {
             store,
             configured,
+            remote: BTreeMap::new(),
             declared: RwLock::default(),
+        };
+        let connection = SqsConnection::new(metrics);
+        let names: Vec<QueueName> = set.configured.keys().cloned().collect();
+        for name in &names {
+            set.connect(name, &connection);
         }
+        set
+    }
+
+    /// The SQS queue of this name, after its dead-letter queue; the configuration has no cycles.
+    fn connect(&mut self, name: &QueueName, connection: &SqsConnection) -> Option<Arc<SqsQueue>> {
+        if let Some(queue) = self.remote.get(name) {
+            return Some(Arc::clone(queue));
+        }
+        let Some(QueueSettings::Sqs(settings)) = self.configured.get(name).cloned() else {
+            return None;
+        };
+        let dead_letter = settings.dead_letter.clone();
+        let dead_letter = dead_letter.and_then(|name| self.connect(&name, connection));
+        let queue = connection.queue(name.clone(), settings, dead_letter);
+        self.remote.insert(name.clone(), Arc::clone(&queue));
+        Some(queue)
     }
 
     /// The queue of this name, which exists from now on, as does the dead-letter queue that its settings name.
@@ -50,7 +79,7 @@ impl QueueSet {
             Some(queue) => queue,
             None => self.declare_alone(name).await?,
         };
-        if self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
+        if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
             return Ok(queue);
         }
         // A dead-letter queue with defaults leads to another one by its name alone, and so on for ever: the
@@ -58,10 +87,10 @@ impl QueueSet {
         let mut next = self.settings(name).dead_letter;
         while self.get(&next).is_none() {
             self.declare_alone(&next).await?;
-            match self.configured.get(&next) {
-                Some(settings) => next = settings.dead_letter.clone(),
-                None => break,
+            if !self.configured.contains_key(&next) {
+                break;
             }
+            next = self.settings(&next).dead_letter;
         }
         Ok(queue)
     }
@@ -113,18 +142,71 @@ impl QueueSet {
         let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
         declared
             .keys()
-            .any(|other| other != name && self.settings(other).dead_letter == *name)
+            .filter(|other| *other != name && !self.remote.contains_key(*other))
+            .any(|other| self.settings(other).dead_letter == *name)
+    }
+
+    /// Closes all queues; see [`Queue::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See there.
+    pub async fn close(&self) {
+        let queues = self.list();
+        join_all(queues.iter().map(|queue| queue.close())).await;
+    }
+
+    /// Whether the store can send to this queue in its own transaction.
+    pub fn commits_sends_to(&self, name: &QueueName) -> bool {
+        !self.remote.contains_key(name) && self.get(name).is_some_and(|queue| queue.commits_sends_to(name))
+    }
+
+    /// Whether this host is known to have handled a message of this queue before. Always false for a queue whose deleted
+    /// messages never return.
+    pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
+        queue.nature().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
+    }
+
+    /// Notes that messages of a queue were handled, and sends `sends` to queues for which
+    /// [`QueueSet::commits_sends_to`] holds, in one transaction. Without sends the note is on disk a moment later, so a crash
+    /// may lose it. A queue whose deleted messages never return needs no note.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommitError`]; nothing was noted and nothing sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have done both.
+    pub async fn note_handled(
+        &self,
+        queue: &dyn Queue,
+        ids: &[MessageId],
+        sends: Vec<Send>,
+    ) -> Result<(), CommitError> {
+        if !queue.nature().redelivers_deleted && sends.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<HandledKey> = ids.iter().map(|id| HandledKey::new(queue.name(), id)).collect();
+        if sends.is_empty() {
+            self.store.note_handled(keys);
+            return Ok(());
+        }
+        self.store.commit(keys, sends).await
     }
 
     fn settings(&self, name: &QueueName) -> Settings {
-        self.configured
-            .get(name)
-            .cloned()
-            .unwrap_or_else(|| Settings::defaults(name))
+        match self.configured.get(name) {
+            Some(QueueSettings::Simple(settings)) => settings.clone(),
+            Some(QueueSettings::Sqs(_)) | None => Settings::defaults(name),
+        }
     }
 
     async fn declare_alone(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
-        let queue: Arc<dyn Queue> = self.store.queue(name.clone(), self.settings(name)).await?;
+        let queue: Arc<dyn Queue> = match self.remote.get(name) {
+            Some(queue) => Arc::<SqsQueue>::clone(queue),
+            None => self.store.queue(name.clone(), self.settings(name)).await?,
+        };
         let mut declared = self.declared.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(declared.entry(name.clone()).or_insert(queue)))
     }
@@ -144,14 +226,14 @@ mod tests {
 
     #[tokio::test]
     async fn a_queue_comes_with_its_dead_letter_queue() {
-        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new());
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
         queues.declare(&name("orders")).await.unwrap();
         assert_eq!(names(&queues), ["orders", "orders-dead"]);
     }
 
     #[tokio::test]
     async fn declaring_again_changes_nothing() {
-        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new());
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
         let first = queues.declare(&name("orders")).await.unwrap();
         assert!(Arc::ptr_eq(&first, &queues.declare(&name("orders")).await.unwrap()));
         queues.declare(&name("orders-dead")).await.unwrap();
@@ -164,21 +246,21 @@ mod tests {
         let settings = |queue: &str, dead: &str| {
             (
                 name(queue),
-                Settings {
+                QueueSettings::Simple(Settings {
                     dead_letter: name(dead),
                     ..Settings::defaults(&name(queue))
-                },
+                }),
             )
         };
         let configured = BTreeMap::from([settings("a", "b"), settings("b", "c")]);
-        let queues = QueueSet::new(SimpleStore::ephemeral(), configured);
+        let queues = QueueSet::new(SimpleStore::ephemeral(), configured, Arc::default());
         queues.declare(&name("a")).await.unwrap();
         assert_eq!(names(&queues), ["a", "b", "c"]);
     }
 
     #[tokio::test]
     async fn an_unknown_queue_is_not_made_by_asking_for_it() {
-        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new());
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
         assert!(queues.get(&name("orders")).is_none());
         assert!(names(&queues).is_empty());
     }

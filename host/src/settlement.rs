@@ -2,7 +2,8 @@
 //!
 //! Pure and total, and the only place where that is decided. The two rows that a queue decides by itself are not
 //! here: a message received more often than it may be becomes a dead letter before it is handed out, and a queue that
-//! can take a receive back does so on a release.
+//! can take a receive back does so on a release. A queue that keeps no failure with a message has the last one made a dead
+//! letter here, while the reason is known.
 
 use std::num::NonZeroU32;
 
@@ -17,6 +18,8 @@ use crate::{
 pub enum Outcome {
     /// The guest handled the message.
     Success,
+    /// This host handled the message before, and its deletion was lost: the guest did not run again.
+    AlreadyHandled,
     /// The guest said that it did not, or broke, or ran into a limit.
     Failed(Failure),
     /// The host could not run the guest to its end; the text says why.
@@ -28,10 +31,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Whether the message is done with: it was handled, now or before.
+    pub fn is_handled(&self) -> bool {
+        matches!(self, Self::Success | Self::AlreadyHandled)
+    }
+
     /// The word in metrics and logs.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Success => "success",
+            Self::AlreadyHandled => "already-handled",
             Self::Failed(failure) => failure.kind.as_str(),
             Self::HostFault(_) => "host-fault",
             Self::Interrupted => "interrupted",
@@ -47,6 +56,8 @@ pub struct SettlementPolicy {
     pub backoff: Backoff,
     /// Whether the queue has somewhere to put a dead letter.
     pub has_dead_letter_queue: bool,
+    /// After so many receives a failed message becomes a dead letter; `None` if the queue sees to that by itself.
+    pub max_receives: Option<NonZeroU32>,
 }
 
 /// How to settle a delivery, or `None` if it must not be settled: the message is someone else's.
@@ -60,7 +71,7 @@ pub fn settlement(
     (handler, component): (&str, &str),
 ) -> Option<Settlement> {
     let failure = match outcome {
-        Outcome::Success => return Some(Settlement::Delete),
+        Outcome::Success | Outcome::AlreadyHandled => return Some(Settlement::Delete),
         Outcome::HostFault(_) | Outcome::Interrupted => return Some(Settlement::Release),
         Outcome::LeaseLost => return None,
         Outcome::Failed(failure) => failure,
@@ -71,8 +82,11 @@ pub fn settlement(
         handler: handler.to_owned(),
         component: component.to_owned(),
     };
+    let exhausted = policy.max_receives.is_some_and(|max| receive_count >= max);
+    if policy.has_dead_letter_queue && (exhausted || failure.kind == FailureKind::Reject) {
+        return Some(Settlement::DeadLetter { failure: record });
+    }
     Some(match failure.kind {
-        FailureKind::Reject if policy.has_dead_letter_queue => Settlement::DeadLetter { failure: record },
         // Nowhere to put it, and never deleted: it stays, and comes back as rarely as possible.
         FailureKind::Reject => Settlement::Retry {
             delay: policy.backoff.max(),
@@ -119,9 +133,19 @@ mod tests {
     }
 
     fn check(outcome: &Outcome, has_dead_letter_queue: bool, expected: Option<&Settlement>) {
+        check_counted(outcome, has_dead_letter_queue, None, expected);
+    }
+
+    fn check_counted(
+        outcome: &Outcome,
+        has_dead_letter_queue: bool,
+        max_receives: Option<NonZeroU32>,
+        expected: Option<&Settlement>,
+    ) {
         let policy = SettlementPolicy {
             backoff: Backoff::new(SECOND, 60 * SECOND),
             has_dead_letter_queue,
+            max_receives,
         };
         let second = NonZeroU32::new(2).unwrap();
         let settled = settlement(outcome, second, policy, 1.0, ("h", "c"));
@@ -131,6 +155,27 @@ mod tests {
     #[test]
     fn success_deletes_the_message() {
         check(&Outcome::Success, true, Some(&Settlement::Delete));
+    }
+
+    #[test]
+    fn a_message_handled_before_is_deleted() {
+        check(&Outcome::AlreadyHandled, true, Some(&Settlement::Delete));
+    }
+
+    #[test]
+    fn where_the_queue_does_not_count_the_last_failure_makes_a_dead_letter_of_it() {
+        for kind in [FailureKind::Retry, FailureKind::Trap, FailureKind::Timeout] {
+            let dead = Settlement::DeadLetter { failure: record(kind) };
+            let retry = Settlement::Retry {
+                delay: 4 * SECOND,
+                failure: record(kind),
+            };
+            // The delivery is the second.
+            check_counted(&failed(kind), true, NonZeroU32::new(2), Some(&dead));
+            check_counted(&failed(kind), true, NonZeroU32::new(3), Some(&retry));
+            check_counted(&failed(kind), false, NonZeroU32::new(2), Some(&retry));
+        }
+        check_counted(&Outcome::Interrupted, true, NonZeroU32::new(1), Some(&Settlement::Release));
     }
 
     #[test]

@@ -218,17 +218,18 @@ fn drain(runtime: &Runtime, executor: &Arc<LocalExecutor>, component: &Component
             policy,
         }));
         let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&metrics));
+        let stop = CancellationToken::new();
         let context = AttemptContext {
             handler: "bench".to_owned(),
             queue: Arc::clone(&queue),
             keeper,
             executor: Arc::clone(executor) as Arc<dyn Executor>,
-            queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new())),
+            queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new(), Arc::clone(&metrics))),
             metrics,
+            stop_receiving: stop.clone(),
             stop_working: CancellationToken::new(),
         };
-        let stop = CancellationToken::new();
-        let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver, stop.clone());
+        let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
         let start = Instant::now();
         let watch = async {
             while queue.counts().await.unwrap() != sandhog::queue::Counts::default() {

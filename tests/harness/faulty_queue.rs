@@ -10,9 +10,11 @@ use async_trait::async_trait;
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, ExtendError, Queue, QueueError, Receipt, Send, SendError, Settle, SettleError,
+        Counts, DeadLetter, Delivery, ExtendError, Nature, Queue, QueueError, Receipt, Send, SendError, Settle,
+        SettleError,
     },
 };
+use tokio::time::{Instant, sleep};
 
 /// What a queue answers to extensions.
 #[derive(Debug)]
@@ -21,6 +23,17 @@ pub enum Extensions {
     Lost,
     /// These, one after another, and then what is true.
     Scripted(VecDeque<Result<(), ExtendError>>),
+    /// What is true, so much later.
+    Slow(Duration),
+}
+
+/// A call of a queue: what was asked for, for how many deliveries, and from when to when it lasted.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    pub what: &'static str,
+    pub deliveries: usize,
+    pub from: Instant,
+    pub to: Instant,
 }
 
 #[derive(Debug)]
@@ -28,7 +41,9 @@ pub struct FaultyQueue {
     inner: Arc<dyn Queue>,
     receive_errors: Mutex<VecDeque<QueueError>>,
     extensions: Mutex<Extensions>,
-    settled: Mutex<usize>,
+    settle_errors: Mutex<VecDeque<Vec<Option<SettleError>>>>,
+    nature: Nature,
+    asked: Mutex<Vec<Asked>>,
     batches: Mutex<Vec<Vec<usize>>>,
 }
 
@@ -38,18 +53,51 @@ impl FaultyQueue {
         receive_errors: impl IntoIterator<Item = QueueError>,
         extensions: Extensions,
     ) -> Arc<Self> {
+        Self::with_nature(inner, receive_errors, extensions, Nature::LOCAL)
+    }
+
+    /// A queue that says of itself what it is not.
+    pub fn with_nature(
+        inner: Arc<dyn Queue>,
+        receive_errors: impl IntoIterator<Item = QueueError>,
+        extensions: Extensions,
+        nature: Nature,
+    ) -> Arc<Self> {
         Arc::new(Self {
             inner,
             receive_errors: Mutex::new(receive_errors.into_iter().collect()),
             extensions: Mutex::new(extensions),
-            settled: Mutex::new(0),
+            settle_errors: Mutex::default(),
+            nature,
+            asked: Mutex::default(),
             batches: Mutex::default(),
         })
     }
 
+    /// The next call to settle answers so; `None` is what is true.
+    pub fn fail_next_settle(&self, answers: Vec<Option<SettleError>>) {
+        self.settle_errors.lock().unwrap().push_back(answers);
+    }
+
     /// How many settlements it was asked for.
     pub fn settled(&self) -> usize {
-        *self.settled.lock().unwrap()
+        self.asked("settle").iter().map(|asked| asked.deliveries).sum()
+    }
+
+    /// Every call of this kind: `receive` (with how many were asked for), `extend` or `settle`.
+    pub fn asked(&self, what: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().unwrap();
+        asked.iter().filter(|asked| asked.what == what).copied().collect()
+    }
+
+    fn note(&self, what: &'static str, deliveries: usize, from: Instant) {
+        let to = Instant::now();
+        self.asked.lock().unwrap().push(Asked {
+            what,
+            deliveries,
+            from,
+            to,
+        });
     }
 
     /// The lengths of the bodies of every batch that it was asked to send.
@@ -61,6 +109,7 @@ impl FaultyQueue {
         match &mut *self.extensions.lock().unwrap() {
             Extensions::Lost => Some(Err(ExtendError::Expired)),
             Extensions::Scripted(answers) => answers.pop_front(),
+            Extensions::Slow(_) => None,
         }
     }
 }
@@ -75,24 +124,53 @@ impl Queue for FaultyQueue {
         self.inner.visibility_timeout()
     }
 
+    fn nature(&self) -> Nature {
+        self.nature
+    }
+
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        let from = Instant::now();
         let scripted = self.receive_errors.lock().unwrap().pop_front();
-        match scripted {
+        let answer = match scripted {
             Some(error) => Err(error),
-            None => self.inner.receive(max, wait).await,
-        }
+            None => self.inner.receive(max.min(self.nature.receive_limit), wait).await,
+        };
+        self.note("receive", max, from);
+        answer
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
-        match self.scripted_extension() {
+        let (from, count) = (Instant::now(), receipts.len());
+        let slow = match &*self.extensions.lock().unwrap() {
+            Extensions::Slow(slow) => *slow,
+            Extensions::Lost | Extensions::Scripted(_) => Duration::ZERO,
+        };
+        let answers = match self.scripted_extension() {
             Some(answer) => receipts.iter().map(|_| answer.clone()).collect(),
             None => self.inner.extend(receipts, by).await,
-        }
+        };
+        sleep(slow).await;
+        self.note("extend", count, from);
+        answers
     }
 
     async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
-        *self.settled.lock().unwrap() += settles.len();
-        self.inner.settle(settles, sends).await
+        let (from, count) = (Instant::now(), settles.len());
+        let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();
+        let answers = if scripted.is_empty() {
+            self.inner.settle(settles, sends).await
+        } else {
+            let mut answers = Vec::new();
+            for (settle, error) in settles.into_iter().zip(scripted) {
+                answers.push(match error {
+                    Some(error) => Err(error),
+                    None => self.inner.settle(vec![settle], Vec::new()).await.pop().unwrap(),
+                });
+            }
+            answers
+        };
+        self.note("settle", count, from);
+        answers
     }
 
     fn commits_sends_to(&self, destination: &QueueName) -> bool {

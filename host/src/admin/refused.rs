@@ -64,9 +64,10 @@ impl From<SettleError> for Refused {
     fn from(error: SettleError) -> Self {
         let status = match &error {
             SettleError::Expired => StatusCode::CONFLICT,
-            SettleError::SendRefused { .. } | SettleError::Incomplete | SettleError::Queue(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            SettleError::SendRefused { .. }
+            | SettleError::DeadLetterRefused { .. }
+            | SettleError::Incomplete
+            | SettleError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, chain(&error))
     }

@@ -122,6 +122,9 @@ pub struct Queue {
     pub dead: u64,
     /// Messages that cannot be read.
     pub damaged: u64,
+    /// Why the numbers are not known, if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 impl Queue {
@@ -143,6 +146,7 @@ impl Queue {
             oldest_age_ms,
             dead,
             damaged,
+            error: None,
         }
     }
 }
@@ -396,13 +400,21 @@ pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, Attribute> {
         .collect()
 }
 
+/// What the form of a receipt begins with that a server gave out as text.
+const TEXT_RECEIPT: &str = "text:";
+
 fn receipt_text(receipt: &Receipt) -> String {
-    let (row, delivery) = receipt.as_numbered();
-    format!("{row}.{delivery}")
+    match (receipt.as_numbered(), receipt.as_text()) {
+        (Some((row, delivery)), _) => format!("{row}.{delivery}"),
+        (None, text) => format!("{TEXT_RECEIPT}{}", text.unwrap_or_default()),
+    }
 }
 
 /// The receipt of which this is the text, if it can be one.
 pub fn parse_receipt(text: &str) -> Option<Receipt> {
+    if let Some(text) = text.strip_prefix(TEXT_RECEIPT) {
+        return Some(Receipt::text(text));
+    }
     let (row, delivery) = text.split_once('.')?;
     Some(Receipt::numbered(row.parse().ok()?, delivery.parse().ok()?))
 }

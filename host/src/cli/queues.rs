@@ -7,7 +7,10 @@ use super::{
     table::{Column, Table},
     write_json,
 };
-use crate::client::Client;
+use crate::{
+    client::Client,
+    printable::{MAX_REASON_BYTES, printable},
+};
 
 pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
     let answer = client.queues()?;
@@ -34,7 +37,15 @@ pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write)
         columns.push(Column::Number("DAMAGED"));
     }
     let mut table = Table::new(columns);
+    let mut errors = Vec::new();
     for queue in answer.queues {
+        if let Some(error) = queue.error {
+            errors.push(error);
+            let mut row = vec![queue.name];
+            row.resize(if any_damaged { 7 } else { 6 }, "?".to_owned());
+            table.row(row);
+            continue;
+        }
         let oldest = queue.oldest_age_ms.map_or_else(|| "-".to_owned(), age);
         let numbers = [queue.ready, queue.in_flight, queue.delayed].map(|number| number.to_string());
         let mut row = vec![queue.name];
@@ -45,7 +56,11 @@ pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write)
         }
         table.row(row);
     }
-    Ok(table.write(output)?)
+    table.write(output)?;
+    for error in errors {
+        writeln!(output, "{}", printable(&error, MAX_REASON_BYTES))?;
+    }
+    Ok(())
 }
 
 /// An age in its two largest units: `2h 5m`.

@@ -234,8 +234,13 @@ impl<'d> Section<'d> {
 
     /// Notes that a key which the documentation names is there although this version cannot honour it.
     pub(super) fn not_available(&mut self, key: &'static str) {
+        self.not_for(key, "not available in this version");
+    }
+
+    /// Notes that a key is there which has no meaning in this place.
+    pub(super) fn not_for(&mut self, key: &'static str, why: &str) {
         if self.value(key, "", |_| Some(())).is_some() {
-            self.refuse(key, "not available in this version");
+            self.refuse(key, why);
         }
     }
 

@@ -123,7 +123,12 @@ async fn give_back(keeper: &LeaseKeeper, leases: Vec<Lease>) {
         match answer {
             // Expired: it is visible to others already, which is all that was wanted.
             Ok(()) | Err(SettleError::Expired) => {}
-            Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete | SettleError::Queue(_))) => {
+            Err(
+                error @ (SettleError::SendRefused { .. }
+                | SettleError::DeadLetterRefused { .. }
+                | SettleError::Incomplete
+                | SettleError::Queue(_)),
+            ) => {
                 tracing::warn!(error = %chain(&error), "a dropped delivery was not given back; it returns by itself");
             }
         }

@@ -65,7 +65,7 @@ impl Flights {
 
     /// The delivery that the receipt stands for, if it is still valid.
     pub(super) fn valid(&self, receipt: &Receipt, now: Instant) -> Option<&Flight> {
-        let (seq, delivery) = receipt.as_numbered();
+        let (seq, delivery) = receipt.as_numbered()?;
         self.by_seq
             .get(&seq)
             .filter(|flight| flight.delivery == delivery && flight.deadline > now)

@@ -1,0 +1,156 @@
+//! The receives of one handler: how many are under way, and how many messages each asks for.
+//!
+//! One is parked when the queue is idle; more are under way as it shows itself busy, up to what free slots allow. Invariant:
+//! the messages asked for by all of them together fit the slots that were free, so none is received that cannot start.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use tokio::time::{Instant, timeout};
+
+use crate::queue::{Delivery, Nature, Queue, QueueError};
+
+/// The longest that a receive waits for a message (the limit of SQS).
+const RECEIVE_WAIT: Duration = Duration::from_secs(20);
+/// A receive that is not back so long after it should be is given up and made anew.
+const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
+/// How long free slots of a busy handler are collected, so that one request fills several.
+const COLLECT_SLOTS: Duration = Duration::from_millis(20);
+/// The part of the free slots that one receive may fill with messages of one group, which run one after another.
+const PART_OF_A_GROUP: usize = 4;
+
+type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
+
+/// A receive that has ended.
+#[derive(Debug)]
+pub struct Received {
+    /// How many messages it asked for.
+    pub asked: usize,
+    /// What came.
+    pub answer: Result<Vec<Delivery>, QueueError>,
+}
+
+/// What to do about free slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Receive so many messages.
+    Ask(usize),
+    /// Look again then: more slots may be free.
+    At(Instant),
+    /// What is under way is enough.
+    Enough,
+}
+
+/// The receives of one handler.
+pub struct Poller {
+    queue: Arc<dyn Queue>,
+    receives: FuturesUnordered<Receive>,
+    asked: usize,
+    busy: bool,
+    short_since: Option<Instant>,
+}
+
+impl std::fmt::Debug for Poller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Poller")
+            .field("queue", self.queue.name())
+            .field("receives", &self.receives.len())
+            .field("asked", &self.asked)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Poller {
+    /// A poller without a receive.
+    pub fn new(queue: Arc<dyn Queue>) -> Self {
+        Self {
+            queue,
+            receives: FuturesUnordered::new(),
+            asked: 0,
+            busy: false,
+            short_since: None,
+        }
+    }
+
+    /// How many messages the receives under way ask for.
+    pub fn asked(&self) -> usize {
+        self.asked
+    }
+
+    /// Whether no receive is under way.
+    pub fn is_idle(&self) -> bool {
+        self.receives.is_empty()
+    }
+
+    /// What to do with slots for `free` more messages (1 or more) of `all`.
+    pub fn next(&mut self, free: usize, all: usize, now: Instant) -> Next {
+        let nature = self.queue.nature();
+        if !self.receives.is_empty() && !(self.busy && nature.remote) {
+            return Next::Enough;
+        }
+        let ask = free.min(nature.receive_limit);
+        // A busy handler frees slots all the time; a request for each would cost more than the wait.
+        let enough = nature.receive_limit.min(all.div_ceil(2)).max(1);
+        if nature.remote && free < enough && (self.busy || !self.receives.is_empty()) {
+            let since = *self.short_since.get_or_insert(now);
+            if !self.receives.is_empty() {
+                return Next::Enough;
+            }
+            if now < since + COLLECT_SLOTS {
+                return Next::At(since + COLLECT_SLOTS);
+            }
+        }
+        Next::Ask(part_of_a_group(ask, nature))
+    }
+
+    /// Starts a receive of `max` messages.
+    pub fn ask(&mut self, max: usize) {
+        let queue = Arc::clone(&self.queue);
+        self.asked += max;
+        self.short_since = None;
+        self.receives.push(Box::pin(async move {
+            let receive = queue.receive(max, RECEIVE_WAIT);
+            let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive).await.unwrap_or_else(|_| {
+                let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "a receive did not return");
+                Err(QueueError::Unavailable {
+                    queue: queue.name().clone(),
+                    cause: Arc::new(cause),
+                })
+            });
+            Received { asked: max, answer }
+        }));
+    }
+
+    /// The next receive that ends; for ever if none is under way.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn received(&mut self) -> Received {
+        let Some(received) = self.receives.next().await else {
+            return std::future::pending().await;
+        };
+        self.asked = self.asked.saturating_sub(received.asked);
+        let came = received.answer.as_ref().map_or(0, Vec::len);
+        // Half of what was asked for is a sign of more: a queue in many parts does not look into all of them each time.
+        self.busy = came > 0 && came >= received.asked.div_ceil(2);
+        received
+    }
+
+    /// Drops the receives under way, which gives back what they may have taken.
+    pub fn clear(&mut self) {
+        self.receives = FuturesUnordered::new();
+        self.asked = 0;
+        self.busy = false;
+        self.short_since = None;
+    }
+}
+
+/// A group runs one after another, so messages of one group may not fill all slots: others would wait for it.
+fn part_of_a_group(ask: usize, nature: Nature) -> usize {
+    if nature.returns_groups {
+        (ask / PART_OF_A_GROUP).max(1)
+    } else {
+        ask
+    }
+}

@@ -1,0 +1,350 @@
+//! Ends deliveries together: one call for up to ten of them, whoever asked for each.
+//!
+//! A settlement waits at most [`MAX_SETTLE_WAIT`] for company, and not at all once every delivery that the host holds of the
+//! queue is being settled: then nobody is left to wait for. What one caller gives at once is done in its order, in one call
+//! if it fits into one.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+    time::Instant,
+};
+
+use super::{
+    ending::{EndFailure, Ending},
+    held::Kept,
+    remote::Remote,
+    tasks::Tasks,
+    wire::BATCH,
+};
+use crate::{
+    alarm::wake_at,
+    queue::{Receipt, SettleError},
+};
+
+/// How long a settlement waits for others to share its call.
+pub(super) const MAX_SETTLE_WAIT: Duration = Duration::from_millis(20);
+/// How many callers wait for the batcher at most; the next one waits to get in.
+const REQUESTS: usize = 1024;
+/// How many calls are under way at most.
+const CALLS: usize = 8;
+
+/// What a settlement came to.
+pub(super) type Settled = Result<(), SettleError>;
+
+/// A delivery that is to end.
+#[derive(Debug)]
+struct Entry {
+    receipt: Receipt,
+    /// For how long to hide it; `None`: it is deleted.
+    hide_s: Option<u64>,
+    answer: oneshot::Sender<Settled>,
+}
+
+impl Entry {
+    fn ending(&self) -> Ending<'_> {
+        Ending {
+            handle: self.receipt.as_text().unwrap_or_default(),
+            hide_s: self.hide_s,
+        }
+    }
+}
+
+/// What one caller wants to end, in order.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    deletes: Vec<Entry>,
+    hides: Vec<Entry>,
+}
+
+impl Request {
+    /// Adds a delivery: deleted, or hidden for so many seconds.
+    pub(super) fn add(&mut self, receipt: Receipt, hide_s: Option<u64>) -> oneshot::Receiver<Settled> {
+        let (answer, answered) = oneshot::channel();
+        let entry = Entry {
+            receipt,
+            hide_s,
+            answer,
+        };
+        match hide_s {
+            None => self.deletes.push(entry),
+            Some(_) => self.hides.push(entry),
+        }
+        answered
+    }
+
+    fn is_empty(&self) -> bool {
+        self.deletes.is_empty() && self.hides.is_empty()
+    }
+}
+
+/// The way to the batcher of one queue, which is one task, started when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Batcher {
+    // Never held across an await.
+    requests: Mutex<Option<mpsc::Sender<Request>>>,
+}
+
+impl Batcher {
+    /// Gives a request to the task. If that ends before it answers, as it does when its runtime does, the answers of the
+    /// request never come.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have given it.
+    pub(super) async fn submit(&self, remote: &Arc<Remote>, tasks: &Tasks, request: Request) {
+        if request.is_empty() {
+            return;
+        }
+        let sender = {
+            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            match requests.as_ref().filter(|sender| !sender.is_closed()) {
+                Some(sender) => sender.clone(),
+                None => requests.insert(start(remote, tasks)).clone(),
+            }
+        };
+        if sender.send(request).await.is_err() {
+            tracing::debug!(queue = %remote.name, "the task that settles has ended");
+        }
+    }
+}
+
+fn start(remote: &Arc<Remote>, tasks: &Tasks) -> mpsc::Sender<Request> {
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    let work = Work {
+        remote: Arc::clone(remote),
+        lanes: Lanes::default(),
+        calls: JoinSet::new(),
+        under_way: 0,
+    };
+    tasks.spawn_on(&Handle::current(), work.run(requests));
+    sender
+}
+
+/// Batches that are sent one after another, so that none overtakes the one before it.
+type Load<T> = Vec<Vec<T>>;
+
+/// The task.
+#[derive(Debug)]
+struct Work {
+    remote: Arc<Remote>,
+    lanes: Lanes<Entry>,
+    /// Each answers how many deliveries it was about. Dropped, and so aborted, with the task.
+    calls: JoinSet<usize>,
+    under_way: usize,
+}
+
+impl Work {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        loop {
+            let room = self.calls.len() < CALLS;
+            tokio::select! {
+                biased;
+                Some(joined) = self.calls.join_next() => self.under_way -= joined.unwrap_or(0).min(self.under_way),
+                request = requests.recv(), if room => match request {
+                    Some(request) => self.take(request),
+                    None => return,
+                },
+                () = wake_at(self.lanes.due()), if room => self.lanes.close_all(),
+            }
+            while self.lanes.ready.is_empty()
+                && let Ok(request) = requests.try_recv()
+            {
+                self.take(request);
+            }
+            if self.lanes.waiting() + self.lanes.ready() + self.under_way >= self.remote.held.count() {
+                self.lanes.close_all();
+            }
+            while self.calls.len() < CALLS
+                && let Some(load) = self.lanes.ready.pop_front()
+            {
+                self.under_way += load.iter().map(Vec::len).sum::<usize>();
+                self.calls.spawn(carry(Arc::clone(&self.remote), load));
+            }
+        }
+    }
+
+    fn take(&mut self, request: Request) {
+        let now = Instant::now();
+        self.lanes.deletes.add_each(request.deletes, now, &mut self.lanes.ready);
+        self.lanes.hides.add_whole(request.hides, now, &mut self.lanes.ready);
+    }
+}
+
+/// What waits for company, and what waits for a call.
+#[derive(Debug)]
+struct Lanes<T> {
+    deletes: Lane<T>,
+    hides: Lane<T>,
+    ready: VecDeque<Load<T>>,
+}
+
+#[derive(Debug)]
+struct Lane<T> {
+    waiting: Vec<T>,
+    /// When the first of them came.
+    since: Option<Instant>,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Vec::new(),
+            since: None,
+        }
+    }
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self {
+            deletes: Lane::default(),
+            hides: Lane::default(),
+            ready: VecDeque::new(),
+        }
+    }
+}
+
+impl<T> Lanes<T> {
+    fn due(&self) -> Option<Instant> {
+        let since = self.deletes.since.into_iter().chain(self.hides.since).min();
+        since.map(|since| since + MAX_SETTLE_WAIT)
+    }
+
+    fn waiting(&self) -> usize {
+        self.deletes.waiting.len() + self.hides.waiting.len()
+    }
+
+    fn ready(&self) -> usize {
+        self.ready.iter().flatten().map(Vec::len).sum()
+    }
+
+    fn close_all(&mut self) {
+        self.deletes.close(&mut self.ready);
+        self.hides.close(&mut self.ready);
+    }
+}
+
+impl<T> Lane<T> {
+    /// Adds entries that have nothing to do with each other.
+    fn add_each(&mut self, entries: Vec<T>, now: Instant, ready: &mut VecDeque<Load<T>>) {
+        for entry in entries {
+            self.waiting.push(entry);
+            self.since.get_or_insert(now);
+            if self.waiting.len() == BATCH {
+                self.close(ready);
+            }
+        }
+    }
+
+    /// Adds entries that stay together and in order.
+    fn add_whole(&mut self, mut entries: Vec<T>, now: Instant, ready: &mut VecDeque<Load<T>>) {
+        if entries.is_empty() {
+            return;
+        }
+        if self.waiting.len() + entries.len() > BATCH {
+            self.close(ready);
+        }
+        if entries.len() <= BATCH {
+            return self.add_each(entries, now, ready);
+        }
+        let mut load = Load::new();
+        while entries.len() > BATCH {
+            let rest = entries.split_off(BATCH);
+            load.push(std::mem::replace(&mut entries, rest));
+        }
+        load.push(entries);
+        ready.push_back(load);
+    }
+
+    fn close(&mut self, ready: &mut VecDeque<Load<T>>) {
+        self.since = None;
+        if !self.waiting.is_empty() {
+            ready.push_back(vec![std::mem::take(&mut self.waiting)]);
+        }
+    }
+}
+
+/// Makes the calls of one load, and answers who waits for them.
+async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
+    let mut count = 0;
+    for batch in load {
+        count += batch.len();
+        let endings: Vec<Ending<'_>> = batch.iter().map(Entry::ending).collect();
+        let answers = remote.end_all(&endings, remote.ending()).await;
+        let failed = answers.iter().filter(|answer| answer.is_err()).count();
+        if failed > 0 {
+            remote.metrics().deletes_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
+        }
+        for (entry, answer) in batch.into_iter().zip(answers) {
+            if answer.is_ok()
+                && let Some(kept) = Kept::of(&entry.receipt)
+            {
+                kept.settled();
+            }
+            // Whoever does not wait any more does not want to know.
+            drop(entry.answer.send(answer.map_err(settle_error)));
+        }
+    }
+    count
+}
+
+pub(super) fn settle_error(failure: EndFailure) -> SettleError {
+    match failure {
+        EndFailure::Expired => SettleError::Expired,
+        EndFailure::Trouble(error) => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is ready after these units were added, and what waits.
+    fn check(whole: bool, units: &[std::ops::Range<u32>], ready: &[&[usize]], waiting: usize) {
+        let mut lanes = Lanes::default();
+        let now = Instant::now();
+        for unit in units {
+            let unit = unit.clone().collect();
+            if whole {
+                lanes.hides.add_whole(unit, now, &mut lanes.ready);
+            } else {
+                lanes.deletes.add_each(unit, now, &mut lanes.ready);
+            }
+        }
+        let sizes: Vec<Vec<usize>> = lanes.ready.iter().map(|load| load.iter().map(Vec::len).collect()).collect();
+        assert_eq!(sizes, ready, "{units:?}");
+        assert_eq!(lanes.waiting(), waiting, "{units:?}");
+        assert_eq!(lanes.due().is_some(), waiting > 0, "{units:?}");
+        lanes.close_all();
+        let all: Vec<u32> = lanes.ready.into_iter().flatten().flatten().collect();
+        let given: Vec<u32> = units.iter().cloned().flatten().collect();
+        assert_eq!(all, given, "the order of {units:?}");
+    }
+
+    #[test]
+    fn deletions_fill_calls_whoever_they_are_from() {
+        check(false, &[0..4, 4..8], &[], 8);
+        check(false, &[0..4, 4..13], &[&[10]], 3);
+        check(false, &[0..20], &[&[10], &[10]], 0);
+    }
+
+    #[test]
+    fn what_one_caller_hides_at_once_shares_a_call() {
+        check(true, &[0..4, 4..8], &[], 8);
+        check(true, &[0..4, 4..13], &[&[4]], 9);
+        check(true, &[0..4, 4..10], &[&[10]], 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_call_goes_call_after_call() {
+        check(true, &[0..2, 2..27], &[&[2], &[10, 10, 5]], 0);
+    }
+}

@@ -1,0 +1,66 @@
+//! How full a queue is, and emptying it.
+
+use std::collections::HashMap;
+
+use super::{
+    facts::QUESTION,
+    failure::{Action, Failure},
+    remote::Remote,
+};
+use crate::queue::{Counts, QueueError};
+
+impl Remote {
+    /// See [`crate::queue::Queue::counts`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn counts(&self) -> Result<Counts, QueueError> {
+        let facts = self.facts().await?;
+        let asked = self.attributes(&facts.url).await;
+        let attributes = asked.map_err(|failure| self.unavailable(failure))?;
+        let dead = match self.grave(&facts) {
+            Some(grave) => grave.waiting().await.unwrap_or_else(|error| {
+                tracing::debug!(queue = %self.name, dead_letter_queue = %grave.name, %error, "the dead letters could not be counted");
+                0
+            }),
+            None => 0,
+        };
+        Ok(Counts {
+            ready: count(&attributes, "ApproximateNumberOfMessages"),
+            in_flight: count(&attributes, "ApproximateNumberOfMessagesNotVisible"),
+            delayed: count(&attributes, "ApproximateNumberOfMessagesDelayed"),
+            oldest_age_ms: None,
+            dead,
+            damaged: 0,
+        })
+    }
+
+    /// How many messages wait, visible or delayed.
+    pub(super) async fn waiting(&self) -> Result<u64, QueueError> {
+        let url = self.url().await?;
+        let attributes = self.attributes(&url).await.map_err(|failure| self.unavailable(failure))?;
+        let ready = count(&attributes, "ApproximateNumberOfMessages");
+        Ok(ready.saturating_add(count(&attributes, "ApproximateNumberOfMessagesDelayed")))
+    }
+
+    /// See [`crate::queue::Queue::purge`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have purged.
+    pub(super) async fn purge(&self) -> Result<u64, QueueError> {
+        let url = self.url().await?;
+        // Who may purge need not be allowed to count.
+        let count = self.waiting().await.unwrap_or(0);
+        let purged: Result<(), Failure> = self
+            .call(Action::PurgeQueue, async |wire| wire.purge(&url, QUESTION).await)
+            .await;
+        purged.map_err(|failure| self.unavailable(failure))?;
+        Ok(count)
+    }
+}
+
+fn count(attributes: &HashMap<String, String>, name: &str) -> u64 {
+    attributes.get(name).and_then(|count| count.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,114 @@
+//! How a message becomes a dead letter: it is sent to the dead-letter queue as it was received, with a note that says where
+//! it comes from, and only then deleted.
+//!
+//! Whether a send happened whose answer was lost is not known, so a dead letter may be there twice, or be there and be
+//! tried again. It is never lost.
+
+use std::{
+    borrow::Cow,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use sha2::{Digest as _, Sha256};
+
+use super::{form::is_id, held::Kept, provenance, provenance::Provenance, remote::Remote};
+use crate::{
+    message::{InvalidMessage, QueueName},
+    queue::{FailureRecord, SendError, SettleError},
+};
+
+impl Remote {
+    /// Sends a message to the dead-letter queue, unless that has been done.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have sent it.
+    pub(super) async fn bury(&self, kept: &Kept, failure: &FailureRecord) -> Result<(), SettleError> {
+        if kept.is_buried() {
+            return Ok(());
+        }
+        let facts = self.facts().await?;
+        let Some(grave) = self.grave(&facts) else {
+            return Err(self.unburied("the queue has no dead-letter queue"));
+        };
+        let refused = |error: SendError| SettleError::DeadLetterRefused {
+            queue: grave.name.clone(),
+            error: Box::new(error),
+        };
+        let there = grave.facts().await.map_err(|error| refused(error.into()))?;
+        let mut message = kept.content.sendable();
+        if !provenance::put_on(&mut message, self.provenance(kept, failure), there.max_message_bytes) {
+            tracing::warn!(
+                queue = %self.name, id = %kept.id,
+                "a dead letter is too large to say where it comes from"
+            );
+        }
+        if there.fifo {
+            message.group_id = Some(group_of(kept.content.group_id.as_deref(), kept.id.as_str()).into_owned());
+            message.deduplication_id = Some(stable_id("dead-letter", self.name.as_str(), kept.id.as_str()));
+        }
+        let sent = grave.send_all(&there, &[message]).await.pop();
+        match sent {
+            Some(Ok(_)) => {
+                kept.buried();
+                Ok(())
+            }
+            Some(Err(error)) => Err(refused(error)),
+            None => Err(self.unburied("nothing was sent")),
+        }
+    }
+
+    fn provenance(&self, kept: &Kept, failure: &FailureRecord) -> Provenance {
+        Provenance {
+            id: kept.id.to_string(),
+            queue: self.name.to_string(),
+            source: Some(self.address.name_and_account().0.to_owned()),
+            sent_at_ms: kept.sent_at_ms,
+            receive_count: kept.receive_count,
+            dead_at_ms: now_ms(),
+            kind: failure.kind,
+            reason: failure.reason.clone(),
+            handler: failure.handler.clone(),
+            component: failure.component.clone(),
+            group: kept.content.group_id.clone(),
+            attribute: None,
+        }
+    }
+
+    /// A message that cannot become a dead letter, for a reason that is not the dead-letter queue's.
+    pub(super) fn unburied(&self, why: &str) -> SettleError {
+        SettleError::DeadLetterRefused {
+            queue: self.grave_name(),
+            error: Box::new(InvalidMessage(why.to_owned()).into()),
+        }
+    }
+
+    fn grave_name(&self) -> QueueName {
+        let grave = self.facts.last().and_then(|facts| self.grave(&facts));
+        grave.map_or_else(|| self.name.clone(), |grave| grave.name.clone())
+    }
+}
+
+/// The group of a message that had none is its own.
+pub(super) fn group_of<'a>(group: Option<&'a str>, id: &str) -> Cow<'a, str> {
+    match group.filter(|group| is_id(group)) {
+        Some(group) => Cow::Borrowed(group),
+        None => Cow::Owned(id.to_owned()),
+    }
+}
+
+/// A deduplication id that is the same whenever the same thing is done to the same message.
+pub(super) fn stable_id(what: &str, queue: &str, id: &str) -> String {
+    let mut hash = Sha256::new();
+    for part in [what, queue, id] {
+        hash.update(part.as_bytes());
+        // So that no part can end where another one begins.
+        hash.update([0]);
+    }
+    format!("{:x}", hash.finalize())
+}
+
+fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,285 @@
+//! What a message looks like on SQS, in both directions. Pure.
+//!
+//! - A **body** that SQS can carry, text of XML 1.0 characters and not empty, goes as it is. Any other goes in base64, and the
+//!   attribute `sandhog-encoding` says `base64`; an empty one goes as `(empty)`, and the attribute says `empty`.
+//! - **Attributes** go with the types `String`, `Number` and `Binary`. A type's label (`Number.price`) does not reach a
+//!   handler; it is kept for the case that the message becomes a dead letter or leaves the dead-letter queue.
+//! - The attribute `AWSTraceHeader` is the system attribute of that name, which does not count to the ten.
+//! - A **dead letter** says where it comes from in `sandhog-dead-letter` (see `provenance.rs`), which is taken off before
+//!   anybody sees the message.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{
+    facts::Facts,
+    failure::whole_seconds,
+    provenance::{self, Provenance},
+    wire::{Attribute, Received, Sendable},
+};
+use crate::{
+    message::{AttributeValue, Attributes, InvalidMessage, MAX_ATTRIBUTES, MAX_ID_BYTES, Message, MessageId, Outgoing},
+    printable::printable,
+};
+
+/// Says how the body is written.
+pub(super) const ENCODING: &str = "sandhog-encoding";
+/// Says where a dead letter comes from.
+pub(super) const DEAD_LETTER: &str = "sandhog-dead-letter";
+/// The system attribute that may be sent.
+const TRACE: &str = "AWSTraceHeader";
+const ENCODED: &str = "base64";
+const EMPTY: &str = "empty";
+/// The body of a message without one; SQS refuses an empty body.
+const EMPTY_BODY: &str = "(empty)";
+/// The longest delay of a message (limit of SQS).
+const MAX_DELAY_S: u64 = 900;
+/// How much of a wrong value an error shows.
+const SHOWN_BYTES: usize = 100;
+
+/// What a message holds, in a form that goes both ways: the body as it was meant, the attributes with their types.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Content {
+    pub(super) body: Bytes,
+    pub(super) attributes: Vec<Attribute>,
+    pub(super) trace: Option<String>,
+    pub(super) group_id: Option<String>,
+}
+
+/// A message as received, with what was only for the journey taken off.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) content: Content,
+    pub(super) provenance: Option<Provenance>,
+}
+
+impl Content {
+    /// The message that a handler sees.
+    pub(super) fn message(&self, id: MessageId, sent_at_ms: u64) -> Message {
+        let pairs = self.attributes.iter().map(|each| (each.name.clone(), each.value.clone()));
+        let trace = self
+            .trace
+            .iter()
+            .map(|trace| (TRACE.to_owned(), AttributeValue::Text(trace.clone())));
+        Message {
+            id,
+            body: self.body.clone(),
+            attributes: Attributes::from_queue(pairs.chain(trace).collect()),
+            sent_at_ms,
+            group_id: self.group_id.clone(),
+            priority: 0,
+        }
+    }
+
+    /// The message as SQS takes it.
+    pub(super) fn sendable(&self) -> Sendable {
+        let (body, encoding) = written(&self.body);
+        let mut attributes = self.attributes.clone();
+        attributes.extend(encoding.map(|encoding| text_attribute(ENCODING, encoding.to_owned())));
+        Sendable {
+            body,
+            attributes,
+            trace: self.trace.clone(),
+            delay_s: None,
+            group_id: self.group_id.clone(),
+            deduplication_id: None,
+        }
+    }
+}
+
+/// A `String` attribute.
+pub(super) fn text_attribute(name: &str, text: String) -> Attribute {
+    Attribute {
+        name: name.to_owned(),
+        data_type: "String".to_owned(),
+        value: AttributeValue::Text(text),
+    }
+}
+
+/// The body as SQS takes it, and how it is written if not as it is.
+fn written(body: &[u8]) -> (String, Option<&'static str>) {
+    match std::str::from_utf8(body) {
+        Ok("") => (EMPTY_BODY.to_owned(), Some(EMPTY)),
+        Ok(text) if text.chars().all(is_carried) => (text.to_owned(), None),
+        Ok(_) | Err(_) => (BASE64.encode(body), Some(ENCODED)),
+    }
+}
+
+/// Whether SQS carries a character: those of XML 1.0.
+pub(super) fn is_carried(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Takes off what was only for the journey. What does not read as ours is left as it is: it may be somebody else's.
+pub(super) fn open(received: Received) -> Opened {
+    let Received {
+        id,
+        body,
+        mut attributes,
+        trace,
+        group_id,
+        ..
+    } = received;
+    let provenance = provenance::take_off(&mut attributes);
+    let body = Bytes::from(body);
+    let encoding = attributes.iter().position(|each| each.name == ENCODING);
+    let said = encoding.and_then(|index| attributes.get(index));
+    let meant = said.and_then(|said| match &said.value {
+        AttributeValue::Text(encoding) if encoding == ENCODED => BASE64.decode(&body).ok().map(Bytes::from),
+        AttributeValue::Text(encoding) if encoding == EMPTY => Some(Bytes::new()),
+        AttributeValue::Text(_) | AttributeValue::Number(_) | AttributeValue::Binary(_) => None,
+    });
+    if let (Some(index), Some(_)) = (encoding, &meant) {
+        attributes.remove(index);
+    } else if encoding.is_some() {
+        tracing::debug!(id, "a body is not written as its attribute {ENCODING} says, and is handed out as it is");
+    }
+    Opened {
+        content: Content {
+            body: meant.unwrap_or(body),
+            attributes,
+            trace,
+            group_id,
+        },
+        provenance,
+    }
+}
+
+/// Checks a message against the limits of SQS and of its queue, and writes it as SQS takes it.
+///
+/// On a standard queue the deduplication id has no effect and is not sent; the group id is sent, and makes a fair queue of
+/// it.
+pub(super) fn outgoing(outgoing: &Outgoing, facts: &Facts) -> Result<Sendable, InvalidMessage> {
+    let mut attributes = Vec::new();
+    let mut trace = None;
+    for (name, value) in outgoing.attributes.pairs() {
+        match value {
+            AttributeValue::Text(header) if name == TRACE => trace = Some(header.clone()),
+            AttributeValue::Text(_) | AttributeValue::Number(_) | AttributeValue::Binary(_) => {
+                attributes.push(attribute(name, value)?);
+            }
+        }
+    }
+    let content = Content {
+        body: outgoing.body.clone(),
+        attributes,
+        trace,
+        group_id: outgoing.group_id.clone(),
+    };
+    let mut sendable = content.sendable();
+    sendable.delay_s = delay(outgoing, facts)?;
+    sendable.deduplication_id = deduplication_id(outgoing, facts)?;
+    check_ids(outgoing, facts)?;
+    check_size(&sendable, facts)?;
+    Ok(sendable)
+}
+
+fn attribute(name: &str, value: &AttributeValue) -> Result<Attribute, InvalidMessage> {
+    let shown = printable(name, SHOWN_BYTES);
+    let refuse = |why: &str| Err(InvalidMessage(format!("attribute {shown:?}: {why}")));
+    let lower = name.to_ascii_lowercase();
+    if name == ENCODING || name == DEAD_LETTER {
+        return refuse("the name is taken: this host marks messages with it");
+    }
+    if lower.starts_with("aws.") || lower.starts_with("amazon.") {
+        return refuse("SQS takes no names that start with AWS. or Amazon.");
+    }
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    if !name.chars().all(legal) || name.starts_with('.') || name.ends_with('.') || name.contains("..") {
+        return refuse("SQS takes letters, digits, '-', '_' and '.', and no '.' at an end or beside another one");
+    }
+    let data_type = match value {
+        AttributeValue::Text(text) if text.is_empty() => return refuse("SQS takes no empty values"),
+        AttributeValue::Binary(bytes) if bytes.is_empty() => return refuse("SQS takes no empty values"),
+        AttributeValue::Text(text) if !text.chars().all(is_carried) => {
+            return refuse("SQS takes no control characters in text: make it binary");
+        }
+        AttributeValue::Text(_) => "String",
+        AttributeValue::Number(_) => "Number",
+        AttributeValue::Binary(_) => "Binary",
+    };
+    Ok(Attribute {
+        name: name.to_owned(),
+        data_type: data_type.to_owned(),
+        value: value.clone(),
+    })
+}
+
+fn delay(outgoing: &Outgoing, facts: &Facts) -> Result<Option<u64>, InvalidMessage> {
+    let Some(seconds) = outgoing.delay.map(whole_seconds) else {
+        return Ok(None);
+    };
+    if facts.fifo {
+        return match seconds {
+            0 => Ok(None),
+            _ => Err(InvalidMessage(format!(
+                "a delay of {seconds} s: a FIFO queue of SQS delays all of its messages or none; set DelaySeconds of the queue"
+            ))),
+        };
+    }
+    if seconds > MAX_DELAY_S {
+        return Err(InvalidMessage(format!(
+            "a delay of {seconds} s: SQS delays by at most {MAX_DELAY_S} s"
+        )));
+    }
+    Ok(Some(seconds))
+}
+
+/// One made up for a FIFO queue that has to have one: each message is then its own.
+fn deduplication_id(outgoing: &Outgoing, facts: &Facts) -> Result<Option<String>, InvalidMessage> {
+    match &outgoing.deduplication_id {
+        Some(id) => {
+            check_id("deduplication id", id)?;
+            Ok(Some(id.clone()).filter(|_| facts.fifo))
+        }
+        None if facts.fifo && !facts.content_based_deduplication => Ok(Some(Uuid::now_v7().to_string())),
+        None => Ok(None),
+    }
+}
+
+fn check_ids(outgoing: &Outgoing, facts: &Facts) -> Result<(), InvalidMessage> {
+    match &outgoing.group_id {
+        Some(id) => check_id("group id", id)?,
+        None if facts.fifo => {
+            let why = "no group id: a message of a FIFO queue of SQS needs one";
+            return Err(InvalidMessage(why.to_owned()));
+        }
+        None => {}
+    }
+    match outgoing.priority {
+        None | Some(0) => Ok(()),
+        Some(priority) => Err(InvalidMessage(format!("priority {priority}: an SQS queue has no priorities"))),
+    }
+}
+
+fn check_id(what: &str, id: &str) -> Result<(), InvalidMessage> {
+    if is_id(id) {
+        return Ok(());
+    }
+    let shown = printable(id, SHOWN_BYTES);
+    Err(InvalidMessage(format!(
+        "{what} {shown:?}: SQS takes 1 to {MAX_ID_BYTES} ASCII letters, digits and punctuation marks, and no spaces"
+    )))
+}
+
+/// Whether SQS takes this as a group id or a deduplication id.
+pub(super) fn is_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= MAX_ID_BYTES && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn check_size(sendable: &Sendable, facts: &Facts) -> Result<(), InvalidMessage> {
+    let count = sendable.attributes.len();
+    if count > MAX_ATTRIBUTES {
+        return Err(InvalidMessage(format!(
+            "{count} attributes with {ENCODING}: SQS takes {MAX_ATTRIBUTES}, and a body that isn't text takes one of the ten"
+        )));
+    }
+    let (size, limit) = (sendable.size(), facts.max_message_bytes);
+    if size > limit {
+        return Err(InvalidMessage(format!(
+            "a message of {size} bytes, body and attributes as they are sent: the queue takes at most {limit}"
+        )));
+    }
+    Ok(())
+}

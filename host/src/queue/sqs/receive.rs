@@ -1,0 +1,514 @@
+//! Receiving: one call of SQS per receive, which outlives the receive for a moment if that is dropped.
+//!
+//! A long poll whose connection is dropped may take messages that nobody gets: they stay hidden for a visibility timeout. So a
+//! receive that is dropped *abandons* its call, and the next receive *adopts* it. A call that nobody adopts within
+//! [`ADOPTED_WITHIN`] is given up; what a call brings while it is abandoned is released at once.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    time::{Instant, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    ending::Ending,
+    facts::Facts,
+    failure::{Action, Class, Failure, whole_seconds},
+    form,
+    held::Kept,
+    remote::Remote,
+    tasks::Tasks,
+    wire::{Ask, BATCH, Patience, Received},
+};
+use crate::{
+    alarm::wake_at,
+    message::MessageId,
+    queue::{Delivery, FailureKind, FailureRecord, QueueError, Receipt, SettleError},
+};
+
+/// How long an abandoned call waits for another receive.
+const ADOPTED_WITHIN: Duration = Duration::from_secs(1);
+/// The longest wait of one call (limit of SQS).
+const LONGEST_POLL_S: u64 = 20;
+/// How much longer than its wait a call may take.
+const POLL_MARGIN: Duration = Duration::from_secs(10);
+/// No receive waits for longer, whatever it is told.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+/// What is left of a wait after a poll that a server ended a little early.
+const END_OF_WAIT: Duration = Duration::from_millis(100);
+/// A poll that waits takes at least so long, so that a server which does not wait is not asked without pause.
+const SHORTEST_POLL: Duration = Duration::from_millis(500);
+/// For how long SQS answers an attempt id with the same messages: five minutes, less what a call takes.
+const ATTEMPT_LIFE: Duration = Duration::from_secs(270);
+/// How many attempts with an unknown outcome are remembered.
+const ATTEMPTS: usize = 16;
+/// The margin that a delivery's deadline keeps from the server's, if that is no more than a tenth of it.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
+/// How many messages that could not become dead letters are remembered, so that each is warned of once.
+const WARNED: usize = 1000;
+/// How many dead letters of one receive are made at the same time.
+const BURIALS: usize = 8;
+
+type Answer = Result<Vec<Delivery>, QueueError>;
+
+/// Receives from one queue.
+#[derive(Debug)]
+pub(super) struct Poller {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    remote: Arc<Remote>,
+    tasks: Tasks,
+    // Never held across an await.
+    calls: Mutex<Calls>,
+}
+
+#[derive(Debug, Default)]
+struct Calls {
+    next: u64,
+    open: BTreeMap<u64, Call>,
+    /// Attempts that may have taken messages, oldest first.
+    unknown: Vec<Attempt>,
+    warned: HashSet<MessageId>,
+}
+
+/// A call under way.
+#[derive(Debug)]
+struct Call {
+    max: usize,
+    /// When its wait is over.
+    until: Instant,
+    waiter: Option<oneshot::Sender<Answer>>,
+    abandoned_at: Option<Instant>,
+    changed: Arc<Notify>,
+}
+
+/// What one call asks, and when it was first asked.
+#[derive(Debug, Clone)]
+struct Attempt {
+    ask: Ask,
+    at: Instant,
+}
+
+impl Poller {
+    pub(super) fn new(remote: Arc<Remote>, tasks: Tasks) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                remote,
+                tasks,
+                calls: Mutex::default(),
+            }),
+        }
+    }
+
+    /// See [`crate::queue::Queue::receive`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the call goes on, see above. If the queue itself is dropped while a call is under way, or nobody receives for
+    /// a while, what the call may have taken stays hidden for one visibility timeout.
+    pub(super) async fn receive(&self, max: usize, wait: Duration) -> Answer {
+        let facts = self.shared.remote.facts().await?;
+        let max = max.clamp(1, BATCH);
+        let end = Instant::now() + wait.min(LONGEST_WAIT);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let wait_s = whole_seconds(left).min(LONGEST_POLL_S);
+            let waiting = self.adopt(max, wait_s);
+            let waiting = waiting.unwrap_or_else(|| self.begin(&facts, max, wait_s));
+            let deliveries = waiting.answer(max).await?;
+            if !deliveries.is_empty() || end.saturating_duration_since(Instant::now()) <= END_OF_WAIT {
+                return Ok(deliveries);
+            }
+        }
+    }
+
+    /// Takes over the abandoned call that fits best. A receive that does not wait only takes over one that does not either.
+    fn adopt(&self, max: usize, wait_s: u64) -> Option<Waiting> {
+        let end = Instant::now() + Duration::from_secs(wait_s);
+        let mut calls = self.shared.calls();
+        let fitting = calls
+            .open
+            .iter()
+            .filter(|(_, call)| call.abandoned_at.is_some() && (wait_s > 0 || call.until <= end))
+            // The largest that is not too large, else the one that is the least too large.
+            .min_by_key(|(_, call)| (call.max > max, call.max.abs_diff(max)))
+            .map(|(number, _)| *number);
+        let number = fitting?;
+        let call = calls.open.get_mut(&number)?;
+        let (waiter, answer) = oneshot::channel();
+        call.waiter = Some(waiter);
+        call.abandoned_at = None;
+        call.changed.notify_one();
+        let leave_at = Some(end).filter(|end| *end < call.until);
+        drop(calls);
+        Some(Waiting::new(&self.shared, number, answer, leave_at))
+    }
+
+    fn begin(&self, facts: &Arc<Facts>, max: usize, wait_s: u64) -> Waiting {
+        let shared = &self.shared;
+        let now = Instant::now();
+        let mut calls = shared.calls();
+        let mut attempt = calls.take_unknown(now).unwrap_or_else(|| Attempt {
+            ask: Ask {
+                max,
+                wait_s,
+                visibility_s: shared.remote.visibility_timeout().as_secs(),
+                attempt_id: facts.fifo.then(|| Uuid::now_v7().to_string()),
+            },
+            at: now,
+        });
+        attempt.ask.wait_s = wait_s;
+        let number = calls.next;
+        calls.next += 1;
+        let (waiter, answer) = oneshot::channel();
+        let changed = Arc::new(Notify::new());
+        let call = Call {
+            max: attempt.ask.max,
+            until: now + Duration::from_secs(attempt.ask.wait_s),
+            waiter: Some(waiter),
+            abandoned_at: None,
+            changed: Arc::clone(&changed),
+        };
+        calls.open.insert(number, call);
+        drop(calls);
+        let open = Open {
+            shared: Arc::clone(shared),
+            number,
+        };
+        let run = open.run(attempt, changed, Arc::clone(facts));
+        shared.tasks.spawn_on(&Handle::current(), run);
+        Waiting::new(shared, number, answer, None)
+    }
+}
+
+impl Calls {
+    /// An attempt whose outcome is unknown, to be made again: with the same id, SQS answers with the same messages.
+    fn take_unknown(&mut self, now: Instant) -> Option<Attempt> {
+        self.unknown.retain(|attempt| now.duration_since(attempt.at) < ATTEMPT_LIFE);
+        (!self.unknown.is_empty()).then(|| self.unknown.remove(0))
+    }
+
+    fn remember_unknown(&mut self, attempt: Attempt) {
+        if attempt.ask.attempt_id.is_some() {
+            self.unknown.truncate(ATTEMPTS - 1);
+            self.unknown.push(attempt);
+        }
+    }
+}
+
+/// The task of one call.
+struct Open {
+    shared: Arc<Shared>,
+    number: u64,
+}
+
+impl Open {
+    /// Makes one call and hands its answer to whoever waits for it then.
+    async fn run(self, attempt: Attempt, changed: Arc<Notify>, facts: Arc<Facts>) {
+        let Self { shared, number } = &self;
+        let number = *number;
+        let begun = Instant::now();
+        let received = {
+            let mut call = pin!(shared.ask(&facts, attempt.ask.clone()));
+            loop {
+                let abandoned_at = shared.calls().open.get(&number).and_then(|call| call.abandoned_at);
+                tokio::select! {
+                    received = &mut call => break received,
+                    () = changed.notified() => {}
+                    () = wake_at(abandoned_at.map(|at| at + ADOPTED_WITHIN)) => if shared.gave_up(number, &attempt) {
+                        return;
+                    },
+                }
+            }
+        };
+        let arrived = Instant::now();
+        let answer = match received {
+            Ok(messages) => {
+                if messages.is_empty() && attempt.ask.wait_s > 0 {
+                    sleep_until(begun + SHORTEST_POLL).await;
+                }
+                shared.admit(messages, attempt.ask.visibility_s, arrived).await
+            }
+            Err(failure) => {
+                if failure.outcome_is_unknown() {
+                    shared.calls().remember_unknown(attempt);
+                }
+                Err(shared.remote.unavailable(failure))
+            }
+        };
+        shared.finish(number, answer).await;
+    }
+}
+
+impl Drop for Open {
+    /// However the task ends, nobody waits for it any longer.
+    fn drop(&mut self) {
+        let call = self.shared.calls().open.remove(&self.number);
+        drop(call);
+    }
+}
+
+impl Shared {
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        // Every change is complete before the lock is given up.
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn ask(&self, facts: &Facts, ask: Ask) -> Result<Vec<Received>, Failure> {
+        let patience = Patience::new(Duration::from_secs(ask.wait_s) + POLL_MARGIN, 1);
+        self.remote
+            .call(Action::ReceiveMessage, async |wire| {
+                wire.receive(&facts.url, ask, patience).await
+            })
+            .await
+    }
+
+    /// Gives an abandoned call up, unless it was adopted in the last moment.
+    fn gave_up(&self, number: u64, attempt: &Attempt) -> bool {
+        let mut calls = self.calls();
+        let given_up = calls
+            .open
+            .get(&number)
+            .is_none_or(|call| call.abandoned_at.is_some_and(|at| at.elapsed() >= ADOPTED_WITHIN));
+        if given_up {
+            calls.open.remove(&number);
+            calls.remember_unknown(attempt.clone());
+        }
+        given_up
+    }
+
+    /// Hands an answer to whoever waits for it. If that is nobody, its messages are released.
+    async fn finish(&self, number: u64, answer: Answer) {
+        let call = self.calls().open.remove(&number);
+        let unheard = match call.and_then(|call| call.waiter) {
+            Some(waiter) => waiter.send(answer).err(),
+            None => Some(answer),
+        };
+        match unheard {
+            Some(Ok(deliveries)) => self.release(deliveries).await,
+            Some(Err(error)) => {
+                tracing::debug!(queue = %self.remote.name, %error, "a receive that nobody waited for failed");
+            }
+            None => {}
+        }
+    }
+
+    /// Makes messages visible again, last first, so that those of a group come back in order. If that fails they come back
+    /// by themselves.
+    async fn release(&self, deliveries: Vec<Delivery>) {
+        let remote = &self.remote;
+        for batch in deliveries.rchunks(BATCH) {
+            let endings: Vec<Ending<'_>> = batch
+                .iter()
+                .rev()
+                .filter_map(|delivery| delivery.receipt.as_text())
+                .map(|handle| Ending {
+                    handle,
+                    hide_s: Some(0),
+                })
+                .collect();
+            let answers = remote.end_all(&endings, remote.ending()).await;
+            let failed = answers.iter().filter(|answer| answer.is_err()).count();
+            tracing::debug!(queue = %remote.name, messages = endings.len(), failed, "messages that nobody waited for were released");
+        }
+    }
+
+    /// Makes deliveries of messages. One that was received too often becomes a dead letter instead.
+    async fn admit(self: &Arc<Self>, messages: Vec<Received>, visibility_s: u64, arrived: Instant) -> Answer {
+        let visibility = Duration::from_secs(visibility_s);
+        let deadline = arrived + visibility - DEADLINE_MARGIN.min(visibility / 10);
+        let max_receives = self.remote.nature().max_receives;
+        let (mut deliveries, mut exhausted) = (Vec::new(), Vec::new());
+        for message in messages {
+            let Some(delivery) = self.delivery(message, deadline) else {
+                continue;
+            };
+            if max_receives.is_some_and(|max| delivery.receive_count > max) {
+                exhausted.push(delivery.receipt);
+            } else {
+                deliveries.push(delivery);
+            }
+        }
+        if exhausted.is_empty() {
+            return Ok(deliveries);
+        }
+        let shared = Arc::clone(self);
+        let bury = async move { shared.bury_all(exhausted, visibility).await };
+        if deliveries.is_empty() {
+            return bury.await.map(|()| deliveries);
+        }
+        // The others need not wait for that, and the next receive finds the failure if it lasts.
+        self.tasks.spawn_on(&Handle::current(), async move { drop(bury.await) });
+        Ok(deliveries)
+    }
+
+    fn delivery(&self, message: Received, deadline: Instant) -> Option<Delivery> {
+        let remote = &self.remote;
+        let id = MessageId::from_queue(&message.id);
+        let Some(hold) = remote.held.hold(&message.handle) else {
+            tracing::debug!(queue = %remote.name, %id, "a message was received twice with the same receipt");
+            return None;
+        };
+        let handle = message.handle.clone();
+        let receive_count = message.receive_count.unwrap_or(std::num::NonZeroU32::MIN);
+        let sent_at_ms = message.sent_at_ms;
+        let content = form::open(message).content;
+        let message = content.message(id.clone(), sent_at_ms);
+        let kept = Kept::new(id, content, (sent_at_ms, receive_count.get()), hold);
+        Some(Delivery {
+            message,
+            receipt: Receipt::text_with(&handle, Arc::new(kept)),
+            receive_count,
+            deadline,
+        })
+    }
+
+    /// Makes dead letters of messages that were received too often. Those that the dead-letter queue does not take stay
+    /// hidden until their visibility timeout ends.
+    async fn bury_all(&self, exhausted: Vec<Receipt>, visibility: Duration) -> Result<(), QueueError> {
+        let burials: Vec<_> = exhausted.iter().map(|receipt| self.bury(receipt)).collect();
+        let burials = stream::iter(burials).buffered(BURIALS).collect::<Vec<_>>();
+        let Ok(buried) = timeout(visibility, burials).await else {
+            let failure = Failure::local(Action::SendMessageBatch, Class::Timeout, "dead letters were not taken");
+            return Err(self.remote.unavailable(failure));
+        };
+        match buried.into_iter().find_map(Result::err) {
+            None => Ok(()),
+            Some(SettleError::Queue(error)) => Err(error),
+            Some(error) => Err(QueueError::Unavailable {
+                queue: self.remote.name.clone(),
+                cause: Arc::new(error),
+            }),
+        }
+    }
+
+    async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
+        let (Some(kept), Some(handle)) = (Kept::of(receipt), receipt.as_text()) else {
+            return Ok(());
+        };
+        let failure = FailureRecord {
+            kind: FailureKind::HostStopped,
+            reason: format!(
+                "the host stopped {} times while this message was in flight",
+                kept.receive_count.saturating_sub(1)
+            ),
+            handler: String::new(),
+            component: String::new(),
+        };
+        if let Err(error) = self.remote.bury(kept, &failure).await {
+            if self.calls().warn_of(&kept.id) {
+                tracing::warn!(
+                    queue = %self.remote.name, id = %kept.id, %error,
+                    "a message was received too often and cannot become a dead letter: it stays hidden for now"
+                );
+            }
+            return Err(error);
+        }
+        tracing::warn!(
+            queue = %self.remote.name, id = %kept.id, receive_count = kept.receive_count, reason = failure.reason,
+            "a message was received too often"
+        );
+        let entry = Ending { handle, hide_s: None };
+        let deleted = self.remote.end_all(&[entry], self.remote.ending()).await;
+        deleted.into_iter().try_for_each(|each| each.map_err(super::batch::settle_error))
+    }
+
+    /// Releases what a receive that is gone did not take.
+    fn release_later(self: &Arc<Self>, deliveries: Vec<Delivery>, runtime: &Handle) {
+        if !deliveries.is_empty() {
+            let shared = Arc::clone(self);
+            self.tasks.spawn_on(runtime, async move { shared.release(deliveries).await });
+        }
+    }
+}
+
+impl Calls {
+    /// Whether a message was not warned of yet.
+    fn warn_of(&mut self, id: &MessageId) -> bool {
+        if self.warned.len() >= WARNED {
+            self.warned.clear();
+        }
+        self.warned.insert(id.clone())
+    }
+}
+
+/// A receive that waits for a call. Dropped without an answer, it abandons the call.
+struct Waiting {
+    shared: Arc<Shared>,
+    number: u64,
+    answer: oneshot::Receiver<Answer>,
+    /// When this receive ends, if the call waits for longer.
+    leave_at: Option<Instant>,
+    runtime: Handle,
+    answered: bool,
+}
+
+impl Waiting {
+    fn new(
+        shared: &Arc<Shared>,
+        number: u64,
+        answer: oneshot::Receiver<Answer>,
+        leave_at: Option<Instant>,
+    ) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            number,
+            answer,
+            leave_at,
+            runtime: Handle::current(),
+            answered: false,
+        }
+    }
+
+    /// The answer of the call, but no more than `max` messages: what is over is released.
+    async fn answer(mut self, max: usize) -> Answer {
+        let answer = tokio::select! {
+            biased;
+            answer = &mut self.answer => answer,
+            () = wake_at(self.leave_at) => return Ok(Vec::new()),
+        };
+        self.answered = true;
+        let Ok(answer) = answer else {
+            // The task ended early, with its runtime.
+            let failure = Failure::local(Action::ReceiveMessage, Class::Connection, "the host is stopping");
+            return Err(self.shared.remote.unavailable(failure));
+        };
+        let mut deliveries = answer?;
+        if deliveries.len() > max {
+            let surplus = deliveries.split_off(max);
+            self.shared.release_later(surplus, &self.runtime);
+        }
+        Ok(deliveries)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // After this the answer is either here already, or the call keeps it.
+        self.answer.close();
+        if let Ok(Ok(deliveries)) = self.answer.try_recv() {
+            self.shared.release_later(deliveries, &self.runtime);
+            return;
+        }
+        if let Some(call) = self.shared.calls().open.get_mut(&self.number) {
+            call.waiter = None;
+            call.abandoned_at = Some(Instant::now());
+            call.changed.notify_one();
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! One SQS queue as this host reaches it: what all operations on it share.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    connection::SqsConnection,
+    facts::{Facts, FactsCache},
+    failure::{Action, Class, EntryFailure, Failure},
+    held::Held,
+    settings::{Location, SqsSettings},
+    wire::Wire,
+};
+use crate::{
+    message::QueueName,
+    metrics::Metrics,
+    queue::{Nature, QueueError},
+};
+
+/// Where a queue is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    /// Where the configuration says.
+    Configured(Location),
+    /// Where the redrive policy of another queue says.
+    Target {
+        name: String,
+        account: Option<String>,
+        /// The URL that it has if it lies beside its source.
+        beside: String,
+    },
+}
+
+impl Address {
+    /// The queue that an ARN names (`arn:aws:sqs:REGION:ACCOUNT:NAME`), as seen from the queue at `source_url`.
+    fn of_arn(arn: &str, source_url: &str) -> Option<Self> {
+        let mut parts = arn.split(':').skip(4);
+        let (account, name) = (parts.next()?, parts.next().filter(|name| !name.is_empty())?);
+        let (before, _) = source_url.rsplit_once('/')?;
+        Some(Self::Target {
+            name: name.to_owned(),
+            account: Some(account.to_owned()).filter(|account| !account.is_empty()),
+            beside: format!("{before}/{name}"),
+        })
+    }
+
+    /// The URL, if it need not be asked for.
+    pub(super) fn fixed_url(&self) -> Option<&str> {
+        match self {
+            Self::Configured(Location::Url(url)) => Some(url),
+            Self::Configured(Location::Name(_)) | Self::Target { .. } => None,
+        }
+    }
+
+    /// What to ask for the URL with.
+    pub(super) fn name_and_account(&self) -> (&str, Option<&str>) {
+        match self {
+            Self::Configured(location) => (location.queue(), None),
+            Self::Target { name, account, .. } => (name, account.as_deref()),
+        }
+    }
+}
+
+/// One queue, its settings, and what is known and held of it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub(super) name: QueueName,
+    pub(super) address: Address,
+    pub(super) settings: SqsSettings,
+    pub(super) facts: FactsCache,
+    pub(super) held: Arc<Held>,
+    connection: SqsConnection,
+    dead_letter: Option<Arc<Self>>,
+    /// The target of the redrive policy that the queue had when it was last looked for, with its ARN.
+    // Never held across an await.
+    target: Mutex<Option<(String, Arc<Self>)>>,
+    /// How many queues of this host have it as their dead-letter queue.
+    sources: AtomicUsize,
+}
+
+impl Remote {
+    pub(super) fn new(
+        connection: SqsConnection,
+        name: QueueName,
+        address: Address,
+        settings: SqsSettings,
+        dead_letter: Option<Arc<Self>>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            address,
+            settings,
+            facts: FactsCache::default(),
+            held: Arc::default(),
+            connection,
+            dead_letter,
+            target: Mutex::default(),
+            sources: AtomicUsize::new(0),
+        })
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        self.connection.metrics()
+    }
+
+    /// Makes one call of the API, and hears how it went.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of the call.
+    pub(super) async fn call<T>(
+        &self,
+        action: Action,
+        call: impl AsyncFnOnce(Wire) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let wire = self.connection.wire(action).await?;
+        self.metrics().sqs_request(self.name.as_str(), action.as_str());
+        let answer = call(wire).await;
+        if let Err(failure) = &answer {
+            self.heard(failure.class);
+        }
+        answer
+    }
+
+    /// Does what a failure asks for, whoever it happened to.
+    fn heard(&self, class: Class) {
+        match class {
+            Class::Throttled => self.metrics().throttled(self.name.as_str()),
+            Class::Missing => self.facts.forget(),
+            Class::Credentials | Class::Unknown => self.connection.credentials_were_refused(),
+            Class::Denied
+            | Class::NoRegion
+            | Class::Handle
+            | Class::PurgedLately
+            | Class::Unsupported
+            | Class::BadRequest
+            | Class::Timeout
+            | Class::Connection
+            | Class::Server => {}
+        }
+    }
+
+    /// As [`Remote::call`] does for a call, for the entries of a batch.
+    pub(super) fn heard_entries<T>(&self, answers: &[Result<T, EntryFailure>]) {
+        for failure in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            self.heard(failure.class);
+        }
+    }
+
+    /// What people know the queue by.
+    pub(super) fn subject(&self) -> String {
+        let learnt = || self.facts.last().map(|facts| facts.url.to_string());
+        let named = || self.address.name_and_account().0.to_owned();
+        self.address.fixed_url().map(str::to_owned).or_else(learnt).unwrap_or_else(named)
+    }
+
+    pub(super) fn unavailable(&self, failure: Failure) -> QueueError {
+        failure.unavailable(&self.name, &self.subject())
+    }
+
+    pub(super) fn is_fifo_by_name(&self) -> bool {
+        self.address.name_and_account().0.ends_with(".fifo")
+    }
+
+    pub(super) fn nature(&self) -> Nature {
+        let facts = self.facts.last();
+        let fifo = facts.as_ref().map_or_else(|| self.is_fifo_by_name(), |facts| facts.fifo);
+        let redrive = facts.is_some_and(|facts| facts.redrive.is_some());
+        let configured = self.has_configured_dead_letter();
+        Nature {
+            receive_limit: super::wire::BATCH,
+            remote: true,
+            returns_groups: fifo,
+            redelivers_deleted: true,
+            has_dead_letter_queue: configured || redrive,
+            max_receives: (configured && !redrive).then_some(self.settings.max_receives),
+        }
+    }
+
+    pub(super) fn has_configured_dead_letter(&self) -> bool {
+        self.dead_letter.is_some()
+    }
+
+    /// The queue is named as the dead-letter queue of another one.
+    pub(super) fn becomes_a_dead_letter_queue(&self) {
+        self.sources.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_a_dead_letter_queue(&self) -> bool {
+        self.sources.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether several queues of this host put their dead letters here.
+    pub(super) fn is_shared(&self) -> bool {
+        self.sources.load(Ordering::Relaxed) > 1
+    }
+
+    /// Where dead letters go, if anywhere: the configured queue, or else the target of the redrive policy.
+    pub(super) fn grave(&self, facts: &Facts) -> Option<Arc<Self>> {
+        if let Some(configured) = &self.dead_letter {
+            return Some(Arc::clone(configured));
+        }
+        let arn = &facts.redrive.as_ref()?.target_arn;
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, known)) = target.as_ref().filter(|(known, _)| known == arn) {
+            return Some(Arc::clone(known));
+        }
+        let address = Address::of_arn(arn, &facts.url)?;
+        let name = QueueName::new(address.name_and_account().0).ok()?;
+        let settings = SqsSettings {
+            location: Location::Name(name.to_string()),
+            visibility_timeout: None,
+            dead_letter: None,
+            ..self.settings.clone()
+        };
+        let found = Self::new(self.connection.clone(), name, address, settings, None);
+        found.becomes_a_dead_letter_queue();
+        *target = Some((arn.clone(), Arc::clone(&found)));
+        Some(found)
+    }
+
+    /// How long a call that ends or prolongs a delivery may take: not so long that the delivery is over before it can be
+    /// repeated.
+    pub(super) fn hasty(&self, share: u32) -> Duration {
+        const SHORTEST: Duration = Duration::from_millis(250);
+        const LONGEST: Duration = Duration::from_secs(5);
+        (self.visibility_timeout() / share).clamp(SHORTEST, LONGEST)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_of_a_redrive_policy_lies_beside_its_source() {
+        let address = Address::of_arn("arn:aws:sqs:eu-west-1:123:dead.fifo", "https://h/123/q.fifo").unwrap();
+        assert_eq!(
+            address,
+            Address::Target {
+                name: "dead.fifo".to_owned(),
+                account: Some("123".to_owned()),
+                beside: "https://h/123/dead.fifo".to_owned(),
+            }
+        );
+        assert_eq!(Address::of_arn("arn:aws:sqs:eu-west-1", "https://h/123/q"), None);
+    }
+}
