@@ -22,6 +22,7 @@ mod reload;
 mod remote;
 mod sandbox;
 mod shutdown;
+mod sqs_servers;
 mod store_crash;
 mod tidy;
 mod typed;

@@ -1,5 +1,5 @@
-//! What the tests stand on: the real binary with a directory and a socket of its own, guests with one fault each, and
-//! a disk that fails. No assertions about behaviour.
+//! What the tests stand on: the real binary with a directory and a socket of its own, guests with one fault each, a disk
+//! that fails, servers that speak SQS, and a network that fails. No assertions about behaviour.
 
 #![expect(
     missing_docs,
@@ -13,10 +13,14 @@
     reason = "a harness that can't do its part fails the test"
 )]
 
+pub mod fault_proxy;
 pub mod faulty_queue;
 pub mod faulty_store;
 pub mod guests;
 pub mod host;
+pub mod sqs_behaviour;
+pub mod sqs_client;
+pub mod sqs_server;
 
 use std::{
     path::{Path, PathBuf},
@@ -31,23 +35,22 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 /// The real `sandhog` binary, built in the profile of the tests.
 pub fn sandhog_binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    let build = || {
-        let profile = target_directory();
-        let mut cargo = Command::new(env!("CARGO"));
-        // No package is named, so that dependencies keep the features that the tests were built with.
-        cargo
-            .args(["build", "--quiet", "--bin", "sandhog"])
-            .current_dir(repository());
-        if profile.ends_with("release") {
-            cargo.arg("--release");
-        }
-        assert!(
-            cargo.status().unwrap().success(),
-            "the sandhog binary could not be built"
-        );
-        profile.join("sandhog")
-    };
-    BINARY.get_or_init(build).clone()
+    BINARY.get_or_init(|| binary("sandhog")).clone()
+}
+
+/// Builds a binary of the workspace in the profile of the tests.
+fn binary(name: &str) -> PathBuf {
+    let profile = target_directory();
+    let mut cargo = Command::new(env!("CARGO"));
+    // No package is named, so that dependencies keep the features that the tests were built with.
+    cargo
+        .args(["build", "--quiet", "--bin", name])
+        .current_dir(repository());
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    assert!(cargo.status().unwrap().success(), "{name} could not be built");
+    profile.join(name)
 }
 
 /// The real host with one hook: a message whose body starts with `abort` ends the process in the middle of the attempt.
@@ -73,6 +76,14 @@ pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
+        pause();
+    }
+}
+
+/// Lets time pass, where that is the fact: until something expires, or for something that must not happen.
+pub fn let_pass(time: Duration) {
+    let start = Instant::now();
+    while start.elapsed() < time {
         pause();
     }
 }
