@@ -542,6 +542,22 @@ mod tests {
     }
 
     #[test]
+    fn requests_to_sqs_are_counted_by_action() {
+        check(
+            |metrics| {
+                metrics.sqs_request("orders", "ReceiveMessage");
+                metrics.throttled("orders");
+                metrics.deletes_failed("orders", 2);
+            },
+            &[
+                r#"sandhog_sqs_requests_total{queue="orders",action="ReceiveMessage"} 1"#,
+                r#"sandhog_sqs_throttled_requests_total{queue="orders"} 1"#,
+                r#"sandhog_sqs_failed_settlements_total{queue="orders"} 2"#,
+            ],
+        );
+    }
+
+    #[test]
     fn a_removed_handler_leaves_no_gauge_behind() {
         check(
             |metrics| {

@@ -10,6 +10,7 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use tokio::time::timeout;
 
 use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
@@ -22,6 +23,7 @@ mod connection;
 mod counts;
 mod dead;
 mod ending;
+mod exhausted;
 mod facts;
 mod failure;
 mod form;
@@ -38,6 +40,9 @@ mod tasks;
 mod wire;
 
 pub use connection::SqsConnection;
+
+/// How long the end of a queue takes at most.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
 
 /// One SQS queue.
 ///
@@ -152,5 +157,13 @@ impl Queue for SqsQueue {
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {
         self.remote.purge_dead().await
+    }
+
+    async fn close(&self) {
+        self.settler.close();
+        // An abandoned call is given up after a second, and what it brought is released within another one.
+        if timeout(CLOSE_TIME, self.tasks.done()).await.is_err() {
+            tracing::debug!(queue = %self.remote.name, "the queue was left before everything was given back");
+        }
     }
 }

@@ -116,6 +116,13 @@ impl Batcher {
     }
 }
 
+impl Batcher {
+    /// Lets the task end when it has done what it was asked for.
+    pub(super) fn close(&self) {
+        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
+
 fn start(remote: &Arc<Remote>, tasks: &Tasks) -> mpsc::Sender<Request> {
     let (sender, requests) = mpsc::channel(REQUESTS);
     let work = Work {
@@ -143,15 +150,20 @@ struct Work {
 
 impl Work {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
-        loop {
+        let mut open = true;
+        while open || !self.calls.is_empty() || !self.lanes.ready.is_empty() {
             let room = self.calls.len() < CALLS;
             tokio::select! {
                 biased;
                 Some(joined) = self.calls.join_next() => self.under_way -= joined.unwrap_or(0).min(self.under_way),
-                request = requests.recv(), if room => match request {
-                    Some(request) => self.take(request),
-                    None => return,
-                },
+                request = requests.recv(), if room && open => {
+                    if let Some(request) = request {
+                        self.take(request);
+                    } else {
+                        open = false;
+                        self.lanes.close_all();
+                    }
+                }
                 () = wake_at(self.lanes.due()), if room => self.lanes.close_all(),
             }
             while self.lanes.ready.is_empty()
@@ -281,7 +293,9 @@ async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
         let answers = remote.end_all(&endings, remote.ending()).await;
         let failed = answers.iter().filter(|answer| answer.is_err()).count();
         if failed > 0 {
-            remote.metrics().deletes_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
+            remote
+                .metrics()
+                .deletes_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
         }
         for (entry, answer) in batch.into_iter().zip(answers) {
             if answer.is_ok()
@@ -307,44 +321,49 @@ pub(super) fn settle_error(failure: EndFailure) -> SettleError {
 mod tests {
     use super::*;
 
-    /// What is ready after these units were added, and what waits.
-    fn check(whole: bool, units: &[std::ops::Range<u32>], ready: &[&[usize]], waiting: usize) {
+    /// What is ready after units of these sizes were added, and what waits.
+    fn check(whole: bool, units: &[u32], ready: &[&[usize]], waiting: usize) {
         let mut lanes = Lanes::default();
         let now = Instant::now();
+        let mut next = 0;
         for unit in units {
-            let unit = unit.clone().collect();
+            let entries = (next..next + unit).collect();
+            next += unit;
             if whole {
-                lanes.hides.add_whole(unit, now, &mut lanes.ready);
+                lanes.hides.add_whole(entries, now, &mut lanes.ready);
             } else {
-                lanes.deletes.add_each(unit, now, &mut lanes.ready);
+                lanes.deletes.add_each(entries, now, &mut lanes.ready);
             }
         }
-        let sizes: Vec<Vec<usize>> = lanes.ready.iter().map(|load| load.iter().map(Vec::len).collect()).collect();
+        let sizes: Vec<Vec<usize>> = lanes
+            .ready
+            .iter()
+            .map(|load| load.iter().map(Vec::len).collect())
+            .collect();
         assert_eq!(sizes, ready, "{units:?}");
         assert_eq!(lanes.waiting(), waiting, "{units:?}");
         assert_eq!(lanes.due().is_some(), waiting > 0, "{units:?}");
         lanes.close_all();
         let all: Vec<u32> = lanes.ready.into_iter().flatten().flatten().collect();
-        let given: Vec<u32> = units.iter().cloned().flatten().collect();
-        assert_eq!(all, given, "the order of {units:?}");
+        assert_eq!(all, (0..next).collect::<Vec<_>>(), "the order of {units:?}");
     }
 
     #[test]
     fn deletions_fill_calls_whoever_they_are_from() {
-        check(false, &[0..4, 4..8], &[], 8);
-        check(false, &[0..4, 4..13], &[&[10]], 3);
-        check(false, &[0..20], &[&[10], &[10]], 0);
+        check(false, &[4, 4], &[], 8);
+        check(false, &[4, 9], &[&[10]], 3);
+        check(false, &[20], &[&[10], &[10]], 0);
     }
 
     #[test]
     fn what_one_caller_hides_at_once_shares_a_call() {
-        check(true, &[0..4, 4..8], &[], 8);
-        check(true, &[0..4, 4..13], &[&[4]], 9);
-        check(true, &[0..4, 4..10], &[&[10]], 0);
+        check(true, &[4, 4], &[], 8);
+        check(true, &[4, 9], &[&[4]], 9);
+        check(true, &[4, 6], &[&[10]], 0);
     }
 
     #[test]
     fn what_does_not_fit_into_one_call_goes_call_after_call() {
-        check(true, &[0..2, 2..27], &[&[2], &[10, 10, 5]], 0);
+        check(true, &[2, 25], &[&[2], &[10, 10, 5]], 0);
     }
 }

@@ -60,18 +60,19 @@ impl SqsConnection {
 
     /// The queue of these settings, whether it exists or not: that shows when it is used. `dead_letter` is the queue that
     /// the settings name as such; without it dead letters go to the target of the queue's redrive policy, if it has one.
-    pub fn queue(
-        &self,
-        name: QueueName,
-        settings: SqsSettings,
-        dead_letter: Option<Arc<SqsQueue>>,
-    ) -> Arc<SqsQueue> {
+    pub fn queue(&self, name: QueueName, settings: SqsSettings, dead_letter: Option<Arc<SqsQueue>>) -> Arc<SqsQueue> {
         let address = Address::Configured(settings.location.clone());
         let dead_letter = dead_letter.map(|queue| {
             queue.remote().becomes_a_dead_letter_queue();
             Arc::clone(queue.remote())
         });
-        Arc::new(SqsQueue::new(Remote::new(self.clone(), name, address, settings, dead_letter)))
+        Arc::new(SqsQueue::new(Remote::new(
+            self.clone(),
+            name,
+            address,
+            settings,
+            dead_letter,
+        )))
     }
 
     pub(super) fn metrics(&self) -> &Metrics {

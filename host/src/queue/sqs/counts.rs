@@ -39,7 +39,10 @@ impl Remote {
     /// How many messages wait, visible or delayed.
     pub(super) async fn waiting(&self) -> Result<u64, QueueError> {
         let url = self.url().await?;
-        let attributes = self.attributes(&url).await.map_err(|failure| self.unavailable(failure))?;
+        let attributes = self
+            .attributes(&url)
+            .await
+            .map_err(|failure| self.unavailable(failure))?;
         let ready = count(&attributes, "ApproximateNumberOfMessages");
         Ok(ready.saturating_add(count(&attributes, "ApproximateNumberOfMessagesDelayed")))
     }

@@ -75,11 +75,13 @@ impl Remote {
             .collect();
         let answers = if let Some(hides) = hides {
             let action = Action::ChangeMessageVisibilityBatch;
-            self.call(action, async |wire| wire.hide(url, &hides, patience).await).await
+            self.call(action, async |wire| wire.hide(url, &hides, patience).await)
+                .await
         } else {
             let handles: Vec<&str> = entries.iter().map(|entry| entry.handle).collect();
             let action = Action::DeleteMessageBatch;
-            self.call(action, async |wire| wire.delete(url, &handles, patience).await).await
+            self.call(action, async |wire| wire.delete(url, &handles, patience).await)
+                .await
         }?;
         self.heard_entries(&answers);
         Ok(answers)
@@ -112,12 +114,7 @@ impl Remote {
         answers.into_iter().flatten().collect()
     }
 
-    async fn extend_batch(
-        &self,
-        batch: &[Receipt],
-        wanted: u64,
-        patience: Patience,
-    ) -> Vec<Result<(), ExtendError>> {
+    async fn extend_batch(&self, batch: &[Receipt], wanted: u64, patience: Patience) -> Vec<Result<(), ExtendError>> {
         let entries: Vec<Option<Ending<'_>>> = batch
             .iter()
             .map(|receipt| {

@@ -9,10 +9,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Mutex,
-    time::Instant,
-};
+use tokio::{sync::Mutex, time::Instant};
 
 use super::{
     failure::{Action, Class, Failure, whole_seconds},
@@ -74,7 +71,11 @@ impl Facts {
     }
 
     fn read(url: Arc<str>, fifo: bool, attributes: &HashMap<String, String>) -> Self {
-        let is = |name: &str| attributes.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let is = |name: &str| {
+            attributes
+                .get(name)
+                .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        };
         let redrive = attributes.get("RedrivePolicy").filter(|policy| !policy.is_empty());
         Self {
             arn: attributes.get("QueueArn").cloned(),
@@ -147,7 +148,11 @@ impl FactsCache {
 
     fn failed_since(&self, since: Instant) -> Option<QueueError> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.failed.as_ref().filter(|(at, _)| *at >= since).map(|(_, error)| error.clone())
+        known
+            .failed
+            .as_ref()
+            .filter(|(at, _)| *at >= since)
+            .map(|(_, error)| error.clone())
     }
 
     fn postpone(&self) {
@@ -164,7 +169,11 @@ impl FactsCache {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         known.facts = Some(Arc::clone(facts));
         known.until = Some(Instant::now() + REFRESH_AFTER);
-        let fresh = warnings.iter().filter(|warning| !known.warned.contains(warning)).cloned().collect();
+        let fresh = warnings
+            .iter()
+            .filter(|warning| !known.warned.contains(warning))
+            .cloned()
+            .collect();
         known.warned = warnings;
         fresh
     }
@@ -247,7 +256,9 @@ impl Remote {
         }
         let (name, account) = self.address.name_and_account();
         let asked = self
-            .call(Action::GetQueueUrl, async |wire| wire.url(name, account, QUESTION).await)
+            .call(Action::GetQueueUrl, async |wire| {
+                wire.url(name, account, QUESTION).await
+            })
             .await;
         match (asked, &self.address) {
             (Ok(url), _) => Ok(url),
@@ -259,8 +270,10 @@ impl Remote {
 
     /// All attributes of the queue at this URL, as they are now.
     pub(super) async fn attributes(&self, url: &str) -> Result<HashMap<String, String>, Failure> {
-        self.call(Action::GetQueueAttributes, async |wire| wire.attributes(url, QUESTION).await)
-            .await
+        self.call(Action::GetQueueAttributes, async |wire| {
+            wire.attributes(url, QUESTION).await
+        })
+        .await
     }
 
     /// What an operator should know about the queue. Of a queue that only holds another one's dead letters nothing.
@@ -274,13 +287,18 @@ impl Remote {
             ));
             return warnings;
         }
-        if self.settings.visibility_timeout.is_none()
-            && let Some(timeout) = facts.visibility_timeout.filter(|timeout| *timeout < SHORT_VISIBILITY)
-        {
+        let visibility = self.visibility_with(facts);
+        let is_nothing = facts.visibility_timeout.is_some_and(|timeout| timeout.is_zero());
+        if is_nothing && self.settings.visibility_timeout.is_none() {
+            let seconds = visibility.as_secs();
             warnings.push(format!(
-                "the queue's visibility timeout is {} s, and messages are hidden for {} s: set it to 30 s or more",
-                timeout.as_secs(),
-                self.visibility_with(facts).as_secs()
+                "the queue's visibility timeout is 0 s, and messages are hidden for {seconds} s all the same: set it"
+            ));
+        } else if visibility < SHORT_VISIBILITY {
+            let seconds = visibility.as_secs();
+            warnings.push(format!(
+                "messages are hidden for {seconds} s only, which leaves no time to repeat a call: set the visibility timeout to \
+                 30 s or more"
             ));
         }
         if self.is_a_dead_letter_queue() {
@@ -318,7 +336,11 @@ impl Remote {
     }
 
     fn visibility(&self, learnt: Option<Duration>) -> Duration {
-        let wanted = self.settings.visibility_timeout.or(learnt).filter(|timeout| !timeout.is_zero());
+        let wanted = self
+            .settings
+            .visibility_timeout
+            .or(learnt)
+            .filter(|timeout| !timeout.is_zero());
         let wanted = wanted.unwrap_or(DEFAULT_VISIBILITY).min(MAX_DELAY);
         Duration::from_secs(whole_seconds(wanted).max(1))
     }
@@ -328,8 +350,16 @@ impl Remote {
 mod tests {
     use super::*;
 
+    impl Facts {
+        pub(in super::super) fn for_tests() -> Self {
+            Self::unknown("http://h/1/q".into(), false)
+        }
+    }
+
     fn read(attributes: &[(&str, &str)]) -> Facts {
-        let attributes = attributes.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let attributes = attributes
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Facts::read("http://h/1/q".into(), false, &attributes.collect())
     }
 

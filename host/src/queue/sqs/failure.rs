@@ -94,6 +94,8 @@ pub(super) struct Failure {
     pub(super) action: Action,
     pub(super) class: Class,
     code: Option<String>,
+    /// The status of the HTTP response, if there was one.
+    status: Option<u16>,
     says: String,
 }
 
@@ -136,6 +138,7 @@ impl Failure {
             action,
             class,
             code: None,
+            status: error.raw_response().map(|raw| raw.status().as_u16()),
             says,
         }
     }
@@ -144,16 +147,17 @@ impl Failure {
     pub(super) fn answered(action: Action, code: Option<&str>, status: Option<u16>, says: &str) -> Self {
         let class = classify(code, status);
         // The texts of these repeat what was sent: a handle, or the headers that were signed.
-        let of_handles = matches!(action, Action::DeleteMessageBatch | Action::ChangeMessageVisibilityBatch);
-        let tells = match class {
-            Class::Handle | Class::Unknown => false,
-            Class::BadRequest => !of_handles,
-            _ => true,
-        };
+        let of_handles = matches!(
+            action,
+            Action::DeleteMessageBatch | Action::ChangeMessageVisibilityBatch
+        );
+        let repeats = of_handles && matches!(class, Class::BadRequest | Class::Server);
+        let tells = !repeats && !matches!(class, Class::Handle | Class::Unknown);
         Self {
             action,
             class,
             code: code.map(|code| printable(code, SHOWN_BYTES)),
+            status,
             says: if tells {
                 printable(says.trim(), SHOWN_BYTES)
             } else {
@@ -168,6 +172,7 @@ impl Failure {
             action,
             class,
             code: None,
+            status: None,
             says: says.into(),
         }
     }
@@ -175,6 +180,11 @@ impl Failure {
     /// Whether nobody knows if the server did what was asked.
     pub(super) fn outcome_is_unknown(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Connection | Class::Server)
+    }
+
+    /// Whether the server answered, be it that it failed.
+    pub(super) fn is_answer(&self) -> bool {
+        self.status.is_some() && self.class != Class::Throttled
     }
 
     /// Whether the server understood the request and refused it for what is in it, so that repeating it is in vain.
@@ -185,17 +195,22 @@ impl Failure {
     /// Whether it says of a receipt that it is no longer valid. Asked of the calls that take receipts, of which SQS says
     /// `InvalidParameterValue` if one has expired.
     pub(super) fn is_of_receipt(&self) -> bool {
-        let invalid_value = || self.code.as_deref().is_some_and(|code| plain(code) == "InvalidParameterValue");
-        self.class == Class::Handle || (self.class == Class::BadRequest && invalid_value())
+        let invalid_value = || {
+            let code = self.code.as_deref().map(plain);
+            matches!(code, Some("InvalidParameterValue" | "InvalidParameterValueException"))
+        };
+        self.class == Class::Handle || invalid_value()
     }
 
     /// What the server said, with its code, for a text that names the queue itself.
     pub(super) fn said(&self) -> String {
-        match (&self.code, self.says.as_str()) {
-            (Some(code), "") => code.clone(),
-            (Some(code), says) => format!("{code}: {says}"),
-            (None, "") => "no reason was given".to_owned(),
-            (None, says) => says.to_owned(),
+        match (&self.code, self.status, self.says.as_str()) {
+            (Some(code), _, "") => code.clone(),
+            (Some(code), _, says) => format!("{code}: {says}"),
+            (None, Some(status @ 200..=299), "") => format!("HTTP status {status}, with an answer that cannot be read"),
+            (None, Some(status), "") => format!("HTTP status {status}"),
+            (None, None, "") => "no reason was given".to_owned(),
+            (None, _, says) => says.to_owned(),
         }
     }
 
@@ -291,7 +306,9 @@ fn own_words(error: &(dyn Error + 'static)) -> String {
             text.push_str(&each);
         }
     }
-    printable(&text, SHOWN_BYTES)
+    // What follows is a list of all places where there are no credentials.
+    let text = text.split(". Attempted:").next().unwrap_or_default();
+    printable(text, SHOWN_BYTES)
 }
 
 /// The class of what went wrong before a request left this host. The SDK has no types for it, only words.
@@ -327,7 +344,8 @@ fn classify(code: Option<&str>, status: Option<u16>) -> Class {
         | "OverLimit"
         | "KmsThrottled"
         | "KMS.ThrottlingException" => Class::Throttled,
-        "QueueDoesNotExist" | "NonExistentQueue" => Class::Missing,
+        // The latter is said of a URL that lies in another region.
+        "QueueDoesNotExist" | "NonExistentQueue" | "InvalidAddress" => Class::Missing,
         "AccessDenied" | "AccessDeniedException" | "AuthorizationError" | "OptInRequired" | "InvalidSecurity" => {
             Class::Denied
         }
@@ -350,12 +368,14 @@ fn classify(code: Option<&str>, status: Option<u16>) -> Class {
         | "NotImplemented"
         | "NotImplementedError" => Class::Unsupported,
         "InternalError" | "InternalFailure" | "ServiceUnavailable" | "ServiceUnavailableException" => Class::Server,
-        _ => match status {
+        other => match status {
             Some(429) => Class::Throttled,
             Some(401 | 403) => Class::Denied,
             Some(501) => Class::Unsupported,
             Some(408) => Class::Timeout,
-            Some(400..=499) => Class::BadRequest,
+            Some(413) => Class::BadRequest,
+            // Without a code it is not SQS that says so, and nothing is final that somebody on the way says.
+            Some(400..=499) if !other.is_empty() => Class::BadRequest,
             Some(_) | None => Class::Server,
         },
     }
@@ -364,4 +384,138 @@ fn classify(code: Option<&str>, status: Option<u16>) -> Class {
 /// A duration in whole seconds, rounded up: SQS knows no smaller ones, and a promise may not end early.
 pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class(code: &str, status: u16) -> Class {
+        classify(Some(code), Some(status))
+    }
+
+    #[test]
+    fn a_code_means_the_same_in_all_of_its_spellings() {
+        for code in [
+            "QueueDoesNotExist",
+            "AWS.SimpleQueueService.NonExistentQueue",
+            "com.amazonaws.sqs#QueueDoesNotExist",
+            "com.amazonaws.sqs#QueueDoesNotExist:http://internal.amazon.com/coral/",
+        ] {
+            assert_eq!(class(code, 400), Class::Missing, "{code}");
+        }
+        for code in ["PurgeQueueInProgress", "AWS.SimpleQueueService.PurgeQueueInProgress"] {
+            assert_eq!(class(code, 400), Class::PurgedLately, "{code}");
+        }
+        for code in [
+            "MessageNotInflight",
+            "AWS.SimpleQueueService.MessageNotInflight",
+            "ReceiptHandleIsInvalid",
+        ] {
+            assert_eq!(class(code, 400), Class::Handle, "{code}");
+        }
+    }
+
+    #[test]
+    fn throttling_is_known_by_code_and_by_status() {
+        for code in [
+            "RequestThrottled",
+            "ThrottlingException",
+            "OverLimit",
+            "KmsThrottled",
+            "KMS.ThrottlingException",
+        ] {
+            assert_eq!(class(code, 403), Class::Throttled, "{code}");
+        }
+        assert_eq!(class("Whatever", 429), Class::Throttled);
+    }
+
+    #[test]
+    fn what_no_code_says_the_status_does() {
+        assert_eq!(class("MissingParameter", 400), Class::BadRequest);
+        for (status, expected) in [
+            (400, Class::Server),
+            (404, Class::Server),
+            (413, Class::BadRequest),
+            (403, Class::Denied),
+            (408, Class::Timeout),
+            (501, Class::Unsupported),
+            (503, Class::Server),
+        ] {
+            assert_eq!(classify(None, Some(status)), expected, "{status}");
+        }
+        assert_eq!(classify(None, None), Class::Server);
+    }
+
+    #[test]
+    fn access_and_credentials_are_told_apart() {
+        assert_eq!(class("AccessDeniedException", 403), Class::Denied);
+        assert_eq!(class("KMS.DisabledException", 400), Class::Denied);
+        assert_eq!(class("InvalidClientTokenId", 403), Class::Unknown);
+        assert_eq!(class("ExpiredToken", 403), Class::Credentials);
+    }
+
+    #[test]
+    fn an_expired_receipt_is_known_however_it_is_said() {
+        let code = |code: &str, fault| EntryFailure::new(Action::DeleteMessageBatch, code, "AQEB is invalid", fault);
+        for (code, fault) in [
+            ("ReceiptHandleIsInvalid", true),
+            ("InvalidParameterValue", true),
+            ("InvalidParameterValueException", false),
+            ("AWS.SimpleQueueService.MessageNotInflight", true),
+        ]
+        .map(|(name, fault)| (code(name, fault), fault))
+        {
+            assert!(code.failure.is_of_receipt(), "{code:?} {fault}");
+        }
+        assert!(!code("InternalError", false).failure.is_of_receipt());
+    }
+
+    fn check(failure: Failure, text: &str) {
+        let QueueError::Unavailable { cause, .. } = failure.unavailable(&QueueName::new("q").unwrap(), "https://h/1/q")
+        else {
+            unreachable!()
+        };
+        assert_eq!(cause.to_string(), text);
+    }
+
+    #[test]
+    fn a_text_says_what_to_do() {
+        let answered = |code, says| Failure::answered(Action::SendMessageBatch, Some(code), Some(400), says);
+        check(
+            answered("AccessDeniedException", "no"),
+            "https://h/1/q: access denied (AccessDeniedException: no): the host's credentials need sqs:SendMessage on this queue",
+        );
+        check(
+            answered("QueueDoesNotExist", ""),
+            "there is no queue https://h/1/q (QueueDoesNotExist): create it or correct its url",
+        );
+        check(
+            Failure::local(Action::ReceiveMessage, Class::NoRegion, ""),
+            "https://h/1/q: no region: set AWS_REGION or a profile with a region",
+        );
+    }
+
+    #[test]
+    fn no_text_repeats_a_receipt_or_a_signature() {
+        let secret = "AQEBsecret";
+        for (action, code) in [
+            (Action::DeleteMessageBatch, "InvalidParameterValue"),
+            (Action::DeleteMessageBatch, "ReceiptHandleIsInvalid"),
+            (Action::ChangeMessageVisibilityBatch, "SomethingElse"),
+            (Action::ReceiveMessage, "SignatureDoesNotMatch"),
+        ] {
+            for status in [400, 500] {
+                let failure = Failure::answered(action, Some(code), Some(status), secret);
+                assert!(!format!("{failure:?}").contains(secret), "{failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn seconds_are_rounded_up() {
+        assert_eq!(whole_seconds(Duration::ZERO), 0);
+        assert_eq!(whole_seconds(Duration::from_millis(1)), 1);
+        assert_eq!(whole_seconds(Duration::from_secs(2)), 2);
+    }
 }

@@ -57,7 +57,10 @@ pub(super) struct Opened {
 impl Content {
     /// The message that a handler sees.
     pub(super) fn message(&self, id: MessageId, sent_at_ms: u64) -> Message {
-        let pairs = self.attributes.iter().map(|each| (each.name.clone(), each.value.clone()));
+        let pairs = self
+            .attributes
+            .iter()
+            .map(|each| (each.name.clone(), each.value.clone()));
         let trace = self
             .trace
             .iter()
@@ -133,7 +136,10 @@ pub(super) fn open(received: Received) -> Opened {
     if let (Some(index), Some(_)) = (encoding, &meant) {
         attributes.remove(index);
     } else if encoding.is_some() {
-        tracing::debug!(id, "a body is not written as its attribute {ENCODING} says, and is handed out as it is");
+        tracing::debug!(
+            id,
+            "a body is not written as its attribute {ENCODING} says, and is handed out as it is"
+        );
     }
     Opened {
         content: Content {
@@ -249,7 +255,9 @@ fn check_ids(outgoing: &Outgoing, facts: &Facts) -> Result<(), InvalidMessage> {
     }
     match outgoing.priority {
         None | Some(0) => Ok(()),
-        Some(priority) => Err(InvalidMessage(format!("priority {priority}: an SQS queue has no priorities"))),
+        Some(priority) => Err(InvalidMessage(format!(
+            "priority {priority}: an SQS queue has no priorities"
+        ))),
     }
 }
 
@@ -282,4 +290,253 @@ fn check_size(sendable: &Sendable, facts: &Facts) -> Result<(), InvalidMessage> 
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::{super::provenance::tests::provenance, *};
+
+    pub(in super::super) fn facts(fifo: bool) -> Facts {
+        Facts {
+            fifo,
+            ..Facts::for_tests()
+        }
+    }
+
+    /// What a server that keeps its word hands out.
+    pub(in super::super) fn received(sent: &Sendable) -> Received {
+        let mut attributes = sent.attributes.clone();
+        attributes.sort_by(|a, b| a.name.cmp(&b.name));
+        Received {
+            id: "id".to_owned(),
+            body: sent.body.clone(),
+            attributes,
+            trace: sent.trace.clone(),
+            group_id: sent.group_id.clone(),
+            ..Received::default()
+        }
+    }
+
+    fn sorted(attributes: &Attributes) -> Vec<(String, AttributeValue)> {
+        let mut pairs = attributes.pairs().to_vec();
+        pairs.sort_by(|a, b| a.0.cmp(&b.0));
+        pairs
+    }
+
+    fn body() -> impl Strategy<Value = Bytes> {
+        prop_oneof![
+            any::<Vec<u8>>().prop_map(Bytes::from),
+            any::<String>().prop_map(Bytes::from),
+            "[a-zA-Z ]{0,40}".prop_map(Bytes::from),
+            Just(Bytes::from_static(b"(empty)")),
+            Just(Bytes::from_static("\u{fffe}\u{ffff}".as_bytes())),
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = AttributeValue> {
+        prop_oneof![
+            any::<String>().prop_map(AttributeValue::Text),
+            any::<i32>().prop_map(|number| AttributeValue::Number(number.to_string())),
+            any::<Vec<u8>>().prop_map(AttributeValue::Binary),
+        ]
+    }
+
+    fn attributes() -> impl Strategy<Value = Attributes> {
+        let name = prop_oneof![4 => "[A-Za-z0-9_.-]{1,12}", 1 => ".{1,8}", 1 => Just(TRACE.to_owned())];
+        prop::collection::vec((name, value()), 0..=10).prop_map(|mut pairs| {
+            pairs.sort_by(|a, b| a.0.cmp(&b.0));
+            pairs.dedup_by(|a, b| a.0 == b.0);
+            Attributes::new(pairs).unwrap_or_default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_passes_the_checks_arrives_as_it_was_sent(
+            body in body(),
+            attributes in attributes(),
+            group_id in prop::option::of("[!-~]{1,128}"),
+            fifo: bool,
+        ) {
+            let message = Outgoing { body, attributes, group_id, ..Outgoing::default() };
+            if let Ok(sent) = outgoing(&message, &facts(fifo)) {
+                prop_assert!(!sent.body.is_empty() && sent.body.chars().all(is_carried));
+                prop_assert!(sent.attributes.len() <= MAX_ATTRIBUTES);
+                let opened = open(received(&sent));
+                prop_assert_eq!(opened.provenance, None);
+                let got = opened.content.message(MessageId::from_queue("id"), 7);
+                prop_assert_eq!(&got.body, &message.body);
+                prop_assert_eq!(sorted(&got.attributes), sorted(&message.attributes));
+                prop_assert_eq!(&got.group_id, &message.group_id);
+                let again = opened.content.sendable();
+                prop_assert_eq!(open(received(&again)).content, opened.content);
+            }
+        }
+
+        #[test]
+        fn any_body_can_be_sent(body in body()) {
+            let message = Outgoing::new(body);
+            prop_assert!(outgoing(&message, &facts(false)).is_ok());
+        }
+    }
+
+    fn check(message: &Outgoing, fifo: bool, text: &str) {
+        let refused = outgoing(message, &facts(fifo)).unwrap_err().to_string();
+        assert!(refused.contains(text), "{refused:?} does not say {text:?}");
+    }
+
+    fn with(name: &str, value: AttributeValue) -> Outgoing {
+        Outgoing {
+            attributes: Attributes::new(vec![(name.to_owned(), value)]).unwrap(),
+            ..Outgoing::new("x")
+        }
+    }
+
+    #[test]
+    fn what_sqs_refuses_is_refused_before_with_its_limit() {
+        let text = |text: &str| AttributeValue::Text(text.to_owned());
+        check(&with("a b", text("x")), false, "SQS takes letters");
+        check(&with("a..b", text("x")), false, "SQS takes letters");
+        check(&with(".a", text("x")), false, "SQS takes letters");
+        check(&with("aws.x", text("x")), false, "AWS. or Amazon.");
+        check(&with("Amazon.x", text("x")), false, "AWS. or Amazon.");
+        check(&with("a", text("")), false, "no empty values");
+        check(&with("a", AttributeValue::Binary(Vec::new())), false, "no empty values");
+        check(&with("a", text("\u{1}")), false, "no control characters");
+        check(&with(ENCODING, text("x")), false, "the name is taken");
+        check(&with(DEAD_LETTER, text("x")), false, "the name is taken");
+        check(&Outgoing::new(vec![b'x'; 1_048_577]), false, "at most 1048576");
+        let base = Outgoing::new("x");
+        let group_id = |id: &str| Some(id.to_owned());
+        for (message, fifo, text) in [
+            (
+                Outgoing {
+                    delay: Some(Duration::from_millis(900_001)),
+                    ..base.clone()
+                },
+                false,
+                "at most 900 s",
+            ),
+            (
+                Outgoing {
+                    delay: Some(Duration::from_secs(1)),
+                    group_id: group_id("g"),
+                    ..base.clone()
+                },
+                true,
+                "all of its messages or none",
+            ),
+            (
+                Outgoing {
+                    priority: Some(1),
+                    ..base.clone()
+                },
+                false,
+                "no priorities",
+            ),
+            (base.clone(), true, "no group id"),
+            (
+                Outgoing {
+                    group_id: group_id("a b"),
+                    ..base.clone()
+                },
+                false,
+                "no spaces",
+            ),
+            (
+                Outgoing {
+                    deduplication_id: group_id("ü"),
+                    ..base.clone()
+                },
+                false,
+                "no spaces",
+            ),
+        ] {
+            check(&message, fifo, text);
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_takes_one_of_the_ten_attributes() {
+        let pairs = (0..10).map(|number| (format!("a{number}"), AttributeValue::Number(number.to_string())));
+        let attributes = Attributes::new(pairs.collect()).unwrap();
+        let message = |body: &'static [u8]| Outgoing {
+            attributes: attributes.clone(),
+            ..Outgoing::new(body)
+        };
+        assert!(outgoing(&message(b"text"), &facts(false)).is_ok());
+        check(&message(b"\0"), false, "takes one of the ten");
+        check(&message(b""), false, "takes one of the ten");
+    }
+
+    #[test]
+    fn a_fifo_queue_gets_a_deduplication_id_unless_it_makes_its_own() {
+        let message = Outgoing {
+            group_id: Some("g".to_owned()),
+            ..Outgoing::new("x")
+        };
+        let id = |facts: &Facts| outgoing(&message, facts).unwrap().deduplication_id;
+        assert_ne!(id(&facts(true)), id(&facts(true)));
+        let by_content = Facts {
+            content_based_deduplication: true,
+            ..facts(true)
+        };
+        assert_eq!(id(&by_content), None);
+        assert_eq!(id(&facts(false)), None);
+        let given = Outgoing {
+            deduplication_id: Some("d".to_owned()),
+            ..message.clone()
+        };
+        let sent = |fifo| outgoing(&given, &facts(fifo)).unwrap().deduplication_id;
+        assert_eq!(sent(true).as_deref(), Some("d"));
+        assert_eq!(sent(false), None);
+    }
+
+    #[test]
+    fn a_type_keeps_its_label_on_the_way_to_another_queue() {
+        let price = Attribute {
+            name: "price".to_owned(),
+            data_type: "Number.eur".to_owned(),
+            value: AttributeValue::Number("1.50".to_owned()),
+        };
+        let content = Content {
+            body: Bytes::from_static(b"x"),
+            attributes: vec![price],
+            trace: None,
+            group_id: None,
+        };
+        assert_eq!(open(received(&content.sendable())).content, content);
+    }
+
+    #[test]
+    fn a_body_that_is_not_what_its_attribute_says_is_left_as_it_is() {
+        for encoding in ["base64", "gzip"] {
+            let sent = Sendable {
+                body: "not base64!".to_owned(),
+                attributes: vec![text_attribute(ENCODING, encoding.to_owned())],
+                ..Sendable::default()
+            };
+            let opened = open(received(&sent));
+            assert_eq!(opened.content.body, "not base64!");
+            assert_eq!(opened.content.attributes, sent.attributes);
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_in_base64_is_opened_whole() {
+        let content = Content {
+            body: Bytes::from_static(b"\0\x01"),
+            attributes: Vec::new(),
+            trace: None,
+            group_id: None,
+        };
+        let mut sent = content.sendable();
+        assert!(provenance::put_on(&mut sent, provenance(), 1_048_576));
+        let opened = open(received(&sent));
+        assert_eq!((opened.content, opened.provenance), (content, Some(provenance())));
+    }
 }

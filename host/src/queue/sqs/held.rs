@@ -132,7 +132,10 @@ impl Kept {
 /// left to the clocks. What was received in another life of the process is taken to be new.
 pub(super) fn seconds_left(receipt: &Receipt) -> u64 {
     let elapsed = Kept::of(receipt).map_or(Duration::ZERO, |kept| kept.received_at.elapsed());
-    MAX_DELAY.as_secs().saturating_sub(1).saturating_sub(whole_seconds(elapsed))
+    MAX_DELAY
+        .as_secs()
+        .saturating_sub(1)
+        .saturating_sub(whole_seconds(elapsed))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! `sandhog-dead-letter` is a `String` that holds a JSON object: [`Provenance`]. A message that has ten attributes already
 //! gives the last one to the object, and gets it back when the object is taken off.
 
+use std::fmt::Write as _;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
@@ -111,7 +113,9 @@ pub(super) fn put_on(message: &mut Sendable, mut provenance: Provenance, max_byt
     let displaced = displaced.map(|index| (index, message.attributes.remove(index)));
     provenance.attribute = displaced.as_ref().map(|(_, attribute)| Displaced::new(attribute));
     loop {
-        message.attributes.push(text_attribute(DEAD_LETTER, written(&provenance)));
+        message
+            .attributes
+            .push(text_attribute(DEAD_LETTER, written(&provenance)));
         let excess = message.size().saturating_sub(max_bytes);
         if excess == 0 {
             return true;
@@ -146,8 +150,106 @@ fn written(provenance: &Provenance) -> String {
         if is_carried(c) {
             out.push(c);
         } else {
-            out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            write!(out, "\\u{:04x}", u32::from(c)).expect("writing to a string cannot fail");
         }
     }
     out
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(in super::super) fn provenance() -> Provenance {
+        Provenance {
+            id: "5fea7756".to_owned(),
+            queue: "orders".to_owned(),
+            source: Some("prod-orders".to_owned()),
+            sent_at_ms: 1,
+            receive_count: 3,
+            dead_at_ms: 2,
+            kind: FailureKind::Trap,
+            reason: "unreachable".to_owned(),
+            handler: "bill".to_owned(),
+            component: "c0ffee".to_owned(),
+            group: None,
+            attribute: None,
+        }
+    }
+
+    fn message(attributes: usize) -> Sendable {
+        let attribute = |number: usize| Attribute {
+            name: format!("a{number}"),
+            data_type: "Binary.gif".to_owned(),
+            value: AttributeValue::Binary(vec![0, 255]),
+        };
+        Sendable {
+            body: "x".repeat(100),
+            attributes: (0..attributes).map(attribute).collect(),
+            ..Sendable::default()
+        }
+    }
+
+    #[test]
+    fn the_tenth_attribute_makes_room_and_comes_back() {
+        for count in [0, 9, 10] {
+            let before = message(count);
+            let mut sent = before.clone();
+            assert!(put_on(&mut sent, provenance(), 1_048_576));
+            assert_eq!(sent.attributes.len(), (count + 1).min(MAX_ATTRIBUTES));
+            let got = take_off(&mut sent.attributes);
+            assert_eq!(got, Some(provenance()));
+            assert_eq!(sent, before, "{count}");
+        }
+    }
+
+    #[test]
+    fn what_says_how_the_body_is_written_does_not_make_room() {
+        let mut sent = message(9);
+        sent.attributes.push(text_attribute(ENCODING, "base64".to_owned()));
+        assert!(put_on(&mut sent, provenance(), 1_048_576));
+        assert!(sent.attributes.iter().any(|each| each.name == ENCODING));
+        assert_eq!(sent.attributes.len(), MAX_ATTRIBUTES);
+    }
+
+    #[test]
+    fn what_somebody_else_wrote_stays() {
+        for text in ["", "{}", "hello", r#"{"id": 1}"#] {
+            let mut attributes = vec![text_attribute(DEAD_LETTER, text.to_owned())];
+            assert_eq!(take_off(&mut attributes), None);
+            assert_eq!(attributes.len(), 1, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_message_is_never_too_large_for_what_is_known_of_it(
+            reason: String,
+            room in 0_usize..1_000,
+            count in 0_usize..=10,
+        ) {
+            let before = message(count);
+            let max = before.size() + room;
+            let mut sent = before.clone();
+            let known = Provenance { reason: reason.clone(), ..provenance() };
+            let put = put_on(&mut sent, known, max);
+            prop_assert!(sent.size() <= max);
+            if put {
+                for attribute in &sent.attributes {
+                    if let AttributeValue::Text(text) = &attribute.value {
+                        prop_assert!(text.chars().all(is_carried));
+                    }
+                }
+                let got = take_off(&mut sent.attributes).expect("it was put on");
+                if room > 900 && reason.len() < 20 {
+                    prop_assert_eq!(got.reason, reason);
+                }
+            } else {
+                prop_assert!(room < 500, "there was room enough");
+            }
+            prop_assert_eq!(sent, before);
+        }
+    }
 }

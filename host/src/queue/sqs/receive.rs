@@ -5,22 +5,22 @@
 //! [`ADOPTED_WITHIN`] is given up; what a call brings while it is abandoned is released at once.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, stream};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
 use super::{
     ending::Ending,
+    exhausted::Exhausted,
     facts::Facts,
     failure::{Action, Class, Failure, whole_seconds},
     form,
@@ -32,7 +32,7 @@ use super::{
 use crate::{
     alarm::wake_at,
     message::MessageId,
-    queue::{Delivery, FailureKind, FailureRecord, QueueError, Receipt, SettleError},
+    queue::{Delivery, QueueError, Receipt},
 };
 
 /// How long an abandoned call waits for another receive.
@@ -53,10 +53,6 @@ const ATTEMPT_LIFE: Duration = Duration::from_secs(270);
 const ATTEMPTS: usize = 16;
 /// The margin that a delivery's deadline keeps from the server's, if that is no more than a tenth of it.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
-/// How many messages that could not become dead letters are remembered, so that each is warned of once.
-const WARNED: usize = 1000;
-/// How many dead letters of one receive are made at the same time.
-const BURIALS: usize = 8;
 
 type Answer = Result<Vec<Delivery>, QueueError>;
 
@@ -70,6 +66,7 @@ pub(super) struct Poller {
 struct Shared {
     remote: Arc<Remote>,
     tasks: Tasks,
+    exhausted: Arc<Exhausted>,
     // Never held across an await.
     calls: Mutex<Calls>,
 }
@@ -80,7 +77,6 @@ struct Calls {
     open: BTreeMap<u64, Call>,
     /// Attempts that may have taken messages, oldest first.
     unknown: Vec<Attempt>,
-    warned: HashSet<MessageId>,
 }
 
 /// A call under way.
@@ -105,6 +101,7 @@ impl Poller {
     pub(super) fn new(remote: Arc<Remote>, tasks: Tasks) -> Self {
         Self {
             shared: Arc::new(Shared {
+                exhausted: Arc::new(Exhausted::new(Arc::clone(&remote))),
                 remote,
                 tasks,
                 calls: Mutex::default(),
@@ -196,7 +193,8 @@ impl Poller {
 impl Calls {
     /// An attempt whose outcome is unknown, to be made again: with the same id, SQS answers with the same messages.
     fn take_unknown(&mut self, now: Instant) -> Option<Attempt> {
-        self.unknown.retain(|attempt| now.duration_since(attempt.at) < ATTEMPT_LIFE);
+        self.unknown
+            .retain(|attempt| now.duration_since(attempt.at) < ATTEMPT_LIFE);
         (!self.unknown.is_empty()).then(|| self.unknown.remove(0))
     }
 
@@ -344,13 +342,17 @@ impl Shared {
         if exhausted.is_empty() {
             return Ok(deliveries);
         }
-        let shared = Arc::clone(self);
-        let bury = async move { shared.bury_all(exhausted, visibility).await };
         if deliveries.is_empty() {
-            return bury.await.map(|()| deliveries);
+            return self
+                .exhausted
+                .bury_all(exhausted, visibility)
+                .await
+                .map(|()| deliveries);
         }
         // The others need not wait for that, and the next receive finds the failure if it lasts.
-        self.tasks.spawn_on(&Handle::current(), async move { drop(bury.await) });
+        let graves = Arc::clone(&self.exhausted);
+        let bury = async move { drop(graves.bury_all(exhausted, visibility).await) };
+        self.tasks.spawn_on(&Handle::current(), bury);
         Ok(deliveries)
     }
 
@@ -375,72 +377,13 @@ impl Shared {
         })
     }
 
-    /// Makes dead letters of messages that were received too often. Those that the dead-letter queue does not take stay
-    /// hidden until their visibility timeout ends.
-    async fn bury_all(&self, exhausted: Vec<Receipt>, visibility: Duration) -> Result<(), QueueError> {
-        let burials: Vec<_> = exhausted.iter().map(|receipt| self.bury(receipt)).collect();
-        let burials = stream::iter(burials).buffered(BURIALS).collect::<Vec<_>>();
-        let Ok(buried) = timeout(visibility, burials).await else {
-            let failure = Failure::local(Action::SendMessageBatch, Class::Timeout, "dead letters were not taken");
-            return Err(self.remote.unavailable(failure));
-        };
-        match buried.into_iter().find_map(Result::err) {
-            None => Ok(()),
-            Some(SettleError::Queue(error)) => Err(error),
-            Some(error) => Err(QueueError::Unavailable {
-                queue: self.remote.name.clone(),
-                cause: Arc::new(error),
-            }),
-        }
-    }
-
-    async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
-        let (Some(kept), Some(handle)) = (Kept::of(receipt), receipt.as_text()) else {
-            return Ok(());
-        };
-        let failure = FailureRecord {
-            kind: FailureKind::HostStopped,
-            reason: format!(
-                "the host stopped {} times while this message was in flight",
-                kept.receive_count.saturating_sub(1)
-            ),
-            handler: String::new(),
-            component: String::new(),
-        };
-        if let Err(error) = self.remote.bury(kept, &failure).await {
-            if self.calls().warn_of(&kept.id) {
-                tracing::warn!(
-                    queue = %self.remote.name, id = %kept.id, %error,
-                    "a message was received too often and cannot become a dead letter: it stays hidden for now"
-                );
-            }
-            return Err(error);
-        }
-        tracing::warn!(
-            queue = %self.remote.name, id = %kept.id, receive_count = kept.receive_count, reason = failure.reason,
-            "a message was received too often"
-        );
-        let entry = Ending { handle, hide_s: None };
-        let deleted = self.remote.end_all(&[entry], self.remote.ending()).await;
-        deleted.into_iter().try_for_each(|each| each.map_err(super::batch::settle_error))
-    }
-
     /// Releases what a receive that is gone did not take.
     fn release_later(self: &Arc<Self>, deliveries: Vec<Delivery>, runtime: &Handle) {
         if !deliveries.is_empty() {
             let shared = Arc::clone(self);
-            self.tasks.spawn_on(runtime, async move { shared.release(deliveries).await });
+            self.tasks
+                .spawn_on(runtime, async move { shared.release(deliveries).await });
         }
-    }
-}
-
-impl Calls {
-    /// Whether a message was not warned of yet.
-    fn warn_of(&mut self, id: &MessageId) -> bool {
-        if self.warned.len() >= WARNED {
-            self.warned.clear();
-        }
-        self.warned.insert(id.clone())
     }
 }
 
@@ -456,12 +399,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(
-        shared: &Arc<Shared>,
-        number: u64,
-        answer: oneshot::Receiver<Answer>,
-        leave_at: Option<Instant>,
-    ) -> Self {
+    fn new(shared: &Arc<Shared>, number: u64, answer: oneshot::Receiver<Answer>, leave_at: Option<Instant>) -> Self {
         Self {
             shared: Arc::clone(shared),
             number,

@@ -156,7 +156,11 @@ impl Remote {
     pub(super) fn subject(&self) -> String {
         let learnt = || self.facts.last().map(|facts| facts.url.to_string());
         let named = || self.address.name_and_account().0.to_owned();
-        self.address.fixed_url().map(str::to_owned).or_else(learnt).unwrap_or_else(named)
+        self.address
+            .fixed_url()
+            .map(str::to_owned)
+            .or_else(learnt)
+            .unwrap_or_else(named)
     }
 
     pub(super) fn unavailable(&self, failure: Failure) -> QueueError {
@@ -164,12 +168,14 @@ impl Remote {
     }
 
     pub(super) fn is_fifo_by_name(&self) -> bool {
-        self.address.name_and_account().0.ends_with(".fifo")
+        self.address.name_and_account().0.strip_suffix(".fifo").is_some()
     }
 
     pub(super) fn nature(&self) -> Nature {
         let facts = self.facts.last();
-        let fifo = facts.as_ref().map_or_else(|| self.is_fifo_by_name(), |facts| facts.fifo);
+        let fifo = facts
+            .as_ref()
+            .map_or_else(|| self.is_fifo_by_name(), |facts| facts.fifo);
         let redrive = facts.is_some_and(|facts| facts.redrive.is_some());
         let configured = self.has_configured_dead_letter();
         Nature {

@@ -75,11 +75,7 @@ impl Remote {
     }
 
     /// One batch after another. Once the queue did not answer for one, the rest is not sent: it would overtake it.
-    async fn send_in_order(
-        &self,
-        facts: &Facts,
-        batches: Vec<Vec<&Sendable>>,
-    ) -> Vec<Result<MessageId, SendError>> {
+    async fn send_in_order(&self, facts: &Facts, batches: Vec<Vec<&Sendable>>) -> Vec<Result<MessageId, SendError>> {
         let mut answers = Vec::new();
         let mut stopped = None;
         for batch in batches {

@@ -40,7 +40,7 @@ impl Location {
 
     /// Whether it is a FIFO queue: the name of every such queue ends in `.fifo`, and of no other.
     pub fn is_fifo(&self) -> bool {
-        self.queue().ends_with(".fifo")
+        self.queue().strip_suffix(".fifo").is_some()
     }
 }
 

@@ -51,6 +51,11 @@ impl Settler {
         stream::iter(steps).buffered(BURIALS).collect().await
     }
 
+    /// Ends the batcher once it has done what it was asked for. The next settlement starts another one.
+    pub(super) fn close(&self) {
+        self.batcher.close();
+    }
+
     async fn finish(&self, step: Step) -> Settled {
         let answered = match step {
             Step::Asked(answered) => answered,

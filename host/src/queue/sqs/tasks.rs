@@ -23,6 +23,16 @@ impl Tasks {
         drop(self.tracker.spawn_on(task, runtime));
     }
 
+    /// Waits until no task is left.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn done(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
     /// Drops all tasks.
     pub(super) fn end(&self) {
         self.stop.cancel();

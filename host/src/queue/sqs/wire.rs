@@ -173,12 +173,7 @@ impl Wire {
         Ok(messages.filter_map(|message| received(url, message)).collect())
     }
 
-    pub(super) async fn delete(
-        &self,
-        url: &str,
-        handles: &[&str],
-        patience: Patience,
-    ) -> Result<Answers<()>, Failure> {
+    pub(super) async fn delete(&self, url: &str, handles: &[&str], patience: Patience) -> Result<Answers<()>, Failure> {
         const ACTION: Action = Action::DeleteMessageBatch;
         let entries = handles.iter().enumerate().map(|(index, handle)| {
             DeleteMessageBatchRequestEntry::builder()
@@ -236,7 +231,10 @@ impl Wire {
         patience: Patience,
     ) -> Result<Answers<String>, Failure> {
         const ACTION: Action = Action::SendMessageBatch;
-        let entries = messages.iter().enumerate().map(|(index, message)| entry(index, message));
+        let entries = messages
+            .iter()
+            .enumerate()
+            .map(|(index, message)| entry(index, message));
         let answer = self
             .client
             .send_message_batch()
@@ -280,7 +278,9 @@ impl Wire {
             .await
             .map_err(|error| Failure::of(Action::GetQueueAttributes, &error))?;
         let attributes = answer.attributes.unwrap_or_default().into_iter();
-        Ok(attributes.map(|(name, value)| (name.as_str().to_owned(), value)).collect())
+        Ok(attributes
+            .map(|(name, value)| (name.as_str().to_owned(), value))
+            .collect())
     }
 
     pub(super) async fn purge(&self, url: &str, patience: Patience) -> Result<(), Failure> {
@@ -383,10 +383,7 @@ fn by_entry<T>(
     answers
 }
 
-fn entry(
-    index: usize,
-    message: &Sendable,
-) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
+fn entry(index: usize, message: &Sendable) -> Result<SendMessageBatchRequestEntry, aws_sdk_sqs::error::BuildError> {
     let mut entry = SendMessageBatchRequestEntry::builder()
         .id(index.to_string())
         .message_body(&message.body)
@@ -414,7 +411,10 @@ fn entry(
 /// A message in our own words, or `None` if it lacks what every message has.
 fn received(url: &str, message: Message) -> Option<Received> {
     let (Some(id), Some(handle), Some(body)) = (message.message_id, message.receipt_handle, message.body) else {
-        tracing::error!(url, "a message without an id, a receipt handle or a body was received, and left alone");
+        tracing::error!(
+            url,
+            "a message without an id, a receipt handle or a body was received, and left alone"
+        );
         return None;
     };
     let mut system = message.attributes.unwrap_or_default();

@@ -1,0 +1,126 @@
+//! What was received more often than it may be becomes a dead letter before it runs again.
+//!
+//! Only of queues whose server does not see to that by itself: those with a configured dead-letter queue and no redrive
+//! policy.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::time::timeout;
+
+use super::{
+    batch::settle_error,
+    ending::Ending,
+    failure::{Action, Class, Failure},
+    held::Kept,
+    remote::Remote,
+};
+use crate::{
+    message::{MessageId, QueueName},
+    printable::chain,
+    queue::{FailureKind, FailureRecord, QueueError, Receipt, SendError, SettleError},
+};
+
+/// How many messages that could not become dead letters are remembered, so that each is warned of once.
+const WARNED: usize = 1000;
+/// How many dead letters of one receive are made at the same time.
+const BURIALS: usize = 8;
+
+/// Makes dead letters of them.
+#[derive(Debug)]
+pub(super) struct Exhausted {
+    remote: Arc<Remote>,
+    // Never held across an await.
+    warned: Mutex<HashSet<MessageId>>,
+}
+
+impl Exhausted {
+    pub(super) fn new(remote: Arc<Remote>) -> Self {
+        Self {
+            remote,
+            warned: Mutex::default(),
+        }
+    }
+
+    /// Makes dead letters of messages. Those that the dead-letter queue does not take stay hidden until the visibility
+    /// timeout of their receive ends. Takes no longer than that.
+    pub(super) async fn bury_all(&self, messages: Vec<Receipt>, visibility: Duration) -> Result<(), QueueError> {
+        let burials: Vec<_> = messages.iter().map(|receipt| self.bury(receipt)).collect();
+        let burials = stream::iter(burials).buffered(BURIALS).collect::<Vec<_>>();
+        let Ok(buried) = timeout(visibility, burials).await else {
+            let failure = Failure::local(Action::SendMessageBatch, Class::Timeout, "dead letters were not taken");
+            return Err(self.remote.unavailable(failure));
+        };
+        let failed = buried.into_iter().find_map(Result::err);
+        failed.map_or(Ok(()), |error| Err(queue_error(error, &self.remote.name)))
+    }
+
+    async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
+        let (Some(kept), Some(handle)) = (Kept::of(receipt), receipt.as_text()) else {
+            return Ok(());
+        };
+        let failure = FailureRecord {
+            kind: FailureKind::HostStopped,
+            reason: format!(
+                "the host stopped {} times while this message was in flight",
+                kept.receive_count.saturating_sub(1)
+            ),
+            handler: String::new(),
+            component: String::new(),
+        };
+        if let Err(error) = self.remote.bury(kept, &failure).await {
+            if self.warn_of(&kept.id) {
+                let error = queue_error(error.clone(), &self.remote.name);
+                tracing::warn!(
+                    queue = %self.remote.name, id = %kept.id, error = %chain(&error),
+                    "a message was received too often and cannot become a dead letter: it stays hidden for now"
+                );
+            }
+            return Err(error);
+        }
+        tracing::warn!(
+            queue = %self.remote.name, id = %kept.id, receive_count = kept.receive_count, reason = failure.reason,
+            "a message was received too often"
+        );
+        let entry = Ending { handle, hide_s: None };
+        let deleted = self.remote.end_all(&[entry], self.remote.ending()).await;
+        let deleted = deleted.into_iter().try_for_each(|each| each.map_err(settle_error));
+        if let Err(error) = &deleted {
+            tracing::warn!(
+                queue = %self.remote.name, id = %kept.id, error = %chain(error),
+                "a dead letter could not be deleted from the queue that it comes from: it will be there twice"
+            );
+        }
+        deleted
+    }
+
+    /// Whether a message was not warned of yet.
+    fn warn_of(&self, id: &MessageId) -> bool {
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() >= WARNED {
+            warned.clear();
+        }
+        warned.insert(id.clone())
+    }
+}
+
+/// What a receive answers if a settlement was in vain: the innermost error that names a queue and a cause.
+fn queue_error(error: SettleError, queue: &QueueName) -> QueueError {
+    let (queue, cause): (_, Arc<dyn std::error::Error + Send + Sync>) = match error {
+        SettleError::Queue(error) => return error,
+        SettleError::DeadLetterRefused { queue, error } => match *error {
+            SendError::Queue(error) => return error,
+            error @ (SendError::Invalid(_) | SendError::Full { .. } | SendError::NoSuchQueue(_)) => {
+                (queue, Arc::new(error))
+            }
+        },
+        error @ (SettleError::Expired | SettleError::SendRefused { .. } | SettleError::Incomplete) => {
+            (queue.clone(), Arc::new(error))
+        }
+    };
+    QueueError::Unavailable { queue, cause }
+}
