@@ -96,7 +96,7 @@ pub struct Leased {
     /// The right to settle it.
     pub lease: Lease,
     /// Later messages of its group, received together with it and in order; they wait for it under leases of their own.
-    pub followers: VecDeque<Leased>,
+    pub followers: VecDeque<Self>,
 }
 
 /// How an attempt came out, per message.
@@ -190,12 +190,20 @@ impl AttemptContext {
         let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
         let (answers, _leases) = self.keeper.settle(batch.collect(), Vec::new()).await;
         for answer in answers {
-            match answer {
-                Ok(()) => self.metrics.settled(queue.as_str(), settlement_word(&Settlement::Release)),
-                Err(SettleError::Expired) => {}
-                Err(error) => {
-                    tracing::warn!(%queue, error = %chain(&error), "a message was not released; it returns by itself");
-                }
+            self.released(answer);
+        }
+    }
+
+    /// Hears how the release of one message came out.
+    fn released(&self, answer: Result<(), SettleError>) {
+        let queue = self.queue.name();
+        match answer {
+            Ok(()) => self
+                .metrics
+                .settled(queue.as_str(), settlement_word(&Settlement::Release)),
+            Err(SettleError::Expired) => {}
+            Err(error) => {
+                tracing::warn!(%queue, error = %chain(&error), "a message was not released; it returns by itself");
             }
         }
     }
@@ -292,32 +300,22 @@ impl Attempt {
             if !outcomes.contains(&Outcome::Success) {
                 together.clear();
             }
-            let (mut batch, mut what) = (Vec::new(), Vec::new());
-            for (index, (slot, outcome)) in unsettled.iter_mut().zip(outcomes.iter()).enumerate() {
-                let Some((lease, may_die)) = slot.take() else { continue };
-                // What is not settled here is someone else's: its lease is dropped.
-                let Some(settlement) = self.settlement(index, outcome, may_die) else { continue };
-                if settlement != Settlement::Delete
-                    && let Some(line) = lines.get_mut(index)
-                {
-                    self.context.release_line(std::mem::take(line)).await;
-                }
-                what.push((index, settlement.clone()));
-                batch.push((lease, settlement));
-            }
+            let NextBatch { batch, what } = self.next_batch(outcomes, &mut unsettled, lines);
             if batch.is_empty() {
                 return Ok(());
             }
             let (answers, leases) = self.context.keeper.settle(batch, together.clone()).await;
             let undone = answers.iter().find_map(|answer| match answer {
-                Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(error.to_string()),
-                Ok(()) | Err(SettleError::Expired | SettleError::DeadLetterRefused { .. } | SettleError::Queue(_)) => None,
+                Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(chain(error)),
+                Ok(()) | Err(SettleError::Expired | SettleError::DeadLetterRefused { .. } | SettleError::Queue(_)) => {
+                    None
+                }
             });
             if let Some(reason) = undone {
                 // Nothing was done: the same deliveries are settled as failures, without the sends.
                 self.refused(outcomes, &reason);
                 for ((index, _), lease) in what.into_iter().zip(leases) {
-                    if let Some(slot) = unsettled.get_mut(index) {
+                    if let Some(slot) = index.and_then(|index| unsettled.get_mut(index)) {
                         *slot = Some((lease, nature.has_dead_letter_queue));
                     }
                 }
@@ -325,10 +323,16 @@ impl Attempt {
             }
             let mut settled = Settled::default();
             for (((index, settlement), answer), lease) in what.into_iter().zip(answers).zip(leases) {
+                let Some(index) = index else {
+                    self.context.released(answer);
+                    continue;
+                };
                 if let Err(error @ SettleError::DeadLetterRefused { .. }) = &answer {
                     let id = self.ids.get(index).map_or("", |(id, _)| id.as_str());
                     tracing::error!(handler = self.context.handler, message_id = id, error = %chain(error), "a message could not become a dead letter; it stays in its queue");
-                    self.context.metrics.dead_letter_not_taken(self.context.queue.name().as_str());
+                    self.context
+                        .metrics
+                        .dead_letter_not_taken(self.context.queue.name().as_str());
                     if let Some(slot) = unsettled.get_mut(index) {
                         *slot = Some((lease, false));
                     }
@@ -342,6 +346,31 @@ impl Attempt {
             together.clear();
         }
         Ok(())
+    }
+
+    /// What is to be settled next. Before a message that was not handled go those that waited behind it, last first.
+    fn next_batch(
+        &self,
+        outcomes: &[Outcome],
+        unsettled: &mut [Option<(Lease, bool)>],
+        lines: &mut Lines,
+    ) -> NextBatch {
+        let (mut batch, mut what) = (Vec::new(), Vec::new());
+        for (index, (slot, outcome)) in unsettled.iter_mut().zip(outcomes).enumerate() {
+            let Some((lease, may_die)) = slot.take() else { continue };
+            // What is not settled here is someone else's: its lease is dropped.
+            let Some(settlement) = self.settlement(index, outcome, may_die) else {
+                continue;
+            };
+            let line = lines.get_mut(index).filter(|_| settlement != Settlement::Delete);
+            for follower in line.map(std::mem::take).into_iter().flatten().rev() {
+                what.push((None, Settlement::Release));
+                batch.push((follower.lease, line_settlement(&settlement)));
+            }
+            what.push((Some(index), settlement.clone()));
+            batch.push((lease, settlement));
+        }
+        NextBatch { batch, what }
     }
 
     /// Counts what was settled, and finds out whether a lease was lost or the queue has failed.
@@ -395,7 +424,10 @@ impl Attempt {
             .filter(|(outcome, _)| **outcome == Outcome::Success)
             .map(|(_, (id, _))| id.clone())
             .collect();
-        let committed = context.queues.note_handled(&*context.queue, &handled, stored.clone()).await;
+        let committed = context
+            .queues
+            .note_handled(&*context.queue, &handled, stored.clone())
+            .await;
         if let Err(error) = committed {
             self.refused(outcomes, &chain(&error));
             return Vec::new();
@@ -516,6 +548,13 @@ impl Attempt {
     }
 }
 
+/// What one call of the queue settles.
+struct NextBatch {
+    batch: Vec<(Lease, Settlement)>,
+    /// What each is for: the message at this index, or `None` for one that only waited.
+    what: Vec<(Option<usize>, Settlement)>,
+}
+
 /// What one call of the queue did.
 #[derive(Default)]
 struct Settled {
@@ -525,17 +564,23 @@ struct Settled {
 /// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes.
 fn derived_deduplication_id(queue: &QueueName, ids: &[(MessageId, NonZeroU32)], index: usize) -> String {
     let mut digest = Sha256::new();
-    for part in [queue.as_str()].into_iter().chain(ids.iter().map(|(id, _)| id.as_str())) {
+    for part in [queue.as_str()]
+        .into_iter()
+        .chain(ids.iter().map(|(id, _)| id.as_str()))
+    {
         // Neither part can contain a line break.
         digest.update(part);
         digest.update("\n");
     }
     digest.update(index.to_be_bytes());
-    digest.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing into a string cannot fail.
-        write!(text, "{byte:02x}").expect("strings grow");
-        text
-    })
+    digest
+        .finalize()
+        .iter()
+        .fold(String::with_capacity(64), |mut text, byte| {
+            // Writing into a string cannot fail.
+            write!(text, "{byte:02x}").expect("strings grow");
+            text
+        })
 }
 
 fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
@@ -547,6 +592,15 @@ fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
             retry_after: None,
             backtrace: None,
         });
+    }
+}
+
+/// What becomes of the messages that waited behind one that is settled so. They return with it: released at once they would
+/// have to wait for it all the same, and not every server makes them.
+fn line_settlement(settlement: &Settlement) -> Settlement {
+    match settlement {
+        Settlement::Retry { .. } => settlement.clone(),
+        Settlement::Delete | Settlement::DeadLetter { .. } | Settlement::Release => Settlement::Release,
     }
 }
 

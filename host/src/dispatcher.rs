@@ -61,11 +61,7 @@ struct Failing {
 impl Dispatcher {
     /// A dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving` starts
     /// the drain.
-    pub fn new(
-        context: AttemptContext,
-        board: Arc<HandlerBoard>,
-        versions: watch::Receiver<Arc<Version>>,
-    ) -> Self {
+    pub fn new(context: AttemptContext, board: Arc<HandlerBoard>, versions: watch::Receiver<Arc<Version>>) -> Self {
         let poller = Poller::new(Arc::clone(&context.queue));
         Self {
             context: Arc::new(context),
@@ -242,7 +238,9 @@ impl Dispatcher {
     fn receive_failed(&mut self, reason: &str) {
         let handler = &self.context.handler;
         let known = self.failing.take();
-        let times = known.as_ref().map_or(NonZeroU32::MIN, |failing| failing.times.saturating_add(1));
+        let times = known
+            .as_ref()
+            .map_or(NonZeroU32::MIN, |failing| failing.times.saturating_add(1));
         if known.is_some_and(|failing| failing.reason == reason) {
             tracing::debug!(handler, error = reason, times, "a receive failed again");
         } else {
