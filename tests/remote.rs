@@ -14,7 +14,7 @@ use sandhog::{
     },
 };
 use tokio::{
-    task::JoinHandle,
+    task::JoinSet,
     time::{Instant, advance, sleep},
 };
 use tokio_util::sync::CancellationToken;
@@ -52,9 +52,11 @@ fn keeper(queue: &Arc<FaultyQueue>) -> Arc<LeaseKeeper> {
     LeaseKeeper::new(Arc::<FaultyQueue>::clone(queue), Arc::default())
 }
 
-fn renewing(keeper: &Arc<LeaseKeeper>) -> JoinHandle<()> {
-    let keeper = Arc::clone(keeper);
-    tokio::spawn(async move { keeper.run(CancellationToken::new()).await })
+/// Renews until it is dropped.
+fn renewing(keeper: &Arc<LeaseKeeper>) -> JoinSet<()> {
+    let (keeper, mut tasks) = (Arc::clone(keeper), JoinSet::new());
+    tasks.spawn(async move { keeper.run(CancellationToken::new()).await });
+    tasks
 }
 
 async fn hold(queue: &Arc<FaultyQueue>, keeper: &Arc<LeaseKeeper>) -> Vec<Lease> {
@@ -97,7 +99,7 @@ async fn a_retry_delay_is_not_overwritten_by_a_late_extension() {
     assert!(settlement.from >= extension.to, "and the settlement waited for its end");
     sleep(3 * SECOND).await;
     assert_eq!(queue.asked("extend").len(), 1, "none was made after it");
-    task.abort();
+    drop(task);
 }
 
 #[tokio::test(start_paused = true)]
@@ -110,7 +112,7 @@ async fn a_deletion_does_not_wait_for_an_extension() {
     let asked = Instant::now();
     lease.settle(Settlement::Delete).await.unwrap();
     assert_eq!(queue.asked("settle")[0].from, asked);
-    task.abort();
+    drop(task);
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,7 +127,7 @@ async fn only_what_was_not_settled_is_settled_again() {
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     let sizes: Vec<usize> = queue.asked("settle").iter().map(|asked| asked.deliveries).collect();
     assert_eq!(sizes, [3, 1]);
-    task.abort();
+    drop(task);
 }
 
 #[tokio::test(start_paused = true)]
@@ -143,7 +145,7 @@ async fn a_lease_is_renewed_between_two_tries_to_settle() {
         26,
         "tried for five seconds, five times the visibility timeout"
     );
-    task.abort();
+    drop(task);
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,7 +172,7 @@ async fn a_lease_ends_twelve_hours_after_the_receive() {
     let lease = hold_one(&queue, &keeper).await;
     lease.lost().cancelled().await;
     assert_eq!(start.elapsed().as_secs(), LONGEST_LEASE.as_secs());
-    task.abort();
+    drop(task);
 }
 
 #[tokio::test(start_paused = true)]
@@ -185,7 +187,7 @@ async fn more_leases_than_one_extension_can_carry_are_all_renewed() {
     sleep(10 * SECOND).await;
     assert!(leases.iter().all(|lease| !lease.lost().is_cancelled()));
     assert!(queue.asked("extend").iter().all(|asked| asked.deliveries <= 10));
-    task.abort();
+    drop(task);
 }
 
 /// Starts every receive that the poller wants for `free` of `all` slots; answers what each asks for.

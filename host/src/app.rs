@@ -229,14 +229,18 @@ impl App {
         while let Some(ended) = listening.join_next().await {
             tracing::debug!(?ended, "the listener has ended");
         }
-        if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
-            tracing::error!("a queue did not close in time; what it took returns by itself");
-        }
-        if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
-            tracing::error!("the store did not close in time; it recovers when it is opened again");
-        }
+        close(&queues, store).await;
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
+    }
+}
+
+async fn close(queues: &QueueSet, store: SimpleStore) {
+    if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
+        tracing::error!("a queue did not close in time; what it took returns by itself");
+    }
+    if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
+        tracing::error!("the store did not close in time; it recovers when it is opened again");
     }
 }
 

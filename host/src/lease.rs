@@ -289,7 +289,13 @@ impl LeaseKeeper {
                     *answer = Some(Err(SettleError::Expired));
                 }
             }
-            let open = || leases.iter().zip(&settlements).zip(&answers).filter(|(_, answer)| answer.is_none());
+            let open = || {
+                leases
+                    .iter()
+                    .zip(&settlements)
+                    .zip(&answers)
+                    .filter(|(_, answer)| answer.is_none())
+            };
             let settles: Vec<Settle> = open()
                 .map(|((lease, settlement), _)| Settle {
                     receipt: lease.receipt.clone(),
@@ -327,7 +333,10 @@ impl LeaseKeeper {
             return true;
         }
         let held = self.held();
-        let expired = held.leases.get(&lease.key).is_none_or(|entry| entry.deadline <= Instant::now());
+        let expired = held
+            .leases
+            .get(&lease.key)
+            .is_none_or(|entry| entry.deadline <= Instant::now());
         drop(held);
         if expired {
             lease.lost.cancel();
@@ -341,8 +350,11 @@ impl LeaseKeeper {
             return;
         }
         self.mark_settling(keys, true);
+        if !wait {
+            return;
+        }
         let mut ended = std::pin::pin!(self.extended.notified());
-        while wait {
+        loop {
             // Registered before looking: what ends in between wakes this.
             ended.as_mut().enable();
             let extending = {
@@ -406,7 +418,7 @@ impl Lease {
 impl Entry {
     /// Whether an extension may be started, and the deadline counts.
     fn is_free(&self, remote: bool) -> bool {
-        !self.extending && !(remote && self.settling)
+        !(self.extending || remote && self.settling)
     }
 }
 

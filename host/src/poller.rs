@@ -85,7 +85,8 @@ impl Poller {
     /// What to do with slots for `free` more messages (1 or more) of `all`.
     pub fn next(&mut self, free: usize, all: usize, now: Instant) -> Next {
         let nature = self.queue.nature();
-        if !self.receives.is_empty() && !(self.busy && nature.remote) {
+        let may_have_more = self.busy && nature.remote;
+        if !self.receives.is_empty() && !may_have_more {
             return Next::Enough;
         }
         let ask = free.min(nature.receive_limit);
@@ -110,13 +111,15 @@ impl Poller {
         self.short_since = None;
         self.receives.push(Box::pin(async move {
             let receive = queue.receive(max, RECEIVE_WAIT);
-            let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive).await.unwrap_or_else(|_| {
-                let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "a receive did not return");
-                Err(QueueError::Unavailable {
-                    queue: queue.name().clone(),
-                    cause: Arc::new(cause),
-                })
-            });
+            let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive)
+                .await
+                .unwrap_or_else(|_| {
+                    let cause = std::io::Error::new(std::io::ErrorKind::TimedOut, "a receive did not return");
+                    Err(QueueError::Unavailable {
+                        queue: queue.name().clone(),
+                        cause: Arc::new(cause),
+                    })
+                });
             Received { asked: max, answer }
         }));
     }

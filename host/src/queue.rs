@@ -103,6 +103,10 @@ impl Receipt {
 
 /// What a consumer has to know about a queue to use it well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and every combination is possible"
+)]
 pub struct Nature {
     /// The most messages that one receive returns, however many are asked for.
     pub receive_limit: usize,
@@ -110,7 +114,7 @@ pub struct Nature {
     /// for several messages at once, and calls may overtake each other.
     pub remote: bool,
     /// One receive may return several messages of a group, one after another and in order. The caller handles them in
-    /// that order, and releases the later ones, last first, before it settles one other than by deleting it.
+    /// that order, and gives the later ones back, last first, before it settles one other than by deleting it.
     pub returns_groups: bool,
     /// A message that was deleted may be received again all the same.
     pub redelivers_deleted: bool,
@@ -319,19 +323,21 @@ pub enum SettleError {
     #[error("the receipt is no longer valid")]
     Expired,
     /// One of the sends was refused, so nothing was done. Settle in another way.
-    #[error("a send to queue {queue} was refused: {error}")]
+    #[error("a send to queue {queue} was refused")]
     SendRefused {
         /// The destination that refused.
         queue: QueueName,
         /// Why.
+        #[source]
         error: Box<SendError>,
     },
     /// The dead-letter queue did not take the message, so it was not settled. Settle in another way.
-    #[error("the dead-letter queue {queue} did not take the message: {error}")]
+    #[error("the dead-letter queue {queue} did not take the message")]
     DeadLetterRefused {
         /// The dead-letter queue.
         queue: QueueName,
         /// Why.
+        #[source]
         error: Box<SendError>,
     },
     /// There were sends, and another deletion of the batch had expired, so nothing was done. Settle in another way.

@@ -175,7 +175,12 @@ mod tests {
             check_counted(&failed(kind), true, NonZeroU32::new(3), Some(&retry));
             check_counted(&failed(kind), false, NonZeroU32::new(2), Some(&retry));
         }
-        check_counted(&Outcome::Interrupted, true, NonZeroU32::new(1), Some(&Settlement::Release));
+        check_counted(
+            &Outcome::Interrupted,
+            true,
+            NonZeroU32::new(1),
+            Some(&Settlement::Release),
+        );
     }
 
     #[test]

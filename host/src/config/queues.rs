@@ -101,7 +101,10 @@ fn read_simple(name: &QueueName, section: &mut Section<'_>) -> Settings {
 /// The settings of a queue with a `url`; `None` if that is none, which was noted.
 fn read_sqs(section: &mut Section<'_>) -> Option<SqsSettings> {
     for key in SIMPLE_ONLY {
-        section.not_for(key, "a queue with a url has no such setting here; change it where the queue is");
+        section.not_for(
+            key,
+            "a queue with a url has no such setting here; change it where the queue is",
+        );
     }
     let accepted = "the URL of an SQS queue, such as \"https://sqs.eu-west-1.amazonaws.com/123456789012/invoices\", or \"sqs:NAME\"";
     let location = section.text("url", accepted, Location::parse);
@@ -117,10 +120,7 @@ fn read_sqs(section: &mut Section<'_>) -> Option<SqsSettings> {
 }
 
 /// A dead letter stays with the kind of queue that it came from, where it can be listed and redriven.
-fn refuse_mixed_dead_letters(
-    queues: &BTreeMap<QueueName, QueueSettings>,
-    sections: &BTreeMap<QueueName, Section<'_>>,
-) {
+fn refuse_mixed_dead_letters(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, Section<'_>>) {
     for (name, settings) in queues {
         let (Some(section), Some(dead_letter)) = (sections.get(name), settings.dead_letter()) else {
             continue;

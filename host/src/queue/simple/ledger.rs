@@ -96,11 +96,12 @@ impl Default for LedgerSettings {
 #[non_exhaustive]
 pub enum CommitError {
     /// One of the sends was refused.
-    #[error("a send to queue {queue} was refused: {error}")]
+    #[error("a send to queue {queue} was refused")]
     SendRefused {
         /// The destination that refused.
         queue: QueueName,
         /// Why.
+        #[source]
         error: Box<SendError>,
     },
     /// There were sends for several messages, and some of these messages, not all, had been handled before.
