@@ -276,7 +276,8 @@ impl Remote {
         .await
     }
 
-    /// What an operator should know about the queue. Of a queue that only holds another one's dead letters nothing.
+    /// What an operator should know about the queue. How messages are received is of no interest where none are, nor what
+    /// becomes of those that fail in a dead-letter queue.
     fn warnings(&self, facts: &Facts) -> Vec<String> {
         let mut warnings = Vec::new();
         if !facts.complete {
@@ -285,6 +286,9 @@ impl Remote {
                 "the queue's attributes cannot be read: allow sqs:GetQueueAttributes; until then its visibility timeout is \
                  taken to be {visibility} s, and nothing is known of its redrive policy"
             ));
+            return warnings;
+        }
+        if !self.is_a_source() {
             return warnings;
         }
         let visibility = self.visibility_with(facts);

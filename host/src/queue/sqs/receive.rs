@@ -116,6 +116,7 @@ impl Poller {
     /// Safe: the call goes on, see above. If the queue itself is dropped while a call is under way, or nobody receives for
     /// a while, what the call may have taken stays hidden for one visibility timeout.
     pub(super) async fn receive(&self, max: usize, wait: Duration) -> Answer {
+        self.shared.remote.becomes_a_source();
         let facts = self.shared.remote.facts().await?;
         let max = max.clamp(1, BATCH);
         let end = Instant::now() + wait.min(LONGEST_WAIT);

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -81,6 +81,8 @@ pub(super) struct Remote {
     target: Mutex<Option<(String, Arc<Self>)>>,
     /// How many queues of this host have it as their dead-letter queue.
     sources: AtomicUsize,
+    /// Messages are received from it.
+    source: AtomicBool,
 }
 
 impl Remote {
@@ -101,6 +103,7 @@ impl Remote {
             dead_letter,
             target: Mutex::default(),
             sources: AtomicUsize::new(0),
+            source: AtomicBool::new(false),
         })
     }
 
@@ -195,6 +198,18 @@ impl Remote {
     /// The queue is named as the dead-letter queue of another one.
     pub(super) fn becomes_a_dead_letter_queue(&self) {
         self.sources.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Messages are about to be received from it.
+    pub(super) fn becomes_a_source(&self) {
+        if !self.source.swap(true, Ordering::Relaxed) {
+            // What was learnt in order to send was looked at with other eyes.
+            self.facts.forget();
+        }
+    }
+
+    pub(super) fn is_a_source(&self) -> bool {
+        self.source.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_a_dead_letter_queue(&self) -> bool {
