@@ -69,11 +69,14 @@ dead-letter = "orders"
 [queues.lost]
 dead-letter = "parcels"
 
+[queues.twin]
+url = "sqs:parcels.fifo"
+
 [ledger]
 window = "15days"
 "#,
         r#"
-17 mistakes in the configuration
+18 mistakes in the configuration
   DIR/sandhog.toml:2: plugins = "nowhere": DIR/nowhere is not a directory
   DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
   DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
@@ -90,7 +93,8 @@ window = "15days"
   DIR/sandhog.toml:24: queues.parcels.order = "queue": a queue with a url has no such setting here; change it where the queue is
   DIR/sandhog.toml:25: queues.parcels.dead-letter = "orders": orders has to be an SQS queue too: add a table [queues.orders] with its url, or leave the key out if the queue has a redrive policy
   DIR/sandhog.toml:28: queues.lost.dead-letter = "parcels": parcels is an SQS queue; the dead letters of a Simple queue go to a Simple queue
-  DIR/sandhog.toml:31: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
+  DIR/sandhog.toml:31: queues.twin.url = "sqs:parcels.fifo": queue parcels has this url already
+  DIR/sandhog.toml:34: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
 "#,
     );
 }

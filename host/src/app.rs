@@ -135,7 +135,7 @@ impl App {
                 let open = move || SimpleStore::open(&options);
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
-            None => SimpleStore::ephemeral(),
+            None => SimpleStore::ephemeral_with(config.ledger),
         };
         let metrics = Arc::new(Metrics::new());
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(&metrics));

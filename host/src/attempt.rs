@@ -21,7 +21,7 @@ use crate::{
     config::Manifest,
     executor::{Call, CallMessage, Component, Executor, Failure, LogLine, LogSink, LogStream, Policy, Report, Verdict},
     lease::{Lease, LeaseKeeper},
-    message::{MessageId, QueueName},
+    message::{AttributeValue, MessageId, QueueName},
     metrics::Metrics,
     printable::{MAX_REASON_BYTES, chain, printable},
     queue::{Delivery, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
@@ -109,6 +109,8 @@ pub struct Ended {
     pub outcomes: Outcomes,
     /// The next of each group whose first message was handled, with its own followers.
     pub next: Vec<Leased>,
+    /// The longest wait before a message that was not handled comes back.
+    pub back_in: Option<Duration>,
 }
 
 /// What every step of one attempt has to know.
@@ -160,7 +162,7 @@ pub async fn attempt(
     };
     let ((mut outcomes, sends), ()) = tokio::join!(working, attempt.give_back_at_stop(&done, &mut lines));
     let duration = started.elapsed();
-    attempt.settle(&mut outcomes, leases, &mut lines, sends).await?;
+    let back_in = attempt.settle(&mut outcomes, leases, &mut lines, sends).await?;
     // Only now: a refused send or a lost lease changes what an attempt came to.
     attempt.log(&outcomes, duration);
     let mut next = Vec::new();
@@ -175,6 +177,7 @@ pub async fn attempt(
     Ok(Ended {
         outcomes: attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect(),
         next,
+        back_in,
     })
 }
 
@@ -281,14 +284,15 @@ impl Attempt {
         (outcomes.collect(), report.sends)
     }
 
-    /// Sends what the guest sent, and settles. A refused send turns the outcomes that it belongs to into failures.
+    /// Sends what the guest sent, and settles. Answers after how long what was not handled comes back at the latest. A refused send turns the outcomes that it belongs to into failures.
     async fn settle(
         &self,
         outcomes: &mut [Outcome],
         leases: Vec<Lease>,
         lines: &mut Lines,
         sends: Vec<Send>,
-    ) -> Result<(), QueueError> {
+    ) -> Result<Option<Duration>, QueueError> {
+        let mut settled = Settled::default();
         let mut together = self.send_what_comes_before(outcomes, sends).await;
         let nature = self.context.queue.nature();
         let mut unsettled: Vec<Option<(Lease, bool)>> = leases
@@ -302,7 +306,7 @@ impl Attempt {
             }
             let NextBatch { batch, what } = self.next_batch(outcomes, &mut unsettled, lines);
             if batch.is_empty() {
-                return Ok(());
+                break;
             }
             let (answers, leases) = self.context.keeper.settle(batch, together.clone()).await;
             let undone = answers.iter().find_map(|answer| match answer {
@@ -321,7 +325,6 @@ impl Attempt {
                 }
                 continue;
             }
-            let mut settled = Settled::default();
             for (((index, settlement), answer), lease) in what.into_iter().zip(answers).zip(leases) {
                 let Some(index) = index else {
                     self.context.released(answer);
@@ -345,7 +348,7 @@ impl Attempt {
             }
             together.clear();
         }
-        Ok(())
+        Ok(settled.back_in)
     }
 
     /// What is to be settled next. Before a message that was not handled go those that waited behind it, last first.
@@ -384,6 +387,12 @@ impl Attempt {
         match answer {
             Ok(()) => {
                 settled.deleted |= *settlement == Settlement::Delete;
+                let back_in = match settlement {
+                    Settlement::Retry { delay, .. } => Some(*delay),
+                    Settlement::Release => Some(Duration::ZERO),
+                    Settlement::Delete | Settlement::DeadLetter { .. } => None,
+                };
+                settled.back_in = settled.back_in.max(back_in);
                 let queue = self.context.queue.name();
                 self.context
                     .metrics
@@ -405,9 +414,9 @@ impl Attempt {
     /// store's own queues. Returns the sends that go with the deletion.
     async fn send_what_comes_before(&self, outcomes: &mut [Outcome], sends: Vec<Send>) -> Vec<Send> {
         let context = &self.context;
-        let (together, before): (Vec<_>, Vec<_>) = sends
-            .into_iter()
-            .partition(|send| context.queue.commits_sends_to(&send.queue));
+        let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| {
+            context.queue.commits_sends_to(&send.queue) && context.queues.commits_sends_to(&send.queue)
+        });
         if !outcomes.contains(&Outcome::Success) {
             return Vec::new();
         }
@@ -439,10 +448,19 @@ impl Attempt {
     async fn send_remote(&self, sends: Vec<Send>) -> Result<(), String> {
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
         for (index, mut send) in sends.into_iter().enumerate() {
-            // The same for every attempt at the same message, so that a repeat is recognised.
-            let id = || derived_deduplication_id(self.context.queue.name(), &self.ids, index);
-            send.message.deduplication_id.get_or_insert_with(id);
+            if send.message.deduplication_id.is_none() {
+                let id = derived_deduplication_id((self.context.queue.name(), &self.ids), index, &send);
+                send.message.deduplication_id = Some(id);
+            }
             by_queue.entry(send.queue).or_default().push(send.message);
+        }
+        // Before the first of them goes out, since a repeat of the attempt would send it again.
+        for (name, messages) in &by_queue {
+            let Some(queue) = self.context.queues.get(name) else {
+                continue;
+            };
+            let refused = |error| format!("a send to queue {name} was refused: {}", chain(&error));
+            queue.check_sends(messages).await.map_err(refused)?;
         }
         for (name, messages) in by_queue {
             let queue = self
@@ -481,11 +499,12 @@ impl Attempt {
     /// How the message at `index` is settled; `may_die` if there is a dead-letter queue that takes it.
     fn settlement(&self, index: usize, outcome: &Outcome, may_die: bool) -> Option<Settlement> {
         let (_, receive_count) = self.ids.get(index)?;
-        let retry = &self.version.manifest.retry;
+        let (retry, nature) = (&self.version.manifest.retry, self.context.queue.nature());
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
             has_dead_letter_queue: may_die,
-            max_receives: self.context.queue.nature().max_receives,
+            max_receives: nature.max_receives,
+            counts_releases: nature.remote,
         };
         let component = self.version.component.info.digest.as_str();
         let who = (self.context.handler.as_str(), component);
@@ -555,24 +574,45 @@ struct NextBatch {
     what: Vec<(Option<usize>, Settlement)>,
 }
 
-/// What one call of the queue did.
+/// What the queue did.
 #[derive(Default)]
 struct Settled {
     deleted: bool,
+    back_in: Option<Duration>,
 }
 
-/// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes.
-fn derived_deduplication_id(queue: &QueueName, ids: &[(MessageId, NonZeroU32)], index: usize) -> String {
+/// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes. The same if the same
+/// is sent again, so that a repeat is recognised; another one if another attempt sends something else in its place, which
+/// must not be taken for a repeat.
+fn derived_deduplication_id(
+    (source, ids): (&QueueName, &[(MessageId, NonZeroU32)]),
+    index: usize,
+    send: &Send,
+) -> String {
     let mut digest = Sha256::new();
-    for part in [queue.as_str()]
-        .into_iter()
-        .chain(ids.iter().map(|(id, _)| id.as_str()))
-    {
-        // Neither part can contain a line break.
+    let mut add = |part: &[u8]| {
+        digest.update(part.len().to_be_bytes());
         digest.update(part);
-        digest.update("\n");
+    };
+    add(source.as_str().as_bytes());
+    add(&ids.len().to_be_bytes());
+    for (id, _) in ids {
+        add(id.as_str().as_bytes());
     }
-    digest.update(index.to_be_bytes());
+    add(&index.to_be_bytes());
+    add(send.queue.as_str().as_bytes());
+    add(send.message.group_id.as_deref().unwrap_or_default().as_bytes());
+    add(&send.message.body);
+    for (name, value) in send.message.attributes.pairs() {
+        let (kind, value): (&[u8], &[u8]) = match value {
+            AttributeValue::Text(text) => (b"text", text.as_bytes()),
+            AttributeValue::Number(number) => (b"number", number.as_bytes()),
+            AttributeValue::Binary(bytes) => (b"binary", bytes),
+        };
+        add(name.as_bytes());
+        add(kind);
+        add(value);
+    }
     digest
         .finalize()
         .iter()

@@ -128,7 +128,7 @@ impl Dispatcher {
                 Some(_) => (1, 1),
                 None => (version.manifest.concurrency.get(), version.batch_size()),
             };
-            let taken = self.slots.values().sum::<usize>() + self.poller.asked().div_ceil(batch_size);
+            let taken = self.slots.values().sum::<usize>() + self.poller.reserved();
             let free = concurrency.saturating_sub(taken);
             let hold_back = [Some(self.receive_at), self.pause.until()];
             let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
@@ -147,7 +147,7 @@ impl Dispatcher {
                     if self.failing.is_none() && self.poller.is_idle() {
                         self.board.received(&self.context.handler);
                     }
-                    self.poller.ask(max);
+                    self.poller.ask(max, batch_size);
                 }
             }
         }
@@ -270,7 +270,14 @@ impl Dispatcher {
                 return Ok(false);
             }
         };
-        let Ended { outcomes, next } = ended;
+        let Ended {
+            outcomes,
+            next,
+            back_in,
+        } = ended;
+        if let Some(back_in) = back_in {
+            self.poller.be_careful(back_in, Instant::now());
+        }
         for each in next {
             if self.context.stop_receiving.is_cancelled() {
                 self.release(each);

@@ -31,6 +31,8 @@ use crate::{
 
 /// The wait before a failed extension or settlement is repeated.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// The longest such wait of a settlement; it doubles each time.
+const LONGEST_REPEAT: Duration = Duration::from_secs(2);
 /// No delivery is held for longer, counted from its receive (the limit of SQS).
 pub const LONGEST_LEASE: Duration = MAX_DELAY;
 /// How many extensions may be under way at a time, so that one that hangs does not make the others late.
@@ -194,8 +196,13 @@ impl LeaseKeeper {
             }
             let by = by.min((entry.received_at + LONGEST_LEASE).saturating_duration_since(now));
             if now + by <= entry.deadline {
-                // Its 12 hours end with what it has.
-                entry.renew_at = entry.deadline;
+                // Its 12 hours end with what it has, or it has more than it would get since the timeout was made shorter.
+                let is_capped = by < self.queue.visibility_timeout();
+                entry.renew_at = if is_capped {
+                    entry.deadline
+                } else {
+                    entry.deadline - by / 2
+                };
             } else {
                 due.entry(by).or_default().push((*key, entry));
             }
@@ -283,6 +290,7 @@ impl LeaseKeeper {
     ) -> (Vec<Result<(), SettleError>>, Vec<Lease>) {
         let (leases, settlements): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; leases.len()];
+        let mut repeat_after = REPEAT_AFTER;
         loop {
             for (lease, answer) in leases.iter().zip(&mut answers) {
                 if answer.is_none() && self.is_lost(lease) {
@@ -305,10 +313,18 @@ impl LeaseKeeper {
             if settles.is_empty() {
                 return (answers.into_iter().flatten().collect(), leases);
             }
-            let keys: Vec<u64> = open().map(|((lease, _), _)| lease.key).collect();
-            // An extension that arrives after a deletion changes nothing; after a retry it would.
-            let deletes = settles.iter().all(|settle| settle.settlement == Settlement::Delete);
-            self.begin_settling(&keys, !deletes).await;
+            // An extension that arrives after a deletion changes nothing, and a dead letter ends in one; what takes long to
+            // become a dead letter needs its extensions.
+            let keys: Vec<u64> = open()
+                .filter(|((_, settlement), _)| matches!(settlement, Settlement::Retry { .. } | Settlement::Release))
+                .map(|((lease, _), _)| lease.key)
+                .collect();
+            self.begin_settling(&keys).await;
+            if open().any(|((lease, _), _)| self.is_lost(lease)) {
+                // While that was waited for.
+                self.end_settling(&keys);
+                continue;
+            }
             let said = self.queue.settle(settles, sends.clone()).await;
             self.end_settling(&keys);
             let unavailable = |answer: &Result<(), SettleError>| matches!(answer, Err(SettleError::Queue(error)) if error.is_transient());
@@ -321,8 +337,11 @@ impl LeaseKeeper {
                 }
             }
             if again > 0 {
-                tracing::warn!(queue = %self.queue.name(), deliveries = again, "the queue did not take a settlement; trying again");
-                sleep(REPEAT_AFTER).await;
+                if repeat_after == REPEAT_AFTER {
+                    tracing::warn!(queue = %self.queue.name(), deliveries = again, "the queue did not take a settlement; trying again until it does, or the lease ends");
+                }
+                sleep(repeat_after).await;
+                repeat_after = (repeat_after * 2).min(LONGEST_REPEAT);
             }
         }
     }
@@ -344,15 +363,12 @@ impl LeaseKeeper {
         expired
     }
 
-    /// Keeps new extensions of these leases from being started, and waits for those under way if `wait`: on a remote queue.
-    async fn begin_settling(&self, keys: &[u64], wait: bool) {
+    /// Keeps new extensions of these leases from being started, and waits for those under way: on a remote queue.
+    async fn begin_settling(&self, keys: &[u64]) {
         if !self.queue.nature().remote {
             return;
         }
         self.mark_settling(keys, true);
-        if !wait {
-            return;
-        }
         let mut ended = std::pin::pin!(self.extended.notified());
         loop {
             // Registered before looking: what ends in between wakes this.

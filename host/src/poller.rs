@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::queue::{Delivery, Nature, Queue, QueueError};
+use crate::queue::{Delivery, Queue, QueueError};
 
 /// The longest that a receive waits for a message (the limit of SQS).
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
@@ -18,6 +18,8 @@ const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
 const COLLECT_SLOTS: Duration = Duration::from_millis(20);
 /// The part of the free slots that one receive may fill with messages of one group, which run one after another.
 const PART_OF_A_GROUP: usize = 4;
+/// How much longer than a failed message stays away messages of groups are received one at a time.
+const CAREFUL_FOR: Duration = Duration::from_secs(20);
 
 type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
 
@@ -26,6 +28,7 @@ type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
 pub struct Received {
     /// How many messages it asked for.
     pub asked: usize,
+    slots: usize,
     /// What came.
     pub answer: Result<Vec<Delivery>, QueueError>,
 }
@@ -45,9 +48,11 @@ pub enum Next {
 pub struct Poller {
     queue: Arc<dyn Queue>,
     receives: FuturesUnordered<Receive>,
-    asked: usize,
+    /// The slots that the receives under way may fill.
+    reserved: usize,
     busy: bool,
     short_since: Option<Instant>,
+    careful_until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Poller {
@@ -55,7 +60,7 @@ impl std::fmt::Debug for Poller {
         f.debug_struct("Poller")
             .field("queue", self.queue.name())
             .field("receives", &self.receives.len())
-            .field("asked", &self.asked)
+            .field("reserved", &self.reserved)
             .finish_non_exhaustive()
     }
 }
@@ -66,15 +71,24 @@ impl Poller {
         Self {
             queue,
             receives: FuturesUnordered::new(),
-            asked: 0,
+            reserved: 0,
             busy: false,
             short_since: None,
+            careful_until: None,
         }
     }
 
-    /// How many messages the receives under way ask for.
-    pub fn asked(&self) -> usize {
-        self.asked
+    /// How many slots the receives under way may fill.
+    pub fn reserved(&self) -> usize {
+        self.reserved
+    }
+
+    /// A message was not handled, and comes back after `back_in` at the latest. Those of its group that were received with it
+    /// spent a receive in vain; until it has come back they are not received again and again with it.
+    pub fn be_careful(&mut self, back_in: Duration, now: Instant) {
+        if self.queue.nature().returns_groups {
+            self.careful_until = self.careful_until.max(Some(now + back_in + CAREFUL_FOR));
+        }
     }
 
     /// Whether no receive is under way.
@@ -89,7 +103,14 @@ impl Poller {
         if !self.receives.is_empty() && !may_have_more {
             return Next::Enough;
         }
-        let ask = free.min(nature.receive_limit);
+        let ask = if !nature.returns_groups {
+            free.min(nature.receive_limit)
+        } else if self.careful_until.is_some_and(|until| until > now) {
+            1
+        } else {
+            // A group runs one after another, so messages of one may not fill all slots: others would wait for it.
+            (free / PART_OF_A_GROUP).clamp(1, nature.receive_limit)
+        };
         // A busy handler frees slots all the time; a request for each would cost more than the wait.
         let enough = nature.receive_limit.min(all.div_ceil(2)).max(1);
         if nature.remote && free < enough && (self.busy || !self.receives.is_empty()) {
@@ -101,13 +122,19 @@ impl Poller {
                 return Next::At(since + COLLECT_SLOTS);
             }
         }
-        Next::Ask(part_of_a_group(ask, nature))
+        Next::Ask(ask)
     }
 
-    /// Starts a receive of `max` messages.
-    pub fn ask(&mut self, max: usize) {
+    /// Starts a receive of `max` messages, which one call of a guest takes `batch_size` of.
+    pub fn ask(&mut self, max: usize, batch_size: usize) {
         let queue = Arc::clone(&self.queue);
-        self.asked += max;
+        // Each of a group's messages needs a call of its own.
+        let slots = if queue.nature().returns_groups {
+            max
+        } else {
+            max.div_ceil(batch_size)
+        };
+        self.reserved += slots;
         self.short_since = None;
         self.receives.push(Box::pin(async move {
             let receive = queue.receive(max, RECEIVE_WAIT);
@@ -120,7 +147,11 @@ impl Poller {
                         cause: Arc::new(cause),
                     })
                 });
-            Received { asked: max, answer }
+            Received {
+                asked: max,
+                slots,
+                answer,
+            }
         }));
     }
 
@@ -133,7 +164,7 @@ impl Poller {
         let Some(received) = self.receives.next().await else {
             return std::future::pending().await;
         };
-        self.asked = self.asked.saturating_sub(received.asked);
+        self.reserved = self.reserved.saturating_sub(received.slots);
         let came = received.answer.as_ref().map_or(0, Vec::len);
         // Half of what was asked for is a sign of more: a queue in many parts does not look into all of them each time.
         self.busy = came > 0 && came >= received.asked.div_ceil(2);
@@ -143,17 +174,8 @@ impl Poller {
     /// Drops the receives under way, which gives back what they may have taken.
     pub fn clear(&mut self) {
         self.receives = FuturesUnordered::new();
-        self.asked = 0;
+        self.reserved = 0;
         self.busy = false;
         self.short_since = None;
-    }
-}
-
-/// A group runs one after another, so messages of one group may not fill all slots: others would wait for it.
-fn part_of_a_group(ask: usize, nature: Nature) -> usize {
-    if nature.returns_groups {
-        (ask / PART_OF_A_GROUP).max(1)
-    } else {
-        ask
     }
 }

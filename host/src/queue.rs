@@ -440,6 +440,16 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// Whether a settlement of this queue can send to `destination` in its own transaction.
     fn commits_sends_to(&self, destination: &QueueName) -> bool;
 
+    /// Whether the queue would refuse one of these messages for what it is. What it does not refuse here it may still refuse
+    /// when it is sent.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`].
+    async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
+        messages.iter().try_for_each(|message| Ok(message.check()?))
+    }
+
     /// Sends messages, in order. One answer per message, in order: its id, once it is as durable as the queue gets.
     /// A duplicate (same deduplication id within five minutes) is answered with the id of the first.
     ///

@@ -86,6 +86,10 @@ impl QueueSet {
         // chain goes on only where somebody configured it. The configuration has no cycles.
         let mut next = self.settings(name).dead_letter;
         while self.get(&next).is_none() {
+            if self.remote.contains_key(&next) {
+                tracing::warn!(queue = %name, dead_letter = %next, "the dead letters of this queue stay in the data directory, though an SQS queue has the name of their queue: give it another dead-letter");
+                break;
+            }
             self.declare_alone(&next).await?;
             if !self.configured.contains_key(&next) {
                 break;
@@ -110,6 +114,9 @@ impl QueueSet {
             self.declare(name).await?;
         }
         for name in self.store.queue_names().await? {
+            if self.remote.contains_key(&name) {
+                tracing::warn!(queue = %name, "the queue has a url now; messages of an earlier run that the data directory holds under this name are not seen until the url is taken away");
+            }
             // Alone: its dead-letter queue, if it ever had one, is in the store as well.
             if self.get(&name).is_none() {
                 self.declare_alone(&name).await?;

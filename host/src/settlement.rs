@@ -58,6 +58,8 @@ pub struct SettlementPolicy {
     pub has_dead_letter_queue: bool,
     /// After so many receives a failed message becomes a dead letter; `None` if the queue sees to that by itself.
     pub max_receives: Option<NonZeroU32>,
+    /// Whether a receive that was released counts all the same.
+    pub counts_releases: bool,
 }
 
 /// How to settle a delivery, or `None` if it must not be settled: the message is someone else's.
@@ -72,6 +74,18 @@ pub fn settlement(
 ) -> Option<Settlement> {
     let failure = match outcome {
         Outcome::Success | Outcome::AlreadyHandled => return Some(Settlement::Delete),
+        // Released at once it would be received at once, and be a dead letter before the fault is over.
+        Outcome::HostFault(reason) if policy.counts_releases => {
+            return Some(Settlement::Retry {
+                delay: policy.backoff.delay(receive_count, random),
+                failure: FailureRecord {
+                    kind: FailureKind::HostStopped,
+                    reason: reason.clone(),
+                    handler: handler.to_owned(),
+                    component: component.to_owned(),
+                },
+            });
+        }
         Outcome::HostFault(_) | Outcome::Interrupted => return Some(Settlement::Release),
         Outcome::LeaseLost => return None,
         Outcome::Failed(failure) => failure,
@@ -83,27 +97,21 @@ pub fn settlement(
         component: component.to_owned(),
     };
     let exhausted = policy.max_receives.is_some_and(|max| receive_count >= max);
-    if policy.has_dead_letter_queue && (exhausted || failure.kind == FailureKind::Reject) {
-        return Some(Settlement::DeadLetter { failure: record });
+    if exhausted || failure.kind == FailureKind::Reject {
+        // Without a place to put it, it is never deleted: it stays, and comes back as rarely as possible.
+        return Some(if policy.has_dead_letter_queue {
+            Settlement::DeadLetter { failure: record }
+        } else {
+            Settlement::Retry {
+                delay: policy.backoff.max(),
+                failure: record,
+            }
+        });
     }
-    Some(match failure.kind {
-        // Nowhere to put it, and never deleted: it stays, and comes back as rarely as possible.
-        FailureKind::Reject => Settlement::Retry {
-            delay: policy.backoff.max(),
-            failure: record,
-        },
-        FailureKind::Retry
-        | FailureKind::Trap
-        | FailureKind::Timeout
-        | FailureKind::Memory
-        | FailureKind::WrongAnswer
-        | FailureKind::HostStopped => {
-            let delay = failure
-                .retry_after
-                .unwrap_or_else(|| policy.backoff.delay(receive_count, random));
-            Settlement::Retry { delay, failure: record }
-        }
-    })
+    let delay = failure
+        .retry_after
+        .unwrap_or_else(|| policy.backoff.delay(receive_count, random));
+    Some(Settlement::Retry { delay, failure: record })
 }
 
 #[cfg(test)]
@@ -146,6 +154,7 @@ mod tests {
             backoff: Backoff::new(SECOND, 60 * SECOND),
             has_dead_letter_queue,
             max_receives,
+            counts_releases: false,
         };
         let second = NonZeroU32::new(2).unwrap();
         let settled = settlement(outcome, second, policy, 1.0, ("h", "c"));
@@ -173,7 +182,11 @@ mod tests {
             // The delivery is the second.
             check_counted(&failed(kind), true, NonZeroU32::new(2), Some(&dead));
             check_counted(&failed(kind), true, NonZeroU32::new(3), Some(&retry));
-            check_counted(&failed(kind), false, NonZeroU32::new(2), Some(&retry));
+            let rare = Settlement::Retry {
+                delay: 60 * SECOND,
+                failure: record(kind),
+            };
+            check_counted(&failed(kind), false, NonZeroU32::new(2), Some(&rare));
         }
         check_counted(
             &Outcome::Interrupted,
@@ -264,6 +277,22 @@ mod tests {
             &Outcome::HostFault("no instance is free".to_owned()),
             true,
             Some(&Settlement::Release),
+        );
+    }
+
+    #[test]
+    fn where_a_release_counts_the_hosts_own_fault_waits_for_its_backoff() {
+        let policy = SettlementPolicy {
+            backoff: Backoff::new(SECOND, 60 * SECOND),
+            has_dead_letter_queue: true,
+            max_receives: NonZeroU32::new(1),
+            counts_releases: true,
+        };
+        let fault = Outcome::HostFault("no instance is free".to_owned());
+        let settled = settlement(&fault, NonZeroU32::MIN, policy, 1.0, ("h", "c"));
+        assert!(
+            matches!(settled, Some(Settlement::Retry { delay, .. }) if delay == 2 * SECOND),
+            "{settled:?}"
         );
     }
 

@@ -63,6 +63,7 @@ pub(super) fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, QueueSe
     }
     refuse_mixed_dead_letters(&queues, &sections);
     refuse_cycles(&queues, &sections);
+    refuse_twins(&queues, &sections);
     sections.into_values().for_each(Section::finish);
     queues
 }
@@ -143,6 +144,21 @@ fn refuse_mixed_dead_letters(queues: &BTreeMap<QueueName, QueueSettings>, sectio
             ),
             (true, true) | (false, false) => {}
         }
+    }
+}
+
+/// Two names for one queue: its dead letters could come back to it, and what one handler does the other does not know.
+fn refuse_twins(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, Section<'_>>) {
+    let mut first: Vec<(&Location, &QueueName)> = Vec::new();
+    for (name, settings) in queues {
+        let QueueSettings::Sqs(SqsSettings { location, .. }) = settings else {
+            continue;
+        };
+        let twin = first.iter().find(|(other, _)| *other == location);
+        if let (Some((_, twin)), Some(section)) = (twin, sections.get(name)) {
+            section.refuse("url", &format!("queue {twin} has this url already"));
+        }
+        first.push((location, name));
     }
 }
 

@@ -125,6 +125,10 @@ impl Queue for SqsQueue {
         false
     }
 
+    async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
+        self.remote.check_sends(messages).await
+    }
+
     async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
         self.remote.send_many(messages).await
     }

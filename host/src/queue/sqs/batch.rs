@@ -33,8 +33,8 @@ use crate::{
 pub(super) const MAX_SETTLE_WAIT: Duration = Duration::from_millis(20);
 /// How many callers wait for the batcher at most; the next one waits to get in.
 const REQUESTS: usize = 1024;
-/// How many calls are under way at most.
-const CALLS: usize = 8;
+/// How many calls are under way at most: enough for the largest concurrency of a few handlers, at ten deliveries a call.
+const CALLS: usize = 64;
 
 /// What a settlement came to.
 pub(super) type Settled = Result<(), SettleError>;

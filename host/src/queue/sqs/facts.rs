@@ -240,7 +240,11 @@ impl Remote {
         let fifo = self.is_fifo_by_name();
         let facts = match self.attributes(&url).await {
             Ok(attributes) => Facts::read(url, fifo, &attributes),
-            Err(failure) if failure.class == Class::Denied => Facts::unknown(url, fifo),
+            // What was once learnt is a better guess than nothing.
+            Err(failure) if failure.class == Class::Denied => match self.facts.last().filter(|last| last.url == url) {
+                Some(last) => Facts::clone(&last),
+                None => Facts::unknown(url, fifo),
+            },
             Err(failure) => return Err(failure),
         };
         let facts = Arc::new(facts);

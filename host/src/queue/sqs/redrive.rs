@@ -71,8 +71,7 @@ impl Remote {
         let Some(yard) = self.graveyard().await? else {
             return Ok(0);
         };
-        let alone = yard.is_alone().await;
-        if alone.unwrap_or_else(|| self.has_configured_dead_letter() && !yard.grave.is_shared()) {
+        if yard.is_alone().await == Some(true) {
             return yard.grave.purge().await;
         }
         yard.each(Fate::Delete, None, usize::MAX).await
@@ -99,7 +98,8 @@ impl Graveyard<'_> {
             }
         };
         let own = self.source.address.name_and_account().0;
-        Some(sources.iter().all(|url| url.rsplit('/').next() == Some(own)))
+        // Without a redrive policy the server knows of no source: another host's queue may be one.
+        Some(!sources.is_empty() && sources.iter().all(|url| url.rsplit('/').next() == Some(own)))
     }
 
     /// Lets SQS move all of them. `None` if it does not do that here.

@@ -27,6 +27,15 @@ const SEND: Patience = Patience::new(Duration::from_secs(10), 3);
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 impl Remote {
+    /// See [`crate::queue::Queue::check_sends`].
+    pub(super) async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
+        let facts = self.facts().await?;
+        for message in messages {
+            form::outgoing(message, &facts)?;
+        }
+        Ok(())
+    }
+
     /// See [`crate::queue::Queue::send_many`].
     pub(super) async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
         let facts = match self.facts().await {
@@ -90,7 +99,7 @@ impl Remote {
     }
 
     async fn send_batch(&self, facts: &Facts, batch: &[&Sendable]) -> Vec<Result<MessageId, SendError>> {
-        let answers = match self.send_twice(&facts.url, batch).await {
+        let answers = match self.send_twice(facts, batch).await {
             Ok(answers) => answers,
             // One bad entry of a FIFO queue makes SQS refuse all: the good ones go by themselves.
             Err(failure) if failure.is_refusal() && batch.len() > 1 => return self.send_singly(facts, batch).await,
@@ -126,8 +135,10 @@ impl Remote {
         answers
     }
 
-    /// One call, and another one for those entries that SQS had trouble with.
-    async fn send_twice(&self, url: &str, batch: &[&Sendable]) -> Result<Answers<String>, Failure> {
+    /// One call, and another one for those entries that SQS had trouble with. Not to a FIFO queue: they would come after the
+    /// later ones of their group.
+    async fn send_twice(&self, facts: &Facts, batch: &[&Sendable]) -> Result<Answers<String>, Failure> {
+        let url = &facts.url;
         let mut answers = self.send_once(url, batch).await?;
         let again: Vec<usize> = answers
             .iter()
@@ -135,7 +146,7 @@ impl Remote {
             .filter(|(_, answer)| answer.as_ref().is_err_and(is_worth_repeating))
             .map(|(index, _)| index)
             .collect();
-        if again.is_empty() {
+        if again.is_empty() || facts.fifo {
             return Ok(answers);
         }
         sleep(AGAIN_AFTER).await;

@@ -27,7 +27,8 @@ impl Location {
         let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"))?;
         let (host, path) = rest.split_once('/')?;
         let visible = rest.bytes().all(|byte| byte.is_ascii_graphic());
-        (visible && !host.is_empty() && path.rsplit('/').next().is_some_and(name)).then(|| Self::Url(text.to_owned()))
+        (visible && !host.is_empty() && !host.contains('@') && path.rsplit('/').next().is_some_and(name))
+            .then(|| Self::Url(text.to_owned()))
     }
 
     /// The name of the queue on its server: the last part of a URL.

@@ -47,6 +47,14 @@ impl Settler {
         let mut request = Request::default();
         let steps: Vec<Step> = settles.into_iter().map(|settle| step(settle, &mut request)).collect();
         self.batcher.submit(&self.remote, &self.tasks, request).await;
+        if !steps.iter().any(|step| matches!(step, Step::Bury(..))) {
+            let mut answers = Vec::with_capacity(steps.len());
+            for step in steps {
+                // All are under way already: this only hears of them.
+                answers.push(self.finish(step).await);
+            }
+            return answers;
+        }
         let steps: Vec<_> = steps.into_iter().map(|step| self.finish(step)).collect();
         stream::iter(steps).buffered(BURIALS).collect().await
     }
