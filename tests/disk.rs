@@ -230,6 +230,8 @@ fn a_log_that_can_not_be_copied_into_the_database_is_complained_about_once() {
     assert!(acknowledged > 50 && acknowledged < 1000, "{acknowledged}");
     let complaint =
         "the write-ahead log can't be copied into the database: nothing is lost, but the log grows until it can";
+    // The log is written behind the host's back.
+    wait_for("the complaint", || (!host.events(complaint).is_empty()).then_some(()));
     assert_eq!(host.events(complaint).len(), 1, "{:#?}", host.log());
     host.terminate();
 }

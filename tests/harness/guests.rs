@@ -26,8 +26,94 @@ pub fn handler(handle: &str) -> Vec<u8> {
 
 /// A handler with further definitions and a number of memory pages to start with.
 pub fn handler_with(handle: &str, definitions: &str, pages: u32) -> Vec<u8> {
-    let text = format!(
+    let text = text_of_handler(handle, ("", definitions), pages);
+    embed(&text, "worker")
+}
+
+/// A handler that does what the body says, character by character, each with the digits behind it; what it sends on goes
+/// to the queue `to` (at most 16 bytes).
+///
+/// | command | what it does |
+/// | --- | --- |
+/// | `wN` | waits N ms, then goes on |
+/// | `f` | sends the body on, then goes on |
+/// | `?` | goes on at the first receive; at later ones sends the body on and succeeds |
+/// | `aN` | fails with `retry-after`, N seconds |
+/// | `b` | fails with `retry` |
+/// | `j` | fails with `reject` |
+/// | `t` `s` `m` | traps, spins, takes all memory that there is |
+/// | `d` | succeeds |
+/// | anything else | sends the body on and succeeds |
+pub fn obedient(to: &str) -> Vec<u8> {
+    const IMPORT: &str =
+        r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+    // A subscription of preview 1 to the monotonic clock, relative.
+    const DEFINITIONS: &str = "
+        (func $wait (param $ms i32)
+            (i32.store8 (i32.const 520) (i32.const 0))
+            (i32.store (i32.const 528) (i32.const 1))
+            (i64.store (i32.const 536) (i64.mul (i64.extend_i32_u (local.get $ms)) (i64.const 1000000)))
+            (if (call $poll (i32.const 512) (i32.const 576) (i32.const 1) (i32.const 640)) (then unreachable)))";
+    let is = |command: char| format!("(i32.eq (local.get $c) (i32.const {}))", u32::from(command));
+    let fail =
+        |kind: u8| format!("(return (call $fail (i32.const {kind}) (i32.const 272) (i32.const 7) (local.get $n)))");
+    let on = format!("{FORWARD} (return (global.get $ok))");
+    let handle = format!(
+        "(local $at i32) (local $c i32) (local $n i32) (local $digit i32)
+        (loop $command
+            (local.set $n (i32.const 0))
+            (if (i32.ge_u (local.get $at) (local.get $body-len)) (then {on}))
+            (local.set $c (i32.load8_u (i32.add (local.get $body) (local.get $at))))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (if {first} (then
+                (br_if $command (i32.eq (local.get $receive-count) (i32.const 1)))
+                {on}))
+            (block $end (loop $digits
+                (br_if $end (i32.ge_u (local.get $at) (local.get $body-len)))
+                (local.set $digit (i32.sub (i32.load8_u (i32.add (local.get $body) (local.get $at))) (i32.const 48)))
+                (br_if $end (i32.ge_u (local.get $digit) (i32.const 10)))
+                (local.set $n (i32.add (i32.mul (local.get $n) (i32.const 10)) (local.get $digit)))
+                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                (br $digits)))
+            (if {wait} (then (call $wait (local.get $n)) (br $command)))
+            (if {forward} (then {FORWARD} (br $command)))
+            (if {after} (then {retry_after}))
+            (if {back} (then {retry}))
+            (if {junk} (then {reject}))
+            (if {trap} (then unreachable))
+            (if {spin} (then (loop $spin (br $spin))))
+            (if {memory} (then (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable))
+            (if {done} (then (return (global.get $ok))))
+            {on})
+        unreachable",
+        first = is('?'),
+        wait = is('w'),
+        forward = is('f'),
+        after = is('a'),
+        back = is('b'),
+        junk = is('j'),
+        trap = is('t'),
+        spin = is('s'),
+        memory = is('m'),
+        done = is('d'),
+        retry_after = fail(1),
+        retry = fail(0),
+        reject = fail(2),
+    );
+    let text = text_of_handler(&handle, (IMPORT, DEFINITIONS), 16);
+    let named = text.replace(r#""out")"#, &format!(r#""{to}")"#));
+    let sized = named.replace(
+        "(i32.const 256) (i32.const 3)",
+        &format!("(i32.const 256) (i32.const {})", to.len()),
+    );
+    embed(&sized, "worker")
+}
+
+/// The text of a handler with further imports and definitions.
+fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u32) -> String {
+    format!(
         r#"(module
+        {imports}
         (import "sandhog:worker/sender@0.1.0" "send" (func $raw-send
             (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
         (memory (export "memory") {pages})
@@ -60,8 +146,7 @@ pub fn handler_with(handle: &str, definitions: &str, pages: u32) -> Vec<u8> {
         {definitions}
         (func $handle (export "sandhog:worker/handler@0.1.0#handle") {MESSAGE} (result i32)
             {handle}))"#
-    );
-    embed(&text, "worker")
+    )
 }
 
 /// A batch handler whose `handle-batch` gets the messages' address and number and leaves the address of a list of

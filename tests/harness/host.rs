@@ -24,6 +24,8 @@ pub struct Place {
     pub arguments: Vec<String>,
     /// A command that runs the binary, and its arguments.
     pub prefix: Vec<String>,
+    /// What the process is given besides the environment of the tests.
+    pub environment: Vec<(&'static str, String)>,
 }
 
 impl Default for Place {
@@ -41,6 +43,7 @@ impl Place {
             binary: sandhog_binary(),
             arguments: Vec::new(),
             prefix: Vec::new(),
+            environment: Vec::new(),
         }
     }
 
@@ -85,6 +88,7 @@ impl Place {
         command
             .env("RUST_BACKTRACE", "0")
             .env_remove("SANDHOG_URL")
+            .envs(self.environment.iter().cloned())
             .current_dir(self.path());
         command
     }

@@ -20,6 +20,7 @@ pub mod guests;
 pub mod host;
 pub mod sqs_behaviour;
 pub mod sqs_client;
+pub mod sqs_host;
 pub mod sqs_server;
 
 use std::{
