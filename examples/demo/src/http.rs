@@ -40,6 +40,8 @@ impl Host {
         let config = Agent::config_builder()
             .timeout_global(Some(ANSWER_TIME_MAX))
             .http_status_as_error(false)
+            // It is on this machine.
+            .proxy(None)
             .build();
         Self {
             agent: config.into(),

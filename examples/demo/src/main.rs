@@ -1,18 +1,20 @@
-//! `cargo demo`: builds the example handlers, runs the host on them, and shows what came out.
+//! `cargo demo`: builds the example handlers, runs the host on them, and shows what came out. `cargo demo sqs` does so on
+//! queues of an SQS server on this machine.
 //!
-//! Everything happens in `target/demo`, which is emptied first.
+//! Everything happens in `target/demo` or `target/demo-sqs`, which is emptied first.
 
-#![expect(clippy::print_stdout, reason = "the demo speaks to a person")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the demo speaks to a person")]
 
 mod http;
 mod process;
+mod sqs;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::fs;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -21,6 +23,12 @@ use serde_json::Value;
 
 use crate::http::{Host, Received};
 use crate::process::Process;
+use crate::sqs::SqsServer;
+
+const USAGE: &str = "usage: cargo demo [sqs]
+
+  cargo demo       runs the example handlers on queues of the host's own
+  cargo demo sqs   runs them on queues of Amazon SQS, as a small server on this machine plays it; no account is needed";
 
 /// The example handlers, which are the names of their queues, and where each sends its results.
 const EXAMPLES: [(&str, &str); 3] = [
@@ -32,13 +40,69 @@ const EXAMPLES: [(&str, &str); 3] = [
 const READY_TIME_MAX: Duration = Duration::from_mins(2);
 const HANDLED_TIME_MAX: Duration = Duration::from_mins(2);
 
-fn main() -> Result<()> {
-    let directory = guests::target().join("demo");
-    prepare(&directory)?;
-    let sandhog = build_host()?;
+/// What keeps the messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queues {
+    /// The host itself.
+    Simple,
+    /// A server that speaks the protocol of Amazon SQS.
+    Sqs,
+}
 
-    println!("Starting sandhog on {}.", shown(&directory.join("plugins")));
-    let mut process = Process::start(&sandhog, &directory)?;
+impl Queues {
+    /// Where the demo happens, below `target/`.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Simple => "demo",
+            Self::Sqs => "demo-sqs",
+        }
+    }
+
+    /// The programs that it needs.
+    fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Simple => &["sandhog"],
+            Self::Sqs => &["sandhog", "sqs-server"],
+        }
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).map(OsStr::to_str).collect();
+    match arguments.as_slice() {
+        [] => run(Queues::Simple)?,
+        [Some("sqs")] => run(Queues::Sqs)?,
+        [Some("--help" | "-h" | "help")] => println!("{USAGE}"),
+        _ => {
+            eprintln!("{USAGE}");
+            return Ok(ExitCode::from(2));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run(queues: Queues) -> Result<()> {
+    let directory = guests::target().join(queues.directory());
+    let _alone = lock(&directory)?;
+    prepare(&directory)?;
+    let programs = build_programs(queues.programs())?;
+    let sandhog = program(&programs, "sandhog")?;
+
+    let (mut process, _server) = match queues {
+        Queues::Simple => {
+            println!("Starting sandhog on {}.", shown(&directory.join("plugins")));
+            (Process::start(sandhog, &directory, "plugins", &[])?, None)
+        }
+        Queues::Sqs => {
+            fs::copy(example("sqs").join("sandhog.toml"), directory.join("sandhog.toml"))?;
+            let server = start_sqs(program(&programs, "sqs-server")?, &directory)?;
+            println!("Starting sandhog on {}.", shown(&directory.join("sandhog.toml")));
+            let environment = server.environment();
+            let process = Process::start(sandhog, &directory, "sandhog.toml", &environment)?;
+            (process, Some(server))
+        }
+    };
     let host = Host::new(&process.address);
     process.wait_until("the host is ready", READY_TIME_MAX, || Ok(host.is_ready()))?;
     println!("It listens on {}.\n", host.url);
@@ -59,8 +123,32 @@ fn main() -> Result<()> {
         "The host has stopped. Its log is {}.\n",
         shown(&directory.join("host.log"))
     );
-    show_what_is_next(&sandhog, &directory);
+    match queues {
+        Queues::Simple => show_what_is_next(sandhog, &directory),
+        Queues::Sqs => show_what_is_next_on_sqs(sandhog, &directory),
+    }
     Ok(())
+}
+
+/// Waits until no other demo is in the directory, and keeps others out until it is dropped.
+fn lock(directory: &Path) -> Result<File> {
+    fs::create_dir_all(guests::target())?;
+    let lock = File::create(directory.with_extension("lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// Starts the SQS server, with the queues that the configuration names.
+fn start_sqs(program: &Path, directory: &Path) -> Result<SqsServer> {
+    println!("Starting an SQS server.");
+    let server = SqsServer::start(program, &directory.join("sqs-server.log"))?;
+    let configuration = fs::read_to_string(directory.join("sandhog.toml"))?;
+    let names = sqs::queue_names(&configuration)?;
+    for name in &names {
+        server.create_queue(name)?;
+    }
+    println!("It listens on {}, and has the queues {}.", server.url, names.join(", "));
+    Ok(server)
 }
 
 /// Builds the handlers and makes an empty directory with them as plugins.
@@ -81,9 +169,9 @@ fn prepare(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Builds the host in the profile that this program was built in, and returns its file.
-fn build_host() -> Result<PathBuf> {
-    println!("Building sandhog.");
+/// Builds programs of this repository in the profile that this program was built in, and returns their files.
+fn build_programs(names: &[&str]) -> Result<Vec<PathBuf>> {
+    println!("Building {}.", names.join(" and "));
     let this = std::env::current_exe()?;
     let profile = match this.parent().and_then(Path::file_name).and_then(|name| name.to_str()) {
         None | Some("debug" | "deps") => "dev",
@@ -96,12 +184,11 @@ fn build_host() -> Result<PathBuf> {
         .current_dir(guests::repository())
         .args([
             "build",
-            "--bin",
-            "sandhog",
             "--profile",
             profile,
             "--message-format=json-render-diagnostics",
         ])
+        .args(names.iter().flat_map(|name| ["--bin", name]))
         .stdin(Stdio::null())
         .stderr(if std::io::stderr().is_terminal() {
             Stdio::inherit()
@@ -111,19 +198,24 @@ fn build_host() -> Result<PathBuf> {
         .output()?;
     if !output.status.success() {
         bail!(
-            "building sandhog failed: {}\n{}",
+            "building {} failed: {}\n{}",
+            names.join(" and "),
             output.status,
             String::from_utf8_lossy(&output.stderr)
         );
     }
     let messages = String::from_utf8(output.stdout)?;
-    let mut files = messages.lines().filter_map(|line| {
+    let files = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    files
-        .find(|file| file.file_stem() == Some("sandhog".as_ref()))
-        .context("cargo named no file for sandhog")
+    Ok(files.collect())
+}
+
+/// Returns the file of one of the programs that were built.
+fn program<'a>(files: &'a [PathBuf], name: &str) -> Result<&'a Path> {
+    let file = files.iter().find(|file| file.file_stem() == Some(name.as_ref()));
+    Ok(file.with_context(|| format!("cargo named no file for {name}"))?)
 }
 
 /// Sends all inputs to their queues, and returns the inputs' names by the messages' ids.
@@ -232,6 +324,19 @@ fn show_what_is_next(sandhog: &Path, directory: &Path) {
     println!("  {sandhog} queues");
     println!("  {sandhog} dead list orders");
     println!("While it runs, copy another handler to {plugins}: it is loaded, or replaces the one before.");
+}
+
+fn show_what_is_next_on_sqs(sandhog: &Path, directory: &Path) {
+    let (sandhog, directory) = (shown(sandhog), shown(directory));
+    println!("The SQS server ends with this demo. Next, do the same on AWS, with the same files:");
+    println!("  1. Create the queues, with the commands in examples/sqs/README.md.");
+    println!("  2. Run the host, with the region and the credentials that the aws command line uses:");
+    println!("       {sandhog} run {directory}/sandhog.toml");
+    println!("  3. In another terminal, send an order, and read what becomes of it:");
+    println!("       {sandhog} send orders - < examples/orders/input/garden.json");
+    println!("       {sandhog} queues");
+    println!("       {sandhog} dead list orders");
+    println!("docs/sqs.md has the permissions that the host needs, and the numbers that belong together.");
 }
 
 /// Returns a report's title for an input: `stations.csv` is `Stations`.

@@ -28,12 +28,27 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts the host on a port of its choice in a directory with `plugins/`, and writes `host.log` there.
-    pub(crate) fn start(sandhog: &Path, directory: &Path) -> Result<Self> {
+    ///
+    /// `source` is what the host runs there: `plugins`, or a configuration. Of AWS the host knows what `environment` says, and
+    /// nothing that this process knows.
+    pub(crate) fn start(
+        sandhog: &Path,
+        directory: &Path,
+        source: &str,
+        environment: &[(&str, String)],
+    ) -> Result<Self> {
         let log = directory.join("host.log");
-        let mut child = Command::new(sandhog)
+        let mut command = Command::new(sandhog);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("AWS_")) {
+                command.env_remove(name);
+            }
+        }
+        let mut child = command
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .args([
                 "run",
-                "plugins",
+                source,
                 "--data",
                 "data",
                 "--listen",
@@ -147,11 +162,16 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
-            // Whatever failed before is the error to report, not that this fails as well.
-            drop(self.child.kill());
-            drop(self.child.wait());
-        }
+        end(&mut self.child);
+    }
+}
+
+/// Kills a process that still runs.
+pub(crate) fn end(child: &mut Child) {
+    if matches!(child.try_wait(), Ok(None)) {
+        // Whatever failed before is the error to report, not that this fails as well.
+        drop(child.kill());
+        drop(child.wait());
     }
 }
 
