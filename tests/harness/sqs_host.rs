@@ -137,7 +137,7 @@ impl Stage {
         place
     }
 
-    /// What a queue's hosts were handed, in the order of the requests. What was lost on the way is not among it.
+    /// What a queue's hosts were handed, in the order of the answers. What was lost on the way is not among it.
     pub fn handed(&self, queue: &RemoteQueue) -> Vec<Handed> {
         let mut handed = Vec::new();
         for entry in self.calls(queue, "ReceiveMessage") {
@@ -154,6 +154,8 @@ impl Stage {
                 });
             }
         }
+        // A poll that was asked early may be answered late.
+        handed.sort_by_key(|each| each.at);
         handed
     }
 
