@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use sandhog::{
-    config::{Config, Limits, Manifest, Overrides, QueueSettings, Retry},
+    config::{Config, Grants, Limits, Manifest, Overrides, QueueSettings, Retry},
     message::QueueName,
     queue::{simple::settings::Order, sqs::settings::Location},
 };
@@ -118,13 +118,15 @@ sends = 1.5
 log-bytes = "lots"
 [grant]
 send = ["thumbnails", 7, "a b"]
-http = ["https://api.example.com"]
-env = { MODE = 1, "A=B" = "x" }
-config = { bucket = "media" }
-dirs = [{ host = "data/models", guest = "/models" }]
+http = ["https://api.example.com/v1", "*.example.com"]
+env = { MODE = 1, "A=B" = "x", TOKEN = { from-env = "NO_SUCH_VARIABLE" } }
+config = { bucket = { from-file = "no/such/file" }, other = { from-env = "A", from-file = "b" } }
+dirs = [{ host = "no/such/directory", guest = "/models" }, { guest = "../up", write = "yes" }]
+log = "loud"
+keyvalue = 1
 "#,
         r#"
-17 mistakes in the configuration
+25 mistakes in the configuration
   resize.toml:2: queue = "no/slash": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
   resize.toml:3: concurrency = 0: use a whole number from 1 to 1024
   resize.toml:4: tiemout: unknown key; did you mean timeout?
@@ -137,11 +139,19 @@ dirs = [{ host = "data/models", guest = "/models" }]
   resize.toml:14: limits.log-bytes = "lots": use a size from 0B to 64MiB, such as "1MiB"
   resize.toml:16: grant.send[1] = 7: use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
   resize.toml:16: grant.send[2] = "a b": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
-  resize.toml:17: grant.http = ["https://api.example.com"]: not available in this version
+  resize.toml:17: grant.http[0] = "https://api.example.com/v1": use an origin such as "https://api.example.com", "https://*.example.com" or "http://192.0.2.7:8080"
+  resize.toml:17: grant.http[1] = "*.example.com": use an origin such as "https://api.example.com", "https://*.example.com" or "http://192.0.2.7:8080"
   resize.toml:18: grant.env.A=B: use a name of 1 to 256 bytes without '=' and control characters
-  resize.toml:18: grant.env.MODE = 1: use a text
-  resize.toml:19: grant.config: not available in this version
-  resize.toml:20: grant.dirs = [{ host = "data/models", guest = "/models" }]: not available in this version
+  resize.toml:18: grant.env.MODE: use a text, { from-env = "NAME" } or { from-file = "PATH" }
+  resize.toml:18: grant.env.TOKEN.from-env = "NO_SUCH_VARIABLE": the host's environment has no such variable
+  resize.toml:19: grant.config.bucket.from-file = "no/such/file": no/such/file can't be read: No such file or directory (os error 2)
+  resize.toml:19: grant.config.other: name one of from-env and from-file
+  resize.toml:20: grant.dirs[0].host = "no/such/directory": no/such/directory is not a directory
+  resize.toml:20: grant.dirs[1].guest = "../up": use an absolute path such as "/models"
+  resize.toml:20: grant.dirs[1].write = "yes": use true or false
+  resize.toml:20: grant.dirs[1]: it needs host
+  resize.toml:21: grant.log = "loud": use trace, debug, info, warn, error or critical
+  resize.toml:22: grant.keyvalue = 1: use true or false
 "#,
     );
 }
@@ -182,7 +192,7 @@ fn the_defaults_of_a_manifest_are_those_of_the_handbook() {
     );
     assert_eq!(manifest.limits, Limits::default());
     assert_eq!(manifest.limits.memory, 128 * 1024 * 1024);
-    assert!(manifest.grants.send.is_empty() && manifest.grants.env.is_empty());
+    assert_eq!(manifest.grants, Grants::default());
 }
 
 #[test]
@@ -220,8 +230,8 @@ env = { MODE = "fast" }
             ..Retry::default()
         }
     );
-    assert_eq!(manifest.grants.send, [name("audit"), name("thumbnails")].into());
-    assert_eq!(manifest.grants.env, [("MODE".to_owned(), "fast".to_owned())].into());
+    assert_eq!(manifest.grants.send, Some([name("audit"), name("thumbnails")].into()));
+    assert_eq!(manifest.grants.env, [("MODE".to_owned(), "fast".into())].into());
 }
 
 #[test]

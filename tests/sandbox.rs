@@ -28,8 +28,9 @@ struct Bench {
 impl Bench {
     fn new() -> Self {
         let grants = Grants {
-            send: [QueueName::new("out").unwrap()].into(),
-            env: [("MODE".to_owned(), "fast".to_owned())].into(),
+            send: Some([QueueName::new("out").unwrap()].into()),
+            env: [("MODE".to_owned(), "fast".into())].into(),
+            ..Grants::default()
         };
         let policy = Policy {
             handler: "test".to_owned(),
@@ -302,7 +303,7 @@ async fn what_a_failed_attempt_sent_is_dropped() {
 async fn a_send_to_a_queue_that_was_not_granted_is_refused() {
     let mut bench = Bench::new();
     let component = bench.load(harness::guests::forward()).await.unwrap();
-    bench.policy.grants.send.clear();
+    bench.policy.grants.send = Some([].into());
     let report = bench.run(&component, &[b"x"]).await;
     // This guest traps on any refusal.
     assert!(matches!(report.verdicts.as_slice(), [Verdict::Failed(_)]), "{report:?}");

@@ -20,13 +20,15 @@ use crate::{
     queue::simple::LedgerSettings,
 };
 
+mod grants;
 mod manifest;
 mod mistake;
 mod queues;
 mod section;
 
 pub use self::{
-    manifest::{Grants, Limits, MAX_MEMORY_BYTES, Manifest, Retry},
+    grants::{DirGrant, Grants, HttpGrant, LogLevel, OriginPattern, Value, default_port},
+    manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry},
     mistake::{ConfigErrors, Mistake},
     queues::QueueSettings,
 };

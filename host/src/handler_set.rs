@@ -105,7 +105,7 @@ impl HandlerSet {
             return Err(StartError::Refused(reason));
         }
         let served = self.surroundings.queues.declare(&queue).await?;
-        for destination in &version.manifest.grants.send {
+        for destination in version.manifest.grants.send.iter().flatten() {
             self.surroundings.queues.declare(destination).await?;
         }
         let leaves = self.running.get(name).is_some_and(|running| running.queue != queue);

@@ -31,6 +31,22 @@ pub fn printable(text: &str, max_bytes: usize) -> String {
     out
 }
 
+/// Bytes in hexadecimal, two lower-case digits each.
+///
+/// # Examples
+///
+/// ```
+/// assert_eq!(sandhog::printable::hex(&[0, 0xab]), "00ab");
+/// ```
+pub fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+            write!(out, "{byte:02x}").expect("writing to a string cannot fail");
+            out
+        })
+}
+
 /// An error and everything below it, in one line: no `Display` of ours repeats its source.
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&error| error.source());

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::wake_at,
     attempt::{Version, policy},
-    config::Manifest,
+    config::{Manifest, environment},
     executor::{Component, Executor, MAX_WASM_BYTES},
     handler_set::{HandlerSet, StartError},
     plugin_dir::{Files, PluginDir, Stamps},
@@ -299,10 +299,7 @@ async fn load(
         }
     })?;
     let Files { wasm, digest, manifest } = files.ok_or(Refusal::Changed)?;
-    let manifest = match manifest {
-        Some(text) => Manifest::parse(&text, name),
-        None => Manifest::defaults(name),
-    };
+    let manifest = Manifest::parse_in(&manifest.unwrap_or_default(), name, directory.path(), &environment);
     let manifest = manifest.map_err(|errors| Refusal::Final(errors.to_string()))?;
     let policy = Arc::new(policy(name, &manifest));
     let same = running.filter(|running| running.info.digest == digest);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::{
     attempt::policy,
-    config::{ConfigErrors, Manifest},
+    config::{ConfigErrors, Manifest, environment},
     executor::{
         Call, CallMessage, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError, LocalExecutor,
         LogLine, Policy, Report,
@@ -81,7 +81,7 @@ impl Trial {
         let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let beside = file.with_extension("toml");
         let manifest = match fs::read_to_string(&beside) {
-            Ok(text) => Manifest::parse(&text, stem)?,
+            Ok(text) => Manifest::parse_in(&text, stem, file.parent().unwrap_or(Path::new("")), &environment)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::defaults(stem)?,
             Err(error) => return Err(read(&beside, error)),
         };

@@ -75,7 +75,7 @@ pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, Loc
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
     let trial = load(&args.file, streams.progress)?;
     let (info, manifest) = (trial.info(), trial.manifest());
-    let sends: Vec<_> = manifest.grants.send.iter().map(ToString::to_string).collect();
+    let sends: Vec<_> = manifest.grants.send.iter().flatten().map(ToString::to_string).collect();
     let env: Vec<_> = manifest.grants.env.keys().cloned().collect();
     let limits = &manifest.limits;
     let facts = [

@@ -2,13 +2,11 @@
 //!
 //! The defaults here are the only ones: no other module repeats a limit's value.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    num::NonZeroUsize,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
+    Environment, environment,
+    grants::{Grants, Origin},
     mistake::ConfigErrors,
     section::{Document, Section},
 };
@@ -16,6 +14,7 @@ use crate::message::{MAX_DELAY, QueueName};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
 
 /// The most memory that a manifest can give a component, which is what the host reserves address space for.
 pub const MAX_MEMORY_BYTES: u64 = 512 * MIB;
@@ -80,6 +79,26 @@ pub struct Limits {
     pub sends: u64,
     /// Bytes of all bodies and attributes sent. Key `send-bytes`: 0 to 512 MiB, default 16 MiB.
     pub send_bytes: u64,
+    /// Processor time. Key `cpu-time`: 1 ms to 12 h, default 30 s.
+    pub cpu_time: Duration,
+    /// HTTP requests made. Key `http-requests`: 0 to 100,000, default 256.
+    pub http_requests: u64,
+    /// HTTP requests under way at a time. Key `http-concurrent`: 1 to 1024, default 8.
+    pub http_concurrent: u64,
+    /// Bytes of all bodies of HTTP requests. Key `http-request-bytes`: 0 to 4 GiB, default 32 MiB.
+    pub http_request_bytes: u64,
+    /// Bytes of all bodies of HTTP responses. Key `http-response-bytes`: 0 to 4 GiB, default 32 MiB.
+    pub http_response_bytes: u64,
+    /// Changes of the key-value store. Key `keyvalue-writes`: 0 to 100,000, default 1000.
+    pub keyvalue_writes: u64,
+    /// Bytes of keys and values of those changes. Key `keyvalue-bytes`: 0 to 512 MiB, default 16 MiB.
+    pub keyvalue_bytes: u64,
+    /// The component's file, in bytes. Key `wasm-bytes`: 1 KiB to 64 MiB, default 64 MiB.
+    pub wasm_bytes: u64,
+    /// Processor time of its compilation. Key `compile-time`: 1 s to 1 h, default 2 min.
+    pub compile_time: Duration,
+    /// Address space of its compilation, in bytes. Key `compile-memory`: 256 MiB to 64 GiB, default 2 GiB.
+    pub compile_memory: u64,
 }
 
 impl Default for Limits {
@@ -95,17 +114,18 @@ impl Default for Limits {
             random_bytes: MIB,
             sends: 1000,
             send_bytes: 16 * MIB,
+            cpu_time: Duration::from_secs(30),
+            http_requests: 256,
+            http_concurrent: 8,
+            http_request_bytes: 32 * MIB,
+            http_response_bytes: 32 * MIB,
+            keyvalue_writes: 1000,
+            keyvalue_bytes: 16 * MIB,
+            wasm_bytes: 64 * MIB,
+            compile_time: Duration::from_mins(2),
+            compile_memory: 2 * GIB,
         }
     }
-}
-
-/// What a handler may reach. Nothing, unless its manifest says so.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Grants {
-    /// The queues that it may send to. Key `send`.
-    pub send: BTreeSet<QueueName>,
-    /// Its environment. Key `env`.
-    pub env: BTreeMap<String, String>,
 }
 
 impl Manifest {
@@ -118,12 +138,28 @@ impl Manifest {
         Self::parse("", stem)
     }
 
-    /// Reads a manifest, of the component in a file of this name without its extension.
+    /// Reads a manifest, of the component in a file of this name without its extension. Paths are relative to the current
+    /// directory.
     ///
     /// # Errors
     ///
     /// Every mistake.
     pub fn parse(text: &str, stem: &str) -> Result<Self, ConfigErrors> {
+        Self::parse_in(text, stem, Path::new(""), &environment)
+    }
+
+    /// Reads a manifest whose paths are relative to `directory`, and whose references to variables are looked up in
+    /// `environment`. Reads the files that values come from.
+    ///
+    /// # Errors
+    ///
+    /// Every mistake, a reference that leads nowhere included.
+    pub fn parse_in(
+        text: &str,
+        stem: &str,
+        directory: &Path,
+        environment: Environment<'_>,
+    ) -> Result<Self, ConfigErrors> {
         let place = format!("{stem}.toml");
         let by_name = QueueName::new(stem);
         let manifest = Document::read(&place, text, |root| {
@@ -134,13 +170,14 @@ impl Manifest {
                     &format!("name the queue here, since the file's name does not do: {why}"),
                 );
             }
-            Self::read(root, queue.or_else(|| by_name.clone().ok()))
+            let origin = Origin { directory, environment };
+            Self::read(root, queue.or_else(|| by_name.clone().ok()), &origin)
         })?;
         // Without a queue a mistake was noted above, so that `?` has returned it.
         manifest.ok_or_else(|| ConfigErrors::one(&place, "queue: name the queue".to_owned()))
     }
 
-    fn read(root: &mut Section<'_>, queue: Option<QueueName>) -> Option<Self> {
+    fn read(root: &mut Section<'_>, queue: Option<QueueName>, origin: &Origin<'_>) -> Option<Self> {
         let concurrency = root.number("concurrency", 1..=1024).unwrap_or(16);
         let timeout = root
             .duration("timeout", Duration::from_millis(1)..=MAX_DELAY)
@@ -156,7 +193,7 @@ impl Manifest {
         root.not_available("stdout");
         let limits = Limits::read(root);
         let retry = Retry::read(root.section("retry"));
-        let grants = Grants::read(root.section("grant"));
+        let grants = Grants::read(root.section("grant"), origin);
         Some(Self {
             queue: queue?,
             concurrency: non_zero(concurrency)?,
@@ -217,26 +254,38 @@ impl Limits {
                 .unwrap_or(defaults.random_bytes),
             sends: section.number("sends", 0..=100_000).unwrap_or(defaults.sends),
             send_bytes: section.size("send-bytes", 0..=512 * MIB).unwrap_or(defaults.send_bytes),
+            cpu_time: section
+                .duration("cpu-time", Duration::from_millis(1)..=MAX_DELAY)
+                .unwrap_or(defaults.cpu_time),
+            http_requests: section
+                .number("http-requests", 0..=100_000)
+                .unwrap_or(defaults.http_requests),
+            http_concurrent: section
+                .number("http-concurrent", 1..=1024)
+                .unwrap_or(defaults.http_concurrent),
+            http_request_bytes: section
+                .size("http-request-bytes", 0..=4 * GIB)
+                .unwrap_or(defaults.http_request_bytes),
+            http_response_bytes: section
+                .size("http-response-bytes", 0..=4 * GIB)
+                .unwrap_or(defaults.http_response_bytes),
+            keyvalue_writes: section
+                .number("keyvalue-writes", 0..=100_000)
+                .unwrap_or(defaults.keyvalue_writes),
+            keyvalue_bytes: section
+                .size("keyvalue-bytes", 0..=512 * MIB)
+                .unwrap_or(defaults.keyvalue_bytes),
+            wasm_bytes: section
+                .size("wasm-bytes", KIB..=64 * MIB)
+                .unwrap_or(defaults.wasm_bytes),
+            compile_time: section
+                .duration("compile-time", Duration::from_secs(1)..=Duration::from_hours(1))
+                .unwrap_or(defaults.compile_time),
+            compile_memory: section
+                .size("compile-memory", 256 * MIB..=64 * GIB)
+                .unwrap_or(defaults.compile_memory),
         };
         section.finish();
         limits
-    }
-}
-
-impl Grants {
-    fn read(mut section: Section<'_>) -> Self {
-        let send = section.queue_names("send").unwrap_or_default();
-        let names = "a name of 1 to 256 bytes without '=' and control characters";
-        let is_name =
-            |name: &str| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control);
-        let env = section.texts("env", names, is_name).unwrap_or_default();
-        for key in ["http", "config", "dirs"] {
-            section.not_available(key);
-        }
-        section.finish();
-        Self {
-            send: send.into_iter().collect(),
-            env,
-        }
     }
 }

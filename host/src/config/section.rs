@@ -5,7 +5,7 @@
 //! Invariant: nothing is replaced by a default because it did not parse, since [`Document::finish`] fails
 //! if anything was noted. This module knows no key by name.
 
-use std::{cell::RefCell, collections::BTreeMap, ops::RangeInclusive, time::Duration};
+use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
 
 use bytesize::ByteSize;
 use toml::{
@@ -79,6 +79,12 @@ impl<'d> Document<'d> {
             text,
         });
     }
+}
+
+/// An entry of a table that may be given in two ways.
+pub(super) enum TextOrSection<'d> {
+    Text(String),
+    Section(Section<'d>),
 }
 
 /// One table of a file; empty if the file does not have it.
@@ -158,50 +164,93 @@ impl<'d> Section<'d> {
         self.text(key, QUEUE_NAME, |text| QueueName::new(text).ok())
     }
 
-    /// A list of names of queues.
-    pub(super) fn queue_names(&mut self, key: &'static str) -> Option<Vec<QueueName>> {
-        let accepted = "a list of names of queues, such as [\"thumbnails\"]";
-        let items = self.value(key, accepted, |value| value.as_array())?;
-        let mut names = Vec::new();
-        for (index, item) in items.iter().enumerate() {
-            match item.get_ref().as_str().and_then(|text| QueueName::new(text).ok()) {
-                Some(name) => names.push(name),
-                None => self.note_value(&format!("{key}[{index}]"), item, QUEUE_NAME),
-            }
-        }
-        Some(names)
+    /// Yes or no.
+    pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
+        self.value(key, "true or false", DeValue::as_bool)
     }
 
-    /// A table of texts; `is_name` says which keys are accepted, and `names` describes them.
-    pub(super) fn texts(
+    /// A list of names of queues.
+    pub(super) fn queue_names(&mut self, key: &'static str) -> Option<Vec<QueueName>> {
+        self.list(key, QUEUE_NAME, 1000, |text| QueueName::new(text).ok())
+    }
+
+    /// A list of at most `max` texts, each of which `parse` accepts; `accepted` says what that is.
+    pub(super) fn list<T>(
         &mut self,
         key: &'static str,
-        names: &str,
-        is_name: impl Fn(&str) -> bool,
-    ) -> Option<BTreeMap<String, String>> {
-        let accepted = "a table of texts, such as { MODE = \"fast\" }";
-        let table = self.value(key, accepted, |value| value.as_table())?;
-        let mut texts = BTreeMap::new();
+        accepted: &str,
+        max: usize,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        let list = format!("a list of at most {max}, each {accepted}");
+        let items = self.value(key, &list, |value| value.as_array().filter(|items| items.len() <= max))?;
+        let mut values = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match item.get_ref().as_str().and_then(&parse) {
+                Some(value) => values.push(value),
+                None => self.note_value(&format!("{key}[{index}]"), item, accepted),
+            }
+        }
+        Some(values)
+    }
+
+    /// A list of at most `max` tables. The caller reads them and finishes them.
+    pub(super) fn section_list(&mut self, key: &'static str, max: usize) -> Vec<Self> {
+        let list = format!("a list of at most {max} tables");
+        let items = self.value(key, &list, |value| value.as_array().filter(|items| items.len() <= max));
+        let mut sections = Vec::new();
+        for (index, item) in items.into_iter().flatten().enumerate() {
+            let path = format!("{key}[{index}]");
+            match item.get_ref().as_table() {
+                Some(table) => sections.push(self.below(&path, Some(table))),
+                None => self.note_value(&path, item, "a table"),
+            }
+        }
+        sections
+    }
+
+    /// The entries of the table `key`, each a text or a table; `accepted` says what one may be. `is_name` says which names
+    /// are accepted, and `names` describes them.
+    pub(super) fn texts_or_sections(
+        &mut self,
+        key: &'static str,
+        (names, is_name): (&str, impl Fn(&str) -> bool),
+        accepted: &str,
+    ) -> Option<Vec<(String, TextOrSection<'d>)>> {
+        let table = self.value(key, "a table", DeValue::as_table)?;
+        let mut entries = Vec::new();
         for (name, value) in table {
             let path = format!("{key}.{}", name.get_ref());
             if !is_name(name.get_ref()) {
-                self.document
-                    .note(Some(name.span().start), format!("{}: use {names}", self.full(&path)));
+                let text = format!("{}: use {names}", self.full(&path));
+                self.document.note(Some(name.span().start), text);
             }
-            match value.get_ref().as_str().filter(|text| !text.contains('\0')) {
-                Some(text) => drop(texts.insert(name.get_ref().to_string(), text.to_owned())),
-                None => self.note_value(&path, value, "a text"),
-            }
+            let text = value.get_ref().as_str().filter(|text| !text.contains('\0'));
+            let entry = match (text, value.get_ref().as_table()) {
+                (Some(text), _) => TextOrSection::Text(text.to_owned()),
+                (None, Some(table)) => TextOrSection::Section(self.below(&path, Some(table))),
+                (None, None) => {
+                    // Not with the value: it may be a secret.
+                    let text = format!("{}: use {accepted}", self.full(&path));
+                    self.document.note(Some(value.span().start), text);
+                    continue;
+                }
+            };
+            entries.push((name.get_ref().to_string(), entry));
         }
-        Some(texts)
+        Some(entries)
     }
 
     /// The table `key`, empty if it isn't there. The caller reads it and finishes it.
     pub(super) fn section(&mut self, key: &'static str) -> Self {
         let table = self.value(key, "a table", DeValue::as_table);
+        self.below(key, table)
+    }
+
+    fn below(&self, path: &str, table: Option<&'d DeTable<'d>>) -> Self {
         Section {
             document: self.document,
-            path: self.full(key),
+            path: self.full(path),
             table,
             known: vec![],
         }
@@ -216,13 +265,7 @@ impl<'d> Section<'d> {
                 self.note_value(&path, value, "a table");
                 continue;
             };
-            let section = Section {
-                document: self.document,
-                path: self.full(&path),
-                table: Some(table),
-                known: vec![],
-            };
-            sections.push((name.get_ref().to_string(), section));
+            sections.push((name.get_ref().to_string(), self.below(&path, Some(table))));
         }
         sections
     }

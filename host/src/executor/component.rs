@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 use wasmtime::component::{Component, InstancePre};
 
-use crate::printable::{MAX_REASON_BYTES, printable};
+use crate::printable::{MAX_REASON_BYTES, hex, printable};
 
 use super::{
     ComponentInfo, Flavour, LoadError,
@@ -118,14 +118,7 @@ fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
 
 /// What a component is known by: the SHA-256 of its file's bytes, in hexadecimal.
 pub fn digest(wasm: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let digest = Sha256::digest(wasm);
-    digest
-        .iter()
-        .fold(String::with_capacity(digest.len() * 2), |mut out, byte| {
-            write!(out, "{byte:02x}").expect("writing to a string cannot fail");
-            out
-        })
+    hex(&Sha256::digest(wasm))
 }
 
 #[cfg(test)]

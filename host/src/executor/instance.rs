@@ -162,7 +162,7 @@ fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline
     wasi.stderr(GuestOutput::new(output, LogStream::Stderr, limits));
     wasi.max_random_size(limits.random_bytes);
     for (name, value) in &policy.grants.env {
-        wasi.env(name, value);
+        wasi.env(name, value.expose());
     }
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);

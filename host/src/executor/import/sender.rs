@@ -64,6 +64,7 @@ impl Sends {
         self.granted
             .send
             .iter()
+            .flatten()
             .find(|granted| granted.as_str() == queue)
             .cloned()
             .ok_or_else(|| {

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::{form::is_id, held::Kept, provenance, provenance::Provenance, remote::Remote};
 use crate::{
     message::{InvalidMessage, QueueName},
+    printable::hex,
     queue::{FailureRecord, SendError, SettleError},
 };
 
@@ -105,7 +106,7 @@ pub(super) fn stable_id(what: &str, queue: &str, id: &str) -> String {
         // So that no part can end where another one begins.
         hash.update([0]);
     }
-    format!("{:x}", hash.finalize())
+    hex(&hash.finalize())
 }
 
 fn now_ms() -> u64 {
