@@ -146,7 +146,11 @@ fn an_example_that_is_copied_while_the_host_runs_serves_soon() {
     let place = Place::new();
     let host = place.start();
     host.wait_ready();
-    fs::copy(components.get("orders").unwrap(), place.plugin("orders.wasm")).unwrap();
+    place.install(
+        "orders",
+        &fs::read(components.get("orders").unwrap()).unwrap(),
+        "[grant]\nsend = [\"invoices\"]\n",
+    );
     let served = wait_for("the handler to serve", || host.events("serving").pop());
     assert_eq!(served["fields"]["queue"], "orders");
 }

@@ -127,8 +127,15 @@ fn a_manifest_is_reloaded_like_its_component() {
     let reason = refusal["fields"]["reason"].as_str().unwrap();
     assert!(reason.contains("concurency") && reason.contains("never"), "{reason}");
     assert_eq!(handled_by(&host), "000001");
-    // Without the grant the guest's send is refused, and it traps.
-    fs::write(place.plugin("in.toml"), "[retry]\nmin = \"1ms\"\nmax = \"1ms\"\n").unwrap();
+    // Without the grant the component's wish to send is refused, and the version before it goes on.
+    fs::write(place.plugin("in.toml"), "").unwrap();
+    wait_for("the second refusal", || {
+        host.events("a handler was refused").get(1).cloned()
+    });
+    assert_eq!(handled_by(&host), "000001");
+    // With a grant of no queue it is served, its send is refused, and it traps.
+    let none = "[retry]\nmin = \"1ms\"\nmax = \"1ms\"\n[grant]\nsend = []\n";
+    fs::write(place.plugin("in.toml"), none).unwrap();
     wait_for_versions(&host, 2);
     host.send("in", b"x");
     wait_for("the dead letter", || (host.dead("in").len() == 1).then_some(()));

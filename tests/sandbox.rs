@@ -42,6 +42,7 @@ impl Bench {
             executor: LocalExecutor::new(EngineOptions {
                 max_live_instances: 8,
                 threads: 2,
+                ..EngineOptions::default()
             })
             .unwrap(),
             policy,

@@ -80,9 +80,11 @@ impl StartError {
 ///
 /// See [`StartError`]. What happens after the start is in the exit code and in the log.
 pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
+    let defaults = EngineOptions::default();
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
-        ..EngineOptions::default()
+        memory_budget: config.memory_budget.unwrap_or(defaults.memory_budget),
+        ..defaults
     };
     run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
 }

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     backoff::Backoff,
-    config::Manifest,
-    executor::{Call, CallMessage, Component, Executor, Failure, LogLine, LogSink, LogStream, Policy, Report, Verdict},
+    config::{LogLevel, Manifest},
+    executor::{Call, CallMessage, Component, Executor, Failure, LogLine, LogSink, Policy, Report, Verdict},
     lease::{Lease, LeaseKeeper},
     message::{AttributeValue, MessageId, QueueName},
     metrics::Metrics,
@@ -517,11 +517,16 @@ impl Attempt {
         let message = self.ids.first().map(|(id, _)| id.clone());
         Arc::new(move |LogLine { stream, text }| {
             let message_id = message.as_ref().map_or("", MessageId::as_str);
-            let stream = match stream {
-                LogStream::Stdout => "stdout",
-                LogStream::Stderr => "stderr",
-            };
-            tracing::info!(target: "guest", handler, message_id, stream, "{text}");
+            let (level, stream) = (stream.level(), stream.as_str());
+            match level {
+                LogLevel::Trace => tracing::trace!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Debug => tracing::debug!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Info => tracing::info!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Warn => tracing::warn!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Error | LogLevel::Critical => {
+                    tracing::error!(target: "guest", handler, message_id, stream, "{text}");
+                }
+            }
         })
     }
 

@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -44,6 +45,7 @@ const DEFAULT_PLUGINS: &str = "plugins";
 const DEFAULT_DATA: &str = ".sandhog";
 const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
+const MEMORY_BUDGET: RangeInclusive<u64> = 64 << 20..=16 << 40;
 const MIN_SECRET_BYTES: usize = 16;
 /// The longest window of the ledger: no SQS queue keeps a message for longer.
 const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
@@ -66,6 +68,9 @@ pub struct Config {
     pub grace_period: Duration,
     /// How many instances live at a time, over all handlers. Key `max-live-instances`: 1 to 4096, default 256.
     pub max_live_instances: usize,
+    /// How many bytes all live instances may come to by their limits. Key `memory-budget`: 64 MiB to 16 TiB; `None`, the
+    /// default, is half of the memory that the process may have.
+    pub memory_budget: Option<u64>,
     /// The settings of the queues that have any. Tables `[queues.NAME]`.
     pub queues: BTreeMap<QueueName, QueueSettings>,
     /// What the ledger of handled messages remembers. Table `[ledger]`.
@@ -228,6 +233,7 @@ impl Config {
             secret: None,
             grace_period: DEFAULT_GRACE_PERIOD,
             max_live_instances: DEFAULT_MAX_LIVE_INSTANCES,
+            memory_budget: None,
             queues: BTreeMap::new(),
             ledger: LedgerSettings::default(),
         }
@@ -270,6 +276,7 @@ impl Config {
                 .number("max-live-instances", 1..=4096)
                 .and_then(|number| usize::try_from(number).ok());
             config.max_live_instances = max_live.unwrap_or(config.max_live_instances);
+            config.memory_budget = root.size("memory-budget", MEMORY_BUDGET);
             config.queues = read_queues(root);
             config.ledger = read_ledger(root, config.ledger);
             config

@@ -10,16 +10,18 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    config::{Grants, Limits},
+    config::{Grants, Limits, LogLevel},
     message::{Message, QueueName},
     queue::{FailureKind, Send},
 };
 
 mod bindings;
 mod component;
+mod cpu;
 mod engine;
 mod import;
 mod instance;
+mod machine;
 mod memory;
 mod output;
 mod wasm;
@@ -76,10 +78,102 @@ pub struct ComponentInfo {
     pub flavour: Flavour,
     /// Bytes of the file.
     pub size: usize,
-    /// Names of the interfaces that it imports.
-    pub imports: Vec<String>,
+    /// What it imports.
+    pub imports: Vec<Import>,
+    /// What one instance of it begins with.
+    pub needs: Needs,
     /// How long checking and compiling took.
     pub compile_time: Duration,
+}
+
+/// One interface that a component imports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// Its name and version.
+    pub name: String,
+    /// Who decides on it.
+    pub offer: Offer,
+}
+
+/// On what it depends whether an import is linked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Always linked; what it reaches depends on grants.
+    Always,
+    /// Linked if the manifest has this grant.
+    With(Grant),
+    /// The host does not know it.
+    Never,
+}
+
+/// A grant without which an import is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// `sandhog:worker/sender`.
+    Send,
+    /// `wasi:config`.
+    Config,
+    /// Outgoing `wasi:http`.
+    Http,
+    /// `wasi:keyvalue`.
+    KeyValue,
+}
+
+impl Grant {
+    /// Every grant.
+    pub const ALL: [Self; 4] = [Self::Send, Self::Config, Self::Http, Self::KeyValue];
+
+    /// Whether a manifest has it.
+    pub fn is_in(self, grants: &Grants) -> bool {
+        match self {
+            Self::Send => grants.send.is_some(),
+            Self::Config => grants.config.is_some(),
+            Self::Http => grants.http.is_some(),
+            Self::KeyValue => grants.keyvalue,
+        }
+    }
+
+    /// The line of the table `[grant]` that gives it, with an example of a value.
+    pub fn line(self) -> &'static str {
+        match self {
+            Self::Send => "send = [\"QUEUE\"]                      # the queues that it may send to; [] for none",
+            Self::Config => "config = { KEY = \"VALUE\" }            # the values that it may read; {} for none",
+            Self::Http => "http = [\"https://api.example.com\"]    # the origins that it may ask; [] for none",
+            Self::KeyValue => "keyvalue = true                       # a key-value store of its own",
+        }
+    }
+}
+
+impl Offer {
+    /// What the host offers under the name of an interface, its version included.
+    pub fn of(import: &str) -> Self {
+        let (package, interface) = import.split_once('/').unwrap_or((import, ""));
+        let interface = interface.split_once('@').map_or(interface, |(name, _)| name);
+        match (package, interface) {
+            ("sandhog:worker", "types") | ("wasi:logging", "logging") => Self::Always,
+            ("wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli" | "wasi:filesystem" | "wasi:sockets", _) => {
+                Self::Always
+            }
+            ("sandhog:worker", "sender") => Self::With(Grant::Send),
+            ("wasi:config", _) => Self::With(Grant::Config),
+            ("wasi:http", "types" | "outgoing-handler" | "client") => Self::With(Grant::Http),
+            ("wasi:keyvalue", _) => Self::With(Grant::KeyValue),
+            _ => Self::Never,
+        }
+    }
+}
+
+/// What one instance of a component begins with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Linear memories.
+    pub memories: u32,
+    /// Bytes of the largest of them, before it grows.
+    pub memory_bytes: u64,
+    /// Tables.
+    pub tables: u32,
+    /// Elements of the largest of them, before it grows.
+    pub table_elements: u64,
 }
 
 /// A component that an executor has accepted and can call. Cheap to clone; unloaded with the last clone.
@@ -114,6 +208,27 @@ pub enum LogStream {
     Stdout,
     /// Standard error.
     Stderr,
+    /// `wasi:logging`, with the level that the guest gave.
+    Logging(LogLevel),
+}
+
+impl LogStream {
+    /// How it is called in the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdout => "stdout",
+            Self::Stderr => "stderr",
+            Self::Logging(_) => "logging",
+        }
+    }
+
+    /// How severe its lines are: those of the standard streams are information.
+    pub fn level(self) -> LogLevel {
+        match self {
+            Self::Stdout | Self::Stderr => LogLevel::Info,
+            Self::Logging(level) => level,
+        }
+    }
 }
 
 /// Takes a guest's lines as they are written. Called from a guest's thread: it must not block.
@@ -192,8 +307,8 @@ pub enum Verdict {
 pub struct Usage {
     /// From the start of the instance to the answer.
     pub wall: Duration,
-    /// Time spent executing, waits excluded. Host calls that do not wait are included.
-    pub busy: Duration,
+    /// Processor time, host calls included.
+    pub cpu: Duration,
     /// The most bytes that the guest's linear memories had in total.
     pub memory_peak: u64,
     /// Lines of output that were dropped for being past the limit.
@@ -267,6 +382,16 @@ pub enum LoadError {
         /// Which import.
         reason: String,
     },
+    /// It imports what its manifest does not grant.
+    #[error("{file} imports {imports}, which its manifest does not grant. To grant it, add to {manifest}:\n{lines}", manifest = file.with_extension("toml").display())]
+    NotGranted {
+        /// Which file.
+        file: PathBuf,
+        /// Which imports.
+        imports: String,
+        /// The lines of the manifest that would grant them.
+        lines: String,
+    },
     /// An instance of it could not be made within the handler's limits.
     #[error("{file} could not be started: {reason}")]
     Start {
@@ -296,6 +421,7 @@ impl LoadError {
             | Self::Invalid { .. }
             | Self::Flavour { .. }
             | Self::Import { .. }
+            | Self::NotGranted { .. }
             | Self::Start { .. } => false,
         }
     }
@@ -315,16 +441,17 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     /// Safe; a compilation under way ends in the background.
     async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError>;
 
-    /// Starts one instance of a component that was loaded before, to see that it works within another `policy`.
+    /// The same component under another policy: links it anew, compiles nothing, and starts one instance to see that it
+    /// works. The component that is passed in stays as it is.
     ///
     /// # Errors
     ///
-    /// [`LoadError::Start`], or [`LoadError::Host`].
+    /// See [`LoadError`]. All but `Host` are final for these bytes and this policy.
     ///
     /// # Cancel safety
     ///
     /// Safe.
-    async fn try_start(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<(), LoadError>;
+    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError>;
 
     /// Calls a guest in an instance of its own and waits for its answer, at most for the policy's timeout and a few
     /// milliseconds. Waits before that while no instance is free.

@@ -304,10 +304,7 @@ async fn load(
     let policy = Arc::new(policy(name, &manifest));
     let same = running.filter(|running| running.info.digest == digest);
     let loaded = match same {
-        Some(component) => executor
-            .try_start(file, &component, Arc::clone(&policy))
-            .await
-            .map(|()| component),
+        Some(component) => executor.relink(file, &component, Arc::clone(&policy)).await,
         None => executor.load(file, Bytes::from(wasm), Arc::clone(&policy)).await,
     };
     let component = loaded.map_err(|error| {

@@ -19,8 +19,8 @@ impl Executor for Aborting {
         self.0.load(file, wasm, policy).await
     }
 
-    async fn try_start(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<(), LoadError> {
-        self.0.try_start(file, component, policy).await
+    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+        self.0.relink(file, component, policy).await
     }
 
     async fn run(&self, component: &Component, call: Call) -> Report {

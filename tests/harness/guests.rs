@@ -109,13 +109,26 @@ pub fn obedient(to: &str) -> Vec<u8> {
     embed(&sized, "worker")
 }
 
+const SENDER: &str = r#"(import "sandhog:worker/sender@0.1.0" "send" (func $raw-send
+    (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))"#;
+const SEND: &str = "
+    (func $send (param $body i32) (param $body-len i32) (param $grouped i32) (param $group i32) (param $group-len i32)
+        (call $raw-send (i32.const 256) (i32.const 3) (local.get $body) (local.get $body-len) (i32.const 0) (i32.const 0)
+            (i32.const 0) (i32.const 0) (local.get $grouped) (local.get $group) (local.get $group-len)
+            (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 128))
+        (if (i32.load8_u (i32.const 128)) (then unreachable)))";
+
 /// The text of a handler with further imports and definitions.
 fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u32) -> String {
+    // An import is a wish for a grant, so a guest that sends nothing has none.
+    let sends = [handle, definitions]
+        .iter()
+        .any(|code| code.contains("$send") || code.contains("$raw-send"));
+    let (sender, send) = if sends { (SENDER, SEND) } else { ("", "") };
     format!(
         r#"(module
         {imports}
-        (import "sandhog:worker/sender@0.1.0" "send" (func $raw-send
-            (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)))
+        {sender}
         (memory (export "memory") {pages})
         (global $ok i32 (i32.const 16))
         (global $next (mut i32) (i32.const 65536))
@@ -138,11 +151,7 @@ fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u3
             (i32.store (i32.const 44) (local.get $reason-len))
             (i32.store (i32.const 48) (local.get $seconds))
             (i32.const 32))
-        (func $send (param $body i32) (param $body-len i32) (param $grouped i32) (param $group i32) (param $group-len i32)
-            (call $raw-send (i32.const 256) (i32.const 3) (local.get $body) (local.get $body-len) (i32.const 0) (i32.const 0)
-                (i32.const 0) (i32.const 0) (local.get $grouped) (local.get $group) (local.get $group-len)
-                (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 128))
-            (if (i32.load8_u (i32.const 128)) (then unreachable)))
+        {send}
         {definitions}
         (func $handle (export "sandhog:worker/handler@0.1.0#handle") {MESSAGE} (result i32)
             {handle}))"#

@@ -10,7 +10,7 @@ use crate::{
     admin::wire,
     app::{self, StartError},
     config::{Config, ConfigErrors, Environment},
-    executor::{LogStream, Report, Verdict},
+    executor::{Report, Verdict},
     exit_code::ExitCode,
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
@@ -86,7 +86,10 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, Lo
             "compile-ms",
             json!(u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX)),
         ),
-        ("imports", json!(info.imports)),
+        (
+            "imports",
+            json!(info.imports.iter().map(|import| &import.name).collect::<Vec<_>>()),
+        ),
         ("queue", json!(manifest.queue.as_str())),
         ("concurrency", json!(manifest.concurrency)),
         (
@@ -182,7 +185,7 @@ fn as_json(invocation: &Invocation) -> Value {
     let log: Vec<_> = invocation
         .log
         .iter()
-        .map(|line| json!({ "stream": stream(line.stream), "text": line.text }))
+        .map(|line| json!({ "stream": line.stream.as_str(), "text": line.text }))
         .collect();
     json!({
         "outcome": verdict,
@@ -190,7 +193,7 @@ fn as_json(invocation: &Invocation) -> Value {
         "log": log,
         "log-lines-dropped": usage.log_lines_dropped,
         "wall-seconds": usage.wall.as_secs_f64(),
-        "busy-seconds": usage.busy.as_secs_f64(),
+        "cpu-seconds": usage.cpu.as_secs_f64(),
         "memory-peak-bytes": usage.memory_peak,
     })
 }
@@ -199,7 +202,7 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
     let Report { verdicts, sends, usage } = &invocation.report;
     let mut line = |name: &str, value: &str| writeln!(output, "{name:<10} {value}");
     for entry in &invocation.log {
-        line(stream(entry.stream), &entry.text)?;
+        line(entry.stream.as_str(), &entry.text)?;
     }
     for send in sends {
         let body = printable(&String::from_utf8_lossy(&send.message.body), SHOWN_BYTES);
@@ -233,7 +236,10 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
         Some(Verdict::NotRun(reason)) => line("not run", reason)?,
         None => {}
     }
-    line("time", &format!("{:?}, of which {:?} busy", usage.wall, usage.busy))?;
+    line(
+        "time",
+        &format!("{:?}, of which {:?} on a processor", usage.wall, usage.cpu),
+    )?;
     line("memory", &bytesize::ByteSize::b(usage.memory_peak).to_string())?;
     if usage.log_lines_dropped > 0 {
         line(
@@ -242,13 +248,6 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
         )?;
     }
     Ok(())
-}
-
-fn stream(stream: LogStream) -> &'static str {
-    match stream {
-        LogStream::Stdout => "stdout",
-        LogStream::Stderr => "stderr",
-    }
 }
 
 fn shown(value: &Value) -> String {

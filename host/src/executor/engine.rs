@@ -2,8 +2,8 @@
 //! and the runtime that guests run on.
 
 use std::{
-    fmt, fs,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -15,15 +15,20 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{runtime::Runtime, sync::Semaphore, task::JoinError};
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, SemaphorePermit},
+    task::JoinError,
+};
 use tokio_util::task::AbortOnDropHandle;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
     Call, Component, Executor, LoadError, Policy, Report,
-    component::LocalComponent,
-    import,
+    component::{Code, LocalComponent},
+    import::Linkers,
     instance::{self, DryRunError},
+    machine,
 };
 
 /// How often a running guest is asked whether its time is up, and lets others run.
@@ -39,6 +44,13 @@ const KEEP_RESIDENT_WITH_SCAN: usize = 2 * 1024 * 1024;
 /// The same when all of it has to be.
 const KEEP_RESIDENT: usize = 128 * 1024;
 
+/// In what the memory budget is counted: 1 MiB.
+const MEMORY_UNIT: u64 = 1024 * 1024;
+/// What the budget is at least, unless it is configured: one instance with the default limits, and room beside it.
+const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
+/// More than any machine has: a semaphore can count no further.
+const MAX_MEMORY_UNITS: u32 = u32::MAX >> 4;
+
 /// What the executor is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct EngineOptions {
@@ -46,14 +58,18 @@ pub struct EngineOptions {
     pub max_live_instances: usize,
     /// How many threads run guests; 1 or more.
     pub threads: usize,
+    /// How many bytes all live instances may come to by their limits; 1 MiB or more. Calls past it wait, and a component
+    /// that could never run within it is refused.
+    pub memory_budget: u64,
 }
 
 impl Default for EngineOptions {
-    /// 512 instances, a thread for each core.
+    /// 512 instances, a thread for each core, half of the machine's memory (256 MiB if that is less).
     fn default() -> Self {
         Self {
             max_live_instances: 512,
             threads: thread::available_parallelism().map_or(2, usize::from),
+            memory_budget: (machine::memory() / 2).max(LEAST_BUDGET),
         }
     }
 }
@@ -81,9 +97,12 @@ pub struct LocalExecutor {
 /// What a call needs while it runs on the guests' threads.
 pub(super) struct Shared {
     pub(super) engine: Engine,
-    pub(super) linker: Linker<instance::GuestState>,
+    pub(super) linkers: Linkers,
     slots: Semaphore,
     all_slots: u32,
+    /// In units of [`MEMORY_UNIT`].
+    memory: Semaphore,
+    all_memory: u32,
     compiling: Semaphore,
     live: Arc<AtomicUsize>,
 }
@@ -96,7 +115,6 @@ impl LocalExecutor {
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
         let engine = engine(options.max_live_instances).map_err(|error| EngineError::Engine(format!("{error:#}")))?;
-        let linker = import::linker(&engine).map_err(|error| EngineError::Engine(format!("{error:#}")))?;
         let live = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
@@ -107,11 +125,14 @@ impl LocalExecutor {
             .build()
             .map_err(EngineError::Threads)?;
         let ticker = Ticker::start(&engine, Arc::clone(&live)).map_err(EngineError::Threads)?;
+        let all_memory = memory_units(options.memory_budget).min(MAX_MEMORY_UNITS);
         let shared = Shared {
+            linkers: Linkers::new(&engine),
             engine,
-            linker,
             slots: Semaphore::new(options.max_live_instances),
             all_slots: u32::try_from(options.max_live_instances).unwrap_or(u32::MAX),
+            memory: Semaphore::new(usize::try_from(all_memory).unwrap_or(usize::MAX)),
+            all_memory,
             // One at a time: compiling uses every core by itself.
             compiling: Semaphore::new(1),
             live,
@@ -129,21 +150,56 @@ impl LocalExecutor {
 }
 
 impl Shared {
-    /// Makes an instance and drops it, as soon as one is free.
-    async fn dry_run(&self, file: &Path, component: &LocalComponent, policy: &Policy) -> Result<(), LoadError> {
-        let file = || file.to_owned();
-        let slots = self.slots.acquire_many(component.slots.min(self.all_slots)).await;
-        let _slots = slots.map_err(|_| LoadError::Host {
-            file: file(),
-            reason: "the host is stopping".to_owned(),
-        })?;
-        instance::dry_run(self, component, policy)
-            .await
-            .map_err(|error| match error {
-                DryRunError::Guest(reason) => LoadError::Start { file: file(), reason },
-                DryRunError::Host(reason) => LoadError::Host { file: file(), reason },
-            })
+    /// Waits until an instance of this component under this policy fits into what the host has left.
+    async fn admit(&self, component: &LocalComponent, policy: &Policy) -> Option<[SemaphorePermit<'_>; 2]> {
+        // Always in this order, so that two that wait can't wait for each other.
+        let slots = self.slots.acquire_many(component.slots.min(self.all_slots));
+        let slots = slots.await.ok()?;
+        let memory = self.memory.acquire_many(worst_case(policy).min(self.all_memory));
+        Some([slots, memory.await.ok()?])
     }
+
+    /// Links code for a policy, and makes an instance and drops it, as soon as one is free.
+    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: &Policy) -> Result<Component, LoadError> {
+        if worst_case(policy) > self.all_memory {
+            let reason = format!(
+                "by its limits it may take {} MiB, and the host's memory-budget is {} MiB: lower its memory or raise the budget",
+                worst_case(policy),
+                self.all_memory
+            );
+            return Err(LoadError::Start { file, reason });
+        }
+        let component = LocalComponent::link(&self.linkers, &file, code, policy)?;
+        let Some(_admitted) = self.admit(&component, policy).await else {
+            return Err(LoadError::Host {
+                file,
+                reason: "the host is stopping".to_owned(),
+            });
+        };
+        match instance::dry_run(self, &component, policy).await {
+            Ok(()) => Ok(Component {
+                info: Arc::clone(&component.code.info),
+                loaded: Arc::new(component),
+            }),
+            Err(DryRunError::Guest(reason)) => Err(LoadError::Start { file, reason }),
+            Err(DryRunError::Host(reason)) => Err(LoadError::Host { file, reason }),
+        }
+    }
+}
+
+/// What an attempt can make the host hold at most, in units of [`MEMORY_UNIT`]: memories, tables (a pointer for each
+/// element), and what it sends and writes before it ends. Bodies of HTTP are streamed.
+fn worst_case(policy: &Policy) -> u32 {
+    let Policy { limits, grants, .. } = policy;
+    let tables = limits.table_elements.saturating_mul(8);
+    let sends = grants.send.as_ref().map_or(0, |_| limits.send_bytes);
+    let writes = if grants.keyvalue { limits.keyvalue_bytes } else { 0 };
+    let parts = [limits.memory, tables, sends, writes];
+    memory_units(parts.into_iter().fold(0, u64::saturating_add))
+}
+
+fn memory_units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for LocalExecutor {
@@ -179,38 +235,30 @@ impl Executor for LocalExecutor {
                 .acquire()
                 .await
                 .map_err(|_| host(&file, "the host is stopping".to_owned()))?;
-            let compiling = Arc::clone(&shared);
             let compiled_file = file.clone();
-            let compiled =
-                tokio::task::spawn_blocking(move || LocalComponent::compile(&compiling, &compiled_file, wasm));
-            let (component, info) = compiled
+            let engine = shared.engine.clone();
+            let compiled = tokio::task::spawn_blocking(move || Code::compile(&engine, &compiled_file, wasm));
+            let code = compiled
                 .await
                 .map_err(|_| host(&file, "the compiler panicked".to_owned()))??;
-            shared.dry_run(&file, &component, &policy).await?;
-            Ok(Component {
-                info: Arc::new(info),
-                loaded: Arc::new(component),
-            })
+            shared.link(file, Arc::new(code), &policy).await
         });
         AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
     }
 
-    async fn try_start(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<(), LoadError> {
-        let foreign = LoadError::Host {
+    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+        let host = |reason: &str| LoadError::Host {
             file: file.clone(),
-            reason: "it was loaded by another executor".to_owned(),
+            reason: reason.to_owned(),
         };
         let Ok(local) = Arc::clone(&component.loaded).downcast::<LocalComponent>() else {
-            return Err(foreign);
+            return Err(host("it was loaded by another executor"));
         };
-        let shared = Arc::clone(&self.shared);
-        let lost = LoadError::Host {
-            file: file.clone(),
-            reason: "the task that started it ended".to_owned(),
-        };
+        let (shared, code) = (Arc::clone(&self.shared), Arc::clone(&local.code));
+        let lost = host("the task that started it ended");
         let task = self
             .runtime()
-            .spawn(async move { shared.dry_run(&file, &local, &policy).await });
+            .spawn(async move { shared.link(file, code, &policy).await });
         AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
     }
 
@@ -221,7 +269,7 @@ impl Executor for LocalExecutor {
         };
         let shared = Arc::clone(&self.shared);
         let task = self.runtime().spawn(async move {
-            let Ok(_slots) = shared.slots.acquire_many(local.slots.min(shared.all_slots)).await else {
+            let Some(_admitted) = shared.admit(&local, &call.policy).await else {
                 return Report::not_run(count, "the host is stopping");
             };
             let _live = Live::count(&shared.live);
@@ -321,27 +369,17 @@ fn engine(max_live_instances: usize) -> wasmtime::Result<Engine> {
     config.native_unwind_info(false);
     // Debug information of a guest is input that nobody trusts, and parsing it costs.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
-    if address_space_allows(max_live_instances) {
+    // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
+    let wanted = u64::try_from(slots(max_live_instances) * 2)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(5 << 30);
+    if machine::address_space().is_none_or(|limit| limit > wanted) {
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(max_live_instances)));
     } else {
         tracing::warn!("address space is limited (ulimit -v): instances are allocated one by one, which is slower");
         config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     }
     Engine::new(&config)
-}
-
-/// A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
-fn address_space_allows(max_live_instances: usize) -> bool {
-    let wanted = (slots(max_live_instances) * 2).saturating_mul(5 << 30);
-    let limits = fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limit = limits.lines().find_map(|line| {
-        line.strip_prefix("Max address space")?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
-    });
-    limit.is_none_or(|limit: usize| limit > wanted)
 }
 
 /// Slots of an instance that is being dropped may be taken for a moment longer than it counts as live.
@@ -371,14 +409,9 @@ fn pool(max_live_instances: usize) -> PoolingAllocationConfig {
     pool.table_keep_resident(64 * 1024);
     // A swapped-out dirty page would escape the scan on this version of the engine and reach the next guest, so the
     // scan is used only where nothing can be swapped.
-    let scan = PoolingAllocationConfig::is_pagemap_scan_available() && !can_swap();
+    let scan = PoolingAllocationConfig::is_pagemap_scan_available() && !machine::can_swap();
     pool.pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
     pool.linear_memory_keep_resident(if scan { KEEP_RESIDENT_WITH_SCAN } else { KEEP_RESIDENT });
     tracing::debug!(pagemap_scan = scan, slots, "instance pool");
     pool
-}
-
-/// Whether the system has any swap space; `true` when it can't be told.
-fn can_swap() -> bool {
-    fs::read_to_string("/proc/swaps").map_or(true, |swaps| swaps.lines().skip(1).any(|line| !line.trim().is_empty()))
 }

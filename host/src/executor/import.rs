@@ -1,20 +1,70 @@
-//! The list of what a guest may link: WASI 0.2 with nothing behind it, and the host's own interfaces.
+//! The list of what a guest may link: WASI with nothing behind it, and what its manifest grants.
+//!
+//! What the toolchains import whether it is used or not, is always linked, and reaches nothing without a grant. What stands
+//! for a grant of its own is linked only with it, so that a component which wants more is refused when it is loaded.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use wasmtime::{
     Engine,
     component::{HasSelf, Linker},
 };
+use wasmtime_wasi_config::WasiConfig;
 
-use super::{bindings, instance::GuestState};
+use super::{Grant, bindings, instance::GuestState};
+use crate::config::Grants;
 
+mod logging;
 pub(super) mod sender;
 
-/// A linker with every import that the host offers. What an import reaches is decided per store.
-pub(super) fn linker(engine: &Engine) -> wasmtime::Result<Linker<GuestState>> {
+/// The linkers, one per set of grants, made when they are first wanted.
+pub(super) struct Linkers {
+    engine: Engine,
+    made: Mutex<HashMap<Vec<Grant>, Arc<Linker<GuestState>>>>,
+}
+
+impl Linkers {
+    pub(super) fn new(engine: &Engine) -> Self {
+        Self {
+            engine: engine.clone(),
+            made: Mutex::default(),
+        }
+    }
+
+    /// The linker with every import that these grants allow. What an import reaches is decided per store.
+    pub(super) fn with(&self, grants: &Grants) -> wasmtime::Result<Arc<Linker<GuestState>>> {
+        let granted: Vec<Grant> = Grant::ALL.into_iter().filter(|grant| grant.is_in(grants)).collect();
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(linker) = made.get(&granted) {
+            return Ok(Arc::clone(linker));
+        }
+        let linker = Arc::new(linker(&self.engine, &granted)?);
+        made.insert(granted, Arc::clone(&linker));
+        Ok(linker)
+    }
+}
+
+fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker: Linker<GuestState> = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-    bindings::worker::sandhog::worker::sender::add_to_linker::<_, HasSelf<sender::Sends>>(&mut linker, |state| {
-        &mut state.sends
-    })?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker)?;
+    for grant in granted {
+        match grant {
+            Grant::Send => {
+                bindings::worker::sandhog::worker::sender::add_to_linker::<_, HasSelf<sender::Sends>>(
+                    &mut linker,
+                    |state| &mut state.sends,
+                )?;
+            }
+            Grant::Config => {
+                wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;
+            }
+            Grant::Http | Grant::KeyValue => {}
+        }
+    }
     Ok(linker)
 }

@@ -3,31 +3,28 @@
 //! Invariant: a store is used for one call and dropped, whatever came of it. One that trapped or ran out of
 //! time could not be used again anyway.
 
-use std::{
-    future::{Future, poll_fn},
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
     component::{Instance, ResourceTable},
 };
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, filesystem::FsPerms};
+use wasmtime_wasi_config::WasiConfigVariables;
 
 use super::{
     Call, CallMessage, Failure, LogStream, Policy, Report, Usage, Verdict,
     bindings::worker::sandhog::worker::types,
     component::{Entry, LocalComponent},
+    cpu::CpuAccount,
     engine::{Shared, TICK},
     import::sender::Sends,
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
 };
 use crate::{
+    config::LogLevel,
     message::{AttributeValue, MAX_DELAY},
     printable::{MAX_REASON_BYTES, printable},
     queue::FailureKind,
@@ -39,6 +36,10 @@ pub(super) struct GuestState {
     table: ResourceTable,
     memory: MemoryAccount,
     pub(super) sends: Sends,
+    pub(super) config: Arc<WasiConfigVariables>,
+    pub(super) output: Arc<OutputAccount>,
+    pub(super) log_level: LogLevel,
+    cpu: Arc<CpuAccount>,
     deadline: Instant,
 }
 
@@ -55,6 +56,11 @@ impl WasiView for GuestState {
 #[derive(Debug, thiserror::Error)]
 #[error("the deadline passed")]
 struct DeadlinePassed;
+
+/// As [`DeadlinePassed`], for processor time.
+#[derive(Debug, thiserror::Error)]
+#[error("the processor time is used up")]
+struct CpuTimePassed;
 
 /// The engine could not make an instance.
 #[derive(Debug, thiserror::Error)]
@@ -73,11 +79,13 @@ pub(super) enum DryRunError {
 pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), DryRunError> {
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
     let deadline = Instant::now() + policy.timeout;
-    let mut store = store(shared, policy, &output, deadline);
-    let started = timeout_at(deadline + 2 * TICK, async {
+    let cpu = CpuAccount::new(policy.limits.cpu_time);
+    let mut store = store(shared, component, policy, (&output, &cpu, deadline)).map_err(DryRunError::Host)?;
+    let started = cpu.measure(async {
         let instance = instantiate(component, &mut store).await?;
         check_types(&component.entry, &mut store, &instance)
     });
+    let started = timeout_at(deadline + 2 * TICK, started);
     let error = match started.await {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(error)) => error,
@@ -97,11 +105,14 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
     let output = OutputAccount::new(log, &policy.limits);
     let started = Instant::now();
     let deadline = started + policy.timeout;
-    let mut store = store(shared, &policy, &output, deadline);
-    let mut busy = Duration::ZERO;
+    let cpu = CpuAccount::new(policy.limits.cpu_time);
+    let mut store = match store(shared, component, &policy, (&output, &cpu, deadline)) {
+        Ok(store) => store,
+        Err(reason) => return Report::not_run(count, &reason),
+    };
     // The callback gives the better reason for a guest that computes; the timer ends one that waits in a host call.
     let answer = {
-        let call = measured(guest_call(component, &mut store, messages), &mut busy);
+        let call = cpu.measure(guest_call(component, &mut store, messages));
         timeout_at(deadline + 2 * TICK, call).await
     };
     let mut verdicts = match answer {
@@ -123,7 +134,7 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
     drop(store);
     let usage = Usage {
         wall: started.elapsed(),
-        busy,
+        cpu: cpu.used(),
         memory_peak: usage_memory,
         log_lines_dropped: output.lines_dropped(),
     };
@@ -155,23 +166,25 @@ impl Report {
     }
 }
 
-fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline: Instant) -> Store<GuestState> {
+fn store(
+    shared: &Shared,
+    component: &LocalComponent,
+    policy: &Policy,
+    (output, cpu, deadline): (&Arc<OutputAccount>, &Arc<CpuAccount>, Instant),
+) -> Result<Store<GuestState>, String> {
     let limits = &policy.limits;
-    let mut wasi = WasiCtx::builder();
-    wasi.stdout(GuestOutput::new(output, LogStream::Stdout, limits));
-    wasi.stderr(GuestOutput::new(output, LogStream::Stderr, limits));
-    wasi.max_random_size(limits.random_bytes);
-    for (name, value) in &policy.grants.env {
-        wasi.env(name, value.expose());
-    }
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
     let state = GuestState {
-        wasi: wasi.build(),
+        wasi: wasi(policy, output)?,
         table,
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
+        config: Arc::clone(&component.config),
+        output: Arc::clone(output),
+        log_level: policy.grants.log,
+        cpu: Arc::clone(cpu),
         deadline,
     };
     let mut store = Store::new(&shared.engine, state);
@@ -182,11 +195,38 @@ fn store(shared: &Shared, policy: &Policy, output: &Arc<OutputAccount>, deadline
         if Instant::now() >= store.data().deadline {
             return Err(DeadlinePassed.into());
         }
+        if store.data().cpu.is_used_up() {
+            return Err(CpuTimePassed.into());
+        }
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX));
     store.set_max_component_handles(handles);
-    store
+    Ok(store)
+}
+
+fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtx, String> {
+    let mut wasi = WasiCtx::builder();
+    wasi.stdout(GuestOutput::new(output, LogStream::Stdout));
+    wasi.stderr(GuestOutput::new(output, LogStream::Stderr));
+    wasi.max_random_size(policy.limits.random_bytes);
+    for (name, value) in &policy.grants.env {
+        wasi.env(name, value.expose());
+    }
+    for dir in &policy.grants.dirs {
+        let perms = if dir.write {
+            FsPerms::ReadWrite
+        } else {
+            FsPerms::ReadOnly
+        };
+        wasi.preopened_dir(&dir.host, &dir.guest, perms).map_err(|error| {
+            format!(
+                "the granted directory {} can't be opened: {error:#}",
+                dir.host.display()
+            )
+        })?;
+    }
+    Ok(wasi.build())
 }
 
 async fn instantiate(component: &LocalComponent, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
@@ -289,6 +329,11 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
         let reason = format!("the handler did not answer within its timeout of {:?}", policy.timeout);
         return failed(FailureKind::Timeout, reason, backtrace);
     }
+    if error.is::<CpuTimePassed>() {
+        let limit = policy.limits.cpu_time;
+        let reason = format!("the handler used up its processor time of {limit:?} (limits.cpu-time)");
+        return failed(FailureKind::Timeout, reason, backtrace);
+    }
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
     }
@@ -334,16 +379,4 @@ fn frames(trace: &WasmBacktrace) -> String {
         None => format!("function {}", frame.func_index()),
     };
     trace.frames().iter().take(32).map(name).collect::<Vec<_>>().join("\n")
-}
-
-/// Polls `future`, adding the time spent inside of it to `busy`.
-async fn measured<F: Future>(future: F, busy: &mut Duration) -> F::Output {
-    let mut future = pin!(future);
-    poll_fn(|cx| {
-        let started = std::time::Instant::now();
-        let polled: Poll<F::Output> = future.as_mut().poll(cx);
-        *busy += started.elapsed();
-        polled
-    })
-    .await
 }

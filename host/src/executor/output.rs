@@ -35,6 +35,7 @@ const LINE_COST: u64 = 64;
 /// What both streams of one attempt share.
 pub(super) struct OutputAccount {
     sink: LogSink,
+    line_bytes: usize,
     bytes_left: AtomicU64,
     lines_dropped: AtomicU64,
 }
@@ -43,6 +44,7 @@ impl OutputAccount {
     pub(super) fn new(sink: LogSink, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             sink,
+            line_bytes: usize::try_from(limits.log_line_bytes).unwrap_or(usize::MAX - 1),
             bytes_left: AtomicU64::new(limits.log_bytes),
             lines_dropped: AtomicU64::new(0),
         })
@@ -50,6 +52,11 @@ impl OutputAccount {
 
     pub(super) fn lines_dropped(&self) -> u64 {
         self.lines_dropped.load(Ordering::Relaxed)
+    }
+
+    /// Logs one text as one line, cut and escaped.
+    pub(super) fn log(&self, stream: LogStream, text: &str) {
+        self.emit(stream, printable(text, self.line_bytes));
     }
 
     fn emit(&self, stream: LogStream, text: String) {
@@ -73,16 +80,14 @@ pub(super) struct GuestOutput(Arc<Lines>);
 struct Lines {
     account: Arc<OutputAccount>,
     stream: LogStream,
-    line_bytes: usize,
     unfinished: Mutex<Vec<u8>>,
 }
 
 impl GuestOutput {
-    pub(super) fn new(account: &Arc<OutputAccount>, stream: LogStream, limits: &Limits) -> Self {
+    pub(super) fn new(account: &Arc<OutputAccount>, stream: LogStream) -> Self {
         Self(Arc::new(Lines {
             account: Arc::clone(account),
             stream,
-            line_bytes: usize::try_from(limits.log_line_bytes).unwrap_or(usize::MAX - 1),
             unfinished: Mutex::default(),
         }))
     }
@@ -103,15 +108,14 @@ impl Lines {
 
     /// One byte more than the limit is kept, so that `finish` shows that the line was cut.
     fn keep(&self, unfinished: &mut Vec<u8>, part: &[u8]) {
-        let room = (self.line_bytes + 1).saturating_sub(unfinished.len());
+        let room = (self.account.line_bytes + 1).saturating_sub(unfinished.len());
         unfinished.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
     }
 
     fn finish(&self, unfinished: &mut Vec<u8>) {
         let line = String::from_utf8_lossy(unfinished);
-        let text = printable(line.strip_suffix('\r').unwrap_or(&line), self.line_bytes);
+        self.account.log(self.stream, line.strip_suffix('\r').unwrap_or(&line));
         unfinished.clear();
-        self.account.emit(self.stream, text);
     }
 }
 
