@@ -1,115 +1,16 @@
 //! Guests with one fault each: the right verdict, in time, and nothing left behind.
 
-use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use harness::guests::{batch_handler, embed, handler, handler_with};
+use harness::{
+    bench::{Bench, together},
+    guests::{batch_handler, embed, handler, handler_with},
+};
 use sandhog::{
-    config::{Grants, Limits},
-    executor::{
-        Call, CallMessage, Component, EngineOptions, Executor, Failure, Flavour, LoadError, LocalExecutor, LogLine,
-        Policy, Report, Verdict,
-    },
-    message::{Attributes, Message, MessageId, QueueName},
+    executor::{Executor as _, Flavour, LoadError, Verdict},
     queue::FailureKind,
 };
 use tokio::time::Instant;
-
-struct Bench {
-    executor: LocalExecutor,
-    policy: Policy,
-    lines: Arc<Mutex<Vec<LogLine>>>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let grants = Grants {
-            send: Some([QueueName::new("out").unwrap()].into()),
-            env: [("MODE".to_owned(), "fast".into())].into(),
-            ..Grants::default()
-        };
-        let policy = Policy {
-            handler: "test".to_owned(),
-            timeout: Duration::from_secs(20),
-            limits: Limits::default(),
-            grants,
-        };
-        Self {
-            executor: LocalExecutor::new(EngineOptions {
-                max_live_instances: 8,
-                threads: 2,
-                ..EngineOptions::default()
-            })
-            .unwrap(),
-            policy,
-            lines: Arc::default(),
-        }
-    }
-
-    async fn load(&self, wasm: Vec<u8>) -> Result<Component, LoadError> {
-        self.executor
-            .load(
-                PathBuf::from("test.wasm"),
-                Bytes::from(wasm),
-                Arc::new(self.policy.clone()),
-            )
-            .await
-    }
-
-    async fn run(&self, component: &Component, bodies: &[&[u8]]) -> Report {
-        let message = |body: &[u8]| Message {
-            id: MessageId::random(),
-            body: Bytes::copy_from_slice(body),
-            attributes: Attributes::default(),
-            sent_at_ms: 0,
-            group_id: None,
-            priority: 0,
-        };
-        let queue = QueueName::new("test").unwrap();
-        let messages = bodies
-            .iter()
-            .map(|body| CallMessage {
-                message: message(body),
-                queue: queue.clone(),
-                receive_count: 1,
-            })
-            .collect();
-        let lines = Arc::clone(&self.lines);
-        let log = Arc::new(move |line| lines.lock().unwrap().push(line));
-        self.executor
-            .run(
-                component,
-                Call {
-                    messages,
-                    policy: Arc::new(self.policy.clone()),
-                    log,
-                },
-            )
-            .await
-    }
-
-    /// The failure of a guest's one attempt; afterwards no instance is alive and a neighbour works.
-    async fn failure(&self, wasm: Vec<u8>) -> Failure {
-        let component = self.load(wasm).await.unwrap();
-        let report = self.run(&component, &[b"body"]).await;
-        assert_eq!(self.executor.live_instances(), 0);
-        assert!(report.sends.is_empty());
-        let neighbour = self.load(harness::guests::forward()).await.unwrap();
-        let neighbours = self.run(&neighbour, &[b"good"]).await;
-        assert_eq!(
-            (neighbours.verdicts.as_slice(), neighbours.sends.len()),
-            ([Verdict::Success].as_slice(), 1)
-        );
-        match report.verdicts.as_slice() {
-            [Verdict::Failed(failure)] => failure.clone(),
-            other => panic!("{other:?}"),
-        }
-    }
-}
 
 #[tokio::test]
 async fn a_trap_is_a_failure_with_the_guests_backtrace() {
@@ -371,30 +272,9 @@ async fn a_full_host_waits_for_a_free_instance() {
     let bench = Bench::new();
     let component = bench.load(harness::guests::no_op()).await.unwrap();
     let calls = (0..100).map(|_| bench.run(&component, &[b""]));
-    for report in futures(calls).await {
+    for report in together(calls).await {
         assert_eq!(report.verdicts, [Verdict::Success]);
     }
-}
-
-async fn futures<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
-    let mut calls: Vec<_> = calls.map(Box::pin).collect();
-    let mut done = Vec::new();
-    std::future::poll_fn(|cx| {
-        calls.retain_mut(|call| match call.as_mut().poll(cx) {
-            std::task::Poll::Ready(output) => {
-                done.push(output);
-                false
-            }
-            std::task::Poll::Pending => true,
-        });
-        if calls.is_empty() {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    })
-    .await;
-    done
 }
 
 #[tokio::test]
@@ -606,7 +486,7 @@ async fn a_component_of_many_memories_waits_for_the_slots_that_it_takes() {
     let modest = bench.load(harness::guests::no_op()).await.unwrap();
     // The pool has 72 slots of 2 memories for 8 live instances: 100 greedy calls at once would exhaust it.
     let calls = (0..100).map(|number| bench.run(if number % 2 == 0 { &greedy } else { &modest }, &[b""]));
-    for report in futures(calls).await {
+    for report in together(calls).await {
         assert_eq!(report.verdicts, [Verdict::Success]);
     }
 }

@@ -13,6 +13,7 @@
     reason = "a harness that can't do its part fails the test"
 )]
 
+pub mod bench;
 pub mod fault_proxy;
 pub mod faulty_queue;
 pub mod faulty_store;
