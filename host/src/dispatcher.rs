@@ -126,7 +126,7 @@ impl Dispatcher {
             let version = Arc::clone(&self.versions.borrow());
             let (concurrency, batch_size) = match self.pause.until() {
                 Some(_) => (1, 1),
-                None => (version.manifest.concurrency.get(), version.batch_size()),
+                None => (version.concurrency(&*self.context.executor), version.batch_size()),
             };
             let taken = self.slots.values().sum::<usize>() + self.poller.reserved();
             let free = concurrency.saturating_sub(taken);

@@ -193,13 +193,25 @@ impl HandlerSet {
 
     fn announce(&self, name: &str, version: &Version) {
         let info = &version.component.info;
+        let (asked, concurrency) = (
+            version.manifest.concurrency.get(),
+            version.concurrency(&*self.surroundings.executor),
+        );
+        if concurrency < asked {
+            tracing::warn!(
+                handler = name,
+                asked,
+                concurrency,
+                "the host has no room for so many instances at a time: lower the handler's memory, or raise memory-budget or max-live-instances"
+            );
+        }
         tracing::info!(
             handler = name,
             queue = %version.manifest.queue,
             flavour = %info.flavour,
             component = info.digest,
             compile_ms = u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX),
-            concurrency = version.manifest.concurrency,
+            concurrency,
             "serving"
         );
         let now = std::time::SystemTime::now()

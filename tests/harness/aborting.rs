@@ -34,6 +34,10 @@ impl Executor for Aborting {
         self.0.run(component, call).await
     }
 
+    fn most_at_once(&self, policy: &Policy) -> usize {
+        self.0.most_at_once(policy)
+    }
+
     fn live_instances(&self) -> usize {
         self.0.live_instances()
     }

@@ -286,6 +286,13 @@ impl Executor for LocalExecutor {
         AbortOnDropHandle::new(task).await.unwrap_or_else(lost)
     }
 
+    fn most_at_once(&self, policy: &Policy) -> usize {
+        let by_memory = self.shared.all_memory / worst_case(policy).max(1);
+        usize::try_from(by_memory.min(self.shared.all_slots))
+            .unwrap_or(usize::MAX)
+            .max(1)
+    }
+
     fn live_instances(&self) -> usize {
         self.shared.live.load(Ordering::Relaxed)
     }
