@@ -13,6 +13,7 @@ mod crash;
 mod delivery;
 mod disk;
 mod examples;
+mod grants;
 mod lease;
 mod ledger;
 mod listener;

@@ -86,6 +86,16 @@ impl Bench {
         }
     }
 
+    /// The failure of a guest's one attempt.
+    pub async fn failure_of(&self, wasm: Vec<u8>) -> Failure {
+        let component = self.load(wasm).await.unwrap();
+        let report = self.run(&component, &[b"body"]).await;
+        match report.verdicts.as_slice() {
+            [Verdict::Failed(failure)] => failure.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The failure of a guest's one attempt; afterwards no instance is alive and a neighbour works.
     pub async fn failure(&self, wasm: Vec<u8>) -> Failure {
         let component = self.load(wasm).await.unwrap();

@@ -176,6 +176,18 @@ pub fn batch_handler(handle: &str) -> Vec<u8> {
     embed(&text, "batch-worker")
 }
 
+/// A handler in a world of its own: `wit` has the packages beside `sandhog:worker` and a world `guest`; `imports` are the core
+/// module's.
+pub fn handler_in(wit: &str, imports: &str, handle: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve.push_dir(repository().join("wit")).unwrap();
+    let package = resolve.push_str("guest.wit", wit).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
+    let mut module = wat::parse_str(text_of_handler(handle, (imports, ""), 16)).unwrap();
+    embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    module
+}
+
 /// Turns the text of a core module into a module that says which world it is for.
 pub fn embed(text: &str, world: &str) -> Vec<u8> {
     static WIT: OnceLock<(Resolve, wit_parser::PackageId)> = OnceLock::new();
