@@ -273,3 +273,17 @@ fn a_full_disk_refuses_sends_and_keeps_what_was_acknowledged() {
     host.wait_empty("in");
     assert_eq!(host.take_all("out"), ["works again"]);
 }
+
+#[test]
+fn a_disk_without_room_for_compiled_code_is_complained_about_and_the_component_serves() {
+    let mut place = Place::new();
+    place.install("in", &forward(), GRANT);
+    give_small_disk(&mut place, 8);
+    let host = place.start();
+    let complaint = "a compiled artifact could not be kept";
+    wait_for("the complaint", || (!host.events(complaint).is_empty()).then_some(()));
+    host.send("in", b"served");
+    host.wait_empty("in");
+    assert_eq!(host.take_all("out"), ["served"]);
+    host.terminate();
+}

@@ -51,6 +51,7 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
         LocalExecutor::new(EngineOptions {
             max_live_instances: 4,
             threads: 2,
+            compiler: harness::sandhog_compiler(),
             ..EngineOptions::default()
         })
         .unwrap(),

@@ -8,6 +8,7 @@
 
 mod backlog;
 mod cli;
+mod compiler;
 mod config;
 mod crash;
 mod delivery;

@@ -13,7 +13,7 @@ use crate::{
     admin::{self, AdminState},
     alarm::wake_at,
     config::Config,
-    executor::{EngineError, EngineOptions, Executor, LocalExecutor},
+    executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
     handler_status::{HandlerBoard, HandlerState},
@@ -76,6 +76,8 @@ impl StartError {
 /// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are
 /// empty. Blocks. Control plane and guests have threads of their own: a guest on every core delays no extension.
 ///
+/// Only for `sandhog` itself, which is started again for each compilation; other programs have [`run_with`].
+///
 /// # Errors
 ///
 /// See [`StartError`]. What happens after the start is in the exit code and in the log.
@@ -84,6 +86,8 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
         memory_budget: config.memory_budget.unwrap_or(defaults.memory_budget),
+        compiler: Compiler::of_this_program()?,
+        artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
         ..defaults
     };
     run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))

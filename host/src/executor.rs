@@ -15,7 +15,9 @@ use crate::{
     queue::{FailureKind, Send},
 };
 
+mod artifacts;
 mod bindings;
+mod compiler;
 mod component;
 mod cpu;
 mod engine;
@@ -24,10 +26,13 @@ mod instance;
 mod machine;
 mod memory;
 mod output;
+mod tiers;
 mod wasm;
 
+pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};
 pub use component::digest;
 pub use engine::{EngineError, EngineOptions, LocalExecutor};
+pub use tiers::Tiers;
 pub use wasm::MAX_WASM_BYTES;
 
 /// Which of the contracts a component fulfils. Exactly one, or it is not accepted.
@@ -82,8 +87,14 @@ pub struct ComponentInfo {
     pub imports: Vec<Import>,
     /// What one instance of it begins with.
     pub needs: Needs,
-    /// How long checking and compiling took.
+    /// Whether the file is a core module, which the host has made a component.
+    pub core_module: bool,
+    /// Which tools the file says it was made with.
+    pub toolchain: Toolchain,
+    /// How long compiling the code that it began with took.
     pub compile_time: Duration,
+    /// Whether that code was compiled before and kept; the time is zero then.
+    pub from_cache: bool,
 }
 
 /// One interface that a component imports.
@@ -438,7 +449,7 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// Safe; a compilation under way ends in the background.
+    /// Safe; a compilation under way is ended.
     async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError>;
 
     /// The same component under another policy: links it anew, compiles nothing, and starts one instance to see that it

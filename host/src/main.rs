@@ -13,6 +13,7 @@ use sandhog::{
         local::{self, LocalError},
     },
     config::environment,
+    executor::compile_and_answer,
     exit_code::ExitCode,
     telemetry::{self, LogFormat, LogGuard, TelemetryError},
 };
@@ -40,18 +41,17 @@ fn main() -> process::ExitCode {
     code.into()
 }
 
-fn start_log(command: &Command) -> Result<LogGuard, TelemetryError> {
+fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
     let format = match command {
+        // Confines itself before it has a second thread.
+        Command::Compile(_) => return Ok(None),
         Command::Run(args) => args.log_format,
         Command::Send(_) | Command::Invoke(_) | Command::Check(_) | Command::Queues(_) | Command::Dead(_) => {
             LogFormat::Text
         }
     };
-    telemetry::init(
-        format,
-        environment(telemetry::FILTER_VARIABLE).as_deref(),
-        io::stderr().is_terminal(),
-    )
+    let filter = environment(telemetry::FILTER_VARIABLE);
+    telemetry::init(format, filter.as_deref(), io::stderr().is_terminal()).map(Some)
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
@@ -66,6 +66,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => local::run(&args, &environment)?,
         Command::Invoke(args) => local::invoke(&args, &mut streams)?,
         Command::Check(args) => local::check(&args, &mut streams)?,
+        Command::Compile(order) => compile_and_answer(&order, streams.input, streams.output),
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,

@@ -14,8 +14,8 @@ use crate::{
     attempt::policy,
     config::{ConfigErrors, Manifest, environment},
     executor::{
-        Call, CallMessage, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError, LocalExecutor,
-        LogLine, Policy, Report,
+        Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
+        LocalExecutor, LogLine, Policy, Report, Tiers,
     },
     message::{Message, MessageId, Outgoing},
 };
@@ -67,12 +67,13 @@ pub struct Invocation {
 }
 
 impl Trial {
-    /// Loads `file` as a host would, with the manifest `NAME.toml` beside it if there is one. Blocks.
+    /// Loads `file` as a host would, with the manifest `NAME.toml` beside it if there is one. Compiles in a child of
+    /// this program, which has to be `sandhog` itself, and keeps nothing. Blocks.
     ///
     /// # Errors
     ///
     /// See [`TrialError`].
-    pub fn load(file: &Path) -> Result<Self, TrialError> {
+    pub fn load(file: &Path, tiers: Tiers) -> Result<Self, TrialError> {
         let read = |file: &Path, source| TrialError::Read {
             file: file.to_owned(),
             source,
@@ -88,6 +89,8 @@ impl Trial {
         let policy = Arc::new(policy(stem, &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
+            compiler: Compiler::of_this_program().map_err(TrialError::Process)?,
+            tiers,
             ..EngineOptions::default()
         })?;
         let control = tokio::runtime::Builder::new_current_thread()

@@ -18,7 +18,7 @@ use sandhog::{
     message::{Attributes, Message, MessageId, QueueName},
 };
 
-use crate::guests;
+use crate::{guests, sandhog_compiler};
 
 /// An executor with room for eight instances, and what guests may do on it.
 #[derive(Debug)]
@@ -39,6 +39,7 @@ impl Bench {
         Self::with(EngineOptions {
             max_live_instances: 8,
             threads: 2,
+            compiler: sandhog_compiler(),
             ..EngineOptions::default()
         })
     }

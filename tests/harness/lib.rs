@@ -31,6 +31,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sandhog::executor::Compiler;
+
 /// How long a test waits for a fact before it says that it never came.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -38,6 +40,13 @@ pub const PATIENCE: Duration = Duration::from_mins(1);
 pub fn sandhog_binary() -> PathBuf {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| binary("sandhog")).clone()
+}
+
+/// The compiler of a real host, for tests that run an executor by themselves.
+pub fn sandhog_compiler() -> Compiler {
+    Compiler::Process {
+        program: sandhog_binary(),
+    }
 }
 
 /// Builds a binary of the workspace in the profile of the tests.

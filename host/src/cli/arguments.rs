@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{config, exit_code, message::QueueName, telemetry::LogFormat};
+use crate::{config, executor::CompileOrder, exit_code, message::QueueName, telemetry::LogFormat};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
 
@@ -33,6 +33,9 @@ pub enum Command {
     /// List, show, put back or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Compile the component on standard input; only a host calls this
+    #[command(hide = true)]
+    Compile(CompileOrder),
 }
 
 /// `sandhog run`.

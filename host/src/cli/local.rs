@@ -10,7 +10,7 @@ use crate::{
     admin::wire,
     app::{self, StartError},
     config::{Config, ConfigErrors, Environment},
-    executor::{Report, Verdict},
+    executor::{Report, Tiers, Verdict},
     exit_code::ExitCode,
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
@@ -73,7 +73,7 @@ pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, Loc
 ///
 /// See [`LocalError`].
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
-    let trial = load(&args.file, streams.progress)?;
+    let trial = load(&args.file, Tiers::Fast, streams.progress)?;
     let (info, manifest) = (trial.info(), trial.manifest());
     let sends: Vec<_> = manifest.grants.send.iter().flatten().map(ToString::to_string).collect();
     let env: Vec<_> = manifest.grants.env.keys().cloned().collect();
@@ -133,7 +133,7 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
         ..Outgoing::default()
     };
     outgoing.check()?;
-    let invocation = load(&args.file, streams.progress)?.invoke(outgoing, args.receive_count);
+    let invocation = load(&args.file, Tiers::Optimised, streams.progress)?.invoke(outgoing, args.receive_count);
     if args.json {
         write_json(streams.output, &as_json(&invocation))?;
     } else {
@@ -144,7 +144,7 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
 }
 
 /// Loads a component, and shows a person that it takes a while.
-fn load(file: &Path, progress: bool) -> Result<Trial, TrialError> {
+fn load(file: &Path, tiers: Tiers, progress: bool) -> Result<Trial, TrialError> {
     let spinner = if progress {
         ProgressBar::new_spinner()
     } else {
@@ -152,7 +152,7 @@ fn load(file: &Path, progress: bool) -> Result<Trial, TrialError> {
     };
     spinner.set_message(format!("compiling {}", file.display()));
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let trial = Trial::load(file);
+    let trial = Trial::load(file, tiers);
     spinner.finish_and_clear();
     trial
 }

@@ -1,12 +1,17 @@
-//! A file's bytes -> compiled code whose flavour is known -> a component whose imports are linked. Never calls it.
+//! Compiled code -> code whose flavour is known -> a component whose imports are linked. Never calls it.
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
-use bytes::Bytes;
+use arc_swap::ArcSwap;
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
     Engine,
-    component::{Component, InstancePre},
+    component::{Component, InstancePre, Linker},
 };
 use wasmtime_wasi_config::WasiConfigVariables;
 
@@ -20,7 +25,8 @@ use super::{
     bindings::{batch_worker, worker},
     import::Linkers,
     instance::GuestState,
-    wasm::{self, shown},
+    tiers::{Made, Source},
+    wasm::shown,
 };
 
 /// A page of linear memory (core specification, 4.2.8).
@@ -28,20 +34,30 @@ const PAGE_BYTES: u64 = 64 * 1024;
 
 /// What a file was compiled to. Not linked: it does not depend on a policy.
 pub(super) struct Code {
-    pub(super) component: Component,
+    /// Replaced by better code of the same file.
+    current: ArcSwap<Component>,
     pub(super) info: Arc<ComponentInfo>,
+    /// What makes the better code; given up with the last user of this one.
+    improving: OnceLock<AbortOnDropHandle<()>>,
 }
 
 /// A component that can be instantiated at once.
 pub(super) struct LocalComponent {
     pub(super) code: Arc<Code>,
-    pub(super) pre: InstancePre<GuestState>,
-    pub(super) entry: Entry,
+    linker: Arc<Linker<GuestState>>,
+    linked: ArcSwap<Linked>,
     /// How many slots of the pool one instance takes: one for what a toolchain makes of a module, more for a component
     /// of many memories or tables, which would otherwise take what others need.
     pub(super) slots: u32,
     /// What `wasi:config` answers.
     pub(super) config: Arc<WasiConfigVariables>,
+}
+
+/// One code with its imports. A call begins and ends on the same.
+pub(super) struct Linked {
+    of: Arc<Component>,
+    pub(super) pre: InstancePre<GuestState>,
+    pub(super) entry: Entry,
 }
 
 /// Where a call goes in; found once, so that a call looks up nothing.
@@ -51,79 +67,101 @@ pub(super) enum Entry {
 }
 
 impl Code {
-    /// Compiles on the calling thread and the compiler's own; takes from milliseconds to many seconds.
-    pub(super) fn compile(engine: &Engine, file: &Path, wasm: Bytes) -> Result<Self, LoadError> {
-        let started = Instant::now();
-        let size = wasm.len();
-        let digest = digest(&wasm);
-        let bytes = wasm::component_bytes(engine, file, wasm)?;
-        let component = Component::from_binary(engine, &bytes).map_err(|error| LoadError::Invalid {
-            file: file.to_owned(),
-            reason: shown(&error),
-        })?;
-        let ty = component.component_type();
+    /// Learns from code what it is. Refuses what is no handler.
+    pub(super) fn new(engine: &Engine, source: &Source, made: &Made) -> Result<Self, LoadError> {
+        let ty = made.component.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
         let import = |name: &str| Import {
             name: printable(name, MAX_REASON_BYTES),
             offer: Offer::of(name),
         };
         let info = ComponentInfo {
-            digest,
-            flavour: flavour(file, &exports)?,
-            size,
+            digest: source.digest.clone(),
+            flavour: flavour(&source.file, &exports)?,
+            size: source.wasm.len(),
+            core_module: made.facts.core_module,
+            toolchain: made.facts.toolchain.clone(),
             imports: ty.imports(engine).map(|(name, _)| import(name)).collect(),
-            needs: needs(&component),
-            compile_time: started.elapsed(),
+            needs: needs(&made.component),
+            compile_time: made.compiled_in.unwrap_or_default(),
+            from_cache: made.compiled_in.is_none(),
         };
-        // Otherwise the first message would pay for it.
-        component
-            .initialize_copy_on_write_image()
-            .map_err(|error| LoadError::Host {
-                file: file.to_owned(),
-                reason: shown(&error),
-            })?;
         Ok(Self {
-            component,
+            current: ArcSwap::from_pointee(made.component.clone()),
             info: Arc::new(info),
+            improving: OnceLock::new(),
         })
+    }
+
+    /// Calls that begin from now on run this code, which is of the same file.
+    pub(super) fn replace(&self, better: Component) {
+        self.current.store(Arc::new(better));
+    }
+
+    /// Keeps the task that makes better code alive as long as somebody uses this.
+    pub(super) fn improve_with(&self, task: JoinHandle<()>) {
+        // A second one would be for the same code: it ends here.
+        drop(self.improving.set(AbortOnDropHandle::new(task)));
     }
 }
 
 impl LocalComponent {
     /// Links the imports that the policy grants, and refuses a component that has others.
     pub(super) fn link(linkers: &Linkers, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
-        let invalid = |error: wasmtime::Error| LoadError::Invalid {
-            file: file.to_owned(),
-            reason: shown(&error),
-        };
         granted(file, &code.info.imports, &policy.grants)?;
         let linker = linkers.with(&policy.grants).map_err(|error| LoadError::Host {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
-        let pre = linker
-            .instantiate_pre(&code.component)
-            .map_err(|error| LoadError::Import {
-                file: file.to_owned(),
-                reason: shown(&error),
-            })?;
-        let entry = match code.info.flavour {
-            Flavour::Handler => {
-                Entry::Handler(worker::exports::sandhog::worker::handler::GuestIndices::new(&pre).map_err(invalid)?)
-            }
-            Flavour::BatchHandler => Entry::BatchHandler(
-                batch_worker::exports::sandhog::worker::batch_handler::GuestIndices::new(&pre).map_err(invalid)?,
-            ),
-        };
+        let ready = Linked::new(&linker, code.current.load_full(), code.info.flavour);
+        let ready = ready.map_err(|error| LoadError::Import {
+            file: file.to_owned(),
+            reason: shown(&error),
+        })?;
         let needs = code.info.needs;
         let config = policy.grants.config.iter().flatten();
         Ok(Self {
             slots: needs.memories.div_ceil(2).max(needs.tables.div_ceil(4)).max(1),
             config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
             code,
-            pre,
-            entry,
+            linker,
+            linked: ArcSwap::from_pointee(ready),
         })
+    }
+
+    /// What a call that begins now runs.
+    pub(super) fn linked(&self) -> Arc<Linked> {
+        let linked = self.linked.load_full();
+        let current = self.code.current.load_full();
+        if Arc::ptr_eq(&linked.of, &current) {
+            return linked;
+        }
+        match Linked::new(&self.linker, current, self.code.info.flavour) {
+            Ok(better) => {
+                let better = Arc::new(better);
+                self.linked.store(Arc::clone(&better));
+                tracing::info!(digest = self.code.info.digest, "the optimised code serves from now on");
+                better
+            }
+            Err(error) => {
+                // The same file with the same imports was linked before.
+                tracing::error!(digest = self.code.info.digest, error = %shown(&error), "better code can't be linked");
+                linked
+            }
+        }
+    }
+}
+
+impl Linked {
+    fn new(linker: &Linker<GuestState>, of: Arc<Component>, flavour: Flavour) -> wasmtime::Result<Self> {
+        let pre = linker.instantiate_pre(&of)?;
+        let entry = match flavour {
+            Flavour::Handler => Entry::Handler(worker::exports::sandhog::worker::handler::GuestIndices::new(&pre)?),
+            Flavour::BatchHandler => {
+                Entry::BatchHandler(batch_worker::exports::sandhog::worker::batch_handler::GuestIndices::new(&pre)?)
+            }
+        };
+        Ok(Self { of, pre, entry })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::{
     fmt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -21,14 +21,17 @@ use tokio::{
     task::JoinError,
 };
 use tokio_util::task::AbortOnDropHandle;
-use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
+use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
     Call, Component, Executor, LoadError, Policy, Report,
+    artifacts::{Artifacts, MAX_TOTAL_BYTES},
+    compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
     import::Linkers,
     instance::{self, DryRunError},
     machine,
+    tiers::{Compilations, Source, Tiers},
 };
 
 /// How often a running guest is asked whether its time is up, and lets others run.
@@ -44,6 +47,9 @@ const KEEP_RESIDENT_WITH_SCAN: usize = 2 * 1024 * 1024;
 /// The same when all of it has to be.
 const KEEP_RESIDENT: usize = 128 * 1024;
 
+/// How many threads at most read, verify, map and keep compiled code.
+const COMPILING_THREADS: usize = 8;
+
 /// In what the memory budget is counted: 1 MiB.
 const MEMORY_UNIT: u64 = 1024 * 1024;
 /// What the budget is at least, unless it is configured: one instance with the default limits, and room beside it.
@@ -52,7 +58,7 @@ const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
 const MAX_MEMORY_UNITS: u32 = u32::MAX >> 4;
 
 /// What the executor is made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct EngineOptions {
     /// How many instances may be alive at one time; 1 to 4,096. Calls past it wait.
     pub max_live_instances: usize,
@@ -61,15 +67,25 @@ pub struct EngineOptions {
     /// How many bytes all live instances may come to by their limits; 1 MiB or more. Calls past it wait, and a component
     /// that could never run within it is refused.
     pub memory_budget: u64,
+    /// Who compiles.
+    pub compiler: Compiler,
+    /// Which code is made.
+    pub tiers: Tiers,
+    /// Where compiled code is kept, in a directory of its own that is made if it is not there. `None` keeps nothing.
+    pub artifacts: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
-    /// 512 instances, a thread for each core, half of the machine's memory (256 MiB if that is less).
+    /// 512 instances, a thread for each core, half of the machine's memory (256 MiB if that is less). Compiles in this
+    /// process, since the program that embeds this library can't be asked to be a compiler; keeps nothing.
     fn default() -> Self {
         Self {
             max_live_instances: 512,
             threads: thread::available_parallelism().map_or(2, usize::from),
             memory_budget: (machine::memory() / 2).max(LEAST_BUDGET),
+            compiler: Compiler::InProcess,
+            tiers: Tiers::default(),
+            artifacts: None,
         }
     }
 }
@@ -89,8 +105,12 @@ pub enum EngineError {
 /// Runs guests in this process, on threads of their own.
 pub struct LocalExecutor {
     pub(super) shared: Arc<Shared>,
-    // Dropped after nothing can be spawned any more; see `Drop`.
+    compilations: Arc<Compilations>,
+    // Both are dropped after nothing can be spawned any more; see `Drop`.
     runtime: Option<Runtime>,
+    /// Guests that spin must not hold up those who start compilers and read what they answer. Its thread lives as long as
+    /// its children: they are killed with the thread that started them.
+    compiling: Option<Runtime>,
     ticker: Option<Ticker>,
 }
 
@@ -103,7 +123,6 @@ pub(super) struct Shared {
     /// In units of [`MEMORY_UNIT`].
     memory: Semaphore,
     all_memory: u32,
-    compiling: Semaphore,
     live: Arc<AtomicUsize>,
 }
 
@@ -124,6 +143,17 @@ impl LocalExecutor {
             .enable_io()
             .build()
             .map_err(EngineError::Threads)?;
+        let compiling = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(COMPILING_THREADS)
+            .thread_name("sandhog-compile")
+            .enable_all()
+            .build()
+            .map_err(EngineError::Threads)?;
+        let artifacts = options
+            .artifacts
+            .map(|path| Artifacts::new(path, &engine, MAX_TOTAL_BYTES));
+        let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
         let ticker = Ticker::start(&engine, Arc::clone(&live)).map_err(EngineError::Threads)?;
         let all_memory = memory_units(options.memory_budget).min(MAX_MEMORY_UNITS);
         let shared = Shared {
@@ -133,19 +163,40 @@ impl LocalExecutor {
             all_slots: u32::try_from(options.max_live_instances).unwrap_or(u32::MAX),
             memory: Semaphore::new(usize::try_from(all_memory).unwrap_or(usize::MAX)),
             all_memory,
-            // One at a time: compiling uses every core by itself.
-            compiling: Semaphore::new(1),
             live,
         };
         Ok(Self {
             shared: Arc::new(shared),
+            compilations,
             runtime: Some(runtime),
+            compiling: Some(compiling),
             ticker: Some(ticker),
         })
     }
 
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is only taken on drop")
+    }
+
+    fn compiling(&self) -> &Runtime {
+        self.compiling.as_ref().expect("the runtime is only taken on drop")
+    }
+
+    /// Links on the guests' threads, since the instance that is tried may run code of the guest.
+    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: Arc<Policy>) -> Result<Component, LoadError> {
+        let shared = Arc::clone(&self.shared);
+        let lost = lost(&file);
+        let task = self
+            .runtime()
+            .spawn(async move { shared.link(file, code, &policy).await });
+        AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
+    }
+}
+
+fn lost(file: &Path) -> LoadError {
+    LoadError::Host {
+        file: file.to_owned(),
+        reason: "the task that loaded it ended".to_owned(),
     }
 }
 
@@ -213,7 +264,7 @@ impl fmt::Debug for LocalExecutor {
 impl Drop for LocalExecutor {
     fn drop(&mut self) {
         // A runtime that is dropped in an async context would panic; its tasks are aborted either way.
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in [self.compiling.take(), self.runtime.take()].into_iter().flatten() {
             runtime.shutdown_background();
         }
         drop(self.ticker.take());
@@ -223,43 +274,32 @@ impl Drop for LocalExecutor {
 #[async_trait]
 impl Executor for LocalExecutor {
     async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
-        let shared = Arc::clone(&self.shared);
-        let host = |file: &PathBuf, reason: String| LoadError::Host {
-            file: file.clone(),
-            reason,
-        };
-        let lost = host(&file, "the thread that compiled it ended".to_owned());
-        let task = self.runtime().spawn(async move {
-            let _permit = shared
-                .compiling
-                .acquire()
-                .await
-                .map_err(|_| host(&file, "the host is stopping".to_owned()))?;
-            let compiled_file = file.clone();
-            let engine = shared.engine.clone();
-            let compiled = tokio::task::spawn_blocking(move || Code::compile(&engine, &compiled_file, wasm));
-            let code = compiled
-                .await
-                .map_err(|_| host(&file, "the compiler panicked".to_owned()))??;
-            shared.link(file, Arc::new(code), &policy).await
+        let (lost, limits) = (lost(&file), policy.limits);
+        let (engine, compilations) = (self.shared.engine.clone(), Arc::clone(&self.compilations));
+        let task = self.compiling().spawn(async move {
+            let source = Source::new(file, wasm, limits).await?;
+            let made = compilations.first(&source).await?;
+            let code = Arc::new(Code::new(&engine, &source, &made)?);
+            Ok((source, made, code))
         });
-        AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
+        let (source, made, code) = AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))?;
+        let component = self.link(source.file.clone(), Arc::clone(&code), policy).await?;
+        // Only what serves is worth it.
+        if self.compilations.improves(&made) {
+            let improve = Arc::clone(&self.compilations).improve(source, made, Arc::downgrade(&code));
+            code.improve_with(self.compiling().spawn(improve));
+        }
+        Ok(component)
     }
 
     async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
-        let host = |reason: &str| LoadError::Host {
-            file: file.clone(),
-            reason: reason.to_owned(),
-        };
         let Ok(local) = Arc::clone(&component.loaded).downcast::<LocalComponent>() else {
-            return Err(host("it was loaded by another executor"));
+            return Err(LoadError::Host {
+                file,
+                reason: "it was loaded by another executor".to_owned(),
+            });
         };
-        let (shared, code) = (Arc::clone(&self.shared), Arc::clone(&local.code));
-        let lost = host("the task that started it ended");
-        let task = self
-            .runtime()
-            .spawn(async move { shared.link(file, code, &policy).await });
-        AbortOnDropHandle::new(task).await.unwrap_or(Err(lost))
+        self.link(file, Arc::clone(&local.code), policy).await
     }
 
     async fn run(&self, component: &Component, call: Call) -> Report {
@@ -367,15 +407,7 @@ impl Drop for Ticker {
 }
 
 fn engine(max_live_instances: usize) -> wasmtime::Result<Engine> {
-    let mut config = Config::new();
-    config.epoch_interruption(true);
-    config.wasm_component_model(true);
-    config.wasm_memory64(false);
-    config.parallel_compilation(true);
-    // Registering unwind tables gets slow with many modules, and only native debuggers read them.
-    config.native_unwind_info(false);
-    // Debug information of a guest is input that nobody trusts, and parsing it costs.
-    config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
+    let mut config = compiler::settings(Tier::Optimised);
     // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
     let wanted = u64::try_from(slots(max_live_instances) * 2)
         .unwrap_or(u64::MAX)

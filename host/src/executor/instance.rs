@@ -16,7 +16,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use super::{
     Call, CallMessage, Failure, LogStream, Policy, Report, Usage, Verdict,
     bindings::worker::sandhog::worker::types,
-    component::{Entry, LocalComponent},
+    component::{Entry, Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
     import::sender::Sends,
@@ -82,8 +82,9 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
     let cpu = CpuAccount::new(policy.limits.cpu_time);
     let mut store = store(shared, component, policy, (&output, &cpu, deadline)).map_err(DryRunError::Host)?;
     let started = cpu.measure(async {
-        let instance = instantiate(component, &mut store).await?;
-        check_types(&component.entry, &mut store, &instance)
+        let linked = component.linked();
+        let instance = instantiate(&linked, &mut store).await?;
+        check_types(&linked.entry, &mut store, &instance)
     });
     let started = timeout_at(deadline + 2 * TICK, started);
     let error = match started.await {
@@ -229,8 +230,8 @@ fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtx, String>
     Ok(wasi.build())
 }
 
-async fn instantiate(component: &LocalComponent, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
-    let instance = component.pre.instantiate_async(store).await;
+async fn instantiate(linked: &Linked, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
+    let instance = linked.pre.instantiate_async(store).await;
     instance.map_err(|error| error.context(NotInstantiated))
 }
 
@@ -242,8 +243,9 @@ async fn guest_call(
     messages: Vec<CallMessage>,
 ) -> wasmtime::Result<Vec<Answer>> {
     let mut messages = messages.into_iter().map(lowered);
-    let instance = instantiate(component, store).await?;
-    match &component.entry {
+    let linked = component.linked();
+    let instance = instantiate(&linked, store).await?;
+    match &linked.entry {
         Entry::Handler(indices) => {
             let handler = indices.load(&mut *store, &instance)?;
             let Some(message) = messages.next() else {

@@ -1,18 +1,14 @@
 //! Turns the bytes of a file into the bytes of a component, before anything is compiled.
 
-use std::{
-    fmt, panic,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, fmt, panic};
 
-use bytes::Bytes;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
-use super::LoadError;
+use super::compiler::Refusal;
 use crate::printable::{MAX_REASON_BYTES, printable};
 
 /// The largest file that is accepted, in bytes (64 MiB).
@@ -22,38 +18,36 @@ pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
+/// Whether it is a core module, by its header. Text is never accepted, whatever it describes.
+pub(super) fn is_core_module(wasm: &[u8]) -> Result<bool, Refusal> {
+    if wasm.starts_with(COMPONENT) {
+        Ok(false)
+    } else if wasm.starts_with(CORE_MODULE) {
+        Ok(true)
+    } else {
+        Err(Refusal::NotWasm(describe(wasm)))
+    }
+}
+
 /// The bytes of a component: `wasm` itself, or the component that wraps a core module.
 ///
 /// A core module must carry the description of its world, as every binding generator embeds it; imports of WASI
 /// preview 1 are adapted to WASI 0.2.
-pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Result<Bytes, LoadError> {
-    let file = || PathBuf::from(file);
-    if wasm.len() > MAX_WASM_BYTES {
-        return Err(LoadError::TooLarge {
-            file: file(),
-            size: wasm.len(),
-            limit: MAX_WASM_BYTES,
-        });
-    }
-    if wasm.starts_with(COMPONENT) {
-        return Ok(wasm);
-    }
-    if !wasm.starts_with(CORE_MODULE) {
-        return Err(LoadError::NotWasm {
-            file: file(),
-            found: describe(&wasm),
-        });
+pub(super) fn component_bytes<'w>(
+    engine: &Engine,
+    wasm: &'w [u8],
+    core_module: bool,
+) -> Result<Cow<'w, [u8]>, Refusal> {
+    if !core_module {
+        return Ok(Cow::Borrowed(wasm));
     }
     // The encoder trusts the sections of a module more than it should, so they are validated first.
-    Module::validate(engine, &wasm).map_err(|error| LoadError::Invalid {
-        file: file(),
-        reason: shown(&error),
-    })?;
-    // The encoder reads bytes that nobody trusts; a bug in it must not take the host down.
+    Module::validate(engine, wasm).map_err(|error| Refusal::Invalid(shown(&error)))?;
+    // The encoder reads bytes that nobody trusts; a bug in it must not take a host down that compiles by itself.
     let encoded = panic::catch_unwind(|| {
         ComponentEncoder::default()
             .validate(true)
-            .module(&wasm)?
+            .module(wasm)?
             .adapter(
                 WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
                 WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -61,15 +55,9 @@ pub(super) fn component_bytes(engine: &Engine, file: &Path, wasm: Bytes) -> Resu
             .encode()
     });
     match encoded {
-        Ok(Ok(component)) => Ok(component.into()),
-        Ok(Err(error)) => Err(LoadError::NotAComponent {
-            file: file(),
-            reason: shown(&error),
-        }),
-        Err(_) => Err(LoadError::NotAComponent {
-            file: file(),
-            reason: "the encoder gave up on it".to_owned(),
-        }),
+        Ok(Ok(component)) => Ok(Cow::Owned(component)),
+        Ok(Err(error)) => Err(Refusal::NotAComponent(shown(&error))),
+        Err(_) => Err(Refusal::NotAComponent("the encoder gave up on it".to_owned())),
     }
 }
 

@@ -1,0 +1,454 @@
+//! Compiled artifacts on disk: found again by what they were made of, and mapped only if this host made them.
+//!
+//! An artifact is machine code, so a file that somebody else can write is as good as the host's own program. Therefore
+//! the directory, the key and every file belong to this user and to nobody else, every file carries an HMAC under the
+//! key over its content and its name, and the bytes that were verified are the bytes that are used: there is no second
+//! look at the file. What does not pass is deleted and made anew. The files are a cache: without them, or without room
+//! for them, everything works and only takes longer.
+//!
+//! A file has a line that says what it is, the length of the facts (4 bytes, little-endian), the facts (JSON), the
+//! artifact as the engine serialises it, and 32 bytes of HMAC-SHA256 over its name, a zero byte, and all before it.
+
+use std::{
+    fs::{DirBuilder, File},
+    hash::{Hash as _, Hasher},
+    io::{self, Read as _, Write as _},
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt as _},
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
+
+use bytes::Bytes;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustix::{
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, UTIME_NOW},
+    io::Errno,
+};
+use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
+
+use super::compiler::{Compiled, Tier};
+use crate::printable::hex;
+
+const MAGIC: &[u8] = b"sandhog artifact 1\n";
+const KEY_FILE: &str = "key";
+const KEY_BYTES: usize = 32;
+const TAG_BYTES: usize = 32;
+/// The end of the name of a file that is not finished.
+const UNFINISHED: &str = ".tmp";
+/// The largest file that is read, in bytes (1.25 GiB): more than the compiler may answer for the largest wasm.
+const MAX_FILE_BYTES: u64 = 1280 * 1024 * 1024;
+/// What all files may take together, in bytes (2 GiB); the one that was not used for longest goes first.
+pub(super) const MAX_TOTAL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+/// What a file must leave free on the disk, in bytes (64 MiB): the queues need it more.
+const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The directory with the artifacts of one engine. Every call blocks on the disk.
+#[derive(Debug)]
+pub(super) struct Artifacts {
+    path: PathBuf,
+    /// What code depends on besides its source: the engine, its settings, the processor, and the version of the host.
+    made_by: String,
+    max_total_bytes: u64,
+    /// Opened when it is first needed: then it is known that this process owns the data directory.
+    opened: OnceLock<Option<Opened>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    directory: OwnedFd,
+    key: [u8; KEY_BYTES],
+}
+
+/// Why a file can't be used.
+enum Unusable {
+    Absent,
+    /// It is not what this host has written; the text says why.
+    Refused(String),
+}
+
+impl Artifacts {
+    /// Nothing is opened or made yet.
+    pub(super) fn new(path: PathBuf, engine: &Engine, max_total_bytes: u64) -> Self {
+        Self {
+            path,
+            made_by: made_by(engine),
+            max_total_bytes,
+            opened: OnceLock::new(),
+        }
+    }
+
+    /// The artifact that was made of the file with this digest, if it is there and is what was kept.
+    pub(super) fn find(&self, digest: &str, tier: Tier) -> Option<Compiled> {
+        let opened = self.opened()?;
+        let name = self.name(digest, tier);
+        let found = opened
+            .read(&name, MAX_FILE_BYTES)
+            .and_then(|bytes| verified(bytes, &name, &opened.key));
+        match found {
+            Ok(compiled) => {
+                let now = Timespec {
+                    tv_sec: 0,
+                    tv_nsec: UTIME_NOW,
+                };
+                let times = Timestamps {
+                    last_access: now,
+                    last_modification: now,
+                };
+                let used = rustix::fs::utimensat(&opened.directory, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
+                if let Err(error) = used {
+                    tracing::debug!(name, %error, "a compiled artifact is thought to be older than it is");
+                }
+                Some(compiled)
+            }
+            Err(Unusable::Absent) => None,
+            Err(Unusable::Refused(why)) => {
+                tracing::warn!(file = %self.path.join(&name).display(), why, "a compiled artifact is refused, and made anew");
+                opened.remove(&name);
+                None
+            }
+        }
+    }
+
+    /// Keeps an artifact. Whether it could be kept changes nothing but how long the next start takes.
+    pub(super) fn keep(&self, digest: &str, tier: Tier, compiled: &Compiled) {
+        let Some(opened) = self.opened() else { return };
+        let name = self.name(digest, tier);
+        if let Err(error) = opened.write(&name, compiled) {
+            let file = self.path.join(&name);
+            tracing::warn!(file = %file.display(), %error, "a compiled artifact could not be kept: the component serves, and is compiled again at the next start");
+            return;
+        }
+        if tier == Tier::Optimised {
+            opened.remove(&self.name(digest, Tier::Fast));
+        }
+        if let Err(error) = opened.make_room(self.max_total_bytes, &name) {
+            tracing::warn!(directory = %self.path.display(), %error, "old compiled artifacts could not be removed");
+        }
+    }
+
+    /// Removes an artifact that the engine does not take.
+    pub(super) fn discard(&self, digest: &str, tier: Tier) {
+        if let Some(opened) = self.opened() {
+            opened.remove(&self.name(digest, tier));
+        }
+    }
+
+    fn name(&self, digest: &str, tier: Tier) -> String {
+        format!("{digest}-{}-{tier}", self.made_by)
+    }
+
+    fn opened(&self) -> Option<&Opened> {
+        let open = || match Opened::open(&self.path) {
+            Ok(opened) => Some(opened),
+            Err(error) => {
+                tracing::warn!(directory = %self.path.display(), %error, "compiled artifacts are not kept: every start compiles every component");
+                None
+            }
+        };
+        self.opened.get_or_init(open).as_ref()
+    }
+}
+
+/// A digest of all that decides whether an engine can run an artifact.
+fn made_by(engine: &Engine) -> String {
+    /// Takes all bytes that are hashed, and has no use for 64 bits of them.
+    struct Everything(Sha256);
+    impl Hasher for Everything {
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+
+        fn finish(&self) -> u64 {
+            0
+        }
+    }
+    let mut everything = Everything(Sha256::new());
+    engine.precompile_compatibility_hash().hash(&mut everything);
+    everything.write(env!("CARGO_PKG_VERSION").as_bytes());
+    hex(&everything.0.finalize())
+}
+
+/// The content of a file that was written under this name with this key.
+fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Compiled, Unusable> {
+    let refused = |why: &str| Unusable::Refused(why.to_owned());
+    let (content, tag) = bytes
+        .len()
+        .checked_sub(TAG_BYTES)
+        .and_then(|end| bytes.split_at_checked(end))
+        .ok_or_else(|| refused("it is cut short"))?;
+    let mut mac = mac(name, key).ok_or_else(|| refused("there is no key"))?;
+    mac.update(content);
+    mac.verify_slice(tag)
+        .map_err(|_| refused("it is damaged, or not of this host"))?;
+    let head = content
+        .strip_prefix(MAGIC)
+        .and_then(|rest| rest.split_first_chunk::<4>())
+        .and_then(|(length, rest)| {
+            let facts = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+            Some((serde_json::from_slice(facts).ok()?, facts.len()))
+        });
+    let (facts, facts_bytes) = head.ok_or_else(|| refused("it is of another version"))?;
+    let artifact = MAGIC.len() + 4 + facts_bytes..content.len();
+    Ok(Compiled {
+        facts,
+        artifact: Bytes::from(bytes).slice(artifact),
+    })
+}
+
+fn mac(name: &str, key: &[u8]) -> Option<Hmac<Sha256>> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).ok()?;
+    mac.update(name.as_bytes());
+    mac.update(&[0]);
+    Some(mac)
+}
+
+impl Opened {
+    fn open(path: &Path) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        if let Some(why) = belongs_to_others(&rustix::fs::fstat(&directory)?, 0o022) {
+            return Err(io::Error::other(format!("the directory {why}")));
+        }
+        let mut opened = Self {
+            directory,
+            key: [0; KEY_BYTES],
+        };
+        for (name, _) in opened.list()? {
+            if name.ends_with(UNFINISHED) {
+                opened.remove(&name);
+            }
+        }
+        opened.key = opened.find_or_make_key()?;
+        Ok(opened)
+    }
+
+    fn find_or_make_key(&self) -> io::Result<[u8; KEY_BYTES]> {
+        let bound = u64::try_from(KEY_BYTES).unwrap_or(u64::MAX);
+        match self.read(KEY_FILE, bound).map(<[u8; KEY_BYTES]>::try_from) {
+            Ok(Ok(key)) => return Ok(key),
+            Err(Unusable::Absent) => {}
+            Ok(Err(_)) => self.refuse_key("it is cut short"),
+            Err(Unusable::Refused(why)) => self.refuse_key(&why),
+        }
+        let key: [u8; KEY_BYTES] = rand::random();
+        let mut file = self.create(KEY_FILE)?;
+        file.write_all(&key)?;
+        file.sync_all()?;
+        rustix::fs::fsync(&self.directory)?;
+        Ok(key)
+    }
+
+    fn refuse_key(&self, why: &str) {
+        tracing::warn!(
+            why,
+            "the key of the compiled artifacts is refused: all of them are made anew"
+        );
+        self.remove(KEY_FILE);
+    }
+
+    /// Reads a whole file that belongs to this user and to nobody else.
+    fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Unusable> {
+        let refused = |error: &dyn std::fmt::Display| Unusable::Refused(error.to_string());
+        // What is not a file must not hold this thread up.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty());
+        let file = file.map_err(|error| match error {
+            Errno::NOENT => Unusable::Absent,
+            Errno::LOOP => Unusable::Refused("it is a symbolic link".to_owned()),
+            error => refused(&error),
+        })?;
+        let stat = rustix::fs::fstat(&file).map_err(|error| refused(&error))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refused(&"it is not a file"));
+        }
+        if let Some(why) = belongs_to_others(&stat, 0o077) {
+            return Err(refused(&format!("it {why}")));
+        }
+        if stat.st_nlink != 1 {
+            return Err(refused(&"it has a second name"));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+        if size > max_bytes {
+            return Err(refused(&"it is too large"));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+        let read = File::from(file).take(max_bytes).read_to_end(&mut bytes);
+        read.map_err(|error| refused(&error))?;
+        Ok(bytes)
+    }
+
+    fn write(&self, name: &str, compiled: &Compiled) -> io::Result<()> {
+        let facts = serde_json::to_vec(&compiled.facts)?;
+        let length = u32::try_from(facts.len()).map_err(io::Error::other)?;
+        let parts = [MAGIC, &length.to_le_bytes(), &facts, &compiled.artifact];
+        let bytes = parts.iter().map(|part| part.len()).sum::<usize>() + TAG_BYTES;
+        self.check_free(u64::try_from(bytes).unwrap_or(u64::MAX))?;
+        let mut mac = mac(name, &self.key).ok_or_else(|| io::Error::other("there is no key"))?;
+        let unfinished = format!("{:016x}{UNFINISHED}", rand::random::<u64>());
+        let mut file = self.create(&unfinished)?;
+        let write = || -> io::Result<()> {
+            for part in parts {
+                mac.update(part);
+                file.write_all(part)?;
+            }
+            file.write_all(&mac.finalize().into_bytes())?;
+            // Otherwise a crash could leave the name with other bytes behind it.
+            file.sync_all()?;
+            rustix::fs::renameat(&self.directory, &*unfinished, &self.directory, name)?;
+            Ok(())
+        };
+        write().inspect_err(|_| self.remove(&unfinished))
+    }
+
+    fn check_free(&self, bytes: u64) -> io::Result<()> {
+        let disk = rustix::fs::fstatvfs(&self.directory)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < bytes.saturating_add(MIN_FREE_BYTES) {
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                format!("the disk has only {free} bytes left"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn create(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(File::from(file))
+    }
+
+    /// Removes what was not used for longest until the rest is within `max_bytes`; never `newest`.
+    fn make_room(&self, max_bytes: u64, newest: &str) -> io::Result<()> {
+        let mut files = self.list()?;
+        files.retain(|(name, _)| name != KEY_FILE);
+        let size = |stat: &Stat| u64::try_from(stat.st_size).unwrap_or(0);
+        let mut total: u64 = files.iter().map(|(_, stat)| size(stat)).sum();
+        files.sort_by_key(|(_, stat)| (stat.st_mtime, stat.st_mtime_nsec));
+        for (name, stat) in files.iter().filter(|(name, _)| name != newest) {
+            if total <= max_bytes {
+                break;
+            }
+            total -= size(stat);
+            self.remove(name);
+        }
+        Ok(())
+    }
+
+    /// Every regular file, with what is known of it.
+    fn list(&self) -> io::Result<Vec<(String, Stat)>> {
+        let mut files = Vec::new();
+        for entry in Dir::read_from(&self.directory)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                    files.push((name.to_owned(), stat));
+                }
+                // It is gone, or none of ours.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// What can't be removed is refused again when it is found again.
+    fn remove(&self, name: &str) {
+        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => tracing::warn!(name, %error, "a compiled artifact could not be removed"),
+        }
+    }
+}
+
+/// Says why if another user could have written it, or has one of the `rights`.
+fn belongs_to_others(stat: &Stat, rights: RawMode) -> Option<&'static str> {
+    if stat.st_uid != rustix::process::geteuid().as_raw() {
+        Some("belongs to another user")
+    } else if stat.st_mode & rights != 0 {
+        Some("can be read or written by other users")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::executor::compiler::{Facts, Toolchain, settings};
+
+    fn artifacts(directory: &tempfile::TempDir, max_total_bytes: u64) -> Artifacts {
+        let engine = Engine::new(&settings(Tier::Optimised)).unwrap();
+        Artifacts::new(directory.path().join("artifacts"), &engine, max_total_bytes)
+    }
+
+    fn compiled() -> Compiled {
+        Compiled {
+            facts: Facts {
+                core_module: true,
+                toolchain: Toolchain::default(),
+            },
+            artifact: vec![1; 1000].into(),
+        }
+    }
+
+    #[test]
+    fn what_was_not_used_for_longest_makes_room_for_what_is_new() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = artifacts(&directory, 3000);
+        artifacts.keep("a", Tier::Fast, &compiled());
+        artifacts.keep("b", Tier::Fast, &compiled());
+        // Long ago: the clock of a file system may not tell two calls apart.
+        for (digest, seconds) in [("a", 1), ("b", 2)] {
+            let file = File::open(artifacts.path.join(artifacts.name(digest, Tier::Fast))).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            file.set_modified(time).unwrap();
+        }
+        assert!(artifacts.find("a", Tier::Fast).is_some());
+        artifacts.keep("c", Tier::Fast, &compiled());
+        let there = ["a", "b", "c"].map(|digest| artifacts.find(digest, Tier::Fast).is_some());
+        assert_eq!(there, [true, false, true]);
+    }
+
+    #[test]
+    fn what_was_optimised_takes_the_place_of_what_was_fast() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = artifacts(&directory, MAX_TOTAL_BYTES);
+        artifacts.keep("a", Tier::Fast, &compiled());
+        artifacts.keep("a", Tier::Optimised, &compiled());
+        let found = artifacts.find("a", Tier::Optimised).unwrap();
+        assert_eq!((found.facts.core_module, found.artifact), (true, compiled().artifact));
+        assert!(artifacts.find("a", Tier::Fast).is_none());
+    }
+
+    #[test]
+    fn what_was_not_finished_is_removed_and_what_is_not_ours_is_left_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        artifacts(&directory, MAX_TOTAL_BYTES).keep("a", Tier::Fast, &compiled());
+        let path = directory.path().join("artifacts");
+        fs::write(path.join("0123.tmp"), "half").unwrap();
+        fs::write(path.join("code.cwasm"), "planted").unwrap();
+        assert!(artifacts(&directory, MAX_TOTAL_BYTES).find("a", Tier::Fast).is_some());
+        assert!(!path.join("0123.tmp").exists());
+        assert!(path.join("code.cwasm").exists());
+    }
+
+    #[test]
+    fn a_disk_without_room_is_left_to_the_queues() {
+        let directory = tempfile::tempdir().unwrap();
+        let artifacts = artifacts(&directory, MAX_TOTAL_BYTES);
+        let opened = artifacts.opened().unwrap();
+        assert_eq!(
+            opened.check_free(u64::MAX).unwrap_err().kind(),
+            io::ErrorKind::StorageFull
+        );
+        assert!(opened.check_free(0).is_ok());
+    }
+}

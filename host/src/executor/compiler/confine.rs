@@ -1,0 +1,395 @@
+//! Takes from the running process what a compiler has no use for, before it reads what nobody trusts.
+//!
+//! On Linux: files, sockets, other processes, new programs, privileges, more memory and more time than ordered, and its
+//! life without its parent. On other systems only the limits and the priority that they have; there a compiler that is
+//! taken over has the rights of the host.
+
+use std::io;
+
+use rustix::process::{Resource, Rlimit};
+
+use super::CompileOrder;
+
+/// A guest that spins on every core must not keep a compilation from its end, which the lowest priority (19) would:
+/// this one gets about a tenth of what a guest gets.
+const NICE: i32 = 10;
+/// Standard input, output and error, and as many again.
+const MAX_FILES: u64 = 6;
+
+/// Confines this process, which must have neither another thread yet, since only those that are begun later inherit all of
+/// it, nor a file of its own, since all but the standard ones are closed.
+pub(super) fn confine(order: &CompileOrder) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    linux::leave_others_alone()?;
+    #[cfg(target_os = "linux")]
+    rustix::thread::set_name(c"sandhog-compile")?;
+    rustix::process::chdir("/")?;
+    rustix::process::nice(NICE)?;
+    limit(Resource::As, order.memory_bytes, 0)?;
+    // The signal at the soft limit ends it; the hard one, a second later, would be a kill without a reason.
+    limit(Resource::Cpu, order.processor_seconds, 1)?;
+    // A dump of its memory is of no use, and would be of the size of its limit.
+    limit(Resource::Core, 0, 0)?;
+    limit(Resource::Fsize, 0, 0)?;
+    limit(Resource::Nofile, MAX_FILES, 0)?;
+    // Last, since it forbids the above.
+    #[cfg(target_os = "linux")]
+    linux::forbid()?;
+    Ok(())
+}
+
+/// Never above what the process was allowed before.
+fn limit(resource: Resource, wanted: u64, above: u64) -> io::Result<()> {
+    let allowed = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+    let limits = Rlimit {
+        current: Some(wanted.min(allowed)),
+        maximum: Some(wanted.saturating_add(above).min(allowed)),
+    };
+    Ok(rustix::process::setrlimit(resource, limits)?)
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    use std::{collections::BTreeMap, env, io};
+
+    use rustix::{
+        process::{DumpableBehavior, Signal},
+        thread::{CapabilitySet, CapabilitySets},
+    };
+    use seccompiler::{
+        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
+    };
+
+    /// Neither traces nor privileges, and no life without the parent. If that is gone already, there is no more to read
+    /// on standard input than what is in the pipe, and nobody to answer.
+    pub(super) fn leave_others_alone() -> io::Result<()> {
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
+        rustix::thread::set_no_new_privs(true)?;
+        close_inherited()?;
+        let none = CapabilitySet::empty();
+        let sets = CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        };
+        Ok(rustix::thread::set_capabilities(None, sets)?)
+    }
+
+    /// The host's own files are not inherited, but what it has inherited itself may be.
+    fn close_inherited() -> io::Result<()> {
+        #[expect(unsafe_code, reason = "closing what no value owns")]
+        // SAFETY: this process has opened nothing yet, so that nothing in it owns what is closed.
+        let done = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+        match done {
+            0 => Ok(()),
+            _ => match io::Error::last_os_error() {
+                // Before Linux 5.9.
+                error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Forbids system calls: those that are listed, and those that are newer than the lists.
+    ///
+    /// A list of what is allowed would be stricter. It would also depend on the C library, the allocator and the kernel of
+    /// every machine, and break where nobody looks. So the lists below name everything that reaches beyond the process:
+    /// what is left are its own memory, its own threads, clocks, randomness, and the three open files.
+    pub(super) fn forbid() -> io::Result<()> {
+        let errno = |errno: rustix::io::Errno| SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
+        // The C library falls back on an older call, whose arguments can be looked at, if there is none of the name.
+        let unknown = NEWER.chain([libc::SYS_clone3]).map(|call| (call, Vec::new()));
+        install(unknown, errno(rustix::io::Errno::NOSYS))?;
+        let always = FORBIDDEN.iter().chain(FORBIDDEN_OLD).map(|&call| (call, Vec::new()));
+        let sometimes = [
+            // A thread may be begun, and a process not.
+            (libc::SYS_clone, 0, masked(libc::CLONE_THREAD), 0),
+            // A signal to itself is how a process aborts.
+            (libc::SYS_tgkill, 0, SeccompCmpOp::Ne, u64::from(std::process::id())),
+            // Limits may be read.
+            (libc::SYS_prlimit64, 2, SeccompCmpOp::Ne, 0),
+        ];
+        let mut rules: Vec<_> = always.collect();
+        for (call, argument, operator, value) in sometimes {
+            let length = if call == libc::SYS_prlimit64 {
+                SeccompCmpArgLen::Qword
+            } else {
+                SeccompCmpArgLen::Dword
+            };
+            let condition = SeccompCondition::new(argument, length, operator, value).map_err(io::Error::other)?;
+            rules.push((call, vec![SeccompRule::new(vec![condition]).map_err(io::Error::other)?]));
+        }
+        install(rules, errno(rustix::io::Errno::PERM))
+    }
+
+    fn masked(flag: i32) -> SeccompCmpOp {
+        SeccompCmpOp::MaskedEq(flag.unsigned_abs().into())
+    }
+
+    fn install(calls: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>, action: SeccompAction) -> io::Result<()> {
+        let mut rules = BTreeMap::new();
+        for (call, conditions) in calls {
+            // The same call by its number in the x32 interface, which the kernel may offer besides.
+            #[cfg(target_arch = "x86_64")]
+            rules.insert(call | X32, conditions.clone());
+            rules.insert(call, conditions);
+        }
+        #[cfg(target_arch = "x86_64")]
+        rules.extend(ONLY_X32.map(|call| (call | X32, Vec::new())));
+        let target = env::consts::ARCH.try_into().map_err(io::Error::other)?;
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, target).map_err(io::Error::other)?;
+        let program: BpfProgram = filter.try_into().map_err(io::Error::other)?;
+        seccompiler::apply_filter(&program).map_err(io::Error::other)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    const X32: i64 = 0x4000_0000;
+    /// What has a number of its own there.
+    #[cfg(target_arch = "x86_64")]
+    const ONLY_X32: std::ops::RangeInclusive<i64> = 512..=547;
+
+    /// Numbers that were not given when the lists were written, or to nothing that a compiler needs.
+    const NEWER: std::ops::RangeInclusive<i64> = 450..=600;
+
+    const FORBIDDEN: &[i64] = &[
+        // Opening, making, changing and watching files. Standard input, output and error are open.
+        libc::SYS_openat,
+        libc::SYS_openat2,
+        libc::SYS_name_to_handle_at,
+        libc::SYS_open_by_handle_at,
+        libc::SYS_mkdirat,
+        libc::SYS_mknodat,
+        libc::SYS_unlinkat,
+        libc::SYS_linkat,
+        libc::SYS_symlinkat,
+        libc::SYS_renameat2,
+        libc::SYS_truncate,
+        libc::SYS_ftruncate,
+        libc::SYS_fallocate,
+        libc::SYS_fchmod,
+        libc::SYS_fchmodat,
+        libc::SYS_fchown,
+        libc::SYS_fchownat,
+        libc::SYS_utimensat,
+        libc::SYS_setxattr,
+        libc::SYS_lsetxattr,
+        libc::SYS_fsetxattr,
+        libc::SYS_removexattr,
+        libc::SYS_lremovexattr,
+        libc::SYS_fremovexattr,
+        libc::SYS_chdir,
+        libc::SYS_fchdir,
+        libc::SYS_chroot,
+        libc::SYS_flock,
+        libc::SYS_ioctl,
+        libc::SYS_memfd_create,
+        libc::SYS_memfd_secret,
+        libc::SYS_inotify_init1,
+        libc::SYS_fanotify_init,
+        libc::SYS_fanotify_mark,
+        // The network, and every other way to another process.
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+        libc::SYS_connect,
+        libc::SYS_bind,
+        libc::SYS_listen,
+        libc::SYS_accept,
+        libc::SYS_accept4,
+        libc::SYS_sendto,
+        libc::SYS_sendmsg,
+        libc::SYS_sendmmsg,
+        libc::SYS_recvmsg,
+        libc::SYS_recvmmsg,
+        libc::SYS_shmget,
+        libc::SYS_shmat,
+        libc::SYS_shmctl,
+        libc::SYS_semget,
+        libc::SYS_semctl,
+        libc::SYS_semop,
+        libc::SYS_msgget,
+        libc::SYS_msgctl,
+        libc::SYS_msgsnd,
+        libc::SYS_msgrcv,
+        libc::SYS_mq_open,
+        libc::SYS_mq_unlink,
+        // Calls that the filter would not see.
+        libc::SYS_io_uring_setup,
+        libc::SYS_io_uring_enter,
+        libc::SYS_io_uring_register,
+        libc::SYS_io_setup,
+        libc::SYS_io_submit,
+        // Other programs, and other processes: starting, signalling, reading, steering them.
+        libc::SYS_execve,
+        libc::SYS_execveat,
+        libc::SYS_kill,
+        libc::SYS_tkill,
+        libc::SYS_rt_sigqueueinfo,
+        libc::SYS_rt_tgsigqueueinfo,
+        libc::SYS_pidfd_open,
+        libc::SYS_pidfd_getfd,
+        libc::SYS_pidfd_send_signal,
+        libc::SYS_ptrace,
+        libc::SYS_process_vm_readv,
+        libc::SYS_process_vm_writev,
+        libc::SYS_process_madvise,
+        libc::SYS_process_mrelease,
+        libc::SYS_kcmp,
+        libc::SYS_prctl,
+        libc::SYS_setrlimit,
+        libc::SYS_setpriority,
+        libc::SYS_sched_setscheduler,
+        libc::SYS_sched_setparam,
+        libc::SYS_sched_setattr,
+        libc::SYS_ioprio_set,
+        libc::SYS_migrate_pages,
+        libc::SYS_move_pages,
+        libc::SYS_setsid,
+        libc::SYS_setpgid,
+        // Identity and namespaces.
+        libc::SYS_setuid,
+        libc::SYS_setgid,
+        libc::SYS_setreuid,
+        libc::SYS_setregid,
+        libc::SYS_setresuid,
+        libc::SYS_setresgid,
+        libc::SYS_setfsuid,
+        libc::SYS_setfsgid,
+        libc::SYS_setgroups,
+        libc::SYS_capset,
+        libc::SYS_unshare,
+        libc::SYS_setns,
+        // The machine.
+        libc::SYS_mount,
+        libc::SYS_umount2,
+        libc::SYS_pivot_root,
+        libc::SYS_open_tree,
+        libc::SYS_move_mount,
+        libc::SYS_fsopen,
+        libc::SYS_fsconfig,
+        libc::SYS_fsmount,
+        libc::SYS_fspick,
+        libc::SYS_mount_setattr,
+        libc::SYS_quotactl,
+        libc::SYS_quotactl_fd,
+        libc::SYS_swapon,
+        libc::SYS_swapoff,
+        libc::SYS_acct,
+        libc::SYS_reboot,
+        libc::SYS_syslog,
+        libc::SYS_sethostname,
+        libc::SYS_setdomainname,
+        libc::SYS_settimeofday,
+        libc::SYS_clock_settime,
+        libc::SYS_clock_adjtime,
+        libc::SYS_adjtimex,
+        libc::SYS_init_module,
+        libc::SYS_finit_module,
+        libc::SYS_delete_module,
+        libc::SYS_kexec_load,
+        // Parts of the kernel that exploits begin with.
+        libc::SYS_bpf,
+        libc::SYS_perf_event_open,
+        libc::SYS_userfaultfd,
+        libc::SYS_keyctl,
+        libc::SYS_add_key,
+        libc::SYS_request_key,
+        libc::SYS_personality,
+        libc::SYS_lookup_dcookie,
+        libc::SYS_vhangup,
+    ];
+
+    /// What younger architectures have under other names only.
+    #[cfg(not(target_arch = "x86_64"))]
+    const FORBIDDEN_OLD: &[i64] = &[];
+    #[cfg(target_arch = "x86_64")]
+    const FORBIDDEN_OLD: &[i64] = &[
+        libc::SYS_open,
+        libc::SYS_creat,
+        libc::SYS_mkdir,
+        libc::SYS_rmdir,
+        libc::SYS_mknod,
+        libc::SYS_unlink,
+        libc::SYS_link,
+        libc::SYS_symlink,
+        libc::SYS_rename,
+        libc::SYS_renameat,
+        libc::SYS_chmod,
+        libc::SYS_chown,
+        libc::SYS_lchown,
+        libc::SYS_utime,
+        libc::SYS_utimes,
+        libc::SYS_futimesat,
+        libc::SYS_inotify_init,
+        libc::SYS_fork,
+        libc::SYS_vfork,
+        libc::SYS_uselib,
+        libc::SYS_ustat,
+        libc::SYS_sysfs,
+        libc::SYS_modify_ldt,
+        libc::SYS_iopl,
+        libc::SYS_ioperm,
+        libc::SYS_kexec_file_load,
+    ];
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::{
+        fs,
+        io::ErrorKind,
+        net::{TcpStream, UdpSocket},
+        os::unix::net::UnixStream,
+        process::Command,
+        thread,
+    };
+
+    use super::*;
+
+    /// In a thread of its own, which nothing leaves.
+    fn confined(claim: fn()) {
+        let thread = thread::spawn(move || {
+            linux::forbid().expect("this kernel has filters");
+            claim();
+        });
+        thread.join().expect("the claim holds");
+    }
+
+    fn denied<T>(what: &str, result: io::Result<T>) {
+        let kind = result.err().map(|error| error.kind());
+        assert_eq!(kind, Some(ErrorKind::PermissionDenied), "{what}");
+    }
+
+    #[test]
+    fn nothing_is_opened_connected_started_or_signalled() {
+        confined(|| {
+            denied("reading a file", fs::read("/etc/passwd"));
+            denied("writing a file", fs::write("/tmp/compiler", ""));
+            denied("a directory", fs::read_dir("/"));
+            denied("removing a file", fs::remove_file("/tmp/compiler"));
+            denied("a datagram", UdpSocket::bind("127.0.0.1:0"));
+            denied("a connection", TcpStream::connect("127.0.0.1:1"));
+            denied("a local connection", UnixStream::pair());
+            denied("a process", Command::new("/bin/true").spawn());
+            let signal = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::CONT);
+            denied("a signal", signal.map_err(io::Error::from));
+            let limit = rustix::process::getrlimit(Resource::Nofile);
+            denied(
+                "a limit",
+                rustix::process::setrlimit(Resource::Nofile, limit).map_err(io::Error::from),
+            );
+            let name = rustix::thread::set_no_new_privs(true);
+            denied("a setting of the process", name.map_err(io::Error::from));
+        });
+    }
+
+    #[test]
+    fn memory_threads_and_clocks_are_left() {
+        confined(|| {
+            let answer = thread::spawn(|| vec![1_u8; 64 * 1024 * 1024].len()).join();
+            assert_eq!(answer.ok(), Some(64 * 1024 * 1024));
+            assert!(rustix::process::getrlimit(Resource::Nofile).maximum.is_some());
+            assert!(std::time::SystemTime::now() > std::time::UNIX_EPOCH);
+        });
+    }
+}

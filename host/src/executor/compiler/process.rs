@@ -1,0 +1,182 @@
+//! The parent's side: starts a child, feeds it, reads its answer within bounds, and says what its end means.
+
+use std::{
+    io,
+    path::Path,
+    process::{ExitStatus, Stdio},
+    thread,
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
+    process::Command,
+    time::timeout,
+};
+
+use super::{CompileError, CompileOrder, Compiled, Refusal, answer, wall_limit};
+use crate::{
+    exit_code::ExitCode,
+    printable::{MAX_REASON_BYTES, printable},
+};
+
+/// How much of the end of standard error is kept, in bytes.
+const STDERR_BYTES: usize = 4096;
+/// The threads of one compilation at most; each takes address space, which is limited.
+const MAX_THREADS: usize = 8;
+
+/// The largest artifact that is accepted for a file of this size, in bytes. Optimised code is about five times as large as
+/// its wasm, that of modules which are nothing but small functions about ten times.
+fn max_artifact_bytes(wasm: usize) -> u64 {
+    let wasm = u64::try_from(wasm).unwrap_or(u64::MAX);
+    wasm.saturating_mul(16).saturating_add(64 * 1024 * 1024)
+}
+
+/// Compiles in a child of `program`. To be called on a thread that outlives the child: it is killed with that thread.
+pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -> Result<Compiled, CompileError> {
+    let host = |what: &str, error: io::Error| CompileError::Host(format!("{what}: {error}"));
+    let mut child = command(program, order)
+        .spawn()
+        .map_err(|error| host("the compiler could not be started", error))?;
+    let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
+        (child.stdin.take(), child.stdout.take(), child.stderr.take())
+    else {
+        return Err(CompileError::Host("the compiler has no pipes".to_owned()));
+    };
+    let max_bytes = max_artifact_bytes(wasm.len());
+    let feed = async {
+        // One that ended early has said why elsewhere.
+        drop(stdin.write_all(&wasm).await);
+        drop(stdin);
+    };
+    let listen = async {
+        let answer = answer::read(&mut stdout, max_bytes).await;
+        // What it still wants to say would hold it up for ever.
+        drop(stdout);
+        answer
+    };
+    let work = async {
+        let ((), answer, complaint) = tokio::join!(feed, listen, tail(stderr));
+        (answer, complaint, child.wait().await)
+    };
+    let limit = wall_limit(order.processor_time());
+    let worked = timeout(limit, work).await;
+    let Ok((answer, complaint, status)) = worked else {
+        drop(child.kill().await);
+        let reason = format!("compiling it was given up after {limit:?}: the machine is too busy");
+        return Err(CompileError::Host(reason));
+    };
+    let status = status.map_err(|error| host("the compiler was lost", error))?;
+    match answer {
+        Ok(answer) if status.success() => answer.map_err(CompileError::Refused),
+        Ok(_) | Err(_) => Err(ended(status, &complaint, order)),
+    }
+}
+
+fn command(program: &Path, order: &CompileOrder) -> Command {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let mut command = Command::new(program);
+    command
+        .arg0("sandhog")
+        .arg("compile")
+        .args(order.arguments())
+        .env_clear()
+        // Both cost address space for each core of the machine otherwise.
+        .env("RAYON_NUM_THREADS", threads.to_string())
+        .env("MALLOC_ARENA_MAX", "2")
+        .current_dir("/")
+        // What a terminal sends to the host is not meant for it.
+        .process_group(0)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Reads all there is, and keeps the end.
+async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
+    let (mut kept, mut chunk) = (Vec::new(), [0; STDERR_BYTES]);
+    while let Ok(read @ 1..) = stream.read(&mut chunk).await {
+        kept.extend_from_slice(chunk.get(..read).unwrap_or_default());
+        kept.drain(..kept.len().saturating_sub(STDERR_BYTES));
+    }
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// What it means that a child ended without an answer.
+fn ended(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileError {
+    let refused = |reason: String| CompileError::Refused(Refusal::Invalid(reason));
+    let complained = printable(complaint.trim(), MAX_REASON_BYTES);
+    if complaint.contains("memory allocation of") {
+        return refused(format!(
+            "compiling it takes more than {} MiB of memory (limits.compile-memory)",
+            order.memory_bytes / (1024 * 1024)
+        ));
+    }
+    if complaint.contains("ThreadPoolBuildError") || status.code() == Some(ExitCode::Internal.code().into()) {
+        return CompileError::Host(complained);
+    }
+    match signal(status) {
+        Some(signal) if signal == CPU_TIME => refused(format!(
+            "compiling it takes more than {:?} of processor time (limits.compile-time)",
+            order.processor_time()
+        )),
+        Some(signal) if FROM_OUTSIDE.contains(&signal) => CompileError::Host(format!(
+            "the compiler was killed by signal {signal}; the machine may be out of memory"
+        )),
+        _ => refused(format!("the compiler crashed on it ({status}): {complained}")),
+    }
+}
+
+/// `SIGXCPU`.
+const CPU_TIME: i32 = 24;
+/// `SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGKILL`, `SIGTERM`: what nothing in the process itself brings about.
+const FROM_OUTSIDE: [i32; 5] = [1, 2, 3, 9, 15];
+
+fn signal(status: ExitStatus) -> Option<i32> {
+    use std::os::unix::process::ExitStatusExt as _;
+    status.signal()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+
+    use super::*;
+    use crate::executor::compiler::Tier;
+
+    const ORDER: CompileOrder = CompileOrder {
+        tier: Tier::Fast,
+        memory_bytes: 256 * 1024 * 1024,
+        processor_seconds: 7,
+    };
+
+    fn check(raw_status: i32, complaint: &str, refused: bool, said: &str) {
+        let (is_refused, reason) = match ended(ExitStatus::from_raw(raw_status), complaint, &ORDER) {
+            CompileError::Refused(Refusal::Invalid(reason)) => (true, reason),
+            CompileError::Host(reason) => (false, reason),
+            CompileError::Refused(other) => panic!("{other:?}"),
+        };
+        assert_eq!(is_refused, refused, "{reason}");
+        assert!(reason.contains(said), "{reason}");
+    }
+
+    #[test]
+    fn an_end_without_an_answer_is_the_fault_of_the_file_or_of_the_machine() {
+        check(24, "", true, "more than 7s of processor time (limits.compile-time)");
+        check(6, "memory allocation of 64 bytes failed", true, "256 MiB");
+        check(11, "", true, "crashed");
+        check(
+            6,
+            "thread 'main' has overflowed its stack",
+            true,
+            "overflowed its stack",
+        );
+        check(101 << 8, "thread 'main' panicked at a.rs:1:\nb\u{1b}", true, "panicked");
+        check(9, "", false, "signal 9");
+        check(15, "", false, "signal 15");
+        check(70 << 8, "the compiler could not be confined: no", false, "confined");
+        check(101 << 8, "ThreadPoolBuildError { .. }", false, "ThreadPool");
+    }
+}
