@@ -200,7 +200,9 @@ fn a_send_to_a_full_queue_leaves_the_message_to_be_tried_again() {
     host.send("in", b"first");
     wait_for("the first output", || (host.count("out", "ready") == 1).then_some(()));
     host.send("in", b"second");
-    wait_for("the refusal", || host.events("a send was refused").pop());
+    wait_for("the refusal", || {
+        host.events("what the handler sent or wrote was refused").pop()
+    });
     assert_eq!(host.take_one("out").unwrap(), "first");
     host.wait_empty("in");
     assert_eq!(host.take_all("out"), ["second"]);

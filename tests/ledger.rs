@@ -10,7 +10,7 @@ use harness::{
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Queue as _, Send, SendError,
+        Effects, Queue as _, Send, SendError,
         simple::{CommitError, HandledKey, LedgerSettings, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -94,7 +94,7 @@ async fn what_was_committed_is_known_with_what_was_sent_even_after_a_kill() {
     let store = reopen(&directory).await;
     let queue = out(&store).await;
     store
-        .commit(vec![key("a"), key("b")], vec![send("out"), send("out")])
+        .commit(vec![key("a"), key("b")], vec![send("out"), send("out")].into())
         .await
         .unwrap();
     assert!(store.was_handled(&key("a")) && store.was_handled(&key("b")) && !store.was_handled(&key("c")));
@@ -176,7 +176,7 @@ async fn what_comes_from_all_sides_at_once_is_all_kept() {
                 let first = (side * 50 + round) * 100;
                 store.note_handled(keys(first..first + 99));
                 store
-                    .commit(keys(first + 99..first + 100).collect(), vec![send("out")])
+                    .commit(keys(first + 99..first + 100).collect(), vec![send("out")].into())
                     .await
                     .unwrap();
                 assert!(keys(first..first + 100).all(|key| store.was_handled(&key)));
@@ -210,7 +210,7 @@ async fn a_refused_send_leaves_nothing_behind() {
             .await
             .unwrap();
         let error = store
-            .commit(vec![key("a")], vec![send("out"), send("full")])
+            .commit(vec![key("a")], vec![send("out"), send("full")].into())
             .await
             .unwrap_err();
         let CommitError::SendRefused { queue: refusing, error } = error else {
@@ -219,7 +219,7 @@ async fn a_refused_send_leaves_nothing_behind() {
         assert_eq!(refusing, name("full"));
         assert!(matches!(*error, SendError::Full { limit: 1, .. }), "{error:?}");
         let error = store
-            .commit(vec![key("a")], vec![send("out"), send("nowhere")])
+            .commit(vec![key("a")], vec![send("out"), send("nowhere")].into())
             .await
             .unwrap_err();
         assert!(
@@ -245,7 +245,7 @@ async fn a_message_that_is_handled_twice_at_once_sends_once() {
         let mut attempts = JoinSet::new();
         for _ in 0..20 {
             let store = store.clone();
-            attempts.spawn(async move { store.commit(vec![key("a")], vec![send("out")]).await });
+            attempts.spawn(async move { store.commit(vec![key("a")], vec![send("out")].into()).await });
         }
         while let Some(answer) = attempts.join_next().await {
             answer.unwrap().unwrap();
@@ -262,17 +262,20 @@ async fn a_batch_of_which_some_was_handled_before_is_not_committed_with_its_send
         let queue = out(&store).await;
         store.note_handled([key("a")]);
         let error = store
-            .commit(vec![key("a"), key("b")], vec![send("out")])
+            .commit(vec![key("a"), key("b")], vec![send("out")].into())
             .await
             .unwrap_err();
         assert!(matches!(error, CommitError::Incomplete), "{error:?}");
         assert!(!store.was_handled(&key("b")));
         assert_eq!(waiting(&queue).await, 0);
         // Without sends there is nothing that could happen twice.
-        store.commit(vec![key("a"), key("b")], Vec::new()).await.unwrap();
+        store
+            .commit(vec![key("a"), key("b")], Effects::default())
+            .await
+            .unwrap();
         assert!(store.was_handled(&key("b")));
         // Sends that belong to no message always happen.
-        store.commit(Vec::new(), vec![send("out")]).await.unwrap();
+        store.commit(Vec::new(), vec![send("out")].into()).await.unwrap();
         assert_eq!(waiting(&queue).await, 1);
         store.close().await;
     }
@@ -283,7 +286,7 @@ async fn what_is_older_than_the_window_is_forgotten() {
     let directory = TempDir::new().unwrap();
     let stores = both(&directory, bounded(2 * HOUR, 100)).await;
     for store in &stores {
-        store.commit(vec![key("committed")], Vec::new()).await.unwrap();
+        store.commit(vec![key("committed")], Effects::default()).await.unwrap();
         store.note_handled([key("noted")]);
     }
     advance(Duration::from_mins(119)).await;
@@ -298,8 +301,8 @@ async fn what_is_older_than_the_window_is_forgotten() {
     }
     for store in stores {
         // Forgotten in the course of this one, and then deleted.
-        store.commit(vec![key("last")], Vec::new()).await.unwrap();
-        store.commit(vec![key("last")], Vec::new()).await.unwrap();
+        store.commit(vec![key("last")], Effects::default()).await.unwrap();
+        store.commit(vec![key("last")], Effects::default()).await.unwrap();
         store.close().await;
     }
     assert_eq!(rows(directory.path()), 3, "later, last and last");
@@ -310,7 +313,10 @@ async fn of_too_many_the_oldest_are_forgotten_on_the_disk_too() {
     let directory = TempDir::new().unwrap();
     for store in both(&directory, bounded(HOUR, 100)).await {
         for number in 0..300_u32 {
-            store.commit(vec![key(&number.to_string())], Vec::new()).await.unwrap();
+            store
+                .commit(vec![key(&number.to_string())], Effects::default())
+                .await
+                .unwrap();
         }
         assert!(keys(0..200).all(|key| !store.was_handled(&key)));
         assert!(keys(200..300).all(|key| store.was_handled(&key)));
@@ -329,13 +335,13 @@ async fn of_too_many_the_oldest_are_forgotten_on_the_disk_too() {
 async fn a_ledger_that_is_off_remembers_nothing_and_sends_all_the_same() {
     let directory = TempDir::new().unwrap();
     let store = reopen(&directory).await;
-    store.commit(vec![key("before")], Vec::new()).await.unwrap();
+    store.commit(vec![key("before")], Effects::default()).await.unwrap();
     store.close().await;
     for store in both(&directory, LedgerSettings::OFF).await {
         let queue = out(&store).await;
         store.note_handled([key("a")]);
         for _ in 0..2 {
-            store.commit(vec![key("a")], vec![send("out")]).await.unwrap();
+            store.commit(vec![key("a")], vec![send("out")].into()).await.unwrap();
         }
         assert!(!store.was_handled(&key("before")) && !store.was_handled(&key("a")));
         assert_eq!(waiting(&queue).await, 2);
@@ -357,7 +363,7 @@ async fn a_damaged_segment_is_dropped_and_the_others_are_known() {
         let directory = TempDir::new().unwrap();
         let store = reopen(&directory).await;
         for id in ["1", "2", "3"] {
-            store.commit(vec![key(id)], Vec::new()).await.unwrap();
+            store.commit(vec![key(id)], Effects::default()).await.unwrap();
         }
         store.close().await;
         let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
@@ -366,7 +372,7 @@ async fn a_damaged_segment_is_dropped_and_the_others_are_known() {
         let store = reopen(&directory).await;
         assert!(store.was_handled(&key("1")) && store.was_handled(&key("3")), "{damage}");
         assert!(!store.was_handled(&key("2")), "{damage}");
-        store.commit(vec![key("2")], Vec::new()).await.unwrap();
+        store.commit(vec![key("2")], Effects::default()).await.unwrap();
         store.close().await;
         assert_eq!(rows(directory.path()), 3, "{damage}");
         let store = reopen(&directory).await;
@@ -386,7 +392,7 @@ async fn a_data_directory_from_before_the_ledger_still_opens() {
     drop(database);
     let store = reopen(&directory).await;
     assert_eq!(waiting(&*out(&store).await).await, 1);
-    store.commit(vec![key("a")], Vec::new()).await.unwrap();
+    store.commit(vec![key("a")], Effects::default()).await.unwrap();
     store.close().await;
     let store = reopen(&directory).await;
     assert!(store.was_handled(&key("a")));
@@ -405,7 +411,10 @@ async fn notes_outlast_a_disk_that_is_full_for_a_while() {
     // So many that they are written at once, and fail to be before the second commit is looked at.
     store.note_handled(keys(0..5000));
     for _ in 0..2 {
-        let error = store.commit(vec![key("committed")], Vec::new()).await.unwrap_err();
+        let error = store
+            .commit(vec![key("committed")], Effects::default())
+            .await
+            .unwrap_err();
         assert!(
             matches!(&error, CommitError::Queue(error) if error.is_transient()),
             "{error:?}"

@@ -21,8 +21,8 @@ use async_trait::async_trait;
 use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
     queue::{
-        Delivery, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError,
-        Settlement,
+        Delivery, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle,
+        SettleError, Settlement,
         simple::{
             SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -248,7 +248,7 @@ pub(crate) async fn end(
         receipt: delivery.receipt.clone(),
         settlement,
     };
-    queue.settle(vec![settle], Vec::new()).await.pop().unwrap()
+    queue.settle(vec![settle], Effects::default()).await.pop().unwrap()
 }
 
 pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
@@ -481,7 +481,7 @@ async fn a_receipt_settles_once(backend: &impl Backend) {
         receipt: delivery.receipt.clone(),
         settlement,
     });
-    let answers = queue.settle(twice.to_vec(), Vec::new()).await;
+    let answers = queue.settle(twice.to_vec(), Effects::default()).await;
     assert!(
         matches!(answers[..], [Ok(()), Err(SettleError::Expired)]),
         "{answers:?}"
@@ -1262,7 +1262,10 @@ async fn sends_of_a_settlement_arrive_with_the_delete(backend: &impl Backend) {
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
     let answers = queue
-        .settle(vec![delete(&delivery)], vec![to("invoices", "b"), to("orders", "c")])
+        .settle(
+            vec![delete(&delivery)],
+            vec![to("invoices", "b"), to("orders", "c")].into(),
+        )
         .await;
     assert!(matches!(answers[..], [Ok(())]));
     assert_eq!(taken(&next, 9).await, ["b"]);
@@ -1274,7 +1277,9 @@ async fn sends_of_an_expired_delete_are_dropped(backend: &impl Backend) {
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
     backend.pass(queue.visibility_timeout()).await;
-    let answers = queue.settle(vec![delete(&delivery)], vec![to("invoices", "b")]).await;
+    let answers = queue
+        .settle(vec![delete(&delivery)], vec![to("invoices", "b")].into())
+        .await;
     assert!(matches!(answers[..], [Err(SettleError::Expired)]));
     assert!(take(&next, 9).await.is_empty());
 }
@@ -1287,7 +1292,7 @@ async fn sends_without_a_delete_are_dropped(backend: &impl Backend) {
         receipt: delivery.receipt,
         settlement: Settlement::Release,
     };
-    drop(queue.settle(vec![release], vec![to("invoices", "b")]).await);
+    drop(queue.settle(vec![release], vec![to("invoices", "b")].into()).await);
     assert!(take(&next, 9).await.is_empty());
 }
 
@@ -1298,7 +1303,9 @@ async fn a_refused_send_undoes_the_whole_settlement(backend: &impl Backend) {
     send(&queue, ["a", "b"].map(message)).await;
     let deliveries = take(&queue, 2).await;
     let sends = vec![to("invoices", "c"), to("shallow", "y"), to("shallow", "z")];
-    let answers = queue.settle(deliveries.iter().map(delete).collect(), sends).await;
+    let answers = queue
+        .settle(deliveries.iter().map(delete).collect(), sends.into())
+        .await;
     for answer in answers {
         assert!(matches!(answer, Err(SettleError::SendRefused { .. })), "{answer:?}");
     }
@@ -1321,7 +1328,7 @@ async fn sends_of_a_batch_with_an_expired_delete_do_not_happen_in_part(backend: 
     let second = take_one(&queue).await;
     backend.pass(SECOND).await;
     let answers = queue
-        .settle(vec![delete(&first), delete(&second)], vec![to("invoices", "x")])
+        .settle(vec![delete(&first), delete(&second)], vec![to("invoices", "x")].into())
         .await;
     assert!(
         matches!(answers[..], [Err(SettleError::Expired), Err(SettleError::Incomplete)]),
@@ -1342,7 +1349,7 @@ async fn a_send_to_an_unknown_queue_is_refused(backend: &impl Backend) {
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
     let answer = queue
-        .settle(vec![delete(&delivery)], vec![to("nowhere", "b")])
+        .settle(vec![delete(&delivery)], vec![to("nowhere", "b")].into())
         .await
         .pop()
         .unwrap();
@@ -1363,7 +1370,9 @@ pub(crate) async fn an_expired_receipt_does_not_disturb_the_others_of_its_batch(
     backend.pass(queue.visibility_timeout() - SECOND).await;
     let second = take_one(&queue).await;
     backend.pass(SECOND).await;
-    let answers = queue.settle(vec![delete(&first), delete(&second)], Vec::new()).await;
+    let answers = queue
+        .settle(vec![delete(&first), delete(&second)], Effects::default())
+        .await;
     assert!(
         matches!(answers[..], [Err(SettleError::Expired), Ok(())]),
         "{answers:?}"

@@ -462,7 +462,7 @@ impl Pair {
         let follows = !sends.is_empty();
         let answer = self
             .queue
-            .settle(vec![Settle { receipt, settlement }], sends)
+            .settle(vec![Settle { receipt, settlement }], sends.into())
             .await
             .pop()
             .unwrap();

@@ -41,8 +41,8 @@ use harness::{
 use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MessageId, Outgoing},
     queue::{
-        DeadLetter, Delivery, ExtendError, FailureKind, FailureRecord, Nature, Queue, QueueError, Receipt, SendError,
-        Settle, SettleError, Settlement,
+        DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, Nature, Queue, QueueError, Receipt,
+        SendError, Settle, SettleError, Settlement,
         sqs::settings::{Location, SqsSettings},
     },
 };
@@ -214,7 +214,7 @@ async fn settle_all(queue: &Arc<dyn Queue>, deliveries: impl Iterator<Item = &De
         receipt: delivery.receipt.clone(),
         settlement: settlement.clone(),
     });
-    for answer in queue.settle(settles.collect(), Vec::new()).await {
+    for answer in queue.settle(settles.collect(), Effects::default()).await {
         answer.unwrap();
     }
 }
@@ -639,7 +639,7 @@ async fn a_garbled_receipt_does_not_disturb_the_others(sqs: &Sqs) {
         receipt,
         settlement: settlement.clone(),
     });
-    let answers = made.queue.settle(settles.collect(), Vec::new()).await;
+    let answers = made.queue.settle(settles.collect(), Effects::default()).await;
     assert!(
         matches!(answers[..], [Ok(()), Err(SettleError::Expired), Ok(())]),
         "{answers:?}"

@@ -501,7 +501,9 @@ fn a_message_whose_sends_fail_stays_and_sends_later() {
     let (_place, host) = begin(&stage, "");
     let bodies = numbered("x", 0..5);
     source.put_all(&bodies);
-    wait_for("the refusal", || host.events("a send was refused").pop());
+    wait_for("the refusal", || {
+        host.events("what the handler sent or wrote was refused").pop()
+    });
     assert!(
         stage.deletions(&source).is_empty(),
         "nothing is deleted before it was sent"

@@ -168,7 +168,7 @@ impl Bench {
             };
             self.journal.stories.insert((*child).to_owned(), story);
         }
-        let sends = children
+        let sends: Vec<_> = children
             .iter()
             .map(|child| Send {
                 queue: name("next"),
@@ -179,7 +179,7 @@ impl Bench {
             receipt: delivery.receipt.clone(),
             settlement,
         };
-        match queue.settle(vec![settle], sends).await.pop().unwrap() {
+        match queue.settle(vec![settle], sends.into()).await.pop().unwrap() {
             Ok(()) => {}
             Err(SettleError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
@@ -209,7 +209,7 @@ impl Bench {
             queue: name("next"),
             message: message(body),
         }];
-        match store.commit(vec![key(body)], sends).await {
+        match store.commit(vec![key(body)], sends.into()).await {
             Ok(()) => {}
             Err(CommitError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),

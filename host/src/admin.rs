@@ -44,7 +44,7 @@ use crate::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::Metrics,
     printable::chain,
-    queue::{Counts, Delivery, Queue, SendError, Settle, Settlement},
+    queue::{Counts, Delivery, Effects, Queue, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
@@ -285,7 +285,7 @@ async fn receive(
             };
             drop(
                 queue
-                    .settle(deliveries.into_iter().map(release).collect(), Vec::new())
+                    .settle(deliveries.into_iter().map(release).collect(), Effects::default())
                     .await,
             );
             return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
@@ -311,7 +311,10 @@ async fn settle(State(state): State<AdminState>, Path(name): Path<String>, body:
         wire::SettleAction::Delete => Settlement::Delete,
         wire::SettleAction::Release => Settlement::Release,
     };
-    for answer in queue.settle(vec![Settle { receipt, settlement }], vec![]).await {
+    for answer in queue
+        .settle(vec![Settle { receipt, settlement }], Effects::default())
+        .await
+    {
         answer?;
     }
     Ok(Json(Affected { messages: 1 }))

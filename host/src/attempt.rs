@@ -1,6 +1,6 @@
 //! One call of a guest, from deliveries to settlements: races the guest, the leases and the order to stop.
 //!
-//! Invariant: each delivery is settled at most once, and never after its lease was lost. What the guest sent is
+//! Invariant: each delivery is settled at most once, and never after its lease was lost. What the guest sent and wrote is
 //! committed together with the deletion of what it handled, or not at all.
 
 use std::{
@@ -20,11 +20,12 @@ use crate::{
     backoff::Backoff,
     config::{LogLevel, Manifest},
     executor::{Call, CallMessage, Component, Executor, Failure, LogLine, LogSink, Policy, Report, Verdict},
+    keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
     message::{AttributeValue, MessageId, QueueName},
     metrics::Metrics,
     printable::{MAX_REASON_BYTES, chain, printable},
-    queue::{Delivery, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
+    queue::{Delivery, Effects, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
     queue_set::QueueSet,
     settlement::{Outcome, SettlementPolicy, settlement},
 };
@@ -165,9 +166,9 @@ pub async fn attempt(
         done.cancel();
         came_out
     };
-    let ((mut outcomes, sends), ()) = tokio::join!(working, attempt.give_back_at_stop(&done, &mut lines));
+    let ((mut outcomes, effects), ()) = tokio::join!(working, attempt.give_back_at_stop(&done, &mut lines));
     let duration = started.elapsed();
-    let back_in = attempt.settle(&mut outcomes, leases, &mut lines, sends).await?;
+    let back_in = attempt.settle(&mut outcomes, leases, &mut lines, effects).await?;
     // Only now: a refused send or a lost lease changes what an attempt came to.
     attempt.log(&outcomes, duration);
     let mut next = Vec::new();
@@ -196,7 +197,7 @@ impl AttemptContext {
         let queue = self.queue.name();
         tracing::debug!(handler = self.handler, %queue, messages = line.len(), "later messages of a group are released");
         let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
-        let (answers, _leases) = self.keeper.settle(batch.collect(), Vec::new()).await;
+        let (answers, _leases) = self.keeper.settle(batch.collect(), Effects::default()).await;
         for answer in answers {
             self.released(answer);
         }
@@ -234,7 +235,7 @@ impl Attempt {
     }
 
     /// Calls the guest for what was not handled before, unless the order to stop or the loss of a lease comes first.
-    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<Outcome>, Vec<Send>) {
+    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<Outcome>, Effects) {
         let context = &self.context;
         let (mut messages, mut outcomes) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
@@ -250,28 +251,34 @@ impl Attempt {
             });
         }
         if messages.is_empty() {
-            return (outcomes.into_iter().flatten().collect(), Vec::new());
+            return (outcomes.into_iter().flatten().collect(), Effects::default());
         }
+        let policy = Arc::clone(&self.version.policy);
+        let keyvalue = policy
+            .grants
+            .keyvalue
+            .then(|| context.queues.keyvalue(&context.handler));
         let call = Call {
             messages,
-            policy: Arc::clone(&self.version.policy),
+            policy,
             log: self.log_sink(),
+            keyvalue,
         };
         let lost = select_all(leases.iter().map(|lease| Box::pin(lease.lost().cancelled_owned())));
         tokio::select! {
             biased;
-            () = context.stop_working.cancelled() => (vec![Outcome::Interrupted; leases.len()], Vec::new()),
+            () = context.stop_working.cancelled() => (vec![Outcome::Interrupted; leases.len()], Effects::default()),
             _ = lost => {
                 // The others of the batch are not to blame: they are released.
                 let outcome = |lease: &Lease| if lease.lost().is_cancelled() { Outcome::LeaseLost } else { Outcome::Interrupted };
-                (leases.iter().map(outcome).collect(), Vec::new())
+                (leases.iter().map(outcome).collect(), Effects::default())
             }
             report = context.executor.run(&self.version.component, call) => self.reported(report, outcomes),
         }
     }
 
     /// Fills the outcomes that are not known yet with what the executor said.
-    fn reported(&self, report: Report, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Vec<Send>) {
+    fn reported(&self, report: Report, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Effects) {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
@@ -286,19 +293,29 @@ impl Attempt {
         let outcomes = known
             .into_iter()
             .map(|known| known.or_else(|| said.next()).unwrap_or_else(missing));
-        (outcomes.collect(), report.sends)
+        let writes = Writes {
+            namespace: self.context.handler.as_str().into(),
+            total_bytes: self.version.policy.limits.keyvalue_total_bytes,
+            changes: report.writes,
+        };
+        let effects = Effects {
+            sends: report.sends,
+            writes,
+        };
+        (outcomes.collect(), effects)
     }
 
-    /// Sends what the guest sent, and settles. Answers after how long what was not handled comes back at the latest. A refused send turns the outcomes that it belongs to into failures.
+    /// Makes happen what the guest sent and wrote, and settles. Answers after how long what was not handled comes back at the
+    /// latest. What is refused turns the outcomes that it belongs to into failures.
     async fn settle(
         &self,
         outcomes: &mut [Outcome],
         leases: Vec<Lease>,
         lines: &mut Lines,
-        sends: Vec<Send>,
+        effects: Effects,
     ) -> Result<Option<Duration>, QueueError> {
         let mut settled = Settled::default();
-        let mut together = self.send_what_comes_before(outcomes, sends).await;
+        let mut together = self.do_what_comes_before(outcomes, effects).await;
         let nature = self.context.queue.nature();
         let mut unsettled: Vec<Option<(Lease, bool)>> = leases
             .into_iter()
@@ -307,7 +324,7 @@ impl Attempt {
         // Each message is refused at most twice: for its sends, and for its dead-letter queue.
         for _ in 0..3 {
             if !outcomes.contains(&Outcome::Success) {
-                together.clear();
+                together = Effects::default();
             }
             let NextBatch { batch, what } = self.next_batch(outcomes, &mut unsettled, lines);
             if batch.is_empty() {
@@ -315,13 +332,15 @@ impl Attempt {
             }
             let (answers, leases) = self.context.keeper.settle(batch, together.clone()).await;
             let undone = answers.iter().find_map(|answer| match answer {
-                Err(error @ (SettleError::SendRefused { .. } | SettleError::Incomplete)) => Some(chain(error)),
+                Err(
+                    error @ (SettleError::SendRefused { .. } | SettleError::WriteRefused(_) | SettleError::Incomplete),
+                ) => Some(chain(error)),
                 Ok(()) | Err(SettleError::Expired | SettleError::DeadLetterRefused { .. } | SettleError::Queue(_)) => {
                     None
                 }
             });
             if let Some(reason) = undone {
-                // Nothing was done: the same deliveries are settled as failures, without the sends.
+                // Nothing was done: the same deliveries are settled as failures, without the effects.
                 self.refused(outcomes, &reason);
                 for ((index, _), lease) in what.into_iter().zip(leases) {
                     if let Some(slot) = index.and_then(|index| unsettled.get_mut(index)) {
@@ -349,9 +368,9 @@ impl Attempt {
                 }
             }
             if settled.deleted {
-                self.count_sends(&together);
+                self.count_sends(&together.sends);
             }
-            together.clear();
+            together = Effects::default();
         }
         Ok(settled.back_in)
     }
@@ -407,6 +426,7 @@ impl Attempt {
             Err(
                 SettleError::Expired
                 | SettleError::SendRefused { .. }
+                | SettleError::WriteRefused(_)
                 | SettleError::DeadLetterRefused { .. }
                 | SettleError::Incomplete,
             ) => *outcome = Outcome::LeaseLost,
@@ -415,39 +435,49 @@ impl Attempt {
     }
 
     /// Does what the source queue cannot commit together with a deletion, so that it happens at least once: sends to
-    /// remote queues, then in one transaction of the store the note that the messages were handled and the sends to the
-    /// store's own queues. Returns the sends that go with the deletion.
-    async fn send_what_comes_before(&self, outcomes: &mut [Outcome], sends: Vec<Send>) -> Vec<Send> {
+    /// remote queues, then in one transaction of the store the note that the messages were handled, the sends to the
+    /// store's own queues and the writes to its key-value store. Returns what goes with the deletion.
+    async fn do_what_comes_before(&self, outcomes: &mut [Outcome], effects: Effects) -> Effects {
         let context = &self.context;
+        let Effects { sends, writes } = effects;
         let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| {
             context.queue.commits_sends_to(&send.queue) && context.queues.commits_sends_to(&send.queue)
         });
         if !outcomes.contains(&Outcome::Success) {
-            return Vec::new();
+            return Effects::default();
         }
         let (stored, remote): (Vec<_>, Vec<_>) = before
             .into_iter()
             .partition(|send| context.queues.commits_sends_to(&send.queue));
         if let Err(reason) = self.send_remote(remote).await {
             self.refused(outcomes, &reason);
-            return Vec::new();
+            return Effects::default();
         }
+        let (written, to_write) = if context.queue.commits_writes() {
+            (Writes::default(), writes)
+        } else {
+            (writes, Writes::default())
+        };
         let handled: Vec<MessageId> = outcomes
             .iter()
             .zip(&self.ids)
             .filter(|(outcome, _)| **outcome == Outcome::Success)
             .map(|(_, (id, _))| id.clone())
             .collect();
-        let committed = context
-            .queues
-            .note_handled(&*context.queue, &handled, stored.clone())
-            .await;
+        let done = Effects {
+            sends: stored.clone(),
+            writes: written,
+        };
+        let committed = context.queues.note_handled(&*context.queue, &handled, done).await;
         if let Err(error) = committed {
             self.refused(outcomes, &chain(&error));
-            return Vec::new();
+            return Effects::default();
         }
         self.count_sends(&stored);
-        together
+        Effects {
+            sends: together,
+            writes: to_write,
+        }
     }
 
     async fn send_remote(&self, sends: Vec<Send>) -> Result<(), String> {
@@ -496,7 +526,7 @@ impl Attempt {
         tracing::warn!(
             handler = self.context.handler,
             reason,
-            "a send was refused; the messages will be tried again"
+            "what the handler sent or wrote was refused; the messages will be tried again"
         );
         fail_successes(outcomes, reason);
     }

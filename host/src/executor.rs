@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::{
     config::{Grants, Limits, LogLevel},
+    keyvalue::{KeyValue, KeyValueWrite},
     message::{Message, QueueName},
     queue::{FailureKind, Send},
 };
@@ -278,6 +279,8 @@ pub struct Call {
     pub policy: Arc<Policy>,
     /// Where its output goes.
     pub log: LogSink,
+    /// What it reads of its key-value store; `None` if it is not granted one.
+    pub keyvalue: Option<Arc<dyn KeyValue>>,
 }
 
 impl fmt::Debug for Call {
@@ -333,6 +336,8 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// What the guest sent, in order. Empty unless a verdict is [`Verdict::Success`].
     pub sends: Vec<Send>,
+    /// What the guest wrote into its key-value store, one change per key. Empty unless a verdict is [`Verdict::Success`].
+    pub writes: Vec<KeyValueWrite>,
     /// What it cost.
     pub usage: Usage,
 }

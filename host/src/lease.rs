@@ -26,7 +26,7 @@ use crate::{
     alarm::wake_at,
     message::MAX_DELAY,
     metrics::Metrics,
-    queue::{ExtendError, Queue, QueueError, Receipt, Send, Settle, SettleError, Settlement},
+    queue::{Effects, ExtendError, Queue, QueueError, Receipt, Settle, SettleError, Settlement},
 };
 
 /// The wait before a failed extension or settlement is repeated.
@@ -270,8 +270,8 @@ impl LeaseKeeper {
         self.metrics.extensions(self.queue.name().as_str(), extended, failed);
     }
 
-    /// Ends deliveries together, with `sends` in the same transaction. One answer per lease, in order; the leases come
-    /// back for the case that a refused send left them unsettled.
+    /// Ends deliveries together, with `effects` in the same transaction. One answer per lease, in order; the leases come
+    /// back for the case that a refused effect left them unsettled.
     ///
     /// An unavailable queue is asked again, for the deliveries that it did not settle, until their leases are lost: at most
     /// until a visibility timeout after the last successful extension.
@@ -286,7 +286,7 @@ impl LeaseKeeper {
     pub async fn settle(
         &self,
         batch: Vec<(Lease, Settlement)>,
-        sends: Vec<Send>,
+        effects: Effects,
     ) -> (Vec<Result<(), SettleError>>, Vec<Lease>) {
         let (leases, settlements): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; leases.len()];
@@ -325,7 +325,7 @@ impl LeaseKeeper {
                 self.end_settling(&keys);
                 continue;
             }
-            let said = self.queue.settle(settles, sends.clone()).await;
+            let said = self.queue.settle(settles, effects.clone()).await;
             self.end_settling(&keys);
             let unavailable = |answer: &Result<(), SettleError>| matches!(answer, Err(SettleError::Queue(error)) if error.is_transient());
             let mut again = 0;
@@ -425,7 +425,7 @@ impl Lease {
     /// As [`LeaseKeeper::settle`].
     pub async fn settle(self, settlement: Settlement) -> Result<(), SettleError> {
         let keeper = Arc::clone(&self.keeper);
-        let (answers, _lease) = keeper.settle(vec![(self, settlement)], Vec::new()).await;
+        let (answers, _lease) = keeper.settle(vec![(self, settlement)], Effects::default()).await;
         // One lease, so one answer.
         answers.into_iter().next().unwrap_or(Err(SettleError::Expired))
     }

@@ -6,7 +6,7 @@
 //! 2. [`lease`] keeps each delivery invisible to others from there on.
 //! 3. [`attempt`] calls the guest through the [`executor`], and races it against a lost lease and the order to stop.
 //! 4. [`settlement`] says what the outcome means; [`backoff`] and [`pause`] say when to try again.
-//! 5. The queue deletes the message and sends what the guest sent, in one transaction.
+//! 5. The queue deletes the message, sends what the guest sent and keeps what it wrote, in one transaction.
 //!
 //! Around it: [`reload`] keeps the handlers the same as the plugin directory, [`admin`] is the HTTP listener, [`cli`]
 //! the command line, and [`app`] puts it all together.
@@ -31,6 +31,7 @@ pub mod watcher;
 pub mod alarm;
 pub mod config;
 pub mod handler_status;
+pub mod keyvalue;
 pub mod metrics;
 pub mod printable;
 pub mod queue_set;

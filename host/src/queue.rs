@@ -17,7 +17,10 @@ use std::{
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::message::{InvalidMessage, Message, MessageId, Outgoing, QueueName};
+use crate::{
+    keyvalue::{WriteError, Writes},
+    message::{InvalidMessage, Message, MessageId, Outgoing, QueueName},
+};
 
 pub mod simple;
 pub mod sqs;
@@ -243,6 +246,37 @@ pub struct Send {
     pub message: Outgoing,
 }
 
+/// What happens together with the deletion of what was handled, or not at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// What is sent, in order.
+    pub sends: Vec<Send>,
+    /// What is written into a key-value store.
+    pub writes: Writes,
+}
+
+impl Effects {
+    /// Whether nothing is to happen.
+    pub fn is_empty(&self) -> bool {
+        self.sends.is_empty() && self.writes.is_empty()
+    }
+
+    /// How many bytes are sent and written.
+    pub fn size(&self) -> usize {
+        let sent: usize = self.sends.iter().map(|send| send.message.size()).sum();
+        sent + self.writes.size()
+    }
+}
+
+impl From<Vec<Send>> for Effects {
+    fn from(sends: Vec<Send>) -> Self {
+        Self {
+            sends,
+            writes: Writes::default(),
+        }
+    }
+}
+
 /// How full a queue is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -331,6 +365,9 @@ pub enum SettleError {
         #[source]
         error: Box<SendError>,
     },
+    /// One of the writes was refused, so nothing was done. Settle in another way.
+    #[error("a write to the key-value store was refused")]
+    WriteRefused(#[source] WriteError),
     /// The dead-letter queue did not take the message, so it was not settled. Settle in another way.
     #[error("the dead-letter queue {queue} did not take the message")]
     DeadLetterRefused {
@@ -340,7 +377,7 @@ pub enum SettleError {
         #[source]
         error: Box<SendError>,
     },
-    /// There were sends, and another deletion of the batch had expired, so nothing was done. Settle in another way.
+    /// There were effects, and another deletion of the batch had expired, so nothing was done. Settle in another way.
     #[error("another delivery of the batch had expired")]
     Incomplete,
     /// See [`QueueError`].
@@ -423,10 +460,10 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// Dropping the future may or may not have extended; both leave a delivery held at least until its old deadline.
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>>;
 
-    /// Ends deliveries, and sends `sends` (only to queues for which [`Queue::commits_sends_to`] holds) in the same
-    /// transaction: all of the valid settlements and all of the sends happen, or nothing does. The sends happen only
-    /// together with deletions: with sends, either every receipt with [`Settlement::Delete`] is valid and there is one, or the
-    /// sends do not happen. One answer per settlement, in order.
+    /// Ends deliveries, and makes `effects` happen (sends only to queues for which [`Queue::commits_sends_to`] holds,
+    /// writes only if [`Queue::commits_writes`] does) in the same transaction: all of the valid settlements and all of the
+    /// effects happen, or nothing does. The effects happen only together with deletions: with effects, either every receipt
+    /// with [`Settlement::Delete`] is valid and there is one, or they do not happen. One answer per settlement, in order.
     ///
     /// # Errors
     ///
@@ -435,10 +472,15 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have settled. A caller that needs to know must not drop it.
-    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>>;
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>>;
 
     /// Whether a settlement of this queue can send to `destination` in its own transaction.
     fn commits_sends_to(&self, destination: &QueueName) -> bool;
+
+    /// Whether a settlement of this queue can write to the host's key-value store in its own transaction.
+    fn commits_writes(&self) -> bool {
+        false
+    }
 
     /// Whether the queue would refuse one of these messages for what it is. What it does not refuse here it may still refuse
     /// when it is sent.

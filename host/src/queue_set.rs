@@ -13,10 +13,11 @@ use futures_util::future::join_all;
 
 use crate::{
     config::QueueSettings,
+    keyvalue::KeyValue,
     message::{MessageId, QueueName},
     metrics::Metrics,
     queue::{
-        Queue, QueueError, Send,
+        Effects, Queue, QueueError,
         simple::{CommitError, HandledKey, SimpleStore, settings::Settings},
         sqs::{SqsConnection, SqsQueue},
     },
@@ -168,38 +169,44 @@ impl QueueSet {
         !self.remote.contains_key(name) && self.get(name).is_some_and(|queue| queue.commits_sends_to(name))
     }
 
+    /// Where the committed entries of a handler's key-value store are read. The store comes into being with its first entry,
+    /// and stays when the handler goes.
+    pub fn keyvalue(&self, handler: &str) -> Arc<dyn KeyValue> {
+        self.store.keyvalue(handler)
+    }
+
     /// Whether this host is known to have handled a message of this queue before. Always false for a queue whose deleted
     /// messages never return.
     pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
         queue.nature().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
     }
 
-    /// Notes that messages of a queue were handled, and sends `sends` to queues for which
-    /// [`QueueSet::commits_sends_to`] holds, in one transaction. Without sends the note is on disk a moment later, so a crash
-    /// may lose it. A queue whose deleted messages never return needs no note.
+    /// Notes that messages of a queue were handled, and makes `effects` happen, whose sends go to queues for which
+    /// [`QueueSet::commits_sends_to`] holds, in one transaction. Without effects the note is on disk a moment later, so a
+    /// crash may lose it. A queue whose deleted messages never return needs no note.
     ///
     /// # Errors
     ///
-    /// See [`CommitError`]; nothing was noted and nothing sent.
+    /// See [`CommitError`]; nothing was noted, sent or written.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may or may not have done both.
+    /// Dropping the future may or may not have done all of it.
     pub async fn note_handled(
         &self,
         queue: &dyn Queue,
         ids: &[MessageId],
-        sends: Vec<Send>,
+        effects: Effects,
     ) -> Result<(), CommitError> {
-        if !queue.nature().redelivers_deleted && sends.is_empty() {
+        if !queue.nature().redelivers_deleted && effects.is_empty() {
             return Ok(());
         }
         let keys: Vec<HandledKey> = ids.iter().map(|id| HandledKey::new(queue.name(), id)).collect();
-        if sends.is_empty() {
+        if effects.is_empty() {
             self.store.note_handled(keys);
             return Ok(());
         }
-        self.store.commit(keys, sends).await
+        self.store.commit(keys, effects).await
     }
 
     fn settings(&self, name: &QueueName) -> Settings {

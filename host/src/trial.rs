@@ -18,6 +18,7 @@ use crate::{
         LocalExecutor, LogLine, Policy, Report, Tiers,
     },
     message::{Message, MessageId, Outgoing},
+    queue::simple::SimpleStore,
 };
 
 /// Why a component could not be tried.
@@ -117,7 +118,8 @@ impl Trial {
         &self.manifest
     }
 
-    /// Runs one message through the component. What it sends is shown and goes nowhere. Blocks.
+    /// Runs one message through the component. What it sends and writes is shown and goes nowhere; its key-value store is
+    /// empty. Blocks.
     pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> Invocation {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
@@ -138,10 +140,14 @@ impl Trial {
             queue: self.manifest.queue.clone(),
             receive_count: receive_count.get(),
         };
+        // What it would find on its first message.
+        let empty = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
+        let keyvalue = self.policy.grants.keyvalue.then(empty);
         let call = Call {
             messages: vec![message],
             policy: Arc::clone(&self.policy),
             log,
+            keyvalue,
         };
         let report = self.control.block_on(self.executor.run(&self.component, call));
         let log = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));

@@ -84,6 +84,7 @@ impl Bench {
             messages: messages.collect(),
             policy: Arc::new(policy.clone()),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
+            keyvalue: None,
         }
     }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, ExtendError, Nature, Queue, QueueError, Receipt, Send, SendError, Settle,
+        Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
         SettleError,
     },
 };
@@ -154,17 +154,17 @@ impl Queue for FaultyQueue {
         answers
     }
 
-    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let (from, count) = (Instant::now(), settles.len());
         let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();
         let answers = if scripted.is_empty() {
-            self.inner.settle(settles, sends).await
+            self.inner.settle(settles, effects).await
         } else {
             let mut answers = Vec::new();
             for (settle, error) in settles.into_iter().zip(scripted) {
                 answers.push(match error {
                     Some(error) => Err(error),
-                    None => self.inner.settle(vec![settle], Vec::new()).await.pop().unwrap(),
+                    None => self.inner.settle(vec![settle], Effects::default()).await.pop().unwrap(),
                 });
             }
             answers
@@ -175,6 +175,10 @@ impl Queue for FaultyQueue {
 
     fn commits_sends_to(&self, destination: &QueueName) -> bool {
         self.inner.commits_sends_to(destination)
+    }
+
+    fn commits_writes(&self) -> bool {
+        self.inner.commits_writes()
     }
 
     async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {

@@ -65,6 +65,7 @@ impl From<SettleError> for Refused {
         let status = match &error {
             SettleError::Expired => StatusCode::CONFLICT,
             SettleError::SendRefused { .. }
+            | SettleError::WriteRefused(_)
             | SettleError::DeadLetterRefused { .. }
             | SettleError::Incomplete
             | SettleError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,

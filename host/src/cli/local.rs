@@ -12,6 +12,7 @@ use crate::{
     config::{Config, ConfigErrors, Environment},
     executor::{Report, Tiers, Verdict},
     exit_code::ExitCode,
+    keyvalue::{Change, KeyValueWrite},
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
     trial::{Invocation, Trial, TrialError},
@@ -158,7 +159,12 @@ fn load(file: &Path, tiers: Tiers, progress: bool) -> Result<Trial, TrialError> 
 }
 
 fn as_json(invocation: &Invocation) -> Value {
-    let Report { verdicts, sends, usage } = &invocation.report;
+    let Report {
+        verdicts,
+        sends,
+        writes,
+        usage,
+    } = &invocation.report;
     let verdict = match verdicts.first() {
         Some(Verdict::Success) => json!({ "verdict": "success" }),
         Some(Verdict::Failed(failure)) => json!({
@@ -182,6 +188,17 @@ fn as_json(invocation: &Invocation) -> Value {
             })
         })
         .collect();
+    let writes: Vec<_> = writes
+        .iter()
+        .map(|KeyValueWrite { bucket, key, change }| {
+            let (change, bytes, added) = match change {
+                Change::Set(value) => ("set", Some(value.len()), None),
+                Change::Delete => ("delete", None, None),
+                Change::Add(delta) => ("add", None, Some(delta)),
+            };
+            json!({ "bucket": **bucket, "key": **key, "change": change, "value-bytes": bytes, "added": added })
+        })
+        .collect();
     let log: Vec<_> = invocation
         .log
         .iter()
@@ -190,6 +207,7 @@ fn as_json(invocation: &Invocation) -> Value {
     json!({
         "outcome": verdict,
         "sends": sends,
+        "writes": writes,
         "log": log,
         "log-lines-dropped": usage.log_lines_dropped,
         "wall-seconds": usage.wall.as_secs_f64(),
@@ -199,7 +217,12 @@ fn as_json(invocation: &Invocation) -> Value {
 }
 
 fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result<()> {
-    let Report { verdicts, sends, usage } = &invocation.report;
+    let Report {
+        verdicts,
+        sends,
+        writes,
+        usage,
+    } = &invocation.report;
     let mut line = |name: &str, value: &str| writeln!(output, "{name:<10} {value}");
     for entry in &invocation.log {
         line(entry.stream.as_str(), &entry.text)?;
@@ -220,6 +243,15 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
                 ),
             )?;
         }
+    }
+    for KeyValueWrite { bucket, key, change } in writes {
+        let change = match change {
+            Change::Set(value) => format!("{} bytes", value.len()),
+            Change::Delete => "deleted".to_owned(),
+            Change::Add(delta) => format!("plus {delta}"),
+        };
+        let (bucket, key) = (printable(bucket, SHOWN_BYTES), printable(key, SHOWN_BYTES));
+        line("wrote", &format!("{key} of bucket {bucket}: {change}"))?;
     }
     match verdicts.first() {
         Some(Verdict::Success) => line("verdict", "success")?,

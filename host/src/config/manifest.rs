@@ -93,6 +93,9 @@ pub struct Limits {
     pub keyvalue_writes: u64,
     /// Bytes of keys and values of those changes. Key `keyvalue-bytes`: 0 to 512 MiB, default 16 MiB.
     pub keyvalue_bytes: u64,
+    /// Bytes that the handler's key-value store holds, of all attempts together. Key `keyvalue-total-bytes`: 0 to 64 GiB,
+    /// default 64 MiB.
+    pub keyvalue_total_bytes: u64,
     /// The component's file, in bytes. Key `wasm-bytes`: 1 KiB to 64 MiB, default 64 MiB.
     pub wasm_bytes: u64,
     /// Processor time of its compilation. Key `compile-time`: 1 s to 1 h, default 2 min.
@@ -121,6 +124,7 @@ impl Default for Limits {
             http_response_bytes: 32 * MIB,
             keyvalue_writes: 1000,
             keyvalue_bytes: 16 * MIB,
+            keyvalue_total_bytes: 64 * MIB,
             wasm_bytes: 64 * MIB,
             compile_time: Duration::from_mins(2),
             compile_memory: 2 * GIB,
@@ -275,6 +279,9 @@ impl Limits {
             keyvalue_bytes: section
                 .size("keyvalue-bytes", 0..=512 * MIB)
                 .unwrap_or(defaults.keyvalue_bytes),
+            keyvalue_total_bytes: section
+                .size("keyvalue-total-bytes", 0..=64 * GIB)
+                .unwrap_or(defaults.keyvalue_total_bytes),
             wasm_bytes: section
                 .size("wasm-bytes", KIB..=64 * MIB)
                 .unwrap_or(defaults.wasm_bytes),

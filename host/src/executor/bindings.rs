@@ -19,3 +19,14 @@ pub(crate) mod batch_worker {
         },
     });
 }
+
+pub(crate) mod keyvalue {
+    wasmtime::component::bindgen!({
+        path: "wit/keyvalue",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::executor::import::keyvalue::Bucket,
+        },
+    });
+}

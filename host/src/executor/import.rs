@@ -17,6 +17,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::{Grant, bindings, instance::GuestState};
 use crate::config::Grants;
 
+pub(super) mod keyvalue;
 mod logging;
 pub(super) mod sender;
 
@@ -63,7 +64,8 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
             Grant::Config => {
                 wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;
             }
-            Grant::Http | Grant::KeyValue => {}
+            Grant::KeyValue => keyvalue::add_to_linker(&mut linker)?,
+            Grant::Http => {}
         }
     }
     Ok(linker)

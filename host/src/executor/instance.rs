@@ -19,7 +19,7 @@ use super::{
     component::{Entry, Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
-    import::sender::Sends,
+    import::{keyvalue::Stores, sender::Sends},
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
 };
@@ -33,9 +33,10 @@ use crate::{
 /// What a store carries for its guest.
 pub(super) struct GuestState {
     wasi: WasiCtx,
-    table: ResourceTable,
+    pub(super) table: ResourceTable,
     memory: MemoryAccount,
     pub(super) sends: Sends,
+    pub(super) stores: Stores,
     pub(super) config: Arc<WasiConfigVariables>,
     pub(super) output: Arc<OutputAccount>,
     pub(super) log_level: LogLevel,
@@ -101,7 +102,12 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
 
 /// Runs one call from a new store to its verdicts.
 pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call) -> Report {
-    let Call { messages, policy, log } = call;
+    let Call {
+        messages,
+        policy,
+        log,
+        keyvalue,
+    } = call;
     let count = messages.len();
     let output = OutputAccount::new(log, &policy.limits);
     let started = Instant::now();
@@ -111,6 +117,7 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
         Ok(store) => store,
         Err(reason) => return Report::not_run(count, &reason),
     };
+    store.data_mut().stores = Stores::new(keyvalue, &policy.limits);
     // The callback gives the better reason for a guest that computes; the timer ends one that waits in a host call.
     let answer = {
         let call = cpu.measure(guest_call(component, &mut store, messages));
@@ -125,9 +132,10 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
         Ok(Err(error)) => vec![broken(&error, &store, &policy); count],
         Err(_) => vec![broken(&DeadlinePassed.into(), &store, &policy); count],
     };
-    let mut sends = store.data_mut().sends.take();
+    let (mut sends, mut writes) = (store.data_mut().sends.take(), store.data_mut().stores.take());
     if !verdicts.contains(&Verdict::Success) {
         sends.clear();
+        writes.clear();
     }
     verdicts.truncate(count);
     let usage_memory = store.data().memory.peak;
@@ -139,7 +147,12 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
         memory_peak: usage_memory,
         log_lines_dropped: output.lines_dropped(),
     };
-    Report { verdicts, sends, usage }
+    Report {
+        verdicts,
+        sends,
+        writes,
+        usage,
+    }
 }
 
 impl Report {
@@ -153,6 +166,7 @@ impl Report {
         Self {
             verdicts: vec![verdict; messages],
             sends: Vec::new(),
+            writes: Vec::new(),
             usage: Usage::default(),
         }
     }
@@ -162,6 +176,7 @@ impl Report {
         Self {
             verdicts: vec![Verdict::NotRun(reason.to_owned()); messages],
             sends: Vec::new(),
+            writes: Vec::new(),
             usage: Usage::default(),
         }
     }
@@ -182,6 +197,7 @@ fn store(
         table,
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
+        stores: Stores::default(),
         config: Arc::clone(&component.config),
         output: Arc::clone(output),
         log_level: policy.grants.log,

@@ -1,7 +1,8 @@
 //! The Simple queue: embedded, durable in one `SQLite` file or in memory only, no server to run.
 //!
 //! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The store also keeps the
-//! ledger of what was handled from queues of other kinds. The rules are in
+//! ledger of what was handled from queues of other kinds, and key-value stores, so that a write can be one transaction with a
+//! deletion. The rules are in
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries questions to the store and waits for its answers.
 
@@ -19,6 +20,7 @@ use tokio::{
 };
 
 use self::{
+    keyvalue::SimpleKeyValue,
     ledger::SharedLedger,
     memory::MemoryRows,
     operation::{
@@ -31,14 +33,18 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, ExtendError, Queue, QueueError, Receipt, Send, SendError, Settle, SettleError,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError,
 };
-use crate::message::{MessageId, Outgoing, QueueName};
+use crate::{
+    keyvalue::KeyValue,
+    message::{MessageId, Outgoing, QueueName},
+};
 
 mod clock;
 mod codec;
 mod flights;
 mod gate;
+mod keyvalue;
 mod ledger;
 mod memory;
 mod open;
@@ -200,12 +206,13 @@ impl SimpleStore {
         }
     }
 
-    /// Notes that messages of queues of other kinds were handled, and sends what was sent for them to Simple queues of this
-    /// store, in one transaction: all of it happens, or nothing does. `Ok` means that it is as durable as the store gets.
+    /// Notes that messages of queues of other kinds were handled, sends what was sent for them to Simple queues of this
+    /// store, and writes what was written into its key-value stores, in one transaction: all of it happens, or nothing does.
+    /// `Ok` means that it is as durable as the store gets.
     ///
-    /// With sends, messages that had been handled before are not handled twice: if all of them had been, the answer is `Ok`
-    /// and nothing is sent, because it was sent then. Without sends, noting a message again is no error; it is
-    /// remembered from now on. With a ledger that is off, this only sends.
+    /// With effects, messages that had been handled before are not handled twice: if all of them had been, the answer is `Ok`
+    /// and nothing is sent or written, because that happened then. Without effects, noting a message again is no error; it is
+    /// remembered from now on. With a ledger that is off, this only sends and writes.
     ///
     /// # Errors
     ///
@@ -215,9 +222,16 @@ impl SimpleStore {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have committed, as a whole; ask [`SimpleStore::was_handled`] later, or commit again.
-    pub async fn commit(&self, handled: Vec<HandledKey>, sends: Vec<Send>) -> Result<(), CommitError> {
-        let queue = sends.first().map_or_else(all_queues, |send| send.queue.clone());
-        self.inner.ask(&queue, CommitHandled { handled, sends }).await?
+    pub async fn commit(&self, handled: Vec<HandledKey>, effects: Effects) -> Result<(), CommitError> {
+        let first = effects.sends.first();
+        let queue = first.map_or_else(all_queues, |send| send.queue.clone());
+        self.inner.ask(&queue, CommitHandled { handled, effects }).await?
+    }
+
+    /// Where the committed entries of a namespace of the key-value store are read. What is written comes with a commit or
+    /// a settlement.
+    pub fn keyvalue(&self, namespace: &str) -> Arc<dyn KeyValue> {
+        Arc::new(SimpleKeyValue::new(Arc::clone(&self.inner), namespace))
     }
 
     /// Answers whoever asked before, writes what is noted, and closes the store; everybody who asks later is told so.
@@ -278,7 +292,7 @@ impl SimpleQueue {
     async fn each_step<O, F>(&self, limit: usize, step: F) -> Result<u64, QueueError>
     where
         O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + std::marker::Send + Sync,
+        F: Fn(Which) -> O + Send + Sync,
     {
         let last = self.ask(LastSeq).await?;
         let (mut after, mut done) = (0, 0_u64);
@@ -302,7 +316,7 @@ impl SimpleQueue {
     async fn each_id<O, F>(&self, ids: Vec<MessageId>, step: F) -> Result<u64, QueueError>
     where
         O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + std::marker::Send + Sync,
+        F: Fn(Which) -> O + Send + Sync,
     {
         let mut done = 0;
         for ids in ids.chunks(STEP) {
@@ -358,13 +372,13 @@ impl Queue for SimpleQueue {
         }
     }
 
-    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let count = settles.len();
         match self
             .ask(SettleDeliveries {
                 queue: self.key,
                 settles,
-                sends,
+                effects,
             })
             .await
         {
@@ -379,6 +393,10 @@ impl Queue for SimpleQueue {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .contains(destination)
+    }
+
+    fn commits_writes(&self) -> bool {
+        true
     }
 
     async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {

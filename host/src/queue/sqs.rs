@@ -14,7 +14,8 @@ use tokio::time::timeout;
 
 use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
-    Counts, DeadLetter, Delivery, ExtendError, Nature, Queue, QueueError, Receipt, Send, SendError, Settle, SettleError,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
+    SettleError,
 };
 use crate::message::{MessageId, Outgoing, QueueName};
 
@@ -112,10 +113,10 @@ impl Queue for SqsQueue {
         self.remote.extend(receipts, by).await
     }
 
-    /// Takes no sends: SQS has no transactions.
-    async fn settle(&self, settles: Vec<Settle>, sends: Vec<Send>) -> Vec<Result<(), SettleError>> {
-        debug_assert!(sends.is_empty(), "commits_sends_to is false for all queues");
-        if !sends.is_empty() {
+    /// Takes no effects: SQS has no transactions.
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+        debug_assert!(effects.is_empty(), "it says that it commits neither sends nor writes");
+        if !effects.is_empty() {
             return vec![Err(SettleError::Incomplete); settles.len()];
         }
         self.settler.settle(settles).await

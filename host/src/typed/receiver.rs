@@ -259,6 +259,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             Err(SettleError::Queue(error)) => Err(error),
             Err(
                 error @ (SettleError::SendRefused { .. }
+                | SettleError::WriteRefused(_)
                 | SettleError::DeadLetterRefused { .. }
                 | SettleError::Incomplete),
             ) => {

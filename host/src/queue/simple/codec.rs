@@ -21,6 +21,18 @@ pub(super) fn checksum(message: &Message, attributes: Option<&str>) -> u32 {
     hasher.finalize()
 }
 
+/// The checksum over an entry of a key-value store.
+pub(super) fn value_checksum((bucket, key): (&str, &str), value: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    for name in [bucket, key] {
+        // The length first, so that it is clear where the one ends and the other begins.
+        hasher.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
+        hasher.update(name.as_bytes());
+    }
+    hasher.update(value);
+    hasher.finalize()
+}
+
 /// Attributes as JSON; `None` if there are none.
 pub(super) fn encode_attributes(attributes: &Attributes) -> Option<String> {
     let pairs = Some(attributes.pairs()).filter(|pairs| !pairs.is_empty())?;

@@ -18,7 +18,10 @@ use super::{
     super::{QueueError, SendError, SettleError},
     clock::millis,
 };
-use crate::message::{MessageId, QueueName};
+use crate::{
+    keyvalue::WriteError,
+    message::{MessageId, QueueName},
+};
 
 mod segment;
 mod shared;
@@ -91,7 +94,7 @@ impl Default for LedgerSettings {
     }
 }
 
-/// Why handled messages, and what was sent for them, were not committed. Nothing was done.
+/// Why handled messages, and what was sent and written for them, were not committed. Nothing was done.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
@@ -104,7 +107,10 @@ pub enum CommitError {
         #[source]
         error: Box<SendError>,
     },
-    /// There were sends for several messages, and some of these messages, not all, had been handled before.
+    /// One of the writes was refused.
+    #[error("a write to the key-value store was refused")]
+    WriteRefused(#[source] WriteError),
+    /// There were effects of several messages, and some of these messages, not all, had been handled before.
     #[error("another message of the batch had been handled before")]
     Incomplete,
     /// See [`QueueError`].
@@ -116,6 +122,7 @@ impl From<CommitError> for SettleError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::SendRefused { queue, error } => Self::SendRefused { queue, error },
+            CommitError::WriteRefused(error) => Self::WriteRefused(error),
             CommitError::Incomplete => Self::Incomplete,
             CommitError::Queue(error) => Self::Queue(error),
         }

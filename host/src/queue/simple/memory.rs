@@ -16,6 +16,10 @@ use super::{
 };
 use crate::message::{MessageId, QueueName};
 
+mod values;
+
+use self::values::Values;
+
 /// The place of a message among those of its queue and state: highest priority first, then lowest `seq`.
 type Place = (QueueKey, State, Reverse<u8>, u64);
 
@@ -32,6 +36,7 @@ pub(super) struct MemoryRows {
     remembered: HashMap<(QueueKey, String), (MessageId, u64)>,
     forgettable: BTreeSet<(u64, QueueKey, String)>,
     queues: BTreeMap<QueueKey, (QueueName, Order)>,
+    values: Values,
 }
 
 impl MemoryRows {

@@ -2,21 +2,25 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::{Counts, DeadLetter, ExtendError, Receipt, Send, SendError, Settle, SettleError},
+    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError},
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::Rows,
     rules::{Core, Received, Which},
     settings::Settings,
 };
-use crate::message::{MessageId, Outgoing, QueueName};
+use crate::{
+    keyvalue::ReadError,
+    message::{MessageId, Outgoing, QueueName},
+};
 
 /// A question, and how the rules answer it.
-pub(super) trait Operation: std::marker::Send + 'static {
-    type Answer: std::marker::Send + 'static;
+pub(super) trait Operation: Send + 'static {
+    type Answer: Send + 'static;
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault>;
 
@@ -139,7 +143,7 @@ impl Operation for ExtendDeliveries {
 pub(super) struct SettleDeliveries {
     pub(super) queue: QueueKey,
     pub(super) settles: Vec<Settle>,
-    pub(super) sends: Vec<Send>,
+    pub(super) effects: Effects,
 }
 
 impl Operation for SettleDeliveries {
@@ -147,18 +151,18 @@ impl Operation for SettleDeliveries {
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
         let now = core.tick(now);
-        core.settle(self.queue, self.settles, self.sends, now)
+        core.settle(self.queue, self.settles, self.effects, now)
     }
 
     fn weight(&self) -> usize {
-        self.sends.iter().map(|send| send.message.size()).sum()
+        self.effects.size()
     }
 }
 
-/// Notes messages of other kinds of queue as handled, and sends.
+/// Notes messages of other kinds of queue as handled, sends and writes.
 pub(super) struct CommitHandled {
     pub(super) handled: Vec<HandledKey>,
-    pub(super) sends: Vec<Send>,
+    pub(super) effects: Effects,
 }
 
 impl Operation for CommitHandled {
@@ -166,12 +170,49 @@ impl Operation for CommitHandled {
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
         let now = core.tick(now);
-        core.commit_handled(self.handled, self.sends, now)
+        core.commit_handled(self.handled, self.effects, now)
     }
 
     fn weight(&self) -> usize {
-        let sent: usize = self.sends.iter().map(|send| send.message.size()).sum();
-        sent + self.handled.len() * HandledKey::LEN
+        self.effects.size() + self.handled.len() * HandledKey::LEN
+    }
+}
+
+/// Reads values.
+pub(super) struct ReadValues {
+    pub(super) namespace: Arc<str>,
+    pub(super) bucket: String,
+    pub(super) keys: Vec<Arc<str>>,
+    pub(super) max_bytes: usize,
+}
+
+impl Operation for ReadValues {
+    type Answer = Result<Vec<Option<Bytes>>, ReadError>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Self::Answer, Fault> {
+        core.read_values(&self.namespace, &self.bucket, &self.keys, self.max_bytes)
+    }
+
+    fn weight(&self) -> usize {
+        // What it will read is not known yet; a middling value stands for each.
+        const EXPECTED_BYTES: usize = 4 * 1024;
+        self.keys.len().saturating_mul(EXPECTED_BYTES)
+    }
+}
+
+/// Reads keys.
+pub(super) struct ReadKeys {
+    pub(super) namespace: Arc<str>,
+    pub(super) bucket: String,
+    pub(super) after: Option<Arc<str>>,
+    pub(super) limit: usize,
+}
+
+impl Operation for ReadKeys {
+    type Answer = Vec<Arc<str>>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Vec<Arc<str>>, Fault> {
+        core.read_keys(&self.namespace, &self.bucket, self.after.as_deref(), self.limit)
     }
 }
 

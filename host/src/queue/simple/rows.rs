@@ -1,7 +1,11 @@
-//! The primitive operations that the rules are made of: one table of messages and its orders.
+//! The primitive operations that the rules are made of: one table of messages and its orders, and one of values.
 //!
 //! There is one implementation on `SQLite` and one in memory. Neither knows a queue rule; every operation costs
 //! O(log n) per row it returns or changes, whatever the number of rows.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::{
     super::FailureRecord,
@@ -32,8 +36,50 @@ pub(super) struct Census {
     pub(super) last: Option<(u64, u64)>,
 }
 
+/// A key-value store as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StoredNamespace {
+    pub(super) key: NamespaceKey,
+    /// How much it holds, as the rules count it.
+    pub(super) bytes: u64,
+}
+
+/// The number that a store gave to a namespace of the key-value store; it never changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct NamespaceKey(pub(super) i64);
+
+/// The entries of the key-value stores, inside a transaction. A place is a namespace, a bucket and a key.
+pub(super) trait ValueRows {
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault>;
+    /// Adds a namespace that holds nothing.
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault>;
+    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), Fault>;
+    /// The value, or what is wrong with its stored form.
+    fn value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<Result<Bytes, Damaged>>, Fault>;
+    /// The length of the value in bytes. Does not read it.
+    fn value_bytes(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<u64>, Fault>;
+    /// Writes a value, whether there was one or not.
+    fn put_value(&mut self, namespace: NamespaceKey, place: Place<'_>, value: &Bytes) -> Result<(), Fault>;
+    fn remove_value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<(), Fault>;
+    /// Keys of a bucket after `after`, in the order of their bytes.
+    fn keys(
+        &mut self,
+        namespace: NamespaceKey,
+        bucket: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, Fault>;
+}
+
+/// A bucket and a key.
+pub(super) type Place<'a> = (&'a str, &'a str);
+
+/// What is stored is not what was written.
+#[derive(Debug)]
+pub(super) struct Damaged;
+
 /// The rows, inside a transaction.
-pub(super) trait Rows {
+pub(super) trait Rows: ValueRows {
     // Changes.
     fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault>;
     /// Writes state, lane, `visible_at_ms`, receive count and suspicion.

@@ -25,6 +25,7 @@ use crate::message::QueueName;
 
 mod dead;
 mod handled;
+mod keyvalue;
 mod lanes;
 mod queues;
 mod receive;

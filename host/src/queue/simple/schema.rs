@@ -59,6 +59,24 @@ CREATE TABLE deduplication (
 CREATE INDEX deduplication_until ON deduplication (until);
 ";
 
+/// Makes the tables of the key-value stores, if they are not there.
+pub(super) const KEYVALUE: &str = "
+CREATE TABLE IF NOT EXISTS namespaces (
+    namespace INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    bytes INTEGER NOT NULL
+) STRICT;
+CREATE TABLE IF NOT EXISTS entries (
+    entry INTEGER PRIMARY KEY,
+    namespace INTEGER NOT NULL,
+    bucket TEXT NOT NULL,
+    key TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
+    value BLOB NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX IF NOT EXISTS entries_by_key ON entries (namespace, bucket, key);
+";
+
 /// Makes the table of the ledger, if it is not there.
 pub(super) const LEDGER: &str = "
 CREATE TABLE IF NOT EXISTS handled (

@@ -20,6 +20,7 @@ use crate::message::{MessageId, QueueName};
 
 mod database;
 mod read;
+mod values;
 
 pub(super) use database::{Refusal, SqliteRows};
 

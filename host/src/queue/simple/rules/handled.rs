@@ -1,10 +1,10 @@
-//! Messages of other kinds of queue: noting that they were handled, and sending what was sent for them, as one.
+//! Messages of other kinds of queue: noting that they were handled, and what was sent and written for them, as one.
 
 use std::collections::HashSet;
 
 use super::{
     super::{
-        super::Send,
+        super::Effects,
         clock::Now,
         ledger::{CommitError, HandledKey, Segment, SharedLedger},
         row::Fault,
@@ -35,29 +35,27 @@ impl<R: Rows> Core<R> {
         &self.ledger
     }
 
-    /// Notes messages as handled, and sends, or does nothing at all. Of messages that were handled before
-    /// nothing is sent again.
+    /// Notes messages as handled, sends and writes, or does nothing at all. Of messages that were handled before
+    /// nothing happens again.
     pub(in super::super) fn commit_handled(
         &mut self,
         handled: Vec<HandledKey>,
-        sends: Vec<Send>,
+        effects: Effects,
         now: Now,
     ) -> Result<Result<(), CommitError>, Fault> {
-        if !sends.is_empty() {
+        if !effects.is_empty() {
             let known = self.count_handled(&handled, now);
             if known > 0 && known == handled.len() {
                 return Ok(Ok(()));
             }
             if known > 0 {
-                // The sends belong to all of the messages together: some of them would happen twice.
+                // The effects belong to all of the messages together: some of them would happen twice.
                 return Ok(Err(CommitError::Incomplete));
             }
         }
-        if let Some((queue, error)) = self.refusal(&sends, now)? {
-            let error = Box::new(error);
-            return Ok(Err(CommitError::SendRefused { queue, error }));
+        if let Err(refused) = self.make_happen(effects, now)? {
+            return Ok(Err(refused));
         }
-        self.send_all(sends, now)?;
         self.entries.handled.extend(handled);
         Ok(Ok(()))
     }

@@ -7,9 +7,10 @@ use std::{
 
 use super::{
     super::{
-        super::{ExtendError, Receipt, Send, SendError, Settle, SettleError, Settlement},
+        super::{Effects, ExtendError, Receipt, Send, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
         flights::Flight,
+        ledger::CommitError,
         row::{Fault, Meta, QueueKey},
         rows::Rows,
     },
@@ -45,12 +46,12 @@ impl<R: Rows> Core<R> {
             .filter(|flight| flight.meta.queue == key)
     }
 
-    /// Ends deliveries and sends, or does nothing at all.
+    /// Ends deliveries, sends and writes, or does nothing at all.
     pub(in super::super) fn settle(
         &mut self,
         key: QueueKey,
         settles: Vec<Settle>,
-        sends: Vec<Send>,
+        effects: Effects,
         now: Now,
     ) -> Result<Vec<Result<(), SettleError>>, Fault> {
         let deletes = |settle: &Settle| {
@@ -59,26 +60,20 @@ impl<R: Rows> Core<R> {
         let delete_expired = |settle: &Settle| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_none()
         };
-        if !sends.is_empty() && settles.iter().any(deletes) {
-            if settles.iter().any(delete_expired) {
-                // The sends belong to all of the deletions together: with one of them gone they would happen twice.
+        if !effects.is_empty() && settles.iter().any(deletes) {
+            // The effects belong to all of the deletions together: with one of them gone they would happen twice.
+            let refused = if settles.iter().any(delete_expired) {
+                Err(SettleError::Incomplete)
+            } else {
+                self.make_happen(effects, now)?.map_err(SettleError::from)
+            };
+            if let Err(refused) = refused {
                 let answer = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
-                    Some(_) => SettleError::Incomplete,
+                    Some(_) => refused.clone(),
                     None => SettleError::Expired,
                 };
                 return Ok(settles.iter().map(|settle| Err(answer(settle))).collect());
             }
-            if let Some((queue, error)) = self.refusal(&sends, now)? {
-                let refused = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
-                    Some(_) => SettleError::SendRefused {
-                        queue: queue.clone(),
-                        error: Box::new(error.clone()),
-                    },
-                    None => SettleError::Expired,
-                };
-                return Ok(settles.iter().map(|settle| Err(refused(settle))).collect());
-            }
-            self.send_all(sends, now)?;
         }
         let mut answers = Vec::with_capacity(settles.len());
         for Settle { receipt, settlement } in settles {
@@ -132,8 +127,24 @@ impl<R: Rows> Core<R> {
         Ok(())
     }
 
+    /// Sends and writes, or does nothing at all.
+    pub(super) fn make_happen(&mut self, effects: Effects, now: Now) -> Result<Result<(), CommitError>, Fault> {
+        let Effects { sends, writes } = effects;
+        if let Some((queue, error)) = self.refusal(&sends, now)? {
+            let error = Box::new(error);
+            return Ok(Err(CommitError::SendRefused { queue, error }));
+        }
+        let plan = match self.plan_writes(writes)? {
+            Ok(plan) => plan,
+            Err(error) => return Ok(Err(CommitError::WriteRefused(error))),
+        };
+        self.send_all(sends, now)?;
+        self.write_planned(&plan)?;
+        Ok(Ok(()))
+    }
+
     /// Sends what [`Core::refusal`] has nothing against.
-    pub(super) fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
+    fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
         for send in sends {
             if let Some(&destination) = self.names.get(&send.queue) {
                 self.send_checked(destination, send.message, now)?;
@@ -143,7 +154,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// The first of the sends that would be refused.
-    pub(super) fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
+    fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
         let mut new: HashMap<QueueKey, u64> = HashMap::new();
         let mut ids = HashSet::new();
         for send in sends {

@@ -90,16 +90,18 @@ impl SqliteRows {
         connection.wal_hook(Some(checkpoint_and_complain()))?;
         if fresh {
             let create = format!(
-                "BEGIN IMMEDIATE; {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                "BEGIN IMMEDIATE; {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
                 schema::CREATE,
                 schema::LEDGER,
+                schema::KEYVALUE,
                 schema::APPLICATION_ID,
                 schema::VERSION
             );
             connection.execute_batch(&create)?;
         } else {
-            // The one table that a file of this version may lack: it came later, and without it nothing is amiss.
+            // The tables that a file of this version may lack: they came later, and without them nothing is amiss.
             connection.execute_batch(schema::LEDGER)?;
+            connection.execute_batch(schema::KEYVALUE)?;
         }
         let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
         Ok(Self {
@@ -163,6 +165,11 @@ impl SqliteRows {
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         statement.execute(params).map_err(fault)?;
         Ok(())
+    }
+
+    /// The number of the row that was inserted last.
+    pub(super) fn last_row(&self) -> i64 {
+        self.connection.last_insert_rowid()
     }
 
     pub(super) fn one<T>(

@@ -1,0 +1,108 @@
+//! The entries of the key-value stores in memory.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        row::Fault,
+        rows::{Damaged, NamespaceKey, Place, StoredNamespace, ValueRows},
+    },
+    MemoryRows,
+};
+
+/// All entries.
+#[derive(Debug, Default)]
+pub(super) struct Values {
+    namespaces: HashMap<String, NamespaceKey>,
+    buckets: BTreeMap<NamespaceKey, Namespace>,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    bytes: u64,
+    /// None of them is empty.
+    buckets: HashMap<String, BTreeMap<Arc<str>, Bytes>>,
+}
+
+impl Values {
+    fn get(&self, namespace: NamespaceKey, (bucket, key): Place<'_>) -> Option<&Bytes> {
+        self.buckets.get(&namespace)?.buckets.get(bucket)?.get(key)
+    }
+}
+
+impl ValueRows for MemoryRows {
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault> {
+        let key = self.values.namespaces.get(name).copied();
+        let bytes = |key| self.values.buckets.get(&key).map_or(0, |namespace| namespace.bytes);
+        Ok(key.map(|key| StoredNamespace { key, bytes: bytes(key) }))
+    }
+
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault> {
+        let last = self.values.buckets.last_key_value();
+        let key = NamespaceKey(last.map_or(1, |(NamespaceKey(last), _)| last + 1));
+        self.values.namespaces.insert(name.to_owned(), key);
+        self.values.buckets.insert(key, Namespace::default());
+        Ok(key)
+    }
+
+    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), Fault> {
+        if let Some(namespace) = self.values.buckets.get_mut(&namespace) {
+            namespace.bytes = bytes;
+        }
+        Ok(())
+    }
+
+    fn value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<Result<Bytes, Damaged>>, Fault> {
+        Ok(self.values.get(namespace, place).cloned().map(Ok))
+    }
+
+    fn value_bytes(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<u64>, Fault> {
+        let value = self.values.get(namespace, place);
+        Ok(value.map(|value| u64::try_from(value.len()).unwrap_or(u64::MAX)))
+    }
+
+    fn put_value(&mut self, namespace: NamespaceKey, (bucket, key): Place<'_>, value: &Bytes) -> Result<(), Fault> {
+        let namespace = self.values.buckets.entry(namespace).or_default();
+        let bucket = namespace.buckets.entry(bucket.to_owned()).or_default();
+        // A copy, so that a small part does not keep the whole of what it was cut from.
+        bucket.insert(key.into(), Bytes::copy_from_slice(value));
+        Ok(())
+    }
+
+    fn remove_value(&mut self, namespace: NamespaceKey, (bucket, key): Place<'_>) -> Result<(), Fault> {
+        if let Some(namespace) = self.values.buckets.get_mut(&namespace)
+            && let Some(entries) = namespace.buckets.get_mut(bucket)
+        {
+            entries.remove(key);
+            if entries.is_empty() {
+                namespace.buckets.remove(bucket);
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(
+        &mut self,
+        namespace: NamespaceKey,
+        bucket: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, Fault> {
+        let namespace = self.values.buckets.get(&namespace);
+        let Some(entries) = namespace.and_then(|namespace| namespace.buckets.get(bucket)) else {
+            return Ok(Vec::new());
+        };
+        let later = (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded);
+        Ok(entries
+            .range::<str, _>(later)
+            .take(limit)
+            .map(|(key, _)| Arc::clone(key))
+            .collect())
+    }
+}

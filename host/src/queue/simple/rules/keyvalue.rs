@@ -1,0 +1,169 @@
+//! The key-value stores: reading what is committed, and writing all of a transaction or nothing.
+
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use super::{
+    super::{
+        row::Fault,
+        rows::{Damaged, NamespaceKey, Rows},
+    },
+    Core,
+};
+use crate::keyvalue::{Change, KeyValueWrite, Place, ReadError, WriteError, Writes, entry_bytes, number, value_of};
+
+/// What writing comes to, once nothing speaks against it.
+pub(super) struct Plan {
+    namespace: Arc<str>,
+    /// `None` if nothing was ever written into it.
+    key: Option<NamespaceKey>,
+    /// The new value of each place; `None` for one that is deleted.
+    entries: Entries,
+    bytes: u64,
+}
+
+type Entries = BTreeMap<(Arc<str>, Arc<str>), Option<Bytes>>;
+
+impl<R: Rows> Core<R> {
+    /// The values of keys, one answer per key, of at most `max_bytes` together.
+    pub(in super::super) fn read_values(
+        &mut self,
+        namespace: &str,
+        bucket: &str,
+        keys: &[Arc<str>],
+        max_bytes: usize,
+    ) -> Result<Result<Vec<Option<Bytes>>, ReadError>, Fault> {
+        let Some(namespace) = self.rows.namespace(namespace)? else {
+            return Ok(Ok(vec![None; keys.len()]));
+        };
+        let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0_usize);
+        for key in keys {
+            let value = match self.rows.value(namespace.key, (bucket, key))?.transpose() {
+                Ok(value) => value,
+                Err(Damaged) => return Ok(Err(ReadError::Damaged(Place::new(bucket, key)))),
+            };
+            bytes = bytes.saturating_add(value.as_ref().map_or(0, Bytes::len));
+            if bytes > max_bytes {
+                return Ok(Err(ReadError::TooLarge(max_bytes)));
+            }
+            values.push(value);
+        }
+        Ok(Ok(values))
+    }
+
+    /// The first keys of a bucket after `after`.
+    pub(in super::super) fn read_keys(
+        &mut self,
+        namespace: &str,
+        bucket: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Arc<str>>, Fault> {
+        match self.rows.namespace(namespace)? {
+            Some(namespace) => self.rows.keys(namespace.key, bucket, after, limit),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// Finds out what writes come to, or why they can't be. Changes nothing.
+    pub(super) fn plan_writes(&mut self, writes: Writes) -> Result<Result<Plan, WriteError>, Fault> {
+        let Writes {
+            namespace,
+            total_bytes,
+            changes,
+        } = writes;
+        let stored = if changes.is_empty() {
+            None
+        } else {
+            self.rows.namespace(&namespace)?
+        };
+        let (key, held) = (stored.map(|stored| stored.key), stored.map_or(0, |stored| stored.bytes));
+        let mut entries = Entries::new();
+        for write in changes {
+            if let Err(invalid) = write.check() {
+                return Ok(Err(invalid.into()));
+            }
+            if let Err(refused) = self.plan_one(key, &mut entries, write)? {
+                return Ok(Err(refused));
+            }
+        }
+        let (mut freed, mut taken) = (0_u64, 0_u64);
+        for ((bucket, name), value) in &entries {
+            if let Some(key) = key
+                && let Some(before) = self.rows.value_bytes(key, (bucket, name))?
+            {
+                freed = freed.saturating_add(entry_bytes(bucket, name, before));
+            }
+            if let Some(value) = value {
+                let bytes = u64::try_from(value.len()).unwrap_or(u64::MAX);
+                taken = taken.saturating_add(entry_bytes(bucket, name, bytes));
+            }
+        }
+        // Saturates, since an operator may have deleted rows with another tool.
+        let bytes = held.saturating_sub(freed).saturating_add(taken);
+        if bytes > total_bytes && bytes > held {
+            return Ok(Err(WriteError::Full {
+                namespace: namespace.as_ref().to_owned(),
+                bytes,
+                limit: total_bytes,
+            }));
+        }
+        Ok(Ok(Plan {
+            namespace,
+            key,
+            entries,
+            bytes,
+        }))
+    }
+
+    fn plan_one(
+        &mut self,
+        namespace: Option<NamespaceKey>,
+        entries: &mut Entries,
+        write: KeyValueWrite,
+    ) -> Result<Result<(), WriteError>, Fault> {
+        let KeyValueWrite { bucket, key, change } = write;
+        let place = entries.entry((bucket, key));
+        let value = match change {
+            Change::Set(value) => Some(value),
+            Change::Delete => None,
+            Change::Add(delta) => {
+                let (bucket, key) = place.key();
+                let held = match (&place, namespace) {
+                    (Entry::Occupied(planned), _) => Ok(planned.get().clone()),
+                    (Entry::Vacant(_), Some(namespace)) => self.rows.value(namespace, (bucket, key))?.transpose(),
+                    (Entry::Vacant(_), None) => Ok(None),
+                };
+                let held = held.ok().and_then(|held| held.map_or(Some(0), |value| number(&value)));
+                let Some(sum) = held.and_then(|held| held.checked_add(delta)) else {
+                    return Ok(Err(WriteError::NotANumber(Place::new(bucket, key))));
+                };
+                Some(value_of(sum))
+            }
+        };
+        place.insert_entry(value);
+        Ok(Ok(()))
+    }
+
+    /// Writes what was planned in this transaction.
+    pub(super) fn write_planned(&mut self, plan: &Plan) -> Result<(), Fault> {
+        if plan.entries.is_empty() {
+            return Ok(());
+        }
+        let namespace = match plan.key {
+            Some(key) => key,
+            None => self.rows.add_namespace(&plan.namespace)?,
+        };
+        for ((bucket, key), value) in &plan.entries {
+            match value {
+                Some(value) => self.rows.put_value(namespace, (bucket, key), value)?,
+                None => self.rows.remove_value(namespace, (bucket, key))?,
+            }
+        }
+        self.rows.set_namespace_bytes(namespace, plan.bytes)
+    }
+}

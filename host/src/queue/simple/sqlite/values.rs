@@ -1,0 +1,117 @@
+//! The entries of the key-value stores on disk.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rusqlite::params;
+
+use super::{
+    super::{
+        codec,
+        row::Fault,
+        rows::{Damaged, NamespaceKey, Place, StoredNamespace, ValueRows},
+    },
+    SqliteRows,
+    read::{bytes, integer, limit, number, signed, text},
+};
+
+impl ValueRows for SqliteRows {
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault> {
+        self.one(
+            "SELECT namespace, bytes FROM namespaces WHERE name = ?1",
+            params![name],
+            |row| {
+                Ok(StoredNamespace {
+                    key: NamespaceKey(integer(row, 0)?),
+                    bytes: number(row, 1)?,
+                })
+            },
+        )
+    }
+
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault> {
+        self.write("INSERT INTO namespaces (name, bytes) VALUES (?1, 0)", params![name])?;
+        Ok(NamespaceKey(self.last_row()))
+    }
+
+    fn set_namespace_bytes(&mut self, NamespaceKey(namespace): NamespaceKey, bytes: u64) -> Result<(), Fault> {
+        self.write(
+            "UPDATE namespaces SET bytes = ?2 WHERE namespace = ?1",
+            params![namespace, signed(bytes)],
+        )
+    }
+
+    fn value(
+        &mut self,
+        NamespaceKey(namespace): NamespaceKey,
+        (bucket, key): Place<'_>,
+    ) -> Result<Option<Result<Bytes, Damaged>>, Fault> {
+        let stored = self.one(
+            "SELECT checksum, value FROM entries INDEXED BY entries_by_key
+             WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
+            params![namespace, bucket, key],
+            |row| Ok((integer(row, 0)?, bytes(row, 1)?)),
+        )?;
+        let verify = |(checksum, value): (i64, Vec<u8>)| {
+            let intact = i64::from(codec::value_checksum((bucket, key), &value)) == checksum;
+            intact.then(|| Bytes::from(value)).ok_or(Damaged)
+        };
+        Ok(stored.map(verify))
+    }
+
+    fn value_bytes(
+        &mut self,
+        NamespaceKey(namespace): NamespaceKey,
+        (bucket, key): Place<'_>,
+    ) -> Result<Option<u64>, Fault> {
+        self.one(
+            "SELECT length(value) FROM entries INDEXED BY entries_by_key
+             WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
+            params![namespace, bucket, key],
+            |row| number(row, 0),
+        )
+    }
+
+    fn put_value(
+        &mut self,
+        NamespaceKey(namespace): NamespaceKey,
+        (bucket, key): Place<'_>,
+        value: &Bytes,
+    ) -> Result<(), Fault> {
+        self.write(
+            "INSERT INTO entries (namespace, bucket, key, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (namespace, bucket, key) DO UPDATE SET checksum = excluded.checksum, value = excluded.value",
+            params![
+                namespace,
+                bucket,
+                key,
+                codec::value_checksum((bucket, key), value),
+                &**value
+            ],
+        )
+    }
+
+    fn remove_value(&mut self, NamespaceKey(namespace): NamespaceKey, (bucket, key): Place<'_>) -> Result<(), Fault> {
+        self.write(
+            "DELETE FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
+            params![namespace, bucket, key],
+        )
+    }
+
+    fn keys(
+        &mut self,
+        NamespaceKey(namespace): NamespaceKey,
+        bucket: &str,
+        after: Option<&str>,
+        count: usize,
+    ) -> Result<Vec<Arc<str>>, Fault> {
+        let keys = self.many(
+            "SELECT key FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key > ?3
+             ORDER BY key LIMIT ?4",
+            // No key is empty.
+            params![namespace, bucket, after.unwrap_or_default(), limit(count)],
+            |row| text(row, 0),
+        )?;
+        Ok(keys.into_iter().flatten().map(Arc::from).collect())
+    }
+}
