@@ -15,6 +15,7 @@ mod delivery;
 mod disk;
 mod examples;
 mod grants;
+mod keyvalue;
 mod lease;
 mod ledger;
 mod listener;

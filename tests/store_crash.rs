@@ -2,9 +2,15 @@
 //!
 //! A workload runs once on a disk that logs every change. For every point of the log the directory is built that a power
 //! loss at that point would have left; the store must open it and hold all that was acknowledged by then, nothing that
-//! was settled, and of a chained send all or nothing; the same of what was sent with a note that something was handled.
+//! was settled, and of a chained send and a write all or nothing; the same of what was sent and written with a note that
+//! something was handled.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "the steps of a test must succeed")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "the steps of a test must succeed"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +23,11 @@ use std::{
 
 use harness::faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash};
 use sandhog::{
+    keyvalue::{self, KeyValueWrite, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError, Settlement,
+        Delivery, Effects, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError,
+        Settlement,
         simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -95,6 +103,44 @@ fn key(body: &str) -> HandledKey {
     HandledKey::new(&name("elsewhere"), &MessageId::from_queue(body))
 }
 
+/// Writes the body of what was handled under its own name, and counts it.
+fn writes(handled: Option<&str>) -> Writes {
+    let write = |key: &str, change| KeyValueWrite {
+        bucket: "handled".into(),
+        key: key.into(),
+        change,
+    };
+    let changes = handled.map(|body| {
+        [
+            write(body, keyvalue::Change::Set(body.to_owned().into())),
+            write("count", keyvalue::Change::Add(1)),
+        ]
+    });
+    Writes {
+        namespace: "handler".into(),
+        total_bytes: u64::MAX,
+        changes: changes.into_iter().flatten().collect(),
+    }
+}
+
+/// What is written, without the count, which is checked.
+async fn written(store: &SimpleStore) -> Vec<String> {
+    let keyvalue = store.keyvalue("handler");
+    let mut keys = keyvalue.list("handled", None, usize::MAX).await.unwrap();
+    let values = keyvalue.get("handled", keys.clone(), usize::MAX).await.unwrap();
+    let values: Vec<_> = values.into_iter().map(|value| text(&value.unwrap())).collect();
+    let count = keys.iter().position(|key| &**key == "count");
+    let counted = count.map_or(0, |index| values[index].parse().unwrap());
+    if let Some(index) = count {
+        keys.remove(index);
+    }
+    assert_eq!(counted, keys.len(), "{keys:?}");
+    for key in &keys {
+        assert!(values.iter().any(|value| **value == **key), "{key} has another value");
+    }
+    keys.iter().map(ToString::to_string).collect()
+}
+
 fn failure() -> FailureRecord {
     FailureRecord {
         kind: FailureKind::Retry,
@@ -168,7 +214,7 @@ impl Bench {
             };
             self.journal.stories.insert((*child).to_owned(), story);
         }
-        let sends: Vec<_> = children
+        let sends = children
             .iter()
             .map(|child| Send {
                 queue: name("next"),
@@ -179,7 +225,11 @@ impl Bench {
             receipt: delivery.receipt.clone(),
             settlement,
         };
-        match queue.settle(vec![settle], sends.into()).await.pop().unwrap() {
+        let effects = Effects {
+            sends,
+            writes: writes(deletes.then_some(&*body)),
+        };
+        match queue.settle(vec![settle], effects).await.pop().unwrap() {
             Ok(()) => {}
             Err(SettleError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
@@ -209,7 +259,11 @@ impl Bench {
             queue: name("next"),
             message: message(body),
         }];
-        match store.commit(vec![key(body)], sends.into()).await {
+        let effects = Effects {
+            sends,
+            writes: writes(Some(body)),
+        };
+        match store.commit(vec![key(body)], effects).await {
             Ok(()) => {}
             Err(CommitError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
@@ -326,6 +380,8 @@ struct Present {
     bodies: Vec<String>,
     /// What of the journal is known to have been handled.
     handled: Vec<String>,
+    /// The keys that were written with the end of what was handled.
+    written: Vec<String>,
 }
 
 /// Opens the directory, and returns the body of every message in it.
@@ -338,6 +394,7 @@ async fn examined(directory: &Path, journal: &Journal) -> Result<Present, OpenEr
     let store = open(options(directory, None)).await?;
     let bodies = journal.stories.keys();
     let handled = bodies.filter(|body| store.was_handled(&key(body))).cloned().collect();
+    let written = written(&store).await;
     store.close().await;
     let database = rusqlite::Connection::open(directory.join(DATABASE)).unwrap();
     let intact: String = database
@@ -354,7 +411,11 @@ async fn examined(directory: &Path, journal: &Journal) -> Result<Present, OpenEr
         text(&body)
     };
     let bodies = rows.map(read).collect();
-    Ok(Present { bodies, handled })
+    Ok(Present {
+        bodies,
+        handled,
+        written,
+    })
 }
 
 impl Journal {
@@ -384,6 +445,13 @@ impl Journal {
             if story.deleted.is_some_and(|deleted| deleted.has_happened(n)) && is_there {
                 complaints.push(format!("{body} was deleted and is back"));
             }
+            let is_written = present.written.contains(body);
+            if story.deleted.is_some() && is_gone && is_written == is_there {
+                complaints.push(format!("the delete of {body} and what it wrote are not one"));
+            }
+            if is_written && !is_gone && story.handled.is_none() {
+                complaints.push(format!("{body} was written and not handled"));
+            }
             if let Some(handled) = story.handled {
                 let is_known = present.handled.contains(body);
                 if handled.has_happened(n) && !is_known {
@@ -394,6 +462,9 @@ impl Journal {
                 }
                 if story.sent.is_some() && is_known != is_there {
                     complaints.push(format!("handling {body} and what it sent are not one"));
+                }
+                if story.sent.is_some() && is_known != is_written {
+                    complaints.push(format!("handling {body} and what it wrote are not one"));
                 }
             }
             if let Some(parent) = &story.parent {

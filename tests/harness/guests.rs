@@ -119,7 +119,7 @@ const SEND: &str = "
         (if (i32.load8_u (i32.const 128)) (then unreachable)))";
 
 /// The text of a handler with further imports and definitions.
-fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u32) -> String {
+pub(crate) fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u32) -> String {
     // An import is a wish for a grant, so a guest that sends nothing has none.
     let sends = [handle, definitions]
         .iter()
@@ -161,8 +161,14 @@ fn text_of_handler(handle: &str, (imports, definitions): (&str, &str), pages: u3
 /// A batch handler whose `handle-batch` gets the messages' address and number and leaves the address of a list of
 /// results (20 bytes each) on the stack.
 pub fn batch_handler(handle: &str) -> Vec<u8> {
-    let text = format!(
+    embed(&batch_text(handle, ("", "")), "batch-worker")
+}
+
+/// The text of a batch handler with further imports and definitions.
+pub(crate) fn batch_text(handle: &str, (imports, definitions): (&str, &str)) -> String {
+    format!(
         r#"(module
+        {imports}
         (memory (export "memory") 16)
         (global $next (mut i32) (i32.const 65536))
         (func (export "cabi_realloc") (param $old i32) (param $old-len i32) (param $align i32) (param $len i32) (result i32)
@@ -170,10 +176,10 @@ pub fn batch_handler(handle: &str) -> Vec<u8> {
             (local.set $at (i32.and (i32.add (global.get $next) (i32.const 7)) (i32.const -8)))
             (global.set $next (i32.add (local.get $at) (local.get $len)))
             (local.get $at))
+        {definitions}
         (func (export "sandhog:worker/batch-handler@0.1.0#handle-batch") (param $messages i32) (param $count i32) (result i32)
             {handle}))"#
-    );
-    embed(&text, "batch-worker")
+    )
 }
 
 /// A handler in a world of its own: `wit` has the packages beside `sandhog:worker` and a world `guest`; `imports` are the core
@@ -196,7 +202,12 @@ pub fn embed(text: &str, world: &str) -> Vec<u8> {
         let (package, _) = resolve.push_dir(repository().join("wit")).unwrap();
         (resolve, package)
     });
-    let world = resolve.select_world(&[*package], Some(world)).unwrap();
+    embed_in(text, (resolve, *package), world)
+}
+
+/// As [`embed`], for a world of another package.
+pub(crate) fn embed_in(text: &str, (resolve, package): (&Resolve, wit_parser::PackageId), world: &str) -> Vec<u8> {
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
     let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
     module

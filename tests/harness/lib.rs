@@ -19,6 +19,7 @@ pub mod faulty_queue;
 pub mod faulty_store;
 pub mod guests;
 pub mod host;
+pub mod keeping;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;
