@@ -169,7 +169,7 @@ impl Offer {
             ("sandhog:worker", "sender") => Self::With(Grant::Send),
             ("wasi:config", _) => Self::With(Grant::Config),
             ("wasi:http", "types" | "outgoing-handler" | "client") => Self::With(Grant::Http),
-            ("wasi:keyvalue", _) => Self::With(Grant::KeyValue),
+            ("wasi:keyvalue", "store" | "atomics" | "batch") => Self::With(Grant::KeyValue),
             _ => Self::Never,
         }
     }
