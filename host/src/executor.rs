@@ -33,6 +33,7 @@ mod wasm;
 pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};
 pub use component::digest;
 pub use engine::{EngineError, EngineOptions, LocalExecutor};
+pub use import::http::{Resolver, SystemResolver};
 pub use tiers::Tiers;
 pub use wasm::MAX_WASM_BYTES;
 
@@ -222,6 +223,8 @@ pub enum LogStream {
     Stderr,
     /// `wasi:logging`, with the level that the guest gave.
     Logging(LogLevel),
+    /// Not by the guest: what the host has to say about what the guest was refused.
+    Host,
 }
 
 impl LogStream {
@@ -231,6 +234,7 @@ impl LogStream {
             Self::Stdout => "stdout",
             Self::Stderr => "stderr",
             Self::Logging(_) => "logging",
+            Self::Host => "host",
         }
     }
 
@@ -239,6 +243,7 @@ impl LogStream {
         match self {
             Self::Stdout | Self::Stderr => LogLevel::Info,
             Self::Logging(level) => level,
+            Self::Host => LogLevel::Warn,
         }
     }
 }
@@ -327,6 +332,8 @@ pub struct Usage {
     pub memory_peak: u64,
     /// Lines of output that were dropped for being past the limit.
     pub log_lines_dropped: u64,
+    /// HTTP requests that it made, refused ones included.
+    pub http_requests: u64,
 }
 
 /// The answer to a call.

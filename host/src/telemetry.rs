@@ -13,7 +13,9 @@ use tracing_subscriber::{
 pub const FILTER_VARIABLE: &str = "SANDHOG_LOG";
 
 /// Crates whose own events say little to an operator. A filter can name them to hear more.
-const NOISY: &str = "wasmtime=warn,cranelift_codegen=warn,regalloc2=warn,hyper=warn,axum=warn,notify=warn,mio=warn,ureq=warn,ureq_proto=warn,rustls=warn";
+///
+/// What the engine's `wasi:http` warns of, a guest can make it say as often as it likes.
+const NOISY: &str = "wasmtime=warn,wasmtime_wasi_http=error,cranelift_codegen=warn,regalloc2=warn,hyper=warn,axum=warn,notify=warn,mio=warn,ureq=warn,ureq_proto=warn,rustls=warn";
 
 /// Lines that wait to be written, at most.
 const MAX_BUFFERED_LINES: usize = 16 * 1024;

@@ -23,7 +23,8 @@ use crate::{
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
     bindings::{batch_worker, worker},
-    import::Linkers,
+    engine::Shared,
+    import::http::Outbound,
     instance::GuestState,
     tiers::{Made, Source},
     wasm::shown,
@@ -51,6 +52,8 @@ pub(super) struct LocalComponent {
     pub(super) slots: u32,
     /// What `wasi:config` answers.
     pub(super) config: Arc<WasiConfigVariables>,
+    /// Its way to the network, if it is granted one.
+    pub(super) outbound: Option<Arc<Outbound>>,
 }
 
 /// One code with its imports. A call begins and ends on the same.
@@ -107,9 +110,9 @@ impl Code {
 
 impl LocalComponent {
     /// Links the imports that the policy grants, and refuses a component that has others.
-    pub(super) fn link(linkers: &Linkers, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
+    pub(super) fn link(shared: &Shared, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
         granted(file, &code.info.imports, &policy.grants)?;
-        let linker = linkers.with(&policy.grants).map_err(|error| LoadError::Host {
+        let linker = shared.linkers.with(&policy.grants).map_err(|error| LoadError::Host {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
@@ -123,6 +126,7 @@ impl LocalComponent {
         Ok(Self {
             slots: needs.memories.div_ceil(2).max(needs.tables.div_ceil(4)).max(1),
             config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
+            outbound: Outbound::new(policy, &shared.network),
             code,
             linker,
             linked: ArcSwap::from_pointee(ready),

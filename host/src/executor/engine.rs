@@ -24,11 +24,11 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
-    Call, Component, Executor, LoadError, Policy, Report,
+    Call, Component, Executor, LoadError, Policy, Report, Resolver, SystemResolver,
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
     compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
-    import::Linkers,
+    import::{Linkers, http::Network},
     instance::{self, DryRunError},
     machine,
     tiers::{Compilations, Source, Tiers},
@@ -118,6 +118,7 @@ pub struct LocalExecutor {
 pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) linkers: Linkers,
+    pub(super) network: Arc<Network>,
     slots: Semaphore,
     all_slots: u32,
     /// In units of [`MEMORY_UNIT`].
@@ -133,6 +134,15 @@ impl LocalExecutor {
     ///
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
+        Self::with_resolver(options, Arc::new(SystemResolver))
+    }
+
+    /// The same, with another way to find the addresses of the hosts that guests send requests to.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`].
+    pub fn with_resolver(options: EngineOptions, resolver: Arc<dyn Resolver>) -> Result<Self, EngineError> {
         let engine = engine(options.max_live_instances).map_err(|error| EngineError::Engine(format!("{error:#}")))?;
         let live = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -158,6 +168,7 @@ impl LocalExecutor {
         let all_memory = memory_units(options.memory_budget).min(MAX_MEMORY_UNITS);
         let shared = Shared {
             linkers: Linkers::new(&engine),
+            network: Arc::new(Network::new(resolver)),
             engine,
             slots: Semaphore::new(options.max_live_instances),
             all_slots: u32::try_from(options.max_live_instances).unwrap_or(u32::MAX),
@@ -220,7 +231,7 @@ impl Shared {
             );
             return Err(LoadError::Start { file, reason });
         }
-        let component = LocalComponent::link(&self.linkers, &file, code, policy)?;
+        let component = LocalComponent::link(self, &file, code, policy)?;
         let Some(_admitted) = self.admit(&component, policy).await else {
             return Err(LoadError::Host {
                 file,

@@ -17,6 +17,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::{Grant, bindings, instance::GuestState};
 use crate::config::Grants;
 
+pub(super) mod http;
 pub(super) mod keyvalue;
 mod logging;
 pub(super) mod sender;
@@ -65,7 +66,7 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
                 wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;
             }
             Grant::KeyValue => keyvalue::add_to_linker(&mut linker)?,
-            Grant::Http => {}
+            Grant::Http => http::add_to_linker(&mut linker)?,
         }
     }
     Ok(linker)

@@ -12,6 +12,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, filesystem::FsPerms};
 use wasmtime_wasi_config::WasiConfigVariables;
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
     Call, CallMessage, Failure, LogStream, Policy, Report, Usage, Verdict,
@@ -19,7 +20,7 @@ use super::{
     component::{Entry, Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
-    import::{keyvalue::Stores, sender::Sends},
+    import::{http::HttpState, keyvalue::Stores, sender::Sends},
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
 };
@@ -32,6 +33,8 @@ use crate::{
 
 /// What a store carries for its guest.
 pub(super) struct GuestState {
+    // The first to be dropped: it marks the bodies that the table holds as cut short.
+    http: HttpState,
     wasi: WasiCtx,
     pub(super) table: ResourceTable,
     memory: MemoryAccount,
@@ -50,6 +53,12 @@ impl WasiView for GuestState {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
+    }
+}
+
+impl WasiHttpView for GuestState {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http.view(&mut self.table)
     }
 }
 
@@ -138,14 +147,15 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
         writes.clear();
     }
     verdicts.truncate(count);
-    let usage_memory = store.data().memory.peak;
+    let (memory_peak, http_requests) = (store.data().memory.peak, store.data().http.requests());
     // Unfinished lines are flushed by the drop, so it comes before the count of dropped ones.
     drop(store);
     let usage = Usage {
         wall: started.elapsed(),
         cpu: cpu.used(),
-        memory_peak: usage_memory,
+        memory_peak,
         log_lines_dropped: output.lines_dropped(),
+        http_requests,
     };
     Report {
         verdicts,
@@ -193,6 +203,7 @@ fn store(
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
     let state = GuestState {
+        http: HttpState::new(component.outbound.as_ref(), limits, output),
         wasi: wasi(policy, output)?,
         table,
         memory: MemoryAccount::new(limits),
