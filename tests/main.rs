@@ -16,6 +16,7 @@ mod disk;
 mod examples;
 mod grants;
 mod keyvalue;
+mod http;
 mod lease;
 mod ledger;
 mod listener;

@@ -82,6 +82,9 @@ fn only_the_listener_and_the_client_know_http() {
         &["host/src/admin.rs", "host/src/admin/", "host/src/telemetry.rs"],
     );
     check_wall("host/", "ureq", &["host/src/client.rs", "host/src/telemetry.rs"]);
+    let guests = ["host/src/executor/import/http.rs", "host/src/executor/import/http/"];
+    check_wall("host/", "tokio_rustls", &guests);
+    check_wall("host/", "hyper::client", &guests);
 }
 
 #[test]

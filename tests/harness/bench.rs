@@ -45,8 +45,12 @@ impl Bench {
     }
 
     pub fn with(options: EngineOptions) -> Self {
+        Self::on(LocalExecutor::new(options).unwrap())
+    }
+
+    pub fn on(executor: LocalExecutor) -> Self {
         Self {
-            executor: LocalExecutor::new(options).unwrap(),
+            executor,
             policy: policy(),
             lines: Arc::default(),
         }

@@ -20,6 +20,8 @@ pub mod faulty_store;
 pub mod guests;
 pub mod host;
 pub mod keeping;
+pub mod http_guest;
+pub mod http_server;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;

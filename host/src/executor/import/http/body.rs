@@ -199,3 +199,70 @@ impl Body for Download {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt as _, Full};
+
+    use super::*;
+    use crate::{
+        config::{Grants, HttpGrant, Limits},
+        executor::{
+            Policy,
+            import::http::{Network, Outbound, SystemResolver},
+            output::OutputAccount,
+        },
+    };
+
+    fn attempt(limits: Limits) -> Arc<Attempt> {
+        let grants = Grants {
+            http: Some(HttpGrant::default()),
+            ..Grants::default()
+        };
+        let policy = Policy {
+            handler: "test".to_owned(),
+            timeout: Duration::from_secs(1),
+            limits,
+            grants,
+        };
+        let network = Arc::new(Network::new(Arc::new(SystemResolver)));
+        let outbound = Outbound::new(&policy, &network).unwrap();
+        let output = OutputAccount::new(Arc::new(|_| {}), &limits);
+        Arc::new(Attempt::new(&outbound, &limits, &output))
+    }
+
+    fn body(text: &'static str) -> WasiBody {
+        let body = Full::new(Bytes::from_static(text.as_bytes()));
+        body.map_err(|never| match never {}).boxed_unsync()
+    }
+
+    // The race for it on a running host is almost never lost, so the rule is tested by itself.
+    #[tokio::test]
+    async fn a_body_whose_attempt_ended_before_it_did_is_an_error() {
+        for ended in [false, true] {
+            let attempt = attempt(Limits::default());
+            let (mut upload, _) = Upload::new(body("half"), &attempt);
+            assert!(upload.frame().await.unwrap().is_ok());
+            if ended {
+                attempt.end();
+            }
+            assert_eq!(upload.frame().await.is_some_and(|last| last.is_err()), ended);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_bodies_of_an_attempt_share_its_limit() {
+        let attempt = attempt(Limits {
+            http_request_bytes: 7,
+            ..Limits::default()
+        });
+        let (mut first, uploaded) = Upload::new(body("four"), &attempt);
+        assert!(first.frame().await.unwrap().is_ok());
+        assert!(!uploaded.refused.load(Ordering::Acquire));
+        let (mut second, uploaded) = Upload::new(body("more"), &attempt);
+        assert!(second.frame().await.unwrap().is_err());
+        assert!(uploaded.refused.load(Ordering::Acquire));
+        drop(second);
+        assert!(uploaded.ended.load(Ordering::Acquire));
+    }
+}
