@@ -373,6 +373,14 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
         );
         return failed(FailureKind::Memory, reason, backtrace);
     }
+    // The engine has no type for the limits that `MemoryAccount` gives it as numbers.
+    if error.root_cause().to_string().starts_with("resource limit exceeded") {
+        let reason = format!(
+            "the handler needs more than its limit of {} instances (or as many memories or tables)",
+            policy.limits.instances
+        );
+        return failed(FailureKind::Memory, reason, backtrace);
+    }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return failed(
             FailureKind::Trap,
