@@ -17,6 +17,7 @@ mod examples;
 mod grants;
 mod keyvalue;
 mod http;
+mod hostile;
 mod lease;
 mod ledger;
 mod listener;

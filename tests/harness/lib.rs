@@ -22,6 +22,8 @@ pub mod host;
 pub mod keeping;
 pub mod http_guest;
 pub mod http_server;
+pub mod hostile;
+pub mod process;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;

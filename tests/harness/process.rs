@@ -1,0 +1,104 @@
+//! What a process holds, read from `/proc`, and tests that need a process of their own for it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+/// Set for a test that runs in a process of its own, to its name.
+const ALONE: &str = "SANDHOG_TEST_ALONE";
+
+/// What a process holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resources {
+    /// Resident memory in KiB.
+    pub memory: u64,
+    /// Memory mappings.
+    pub mappings: usize,
+    /// Open descriptors.
+    pub files: usize,
+    pub threads: usize,
+}
+
+impl Resources {
+    /// Of another process.
+    pub fn of(process: u32) -> Self {
+        Self::read(&PathBuf::from(format!("/proc/{process}")))
+    }
+
+    /// Of this process.
+    pub fn own() -> Self {
+        Self::read(Path::new("/proc/self"))
+    }
+
+    fn read(process: &Path) -> Self {
+        let status = fs::read_to_string(process.join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.split_whitespace().next().unwrap().parse::<u64>().unwrap()
+        };
+        Self {
+            memory: field("VmRSS:"),
+            mappings: fs::read_to_string(process.join("maps")).unwrap().lines().count(),
+            files: fs::read_dir(process.join("fd")).unwrap().count(),
+            threads: usize::try_from(field("Threads:")).unwrap(),
+        }
+    }
+
+    /// Which numbers are above those of `before` by more than `slack`, in words; empty if none is.
+    pub fn grown_since(&self, before: &Self, slack: &Self) -> String {
+        let pairs = [
+            ("KiB resident", before.memory, self.memory, slack.memory),
+            (
+                "mappings",
+                wide(before.mappings),
+                wide(self.mappings),
+                wide(slack.mappings),
+            ),
+            ("descriptors", wide(before.files), wide(self.files), wide(slack.files)),
+            ("threads", wide(before.threads), wide(self.threads), wide(slack.threads)),
+        ];
+        let grown = pairs
+            .iter()
+            .filter(|(_, before, after, slack)| *after > before + slack)
+            .map(|(what, before, after, _)| format!("{what}: {before} grew to {after}"));
+        grown.collect::<Vec<_>>().join("; ")
+    }
+}
+
+fn wide(number: usize) -> u64 {
+    u64::try_from(number).unwrap()
+}
+
+/// Runs a test in a process of its own, where no other test allocates or opens anything: `name` is its path, as in
+/// `hostile::memory_stays_flat`. What it prints is passed on.
+pub fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some_and(|alone| alone == name) {
+        test();
+        return;
+    }
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads", "1"])
+        .env(ALONE, name)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && text.contains("1 passed"),
+        "{}\n{text}\n{errors}",
+        output.status
+    );
+    println!("{text}");
+}
+
+/// Counts how often each text is there.
+pub fn tally<T: Ord>(all: impl IntoIterator<Item = T>) -> BTreeMap<T, usize> {
+    let mut counts = BTreeMap::new();
+    for one in all {
+        *counts.entry(one).or_insert(0) += 1;
+    }
+    counts
+}
