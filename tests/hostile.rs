@@ -220,6 +220,7 @@ async fn grown() -> Vec<String> {
     let bench = Bench::with(EngineOptions {
         max_live_instances: 1,
         threads: 1,
+        ..EngineOptions::default()
     });
     let mut grown = Vec::new();
     for (name, guest) in table() {

@@ -32,7 +32,7 @@ mod wasm;
 
 pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};
 pub use component::digest;
-pub use engine::{EngineError, EngineOptions, LocalExecutor};
+pub use engine::{Allocation, EngineError, EngineOptions, LocalExecutor};
 pub use import::http::{Resolver, SystemResolver};
 pub use tiers::Tiers;
 pub use wasm::MAX_WASM_BYTES;

@@ -46,6 +46,8 @@ const MAX_MEMORY_BYTES: usize = 512 * 1024 * 1024;
 const KEEP_RESIDENT_WITH_SCAN: usize = 2 * 1024 * 1024;
 /// The same when all of it has to be.
 const KEEP_RESIDENT: usize = 128 * 1024;
+/// Slots of an instance that is being dropped may be taken for a moment longer than it counts as live.
+const SPARE_SLOTS: usize = 64;
 
 /// How many threads at most read, verify, map and keep compiled code.
 const COMPILING_THREADS: usize = 8;
@@ -86,6 +88,41 @@ impl Default for EngineOptions {
             compiler: Compiler::InProcess,
             tiers: Tiers::default(),
             artifacts: None,
+        }
+    }
+}
+
+/// How instances get their memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allocation {
+    /// From a pool of slots that are used again and again.
+    Pooled {
+        /// Whether the kernel is asked which pages have to be reset (Linux 6.7 or newer).
+        pagemap_scan: bool,
+        /// Slots beside those of live instances.
+        spare: usize,
+    },
+    /// From the system, each time anew.
+    OnDemand,
+}
+
+impl Allocation {
+    /// What suits this machine.
+    fn suitable(max_live_instances: usize) -> Self {
+        // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
+        let wanted = u64::try_from((max_live_instances + SPARE_SLOTS) * 2)
+            .unwrap_or(u64::MAX)
+            .saturating_mul(5 << 30);
+        if machine::address_space().is_some_and(|limit| limit <= wanted) {
+            tracing::warn!("address space is limited (ulimit -v): instances are allocated one by one, which is slower");
+            return Self::OnDemand;
+        }
+        // A swapped-out dirty page would escape the scan on this version of the engine and reach the next guest, so the
+        // scan is used only where nothing can be swapped.
+        let pagemap_scan = PoolingAllocationConfig::is_pagemap_scan_available() && !machine::can_swap();
+        Self::Pooled {
+            pagemap_scan,
+            spare: SPARE_SLOTS,
         }
     }
 }
@@ -134,7 +171,8 @@ impl LocalExecutor {
     ///
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        Self::with_resolver(options, Arc::new(SystemResolver))
+        let allocation = Allocation::suitable(options.max_live_instances);
+        Self::made(options, Arc::new(SystemResolver), allocation)
     }
 
     /// The same, with another way to find the addresses of the hosts that guests send requests to.
@@ -143,7 +181,22 @@ impl LocalExecutor {
     ///
     /// See [`EngineError`].
     pub fn with_resolver(options: EngineOptions, resolver: Arc<dyn Resolver>) -> Result<Self, EngineError> {
-        let engine = engine(options.max_live_instances).map_err(|error| EngineError::Engine(format!("{error:#}")))?;
+        let allocation = Allocation::suitable(options.max_live_instances);
+        Self::made(options, resolver, allocation)
+    }
+
+    /// The same, with memory from elsewhere than what suits the machine.
+    ///
+    /// # Errors
+    ///
+    /// See [`EngineError`]; also if the kernel can't do what `allocation` asks for.
+    pub fn with_allocation(options: EngineOptions, allocation: Allocation) -> Result<Self, EngineError> {
+        Self::made(options, Arc::new(SystemResolver), allocation)
+    }
+
+    fn made(options: EngineOptions, resolver: Arc<dyn Resolver>, allocation: Allocation) -> Result<Self, EngineError> {
+        let engine = engine(options.max_live_instances, allocation)
+            .map_err(|error| EngineError::Engine(format!("{error:#}")))?;
         let live = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
@@ -417,30 +470,24 @@ impl Drop for Ticker {
     }
 }
 
-fn engine(max_live_instances: usize) -> wasmtime::Result<Engine> {
+fn engine(max_live_instances: usize, allocation: Allocation) -> wasmtime::Result<Engine> {
     let mut config = compiler::settings(Tier::Optimised);
-    // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
-    let wanted = u64::try_from(slots(max_live_instances) * 2)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(5 << 30);
-    if machine::address_space().is_none_or(|limit| limit > wanted) {
-        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(max_live_instances)));
-    } else {
-        tracing::warn!("address space is limited (ulimit -v): instances are allocated one by one, which is slower");
-        config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    match allocation {
+        Allocation::Pooled { pagemap_scan, spare } => {
+            let pool = pool(max_live_instances + spare, pagemap_scan);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        }
+        Allocation::OnDemand => {
+            config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+        }
     }
     Engine::new(&config)
 }
 
-/// Slots of an instance that is being dropped may be taken for a moment longer than it counts as live.
-fn slots(max_live_instances: usize) -> usize {
-    max_live_instances + 64
-}
-
 /// The shape of the pool: a component that a toolchain made of a module has up to four core instances and two tables;
 /// interpreters have many more of each, and share what others leave.
-fn pool(max_live_instances: usize) -> PoolingAllocationConfig {
-    let slots = u32::try_from(slots(max_live_instances)).unwrap_or(u32::MAX);
+fn pool(slots: usize, scan: bool) -> PoolingAllocationConfig {
+    let slots = u32::try_from(slots).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots);
     pool.total_core_instances(slots.saturating_mul(8));
@@ -457,9 +504,6 @@ fn pool(max_live_instances: usize) -> PoolingAllocationConfig {
     pool.max_memories_per_component(32);
     pool.max_tables_per_component(64);
     pool.table_keep_resident(64 * 1024);
-    // A swapped-out dirty page would escape the scan on this version of the engine and reach the next guest, so the
-    // scan is used only where nothing can be swapped.
-    let scan = PoolingAllocationConfig::is_pagemap_scan_available() && !machine::can_swap();
     pool.pagemap_scan(if scan { Enabled::Yes } else { Enabled::No });
     pool.linear_memory_keep_resident(if scan { KEEP_RESIDENT_WITH_SCAN } else { KEEP_RESIDENT });
     tracing::debug!(pagemap_scan = scan, slots, "instance pool");

@@ -1,0 +1,330 @@
+//! Functions that take any bytes and must not panic: what reads messages, configuration, records and requests.
+//!
+//! A target checks what must hold of whatever it is given. The integration tests run each on a corpus and on
+//! mutations of it; a fuzzer that knows coverage can call the same functions.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpStream},
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use sandhog::{
+    admin::{AdminState, serve, wire},
+    config::{Config, ConfigErrors, Manifest},
+    message::{Attributes, MAX_DELAY, Outgoing, QueueName},
+    queue::{
+        Queue as _,
+        simple::{SimpleStore, StoreOptions, settings::Settings},
+    },
+    queue_set::QueueSet,
+};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+/// One function that is fuzzed.
+#[derive(Debug)]
+pub struct Target {
+    /// Its corpus is the directory of this name.
+    pub name: &'static str,
+    pub run: fn(&[u8]),
+}
+
+pub const TARGETS: [Target; 6] = [
+    Target {
+        name: "messages",
+        run: messages,
+    },
+    Target {
+        name: "manifest",
+        run: manifest,
+    },
+    Target {
+        name: "config",
+        run: config,
+    },
+    Target {
+        name: "names",
+        run: names,
+    },
+    Target {
+        name: "records",
+        run: records,
+    },
+    Target {
+        name: "listener",
+        run: listener,
+    },
+];
+
+/// What comes in as JSON: a batch of messages, one message as it is shown, and requests about them.
+pub fn messages(bytes: &[u8]) {
+    if let Ok(batch) = serde_json::from_slice::<wire::Batch>(bytes) {
+        for entry in batch.messages {
+            let Ok(outgoing) = entry.clone().into_outgoing() else {
+                continue;
+            };
+            outgoing.check().unwrap();
+            assert!(outgoing.delay.is_none_or(|delay| delay <= MAX_DELAY));
+            check_attributes(&outgoing.attributes);
+            // What is written as it was read means the same.
+            let again = wire::Entry {
+                attributes: wire::attribute_forms(&outgoing.attributes),
+                ..entry.with_body(outgoing.body.to_vec())
+            };
+            let text = serde_json::to_string(&again).unwrap();
+            let read: Outgoing = serde_json::from_str::<wire::Entry>(&text)
+                .unwrap()
+                .into_outgoing()
+                .unwrap();
+            assert_eq!(read.body, outgoing.body);
+            assert_eq!(read.attributes.size(), outgoing.attributes.size());
+        }
+    }
+    if let Ok(form) = serde_json::from_slice::<wire::MessageForm>(bytes) {
+        drop(form.body_bytes());
+    }
+    drop(serde_json::from_slice::<wire::SettleRequest>(bytes));
+    drop(serde_json::from_slice::<wire::RedriveRequest>(bytes));
+}
+
+fn check_attributes(attributes: &Attributes) {
+    let mut names: Vec<_> = attributes.pairs().iter().map(|(name, _)| name).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), attributes.pairs().len(), "two attributes of one name");
+    assert!(names.len() <= 10);
+}
+
+/// `plugins/NAME.toml`.
+pub fn manifest(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let nowhere = |_: &str| None;
+    match Manifest::parse_in(text, "name", Path::new("/nonexistent"), &nowhere) {
+        Ok(manifest) => {
+            assert!(manifest.timeout <= MAX_DELAY && !manifest.timeout.is_zero());
+            assert!(manifest.retry.min <= manifest.retry.max);
+            assert!(manifest.concurrency.get() <= 1024 && manifest.batch_size.get() <= 100);
+            assert!(manifest.limits.memory <= 512 << 20);
+        }
+        Err(errors) => check_errors(&errors),
+    }
+}
+
+/// `sandhog.toml`.
+pub fn config(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    match Config::parse(text, "sandhog.toml", Path::new("/nonexistent")) {
+        Ok(config) => assert!((1..=4096).contains(&config.max_live_instances)),
+        Err(errors) => check_errors(&errors),
+    }
+}
+
+fn check_errors(errors: &ConfigErrors) {
+    let text = errors.to_string();
+    assert!(!text.trim().is_empty(), "a refusal without a reason");
+}
+
+/// Names of queues and receipts.
+pub fn names(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(name) = QueueName::new(text) {
+        assert_eq!(name.as_str(), text);
+        assert!(!text.contains(['/', '\0', '\n']) && !text.is_empty() && text != "..");
+        drop(QueueName::new(name.default_dead_letter().as_str()));
+    }
+    drop(wire::parse_receipt(text));
+}
+
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(2).enable_all().build().unwrap()
+    })
+}
+
+const ROWS: usize = 4;
+const COLUMNS: [&str; 20] = [
+    "seq",
+    "queue",
+    "state",
+    "priority",
+    "lane",
+    "visible_at",
+    "receive_count",
+    "queued_at",
+    "suspect",
+    "origin",
+    "id",
+    "sent_at",
+    "group_id",
+    "failure",
+    "dead_at",
+    "dead_receive_count",
+    "dead_failure",
+    "checksum",
+    "attributes",
+    "body",
+];
+
+/// A store with some messages in a queue, closed.
+fn store() -> &'static TempDir {
+    static STORE: OnceLock<TempDir> = OnceLock::new();
+    STORE.get_or_init(|| {
+        let directory = in_memory();
+        runtime().block_on(async {
+            let store = open(directory.path()).await.unwrap();
+            let orders = orders(&store).await.unwrap();
+            for number in 0..ROWS {
+                orders.send(Outgoing::new(format!("message {number}"))).await.unwrap();
+            }
+            store.close().await;
+        });
+        directory
+    })
+}
+
+/// A new directory, in memory if the system has such a place.
+fn in_memory() -> TempDir {
+    TempDir::new_in("/dev/shm").or_else(|_| TempDir::new()).unwrap()
+}
+
+async fn open(directory: &Path) -> Option<SimpleStore> {
+    let options = StoreOptions::new(directory);
+    tokio::task::spawn_blocking(move || SimpleStore::open(&options))
+        .await
+        .unwrap()
+        .ok()
+}
+
+async fn orders(store: &SimpleStore) -> Option<Arc<sandhog::queue::simple::SimpleQueue>> {
+    let name = QueueName::new("orders").unwrap();
+    let settings = Settings::defaults(&name);
+    store.queue(name, settings).await.ok()
+}
+
+/// Records of a durable queue: the first byte says which column of which row is damaged, the second of what type the damage is, and
+/// the rest is written there. What is delivered afterwards is what was sent.
+pub fn records(bytes: &[u8]) {
+    let [place, kind, damage @ ..] = bytes else { return };
+    let directory = in_memory();
+    for entry in fs::read_dir(store().path()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let column = COLUMNS
+        .get(usize::from(*place) % COLUMNS.len())
+        .copied()
+        .unwrap_or("body");
+    let row = usize::from(*place) / COLUMNS.len() % ROWS;
+    let database = rusqlite::Connection::open(directory.path().join("queues.db")).unwrap();
+    let text = String::from_utf8_lossy(damage);
+    let number = damage
+        .iter()
+        .take(8)
+        .fold(0_i64, |number, byte| number << 8 | i64::from(*byte));
+    let value: &dyn rusqlite::ToSql = match kind % 4 {
+        0 => &number,
+        1 => &text,
+        2 => &damage,
+        _ => &rusqlite::types::Null,
+    };
+    let change = format!(
+        "UPDATE messages SET {column} = ?1 WHERE seq = (SELECT seq FROM messages ORDER BY seq LIMIT 1 OFFSET {row})"
+    );
+    // What the schema itself refuses is no damage.
+    let damaged = database.execute(&change, [value]);
+    drop(database);
+    if damaged.is_err() {
+        return;
+    }
+    runtime().block_on(async {
+        let Some(store) = open(directory.path()).await else {
+            return;
+        };
+        if let Some(orders) = orders(&store).await {
+            let deliveries = orders.receive(100, Duration::ZERO).await.unwrap_or_default();
+            for delivery in deliveries {
+                let body = String::from_utf8_lossy(&delivery.message.body).into_owned();
+                let sent = body
+                    .strip_prefix("message ")
+                    .and_then(|number| number.parse::<usize>().ok());
+                assert!(sent.is_some_and(|number| number < ROWS), "{body:?} was delivered");
+            }
+            drop(orders.counts().await);
+        }
+        store.close().await;
+    });
+}
+
+/// A listener in this process, with one queue in memory.
+fn address() -> SocketAddr {
+    static ADDRESS: OnceLock<SocketAddr> = OnceLock::new();
+    *ADDRESS.get_or_init(|| {
+        let (listener, state) = runtime().block_on(async {
+            let queues = QueueSet::new(
+                SimpleStore::ephemeral(),
+                std::collections::BTreeMap::new(),
+                Arc::default(),
+            );
+            queues.declare(&QueueName::new("orders").unwrap()).await.unwrap();
+            let state = AdminState {
+                queues: Arc::new(queues),
+                handlers: Arc::default(),
+                metrics: Arc::default(),
+                secret: None,
+                draining: CancellationToken::new(),
+            };
+            (tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), state)
+        });
+        let address = listener.local_addr().unwrap();
+        // It serves until the process ends.
+        drop(runtime().spawn(serve(listener, state, CancellationToken::new())));
+        address
+    })
+}
+
+/// Bytes on a connection to the listener. Whatever they are, it answers sensibly or not at all, and then serves others.
+pub fn listener(bytes: &[u8]) {
+    // A receive that waits is no failure, and takes long.
+    if bytes.windows(4).any(|window| window == b"wait") {
+        return;
+    }
+    let answer = spoken(bytes, true);
+    for status in [&b"HTTP/1.1 500"[..], b"HTTP/1.1 502"] {
+        assert!(!answer.starts_with(status), "{}", String::from_utf8_lossy(&answer));
+    }
+    assert!(
+        answer.is_empty() || answer.starts_with(b"HTTP/1."),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    let live = spoken(
+        b"GET /live HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
+        false,
+    );
+    assert!(
+        live.starts_with(b"HTTP/1.1 200"),
+        "the listener is gone: {:?}",
+        String::from_utf8_lossy(&live)
+    );
+}
+
+/// Says all of it, then nothing more if it is `over`, and listens to the answer.
+fn spoken(bytes: &[u8], over: bool) -> Vec<u8> {
+    let mut stream = TcpStream::connect(address()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let mut answer = Vec::new();
+    // The listener may hang up before it has heard all, and may take the end of the request for the end of the client.
+    if stream.write_all(bytes).is_ok() && (!over || stream.shutdown(Shutdown::Write).is_ok()) {
+        drop(stream.read_to_end(&mut answer));
+    }
+    answer
+}
