@@ -219,6 +219,8 @@ impl LeaseKeeper {
             give_up_at,
         };
         for (key, entry) in batch {
+            let late = now.saturating_duration_since(entry.renew_at);
+            self.metrics.extension_started(self.queue.name().as_str(), late);
             entry.extending = true;
             renewal.keys.push(key);
             renewal.receipts.push(entry.receipt.clone());

@@ -74,6 +74,7 @@ pub struct Metrics {
     settled: Family<Settled, Counter>,
     leases_lost: Family<OfQueue, Counter>,
     extensions: Family<QueueResult, Counter>,
+    extension_lateness: Family<OfQueue, Histogram, fn() -> Histogram>,
     sent: Family<OfQueue, Counter>,
     log_lines_dropped: Family<OfHandler, Counter>,
     reloads: Family<HandlerResult, Counter>,
@@ -126,6 +127,9 @@ const DURATION_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0,
 ];
 
+/// From a timer's usual delay to one that puts short visibility timeouts at risk, in seconds.
+const LATENESS_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
@@ -139,6 +143,7 @@ impl Metrics {
             settled: Family::default(),
             leases_lost: Family::default(),
             extensions: Family::default(),
+            extension_lateness: Family::new_with_constructor(|| Histogram::new(LATENESS_BUCKETS)),
             sent: Family::default(),
             log_lines_dropped: Family::default(),
             reloads: Family::default(),
@@ -253,6 +258,13 @@ impl Metrics {
                 })
                 .inc_by(number);
         }
+    }
+
+    /// An extension was started so long after the half-life of its lease.
+    pub fn extension_started(&self, queue: &str, late: Duration) {
+        self.extension_lateness
+            .get_or_create(&of_queue(queue))
+            .observe(late.as_secs_f64());
     }
 
     /// Handlers sent `messages` to a queue, and the sends are committed.
@@ -382,6 +394,9 @@ impl Metrics {
             "Extensions of leases, by result",
             self.extensions.clone(),
         );
+        let help = "How late extensions of leases were started";
+        let late = self.extension_lateness.clone();
+        registry.register_with_unit("lease_extension_lateness", help, Unit::Seconds, late);
         registry.register("leases", "Deliveries held, started or not", self.leases.held.clone());
         let help = "Time since the oldest delivery held was received";
         registry.register_with_unit("oldest_lease_age", help, Unit::Seconds, self.leases.oldest.clone());
