@@ -15,6 +15,7 @@ use sandhog::{
 mod answers;
 mod compiling;
 mod computing;
+mod files;
 mod host_calls;
 mod memory;
 mod output;
@@ -226,7 +227,7 @@ async fn grown() -> Vec<String> {
     for (name, guest) in table() {
         let mut guest = guest();
         if matches!(guest.expect, Expect::Fails(FailureKind::Timeout, _)) {
-            guest.policy.timeout = Duration::from_millis(20);
+            guest.policy.timeout = Duration::from_millis(5);
         }
         let mut growth = String::new();
         let attempts = async {

@@ -182,6 +182,11 @@ impl Parts {
 
 /// Turns the text of a core module into a module of the world of hostile guests.
 fn embed(text: &str) -> Vec<u8> {
+    of_the_world(wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}")))
+}
+
+/// A core module that says that it is of the world of hostile guests.
+pub fn of_the_world(mut module: Vec<u8>) -> Vec<u8> {
     static WORLD: OnceLock<(Arc<Resolve>, WorldId)> = OnceLock::new();
     let (resolve, world) = WORLD.get_or_init(|| {
         let mut resolve = Resolve::default();
@@ -190,7 +195,6 @@ fn embed(text: &str) -> Vec<u8> {
         let world = resolve.select_world(&[package], Some("hostile")).unwrap();
         (Arc::new(resolve), world)
     });
-    let mut module = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
     embed_component_metadata(&mut module, resolve, *world, StringEncoding::UTF8).unwrap();
     module
 }
@@ -237,4 +241,14 @@ pub fn encoded(module: &[u8]) -> Vec<u8> {
         .unwrap()
         .encode()
         .unwrap()
+}
+
+/// Bytes as a string of the text format.
+pub fn escaped(bytes: &[u8]) -> String {
+    repeated(bytes, |byte| format!("\\{byte:02x}"))
+}
+
+/// A text for each, one after another.
+pub fn repeated<T>(all: impl IntoIterator<Item = T>, text: impl FnMut(T) -> String) -> String {
+    all.into_iter().map(text).collect::<Vec<_>>().concat()
 }

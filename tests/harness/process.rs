@@ -74,6 +74,7 @@ fn wide(number: usize) -> u64 {
 
 /// Runs a test in a process of its own, where no other test allocates or opens anything: `name` is its path, as in
 /// `hostile::memory_stays_flat`. What it prints is passed on.
+#[expect(clippy::print_stdout, reason = "a test's output is shown by whoever runs it")]
 pub fn alone(name: &str, test: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some_and(|alone| alone == name) {
         test();
@@ -84,14 +85,14 @@ pub fn alone(name: &str, test: impl FnOnce()) {
         .env(ALONE, name)
         .output()
         .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
+    let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(
-        output.status.success() && text.contains("1 passed"),
-        "{}\n{text}\n{errors}",
+        output.status.success() && said.contains("1 passed"),
+        "{}\n{said}\n{errors}",
         output.status
     );
-    println!("{text}");
+    println!("{said}");
 }
 
 /// Counts how often each text is there.

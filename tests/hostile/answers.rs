@@ -1,13 +1,16 @@
 //! Guests whose answers and requests are not what the contract says: lengths, addresses, texts, cases, reentrancy.
 
-use harness::{guests::batch_handler, hostile::Parts};
+use harness::{
+    guests::batch_handler,
+    hostile::{Parts, escaped},
+};
 use sandhog::queue::FailureKind;
 
 use super::{Expect, Hostile, hostile};
 
 /// A handler that rejects with a reason of these bytes.
 fn reason(bytes: &[u8]) -> Vec<u8> {
-    let data: String = bytes.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let data = escaped(bytes);
     Parts::handle(&format!(
         "(call $fail (i32.const 2) (i32.const 4096) (i32.const {}) (i32.const 0))",
         bytes.len()

@@ -1,6 +1,6 @@
 //! Guests that compute for ever, too deep, or wrongly.
 
-use harness::hostile::Parts;
+use harness::hostile::{Parts, repeated};
 
 use super::{Hostile, hostile};
 
@@ -35,6 +35,17 @@ fn giant_branch_table() -> Vec<u8> {
         unreachable"
     ))
     .wasm()
+}
+
+/// A function with a thousand vectors on the stack, which calls itself.
+fn big_frames() -> Vec<u8> {
+    let keep = repeated(0..1000, |local| {
+        format!("(local.set {local} (v128.const i64x2 {local} 1)) (call $keep (local.get {local})) ")
+    });
+    let locals = "v128 ".repeat(1000);
+    calling(&format!(
+        "(func $keep (param v128)) (func $bad (local {locals}) (call $bad) {keep})"
+    ))
 }
 
 hostile! {
@@ -92,14 +103,7 @@ hostile! {
         ),
         "stack",
     );
-    recursion_with_big_frames_is_a_trap: Hostile::traps(
-        calling(&format!(
-            "(func $bad (local {}) (call $bad) {})",
-            "v128 ".repeat(1000),
-            (0..1000).map(|local| format!("(local.set {local} (v128.const i64x2 {local} 1)) (call $keep (local.get {local}))")).collect::<String>()
-        ) .replace("(func $bad", "(func $keep (param v128)) (func $bad").as_str()),
-        "stack",
-    );
+    recursion_with_big_frames_is_a_trap: Hostile::traps(big_frames(), "stack");
     an_unreachable_instruction_is_a_trap: Hostile::traps(Parts::handle("unreachable").wasm(), "unreachable");
     a_division_by_zero_is_a_trap: Hostile::traps(
         Parts::handle("(i32.div_u (i32.const 1) (i32.wrap_i64 (i64.and (local.get $sent-at) (i64.const 0))))").wasm(),

@@ -1,13 +1,13 @@
 //! Guests that flood the log, or try to make it lie.
 
-use harness::hostile::Parts;
+use harness::hostile::{Parts, escaped};
 use sandhog::{config::Limits, executor::LogLine};
 
 use super::{Hostile, hostile};
 
 /// A handler that writes `bytes` of a pattern, which is repeated over 64,000 bytes of memory, `times` times.
 fn floods(pattern: &[u8], bytes: u32, times: u32) -> Vec<u8> {
-    let data: String = pattern.iter().map(|byte| format!("\\{byte:02x}")).collect();
+    let data = escaped(pattern);
     let length = pattern.len();
     Parts::handle(&format!(
         "(local $n i32) (local.set $n (i32.const {length}))
