@@ -7,6 +7,7 @@
 )]
 
 mod backlog;
+mod bleed;
 mod cli;
 mod compiler;
 mod config;
