@@ -8,6 +8,7 @@
 
 mod backlog;
 mod bleed;
+mod cancel;
 mod cli;
 mod compiler;
 mod config;

@@ -1,0 +1,233 @@
+//! Calls that are dropped at any moment give back all that they took: slots, memory of the budget, and the compiler.
+
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use harness::{
+    bench::{Bench, policy, together},
+    guests::no_op,
+    hostile::Parts,
+};
+use sandhog::executor::{EngineOptions, Executor as _, Verdict};
+use tokio::{sync::Notify, task::yield_now, time::timeout};
+
+/// How long a fact may take to come.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Room for four instances, and a budget for as many.
+fn bench() -> Bench {
+    let bench = Bench::with(EngineOptions {
+        max_live_instances: 4,
+        threads: 2,
+        memory_budget: 1 << 30,
+    });
+    assert_eq!(
+        bench.executor.most_at_once(&policy()),
+        4,
+        "the budget is the narrower bound"
+    );
+    bench
+}
+
+/// A handler that waits in every way that there is, three times: it sleeps, sends, writes a line, computes for some
+/// ticks, and grows its memory.
+fn waits_everywhere() -> Vec<u8> {
+    Parts::handle(
+        "(local $n i32) (local $round i32) (local $p i32)
+        (loop $again
+            (local.set $p (call $after (i64.const 500000))) (call $block (local.get $p)) (call $forget (local.get $p))
+            (call $send (i32.const 256) (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))
+            (i64.store (i32.const 512) (i64.const 0x0a70657473))
+            (call $write (call $stdout) (i32.const 512) (i32.const 5) (i32.const 640))
+            (local.set $n (i32.const 0))
+            (loop $busy
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $busy (i32.lt_u (local.get $n) (i32.const 4000000))))
+            (drop (memory.grow (i32.const 1)))
+            (local.set $round (i32.add (local.get $round) (i32.const 1)))
+            (br_if $again (i32.lt_u (local.get $round) (i32.const 3))))
+        (global.get $ok)",
+    )
+    .clocks()
+    .stdout()
+    .sends()
+    .wasm()
+}
+
+/// Polls a future `polls` times, letting others run in between, and drops it; its output if it came to its end.
+async fn poll_and_drop<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+    let mut future = Box::pin(future);
+    for _ in 0..polls {
+        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
+            return Some(output);
+        }
+        yield_now().await;
+    }
+    None
+}
+
+async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
+/// All slots and all of the budget are there: as many as there is room for are alive at the same time, and go.
+async fn check_full_house(bench: &Bench) {
+    wait(|| bench.executor.live_instances() == 0, "the last instance to go").await;
+    let sleep = Parts::handle("(call $block (call $after (i64.const -1))) unreachable")
+        .clocks()
+        .wasm();
+    let sleeper = timeout(PATIENCE, bench.load(sleep)).await.unwrap().unwrap();
+    let house = together((0..4).map(|_| bench.run(&sleeper, &[b""])));
+    tokio::select! {
+        reports = house => panic!("they were to sleep: {reports:?}"),
+        () = wait(|| bench.executor.live_instances() == 4, "a full house") => {}
+    }
+    wait(|| bench.executor.live_instances() == 0, "an empty house").await;
+}
+
+async fn wait(fact: impl Fn() -> bool, what: &str) {
+    let fact = async {
+        while !fact() {
+            yield_now().await;
+        }
+    };
+    assert!(timeout(PATIENCE, fact).await.is_ok(), "waited in vain for {what}");
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_after_any_number_of_polls_gives_everything_back() {
+    let bench = bench();
+    let component = bench.load(waits_everywhere()).await.unwrap();
+    // So many polls last from the first to the last moment of a call, in steps of some microseconds.
+    let mut dropped = 0;
+    let mut polls = 0;
+    let report = loop {
+        if let Some(report) = poll_and_drop(bench.run(&component, &[b"x"]), polls).await {
+            break report;
+        }
+        dropped += 1;
+        if dropped % 50 == 0 {
+            check_full_house(&bench).await;
+        }
+        polls += 1 + polls / 40;
+    };
+    assert_eq!(
+        (report.verdicts.as_slice(), report.sends.len()),
+        ([Verdict::Success].as_slice(), 3)
+    );
+    assert!(dropped > 50, "only {dropped} calls were dropped");
+    println!("{dropped} calls were dropped, after up to {polls} polls");
+    check_full_house(&bench).await;
+    bench.check_neighbour().await;
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_at_each_step_of_its_guest_gives_everything_back() {
+    let bench = bench();
+    let component = bench.load(waits_everywhere()).await.unwrap();
+    for step in 1..=3 {
+        for _ in 0..10 {
+            let (reached, seen) = (Arc::new(Notify::new()), Arc::new(AtomicUsize::new(0)));
+            let mut call = bench.call(&[b"x"], &bench.policy);
+            let tell = Arc::clone(&reached);
+            call.log = Arc::new(move |_| {
+                if seen.fetch_add(1, Ordering::Relaxed) + 1 == step {
+                    tell.notify_one();
+                }
+            });
+            let run = bench.executor.run(&component, call);
+            tokio::select! {
+                biased;
+                () = reached.notified() => {}
+                report = run => assert_eq!(report.verdicts, [Verdict::Success]),
+            }
+        }
+        check_full_house(&bench).await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_while_it_waits_for_room_gives_everything_back() {
+    let bench = bench();
+    let sleep = Parts::handle("(call $block (call $after (i64.const 20000000))) (global.get $ok)")
+        .clocks()
+        .wasm();
+    let sleeper = bench.load(sleep).await.unwrap();
+    let calls = Mutex::new(0);
+    let house = together((0..100).map(|_| async {
+        bench.run(&sleeper, &[b""]).await;
+        *calls.lock().unwrap() += 1;
+    }));
+    let waiting = async {
+        for polls in 0..200 {
+            assert_eq!(
+                poll_and_drop(bench.run(&sleeper, &[b""]), polls % 20).await.map(drop),
+                None
+            );
+        }
+    };
+    tokio::join!(house, waiting);
+    assert_eq!(*calls.lock().unwrap(), 100);
+    check_full_house(&bench).await;
+}
+
+#[tokio::test]
+async fn a_load_that_is_dropped_after_any_number_of_polls_gives_the_compiler_back() {
+    let bench = bench();
+    let mut dropped = 0;
+    let mut polls = 0;
+    let loaded = loop {
+        if let Some(loaded) = poll_and_drop(bench.load(waits_everywhere()), polls).await {
+            break loaded;
+        }
+        dropped += 1;
+        polls += 1 + polls / 5;
+    };
+    loaded.unwrap();
+    println!("{dropped} loads were dropped, after up to {polls} polls");
+    check_full_house(&bench).await;
+    bench.check_neighbour().await;
+}
+
+#[tokio::test]
+async fn a_trial_that_is_dropped_after_any_number_of_polls_gives_everything_back() {
+    let bench = bench();
+    let component = bench.load(no_op()).await.unwrap();
+    let policy = Arc::new(policy());
+    let mut polls = 0;
+    while poll_and_drop(
+        bench
+            .executor
+            .relink("test.wasm".into(), &component, Arc::clone(&policy)),
+        polls,
+    )
+    .await
+    .is_none()
+    {
+        polls += 1 + polls / 40;
+    }
+    check_full_house(&bench).await;
+}
+
+#[tokio::test]
+async fn an_executor_that_is_dropped_in_the_middle_of_everything_ends() {
+    for polls in [0, 1, 10, 100, 1000, 10_000] {
+        let bench = bench();
+        let component = bench.load(waits_everywhere()).await.unwrap();
+        let calls = together((0..10).map(|_| bench.run(&component, &[b"x"])));
+        let load = bench.load(no_op());
+        assert!(
+            poll_and_drop(async { tokio::join!(calls, load) }, polls)
+                .await
+                .is_none_or(|(reports, _)| reports.len() == 10)
+        );
+        drop(bench);
+    }
+}
