@@ -33,6 +33,7 @@ mod sqs_contract;
 mod sqs_delivery;
 mod sqs_faults;
 mod sqs_servers;
+mod starvation;
 mod store_crash;
 mod tidy;
 mod typed;

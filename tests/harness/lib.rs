@@ -28,6 +28,7 @@ pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;
 pub mod sqs_server;
+pub mod starvation;
 
 use std::{
     path::{Path, PathBuf},
