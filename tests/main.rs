@@ -17,6 +17,7 @@ mod delivery;
 mod disk;
 mod examples;
 mod grants;
+mod fuzz;
 mod hostile;
 mod http;
 mod keyvalue;

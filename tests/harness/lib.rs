@@ -17,6 +17,7 @@ pub mod bench;
 pub mod fault_proxy;
 pub mod faulty_queue;
 pub mod faulty_store;
+pub mod fuzz;
 pub mod guests;
 pub mod host;
 pub mod hostile;
