@@ -1,10 +1,16 @@
 //! Components and manifests are replaced while the host runs.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
 use harness::{
     guests::{embed, handler, no_op},
     host::{Host, Place},
+    process::Resources,
     wait_for,
 };
 use serde_json::json;
@@ -188,27 +194,29 @@ fn a_delivery_under_way_ends_on_the_version_it_started_with() {
     assert_eq!(host.take_all("out"), ["slow"]);
 }
 
+/// Sends ten messages at a time, with some backlog but not one that grows for ever, until it is told to stop; how many.
+fn send_until(stop: &AtomicBool, host: &Host) -> u64 {
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let messages: Vec<_> = (0..10).map(|_| json!({ "body": "x" })).collect();
+        host.post("/queues/in/batch", &json!({ "messages": messages }));
+        sent += 10;
+        wait_for("the backlog to shrink", || {
+            (host.count("in", "ready") < 100).then_some(())
+        });
+    }
+    sent
+}
+
 #[test]
 fn a_thousand_replacements_under_load_lose_nothing_and_leak_nothing() {
     let place = Place::new();
     place.install("in", &version(0), GRANT);
     let host = place.start();
     host.wait_ready();
-    let stop = std::sync::atomic::AtomicBool::new(false);
-    let sent = std::thread::scope(|scope| {
-        let load = scope.spawn(|| {
-            let mut sent = 0_usize;
-            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let messages: Vec<_> = (0..10).map(|_| json!({ "body": "x" })).collect();
-                host.post("/queues/in/batch", &json!({ "messages": messages }));
-                sent += 10;
-                // Some backlog, but not one that grows for ever.
-                wait_for("the backlog to shrink", || {
-                    (host.count("in", "ready") < 100).then_some(())
-                });
-            }
-            sent
-        });
+    let stop = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let load = scope.spawn(|| send_until(&stop, &host));
         let mut base = None;
         for number in 1..=1000_u32 {
             let name = place.plugin(".next");
@@ -233,12 +241,12 @@ fn a_thousand_replacements_under_load_lose_nothing_and_leak_nothing() {
             "{base_mappings} mappings grew to {mappings}"
         );
         assert!(files < base_files + 20, "{base_files} files grew to {files}");
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        stop.store(true, Ordering::Relaxed);
         load.join().unwrap()
     });
     host.wait_empty("in");
     assert!(host.dead("in").is_empty());
-    assert_eq!(host.count("out", "ready"), u64::try_from(sent).unwrap());
+    assert_eq!(host.count("out", "ready"), sent);
     assert!(host.events("a handler was refused").is_empty());
 }
 
@@ -299,4 +307,53 @@ fn a_directory_that_is_gone_for_a_while_stops_nothing() {
     place.install("in", &version(2), GRANT);
     wait_for_versions(&host, 2);
     assert_eq!(handled_by(&host), "000002");
+}
+
+/// The slack is what an allocator keeps of a thousand compilations; one version that stayed would cost a mapping or more each.
+#[test]
+fn a_thousand_deploys_and_removals_under_load_leave_the_host_as_it_was() {
+    let slack = Resources {
+        memory: 60 << 10,
+        mappings: 200,
+        files: 20,
+        threads: 8,
+    };
+    let place = Place::new();
+    place.install("in", &version(0), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    let serving = || {
+        let handlers = host.get("/handlers")["handlers"].as_array().unwrap().clone();
+        handlers.iter().filter(|handler| handler["state"] == "serving").count()
+    };
+    let stop = AtomicBool::new(false);
+    let sent = thread::scope(|scope| {
+        let load = scope.spawn(|| send_until(&stop, &host));
+        let mut before = None;
+        for round in 0..100_u32 {
+            for number in 0..10 {
+                place.install(&format!("guest-{number}"), &version(1 + round * 10 + number), GRANT);
+            }
+            wait_for(&format!("deploys of round {round}"), || (serving() == 11).then_some(()));
+            for number in 0..10 {
+                for kind in ["wasm", "toml"] {
+                    fs::remove_file(place.plugin(&format!("guest-{number}.{kind}"))).unwrap();
+                }
+            }
+            wait_for(&format!("removals of round {round}"), || (serving() == 1).then_some(()));
+            if round == 20 {
+                before = Some(Resources::of(host.id()));
+            }
+        }
+        let (before, after) = (before.unwrap(), Resources::of(host.id()));
+        println!("{before:?}, then {after:?}");
+        let grown = after.grown_since(&before, &slack);
+        assert!(grown.is_empty(), "{grown}");
+        stop.store(true, Ordering::Relaxed);
+        load.join().unwrap()
+    });
+    host.wait_empty("in");
+    assert!(host.dead("in").is_empty());
+    assert_eq!(host.count("out", "ready"), sent);
+    assert!(host.events("a handler was refused").is_empty());
 }
