@@ -18,6 +18,7 @@ mod disk;
 mod examples;
 mod grants;
 mod fuzz;
+mod generated;
 mod hostile;
 mod http;
 mod keyvalue;
