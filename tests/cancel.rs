@@ -27,6 +27,7 @@ fn bench() -> Bench {
         max_live_instances: 4,
         threads: 2,
         memory_budget: 1 << 30,
+        ..EngineOptions::default()
     });
     assert_eq!(
         bench.executor.most_at_once(&policy()),

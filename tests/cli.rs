@@ -500,8 +500,28 @@ fn a_component_that_the_host_would_refuse_ends_with_1() {
     let (place, file) = place_with_rejecting_component("");
     std::fs::write(&file, "not a component").expect("a file");
     let said = run_in(&place, &["check", &file]);
-    assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+    assert_eq!(said.code, Some(1), "{said:?}");
+    assert!(said.out.contains("size-bytes             15\n"), "{}", said.out);
     assert!(said.err.starts_with("sandhog: "), "{}", said.err);
+}
+
+#[test]
+fn a_component_without_its_grants_is_described_with_what_it_needs() {
+    let place = Place::new();
+    place.install("orders", &harness::guests::forward(), "");
+    let said = run_in(&place, &["check", "plugins/orders.wasm"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for words in ["(needs grant.send)", "flavour                handler", "cpu-time"] {
+        assert!(said.out.contains(words), "{words} in {}", said.out);
+    }
+    assert!(said.err.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.err);
+    let granting = place.path().join("granting.toml");
+    std::fs::write(&granting, "[grant]\nsend = [\"out\"]\n").expect("a file");
+    let granting = granting.to_str().expect("text");
+    for command in [["check", "plugins/orders.wasm"], ["invoke", "plugins/orders.wasm"]] {
+        let said = run_in(&place, &[command[0], command[1], "--manifest", granting]);
+        assert_eq!(said.code, Some(0), "{said:?}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use harness::{
 };
 use rand::{Rng, RngExt as _, SeedableRng as _, rngs::SmallRng};
 use sandhog::{
-    executor::{EngineOptions, Executor as _, LoadError, Policy, Verdict},
+    executor::{EngineOptions, Executor as _, LoadError, Policy, Tiers, Verdict},
     queue::FailureKind,
 };
 use sandhog_demo::guests::{Progress, build};
@@ -239,6 +239,7 @@ async fn nothing_is_left() {
     let bench = Bench::with(EngineOptions {
         max_live_instances: 4,
         threads: 2,
+        tiers: Tiers::Fast,
         ..EngineOptions::default()
     });
     let material = Material::new();

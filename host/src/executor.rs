@@ -146,6 +146,16 @@ impl Grant {
         }
     }
 
+    /// Its key in the table `[grant]`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Send => "send",
+            Self::Config => "config",
+            Self::Http => "http",
+            Self::KeyValue => "keyvalue",
+        }
+    }
+
     /// The line of the table `[grant]` that gives it, with an example of a value.
     pub fn line(self) -> &'static str {
         match self {

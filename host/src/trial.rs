@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use crate::{
     config::{ConfigErrors, Manifest, environment},
     executor::{
         Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
-        LocalExecutor, LogLine, Policy, Report, Tiers,
+        LocalExecutor, LogLine, Policy, Report, Tiers, digest,
     },
     message::{Message, MessageId, Outgoing},
     queue::simple::SimpleStore,
@@ -58,6 +58,50 @@ pub struct Trial {
     control: tokio::runtime::Runtime,
 }
 
+/// What is known of a file, whether a host would accept it or not.
+#[derive(Debug)]
+pub struct Inspection {
+    /// Bytes of the file.
+    pub size: usize,
+    /// SHA-256 of them, in hexadecimal.
+    pub digest: String,
+    /// What its manifest says, or the defaults.
+    pub manifest: Manifest,
+    /// What it is; `None` if it could not be compiled.
+    pub info: Option<Arc<ComponentInfo>>,
+    /// Why a host would refuse it.
+    pub refusal: Option<LoadError>,
+    /// How long it takes to link it and to make one instance.
+    pub dry_run: Option<Duration>,
+}
+
+fn stem(file: &Path) -> &str {
+    file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
+    fs::read(file).map_err(|source| TrialError::Read {
+        file: file.to_owned(),
+        source,
+    })
+}
+
+fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialError> {
+    let beside = file.with_extension("toml");
+    let path = given.unwrap_or(&beside);
+    match fs::read_to_string(path) {
+        Ok(text) => {
+            let directory = path.parent().unwrap_or(Path::new(""));
+            Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => Ok(Manifest::defaults(stem(file))?),
+        Err(source) => Err(TrialError::Read {
+            file: path.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// What a message came to.
 #[derive(Debug)]
 pub struct Invocation {
@@ -68,26 +112,60 @@ pub struct Invocation {
 }
 
 impl Trial {
-    /// Loads `file` as a host would, with the manifest `NAME.toml` beside it if there is one. Compiles in a child of
-    /// this program, which has to be `sandhog` itself, and keeps nothing. Blocks.
+    /// Loads `file` as a host would, with a manifest: `NAME.toml` beside it if there is one, unless another is given.
+    /// Compiles in a child of this program, which has to be `sandhog` itself, and keeps nothing. Blocks.
     ///
     /// # Errors
     ///
     /// See [`TrialError`].
-    pub fn load(file: &Path, tiers: Tiers) -> Result<Self, TrialError> {
-        let read = |file: &Path, source| TrialError::Read {
-            file: file.to_owned(),
-            source,
+    pub fn load(file: &Path, manifest: Option<&Path>, tiers: Tiers) -> Result<Self, TrialError> {
+        let wasm = read(file)?;
+        let manifest = read_manifest(file, manifest)?;
+        Self::of((file, wasm), manifest, tiers)
+    }
+
+    /// Looks at `file` with a manifest as [`Trial::load`] does: what it is, and whether a host would accept it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrialError`]; never [`TrialError::Refused`].
+    pub fn inspect(file: &Path, manifest: Option<&Path>) -> Result<Inspection, TrialError> {
+        let wasm = read(file)?;
+        let manifest = read_manifest(file, manifest)?;
+        let mut inspection = Inspection {
+            size: wasm.len(),
+            digest: digest(&wasm),
+            manifest,
+            info: None,
+            refusal: None,
+            dry_run: None,
         };
-        let wasm = fs::read(file).map_err(|source| read(file, source))?;
-        let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let beside = file.with_extension("toml");
-        let manifest = match fs::read_to_string(&beside) {
-            Ok(text) => Manifest::parse_in(&text, stem, file.parent().unwrap_or(Path::new("")), &environment)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Manifest::defaults(stem)?,
-            Err(error) => return Err(read(&beside, error)),
-        };
-        let policy = Arc::new(policy(stem, &manifest));
+        match Self::of((file, wasm.clone()), inspection.manifest.clone(), Tiers::Fast) {
+            Ok(trial) => {
+                let started = Instant::now();
+                let (executor, component) = (&trial.executor, &trial.component);
+                let again = executor.relink(file.to_owned(), component, Arc::clone(&trial.policy));
+                trial.control.block_on(again)?;
+                inspection.dry_run = Some(started.elapsed());
+                inspection.info = Some(Arc::clone(&trial.component.info));
+            }
+            Err(TrialError::Refused(refusal)) => {
+                if matches!(refusal, LoadError::NotGranted { .. }) {
+                    // With grants that lead nowhere it can be looked at all the same.
+                    let mut manifest = inspection.manifest.clone();
+                    manifest.grants = manifest.grants.with_every_import();
+                    let trial = Self::of((file, wasm), manifest, Tiers::Fast);
+                    inspection.info = trial.ok().map(|trial| Arc::clone(&trial.component.info));
+                }
+                inspection.refusal = Some(refusal);
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(inspection)
+    }
+
+    fn of((file, wasm): (&Path, Vec<u8>), manifest: Manifest, tiers: Tiers) -> Result<Self, TrialError> {
+        let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
             compiler: Compiler::of_this_program().map_err(TrialError::Process)?,
@@ -106,16 +184,6 @@ impl Trial {
             executor,
             control,
         })
-    }
-
-    /// What the host knows of the component.
-    pub fn info(&self) -> &ComponentInfo {
-        &self.component.info
-    }
-
-    /// What its manifest says, or the defaults.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
     }
 
     /// Runs one message through the component. What it sends and writes is shown and goes nowhere; its key-value store is

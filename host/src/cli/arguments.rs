@@ -144,6 +144,9 @@ The exit code is 0 if the message would be deleted, and 1 if not.")]
 pub struct InvokeArgs {
     /// The component
     pub file: PathBuf,
+    /// Its manifest [default: NAME.toml beside it]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
     /// The body; - reads it from standard input [default: empty]
     #[arg(value_name = "BODY | -", allow_hyphen_values = true)]
     pub body: Option<String>,
@@ -169,6 +172,9 @@ The exit code is 1 if the host would refuse the component or the manifest beside
 pub struct CheckArgs {
     /// The component
     pub file: PathBuf,
+    /// Its manifest [default: NAME.toml beside it]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
     /// Write JSON
     #[arg(long)]
     pub json: bool,

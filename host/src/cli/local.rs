@@ -9,13 +9,13 @@ use super::{CheckArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
 use crate::{
     admin::wire,
     app::{self, StartError},
-    config::{Config, ConfigErrors, Environment},
-    executor::{Report, Tiers, Verdict},
+    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits},
+    executor::{ComponentInfo, Import, Offer, Report, Tiers, Verdict},
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
-    trial::{Invocation, Trial, TrialError},
+    trial::{Inspection, Invocation, Trial, TrialError},
 };
 
 /// How much of a body is shown.
@@ -74,48 +74,140 @@ pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, Loc
 ///
 /// See [`LocalError`].
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
-    let trial = load(&args.file, Tiers::Fast, streams.progress)?;
-    let (info, manifest) = (trial.info(), trial.manifest());
-    let sends: Vec<_> = manifest.grants.send.iter().flatten().map(ToString::to_string).collect();
-    let env: Vec<_> = manifest.grants.env.keys().cloned().collect();
-    let limits = &manifest.limits;
-    let facts = [
-        ("flavour", json!(info.flavour.as_str())),
-        ("size-bytes", json!(info.size)),
-        ("digest", json!(info.digest)),
-        (
-            "compile-ms",
-            json!(u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX)),
-        ),
-        (
-            "imports",
-            json!(info.imports.iter().map(|import| &import.name).collect::<Vec<_>>()),
-        ),
-        ("queue", json!(manifest.queue.as_str())),
-        ("concurrency", json!(manifest.concurrency)),
-        (
-            "timeout",
-            json!(humantime::format_duration(manifest.timeout).to_string()),
-        ),
-        ("memory", json!(bytesize::ByteSize::b(limits.memory).to_string())),
-        ("table-elements", json!(limits.table_elements)),
-        ("sends", json!(limits.sends)),
-        ("grant.send", json!(sends)),
-        ("grant.env", json!(env)),
-    ];
+    let spinner = spinner(&args.file, streams.progress);
+    let inspection = Trial::inspect(&args.file, args.manifest.as_deref());
+    spinner.finish_and_clear();
+    let inspection = inspection?;
+    let facts = facts(&inspection);
     if args.json {
+        let accepted = ("accepted", json!(inspection.refusal.is_none()));
         let facts: serde_json::Map<_, _> = facts
             .into_iter()
+            .chain([accepted])
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         write_json(streams.output, &facts)?;
     } else {
         for (name, value) in &facts {
-            writeln!(streams.output, "{name:<15} {}", shown(value))?;
+            writeln!(streams.output, "{name:<22} {}", shown(value))?;
         }
-        writeln!(streams.output, "the host would accept it")?;
     }
-    Ok(ExitCode::Ok)
+    match inspection.refusal {
+        Some(refusal) => Err(TrialError::Refused(refusal).into()),
+        None if args.json => Ok(ExitCode::Ok),
+        None => {
+            writeln!(streams.output, "the host would accept it")?;
+            Ok(ExitCode::Ok)
+        }
+    }
+}
+
+type Facts = Vec<(&'static str, Value)>;
+
+fn facts(inspection: &Inspection) -> Facts {
+    let manifest = &inspection.manifest;
+    let mut facts = vec![
+        ("size-bytes", json!(inspection.size)),
+        ("digest", json!(inspection.digest)),
+    ];
+    if let Some(info) = &inspection.info {
+        facts.extend(facts_of_component(info));
+    }
+    if let Some(dry_run) = inspection.dry_run {
+        facts.push(("dry-run-ms", json!(dry_run.as_secs_f64() * 1000.0)));
+    }
+    facts.extend([
+        ("queue", json!(manifest.queue.as_str())),
+        ("concurrency", json!(manifest.concurrency)),
+        ("timeout", duration(manifest.timeout)),
+    ]);
+    facts.extend(facts_of_limits(&manifest.limits));
+    facts.extend(facts_of_grants(&manifest.grants));
+    facts
+}
+
+fn facts_of_component(info: &ComponentInfo) -> Facts {
+    let import = |import: &Import| match import.offer {
+        Offer::Always => import.name.clone(),
+        Offer::With(grant) => format!("{} (needs grant.{})", import.name, grant.key()),
+        Offer::Never => format!("{} (not offered)", import.name),
+    };
+    let form = if info.core_module { "core module" } else { "component" };
+    let made_by = [&info.toolchain.languages, &info.toolchain.tools, &info.toolchain.sdks];
+    vec![
+        ("flavour", json!(info.flavour.as_str())),
+        ("form", json!(form)),
+        ("made-by", json!(made_by.into_iter().flatten().collect::<Vec<_>>())),
+        ("imports", json!(info.imports.iter().map(import).collect::<Vec<_>>())),
+        ("memories", json!(info.needs.memories)),
+        ("largest-memory", size(info.needs.memory_bytes)),
+        ("tables", json!(info.needs.tables)),
+        ("largest-table", json!(info.needs.table_elements)),
+        ("compile-ms", json!(info.compile_time.as_secs_f64() * 1000.0)),
+    ]
+}
+
+fn facts_of_limits(limits: &Limits) -> Facts {
+    vec![
+        ("memory", size(limits.memory)),
+        ("cpu-time", duration(limits.cpu_time)),
+        ("table-elements", json!(limits.table_elements)),
+        ("instances", json!(limits.instances)),
+        ("handles", json!(limits.handles)),
+        ("host-call-bytes", size(limits.host_call_bytes)),
+        ("log-bytes", size(limits.log_bytes)),
+        ("log-line-bytes", size(limits.log_line_bytes)),
+        ("random-bytes", size(limits.random_bytes)),
+        ("sends", json!(limits.sends)),
+        ("send-bytes", size(limits.send_bytes)),
+        ("http-requests", json!(limits.http_requests)),
+        ("http-concurrent", json!(limits.http_concurrent)),
+        ("http-request-bytes", size(limits.http_request_bytes)),
+        ("http-response-bytes", size(limits.http_response_bytes)),
+        ("keyvalue-writes", json!(limits.keyvalue_writes)),
+        ("keyvalue-bytes", size(limits.keyvalue_bytes)),
+        ("keyvalue-total-bytes", size(limits.keyvalue_total_bytes)),
+        ("wasm-bytes", size(limits.wasm_bytes)),
+        ("compile-time", duration(limits.compile_time)),
+        ("compile-memory", size(limits.compile_memory)),
+    ]
+}
+
+/// Names only: a value may be a secret.
+fn facts_of_grants(grants: &Grants) -> Facts {
+    let sends: Vec<_> = grants.send.iter().flatten().map(ToString::to_string).collect();
+    let http = grants.http.iter();
+    let origins: Vec<_> = http
+        .clone()
+        .flat_map(|http| &http.origins)
+        .map(ToString::to_string)
+        .collect();
+    let addresses: Vec<_> = http.flat_map(|http| &http.addresses).map(ToString::to_string).collect();
+    let dir = |dir: &DirGrant| {
+        let how = if dir.write { "writable" } else { "read-only" };
+        format!("{} as {}, {how}", dir.host.display(), dir.guest)
+    };
+    vec![
+        ("grant.send", json!(sends)),
+        ("grant.env", json!(grants.env.keys().collect::<Vec<_>>())),
+        (
+            "grant.config",
+            json!(grants.config.iter().flatten().map(|(name, _)| name).collect::<Vec<_>>()),
+        ),
+        ("grant.http", json!(origins)),
+        ("grant.http-addresses", json!(addresses)),
+        ("grant.dirs", json!(grants.dirs.iter().map(dir).collect::<Vec<_>>())),
+        ("grant.keyvalue", json!(grants.keyvalue)),
+        ("grant.log", json!(grants.log.as_str())),
+    ]
+}
+
+fn size(bytes: u64) -> Value {
+    json!(bytesize::ByteSize::b(bytes).to_string())
+}
+
+fn duration(duration: Duration) -> Value {
+    json!(humantime::format_duration(duration).to_string())
 }
 
 /// `sandhog invoke`.
@@ -134,7 +226,10 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
         ..Outgoing::default()
     };
     outgoing.check()?;
-    let invocation = load(&args.file, Tiers::Optimised, streams.progress)?.invoke(outgoing, args.receive_count);
+    let spinner = spinner(&args.file, streams.progress);
+    let trial = Trial::load(&args.file, args.manifest.as_deref(), Tiers::Optimised);
+    spinner.finish_and_clear();
+    let invocation = trial?.invoke(outgoing, args.receive_count);
     if args.json {
         write_json(streams.output, &as_json(&invocation))?;
     } else {
@@ -144,8 +239,8 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
     Ok(if handled { ExitCode::Ok } else { ExitCode::Refused })
 }
 
-/// Loads a component, and shows a person that it takes a while.
-fn load(file: &Path, tiers: Tiers, progress: bool) -> Result<Trial, TrialError> {
+/// Shows a person that compiling takes a while.
+fn spinner(file: &Path, progress: bool) -> ProgressBar {
     let spinner = if progress {
         ProgressBar::new_spinner()
     } else {
@@ -153,9 +248,7 @@ fn load(file: &Path, tiers: Tiers, progress: bool) -> Result<Trial, TrialError> 
     };
     spinner.set_message(format!("compiling {}", file.display()));
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let trial = Trial::load(file, tiers);
-    spinner.finish_and_clear();
-    trial
+    spinner
 }
 
 fn as_json(invocation: &Invocation) -> Value {
@@ -213,6 +306,7 @@ fn as_json(invocation: &Invocation) -> Value {
         "wall-seconds": usage.wall.as_secs_f64(),
         "cpu-seconds": usage.cpu.as_secs_f64(),
         "memory-peak-bytes": usage.memory_peak,
+        "http-requests": usage.http_requests,
     })
 }
 

@@ -229,6 +229,16 @@ pub(super) struct Origin<'o> {
 }
 
 impl Grants {
+    /// The same, and every import that needs a grant, with nothing behind those that are not in it.
+    #[must_use]
+    pub fn with_every_import(mut self) -> Self {
+        self.send.get_or_insert_default();
+        self.config.get_or_insert_default();
+        self.http.get_or_insert_default();
+        self.keyvalue = true;
+        self
+    }
+
     pub(super) fn read(mut section: Section<'_>, origin: &Origin<'_>) -> Self {
         let env = read_values(&mut section, "env", origin).unwrap_or_default();
         let config = read_values(&mut section, "config", origin);
