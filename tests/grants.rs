@@ -87,7 +87,7 @@ async fn a_component_that_imports_what_was_not_granted_is_refused_with_the_lines
         &format!("{FORWARD} (global.get $ok)"),
     );
     for (wasm, lines) in [
-        (forward(), &["send = [\"QUEUE\"]"] as &[_]),
+        (forward(), ["send = [\"QUEUE\"]"].as_slice()),
         (
             handler_in(WIT, CONFIG, "(global.get $ok)"),
             &["config = { KEY = \"VALUE\" }"],

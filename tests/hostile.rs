@@ -8,7 +8,7 @@ use harness::{
     process::{Resources, alone},
 };
 use sandhog::{
-    executor::{Component, EngineOptions, Executor as _, LogLine, Policy, Verdict},
+    executor::{Component, EngineOptions, Executor as _, LogLine, Policy, Tiers, Verdict},
     queue::FailureKind,
 };
 
@@ -221,6 +221,7 @@ async fn grown() -> Vec<String> {
     let bench = Bench::with(EngineOptions {
         max_live_instances: 1,
         threads: 1,
+        tiers: Tiers::Fast,
         ..EngineOptions::default()
     });
     let mut grown = Vec::new();

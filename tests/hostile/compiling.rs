@@ -31,7 +31,7 @@ hostile! {
     twenty_thousand_functions_are_compiled: Hostile::harmless(shaped(&repeated(0..20_000, |_| "(func)".to_owned())));
     fifty_thousand_locals_are_refused: Hostile::refused(
         shaped(&format!("(func (local {}))", "v128 ".repeat(50_001))),
-        "locals",
+        "local variables",
     );
     ten_thousand_nested_blocks_are_compiled: Hostile::harmless(shaped(&format!(
         "(func {} {})",

@@ -217,6 +217,15 @@ impl<'d> Section<'d> {
         (names, is_name): (&str, impl Fn(&str) -> bool),
         accepted: &str,
     ) -> Option<Vec<(String, TextOrSection<'d>)>> {
+        // Not with the value, as below: it may be a secret.
+        if let Some((name, value)) = self.table.and_then(|table| table.get_key_value(key))
+            && !value.get_ref().is_table()
+        {
+            self.known.push(key);
+            self.document
+                .note(Some(name.span().start), format!("{}: use a table", self.full(key)));
+            return None;
+        }
         let table = self.value(key, "a table", DeValue::as_table)?;
         let mut entries = Vec::new();
         for (name, value) in table {
@@ -344,8 +353,11 @@ impl<'d> Section<'d> {
 
     /// The value as it stands in the file, shortened.
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
-        // A table's span is only its header.
-        if value.get_ref().is_table() {
+        // A table's span is only its header; what stands for a value of the guest may be a secret.
+        let secret = ["grant.env", "grant.config"]
+            .iter()
+            .any(|path| self.path.starts_with(path));
+        if value.get_ref().is_table() || secret {
             return String::new();
         }
         let source = one_line(self.document.text.get(value.span()).unwrap_or_default());

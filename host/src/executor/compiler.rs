@@ -157,6 +157,7 @@ pub(super) fn settings(tier: Tier) -> Config {
     config.epoch_interruption(true);
     config.wasm_component_model(true);
     config.wasm_memory64(false);
+    config.wasm_custom_page_sizes(false);
     config.parallel_compilation(true);
     // Registering unwind tables gets slow with many modules, and only native debuggers read them.
     config.native_unwind_info(false);

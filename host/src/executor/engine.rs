@@ -490,7 +490,8 @@ fn pool(slots: usize, scan: bool) -> PoolingAllocationConfig {
     let slots = u32::try_from(slots).unwrap_or(u32::MAX);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(slots);
-    pool.total_core_instances(slots.saturating_mul(8));
+    // A counter, and not memory: as many as a component may have, so that one of many takes none from another.
+    pool.total_core_instances(slots.saturating_mul(128));
     pool.total_memories(slots.saturating_mul(2));
     pool.total_tables(slots.saturating_mul(4));
     pool.total_stacks(slots);

@@ -388,7 +388,8 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
             backtrace,
         );
     }
-    if error.is::<NotInstantiated>() && !error.is::<Trap>() {
+    // With frames of the guest it was its start function that broke, also where the host refused it something.
+    if error.is::<NotInstantiated>() && !error.is::<Trap>() && backtrace.is_none() {
         return Verdict::NotRun(format!("no instance could be made: {}", error.root_cause()));
     }
     let reason = match error.downcast_ref::<Trap>() {

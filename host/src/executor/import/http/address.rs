@@ -16,11 +16,12 @@ const fn v6(first: u16, second: u16, prefix: u8) -> Ipv6Net {
 }
 
 /// What is not the public Internet, after the registry of special-purpose addresses.
-const SPECIAL_V4: [Ipv4Net; 15] = [
+const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 8),       // this network
     v4(10, 0, 0, 8),      // private
     v4(100, 64, 0, 10),   // shared by a carrier's customers; some clouds have their metadata there
     v4(127, 0, 0, 8),     // loopback
+    v4(168, 63, 129, 24), // one cloud has its platform's services there, though it is not reserved
     v4(169, 254, 0, 16),  // link-local; most clouds have their metadata there
     v4(172, 16, 0, 12),   // private
     v4(192, 0, 0, 24),    // protocol assignments; one cloud has its metadata there
