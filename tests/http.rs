@@ -15,8 +15,8 @@ use std::{
 
 use harness::{
     bench::Bench,
+    built::http_guest,
     host::Place,
-    http_guest::http_guest,
     http_server::{HttpServer, authority},
 };
 use sandhog::{

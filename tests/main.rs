@@ -16,6 +16,7 @@ mod crash;
 mod delivery;
 mod disk;
 mod examples;
+mod flavours;
 mod fuzz;
 mod generated;
 mod grants;

@@ -22,6 +22,7 @@ mod compiler;
 mod component;
 mod cpu;
 mod engine;
+mod entry;
 mod import;
 mod instance;
 mod machine;
@@ -44,28 +45,63 @@ pub enum Flavour {
     Handler,
     /// Exports `sandhog:worker/batch-handler`: several messages at a time.
     BatchHandler,
+    /// A program: the message on standard input, the verdict in the exit code.
+    Command,
+    /// Written for `wasi:messaging`.
+    WasiMessaging,
+    /// Written for `wasmcloud:messaging`.
+    WasmcloudMessaging,
+    /// Written for the SQS trigger of Spin.
+    SpinSqs,
 }
 
 impl Flavour {
-    /// Every flavour, with the interface whose export makes a component one of it.
-    pub const ALL: [(Self, &'static str); 2] = [
-        (Self::Handler, "sandhog:worker/handler"),
-        (Self::BatchHandler, "sandhog:worker/batch-handler"),
+    /// Every flavour.
+    pub const ALL: [Self; 6] = [
+        Self::Handler,
+        Self::BatchHandler,
+        Self::Command,
+        Self::WasiMessaging,
+        Self::WasmcloudMessaging,
+        Self::SpinSqs,
     ];
+
+    /// The export that makes a component one of it, and how its version begins if it has one.
+    pub fn export(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Handler => ("sandhog:worker/handler", "0.1."),
+            Self::BatchHandler => ("sandhog:worker/batch-handler", "0.1."),
+            Self::Command => ("wasi:cli/run", "0.2."),
+            Self::WasiMessaging => ("wasi:messaging/incoming-handler", "0.2.0-draft"),
+            Self::WasmcloudMessaging => ("wasmcloud:messaging/handler", "0.2."),
+            Self::SpinSqs => ("handle-queue-message", ""),
+        }
+    }
+
+    /// Whether an export of this name, its version included, makes a component one of it.
+    pub fn is_made_by(self, export: &str) -> bool {
+        let (name, version) = self.export();
+        let (found, found_version) = export.split_once('@').unwrap_or((export, ""));
+        found == name && found_version.starts_with(version)
+    }
 
     /// How it is called in messages and metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handler => "handler",
             Self::BatchHandler => "batch-handler",
+            Self::Command => "command",
+            Self::WasiMessaging => "wasi-messaging",
+            Self::WasmcloudMessaging => "wasmcloud-messaging",
+            Self::SpinSqs => "spin-sqs",
         }
     }
 
     /// Whether one call takes more than one message.
     pub fn takes_batches(self) -> bool {
         match self {
-            Self::Handler => false,
             Self::BatchHandler => true,
+            Self::Handler | Self::Command | Self::WasiMessaging | Self::WasmcloudMessaging | Self::SpinSqs => false,
         }
     }
 }
@@ -122,7 +158,7 @@ pub enum Offer {
 /// A grant without which an import is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Grant {
-    /// `sandhog:worker/sender`.
+    /// `sandhog:worker/sender`, and what other hosts have for it.
     Send,
     /// `wasi:config`.
     Config,
@@ -173,11 +209,16 @@ impl Offer {
         let (package, interface) = import.split_once('/').unwrap_or((import, ""));
         let interface = interface.split_once('@').map_or(interface, |(name, _)| name);
         match (package, interface) {
-            ("sandhog:worker", "types") | ("wasi:logging", "logging") => Self::Always,
-            ("wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli" | "wasi:filesystem" | "wasi:sockets", _) => {
-                Self::Always
-            }
-            ("sandhog:worker", "sender") => Self::With(Grant::Send),
+            ("sandhog:worker" | "wasi:messaging" | "wasmcloud:messaging", "types")
+            | ("wasi:logging", "logging")
+            | (
+                "fermyon:spin-sqs" | "spin:sqs" | "wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli"
+                | "wasi:filesystem" | "wasi:sockets",
+                _,
+            ) => Self::Always,
+            ("sandhog:worker", "sender")
+            | ("wasi:messaging", "producer" | "request-reply")
+            | ("wasmcloud:messaging", "consumer") => Self::With(Grant::Send),
             ("wasi:config", _) => Self::With(Grant::Config),
             ("wasi:http", "types" | "outgoing-handler" | "client") => Self::With(Grant::Http),
             ("wasi:keyvalue", "store" | "atomics" | "batch") => Self::With(Grant::KeyValue),

@@ -142,7 +142,8 @@ pub fn policy() -> Policy {
     }
 }
 
-fn message(body: &[u8]) -> Message {
+/// A message with this body and nothing else.
+pub fn message(body: &[u8]) -> Message {
     Message {
         id: MessageId::random(),
         body: Bytes::copy_from_slice(body),

@@ -1,17 +1,28 @@
-//! The guest in `tests/guests/http`: a real one, in Rust, that sends the requests its message asks for.
+//! The guests in `tests/guests`: real ones, in Rust, each built once, by cargo, if something has changed.
 
-use std::{fs, sync::OnceLock};
+use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock};
 
 use sandhog_demo::guests::{Progress, build_workspace};
 
 use crate::repository;
 
-/// Its bytes; built once, by cargo, if something has changed.
+/// Sends the requests that its message asks for.
 pub fn http_guest() -> Vec<u8> {
-    static GUEST: OnceLock<Vec<u8>> = OnceLock::new();
-    let build = || {
-        let files = build_workspace(&repository().join("tests/guests/http"), Progress::Hidden).unwrap();
-        fs::read(files.get("http").unwrap()).unwrap()
-    };
-    GUEST.get_or_init(build).clone()
+    static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    read(FILES.get_or_init(|| build("http")), "http")
+}
+
+/// Does what its message says, in the way of another host's interface: `spin_sqs_2`, `spin_sqs_3`, `wasi_messaging` or
+/// `wasmcloud_messaging`.
+pub fn foreign_guest(name: &str) -> Vec<u8> {
+    static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    read(FILES.get_or_init(|| build("foreign")), name)
+}
+
+fn build(workspace: &str) -> BTreeMap<String, PathBuf> {
+    build_workspace(&repository().join("tests/guests").join(workspace), Progress::Hidden).unwrap()
+}
+
+fn read(files: &BTreeMap<String, PathBuf>, name: &str) -> Vec<u8> {
+    fs::read(files.get(name).unwrap_or_else(|| panic!("{name} is not in {files:?}"))).unwrap()
 }

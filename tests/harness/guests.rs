@@ -158,6 +158,75 @@ pub(crate) fn text_of_handler(handle: &str, (imports, definitions): (&str, &str)
     )
 }
 
+/// The text of a handler that says nothing about its world: sends the body on to queue `out` and succeeds.
+pub fn undescribed_handler() -> Vec<u8> {
+    wat::parse_str(text_of_handler(&format!("{FORWARD} (global.get $ok)"), ("", ""), 16)).unwrap()
+}
+
+/// A program of WASI preview 1 that obeys its standard input:
+///
+/// | input | what it does |
+/// | --- | --- |
+/// | digits, a space, text | prints the text to standard error and exits with that code |
+/// | `>` and text | prints the text to standard output and returns |
+/// | `v` | prints its variables to standard output, a NUL behind each, and returns |
+/// | `*` | prints 64 KiB without a line end to standard output, for ever |
+/// | `!` | traps |
+pub fn program() -> Vec<u8> {
+    let text = r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $environ-sizes (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $environ (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 64)
+        (global $len (mut i32) (i32.const 0))
+        (func $read-all
+            (loop $more
+                (i32.store (i32.const 0) (i32.add (i32.const 1024) (global.get $len)))
+                (i32.store (i32.const 4) (i32.const 65536))
+                (if (call $read (i32.const 0) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+                (global.set $len (i32.add (global.get $len) (i32.load (i32.const 8))))
+                (br_if $more (i32.load (i32.const 8)))))
+        (func $print (param $to i32) (param $at i32) (param $len i32)
+            (loop $more
+                (i32.store (i32.const 0) (local.get $at))
+                (i32.store (i32.const 4) (local.get $len))
+                (if (call $write (local.get $to) (i32.const 0) (i32.const 1) (i32.const 8)) (then unreachable))
+                (local.set $at (i32.add (local.get $at) (i32.load (i32.const 8))))
+                (local.set $len (i32.sub (local.get $len) (i32.load (i32.const 8))))
+                (br_if $more (local.get $len))))
+        (func (export "_start") (local $c i32) (local $at i32) (local $code i32)
+            (call $read-all)
+            (local.set $c (i32.load8_u (i32.const 1024)))
+            (if (i32.eq (local.get $c) (i32.const 33)) (then unreachable))
+            (if (i32.eq (local.get $c) (i32.const 62)) (then
+                (call $print (i32.const 1) (i32.const 1025) (i32.sub (global.get $len) (i32.const 1)))
+                (return)))
+            (if (i32.eq (local.get $c) (i32.const 42)) (then
+                (loop $for-ever
+                    (call $print (i32.const 1) (i32.const 1024) (i32.const 65536))
+                    (br $for-ever))))
+            (if (i32.eq (local.get $c) (i32.const 118)) (then
+                (drop (call $environ-sizes (i32.const 0) (i32.const 4)))
+                (local.set $c (i32.load (i32.const 4)))
+                (drop (call $environ (i32.const 65536) (i32.const 131072)))
+                (call $print (i32.const 1) (i32.const 131072) (local.get $c))
+                (return)))
+            (local.set $at (i32.const 1024))
+            (loop $digits
+                (local.set $c (i32.sub (i32.load8_u (local.get $at)) (i32.const 48)))
+                (if (i32.lt_u (local.get $c) (i32.const 10)) (then
+                    (local.set $code (i32.add (i32.mul (local.get $code) (i32.const 10)) (local.get $c)))
+                    (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                    (br $digits))))
+            (local.set $at (i32.add (local.get $at) (i32.const 1)))
+            (call $print (i32.const 2) (local.get $at)
+                (i32.sub (i32.add (global.get $len) (i32.const 1024)) (local.get $at)))
+            (call $exit (local.get $code))))"#;
+    wat::parse_str(text).unwrap()
+}
+
 /// A batch handler whose `handle-batch` gets the messages' address and number and leaves the address of a list of
 /// results (20 bytes each) on the stack.
 pub fn batch_handler(handle: &str) -> Vec<u8> {

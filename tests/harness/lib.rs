@@ -14,6 +14,7 @@
 )]
 
 pub mod bench;
+pub mod built;
 pub mod fault_proxy;
 pub mod faulty_queue;
 pub mod faulty_store;
@@ -21,7 +22,6 @@ pub mod fuzz;
 pub mod guests;
 pub mod host;
 pub mod hostile;
-pub mod http_guest;
 pub mod http_server;
 pub mod keeping;
 pub mod process;

@@ -42,6 +42,8 @@ pub struct Grants {
     pub keyvalue: bool,
     /// The least severe level of `wasi:logging` that is passed on. Key `log`, default `info`.
     pub log: LogLevel,
+    /// The queue that a command's lines of standard output are sent to, each as a message. Key `stdout` of the manifest.
+    pub stdout: Option<QueueName>,
 }
 
 /// A text that may be a secret: never shown.
@@ -239,19 +241,27 @@ impl Grants {
         self
     }
 
-    pub(super) fn read(mut section: Section<'_>, origin: &Origin<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, stdout: Option<QueueName>, origin: &Origin<'_>) -> Self {
         let env = read_values(&mut section, "env", origin).unwrap_or_default();
         let config = read_values(&mut section, "config", origin);
-        let send = section.queue_names("send");
+        let mut send: Option<BTreeSet<QueueName>> =
+            section.queue_names("send").map(|names| names.into_iter().collect());
+        // To name the queue is to grant it.
+        send = stdout.iter().fold(send, |send, queue| {
+            let mut send = send.unwrap_or_default();
+            send.insert(queue.clone());
+            Some(send)
+        });
         let log = section.text("log", "trace, debug, info, warn, error or critical", LogLevel::parse);
         let grants = Self {
-            send: send.map(|names| names.into_iter().collect()),
+            send,
             env,
             config,
             http: read_http(&mut section),
             dirs: read_dirs(&mut section, origin),
             keyvalue: section.flag("keyvalue").unwrap_or_default(),
             log: log.unwrap_or_default(),
+            stdout,
         };
         section.finish();
         grants

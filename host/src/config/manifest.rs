@@ -194,10 +194,10 @@ impl Manifest {
             |text| (text == "fresh").then_some(()),
         );
         root.not_available("reuse-max");
-        root.not_available("stdout");
         let limits = Limits::read(root);
         let retry = Retry::read(root.section("retry"));
-        let grants = Grants::read(root.section("grant"), origin);
+        let stdout = root.queue_name("stdout");
+        let grants = Grants::read(root.section("grant"), stdout, origin);
         Some(Self {
             queue: queue?,
             concurrency: non_zero(concurrency)?,

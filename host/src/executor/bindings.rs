@@ -30,3 +30,25 @@ pub(crate) mod keyvalue {
         },
     });
 }
+
+pub(crate) mod wasi_messaging {
+    wasmtime::component::bindgen!({
+        path: "wit/wasi-messaging",
+        world: "messaging",
+        imports: { default: trappable },
+        exports: { default: async },
+        with: {
+            "wasi:messaging/types.message": crate::executor::import::messaging::Letter,
+            "wasi:messaging/types.client": crate::executor::import::messaging::Client,
+            "wasi:messaging/request-reply.request-options": crate::executor::import::messaging::RequestOptions,
+        },
+    });
+}
+
+pub(crate) mod wasmcloud_messaging {
+    wasmtime::component::bindgen!({
+        path: "wit/wasmcloud-messaging",
+        world: "messaging",
+        exports: { default: async },
+    });
+}

@@ -22,8 +22,8 @@ use crate::{
 
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
-    bindings::{batch_worker, worker},
     engine::Shared,
+    entry::Entry,
     import::http::Outbound,
     instance::GuestState,
     tiers::{Made, Source},
@@ -61,12 +61,6 @@ pub(super) struct Linked {
     of: Arc<Component>,
     pub(super) pre: InstancePre<GuestState>,
     pub(super) entry: Entry,
-}
-
-/// Where a call goes in; found once, so that a call looks up nothing.
-pub(super) enum Entry {
-    Handler(worker::exports::sandhog::worker::handler::GuestIndices),
-    BatchHandler(batch_worker::exports::sandhog::worker::batch_handler::GuestIndices),
 }
 
 impl Code {
@@ -112,6 +106,17 @@ impl LocalComponent {
     /// Links the imports that the policy grants, and refuses a component that has others.
     pub(super) fn link(shared: &Shared, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
         granted(file, &code.info.imports, &policy.grants)?;
+        if let (Some(queue), false) = (&policy.grants.stdout, code.info.flavour == Flavour::Command) {
+            let reason = format!(
+                "its manifest sends standard output to queue {queue}, which only a {} can have; it is a {}: remove stdout",
+                Flavour::Command,
+                code.info.flavour
+            );
+            return Err(LoadError::Start {
+                file: file.to_owned(),
+                reason,
+            });
+        }
         let linker = shared.linkers.with(&policy.grants).map_err(|error| LoadError::Host {
             file: file.to_owned(),
             reason: shown(&error),
@@ -159,12 +164,7 @@ impl LocalComponent {
 impl Linked {
     fn new(linker: &Linker<GuestState>, of: Arc<Component>, flavour: Flavour) -> wasmtime::Result<Self> {
         let pre = linker.instantiate_pre(&of)?;
-        let entry = match flavour {
-            Flavour::Handler => Entry::Handler(worker::exports::sandhog::worker::handler::GuestIndices::new(&pre)?),
-            Flavour::BatchHandler => {
-                Entry::BatchHandler(batch_worker::exports::sandhog::worker::batch_handler::GuestIndices::new(&pre)?)
-            }
-        };
+        let entry = Entry::new(flavour, &pre)?;
         Ok(Self { of, pre, entry })
     }
 }
@@ -215,26 +215,26 @@ fn granted(file: &Path, imports: &[Import], grants: &Grants) -> Result<(), LoadE
 
 /// The one flavour that the exports match. Other exports are tolerated: some toolchains add their own.
 fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
-    let matches = |interface: &str| {
-        exports
-            .iter()
-            .any(|export| export.split_once('@').map_or(export.as_str(), |(name, _)| name) == interface)
-    };
-    let found: Vec<_> = Flavour::ALL
-        .into_iter()
-        .filter(|(_, interface)| matches(interface))
-        .collect();
+    let made = |flavour: &Flavour| exports.iter().any(|export| flavour.is_made_by(export));
+    let found: Vec<_> = Flavour::ALL.into_iter().filter(made).collect();
     match found.as_slice() {
-        [(flavour, _)] => Ok(*flavour),
+        [flavour] => Ok(*flavour),
         _ => Err(LoadError::Flavour {
             file: file.to_owned(),
-            accepted: Flavour::ALL.map(|(_, interface)| interface).join(", "),
+            accepted: Flavour::ALL.map(shown_export).join(", "),
             found: if exports.is_empty() {
                 "nothing".to_owned()
             } else {
                 printable(&exports.join(", "), MAX_REASON_BYTES)
             },
         }),
+    }
+}
+
+fn shown_export(flavour: Flavour) -> String {
+    match flavour.export() {
+        (name, "") => name.to_owned(),
+        (name, version) => format!("{name}@{}", version.trim_end_matches('.')),
     }
 }
 
@@ -255,7 +255,19 @@ mod tests {
     #[test]
     fn exactly_one_flavour_must_match() {
         check(&[], None);
-        check(&["wasi:cli/run@0.2.0"], None);
+        check(&["wasi:cli/run@0.2.0"], Some(Flavour::Command));
+        check(&["wasi:cli/run@0.3.0"], None);
+        check(
+            &["wasi:messaging/incoming-handler@0.2.0-draft"],
+            Some(Flavour::WasiMessaging),
+        );
+        check(
+            &["wasmcloud:messaging/handler@0.2.0"],
+            Some(Flavour::WasmcloudMessaging),
+        );
+        check(&["wasmcloud:messaging/handler@0.3.0"], None);
+        check(&["handle-queue-message"], Some(Flavour::SpinSqs));
+        check(&["handle-queue-message", "wasi:cli/run@0.2.0"], None);
         check(&["sandhog:worker/handler@0.1.0"], Some(Flavour::Handler));
         check(
             &["init", "sandhog:worker/batch-handler@0.1.3"],

@@ -20,6 +20,7 @@ use crate::config::Grants;
 pub(super) mod http;
 pub(super) mod keyvalue;
 mod logging;
+pub(super) mod messaging;
 pub(super) mod sender;
 
 /// The linkers, one per set of grants, made when they are first wanted.
@@ -54,6 +55,7 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
+    messaging::add_types_to_linker(&mut linker)?;
     for grant in granted {
         match grant {
             Grant::Send => {
@@ -61,6 +63,7 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
                     &mut linker,
                     |state| &mut state.sends,
                 )?;
+                messaging::add_senders_to_linker(&mut linker)?;
             }
             Grant::Config => {
                 wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;

@@ -3,30 +3,29 @@
 //! Invariant: a store is used for one call and dropped, whatever came of it. One that trapped or ran out of
 //! time could not be used again anyway.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
     component::{Instance, ResourceTable},
 };
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxView, WasiView, filesystem::FsPerms};
+use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, filesystem::FsPerms};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
-    Call, CallMessage, Failure, LogStream, Policy, Report, Usage, Verdict,
-    bindings::worker::sandhog::worker::types,
-    component::{Entry, Linked, LocalComponent},
+    Call, CallMessage, Failure, Flavour, LogStream, Policy, Report, Usage, Verdict,
+    component::{Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
-    import::{http::HttpState, keyvalue::Stores, sender::Sends},
+    entry::command::Console,
+    import::{http::HttpState, keyvalue::Stores, messaging::Letters, sender::Sends},
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
 };
 use crate::{
     config::LogLevel,
-    message::{AttributeValue, MAX_DELAY},
     printable::{MAX_REASON_BYTES, printable},
     queue::FailureKind,
 };
@@ -39,7 +38,10 @@ pub(super) struct GuestState {
     pub(super) table: ResourceTable,
     memory: MemoryAccount,
     pub(super) sends: Sends,
+    pub(super) letters: Letters,
     pub(super) stores: Stores,
+    /// Of a program that has a message.
+    pub(super) console: Option<Console>,
     pub(super) config: Arc<WasiConfigVariables>,
     pub(super) output: Arc<OutputAccount>,
     pub(super) log_level: LogLevel,
@@ -90,11 +92,11 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
     let deadline = Instant::now() + policy.timeout;
     let cpu = CpuAccount::new(policy.limits.cpu_time);
-    let mut store = store(shared, component, policy, (&output, &cpu, deadline)).map_err(DryRunError::Host)?;
+    let mut store = store(shared, component, policy, None, (&output, &cpu, deadline)).map_err(DryRunError::Host)?;
     let started = cpu.measure(async {
         let linked = component.linked();
         let instance = instantiate(&linked, &mut store).await?;
-        check_types(&linked.entry, &mut store, &instance)
+        linked.entry.check(&mut store, &instance)
     });
     let started = timeout_at(deadline + 2 * TICK, started);
     let error = match started.await {
@@ -122,7 +124,7 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
     let started = Instant::now();
     let deadline = started + policy.timeout;
     let cpu = CpuAccount::new(policy.limits.cpu_time);
-    let mut store = match store(shared, component, &policy, (&output, &cpu, deadline)) {
+    let mut store = match store(shared, component, &policy, messages.first(), (&output, &cpu, deadline)) {
         Ok(store) => store,
         Err(reason) => return Report::not_run(count, &reason),
     };
@@ -133,10 +135,10 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
         timeout_at(deadline + 2 * TICK, call).await
     };
     let mut verdicts = match answer {
-        Ok(Ok(answers)) if answers.len() == count => answers.into_iter().map(answered).collect(),
-        Ok(Ok(answers)) => {
-            let reason = format!("the handler returned {} results for {count} messages", answers.len());
-            vec![failed(FailureKind::WrongAnswer, reason, None); count]
+        Ok(Ok(verdicts)) if verdicts.len() == count => verdicts,
+        Ok(Ok(verdicts)) => {
+            let reason = format!("the handler returned {} results for {count} messages", verdicts.len());
+            vec![Verdict::failed(FailureKind::WrongAnswer, reason, None); count]
         }
         Ok(Err(error)) => vec![broken(&error, &store, &policy); count],
         Err(_) => vec![broken(&DeadlinePassed.into(), &store, &policy); count],
@@ -168,7 +170,7 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
 impl Report {
     /// The report of a call under which the host's own code panicked.
     pub fn panicked(messages: usize) -> Self {
-        let verdict = failed(
+        let verdict = Verdict::failed(
             FailureKind::Trap,
             "the host's own code failed while the handler ran",
             None,
@@ -196,19 +198,26 @@ fn store(
     shared: &Shared,
     component: &LocalComponent,
     policy: &Policy,
+    message: Option<&CallMessage>,
     (output, cpu, deadline): (&Arc<OutputAccount>, &Arc<CpuAccount>, Instant),
 ) -> Result<Store<GuestState>, String> {
     let limits = &policy.limits;
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
+    let (mut wasi, mut console) = (wasi(policy, output)?, None);
+    if component.code.info.flavour == Flavour::Command {
+        console = message.map(|message| Console::new(&mut wasi, message, policy, output));
+    }
     let state = GuestState {
         http: HttpState::new(component.outbound.as_ref(), limits, output),
-        wasi: wasi(policy, output)?,
+        wasi: wasi.build(),
         table,
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
+        letters: Letters::new(limits),
         stores: Stores::default(),
+        console,
         config: Arc::clone(&component.config),
         output: Arc::clone(output),
         log_level: policy.grants.log,
@@ -233,8 +242,8 @@ fn store(
     Ok(store)
 }
 
-fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtx, String> {
-    let mut wasi = WasiCtx::builder();
+fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtxBuilder, String> {
+    let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(GuestOutput::new(output, LogStream::Stdout));
     wasi.stderr(GuestOutput::new(output, LogStream::Stderr));
     wasi.max_random_size(policy.limits.random_bytes);
@@ -254,7 +263,7 @@ fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtx, String>
             )
         })?;
     }
-    Ok(wasi.build())
+    Ok(wasi)
 }
 
 async fn instantiate(linked: &Linked, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
@@ -262,93 +271,14 @@ async fn instantiate(linked: &Linked, store: &mut Store<GuestState>) -> wasmtime
     instance.map_err(|error| error.context(NotInstantiated))
 }
 
-type Answer = Result<(), types::Failure>;
-
 async fn guest_call(
     component: &LocalComponent,
     store: &mut Store<GuestState>,
     messages: Vec<CallMessage>,
-) -> wasmtime::Result<Vec<Answer>> {
-    let mut messages = messages.into_iter().map(lowered);
+) -> wasmtime::Result<Vec<Verdict>> {
     let linked = component.linked();
     let instance = instantiate(&linked, store).await?;
-    match &linked.entry {
-        Entry::Handler(indices) => {
-            let handler = indices.load(&mut *store, &instance)?;
-            let Some(message) = messages.next() else {
-                return Ok(Vec::new());
-            };
-            Ok(vec![handler.call_handle(&mut *store, &message).await?])
-        }
-        Entry::BatchHandler(indices) => {
-            let handler = indices.load(&mut *store, &instance)?;
-            let messages: Vec<_> = messages.collect();
-            handler.call_handle_batch(&mut *store, &messages).await
-        }
-    }
-}
-
-fn check_types(entry: &Entry, store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<()> {
-    match entry {
-        Entry::Handler(indices) => indices.load(store, instance).map(drop),
-        Entry::BatchHandler(indices) => indices.load(store, instance).map(drop),
-    }
-}
-
-fn lowered(call: CallMessage) -> types::Message {
-    let CallMessage {
-        message,
-        queue,
-        receive_count,
-    } = call;
-    let attributes = message
-        .attributes
-        .pairs()
-        .iter()
-        .map(|(name, value)| {
-            let value = match value {
-                AttributeValue::Text(text) => types::AttributeValue::Text(text.clone()),
-                AttributeValue::Number(number) => types::AttributeValue::Number(number.clone()),
-                AttributeValue::Binary(bytes) => types::AttributeValue::Binary(bytes.clone()),
-            };
-            (name.clone(), value)
-        })
-        .collect();
-    types::Message {
-        id: message.id.as_str().to_owned(),
-        body: message.body.into(),
-        attributes,
-        queue: queue.as_str().to_owned(),
-        receive_count,
-        sent_at_ms: message.sent_at_ms,
-        group_id: message.group_id,
-    }
-}
-
-fn answered(answer: Answer) -> Verdict {
-    match answer {
-        Ok(()) => Verdict::Success,
-        Err(types::Failure::Retry(reason)) => failed(FailureKind::Retry, reason, None),
-        Err(types::Failure::RetryAfter((reason, seconds))) => {
-            let asked = Duration::from_secs(seconds.into());
-            if asked > MAX_DELAY {
-                tracing::warn!(
-                    seconds,
-                    limit = MAX_DELAY.as_secs(),
-                    "retry-after is past the limit, which is used instead"
-                );
-            }
-            let reason = printable(&reason, MAX_REASON_BYTES);
-            let retry_after = Some(asked.min(MAX_DELAY));
-            Verdict::Failed(Failure {
-                kind: FailureKind::Retry,
-                reason,
-                retry_after,
-                backtrace: None,
-            })
-        }
-        Err(types::Failure::Reject(reason)) => failed(FailureKind::Reject, reason, None),
-    }
+    linked.entry.call(store, &instance, messages).await
 }
 
 /// What an error of the engine means. The order matters: the host's own reasons come before the guest's.
@@ -356,12 +286,12 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
     if error.is::<DeadlinePassed>() {
         let reason = format!("the handler did not answer within its timeout of {:?}", policy.timeout);
-        return failed(FailureKind::Timeout, reason, backtrace);
+        return Verdict::failed(FailureKind::Timeout, reason, backtrace);
     }
     if error.is::<CpuTimePassed>() {
         let limit = policy.limits.cpu_time;
         let reason = format!("the handler used up its processor time of {limit:?} (limits.cpu-time)");
-        return failed(FailureKind::Timeout, reason, backtrace);
+        return Verdict::failed(FailureKind::Timeout, reason, backtrace);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
@@ -371,7 +301,7 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
             "the handler needs more than its limit of {} bytes of memory (or of table elements)",
             policy.limits.memory
         );
-        return failed(FailureKind::Memory, reason, backtrace);
+        return Verdict::failed(FailureKind::Memory, reason, backtrace);
     }
     // The engine has no type for the limits that `MemoryAccount` gives it as numbers.
     if error.root_cause().to_string().starts_with("resource limit exceeded") {
@@ -379,10 +309,10 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
             "the handler needs more than its limit of {} instances (or as many memories or tables)",
             policy.limits.instances
         );
-        return failed(FailureKind::Memory, reason, backtrace);
+        return Verdict::failed(FailureKind::Memory, reason, backtrace);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        return failed(
+        return Verdict::failed(
             FailureKind::Trap,
             format!("the handler exited with code {}", exit.0),
             backtrace,
@@ -396,17 +326,19 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
         Some(trap) => format!("the handler trapped: {trap}"),
         None => format!("the handler broke: {}", error.root_cause()),
     };
-    failed(FailureKind::Trap, reason, backtrace)
+    Verdict::failed(FailureKind::Trap, reason, backtrace)
 }
 
-fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Verdict {
-    let reason = printable(reason.as_ref(), MAX_REASON_BYTES);
-    Verdict::Failed(Failure {
-        kind,
-        reason,
-        retry_after: None,
-        backtrace,
-    })
+impl Verdict {
+    /// A failure whose reason is cut and escaped.
+    pub(super) fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Self {
+        Self::Failed(Failure {
+            kind,
+            reason: printable(reason.as_ref(), MAX_REASON_BYTES),
+            retry_after: None,
+            backtrace,
+        })
+    }
 }
 
 /// The frames of a backtrace, innermost first, at most 32. The names are the guest's own: they are cut, escaped, and never

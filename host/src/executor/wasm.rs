@@ -3,13 +3,16 @@
 use std::{borrow::Cow, fmt, panic};
 
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
 
+use self::world::Shape;
 use super::compiler::Refusal;
 use crate::printable::{MAX_REASON_BYTES, printable};
+
+mod world;
 
 /// The largest file that is accepted, in bytes (64 MiB).
 pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
@@ -31,8 +34,8 @@ pub(super) fn is_core_module(wasm: &[u8]) -> Result<bool, Refusal> {
 
 /// The bytes of a component: `wasm` itself, or the component that wraps a core module.
 ///
-/// A core module must carry the description of its world, as every binding generator embeds it; imports of WASI
-/// preview 1 are adapted to WASI 0.2.
+/// A core module carries the description of its world, as binding generators embed it, or it is a program, or it exports
+/// the functions of a handler. Imports of WASI preview 1 are adapted to WASI 0.2.
 pub(super) fn component_bytes<'w>(
     engine: &Engine,
     wasm: &'w [u8],
@@ -45,13 +48,16 @@ pub(super) fn component_bytes<'w>(
     Module::validate(engine, wasm).map_err(|error| Refusal::Invalid(shown(&error)))?;
     // The encoder reads bytes that nobody trusts; a bug in it must not take a host down that compiles by itself.
     let encoded = panic::catch_unwind(|| {
+        let shape = Shape::of(wasm)?;
+        let adapter = if shape.is_program {
+            WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER
+        } else {
+            WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
+        };
         ComponentEncoder::default()
             .validate(true)
-            .module(wasm)?
-            .adapter(
-                WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-                WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-            )?
+            .module(&world::described(wasm, &shape)?)?
+            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
             .encode()
     });
     match encoded {

@@ -37,12 +37,27 @@ impl Sends {
         std::mem::take(&mut self.sent)
     }
 
-    fn collect(&mut self, queue: &str, messages: Vec<WitOutgoing>) -> Result<(), SendError> {
+    /// Sends messages in their order, all of them or none.
+    ///
+    /// # Errors
+    ///
+    /// The queue was not granted, a message can't be one, or the attempt has sent what it may.
+    pub(in crate::executor) fn add(&mut self, queue: &str, messages: Vec<Outgoing>) -> Result<(), SendError> {
+        self.collect(queue, messages, Ok)
+    }
+
+    fn collect<M>(
+        &mut self,
+        queue: &str,
+        messages: Vec<M>,
+        outgoing: fn(M) -> Result<Outgoing, SendError>,
+    ) -> Result<(), SendError> {
         let queue = self.granted_queue(queue)?;
         let mut checked = Vec::with_capacity(messages.len().min(1024));
         let (mut messages_left, mut bytes_left) = (self.messages_left, self.bytes_left);
         for message in messages {
             let message = outgoing(message)?;
+            message.check().map_err(|error| SendError::Invalid(error.0))?;
             let cost = u64::try_from(message.size()).unwrap_or(u64::MAX);
             messages_left = messages_left.checked_sub(1).ok_or_else(|| {
                 SendError::Limit("the attempt has sent as many messages as it may (limits.sends)".to_owned())
@@ -78,11 +93,11 @@ impl Sends {
 
 impl Host for Sends {
     fn send(&mut self, queue: String, message: WitOutgoing) -> Result<(), SendError> {
-        self.collect(&queue, vec![message])
+        self.collect(&queue, vec![message], outgoing)
     }
 
     fn send_many(&mut self, queue: String, messages: Vec<WitOutgoing>) -> Result<(), SendError> {
-        self.collect(&queue, messages)
+        self.collect(&queue, messages, outgoing)
     }
 }
 
@@ -100,14 +115,12 @@ fn outgoing(message: WitOutgoing) -> Result<Outgoing, SendError> {
             (name, value)
         })
         .collect();
-    let outgoing = Outgoing {
+    Ok(Outgoing {
         body: message.body.into(),
         attributes: Attributes::new(pairs).map_err(invalid)?,
         delay: message.delay_seconds.map(|seconds| Duration::from_secs(seconds.into())),
         group_id: message.group_id,
         deduplication_id: message.deduplication_id,
         priority: message.priority,
-    };
-    outgoing.check().map_err(invalid)?;
-    Ok(outgoing)
+    })
 }

@@ -1,0 +1,327 @@
+//! Every flavour: how a message goes in, how the verdict comes out, and what is refused.
+
+use harness::{
+    bench::{Bench, message},
+    built::foreign_guest,
+    guests::{self, program, undescribed_handler},
+    host::Place,
+};
+use sandhog::{
+    executor::{CallMessage, Component, Executor as _, Flavour, LoadError, Report, Verdict},
+    message::{AttributeValue, Attributes, QueueName},
+    queue::FailureKind,
+};
+use serde_json::json;
+
+/// Attributes of every kind, and two that mean something to other hosts.
+fn attributes() -> Attributes {
+    let text = |name: &str, text: &str| (name.to_owned(), AttributeValue::Text(text.to_owned()));
+    let pairs = vec![
+        text("content-type", "text/plain"),
+        text("reply-to", "answers"),
+        ("weight".to_owned(), AttributeValue::Number("-12.50".to_owned())),
+        ("raw".to_owned(), AttributeValue::Binary(vec![0, 255])),
+    ];
+    Attributes::new(pairs).unwrap()
+}
+
+async fn run(bench: &Bench, component: &Component, body: &[u8]) -> Report {
+    let mut message = message(body);
+    message.attributes = attributes();
+    message.group_id = Some("blue".to_owned());
+    let mut call = bench.call(&[], &bench.policy);
+    call.messages = vec![CallMessage {
+        message,
+        queue: QueueName::new("orders").unwrap(),
+        receive_count: 3,
+    }];
+    bench.executor.run(component, call).await
+}
+
+fn verdict(report: &Report) -> (Option<FailureKind>, String) {
+    match report.verdicts.as_slice() {
+        [Verdict::Success] => (None, String::new()),
+        [Verdict::Failed(failure)] => (Some(failure.kind), failure.reason.clone()),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a body leads to: the kind of failure, and how the reason starts.
+async fn check(bench: &Bench, component: &Component, body: &str, (kind, reason): (Option<FailureKind>, &str)) {
+    let report = run(bench, component, body.as_bytes()).await;
+    let (found, said) = verdict(&report);
+    assert_eq!(found, kind, "{body}: {said}");
+    assert!(said.starts_with(reason), "{body}: {said}");
+    if kind.is_some() {
+        assert!(report.sends.is_empty(), "{body}");
+    }
+}
+
+fn sent(report: &Report) -> Vec<(&str, &[u8])> {
+    let sends = report.sends.iter();
+    sends.map(|send| (send.queue.as_str(), &*send.message.body)).collect()
+}
+
+const RETRY: Option<FailureKind> = Some(FailureKind::Retry);
+const TRAP: Option<FailureKind> = Some(FailureKind::Trap);
+
+#[tokio::test]
+async fn components_for_both_versions_of_spins_trigger_run_unchanged() {
+    let bench = Bench::new();
+    for name in ["spin_sqs_2", "spin_sqs_3"] {
+        let component = bench.load(foreign_guest(name)).await.unwrap();
+        assert_eq!(component.info.flavour, Flavour::SpinSqs);
+        check(&bench, &component, "ok", (None, "")).await;
+        check(&bench, &component, "leave", (RETRY, "the handler left the message")).await;
+        check(&bench, &component, "error no luck", (RETRY, "no luck")).await;
+        check(&bench, &component, "crash", (TRAP, "the handler trapped")).await;
+        let (_, told) = verdict(&run(&bench, &component, b"attributes").await);
+        for part in [
+            r#"name: "weight", data-type: Some("Number"), value: MessageAttributeValue::Str("-12.50")"#,
+            r#"name: "raw", data-type: Some("Binary"), value: MessageAttributeValue::Binary([0, 255])"#,
+            r#"name: "reply-to", data-type: Some("String")"#,
+            r#"name: "ApproximateReceiveCount", data-type: Some("Number"), value: MessageAttributeValue::Str("3")"#,
+            r#"name: "MessageGroupId", data-type: Some("String"), value: MessageAttributeValue::Str("blue")"#,
+        ] {
+            assert!(told.contains(part), "{name}: {told}");
+        }
+        let (kind, why) = verdict(&run(&bench, &component, &[0xff]).await);
+        assert_eq!(kind, Some(FailureKind::Reject), "{name}: {why}");
+        assert!(why.contains("not text"), "{name}: {why}");
+    }
+}
+
+#[tokio::test]
+async fn components_for_wasi_messaging_run_unchanged() {
+    let bench = Bench::new();
+    let component = bench.load(foreign_guest("wasi_messaging")).await.unwrap();
+    assert_eq!(component.info.flavour, Flavour::WasiMessaging);
+    check(&bench, &component, "ok", (None, "")).await;
+    check(&bench, &component, "error no luck", (RETRY, "no luck")).await;
+    check(&bench, &component, "crash", (TRAP, "the handler trapped")).await;
+    check(&bench, &component, "request", (RETRY, "queues have no replies")).await;
+    check(
+        &bench,
+        &component,
+        "denied",
+        (RETRY, "the handler reports a denied permission: queue \"elsewhere\""),
+    )
+    .await;
+    check(
+        &bench,
+        &component,
+        "flood",
+        (
+            TRAP,
+            "the handler broke: the attempt has made messages of as many bytes",
+        ),
+    )
+    .await;
+    let (_, told) = verdict(&run(&bench, &component, b"facts").await);
+    assert!(told.starts_with(r#"Some("orders") Some("text/plain")"#), "{told}");
+    assert!(
+        told.contains(r#"("sandhog-receive-count", "3"), ("reply-to", "answers"), ("weight", "-12.50")])"#),
+        "{told}"
+    );
+    let report = run(&bench, &component, b"echo hi").await;
+    assert_eq!(sent(&report), [("out", b"hi".as_slice())]);
+    let pairs = report.sends.first().unwrap().message.attributes.pairs();
+    let names: Vec<_> = pairs.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["content-type", "reply-to", "weight", "seen"]);
+}
+
+#[tokio::test]
+async fn components_for_wasmcloud_messaging_run_unchanged() {
+    let bench = Bench::new();
+    let component = bench.load(foreign_guest("wasmcloud_messaging")).await.unwrap();
+    assert_eq!(component.info.flavour, Flavour::WasmcloudMessaging);
+    check(&bench, &component, "ok", (None, "")).await;
+    check(&bench, &component, "error no luck", (RETRY, "no luck")).await;
+    check(&bench, &component, "crash", (TRAP, "the handler trapped")).await;
+    check(&bench, &component, "request", (RETRY, "queues have no replies")).await;
+    check(
+        &bench,
+        &component,
+        "denied",
+        (RETRY, "queue \"elsewhere\" is not granted"),
+    )
+    .await;
+    check(&bench, &component, "facts", (RETRY, r#"orders Some("answers")"#)).await;
+    let report = run(&bench, &component, b"echo hi").await;
+    assert_eq!(sent(&report), [("out", b"hi".as_slice())]);
+    let expected = AttributeValue::Text("answers".to_owned());
+    assert_eq!(
+        report.sends.first().unwrap().message.attributes.get("reply-to"),
+        Some(&expected)
+    );
+}
+
+#[tokio::test]
+async fn what_sends_in_the_way_of_another_host_needs_the_same_grant() {
+    let mut bench = Bench::new();
+    bench.policy.grants.send = None;
+    for name in ["wasi_messaging", "wasmcloud_messaging"] {
+        let Err(LoadError::NotGranted { lines, .. }) = bench.load(foreign_guest(name)).await else {
+            panic!("{name} was loaded");
+        };
+        assert!(lines.contains("send = "), "{lines}");
+    }
+}
+
+#[tokio::test]
+async fn the_exit_code_of_a_program_is_its_verdict_and_its_last_line_the_reason() {
+    let bench = Bench::new();
+    let component = bench.load(program()).await.unwrap();
+    assert_eq!(
+        (component.info.flavour, component.info.core_module),
+        (Flavour::Command, true)
+    );
+    check(&bench, &component, ">text", (None, "")).await;
+    check(&bench, &component, "0 said and done", (None, "")).await;
+    check(
+        &bench,
+        &component,
+        "75 first\nthe disk is full\n\n",
+        (RETRY, "the disk is full"),
+    )
+    .await;
+    check(&bench, &component, "65 no date", (Some(FailureKind::Reject), "no date")).await;
+    for code in [1, 2, 64, 66, 74, 76, 101, 126, 127, 134, 255] {
+        let reason = format!("the program exited with code {code}: oh");
+        check(&bench, &component, &format!("{code} oh"), (TRAP, &reason)).await;
+    }
+    check(&bench, &component, "!", (TRAP, "the handler trapped")).await;
+    let lines: Vec<_> = bench
+        .lines
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|line| line.text.clone())
+        .collect();
+    assert!(
+        lines.contains(&"the disk is full".to_owned()) && lines.contains(&"text".to_owned()),
+        "{lines:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_program_finds_the_message_in_its_environment() {
+    let mut bench = Bench::new();
+    bench.policy.grants.env = [
+        ("MODE".to_owned(), "fast".into()),
+        ("SANDHOG_QUEUE".to_owned(), "mine".into()),
+    ]
+    .into();
+    bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
+    let component = bench.load(program()).await.unwrap();
+    let report = run(&bench, &component, b"v").await;
+    let [(_, printed)] = sent(&report)[..] else {
+        panic!("{report:?}")
+    };
+    let variables: Vec<&str> = str::from_utf8(printed).unwrap().split_terminator('\0').collect();
+    for expected in [
+        "MODE=fast",
+        "SANDHOG_QUEUE=orders",
+        "SANDHOG_RECEIVE_COUNT=3",
+        "SANDHOG_GROUP_ID=blue",
+        "SANDHOG_ATTR_CONTENT_TYPE=text/plain",
+        "SANDHOG_ATTR_WEIGHT=-12.50",
+        "SANDHOG_ATTR_RAW=AP8=",
+    ] {
+        assert!(variables.contains(&expected), "{variables:?}");
+    }
+    assert!(
+        variables
+            .iter()
+            .any(|variable| variable.starts_with("SANDHOG_MESSAGE_ID=")),
+        "{variables:?}"
+    );
+}
+
+#[tokio::test]
+async fn each_line_of_a_program_is_a_message_if_its_manifest_says_so() {
+    let mut bench = Bench::new();
+    let component = bench.load(program()).await.unwrap();
+    assert_eq!(run(&bench, &component, b">one\ntwo").await.sends, []);
+    bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
+    let component = bench.load(program()).await.unwrap();
+    let report = run(&bench, &component, b">one\n\nt\xffo\nlast").await;
+    assert_eq!(verdict(&report), (None, String::new()));
+    let expected = [b"one".as_slice(), b"", b"t\xffo", b"last"].map(|line| ("out", line));
+    assert_eq!(sent(&report), expected);
+    bench.policy.limits.sends = 2;
+    let report = run(&bench, &component, b">one\ntwo\nthree").await;
+    let (kind, why) = verdict(&report);
+    assert!(kind.is_some() && why.contains("limits.sends"), "{kind:?} {why}");
+    assert_eq!(report.sends, []);
+    let report = run(&bench, &component, b"*").await;
+    let (kind, why) = verdict(&report);
+    assert!(kind.is_some() && why.contains("bytes of a message"), "{kind:?} {why}");
+}
+
+#[tokio::test]
+async fn standard_output_as_messages_is_for_programs_only() {
+    let mut bench = Bench::new();
+    bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
+    let error = bench.load(guests::forward()).await.unwrap_err().to_string();
+    assert!(error.contains("stdout") && error.contains("handler"), "{error}");
+}
+
+#[tokio::test]
+async fn a_module_that_says_nothing_about_its_world_is_known_by_its_exports() {
+    let bench = Bench::new();
+    let component = bench.load(undescribed_handler()).await.unwrap();
+    assert_eq!(component.info.flavour, Flavour::Handler);
+    let report = run(&bench, &component, b"on").await;
+    assert_eq!(sent(&report), [("out", b"on".as_slice())]);
+    let nothing = wat::parse_str(r#"(module (func (export "main")))"#).unwrap();
+    let error = bench.load(nothing).await.unwrap_err().to_string();
+    assert!(
+        error.contains("_start") && error.contains("sandhog:worker/handler"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_component_of_no_flavour_or_two_is_refused_with_what_was_found() {
+    let bench = Bench::new();
+    let export = |names: &[&str]| {
+        let exports = names.iter().fold(String::new(), |exports, name| {
+            format!("{exports}(export {name:?} (instance $i))")
+        });
+        wat::parse_str(format!("(component (instance $i) {exports})")).unwrap()
+    };
+    let none = bench
+        .load(export(&["wasmcloud:messaging/handler@0.3.0"]))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(none.contains("it exports wasmcloud:messaging/handler@0.3.0"), "{none}");
+    assert!(none.contains("wasmcloud:messaging/handler@0.2,"), "{none}");
+    let two = export(&["wasi:cli/run@0.2.0", "wasmcloud:messaging/handler@0.2.0"]);
+    let two = bench.load(two).await.unwrap_err().to_string();
+    assert!(
+        two.contains("exactly one of") && two.contains("wasi:cli/run@0.2.0"),
+        "{two}"
+    );
+}
+
+#[test]
+fn a_program_works_for_a_queue_like_any_handler() {
+    let place = Place::new();
+    place.install(
+        "in",
+        &program(),
+        "stdout = \"out\"\n[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n",
+    );
+    let host = place.start();
+    host.wait_ready();
+    host.send("in", b">one\ntwo");
+    host.send("in", b"65 no date");
+    host.wait_empty("in");
+    assert_eq!(host.take_all("out"), ["one", "two"]);
+    let dead = host.dead("in");
+    assert_eq!(dead.len(), 1, "{dead:?}");
+    assert_eq!(dead[0]["failure"]["kind"], json!("reject"));
+    assert_eq!(dead[0]["failure"]["reason"], json!("no date"));
+}
