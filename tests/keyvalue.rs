@@ -820,7 +820,7 @@ async fn values_of_one_answer_are_bounded_together() {
             host_call_bytes: 3 * 1024 * 1024,
             ..Limits::default()
         };
-        let overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
         let asked: Vec<Arc<str>> = vec!["large".into(); 4];
         assert_eq!(overlay.get(&bucket(), &asked[..3]).await.unwrap().len(), 3);
         let error = overlay.get(&bucket(), &asked).await.unwrap_err();
@@ -833,6 +833,74 @@ async fn values_of_one_answer_are_bounded_together() {
         assert!(matches!(error, OverlayError::Read(ReadError::TooLarge(_))), "{error:?}");
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_an_attempt_reads_is_bounded_in_number_and_in_bytes() {
+    on_both(async |store| {
+        let changes = (0..10).map(|number| set(&format!("key{number}"), "123456789"));
+        commit(&store, changes.collect()).await.unwrap();
+        let limits = Limits {
+            keyvalue_reads: 5,
+            keyvalue_read_bytes: 30,
+            ..Limits::default()
+        };
+        let begin = || Overlay::new(store.keyvalue("h"), &limits);
+        let keys: Vec<Arc<str>> = (0..10).map(|number| format!("key{number}").into()).collect();
+        let refused = |error: OverlayError, limit: &str| {
+            let text = error.to_string();
+            assert!(
+                matches!(error, OverlayError::ReadLimit(_)) && text.contains(limit),
+                "{text}"
+            );
+        };
+        // By number: a key each, whether it is there or not, and pages.
+        let mut by_number = begin();
+        assert!(by_number.list(&"empty".into(), None).await.unwrap().keys.is_empty());
+        assert_eq!(by_number.get(&bucket(), &keys[..2]).await.unwrap().len(), 2);
+        refused(
+            by_number.get(&bucket(), &keys[..3]).await.unwrap_err(),
+            "limits.keyvalue-reads",
+        );
+        assert_eq!(
+            by_number.get(&bucket(), &["none".into(), "gone".into()]).await.unwrap(),
+            [None, None]
+        );
+        refused(
+            by_number.list(&bucket(), None).await.unwrap_err(),
+            "limits.keyvalue-reads",
+        );
+        refused(
+            by_number.increment(&bucket(), "n".into(), 1).await.unwrap_err(),
+            "limits.keyvalue-reads",
+        );
+        // By bytes, in one answer and in several.
+        refused(
+            begin().get(&bucket(), &keys[..4]).await.unwrap_err(),
+            "limits.keyvalue-read-bytes",
+        );
+        refused(
+            begin().list(&bucket(), None).await.unwrap_err(),
+            "limits.keyvalue-read-bytes",
+        );
+        let mut by_bytes = begin();
+        assert_eq!(by_bytes.get(&bucket(), &keys[..3]).await.unwrap().len(), 3);
+        refused(
+            by_bytes.get(&bucket(), &keys[..1]).await.unwrap_err(),
+            "limits.keyvalue-read-bytes",
+        );
+        // What it can write is not bounded by what it has read.
+        by_bytes.set(&bucket(), vec![("new".into(), "x".into())]).unwrap();
+    })
+    .await;
+}
+
+#[test]
+fn a_handler_that_reads_more_than_it_may_is_told_the_limit() {
+    let (_place, host) = begin("[limits]\nkeyvalue-reads = 2\n");
+    host.send("in", b"gk;gk;gk;");
+    let reason = wait_for("the dead letter", || reasons(&host).pop());
+    assert!(reason.contains("limits.keyvalue-reads"), "{reason}");
 }
 
 #[tokio::test]
@@ -889,7 +957,7 @@ async fn a_value_that_the_disk_changed_is_an_error_until_it_is_written_anew() {
 async fn a_closed_store_is_an_error_that_names_no_directory_to_the_guest() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory).await;
-    let overlay = overlay(&store);
+    let mut overlay = overlay(&store);
     store.close().await;
     let error = overlay.get(&bucket(), &["k".into()]).await.unwrap_err();
     assert_eq!(error.to_string(), "the key-value store is not available now");

@@ -166,6 +166,8 @@ fn facts_of_limits(limits: &Limits) -> Facts {
         ("http-response-bytes", size(limits.http_response_bytes)),
         ("keyvalue-writes", json!(limits.keyvalue_writes)),
         ("keyvalue-bytes", size(limits.keyvalue_bytes)),
+        ("keyvalue-reads", json!(limits.keyvalue_reads)),
+        ("keyvalue-read-bytes", size(limits.keyvalue_read_bytes)),
         ("keyvalue-total-bytes", size(limits.keyvalue_total_bytes)),
         ("wasm-bytes", size(limits.wasm_bytes)),
         ("compile-time", duration(limits.compile_time)),

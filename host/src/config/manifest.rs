@@ -93,6 +93,10 @@ pub struct Limits {
     pub keyvalue_writes: u64,
     /// Bytes of keys and values of those changes. Key `keyvalue-bytes`: 0 to 512 MiB, default 16 MiB.
     pub keyvalue_bytes: u64,
+    /// Keys of the key-value store that are read, and pages of its keys. Key `keyvalue-reads`: 0 to 10,000,000, default 10,000.
+    pub keyvalue_reads: u64,
+    /// Bytes of what those are answered with. Key `keyvalue-read-bytes`: 0 to 64 GiB, default 64 MiB.
+    pub keyvalue_read_bytes: u64,
     /// Bytes that the handler's key-value store holds, of all attempts together. Key `keyvalue-total-bytes`: 0 to 64 GiB,
     /// default 64 MiB.
     pub keyvalue_total_bytes: u64,
@@ -124,6 +128,8 @@ impl Default for Limits {
             http_response_bytes: 32 * MIB,
             keyvalue_writes: 1000,
             keyvalue_bytes: 16 * MIB,
+            keyvalue_reads: 10_000,
+            keyvalue_read_bytes: 64 * MIB,
             keyvalue_total_bytes: 64 * MIB,
             wasm_bytes: 64 * MIB,
             compile_time: Duration::from_mins(2),
@@ -279,6 +285,12 @@ impl Limits {
             keyvalue_bytes: section
                 .size("keyvalue-bytes", 0..=512 * MIB)
                 .unwrap_or(defaults.keyvalue_bytes),
+            keyvalue_reads: section
+                .number("keyvalue-reads", 0..=10_000_000)
+                .unwrap_or(defaults.keyvalue_reads),
+            keyvalue_read_bytes: section
+                .size("keyvalue-read-bytes", 0..=64 * GIB)
+                .unwrap_or(defaults.keyvalue_read_bytes),
             keyvalue_total_bytes: section
                 .size("keyvalue-total-bytes", 0..=64 * GIB)
                 .unwrap_or(defaults.keyvalue_total_bytes),

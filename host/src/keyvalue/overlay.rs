@@ -14,6 +14,8 @@ use crate::config::Limits;
 /// How many lists of keys an attempt may be in the middle of; the oldest are forgotten.
 const MAX_CURSORS: usize = 256;
 
+const READ_BYTES: &str = "many bytes as it may (limits.keyvalue-read-bytes)";
+
 /// Why an attempt was refused something of its store.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,9 @@ pub enum OverlayError {
     /// The attempt has changed as much as it may.
     #[error("the attempt has written as {0}")]
     Limit(&'static str),
+    /// The attempt has read as much as it may.
+    #[error("the attempt has read as {0}")]
+    ReadLimit(&'static str),
     /// One call asks for more keys than it may.
     #[error("one call may be about 1000 keys, and not about {0}")]
     Keys(usize),
@@ -57,6 +62,8 @@ pub struct Overlay {
     changes: BTreeMap<Arc<str>, Changes>,
     writes_left: u64,
     bytes_left: u64,
+    reads_left: u64,
+    read_bytes_left: usize,
     answer_bytes: usize,
     /// The bucket and the last key of pages that were not the last.
     cursors: BTreeMap<u64, (Arc<str>, Arc<str>)>,
@@ -64,13 +71,15 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay that shows what is committed. `limits` bound what is written, and what one call returns.
+    /// An overlay that shows what is committed. `limits` bound what is written and read, and what one call returns.
     pub fn new(store: Arc<dyn KeyValue>, limits: &Limits) -> Self {
         Self {
             store,
             changes: BTreeMap::new(),
             writes_left: limits.keyvalue_writes,
             bytes_left: limits.keyvalue_bytes,
+            reads_left: limits.keyvalue_reads,
+            read_bytes_left: usize::try_from(limits.keyvalue_read_bytes).unwrap_or(usize::MAX),
             answer_bytes: usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX),
             cursors: BTreeMap::new(),
             next_cursor: 1,
@@ -98,13 +107,15 @@ impl Overlay {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn get(&self, bucket: &Arc<str>, keys: &[Arc<str>]) -> Result<Vec<Option<Bytes>>, OverlayError> {
+    pub async fn get(&mut self, bucket: &Arc<str>, keys: &[Arc<str>]) -> Result<Vec<Option<Bytes>>, OverlayError> {
         if keys.len() > MAX_KEYS {
             return Err(OverlayError::Keys(keys.len()));
         }
         for key in keys {
             InvalidEntry::check_key(key)?;
         }
+        self.spend_reads(keys.len())?;
+        let most = self.answer_bytes.min(self.read_bytes_left);
         let changed = self.changes.get(bucket);
         let change = |key: &Arc<str>| changed.and_then(|changes| changes.get(key));
         let needs_store = |key: &&Arc<str>| matches!(change(key), None | Some(Change::Add(_)));
@@ -112,7 +123,11 @@ impl Overlay {
         let mut committed = if asked.is_empty() {
             Vec::new()
         } else {
-            self.store.get(bucket, asked, self.answer_bytes).await?
+            let answer = self.store.get(bucket, asked, most).await;
+            answer.map_err(|error| match error {
+                ReadError::TooLarge(_) => self.too_large(),
+                other @ (ReadError::Damaged(_) | ReadError::Store(_)) => other.into(),
+            })?
         }
         .into_iter();
         let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0_usize);
@@ -129,11 +144,12 @@ impl Overlay {
                 Some(Change::Delete) => None,
             };
             bytes = bytes.saturating_add(value.as_ref().map_or(0, Bytes::len));
-            if bytes > self.answer_bytes {
-                return Err(ReadError::TooLarge(self.answer_bytes).into());
+            if bytes > most {
+                return Err(self.too_large());
             }
             values.push(value);
         }
+        self.read_bytes_left -= bytes;
         Ok(values)
     }
 
@@ -218,7 +234,11 @@ impl Overlay {
         };
         let mut keys = Vec::new();
         loop {
+            self.spend_reads(1)?;
             let committed = self.store.list(bucket, after.clone(), MAX_KEYS).await?;
+            let bytes = committed.iter().map(|key| key.len()).sum();
+            let left = self.read_bytes_left.checked_sub(bytes);
+            self.read_bytes_left = left.ok_or(OverlayError::ReadLimit(READ_BYTES))?;
             // Beyond the last of a full page there may be others, which go before what was written here.
             let until = committed.last().filter(|_| committed.len() >= MAX_KEYS).map(Arc::clone);
             for key in self.merged(bucket, committed, (after.as_ref(), until.as_ref())) {
@@ -278,6 +298,23 @@ impl Overlay {
             self.cursors.pop_first();
         }
         cursor
+    }
+
+    /// Counts so many reads, or none of them.
+    fn spend_reads(&mut self, count: usize) -> Result<(), OverlayError> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let left = self.reads_left.checked_sub(count);
+        self.reads_left = left.ok_or(OverlayError::ReadLimit("often as it may (limits.keyvalue-reads)"))?;
+        Ok(())
+    }
+
+    /// Which of the two limits an answer has passed.
+    fn too_large(&self) -> OverlayError {
+        if self.read_bytes_left < self.answer_bytes {
+            OverlayError::ReadLimit(READ_BYTES)
+        } else {
+            ReadError::TooLarge(self.answer_bytes).into()
+        }
     }
 
     /// Counts changes of these sizes, or none of them.

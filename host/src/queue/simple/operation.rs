@@ -14,7 +14,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
-    keyvalue::ReadError,
+    keyvalue::{MAX_VALUE_BYTES, ReadError},
     message::{MessageId, Outgoing, QueueName},
 };
 
@@ -194,9 +194,8 @@ impl Operation for ReadValues {
     }
 
     fn weight(&self) -> usize {
-        // What it will read is not known yet; a middling value stands for each.
-        const EXPECTED_BYTES: usize = 4 * 1024;
-        self.keys.len().saturating_mul(EXPECTED_BYTES)
+        // What it will read is not known yet, but what it can be at most.
+        self.keys.len().saturating_mul(MAX_VALUE_BYTES).min(self.max_bytes)
     }
 }
 
