@@ -29,6 +29,7 @@ mod machine;
 mod memory;
 mod output;
 mod tiers;
+mod random;
 mod wasm;
 
 pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};

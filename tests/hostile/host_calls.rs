@@ -200,8 +200,16 @@ hostile! {
         draws("(call $random (i64.const 1048577) (i32.const 64))"),
         "exceeds limit",
     );
-    drawing_random_bytes_without_end_ends_at_the_timeout: Hostile::endless(
+    drawing_random_bytes_without_end_is_a_failure: Hostile::traps(
         draws("(loop $more (call $random (i64.const 1024) (i32.const 64)) (global.set $next (i32.const 65536)) (br $more))"),
+        "limits.random-bytes",
+    );
+    drawing_more_random_bytes_than_it_may_in_two_calls_is_a_failure: Hostile::traps(
+        draws("(call $random (i64.const 1048576) (i32.const 64)) (call $random (i64.const 1) (i32.const 64))"),
+        "limits.random-bytes",
+    );
+    drawing_as_many_random_bytes_as_it_may_is_harmless: Hostile::harmless(
+        draws("(call $random (i64.const 524288) (i32.const 64)) (call $random (i64.const 524288) (i32.const 64))"),
     );
     drawing_all_random_bytes_that_a_number_can_say_is_a_trap: Hostile::traps(
         draws("(call $random (i64.const -1) (i32.const 64))"),

@@ -23,6 +23,7 @@ use super::{
     import::{http::HttpState, keyvalue::Stores, messaging::Letters, sender::Sends},
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
+    random::{RandomAccount, RandomUsedUp},
 };
 use crate::{
     config::LogLevel,
@@ -46,6 +47,7 @@ pub(super) struct GuestState {
     pub(super) output: Arc<OutputAccount>,
     pub(super) log_level: LogLevel,
     cpu: Arc<CpuAccount>,
+    random: Arc<RandomAccount>,
     deadline: Instant,
 }
 
@@ -131,7 +133,11 @@ pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call)
     store.data_mut().stores = Stores::new(keyvalue, &policy.limits);
     // The callback gives the better reason for a guest that computes; the timer ends one that waits in a host call.
     let answer = {
-        let call = cpu.measure(guest_call(component, &mut store, messages));
+        let call = cpu.measure(async {
+            let answers = guest_call(component, &mut store, messages).await?;
+            store.data().random.check()?;
+            Ok(answers)
+        });
         timeout_at(deadline + 2 * TICK, call).await
     };
     let mut verdicts = match answer {
@@ -202,10 +208,11 @@ fn store(
     (output, cpu, deadline): (&Arc<OutputAccount>, &Arc<CpuAccount>, Instant),
 ) -> Result<Store<GuestState>, String> {
     let limits = &policy.limits;
+    let random = RandomAccount::new(limits.random_bytes);
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
-    let (mut wasi, mut console) = (wasi(policy, output)?, None);
+    let (mut wasi, mut console) = (wasi(policy, output, &random)?, None);
     if component.code.info.flavour == Flavour::Command {
         console = message.map(|message| Console::new(&mut wasi, message, policy, output));
     }
@@ -222,6 +229,7 @@ fn store(
         output: Arc::clone(output),
         log_level: policy.grants.log,
         cpu: Arc::clone(cpu),
+        random,
         deadline,
     };
     let mut store = Store::new(&shared.engine, state);
@@ -235,6 +243,7 @@ fn store(
         if store.data().cpu.is_used_up() {
             return Err(CpuTimePassed.into());
         }
+        store.data().random.check()?;
         Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
     });
     store.set_hostcall_fuel(usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX));
@@ -242,11 +251,13 @@ fn store(
     Ok(store)
 }
 
-fn wasi(policy: &Policy, output: &Arc<OutputAccount>) -> Result<WasiCtxBuilder, String> {
+fn wasi(policy: &Policy, output: &Arc<OutputAccount>, random: &Arc<RandomAccount>) -> Result<WasiCtxBuilder, String> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(GuestOutput::new(output, LogStream::Stdout));
     wasi.stderr(GuestOutput::new(output, LogStream::Stderr));
     wasi.max_random_size(policy.limits.random_bytes);
+    wasi.secure_random(random.generator());
+    wasi.insecure_random(random.generator());
     for (name, value) in &policy.grants.env {
         wasi.env(name, value.expose());
     }
@@ -292,6 +303,11 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
         let limit = policy.limits.cpu_time;
         let reason = format!("the handler used up its processor time of {limit:?} (limits.cpu-time)");
         return Verdict::failed(FailureKind::Timeout, reason, backtrace);
+    }
+    if error.is::<RandomUsedUp>() {
+        let limit = policy.limits.random_bytes;
+        let reason = format!("the handler drew more than its limit of {limit} random bytes (limits.random-bytes)");
+        return Verdict::failed(FailureKind::Trap, reason, backtrace);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());

@@ -1,0 +1,79 @@
+//! Counts the random bytes that a guest draws. The engine bounds each call by itself, and asks nobody about their sum.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use rand::{Rng, SeedableRng as _, TryRng, rngs::StdRng};
+
+/// The account of one store.
+#[derive(Debug)]
+pub(super) struct RandomAccount {
+    limit: u64,
+    drawn: AtomicU64,
+}
+
+/// A guest has drawn more than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("the random bytes are used up")]
+pub(super) struct RandomUsedUp;
+
+impl RandomAccount {
+    pub(super) fn new(limit: u64) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            drawn: AtomicU64::new(0),
+        })
+    }
+
+    /// A generator as good as the engine's own, whose bytes count. It can't refuse, and goes on to give good ones: who has
+    /// drawn too many is told by [`RandomAccount::check`].
+    pub(super) fn generator(self: &Arc<Self>) -> impl Rng + Send + use<> {
+        Counted {
+            generator: StdRng::from_rng(&mut rand::rng()),
+            account: Arc::clone(self),
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), RandomUsedUp> {
+        if self.drawn.load(Ordering::Relaxed) > self.limit {
+            return Err(RandomUsedUp);
+        }
+        Ok(())
+    }
+
+    fn count(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.drawn.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+struct Counted {
+    generator: StdRng,
+    account: Arc<RandomAccount>,
+}
+
+impl TryRng for Counted {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        // This is how the engine draws a single byte.
+        self.account.count(1);
+        Ok(self.generator.next_u32())
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        self.account.count(8);
+        Ok(self.generator.next_u64())
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        self.account.count(bytes.len());
+        self.generator.fill_bytes(bytes);
+        Ok(())
+    }
+}
