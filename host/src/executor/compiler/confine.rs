@@ -120,7 +120,18 @@ mod linux {
             let condition = SeccompCondition::new(argument, length, operator, value).map_err(io::Error::other)?;
             rules.push((call, vec![SeccompRule::new(vec![condition]).map_err(io::Error::other)?]));
         }
+        rules.push((libc::SYS_fcntl, vec![all_but(1, &FCNTL)?]));
         install(rules, errno(rustix::io::Errno::PERM))
+    }
+
+    /// Matches a call with another value of an argument than these.
+    fn all_but(argument: u8, allowed: &[i32]) -> io::Result<SeccompRule> {
+        let other = |value: &i32| {
+            let value = u64::from(value.unsigned_abs());
+            SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value)
+        };
+        let conditions: Result<Vec<_>, _> = allowed.iter().map(other).collect();
+        SeccompRule::new(conditions.map_err(io::Error::other)?).map_err(io::Error::other)
     }
 
     fn masked(flag: i32) -> SeccompCmpOp {
@@ -151,6 +162,10 @@ mod linux {
 
     /// Numbers that were not given when the lists were written, or to nothing that a compiler needs.
     const NEWER: std::ops::RangeInclusive<i64> = 450..=600;
+
+    /// What may be asked of an open file: its flags, and another descriptor. Not that signals, leases, locks or sizes of pipes
+    /// come of it.
+    const FCNTL: [i32; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_DUPFD_CLOEXEC];
 
     const FORBIDDEN: &[i64] = &[
         // Opening, making, changing and watching files. Standard input, output and error are open.
@@ -371,6 +386,14 @@ mod tests {
             denied("a datagram", UdpSocket::bind("127.0.0.1:0"));
             denied("a connection", TcpStream::connect("127.0.0.1:1"));
             denied("a local connection", UnixStream::pair());
+            let renamed = rustix::fs::renameat(rustix::fs::CWD, "/tmp/compiler", rustix::fs::CWD, "/tmp/other");
+            denied("renaming a file", renamed.map_err(io::Error::from));
+            let processors = rustix::thread::sched_setaffinity(None, &rustix::thread::CpuSet::new());
+            denied("other processors", processors.map_err(io::Error::from));
+            let nonblocking = rustix::fs::fcntl_setfl(io::stdin(), rustix::fs::OFlags::NONBLOCK);
+            denied("other flags of a file", nonblocking.map_err(io::Error::from));
+            let lock = rustix::fs::fcntl_lock(io::stdin(), rustix::fs::FlockOperation::NonBlockingLockShared);
+            denied("a lock", lock.map_err(io::Error::from));
             denied("a process", Command::new("/bin/true").spawn());
             let signal = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::CONT);
             denied("a signal", signal.map_err(io::Error::from));
@@ -390,6 +413,9 @@ mod tests {
             let answer = thread::spawn(|| vec![1_u8; 64 * 1024 * 1024].len()).join();
             assert_eq!(answer.ok(), Some(64 * 1024 * 1024));
             assert!(rustix::process::getrlimit(Resource::Nofile).maximum.is_some());
+            assert!(
+                rustix::fs::fcntl_getfl(io::stdin()).is_ok() && rustix::io::fcntl_dupfd_cloexec(io::stdin(), 0).is_ok()
+            );
             assert!(std::time::SystemTime::now() > std::time::UNIX_EPOCH);
         });
     }
