@@ -299,8 +299,15 @@ async fn load(
         }
     })?;
     let Files { wasm, digest, manifest } = files.ok_or(Refusal::Changed)?;
-    let manifest = Manifest::parse_in(&manifest.unwrap_or_default(), name, directory.path(), &environment);
-    let manifest = manifest.map_err(|errors| Refusal::Final(errors.to_string()))?;
+    // It reads the files that values come from.
+    let (blocking, stem) = (directory.clone(), name.to_owned());
+    let parsed = tokio::task::spawn_blocking(move || {
+        Manifest::parse_in(&manifest.unwrap_or_default(), &stem, blocking.path(), &environment)
+    });
+    let manifest = match parsed.await {
+        Ok(manifest) => manifest.map_err(|errors| Refusal::Final(errors.to_string()))?,
+        Err(error) => return Err(Refusal::Again(format!("{name}.toml can't be read: {error}"))),
+    };
     let policy = Arc::new(policy(name, &manifest));
     let same = running.filter(|running| running.info.digest == digest);
     let loaded = match same {
