@@ -1,7 +1,6 @@
 //! Calls that are dropped at any moment give back all that they took: slots, memory of the budget, and the compiler.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -11,7 +10,7 @@ use std::{
 };
 
 use harness::{
-    bench::{Bench, policy, together},
+    bench::{Bench, policy, poll_once, together},
     guests::no_op,
     hostile::Parts,
 };
@@ -72,10 +71,6 @@ async fn poll_and_drop<F: Future>(future: F, polls: usize) -> Option<F::Output> 
         yield_now().await;
     }
     None
-}
-
-async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
-    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
 }
 
 /// All slots and all of the budget are there: as many as there is room for are alive at the same time, and go.

@@ -3,8 +3,8 @@
 use std::{fs, time::Duration};
 
 use harness::{
-    bench::Bench,
-    guests::{FORWARD, forward, handler, handler_in, no_op},
+    bench::{Bench, poll_once},
+    guests::{FORWARD, forward, handler, handler_in, no_op, obedient},
     host::Place,
     wait_for,
 };
@@ -325,7 +325,7 @@ async fn processor_time_is_a_limit_of_its_own() {
 async fn a_guest_that_waits_uses_no_processor_time() {
     let mut bench = Bench::new();
     bench.policy.limits.cpu_time = Duration::from_millis(100);
-    let component = bench.load(harness::guests::obedient("out")).await.unwrap();
+    let component = bench.load(obedient("out")).await.unwrap();
     let report = bench.run(&component, &[b"w300d"]).await;
     assert_eq!(report.verdicts, [Verdict::Success]);
     assert!(report.usage.wall >= Duration::from_millis(300) && report.usage.cpu < Duration::from_millis(100));
@@ -343,14 +343,14 @@ async fn a_handler_that_could_never_fit_into_the_memory_budget_is_refused() {
 
 #[tokio::test]
 async fn calls_past_the_memory_budget_wait_for_others_to_end() {
-    // Room for two by their limits, though for eight by their number.
+    // Room for two by their limits, though for eight by their number: each may take 71 MiB, 39 of them beside its memory.
     let mut bench = Bench::with(EngineOptions {
         max_live_instances: 8,
-        memory_budget: 100 << 20,
+        memory_budget: 190 << 20,
         ..EngineOptions::default()
     });
     bench.policy.limits.memory = 32 << 20;
-    let component = bench.load(harness::guests::obedient("out")).await.unwrap();
+    let component = bench.load(obedient("out")).await.unwrap();
     assert_eq!(bench.executor.most_at_once(&bench.policy), 2);
     let most = std::sync::atomic::AtomicUsize::new(0);
     let calls = (0..6).map(|_| bench.run(&component, &[b"w50d"]));
@@ -367,6 +367,45 @@ async fn calls_past_the_memory_budget_wait_for_others_to_end() {
         () = watched => {}
     }
     assert_eq!(most.into_inner(), 2);
+}
+
+#[tokio::test]
+async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
+    // 300 MiB and a reserve of 100. A large one may take 295 MiB, and a small one 40.
+    let mut bench = Bench::with(EngineOptions {
+        max_live_instances: 8,
+        memory_budget: 400 << 20,
+        ..EngineOptions::default()
+    });
+    let policy = |memory| {
+        let mut policy = bench.policy.clone();
+        policy.limits.memory = memory;
+        policy
+    };
+    let (large, small) = (policy(256 << 20), policy(1 << 20));
+    bench.policy = large.clone();
+    let (first, second) = (
+        bench.load(obedient("out")).await.unwrap(),
+        bench.load(obedient("out")).await.unwrap(),
+    );
+    let little = bench.load_with(no_op(), &small).await.unwrap();
+    let mut running = Box::pin(bench.run(&first, &[b"w15000d"]));
+    while bench.executor.live_instances() == 0 {
+        assert!(poll_once(running.as_mut()).await.is_pending());
+        tokio::task::yield_now().await;
+    }
+    let mut waiting = Box::pin(bench.run(&second, &[b""]));
+    for _ in 0..50 {
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        let served = tokio::time::timeout(Duration::from_secs(10), bench.run_with(&little, &[b""], &small)).await;
+        assert_eq!(served.expect("it is not held up").verdicts, [Verdict::Success]);
+    }
+    assert!(
+        poll_once(running.as_mut()).await.is_pending(),
+        "the large one still runs"
+    );
+    drop(running);
+    assert_eq!(waiting.await.verdicts, [Verdict::Success]);
 }
 
 #[test]

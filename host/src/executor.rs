@@ -16,6 +16,7 @@ use crate::{
     queue::{FailureKind, Send},
 };
 
+mod admission;
 mod artifacts;
 mod bindings;
 mod compiler;
@@ -28,8 +29,8 @@ mod instance;
 mod machine;
 mod memory;
 mod output;
-mod tiers;
 mod random;
+mod tiers;
 mod wasm;
 
 pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};

@@ -154,6 +154,11 @@ pub fn message(body: &[u8]) -> Message {
     }
 }
 
+/// Polls a future once.
+pub async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+    std::future::poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+}
+
 /// Polls all of them until each has ended; their outputs in the order in which they ended.
 pub async fn together<F: Future>(calls: impl Iterator<Item = F>) -> Vec<F::Output> {
     let mut calls: Vec<Pin<Box<F>>> = calls.map(Box::pin).collect();

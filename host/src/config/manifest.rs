@@ -65,7 +65,7 @@ pub struct Limits {
     pub table_elements: u64,
     /// Core instances that one component consists of. Key `instances`: 1 to 1000, default 64.
     pub instances: u64,
-    /// Resources that the guest holds at a time. Key `handles`: 16 to 65,536, default 4096.
+    /// Resources that the guest holds at a time. Key `handles`: 16 to 65,536, default 2048.
     pub handles: u64,
     /// Bytes copied by one call of the host. Key `host-call-bytes`: 64 KiB to 512 MiB, default 16 MiB.
     pub host_call_bytes: u64,
@@ -114,7 +114,7 @@ impl Default for Limits {
             memory: 128 * MIB,
             table_elements: 20_000,
             instances: 64,
-            handles: 4096,
+            handles: 2048,
             host_call_bytes: 16 * MIB,
             log_bytes: 256 * KIB,
             log_line_bytes: 8 * KIB,

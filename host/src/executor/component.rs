@@ -22,6 +22,7 @@ use crate::{
 
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
+    admission::Turn,
     engine::Shared,
     entry::Entry,
     import::http::Outbound,
@@ -50,6 +51,7 @@ pub(super) struct LocalComponent {
     /// How many slots of the pool one instance takes: one for what a toolchain makes of a module, more for a component
     /// of many memories or tables, which would otherwise take what others need.
     pub(super) slots: u32,
+    pub(super) turn: Turn,
     /// What `wasi:config` answers.
     pub(super) config: Arc<WasiConfigVariables>,
     /// Its way to the network, if it is granted one.
@@ -130,6 +132,7 @@ impl LocalComponent {
         let config = policy.grants.config.iter().flatten();
         Ok(Self {
             slots: needs.memories.div_ceil(2).max(needs.tables.div_ceil(4)).max(1),
+            turn: Turn::default(),
             config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
             outbound: Outbound::new(policy, &shared.network),
             code,

@@ -15,16 +15,13 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{
-    runtime::Runtime,
-    sync::{Semaphore, SemaphorePermit},
-    task::JoinError,
-};
+use tokio::{runtime::Runtime, task::JoinError};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
     Call, Component, Executor, LoadError, Policy, Report, Resolver, SystemResolver,
+    admission::{Admission, MAX_CONTEXT_BYTES},
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
     compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
@@ -52,12 +49,8 @@ const SPARE_SLOTS: usize = 64;
 /// How many threads at most read, verify, map and keep compiled code.
 const COMPILING_THREADS: usize = 8;
 
-/// In what the memory budget is counted: 1 MiB.
-const MEMORY_UNIT: u64 = 1024 * 1024;
 /// What the budget is at least, unless it is configured: one instance with the default limits, and room beside it.
 const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
-/// More than any machine has: a semaphore can count no further.
-const MAX_MEMORY_UNITS: u32 = u32::MAX >> 4;
 
 /// What the executor is made of.
 #[derive(Debug, Clone)]
@@ -156,11 +149,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) linkers: Linkers,
     pub(super) network: Arc<Network>,
-    slots: Semaphore,
-    all_slots: u32,
-    /// In units of [`MEMORY_UNIT`].
-    memory: Semaphore,
-    all_memory: u32,
+    admission: Admission,
     live: Arc<AtomicUsize>,
 }
 
@@ -218,15 +207,11 @@ impl LocalExecutor {
             .map(|path| Artifacts::new(path, &engine, MAX_TOTAL_BYTES));
         let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
         let ticker = Ticker::start(&engine, Arc::clone(&live)).map_err(EngineError::Threads)?;
-        let all_memory = memory_units(options.memory_budget).min(MAX_MEMORY_UNITS);
         let shared = Shared {
             linkers: Linkers::new(&engine),
             network: Arc::new(Network::new(resolver)),
             engine,
-            slots: Semaphore::new(options.max_live_instances),
-            all_slots: u32::try_from(options.max_live_instances).unwrap_or(u32::MAX),
-            memory: Semaphore::new(usize::try_from(all_memory).unwrap_or(usize::MAX)),
-            all_memory,
+            admission: Admission::new(options.max_live_instances, options.memory_budget, Arc::clone(&live)),
             live,
         };
         Ok(Self {
@@ -265,33 +250,24 @@ fn lost(file: &Path) -> LoadError {
 }
 
 impl Shared {
-    /// Waits until an instance of this component under this policy fits into what the host has left.
-    async fn admit(&self, component: &LocalComponent, policy: &Policy) -> Option<[SemaphorePermit<'_>; 2]> {
-        // Always in this order, so that two that wait can't wait for each other.
-        let slots = self.slots.acquire_many(component.slots.min(self.all_slots));
-        let slots = slots.await.ok()?;
-        let memory = self.memory.acquire_many(worst_case(policy).min(self.all_memory));
-        Some([slots, memory.await.ok()?])
-    }
-
     /// Links code for a policy, and makes an instance and drops it, as soon as one is free.
     async fn link(&self, file: PathBuf, code: Arc<Code>, policy: &Policy) -> Result<Component, LoadError> {
-        if worst_case(policy) > self.all_memory {
-            let reason = format!(
-                "by its limits it may take {} MiB, and the host's memory-budget is {} MiB: lower its memory or raise the budget",
-                worst_case(policy),
-                self.all_memory
-            );
+        if let Err(reason) = self.admission.check(policy) {
             return Err(LoadError::Start { file, reason });
         }
         let component = LocalComponent::link(self, &file, code, policy)?;
-        let Some(_admitted) = self.admit(&component, policy).await else {
-            return Err(LoadError::Host {
-                file,
-                reason: "the host is stopping".to_owned(),
-            });
+        let tried = {
+            // What is tried is live too: its start function may spin.
+            let admitted = self.admission.admit(&component.turn, component.slots, policy);
+            let Some(_admitted) = admitted.await else {
+                return Err(LoadError::Host {
+                    file,
+                    reason: "the host is stopping".to_owned(),
+                });
+            };
+            instance::dry_run(self, &component, policy).await
         };
-        match instance::dry_run(self, &component, policy).await {
+        match tried {
             Ok(()) => Ok(Component {
                 info: Arc::clone(&component.code.info),
                 loaded: Arc::new(component),
@@ -300,21 +276,6 @@ impl Shared {
             Err(DryRunError::Host(reason)) => Err(LoadError::Host { file, reason }),
         }
     }
-}
-
-/// What an attempt can make the host hold at most, in units of [`MEMORY_UNIT`]: memories, tables (a pointer for each
-/// element), and what it sends and writes before it ends. Bodies of HTTP are streamed.
-fn worst_case(policy: &Policy) -> u32 {
-    let Policy { limits, grants, .. } = policy;
-    let tables = limits.table_elements.saturating_mul(8);
-    let sends = grants.send.as_ref().map_or(0, |_| limits.send_bytes);
-    let writes = if grants.keyvalue { limits.keyvalue_bytes } else { 0 };
-    let parts = [limits.memory, tables, sends, writes];
-    memory_units(parts.into_iter().fold(0, u64::saturating_add))
-}
-
-fn memory_units(bytes: u64) -> u32 {
-    u32::try_from(bytes.div_ceil(MEMORY_UNIT)).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for LocalExecutor {
@@ -373,10 +334,10 @@ impl Executor for LocalExecutor {
         };
         let shared = Arc::clone(&self.shared);
         let task = self.runtime().spawn(async move {
-            let Some(_admitted) = shared.admit(&local, &call.policy).await else {
+            let admitted = shared.admission.admit(&local.turn, local.slots, &call.policy);
+            let Some(_admitted) = admitted.await else {
                 return Report::not_run(count, "the host is stopping");
             };
-            let _live = Live::count(&shared.live);
             instance::run(&shared, &local, call).await
         });
         let lost = |error: JoinError| {
@@ -391,30 +352,11 @@ impl Executor for LocalExecutor {
     }
 
     fn most_at_once(&self, policy: &Policy) -> usize {
-        let by_memory = self.shared.all_memory / worst_case(policy).max(1);
-        usize::try_from(by_memory.min(self.shared.all_slots))
-            .unwrap_or(usize::MAX)
-            .max(1)
+        self.shared.admission.most_at_once(policy)
     }
 
     fn live_instances(&self) -> usize {
         self.shared.live.load(Ordering::Relaxed)
-    }
-}
-
-/// Counts one live instance for as long as it is held.
-struct Live(Arc<AtomicUsize>);
-
-impl Live {
-    fn count(live: &Arc<AtomicUsize>) -> Self {
-        live.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(live))
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -497,8 +439,9 @@ fn pool(slots: usize, scan: bool) -> PoolingAllocationConfig {
     pool.total_stacks(slots);
     pool.max_memory_size(MAX_MEMORY_BYTES);
     pool.table_elements(100_000);
-    pool.max_core_instance_size(8 * 1024 * 1024);
-    pool.max_component_instance_size(8 * 1024 * 1024);
+    // The second is for all instances of a component together.
+    pool.max_core_instance_size(MAX_CONTEXT_BYTES);
+    pool.max_component_instance_size(MAX_CONTEXT_BYTES);
     pool.max_core_instances_per_component(128);
     pool.max_memories_per_module(16);
     pool.max_tables_per_module(16);

@@ -32,9 +32,17 @@ pub use resolver::{Resolver, SystemResolver};
 /// The head of a response, at most.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// What one set of fields takes that a guest makes. It can make as many as it may have handles.
-const MAX_FIELDS_BYTES: usize = 32 * 1024;
-/// What a guest writes to a body in one go. That much waits in the host's memory for each body that is open.
+const MAX_FIELDS_BYTES: usize = 16 * 1024;
+/// What a guest writes to a body in one go. That much waits in the host's memory for each body that is open, which takes
+/// a guest three handles.
 const CHUNK_BYTES: usize = 32 * 1024;
+
+/// What an attempt can make the host hold of its requests and responses, but for bodies on their way.
+pub(in crate::executor) fn worst_case(limits: &Limits) -> u64 {
+    let bytes = |count: u64, each: usize| count.saturating_mul(u64::try_from(each).unwrap_or(u64::MAX));
+    let responses = bytes(limits.http_requests.min(limits.handles), MAX_HEAD_BYTES);
+    bytes(limits.handles, MAX_FIELDS_BYTES).saturating_add(responses)
+}
 
 /// Links `wasi:http` of both versions, for a component that it is granted to.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {

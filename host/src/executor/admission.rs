@@ -1,0 +1,352 @@
+//! Decides who may make an instance when: a budget of memory and a number of instances, for the whole host.
+//!
+//! A quarter of both is a reserve. A call takes from the rest, in the order in which calls come. While it waits there, one
+//! call of each component waits for the reserve too. So one component may fill the rest, and one that is too large for
+//! what is free may stand first in line there: as long as the reserve has room for a call of each of the others, none of
+//! them waits for it. A call that is larger than the rest takes from both.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::{Policy, import::http};
+
+/// In what the memory budget is counted: 1 MiB.
+const UNIT: u64 = 1024 * 1024;
+/// More than any machine has: a semaphore can count no further.
+const MAX_UNITS: u32 = u32::MAX >> 4;
+/// How large a part the reserve is: one of so many.
+const RESERVE: u32 = 4;
+
+/// What the instances of one component may take for their globals, functions and bookkeeping; the pool refuses more. The
+/// largest program of Go, of which every function is in a table, takes a megabyte.
+pub(super) const MAX_CONTEXT_BYTES: usize = 4 * 1024 * 1024;
+/// The engine's own stack of a call, of which a guest can touch a quarter.
+const STACK_BYTES: u64 = 2 * 1024 * 1024;
+
+/// What all live instances may come to.
+pub(super) struct Admission {
+    open: Part,
+    reserve: Part,
+    live: Arc<AtomicUsize>,
+}
+
+/// A part of what the host has.
+struct Part {
+    all: Need,
+    /// In units.
+    memory: Semaphore,
+    slots: Semaphore,
+}
+
+/// What one call takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Need {
+    /// In units.
+    memory: u32,
+    slots: u32,
+}
+
+/// The place of one component in the line for the reserve: one of its calls at a time.
+pub(super) struct Turn(Semaphore);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Semaphore::new(1))
+    }
+}
+
+/// What a call holds. Everything is given back with it.
+pub(super) struct Admitted<'a> {
+    // The first to be dropped: there are never more live instances than permits.
+    _live: Live,
+    _permits: Permits<'a>,
+}
+
+type Permits<'a> = Vec<SemaphorePermit<'a>>;
+
+impl Need {
+    fn fits(self, into: Self) -> bool {
+        self.memory <= into.memory && self.slots <= into.slots
+    }
+
+    fn at_most(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.min(other.memory),
+            slots: self.slots.min(other.slots),
+        }
+    }
+
+    fn without(self, other: Self) -> Self {
+        Self {
+            memory: self.memory.saturating_sub(other.memory),
+            slots: self.slots.saturating_sub(other.slots),
+        }
+    }
+}
+
+impl Part {
+    fn new(all: Need) -> Self {
+        let permits = |count: u32| Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS));
+        Self {
+            all,
+            memory: permits(all.memory),
+            slots: permits(all.slots),
+        }
+    }
+
+    /// Waits until there is room. Always in this order, so that two that wait can't wait for each other. `None` if there
+    /// will never be.
+    async fn take(&self, need: Need) -> Option<Permits<'_>> {
+        if !need.fits(self.all) {
+            return None;
+        }
+        let memory = self.memory.acquire_many(need.memory).await.ok()?;
+        Some(vec![memory, self.slots.acquire_many(need.slots).await.ok()?])
+    }
+}
+
+impl Admission {
+    /// `slots` instances that may take `budget` bytes together. Counts those that live in `live`.
+    pub(super) fn new(slots: usize, budget: u64, live: Arc<AtomicUsize>) -> Self {
+        let all = Need {
+            memory: units(budget).min(MAX_UNITS),
+            slots: u32::try_from(slots).unwrap_or(MAX_UNITS).min(MAX_UNITS),
+        };
+        let reserve = Need {
+            memory: all.memory / RESERVE,
+            slots: all.slots / RESERVE,
+        };
+        Self {
+            open: Part::new(all.without(reserve)),
+            reserve: Part::new(reserve),
+            live,
+        }
+    }
+
+    fn all(&self) -> Need {
+        let [open, reserve] = [self.open.all, self.reserve.all];
+        Need {
+            memory: open.memory + reserve.memory,
+            slots: open.slots + reserve.slots,
+        }
+    }
+
+    /// Refuses a policy of which one call needs more than there is.
+    pub(super) fn check(&self, policy: &Policy) -> Result<(), String> {
+        let (need, budget) = (worst_case(policy), self.all().memory);
+        if need <= budget {
+            return Ok(());
+        }
+        Err(format!(
+            "by its limits it may take {need} MiB, and the host's memory-budget is {budget} MiB: lower its memory or raise the budget"
+        ))
+    }
+
+    /// How many calls with this policy can run at one time, of one component and if no other has any. At least one.
+    pub(super) fn most_at_once(&self, policy: &Policy) -> usize {
+        let need = Need {
+            memory: worst_case(policy),
+            slots: 1,
+        };
+        let by_memory = self.open.all.memory / need.memory.max(1);
+        let reserved = u32::from(need.fits(self.reserve.all));
+        let most = by_memory.min(self.open.all.slots) + reserved;
+        usize::try_from(most.max(1)).unwrap_or(usize::MAX)
+    }
+
+    /// Waits until an instance of so many slots of the pool fits under this policy. `None` if the host is stopping.
+    pub(super) async fn admit<'a>(&'a self, turn: &'a Turn, slots: u32, policy: &Policy) -> Option<Admitted<'a>> {
+        let memory = worst_case(policy);
+        let permits = self.take(turn, Need { memory, slots }).await?;
+        Some(Admitted {
+            _live: Live::count(&self.live),
+            _permits: permits,
+        })
+    }
+
+    async fn take<'a>(&'a self, turn: &'a Turn, need: Need) -> Option<Permits<'a>> {
+        let need = need.at_most(self.all());
+        if !need.fits(self.open.all) {
+            // Nobody who has something of the reserve waits for the rest.
+            let mut permits = self.open.take(need.at_most(self.open.all)).await?;
+            permits.extend(self.reserve.take(need.without(self.open.all)).await?);
+            return Some(permits);
+        }
+        let reserved = async {
+            let turn = turn.0.acquire().await.ok()?;
+            let mut permits = self.reserve.take(need).await?;
+            permits.push(turn);
+            Some(permits)
+        };
+        tokio::select! {
+            biased;
+            permits = self.open.take(need) => permits,
+            Some(permits) = reserved => Some(permits),
+        }
+    }
+}
+
+/// What an attempt can make the host hold at most, in units of [`UNIT`]: memories, tables (a pointer for each element), the
+/// instances themselves, one call of the host, and what it sends and writes before it ends. Bodies of HTTP are streamed.
+fn worst_case(policy: &Policy) -> u32 {
+    let Policy { limits, grants, .. } = policy;
+    let contexts = u64::try_from(MAX_CONTEXT_BYTES).unwrap_or(u64::MAX);
+    let parts = [
+        limits.memory,
+        limits.table_elements.saturating_mul(8),
+        contexts,
+        STACK_BYTES,
+        limits.host_call_bytes,
+        grants.send.as_ref().map_or(0, |_| limits.send_bytes),
+        grants.http.as_ref().map_or(0, |_| http::worst_case(limits)),
+        if grants.keyvalue { limits.keyvalue_bytes } else { 0 },
+    ];
+    units(parts.into_iter().fold(0, u64::saturating_add))
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+/// Counts one live instance for as long as it is held.
+struct Live(Arc<AtomicUsize>);
+
+impl Live {
+    fn count(live: &Arc<AtomicUsize>) -> Self {
+        live.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(live))
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::Pin, task::Poll, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::{Grants, Limits};
+
+    const LARGE: Need = Need { memory: 500, slots: 1 };
+    const SMALL: Need = Need { memory: 50, slots: 1 };
+
+    /// 1000 units: 750 and a reserve of 250; 16 slots: 12 and a reserve of 4.
+    fn admission() -> Admission {
+        Admission::new(16, 1000 * UNIT, Arc::default())
+    }
+
+    /// What is taken now; time is paused, so that nobody waits in truth.
+    async fn now<'a>(admission: &'a Admission, turn: &'a Turn, need: Need) -> Option<Permits<'a>> {
+        let taken = timeout(Duration::from_secs(1), admission.take(turn, need)).await;
+        taken.ok().map(|permits| permits.expect("the host is not stopping"))
+    }
+
+    async fn poll_once<F: Future>(mut future: Pin<&mut F>) -> Poll<F::Output> {
+        poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
+    }
+
+    async fn fill<'a>(admission: &'a Admission, turn: &'a Turn, need: Need) -> Vec<Permits<'a>> {
+        let mut held = Vec::new();
+        while let Some(permits) = now(admission, turn, need).await {
+            held.push(permits);
+        }
+        held
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_component_that_takes_all_it_can_leaves_a_call_to_each_of_the_others() {
+        for greedy in [SMALL, LARGE, Need { memory: 1, slots: 1 }] {
+            let (admission, turns) = (admission(), [(); 4].map(|()| Turn::default()));
+            let [first, others @ ..] = &turns;
+            let _held = fill(&admission, first, greedy).await;
+            for other in others {
+                assert!(now(&admission, other, SMALL).await.is_some(), "{greedy:?}");
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_small_call_does_not_stand_in_line_behind_a_large_one() {
+        let (admission, turns) = (admission(), [(); 3].map(|()| Turn::default()));
+        let [first, second, small] = &turns;
+        let running = now(&admission, first, LARGE).await.unwrap();
+        let mut waiting = Box::pin(admission.take(second, LARGE));
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        assert!(now(&admission, small, SMALL).await.is_some());
+        drop(running);
+        assert!(waiting.await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_call_is_not_overtaken_for_ever() {
+        let (admission, turns) = (admission(), [(); 2].map(|()| Turn::default()));
+        let [small, large] = &turns;
+        let mut held = fill(&admission, small, SMALL).await;
+        let mut waiting = Box::pin(admission.take(large, LARGE));
+        assert!(poll_once(waiting.as_mut()).await.is_pending());
+        // Each call that ends is followed by one that wants its place.
+        let mut more: Vec<_> = held.iter().map(|_| Box::pin(admission.take(small, SMALL))).collect();
+        for next in &mut more {
+            drop(held.remove(0));
+            if let Poll::Ready(Some(permits)) = poll_once(next.as_mut()).await {
+                held.push(permits);
+            }
+        }
+        assert!(poll_once(waiting.as_mut()).await.is_ready());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_can_be_taken_again_and_all_of_it_at_once() {
+        let (admission, turns) = (admission(), [(); 2].map(|()| Turn::default()));
+        let [small, all] = &turns;
+        for _ in 0..3 {
+            drop(fill(&admission, small, SMALL).await);
+            let whole = admission.all();
+            assert!(now(&admission, all, whole).await.is_some());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn as_many_calls_run_at_once_as_are_asked_for_from_the_queue() {
+        let limits = |memory: u64| Limits {
+            memory: memory * UNIT,
+            ..Limits::default()
+        };
+        for (memory, slots, expected) in [
+            (28, 16, 13),
+            (227, 16, 4),
+            (428, 16, 1),
+            (828, 16, 1),
+            (28, 1, 1),
+            (28, 4, 4),
+        ] {
+            let admission = Admission::new(slots, 1000 * UNIT, Arc::default());
+            let policy = Policy {
+                handler: "test".to_owned(),
+                timeout: Duration::from_secs(1),
+                limits: limits(memory),
+                grants: Grants::default(),
+            };
+            let need = Need {
+                memory: worst_case(&policy),
+                slots: 1,
+            };
+            let held = fill(&admission, &Turn::default(), need).await.len();
+            assert_eq!(
+                (admission.most_at_once(&policy), held),
+                (expected, expected),
+                "{memory} MiB"
+            );
+        }
+    }
+}
