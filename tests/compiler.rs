@@ -8,12 +8,13 @@ use std::{
     os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink},
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
     task::Poll,
     time::Duration,
 };
 
 use harness::{
-    bench::Bench,
+    bench::{Bench, together},
     guests::{FORWARD, forward, handler_with, no_op},
     host::{Host, Place},
     sandhog_binary, sandhog_compiler, wait_for,
@@ -184,6 +185,39 @@ fn a_host_that_is_killed_leaves_no_compiler_behind() {
     let compiler = wait_for_compiler(&host);
     host.kill();
     wait_for_end(compiler);
+}
+
+/// The decoder of such descriptions follows some of them without end, and overflows its stack.
+#[tokio::test]
+async fn a_description_of_a_world_with_any_bit_turned_around_is_the_end_of_a_compiler_at_most() {
+    let bench = Bench::with(EngineOptions {
+        max_live_instances: 4,
+        compiler: sandhog_compiler(),
+        tiers: Tiers::Fast,
+        ..EngineOptions::default()
+    });
+    let wasm = no_op();
+    let name = b"component-type";
+    let start = wasm.windows(name.len()).rposition(|window| window == name).unwrap();
+    // Two bits of each byte are enough to find some that do it.
+    let flips = Mutex::new((start..wasm.len()).flat_map(|at| [(at, 1), (at, 2)]));
+    let overflows = together((0..3).map(|_| async {
+        let mut overflows = 0;
+        loop {
+            let Some((at, bit)) = flips.lock().unwrap().next() else {
+                return overflows;
+            };
+            let mut damaged = wasm.clone();
+            damaged[at] ^= bit;
+            if let Err(error) = bench.load(damaged).await {
+                assert!(!error.is_transient(), "bit {bit} of byte {at}: {error}");
+                overflows += usize::from(error.to_string().contains("the compiler crashed on it"));
+            }
+        }
+    }))
+    .await;
+    assert!(overflows.iter().sum::<usize>() > 0, "no bit does it any more");
+    bench.check_neighbour().await;
 }
 
 #[test]
