@@ -220,6 +220,16 @@ async fn a_description_of_a_world_with_any_bit_turned_around_is_the_end_of_a_com
     bench.check_neighbour().await;
 }
 
+#[tokio::test]
+async fn memories_with_pages_of_another_size_are_refused() {
+    let wasm = handler_with("(global.get $ok)", "(memory $other 1 (pagesize 1))", 16);
+    let error = Bench::new().load(wasm).await.unwrap_err();
+    assert!(
+        matches!(&error, LoadError::Invalid { reason, .. } | LoadError::NotAComponent { reason, .. } if reason.contains("custom-page-sizes") || reason.contains("page size")),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_handler_that_is_removed_takes_its_compiler_with_it() {
     let place = Place::new();

@@ -409,6 +409,22 @@ async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
 }
 
 #[test]
+fn a_value_of_env_or_config_that_is_malformed_is_not_shown() {
+    for malformed in [
+        "env = { TOKEN = [\"hunter2\"] }",
+        "config = { TOKEN = { from = \"hunter2\" } }",
+        "env = { TOKEN = { from-env = \"MODE\", from-file = 7 }, OTHER = \"hunter2\" }",
+        "env = \"hunter2\"",
+        "config = [\"hunter2\"]",
+        "env = { TOKEN = \"hunter2\\u0000\" }",
+        "env = { TOKEN = \"hunter2 }",
+    ] {
+        let errors = Manifest::parse(&format!("[grant]\n{malformed}\n"), "in").unwrap_err();
+        assert!(!errors.to_string().contains("hunter2"), "{malformed}: {errors}");
+    }
+}
+
+#[test]
 fn a_secret_from_the_environment_or_a_file_reaches_the_guest_and_no_log() {
     let mut place = Place::new();
     place.environment.push(("API_TOKEN", "hunter2-environment".to_owned()));

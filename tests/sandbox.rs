@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::{
     bench::{Bench, together},
     guests::{batch_handler, embed, handler, handler_with},
+    hostile::{Parts, encoded, with_instances},
 };
 use sandhog::{
     executor::{Executor as _, Flavour, LoadError, Verdict},
@@ -105,6 +106,59 @@ async fn a_guest_that_spins_in_its_start_function_is_refused_at_load() {
         matches!(&error, LoadError::Start { reason, .. } if reason.contains("timeout")),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_start_function_that_breaks_is_the_guests_fault() {
+    let bench = Bench::new();
+    let closes = Parts::handle("(global.get $ok)")
+        .import(
+            "wasi:io/streams@0.2.0",
+            "[resource-drop]output-stream",
+            "$close",
+            "(param i32)",
+        )
+        .define("(func $start (call $close (i32.const 77))) (start $start)")
+        .wasm();
+    let traps = handler_with("(global.get $ok)", "(func $start unreachable) (start $start)", 16);
+    for wasm in [traps, closes] {
+        let error = bench.load(wasm).await.unwrap_err();
+        assert!(
+            matches!(error, LoadError::Start { .. }) && !error.is_transient(),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_component_of_many_instances_takes_none_from_its_neighbours() {
+    let mut bench = Bench::new();
+    bench.policy.limits.instances = 128;
+    let sleeps = Parts::handle(
+        "(local $p i32) (local.set $p (call $after (i64.const 300000000))) (call $block (local.get $p)) (global.get $ok)",
+    )
+    .import(
+        "wasi:clocks/monotonic-clock@0.2.0",
+        "subscribe-duration",
+        "$after",
+        "(param i64) (result i32)",
+    )
+    .import("wasi:io/poll@0.2.0", "[method]pollable.block", "$block", "(param i32)");
+    let many = with_instances(&encoded(&sleeps.wasm()), 1, "(module)", 100);
+    let many = bench.load(many).await.unwrap();
+    let all = bench.executor.most_at_once(&bench.policy);
+    // All but one of those that can run at once.
+    let calls = (1..all).map(|_| bench.run(&many, &[b""]));
+    let neighbour = async {
+        while bench.executor.live_instances() < all - 1 {
+            tokio::task::yield_now().await;
+        }
+        bench.check_neighbour().await;
+    };
+    let (reports, ()) = tokio::join!(together(calls), neighbour);
+    for report in reports {
+        assert_eq!(report.verdicts, [Verdict::Success]);
+    }
 }
 
 #[tokio::test]
