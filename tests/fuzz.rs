@@ -128,6 +128,11 @@ fn any_name_is_read_or_refused() {
 }
 
 #[test]
+fn any_message_of_sqs_is_read() {
+    fuzz("sqs");
+}
+
+#[test]
 fn any_damage_to_a_record_is_noticed() {
     fuzz("records");
 }

@@ -19,6 +19,7 @@ use sandhog::{
     queue::{
         Queue as _,
         simple::{SimpleStore, StoreOptions, settings::Settings},
+        sqs::read_words,
     },
     queue_set::QueueSet,
 };
@@ -34,7 +35,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target {
         name: "messages",
         run: messages,
@@ -55,6 +56,7 @@ pub const TARGETS: [Target; 6] = [
         name: "records",
         run: records,
     },
+    Target { name: "sqs", run: sqs },
     Target {
         name: "listener",
         run: listener,
@@ -138,6 +140,28 @@ pub fn names(bytes: &[u8]) {
         drop(QueueName::new(name.default_dead_letter().as_str()));
     }
     drop(wire::parse_receipt(text));
+}
+
+/// A message of SQS: lines of a name, a space and a value.
+pub fn sqs(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').filter_map(|line| {
+        let at = line.iter().position(|byte| *byte == b' ')?;
+        let (name, value) = line.split_at(at);
+        Some((std::str::from_utf8(name).ok()?, value.get(1..)?))
+    });
+    let words: Vec<(&str, &[u8])> = lines.collect();
+    let Some(message) = read_words(&words) else { return };
+    let mut names: Vec<_> = message.attributes.pairs().iter().map(|(name, _)| name).collect();
+    names.sort();
+    let count = names.len();
+    names.dedup();
+    assert_eq!(names.len(), count, "two attributes of one name");
+    // Nothing is taken off or read otherwise but what says that it is ours.
+    let ours = words.iter().any(|(name, _)| name.contains(":sandhog-"));
+    let sent: Vec<_> = words.iter().filter(|(name, _)| !name.contains(':')).collect();
+    if !ours && let Some((_, body)) = sent.iter().rfind(|(name, _)| !["id", "handle"].contains(name)) {
+        assert_eq!(message.body, String::from_utf8_lossy(body).as_bytes());
+    }
 }
 
 fn runtime() -> &'static Runtime {

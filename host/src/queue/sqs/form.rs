@@ -61,9 +61,12 @@ impl Content {
             .attributes
             .iter()
             .map(|each| (each.name.clone(), each.value.clone()));
+        // Somebody may have sent an attribute of that name.
+        let taken = self.attributes.iter().any(|each| each.name == TRACE);
         let trace = self
             .trace
             .iter()
+            .filter(|_| !taken)
             .map(|trace| (TRACE.to_owned(), AttributeValue::Text(trace.clone())));
         Message {
             id,

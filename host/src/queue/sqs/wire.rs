@@ -408,6 +408,31 @@ fn entry(index: usize, message: &Sendable) -> Result<SendMessageBatchRequestEntr
     entry.build()
 }
 
+/// What the SDK makes of a message of these words: `id`, `handle` and `body`, `system:NAME`, and attributes as `TYPE:NAME`. The
+/// SDK's own reader can't be called without a server.
+pub(super) fn of_words(words: &[(&str, &[u8])]) -> Option<Received> {
+    let mut message = Message::builder();
+    for (name, value) in words {
+        let text = String::from_utf8_lossy(value).into_owned();
+        message = match name.split_once(':') {
+            None if *name == "id" => message.message_id(text),
+            None if *name == "handle" => message.receipt_handle(text),
+            None => message.body(text),
+            Some(("system", name)) => message.attributes(name.into(), text),
+            Some((kind, name)) => {
+                let attribute = MessageAttributeValue::builder().data_type(kind);
+                let attribute = if kind.starts_with("Binary") {
+                    attribute.binary_value(Blob::new(*value))
+                } else {
+                    attribute.string_value(text)
+                };
+                message.message_attributes(name, attribute.build().ok()?)
+            }
+        };
+    }
+    received("", message.build())
+}
+
 /// A message in our own words, or `None` if it lacks what every message has.
 fn received(url: &str, message: Message) -> Option<Received> {
     let (Some(id), Some(handle), Some(body)) = (message.message_id, message.receipt_handle, message.body) else {
