@@ -30,6 +30,7 @@ mod queue_contract;
 mod queue_model;
 mod reload;
 mod remote;
+mod reuse;
 mod sandbox;
 mod shutdown;
 mod sqs_contract;

@@ -70,6 +70,7 @@ pub fn policy(handler: &str, manifest: &Manifest) -> Policy {
         timeout: manifest.timeout,
         limits: manifest.limits,
         grants: manifest.grants.clone(),
+        reuse: manifest.reuse,
     }
 }
 

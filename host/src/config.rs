@@ -29,7 +29,7 @@ mod section;
 
 pub use self::{
     grants::{DirGrant, Grants, HttpGrant, LogLevel, OriginPattern, Value, default_port},
-    manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry},
+    manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry, Reuse},
     mistake::{ConfigErrors, Mistake},
     queues::QueueSettings,
 };

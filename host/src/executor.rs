@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::{
-    config::{Grants, Limits, LogLevel},
+    config::{Grants, Limits, LogLevel, Reuse},
     keyvalue::{KeyValue, KeyValueWrite},
     message::{Message, QueueName},
     queue::{FailureKind, Send},
@@ -30,6 +30,7 @@ mod machine;
 mod memory;
 mod output;
 mod random;
+mod reuse;
 mod tiers;
 mod wasm;
 
@@ -315,6 +316,8 @@ pub struct Policy {
     pub limits: Limits,
     /// Everything that is not refused.
     pub grants: Grants,
+    /// How long an instance lives; `None` for one call.
+    pub reuse: Option<Reuse>,
 }
 
 /// One message of a call.
@@ -529,7 +532,7 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     /// Safe.
     async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError>;
 
-    /// Calls a guest in an instance of its own and waits for its answer, at most for the policy's timeout and a few
+    /// Calls a guest in an instance of its own, a new one unless the policy says otherwise, and waits for its answer, at most for the policy's timeout and a few
     /// milliseconds. Waits before that while no instance is free.
     ///
     /// # Cancel safety
@@ -542,6 +545,9 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     /// what has to wait.
     fn most_at_once(&self, policy: &Policy) -> usize;
 
-    /// How many instances are alive now.
+    /// How many instances run now.
     fn live_instances(&self) -> usize;
+
+    /// How many instances have answered and are kept for their next call.
+    fn idle_instances(&self) -> usize;
 }

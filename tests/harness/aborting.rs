@@ -38,6 +38,10 @@ impl Executor for Aborting {
         self.0.most_at_once(policy)
     }
 
+    fn idle_instances(&self) -> usize {
+        self.0.idle_instances()
+    }
+
     fn live_instances(&self) -> usize {
         self.0.live_instances()
     }

@@ -139,6 +139,7 @@ pub fn policy() -> Policy {
         timeout: Duration::from_secs(20),
         limits: Limits::default(),
         grants,
+        reuse: None,
     }
 }
 

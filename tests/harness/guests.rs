@@ -30,6 +30,11 @@ pub fn handler_with(handle: &str, definitions: &str, pages: u32) -> Vec<u8> {
     embed(&text, "worker")
 }
 
+/// A handler with further imports and definitions.
+pub fn handler_importing(handle: &str, further: (&str, &str)) -> Vec<u8> {
+    embed(&text_of_handler(handle, further, 16), "worker")
+}
+
 /// A handler that does what the body says, character by character, each with the digits behind it; what it sends on goes
 /// to the queue `to` (at most 16 bytes).
 ///

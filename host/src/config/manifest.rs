@@ -30,12 +30,43 @@ pub struct Manifest {
     pub timeout: Duration,
     /// How many messages a batch handler is given at most. Key `batch-size`: 1 to 100, default 10.
     pub batch_size: NonZeroUsize,
+    /// For how long an instance is used; `None`: for one call. Key `instance`: `"fresh"`, the default, or `"reuse"`.
+    pub reuse: Option<Reuse>,
     /// How long failed messages wait. Table `[retry]`.
     pub retry: Retry,
     /// What an attempt may use up. Key `memory` and table `[limits]`.
     pub limits: Limits,
     /// What it may reach. Table `[grant]`.
     pub grants: Grants,
+}
+
+/// For how long an instance is used that answers one message after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reuse {
+    /// How many calls it answers. Key `reuse-max`: 2 to 1,000,000, default 1000.
+    pub max: u64,
+    /// How long it is kept without a message. Key `reuse-idle`: 1 ms to 12 h, default 1 min.
+    pub idle: Duration,
+}
+
+impl Reuse {
+    fn read(root: &mut Section<'_>) -> Option<Self> {
+        let instance = root.text("instance", "\"fresh\" or \"reuse\"", |text| match text {
+            "fresh" => Some(false),
+            "reuse" => Some(true),
+            _ => None,
+        });
+        let why = "it needs instance = \"reuse\"";
+        if instance == Some(true) {
+            let max = root.number("reuse-max", 2..=1_000_000).unwrap_or(1000);
+            let idle = root.duration("reuse-idle", Duration::from_millis(1)..=MAX_DELAY);
+            let idle = idle.unwrap_or(Duration::from_mins(1));
+            return Some(Self { max, idle });
+        }
+        root.not_for("reuse-max", why);
+        root.not_for("reuse-idle", why);
+        None
+    }
 }
 
 /// The bounds of the wait before a failed message is visible again.
@@ -193,13 +224,7 @@ impl Manifest {
             .duration("timeout", Duration::from_millis(1)..=MAX_DELAY)
             .unwrap_or(Duration::from_secs(30));
         let batch_size = root.number("batch-size", 1..=100).unwrap_or(10);
-        // The only value there is so far is the default, so nothing has to remember it.
-        root.text(
-            "instance",
-            "\"fresh\" (\"reuse\" is not available in this version)",
-            |text| (text == "fresh").then_some(()),
-        );
-        root.not_available("reuse-max");
+        let reuse = Reuse::read(root);
         let limits = Limits::read(root);
         let retry = Retry::read(root.section("retry"));
         let stdout = root.queue_name("stdout");
@@ -209,6 +234,7 @@ impl Manifest {
             concurrency: non_zero(concurrency)?,
             timeout,
             batch_size: non_zero(batch_size)?,
+            reuse,
             retry,
             limits,
             grants,

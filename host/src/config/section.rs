@@ -284,11 +284,6 @@ impl<'d> Section<'d> {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// Notes that a key which the documentation names is there although this version cannot honour it.
-    pub(super) fn not_available(&mut self, key: &'static str) {
-        self.not_for(key, "not available in this version");
-    }
-
     /// Notes that a key is there which has no meaning in this place.
     pub(super) fn not_for(&mut self, key: &'static str, why: &str) {
         if self.value(key, "", |_| Some(())).is_some() {

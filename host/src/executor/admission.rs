@@ -10,9 +10,10 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use futures_util::FutureExt as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Policy, import::http};
+use super::{Policy, import::http, reuse::IdleInstances};
 
 /// In what the memory budget is counted: 1 MiB.
 const UNIT: u64 = 1024 * 1024;
@@ -38,8 +39,8 @@ pub(super) struct Admission {
 struct Part {
     all: Need,
     /// In units.
-    memory: Semaphore,
-    slots: Semaphore,
+    memory: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
 }
 
 /// What one call takes.
@@ -51,22 +52,23 @@ struct Need {
 }
 
 /// The place of one component in the line for the reserve: one of its calls at a time.
-pub(super) struct Turn(Semaphore);
+pub(super) struct Turn(Arc<Semaphore>);
 
 impl Default for Turn {
     fn default() -> Self {
-        Self(Semaphore::new(1))
+        Self(Arc::new(Semaphore::new(1)))
     }
 }
 
 /// What a call holds. Everything is given back with it.
-pub(super) struct Admitted<'a> {
+pub(super) struct Admitted {
     // The first to be dropped: there are never more live instances than permits.
     _live: Live,
-    _permits: Permits<'a>,
+    permits: Permits,
 }
 
-type Permits<'a> = Vec<SemaphorePermit<'a>>;
+/// The room that an instance takes.
+pub(super) type Permits = Vec<OwnedSemaphorePermit>;
 
 impl Need {
     fn fits(self, into: Self) -> bool {
@@ -90,7 +92,7 @@ impl Need {
 
 impl Part {
     fn new(all: Need) -> Self {
-        let permits = |count: u32| Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS));
+        let permits = |count: u32| Arc::new(Semaphore::new(usize::try_from(count).unwrap_or(Semaphore::MAX_PERMITS)));
         Self {
             all,
             memory: permits(all.memory),
@@ -100,12 +102,13 @@ impl Part {
 
     /// Waits until there is room. Always in this order, so that two that wait can't wait for each other. `None` if there
     /// will never be.
-    async fn take(&self, need: Need) -> Option<Permits<'_>> {
+    async fn take(&self, need: Need) -> Option<Permits> {
         if !need.fits(self.all) {
             return None;
         }
-        let memory = self.memory.acquire_many(need.memory).await.ok()?;
-        Some(vec![memory, self.slots.acquire_many(need.slots).await.ok()?])
+        let memory = Arc::clone(&self.memory).acquire_many_owned(need.memory).await.ok()?;
+        let slots = Arc::clone(&self.slots).acquire_many_owned(need.slots).await.ok()?;
+        Some(vec![memory, slots])
     }
 }
 
@@ -158,17 +161,43 @@ impl Admission {
         usize::try_from(most.max(1)).unwrap_or(usize::MAX)
     }
 
-    /// Waits until an instance of so many slots of the pool fits under this policy. `None` if the host is stopping.
-    pub(super) async fn admit<'a>(&'a self, turn: &'a Turn, slots: u32, policy: &Policy) -> Option<Admitted<'a>> {
+    /// Waits until an instance of so many slots of the pool fits under this policy. `None` if the host is stopping. Idle
+    /// instances are given up rather than waited for.
+    pub(super) async fn admit(
+        &self,
+        turn: &Turn,
+        slots: u32,
+        policy: &Policy,
+        idle: &IdleInstances,
+    ) -> Option<Admitted> {
         let memory = worst_case(policy);
-        let permits = self.take(turn, Need { memory, slots }).await?;
-        Some(Admitted {
-            _live: Live::count(&self.live),
-            _permits: permits,
-        })
+        let permits = self.take_from(turn, Need { memory, slots }, idle).await?;
+        Some(self.resume(permits))
     }
 
-    async fn take<'a>(&'a self, turn: &'a Turn, need: Need) -> Option<Permits<'a>> {
+    /// The instance whose room this is lives again.
+    pub(super) fn resume(&self, permits: Permits) -> Admitted {
+        Admitted {
+            _live: Live::count(&self.live),
+            permits,
+        }
+    }
+
+    async fn take_from(&self, turn: &Turn, need: Need, idle: &IdleInstances) -> Option<Permits> {
+        if let Some(permits) = self.take(turn, need).now_or_never() {
+            return permits;
+        }
+        // Whoever has an instance to keep sees from now on that somebody waits.
+        let _waiting = idle.wait();
+        while idle.give_up_oldest() {
+            if let Some(permits) = self.take(turn, need).now_or_never() {
+                return permits;
+            }
+        }
+        self.take(turn, need).await
+    }
+
+    async fn take(&self, turn: &Turn, need: Need) -> Option<Permits> {
         let need = need.at_most(self.all());
         if !need.fits(self.open.all) {
             // Nobody who has something of the reserve waits for the rest.
@@ -177,7 +206,7 @@ impl Admission {
             return Some(permits);
         }
         let reserved = async {
-            let turn = turn.0.acquire().await.ok()?;
+            let turn = Arc::clone(&turn.0).acquire_owned().await.ok()?;
             let mut permits = self.reserve.take(need).await?;
             permits.push(turn);
             Some(permits)
@@ -187,6 +216,13 @@ impl Admission {
             permits = self.open.take(need) => permits,
             Some(permits) = reserved => Some(permits),
         }
+    }
+}
+
+impl Admitted {
+    /// The room of an instance that is kept and does not run.
+    pub(super) fn into_permits(self) -> Permits {
+        self.permits
     }
 }
 
@@ -246,7 +282,7 @@ mod tests {
     }
 
     /// What is taken now; time is paused, so that nobody waits in truth.
-    async fn now<'a>(admission: &'a Admission, turn: &'a Turn, need: Need) -> Option<Permits<'a>> {
+    async fn now(admission: &Admission, turn: &Turn, need: Need) -> Option<Permits> {
         let taken = timeout(Duration::from_secs(1), admission.take(turn, need)).await;
         taken.ok().map(|permits| permits.expect("the host is not stopping"))
     }
@@ -255,7 +291,7 @@ mod tests {
         poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await
     }
 
-    async fn fill<'a>(admission: &'a Admission, turn: &'a Turn, need: Need) -> Vec<Permits<'a>> {
+    async fn fill(admission: &Admission, turn: &Turn, need: Need) -> Vec<Permits> {
         let mut held = Vec::new();
         while let Some(permits) = now(admission, turn, need).await {
             held.push(permits);
@@ -336,6 +372,7 @@ mod tests {
                 timeout: Duration::from_secs(1),
                 limits: limits(memory),
                 grants: Grants::default(),
+                reuse: None,
             };
             let need = Need {
                 memory: worst_case(&policy),

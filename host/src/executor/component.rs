@@ -27,6 +27,7 @@ use super::{
     entry::Entry,
     import::http::Outbound,
     instance::GuestState,
+    reuse::{ComponentId, IdleInstances},
     tiers::{Made, Source},
     wasm::shown,
 };
@@ -45,6 +46,9 @@ pub(super) struct Code {
 
 /// A component that can be instantiated at once.
 pub(super) struct LocalComponent {
+    pub(super) id: ComponentId,
+    /// Has those of this component, until it is dropped.
+    idle: Arc<IdleInstances>,
     pub(super) code: Arc<Code>,
     linker: Arc<Linker<GuestState>>,
     linked: ArcSwap<Linked>,
@@ -123,6 +127,13 @@ impl LocalComponent {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
+        if policy.reuse.is_some() && code.info.flavour == Flavour::Command {
+            let reason = "its manifest says instance = \"reuse\", and a program ends with its message: remove it";
+            return Err(LoadError::Start {
+                file: file.to_owned(),
+                reason: reason.to_owned(),
+            });
+        }
         let ready = Linked::new(&linker, code.current.load_full(), code.info.flavour);
         let ready = ready.map_err(|error| LoadError::Import {
             file: file.to_owned(),
@@ -131,6 +142,8 @@ impl LocalComponent {
         let needs = code.info.needs;
         let config = policy.grants.config.iter().flatten();
         Ok(Self {
+            id: ComponentId::next(),
+            idle: Arc::clone(&shared.idle),
             slots: needs.memories.div_ceil(2).max(needs.tables.div_ceil(4)).max(1),
             turn: Turn::default(),
             config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
@@ -161,6 +174,12 @@ impl LocalComponent {
                 linked
             }
         }
+    }
+}
+
+impl Drop for LocalComponent {
+    fn drop(&mut self) {
+        self.idle.give_up_all_of(self.id);
     }
 }
 

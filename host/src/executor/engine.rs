@@ -28,6 +28,7 @@ use super::{
     import::{Linkers, http::Network},
     instance::{self, DryRunError},
     machine,
+    reuse::IdleInstances,
     tiers::{Compilations, Source, Tiers},
 };
 
@@ -150,6 +151,7 @@ pub(super) struct Shared {
     pub(super) linkers: Linkers,
     pub(super) network: Arc<Network>,
     admission: Admission,
+    pub(super) idle: Arc<IdleInstances>,
     live: Arc<AtomicUsize>,
 }
 
@@ -206,12 +208,14 @@ impl LocalExecutor {
             .artifacts
             .map(|path| Artifacts::new(path, &engine, MAX_TOTAL_BYTES));
         let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
-        let ticker = Ticker::start(&engine, Arc::clone(&live)).map_err(EngineError::Threads)?;
+        let idle = Arc::new(IdleInstances::default());
+        let ticker = Ticker::start(&engine, Arc::clone(&live), Arc::clone(&idle)).map_err(EngineError::Threads)?;
         let shared = Shared {
             linkers: Linkers::new(&engine),
             network: Arc::new(Network::new(resolver)),
             engine,
             admission: Admission::new(options.max_live_instances, options.memory_budget, Arc::clone(&live)),
+            idle,
             live,
         };
         Ok(Self {
@@ -250,6 +254,25 @@ fn lost(file: &Path) -> LoadError {
 }
 
 impl Shared {
+    /// Runs one call in an instance that was kept, or in a new one. `None` if the host is stopping.
+    async fn run(&self, component: &LocalComponent, call: Call) -> Option<Report> {
+        let (policy, reuse) = (Arc::clone(&call.policy), call.policy.reuse);
+        let kept = reuse.and_then(|_| self.idle.take(component.id));
+        let (kept, admitted) = if let Some((running, permits)) = kept {
+            (Some(running), self.admission.resume(permits))
+        } else {
+            let (admission, turn) = (&self.admission, &component.turn);
+            let admitted = admission.admit(turn, component.slots, &policy, &self.idle);
+            (None, admitted.await?)
+        };
+        let (report, running) = instance::run(self, component, call, kept).await;
+        if let (Some(running), Some(reuse)) = (running, reuse) {
+            self.idle
+                .keep(component.id, running, admitted.into_permits(), reuse.idle);
+        }
+        Some(report)
+    }
+
     /// Links code for a policy, and makes an instance and drops it, as soon as one is free.
     async fn link(&self, file: PathBuf, code: Arc<Code>, policy: &Policy) -> Result<Component, LoadError> {
         if let Err(reason) = self.admission.check(policy) {
@@ -258,7 +281,9 @@ impl Shared {
         let component = LocalComponent::link(self, &file, code, policy)?;
         let tried = {
             // What is tried is live too: its start function may spin.
-            let admitted = self.admission.admit(&component.turn, component.slots, policy);
+            let admitted = self
+                .admission
+                .admit(&component.turn, component.slots, policy, &self.idle);
             let Some(_admitted) = admitted.await else {
                 return Err(LoadError::Host {
                     file,
@@ -334,11 +359,8 @@ impl Executor for LocalExecutor {
         };
         let shared = Arc::clone(&self.shared);
         let task = self.runtime().spawn(async move {
-            let admitted = shared.admission.admit(&local.turn, local.slots, &call.policy);
-            let Some(_admitted) = admitted.await else {
-                return Report::not_run(count, "the host is stopping");
-            };
-            instance::run(&shared, &local, call).await
+            let report = shared.run(&local, call).await;
+            report.unwrap_or_else(|| Report::not_run(count, "the host is stopping"))
         });
         let lost = |error: JoinError| {
             if error.is_panic() {
@@ -358,6 +380,10 @@ impl Executor for LocalExecutor {
     fn live_instances(&self) -> usize {
         self.shared.live.load(Ordering::Relaxed)
     }
+
+    fn idle_instances(&self) -> usize {
+        self.shared.idle.count()
+    }
 }
 
 /// An operating-system thread, so that it ticks whatever guests do to the runtime. Joined on drop.
@@ -367,7 +393,7 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engine: &Engine, live: Arc<AtomicUsize>) -> std::io::Result<Self> {
+    fn start(engine: &Engine, live: Arc<AtomicUsize>, idle: Arc<IdleInstances>) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let engine = engine.weak();
         let thread = thread::Builder::new().name("sandhog-epoch".to_owned()).spawn(move || {
@@ -383,6 +409,7 @@ impl Ticker {
                 }
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
+                idle.give_up_expired();
             }
             // What still runs was told to stop, and notices at its next ticks.
             for _ in 0..LAST_TICKS {

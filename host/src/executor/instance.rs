@@ -1,7 +1,7 @@
 //! One store: limits, deadline, call, and what its end means. Knows nothing of queues.
 //!
-//! Invariant: a store is used for one call and dropped, whatever came of it. One that trapped or ran out of
-//! time could not be used again anyway.
+//! Invariant: a store is used for one call and dropped, whatever came of it, unless its handler is told to reuse instances:
+//! then it may be kept if the guest has answered. One that trapped or ran out of time is never used again.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
-    Call, CallMessage, Failure, Flavour, LogStream, Policy, Report, Usage, Verdict,
+    Call, CallMessage, Failure, Flavour, LogSink, LogStream, Policy, Report, Usage, Verdict,
     component::{Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
@@ -45,6 +45,8 @@ pub(super) struct GuestState {
     pub(super) console: Option<Console>,
     pub(super) config: Arc<WasiConfigVariables>,
     pub(super) output: Arc<OutputAccount>,
+    /// Standard output and standard error.
+    streams: [GuestOutput; 2],
     pub(super) log_level: LogLevel,
     cpu: Arc<CpuAccount>,
     random: Arc<RandomAccount>,
@@ -89,22 +91,50 @@ pub(super) enum DryRunError {
     Host(String),
 }
 
+/// A store, and once it is made the instance in it.
+pub(super) struct Running {
+    store: Store<GuestState>,
+    instance: Option<(Instance, Arc<Linked>)>,
+    output: Arc<OutputAccount>,
+    /// How many calls it has answered.
+    uses: u64,
+}
+
+/// What a call is measured by.
+struct Terms<'a> {
+    policy: &'a Policy,
+    cpu: Arc<CpuAccount>,
+    deadline: Instant,
+}
+
+impl<'a> Terms<'a> {
+    fn of(policy: &'a Policy) -> Self {
+        Self {
+            policy,
+            cpu: CpuAccount::new(policy.limits.cpu_time),
+            deadline: Instant::now() + policy.timeout,
+        }
+    }
+
+    /// The callback gives the better reason for a guest that computes; this timer ends one that waits in a host call.
+    async fn hold<T>(&self, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+        let call = timeout_at(self.deadline + 2 * TICK, self.cpu.measure(call));
+        call.await.unwrap_or_else(|_| Err(DeadlinePassed.into()))
+    }
+}
+
 /// Makes an instance and drops it, to learn at load what would otherwise fail the first message.
 pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), DryRunError> {
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
-    let deadline = Instant::now() + policy.timeout;
-    let cpu = CpuAccount::new(policy.limits.cpu_time);
-    let mut store = store(shared, component, policy, None, (&output, &cpu, deadline)).map_err(DryRunError::Host)?;
-    let started = cpu.measure(async {
+    let terms = Terms::of(policy);
+    let mut store = store(shared, component, None, (&output, &terms)).map_err(DryRunError::Host)?;
+    let started = terms.hold(async {
         let linked = component.linked();
         let instance = instantiate(&linked, &mut store).await?;
         linked.entry.check(&mut store, &instance)
     });
-    let started = timeout_at(deadline + 2 * TICK, started);
-    let error = match started.await {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => error,
-        Err(_) => DeadlinePassed.into(),
+    let Err(error) = started.await else {
+        return Ok(());
     };
     match broken(&error, &store, policy) {
         Verdict::Failed(failure) => Err(DryRunError::Guest(failure.reason)),
@@ -113,63 +143,129 @@ pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy:
     }
 }
 
-/// Runs one call from a new store to its verdicts.
-pub(super) async fn run(shared: &Shared, component: &LocalComponent, call: Call) -> Report {
+/// Runs one call to its verdicts: in an instance that was kept, if it is of the code that serves now, or in a new one.
+/// Returns the instance, too, if it may be kept.
+pub(super) async fn run(
+    shared: &Shared,
+    component: &LocalComponent,
+    call: Call,
+    kept: Option<Running>,
+) -> (Report, Option<Running>) {
     let Call {
         messages,
         policy,
         log,
         keyvalue,
     } = call;
-    let count = messages.len();
-    let output = OutputAccount::new(log, &policy.limits);
-    let started = Instant::now();
-    let deadline = started + policy.timeout;
-    let cpu = CpuAccount::new(policy.limits.cpu_time);
-    let mut store = match store(shared, component, &policy, messages.first(), (&output, &cpu, deadline)) {
-        Ok(store) => store,
-        Err(reason) => return Report::not_run(count, &reason),
+    let (count, started, terms) = (messages.len(), Instant::now(), Terms::of(&policy));
+    let kept = kept.filter(|kept| kept.is_of(&component.linked()));
+    let running = match kept {
+        Some(mut kept) => {
+            kept.renew(component, log, &terms);
+            Ok(kept)
+        }
+        None => Running::new(shared, component, messages.first(), (log, &terms)),
     };
-    store.data_mut().stores = Stores::new(keyvalue, &policy.limits);
-    // The callback gives the better reason for a guest that computes; the timer ends one that waits in a host call.
-    let answer = {
-        let call = cpu.measure(async {
-            let answers = guest_call(component, &mut store, messages).await?;
-            store.data().random.check()?;
-            Ok(answers)
-        });
-        timeout_at(deadline + 2 * TICK, call).await
+    let mut running = match running {
+        Ok(running) => running,
+        Err(reason) => return (Report::not_run(count, &reason), None),
     };
+    running.store.data_mut().stores = Stores::new(keyvalue, &policy.limits);
+    let answer = terms.hold(running.call(component, messages)).await;
+    let is_whole = matches!(&answer, Ok(verdicts) if verdicts.len() == count);
     let mut verdicts = match answer {
-        Ok(Ok(verdicts)) if verdicts.len() == count => verdicts,
-        Ok(Ok(verdicts)) => {
+        Ok(verdicts) if is_whole => verdicts,
+        Ok(verdicts) => {
             let reason = format!("the handler returned {} results for {count} messages", verdicts.len());
             vec![Verdict::failed(FailureKind::WrongAnswer, reason, None); count]
         }
-        Ok(Err(error)) => vec![broken(&error, &store, &policy); count],
-        Err(_) => vec![broken(&DeadlinePassed.into(), &store, &policy); count],
+        Err(error) => vec![broken(&error, &running.store, &policy); count],
     };
-    let (mut sends, mut writes) = (store.data_mut().sends.take(), store.data_mut().stores.take());
-    if !verdicts.contains(&Verdict::Success) {
-        sends.clear();
-        writes.clear();
-    }
     verdicts.truncate(count);
-    let (memory_peak, http_requests) = (store.data().memory.peak, store.data().http.requests());
-    // Unfinished lines are flushed by the drop, so it comes before the count of dropped ones.
-    drop(store);
-    let usage = Usage {
-        wall: started.elapsed(),
-        cpu: cpu.used(),
-        memory_peak,
-        log_lines_dropped: output.lines_dropped(),
-        http_requests,
-    };
-    Report {
-        verdicts,
-        sends,
-        writes,
-        usage,
+    let report = running.report(verdicts, started, &terms);
+    (report, running.kept(is_whole, &policy))
+}
+
+impl Running {
+    fn new(
+        shared: &Shared,
+        component: &LocalComponent,
+        message: Option<&CallMessage>,
+        (log, terms): (LogSink, &Terms<'_>),
+    ) -> Result<Self, String> {
+        let output = OutputAccount::new(log, &terms.policy.limits);
+        let store = store(shared, component, message, (&output, terms))?;
+        Ok(Self {
+            store,
+            instance: None,
+            output,
+            uses: 0,
+        })
+    }
+
+    fn is_of(&self, current: &Arc<Linked>) -> bool {
+        let linked = self.instance.as_ref().map(|(_, linked)| linked);
+        linked.is_some_and(|linked| Arc::ptr_eq(linked, current))
+    }
+
+    /// Everything that belongs to a message is made anew. What stays is the guest's own: memory, tables, open resources.
+    fn renew(&mut self, component: &LocalComponent, log: LogSink, terms: &Terms<'_>) {
+        let limits = &terms.policy.limits;
+        self.output.renew(log, limits);
+        let state = self.store.data_mut();
+        state.http = HttpState::new(component.outbound.as_ref(), limits, &self.output);
+        state.memory.renew();
+        state.sends = Sends::new(&terms.policy.grants, limits);
+        state.letters = Letters::new(limits);
+        state.random.renew();
+        state.cpu = Arc::clone(&terms.cpu);
+        state.deadline = terms.deadline;
+        self.store.set_epoch_deadline(1);
+    }
+
+    async fn call(&mut self, component: &LocalComponent, messages: Vec<CallMessage>) -> wasmtime::Result<Vec<Verdict>> {
+        if self.instance.is_none() {
+            let linked = component.linked();
+            self.instance = Some((instantiate(&linked, &mut self.store).await?, linked));
+        }
+        let Some((instance, linked)) = &self.instance else {
+            return Err(wasmtime::Error::msg("the instance was just made"));
+        };
+        let verdicts = linked.entry.call(&mut self.store, instance, messages).await?;
+        self.store.data().random.check()?;
+        Ok(verdicts)
+    }
+
+    fn report(&mut self, verdicts: Vec<Verdict>, started: Instant, terms: &Terms<'_>) -> Report {
+        let state = self.store.data_mut();
+        let (mut sends, mut writes) = (state.sends.take(), state.stores.take());
+        if !verdicts.contains(&Verdict::Success) {
+            sends.clear();
+            writes.clear();
+        }
+        for stream in &state.streams {
+            stream.flush_line();
+        }
+        let usage = Usage {
+            wall: started.elapsed(),
+            cpu: terms.cpu.used(),
+            memory_peak: state.memory.peak,
+            log_lines_dropped: self.output.lines_dropped(),
+            http_requests: state.http.requests(),
+        };
+        Report {
+            verdicts,
+            sends,
+            writes,
+            usage,
+        }
+    }
+
+    /// Itself, if it may have another message: the guest has answered, was refused no memory, and is not used up.
+    fn kept(mut self, is_whole: bool, policy: &Policy) -> Option<Self> {
+        self.uses += 1;
+        let fit = is_whole && !self.store.data().memory.refused;
+        policy.reuse.filter(|reuse| fit && self.uses < reuse.max).map(|_| self)
     }
 }
 
@@ -203,18 +299,20 @@ impl Report {
 fn store(
     shared: &Shared,
     component: &LocalComponent,
-    policy: &Policy,
     message: Option<&CallMessage>,
-    (output, cpu, deadline): (&Arc<OutputAccount>, &Arc<CpuAccount>, Instant),
+    (output, terms): (&Arc<OutputAccount>, &Terms<'_>),
 ) -> Result<Store<GuestState>, String> {
+    let policy = terms.policy;
     let limits = &policy.limits;
     let random = RandomAccount::new(limits.random_bytes);
     let mut table = ResourceTable::new();
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
-    let (mut wasi, mut console) = (wasi(policy, output, &random)?, None);
+    let streams = [LogStream::Stdout, LogStream::Stderr].map(|stream| GuestOutput::new(output, stream));
+    let (mut wasi, mut console) = (wasi(policy, &streams, &random)?, None);
     if component.code.info.flavour == Flavour::Command {
-        console = message.map(|message| Console::new(&mut wasi, message, policy, output));
+        let [_, stderr] = &streams;
+        console = message.map(|message| Console::new(&mut wasi, message, policy, stderr));
     }
     let state = GuestState {
         http: HttpState::new(component.outbound.as_ref(), limits, output),
@@ -227,10 +325,11 @@ fn store(
         console,
         config: Arc::clone(&component.config),
         output: Arc::clone(output),
+        streams,
         log_level: policy.grants.log,
-        cpu: Arc::clone(cpu),
+        cpu: Arc::clone(&terms.cpu),
         random,
-        deadline,
+        deadline: terms.deadline,
     };
     let mut store = Store::new(&shared.engine, state);
     // Both before the instance is made: its initial memory counts, and its start function runs.
@@ -251,10 +350,14 @@ fn store(
     Ok(store)
 }
 
-fn wasi(policy: &Policy, output: &Arc<OutputAccount>, random: &Arc<RandomAccount>) -> Result<WasiCtxBuilder, String> {
+fn wasi(
+    policy: &Policy,
+    [stdout, stderr]: &[GuestOutput; 2],
+    random: &Arc<RandomAccount>,
+) -> Result<WasiCtxBuilder, String> {
     let mut wasi = WasiCtxBuilder::new();
-    wasi.stdout(GuestOutput::new(output, LogStream::Stdout));
-    wasi.stderr(GuestOutput::new(output, LogStream::Stderr));
+    wasi.stdout(stdout.clone());
+    wasi.stderr(stderr.clone());
     wasi.max_random_size(policy.limits.random_bytes);
     wasi.secure_random(random.generator());
     wasi.insecure_random(random.generator());
@@ -280,16 +383,6 @@ fn wasi(policy: &Policy, output: &Arc<OutputAccount>, random: &Arc<RandomAccount
 async fn instantiate(linked: &Linked, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {
     let instance = linked.pre.instantiate_async(store).await;
     instance.map_err(|error| error.context(NotInstantiated))
-}
-
-async fn guest_call(
-    component: &LocalComponent,
-    store: &mut Store<GuestState>,
-    messages: Vec<CallMessage>,
-) -> wasmtime::Result<Vec<Verdict>> {
-    let linked = component.linked();
-    let instance = instantiate(&linked, store).await?;
-    linked.entry.call(store, &instance, messages).await
 }
 
 /// What an error of the engine means. The order matters: the host's own reasons come before the guest's.

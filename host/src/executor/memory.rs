@@ -34,6 +34,13 @@ impl MemoryAccount {
     }
 }
 
+impl MemoryAccount {
+    /// Another message begins with what is in use.
+    pub(super) fn renew(&mut self) {
+        self.peak = self.used;
+    }
+}
+
 impl ResourceLimiter for MemoryAccount {
     fn memory_growing(&mut self, current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
         let more = u64::try_from(desired.saturating_sub(current)).unwrap_or(u64::MAX);

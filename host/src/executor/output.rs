@@ -35,7 +35,7 @@ const LINE_COST: u64 = 64;
 
 /// What both streams of one attempt share.
 pub(super) struct OutputAccount {
-    sink: LogSink,
+    sink: Mutex<LogSink>,
     line_bytes: usize,
     bytes_left: AtomicU64,
     lines_dropped: AtomicU64,
@@ -44,11 +44,22 @@ pub(super) struct OutputAccount {
 impl OutputAccount {
     pub(super) fn new(sink: LogSink, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
-            sink,
+            sink: Mutex::new(sink),
             line_bytes: usize::try_from(limits.log_line_bytes).unwrap_or(usize::MAX - 1),
             bytes_left: AtomicU64::new(limits.log_bytes),
             lines_dropped: AtomicU64::new(0),
         })
+    }
+
+    /// What is written from now on belongs to another message, under the same limits.
+    pub(super) fn renew(&self, sink: LogSink, limits: &Limits) {
+        *self.sink() = sink;
+        self.bytes_left.store(limits.log_bytes, Ordering::Relaxed);
+        self.lines_dropped.store(0, Ordering::Relaxed);
+    }
+
+    fn sink(&self) -> MutexGuard<'_, LogSink> {
+        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lines_dropped(&self) -> u64 {
@@ -66,7 +77,8 @@ impl OutputAccount {
             .bytes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
         if taken.is_ok() {
-            (self.sink)(LogLine { stream, text });
+            let sink = Arc::clone(&*self.sink());
+            sink(LogLine { stream, text });
         } else {
             self.bytes_left.store(0, Ordering::Relaxed);
             self.lines_dropped.fetch_add(1, Ordering::Relaxed);
@@ -122,6 +134,12 @@ impl GuestOutput {
             line_bytes: MAX_BODY_BYTES,
             state: Mutex::new(state),
         }))
+    }
+
+    /// Ends a line that has not ended.
+    pub(super) fn flush_line(&self) {
+        let mut state = self.0.state();
+        self.0.finish_what_is_there(&mut state);
     }
 
     /// The lines so far, an unfinished one included.

@@ -39,6 +39,11 @@ impl RandomAccount {
         }
     }
 
+    /// Another message begins.
+    pub(super) fn renew(&self) {
+        self.drawn.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn check(&self) -> Result<(), RandomUsedUp> {
         if self.drawn.load(Ordering::Relaxed) > self.limit {
             return Err(RandomUsedUp);

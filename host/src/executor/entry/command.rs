@@ -3,8 +3,6 @@
 //! The codes are those of `sysexits.h`: a program that crashes in the way of its language ends with 1, 2 or 255, so only
 //! codes that nothing ends with by accident mean more than a failure.
 
-use std::sync::Arc;
-
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmtime::{Store, component::Instance};
 pub(in crate::executor) use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
@@ -12,11 +10,7 @@ use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::pipe::MemoryInputPipe};
 
 use crate::{
     config::Limits,
-    executor::{
-        CallMessage, LogStream, Policy, Verdict,
-        instance::GuestState,
-        output::{GuestOutput, OutputAccount},
-    },
+    executor::{CallMessage, Policy, Verdict, instance::GuestState, output::GuestOutput},
     message::{AttributeValue, Outgoing, QueueName},
     queue::FailureKind,
 };
@@ -41,21 +35,22 @@ impl Console {
         wasi: &mut WasiCtxBuilder,
         call: &CallMessage,
         policy: &Policy,
-        output: &Arc<OutputAccount>,
+        stderr: &GuestOutput,
     ) -> Self {
         wasi.arg(PROGRAM);
         wasi.stdin(MemoryInputPipe::new(call.message.body.clone()));
         for (name, value) in environment(call) {
             wasi.env(name, value);
         }
-        let stderr = GuestOutput::new(output, LogStream::Stderr);
-        wasi.stderr(stderr.clone());
         let stdout = policy.grants.stdout.as_ref().map(|queue| {
             let lines = collected(&policy.limits);
             wasi.stdout(lines.clone());
             (queue.clone(), lines)
         });
-        Self { stderr, stdout }
+        Self {
+            stderr: stderr.clone(),
+            stdout,
+        }
     }
 
     /// The messages that a program printed, or why they can't be sent.

@@ -224,6 +224,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             limits,
             grants,
+            reuse: None,
         };
         let network = Arc::new(Network::new(Arc::new(SystemResolver)));
         let outbound = Outbound::new(&policy, &network).unwrap();
