@@ -21,3 +21,4 @@ types=crate::bindings::worker::sandhog::worker
     --with "sandhog:worker/types@0.1.0=$types::types" \
     --with "sandhog:worker/sender@0.1.0=$types::sender"
 cat ../../wit/*.wit > "$out/contract.wit"
+"$wit_bindgen" rust wit --world platform --out-dir "$out" --format --generate-all

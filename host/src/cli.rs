@@ -15,11 +15,15 @@ use crate::{
 mod arguments;
 mod dead;
 pub mod local;
+mod new;
 mod queues;
 mod send;
 mod table;
 
-pub use self::arguments::{CheckArgs, Cli, Command, DeadCommand, HostArgs, InvokeArgs, QueuesArgs, RunArgs, SendArgs};
+pub use self::arguments::{
+    CheckArgs, Cli, Command, DeadCommand, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs, RunArgs, SendArgs,
+};
+pub use self::new::NewError;
 
 /// What a command reads and writes.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
@@ -53,6 +57,9 @@ pub enum CliError {
         /// How many there are.
         dead: u64,
     },
+    /// See [`NewError`].
+    #[error(transparent)]
+    New(#[from] NewError),
     /// Standard input could not be read.
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
@@ -69,7 +76,8 @@ impl CliError {
             Self::Client(error) => error.exit_code(),
             // Whoever read our output has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::Refused(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
+            Self::New(NewError::Name(_)) => ExitCode::Usage,
+            Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
             Self::NotConfirmed { .. } => ExitCode::Usage,
         }
     }
@@ -82,6 +90,15 @@ impl CliError {
 /// See [`CliError`].
 pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
     send::send(args, &args.host.client(environment)?, streams)
+}
+
+/// `sandhog new`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn new_project(args: &NewArgs, streams: &mut Streams<'_>) -> Result<(), CliError> {
+    Ok(new::new(args, streams.output)?)
 }
 
 /// `sandhog queues`.

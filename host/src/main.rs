@@ -46,9 +46,12 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         // Confines itself before it has a second thread.
         Command::Compile(_) => return Ok(None),
         Command::Run(args) => args.log_format,
-        Command::Send(_) | Command::Invoke(_) | Command::Check(_) | Command::Queues(_) | Command::Dead(_) => {
-            LogFormat::Text
-        }
+        Command::Send(_)
+        | Command::Invoke(_)
+        | Command::Check(_)
+        | Command::New(_)
+        | Command::Queues(_)
+        | Command::Dead(_) => LogFormat::Text,
     };
     let filter = environment(telemetry::FILTER_VARIABLE);
     telemetry::init(format, filter.as_deref(), io::stderr().is_terminal()).map(Some)
@@ -68,6 +71,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Check(args) => local::check(&args, &mut streams)?,
         Command::Compile(order) => compile_and_answer(&order, streams.input, streams.output),
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
     };

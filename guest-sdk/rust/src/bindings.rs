@@ -36,3 +36,20 @@ pub mod worker;
 )]
 #[rustfmt::skip]
 pub mod batch_worker;
+
+#[expect(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    clippy::pedantic,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::as_conversions,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::use_self,
+    reason = "generated code"
+)]
+#[rustfmt::skip]
+pub mod platform;

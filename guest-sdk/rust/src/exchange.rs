@@ -4,6 +4,8 @@
 
 use std::time::{Duration, SystemTime};
 
+#[cfg(target_family = "wasm")]
+use crate::{Level, bindings::platform::wasi::logging::logging};
 use crate::bindings::worker::sandhog::worker::{sender, types};
 use crate::{AttributeValue, Failure, Message, Outgoing, SendError};
 
@@ -16,6 +18,7 @@ const DELAY_SECONDS_MAX: u32 = u32::MAX;
 ///
 /// What the handler returned.
 pub fn handle(handler: fn(Message) -> Result<(), Failure>, message: types::Message) -> Result<(), types::Failure> {
+    log_panics();
     handler(message.into()).map_err(types::Failure::from)
 }
 
@@ -24,11 +27,35 @@ pub fn handle_batch(
     handler: fn(Vec<Message>) -> Vec<Result<(), Failure>>,
     messages: Vec<types::Message>,
 ) -> Vec<Result<(), types::Failure>> {
+    log_panics();
     let messages = messages.into_iter().map(Message::from).collect();
     handler(messages)
         .into_iter()
         .map(|result| result.map_err(types::Failure::from))
         .collect()
+}
+
+/// Without it the text of a panic is lost where there is no standard error.
+fn log_panics() {
+    #[cfg(target_family = "wasm")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(Level::Critical, &panic.to_string()))));
+    }
+}
+
+/// Writes a line into the host's log.
+#[cfg(target_family = "wasm")]
+pub(crate) fn log(level: Level, text: &str) {
+    let level = match level {
+        Level::Trace => logging::Level::Trace,
+        Level::Debug => logging::Level::Debug,
+        Level::Info => logging::Level::Info,
+        Level::Warn => logging::Level::Warn,
+        Level::Error => logging::Level::Error,
+        Level::Critical => logging::Level::Critical,
+    };
+    logging::log(level, "", text);
 }
 
 /// Sends one message through the host.

@@ -41,7 +41,7 @@
 //!
 //! That is the whole build: the host turns the file into a component when it loads it. Such a handler
 //! has no clock, no random numbers, no standard output and no environment, and thus no way to depend on
-//! them. With `wasm32-wasip2` instead, it has them all; nothing else changes.
+//! them; [`log()`] writes lines, and the text of a panic is one. With `wasm32-wasip2` instead, it has them all; nothing else changes.
 //!
 //! # Testing
 //!
@@ -52,6 +52,7 @@ mod bindings;
 mod exchange;
 mod export;
 mod failure;
+mod log;
 mod message;
 mod sender;
 #[cfg(not(target_family = "wasm"))]
@@ -59,6 +60,7 @@ pub mod testing;
 
 pub use attribute::AttributeValue;
 pub use failure::{Failure, OrFailure};
+pub use log::{Level, log};
 pub use message::Message;
 pub use sender::{Outgoing, SendError, send, send_many};
 

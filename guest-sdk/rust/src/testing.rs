@@ -18,7 +18,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
-use crate::{AttributeValue, Message, Outgoing, SendError};
+use crate::{AttributeValue, Level, Message, Outgoing, SendError};
 
 /// The largest body: 1 MiB.
 const BODY_BYTES_MAX: usize = 1_048_576;
@@ -33,6 +33,7 @@ const PRIORITY_MAX: u8 = 9;
 
 thread_local! {
     static SENT: RefCell<Vec<Sent>> = const { RefCell::new(Vec::new()) };
+    static LOGGED: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
     static REFUSAL: RefCell<Option<SendError>> = const { RefCell::new(None) };
 }
 
@@ -52,6 +53,15 @@ pub struct Sent {
 /// The host drops what a failed attempt sent; this does not, so that a test can look at it.
 pub fn sent() -> Vec<Sent> {
     SENT.take()
+}
+
+/// Returns what was logged on this thread since the last call, in order.
+pub fn logged() -> Vec<(Level, String)> {
+    LOGGED.take()
+}
+
+pub(crate) fn keep_line(level: Level, text: String) {
+    LOGGED.with_borrow_mut(|lines| lines.push((level, text)));
 }
 
 /// Makes every later send on this thread fail with this error, until [`accept_sends`].

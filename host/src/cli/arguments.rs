@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{config, executor::CompileOrder, exit_code, message::QueueName, telemetry::LogFormat};
 
@@ -28,6 +28,8 @@ pub enum Command {
     Invoke(InvokeArgs),
     /// Say what a component is and what it needs, and whether the host would accept it
     Check(CheckArgs),
+    /// Make a handler project that builds with one command
+    New(NewArgs),
     /// Show the queues of the running host: depth, in flight, delayed, oldest age, dead letters
     Queues(QueuesArgs),
     /// List, show, put back or delete the messages that could not be handled
@@ -36,6 +38,50 @@ pub enum Command {
     /// Compile the component on standard input; only a host calls this
     #[command(hide = true)]
     Compile(CompileOrder),
+}
+
+/// `sandhog new`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog new python resize         ./resize, with a handler, its test, its manifest and the SDK
+  sandhog new command-go tally      the same for a plain program, which needs no SDK
+
+The README.md in the project says which tools it needs, and how it is built, tested and run.")]
+pub struct NewArgs {
+    /// In which language, or as a program without an SDK (command-...)
+    #[arg(value_enum)]
+    pub language: Language,
+    /// The name of the project, its queue and its component: lower-case letters, digits and -
+    pub name: String,
+    /// Where the project's directory is made
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+}
+
+/// What a project is made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// A handler with the Rust SDK.
+    Rust,
+    /// A handler with the JavaScript SDK.
+    Javascript,
+    /// A handler with the JavaScript SDK and its types.
+    Typescript,
+    /// A handler with the Python SDK.
+    Python,
+    /// A handler with the Go SDK.
+    Go,
+    /// A handler with the header for C.
+    C,
+    /// A program in Rust.
+    CommandRust,
+    /// A program in Go.
+    CommandGo,
+    /// A program in C.
+    CommandC,
+    /// A program in Zig.
+    CommandZig,
 }
 
 /// `sandhog run`.

@@ -1,0 +1,185 @@
+//! `sandhog new`: a project that builds with one command. The program carries the templates and the SDKs, so that a project has
+//! the SDK which fits the host that made it.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use rust_embed::{Embed, EmbeddedFile};
+
+use super::{Language, NewArgs};
+
+/// What stands for the project's name in a template: in the text, and in the names of files.
+const NAME: &str = "{{name}}";
+const NAME_OF_FILE: &str = "NAME";
+/// What stands for it where a hyphen can't be.
+const MODULE: &str = "{{module}}";
+/// Where in a project its SDK is.
+const SDK_DIRECTORY: &str = "sandhog";
+/// The longest name: that of a queue.
+const MAX_NAME_BYTES: usize = 80;
+/// What only the workspace of this repository can resolve.
+const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
+
+#[derive(Embed)]
+#[folder = "templates"]
+#[exclude = "*/sandhog/*"]
+#[exclude = "*/target/*"]
+#[exclude = "*/node_modules/*"]
+struct Templates;
+
+#[derive(Embed)]
+#[folder = "../guest-sdk"]
+#[exclude = "*/target/*"]
+#[exclude = "*/tests/*"]
+#[exclude = "*/test/*"]
+#[exclude = "*/build/*"]
+#[exclude = "*/node_modules/*"]
+#[exclude = "*/.venv/*"]
+#[exclude = "*/__pycache__/*"]
+#[exclude = "*.egg-info/*"]
+#[exclude = "*_test.go"]
+#[exclude = "*/bindings.sh"]
+struct Sdks;
+
+/// Why there is no project.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewError {
+    /// The name can't be that of a project in every language.
+    #[error("{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter")]
+    Name(String),
+    /// There is something of this name already.
+    #[error("{0} is there already: choose another name, or remove it")]
+    Exists(PathBuf),
+    /// A file could not be written.
+    #[error("{0} can't be written")]
+    Write(PathBuf, #[source] io::Error),
+}
+
+impl Language {
+    fn template(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::Javascript => "javascript",
+            Self::Typescript => "typescript",
+            Self::Python => "python",
+            Self::Go => "go",
+            Self::C => "c",
+            Self::CommandRust => "command-rust",
+            Self::CommandGo => "command-go",
+            Self::CommandC => "command-c",
+            Self::CommandZig => "command-zig",
+        }
+    }
+
+    /// A program needs none.
+    fn sdk(self) -> Option<&'static str> {
+        match self {
+            Self::Rust => Some("rust"),
+            Self::Javascript | Self::Typescript => Some("js"),
+            Self::Python => Some("python"),
+            Self::Go => Some("go"),
+            Self::C => Some("c"),
+            Self::CommandRust | Self::CommandGo | Self::CommandC | Self::CommandZig => None,
+        }
+    }
+}
+
+/// Makes the directory of the project and everything in it.
+pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError> {
+    let name = &args.name;
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_legal = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(legal);
+    if !is_legal || name.len() > MAX_NAME_BYTES {
+        return Err(NewError::Name(name.clone()));
+    }
+    let project = args.directory.join(name);
+    match fs::create_dir(&project) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(NewError::Exists(project)),
+        Err(error) => return Err(NewError::Write(project, error)),
+    }
+    for (path, text) in files(args.language, name) {
+        let file = project.join(path);
+        write_file(&file, &text).map_err(|error| NewError::Write(file, error))?;
+    }
+    let said = writeln!(
+        output,
+        "made {}: its README.md says how it is built, tested and run",
+        project.display()
+    );
+    said.map_err(|error| NewError::Write(PathBuf::from("standard output"), error))
+}
+
+fn write_file(file: &Path, text: &[u8]) -> io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(file, text)
+}
+
+/// Every file of a project, by its path in it.
+fn files(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
+    let filled = |text: &[u8]| -> Vec<u8> {
+        let text = String::from_utf8_lossy(text);
+        let text = text.replace(NAME, name).replace(MODULE, &name.replace('-', "_"));
+        text.into_bytes()
+    };
+    let template = below(Templates::iter(), Templates::get, language.template());
+    let mut files: Vec<_> = template
+        .into_iter()
+        .map(|(path, text)| (path.replace(NAME_OF_FILE, name), filled(&text)))
+        .collect();
+    let sdk = language.sdk().map(|sdk| below(Sdks::iter(), Sdks::get, sdk));
+    files.extend(sdk.into_iter().flatten().map(|(path, text)| {
+        let text = String::from_utf8_lossy(&text).replace(WORKSPACE_LINTS, "");
+        (format!("{SDK_DIRECTORY}/{path}"), text.into_bytes())
+    }));
+    files
+}
+
+/// The embedded files below a directory, by their paths in it.
+fn below(
+    paths: impl Iterator<Item = std::borrow::Cow<'static, str>>,
+    get: fn(&str) -> Option<EmbeddedFile>,
+    directory: &str,
+) -> Vec<(String, Vec<u8>)> {
+    let files = paths.filter_map(|path| {
+        let below = path.strip_prefix(directory)?.strip_prefix('/')?;
+        Some((below.to_owned(), get(&path)?.data.into_owned()))
+    });
+    files.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    #[test]
+    fn every_language_has_a_template_with_a_manifest_and_no_gaps_left_in_it() {
+        for language in Language::value_variants() {
+            let files = files(*language, "two-words");
+            let names: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
+            for expected in ["two-words.toml", "README.md", ".gitignore"] {
+                assert!(names.contains(&expected), "{language:?} has no {expected}: {names:?}");
+            }
+            assert_eq!(
+                language.sdk().is_some(),
+                names.contains(&"sandhog/README.md"),
+                "{language:?}: {names:?}"
+            );
+            for (path, text) in &files {
+                let text = String::from_utf8_lossy(text);
+                assert!(
+                    !text.contains(NAME) && !text.contains(MODULE) && !text.contains("workspace = true"),
+                    "{language:?}: {path}"
+                );
+            }
+        }
+    }
+}
