@@ -1,0 +1,3 @@
+module sandhog
+
+go 1.24
