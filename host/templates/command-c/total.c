@@ -1,0 +1,36 @@
+#include "total.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Reads a number of this line, and moves behind it. */
+static bool number(const char **at, const char *end, double *value) {
+    char *behind;
+    *value = strtod(*at, &behind);
+    if (behind == *at || behind > end) {
+        return false;
+    }
+    *at = behind;
+    return true;
+}
+
+bool total(const char *order, double *sum, int *line) {
+    *sum = 0;
+    *line = 0;
+    while (*order != '\0') {
+        const char *end = order + strcspn(order, "\n");
+        const char *at = order + strspn(order, " \t\r");
+        double price, quantity;
+        *line += 1;
+        if (at < end) {
+            if (!number(&at, end, &price) || !number(&at, end, &quantity) || !isfinite(price * quantity) ||
+                at + strspn(at, " \t\r") != end) {
+                return false;
+            }
+            *sum += price * quantity;
+        }
+        order = *end == '\n' ? end + 1 : end;
+    }
+    return true;
+}
