@@ -156,7 +156,7 @@ sandhog_result sandhog_reject(const char *format, ...) SANDHOG_PRINTF(1, 2);
 /**
  * Handles one message. Written by you. It is called once for each time that the message is received.
  *
- * A trap (abort, __builtin_trap, a failed assert) and running into a limit count as a retry.
+ * A trap (abort, __builtin_trap) and running into a limit count as a retry.
  */
 sandhog_result handle(const sandhog_message *message);
 
