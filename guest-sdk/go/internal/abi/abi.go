@@ -9,6 +9,7 @@ package abi
 
 import (
 	"runtime"
+	"sync"
 	"unsafe"
 
 	"sandhog/internal/host"
@@ -179,32 +180,45 @@ func init() {
 
 type imports struct{}
 
+// sending is what the host reads and writes during one call of an import. It is here, and not on a stack:
+// stacks move when they grow, and the host knows only addresses. One goroutine at a time may use it.
+var sending struct {
+	sync.Mutex
+	messages   []wireOutgoing
+	attributes [][]wireAttribute
+	result     wireSent
+}
+
 func (imports) Send(queue string, message host.Outgoing) *host.Refusal {
-	var result wireSent
-	wire, attributes := lower(&message)
-	resultUsed = 0
-	importSend(queue, wire.body, wire.bodyLength, wire.attributes, wire.attributesLength, wire.hasDelay, wire.delaySeconds,
-		wire.hasGroupID, wire.groupID, wire.groupIDLength, wire.hasDeduplicationID, wire.deduplicationID,
-		wire.deduplicationIDLength, wire.priority&0xff, wire.priority>>8, unsafe.Pointer(&result))
-	runtime.KeepAlive(attributes)
-	runtime.KeepAlive(message)
-	return result.refusal()
+	return send([]host.Outgoing{message}, func() {
+		wire := &sending.messages[0]
+		importSend(queue, wire.body, wire.bodyLength, wire.attributes, wire.attributesLength, wire.hasDelay, wire.delaySeconds,
+			wire.hasGroupID, wire.groupID, wire.groupIDLength, wire.hasDeduplicationID, wire.deduplicationID,
+			wire.deduplicationIDLength, wire.priority&0xff, wire.priority>>8, unsafe.Pointer(&sending.result))
+	})
 }
 
 func (imports) SendMany(queue string, messages []host.Outgoing) *host.Refusal {
-	var result wireSent
-	wires := make([]wireOutgoing, len(messages))
-	attributes := make([][]wireAttribute, len(messages))
+	return send(messages, func() {
+		address, length := addressOfList(sending.messages)
+		importSendMany(queue, address, length, unsafe.Pointer(&sending.result))
+	})
+}
+
+func send(messages []host.Outgoing, call func()) *host.Refusal {
+	sending.Lock()
+	defer sending.Unlock()
+	sending.messages = make([]wireOutgoing, len(messages))
+	sending.attributes = make([][]wireAttribute, len(messages))
 	for i := range messages {
-		wires[i], attributes[i] = lower(&messages[i])
+		sending.messages[i], sending.attributes[i] = lower(&messages[i])
 	}
-	address, length := addressOfList(wires)
+	sending.result = wireSent{}
 	resultUsed = 0
-	importSendMany(queue, address, length, unsafe.Pointer(&result))
-	runtime.KeepAlive(wires)
-	runtime.KeepAlive(attributes)
+	call()
 	runtime.KeepAlive(messages)
-	return result.refusal()
+	sending.messages, sending.attributes = nil, nil
+	return sending.result.refusal()
 }
 
 func (imports) Log(level host.Level, text string) {
