@@ -1,0 +1,32 @@
+/**
+ * Why a message was not accepted for sending.
+ *
+ * @module
+ */
+/**
+ * Why a message was not accepted for sending.
+ *
+ * A handler that does not catch it fails as it fits: a missing grant is retried, since an operator can add it while the
+ * messages wait; the other two are rejected, since the same message would fail again.
+ */
+export class SendError extends Error {
+    static "__#private@#meaning": {
+        "not-granted": string;
+        invalid: string;
+        limit: string;
+    };
+    /**
+     * @param {SendErrorKind} kind
+     * @param {string} reason
+     */
+    constructor(kind: SendErrorKind, reason: string);
+    /**
+     * `not-granted`: the manifest does not grant this queue; `invalid`: the message itself is not acceptable; `limit`:
+     * the attempt has sent as many messages, or as many bytes, as it may.
+     *
+     * @readonly
+     * @type {SendErrorKind}
+     */
+    readonly kind: SendErrorKind;
+}
+export type SendErrorKind = "not-granted" | "invalid" | "limit";
