@@ -104,8 +104,8 @@ export class Message {
             return JSON.parse(text);
         } catch (error) {
             const { message, stack } = /** @type {Error} */ (error);
-            // QuickJS tells the place in the stack, Node in the message.
-            const place = /<input>:(\d+):(\d+)/.exec(stack ?? "");
+            // The engine of a component often tells the place in the stack only.
+            const place = / position | line /.test(message) ? null : /<input>:(\d+):(\d+)/.exec(stack ?? "");
             throw new Reject(
                 `the body is not JSON: ${message}${place ? ` at line ${place[1]} column ${place[2]}` : ""}`,
             );
