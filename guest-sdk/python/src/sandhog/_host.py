@@ -1,0 +1,43 @@
+"""What stands behind sends and log lines: the host of a component, or the recorder of a test."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ._send import Outgoing
+
+
+class Host(Protocol):
+    """The host, as far as a handler can call it."""
+
+    def send(self, queue: str, message: Outgoing) -> None:
+        """Sends one message."""
+
+    def send_many(self, queue: str, messages: list[Outgoing]) -> None:
+        """Sends several messages or none."""
+
+
+_current: ContextVar[Host | None] = ContextVar("sandhog_host", default=None)
+
+
+_component: Host | None = None
+
+
+def connect(host: Host) -> None:
+    """Sets the host of a component, for all that it will ever run."""
+    global _component
+    _component = host
+
+
+def current() -> Host:
+    """Returns the host of the attempt under way."""
+    host = _current.get() or _component
+    if host is None:
+        raise RuntimeError("there is no host here: call the handler through sandhog.testing.run")
+    return host
+
+
+enter = _current.set
+leave = _current.reset

@@ -1,0 +1,201 @@
+"""Unit tests of a handler without a host: messages to pass in, and what came out.
+
+::
+
+    import unittest
+    from sandhog.testing import message, run
+    from app import handle
+
+    class HandlerTest(unittest.TestCase):
+        def test_an_order_is_totalled(self) -> None:
+            outcome = run(handle, message(json={"items": []}))
+            self.assertEqual(outcome.verdict, "success")
+            self.assertEqual(outcome.sent[0].json(), {"total": 0})
+"""
+
+from __future__ import annotations
+
+import json as _json
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from . import _host, _verdict
+from ._attribute import AttributeInput, AttributeValue, attributes_of
+from ._failure import Failure, Reject, RetryAfter
+from ._handler import BatchHandler, Handler
+from ._message import Message
+from ._send import _ABSENT, InvalidMessage, Outgoing, SendError, _body_of
+
+_BODY_BYTES_MAX = 1_048_576
+_ATTRIBUTES_MAX = 10
+_NAME_CHARS_MAX = 256
+_DELAY_SECONDS_MAX = 43_200
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that a handler sent."""
+
+    queue: str
+    body: bytes
+    attributes: dict[str, AttributeValue]
+    delay_seconds: int | None
+    group_id: str | None
+    deduplication_id: str | None
+    priority: int | None
+
+    def text(self) -> str:
+        """Returns the body as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """Returns the value of a body that is JSON."""
+        return _json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A line that a handler logged, with the number of its level in :mod:`logging`."""
+
+    level: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a message."""
+
+    verdict: str
+    """``success``, ``retry``, ``retry-after``, ``reject`` or ``crash``."""
+    reason: str | None = None
+    """Why it failed."""
+    seconds: int | None = None
+    """The delay of ``retry-after``."""
+    error: BaseException | None = None
+    """What was raised."""
+
+
+@dataclass(frozen=True)
+class Outcome(Verdict):
+    """What became of a message, and what the handler did besides."""
+
+    sent: list[Sent] = field(default_factory=list)
+    """What it sent, in order. The host drops what a failed attempt sent; a test can look at it."""
+    logs: list[Logged] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class BatchOutcome:
+    """What became of the messages of a batch, and what the handler did besides."""
+
+    results: list[Verdict]
+    sent: list[Sent]
+    logs: list[Logged]
+
+
+def message(
+    body: str | bytes | None = None,
+    *,
+    json: Any = _ABSENT,
+    attributes: Mapping[str, AttributeInput] | None = None,
+    id: str = "test-message",
+    queue: str = "test",
+    receive_count: int = 1,
+    sent_at: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc),
+    group_id: str | None = None,
+) -> Message:
+    """Makes a message: by default, the first receive of an empty one of queue ``test``, sent at the start of 2026."""
+    return Message(id, _body_of(body, json), attributes_of(attributes), queue, receive_count, sent_at, group_id)
+
+
+def run(handler: Handler, message: Message, *, refuse_sends: SendError | None = None) -> Outcome:
+    """Runs a handler on one message, as a host would.
+
+    :param refuse_sends: Makes every send fail with this error.
+    """
+    with _recording(refuse_sends) as recorder:
+        try:
+            verdict = _of(_verdict.run(handler, message))
+        except Exception as error:
+            verdict = _crash(error)
+    return Outcome(verdict.verdict, verdict.reason, verdict.seconds, verdict.error, recorder.sent, recorder.logs)
+
+
+def run_batch(
+    handler: BatchHandler, messages: list[Message], *, refuse_sends: SendError | None = None
+) -> BatchOutcome:
+    """Runs a batch handler on messages, as a host would."""
+    with _recording(refuse_sends) as recorder:
+        try:
+            results = [_of(failure) for failure in _verdict.run_batch(handler, messages)]
+        except Exception as error:
+            results = [_crash(error) for _ in messages]
+    return BatchOutcome(results, recorder.sent, recorder.logs)
+
+
+def _of(failure: Failure | None) -> Verdict:
+    if failure is None:
+        return Verdict("success")
+    if isinstance(failure, RetryAfter):
+        return Verdict("retry-after", failure.reason, failure.seconds, failure)
+    return Verdict("reject" if isinstance(failure, Reject) else "retry", failure.reason, None, failure)
+
+
+def _crash(error: Exception) -> Verdict:
+    return Verdict("crash", f"{type(error).__name__}: {error}", None, error)
+
+
+class _Recorder(logging.Handler):
+    """The host of a test, and a handler of its log lines."""
+
+    def __init__(self, refusal: SendError | None) -> None:
+        super().__init__()
+        self.refusal = refusal
+        self.sent: list[Sent] = []
+        self.logs: list[Logged] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.logs.append(Logged(record.levelno, record.getMessage()))
+
+    def send(self, queue: str, message: Outgoing) -> None:
+        self.send_many(queue, [message])
+
+    def send_many(self, queue: str, messages: list[Outgoing]) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        for message in messages:
+            _check(message)
+        self.sent.extend(Sent(queue, **vars(message)) for message in messages)
+
+
+@contextmanager
+def _recording(refusal: SendError | None) -> Iterator[_Recorder]:
+    recorder = _Recorder(refusal)
+    root = logging.getLogger()
+    level = root.level
+    token = _host.enter(recorder)
+    root.addHandler(recorder)
+    root.setLevel(1)
+    try:
+        yield recorder
+    finally:
+        root.setLevel(level)
+        root.removeHandler(recorder)
+        _host.leave(token)
+
+
+def _check(message: Outgoing) -> None:
+    """Checks the rules of the contract, and says which one is broken."""
+    if len(message.body) > _BODY_BYTES_MAX:
+        raise InvalidMessage(f"a body of {len(message.body)} bytes is more than {_BODY_BYTES_MAX}")
+    if len(message.attributes) > _ATTRIBUTES_MAX:
+        raise InvalidMessage(f"{len(message.attributes)} attributes are more than {_ATTRIBUTES_MAX}")
+    for name in message.attributes:
+        if not 1 <= len(name) <= _NAME_CHARS_MAX:
+            raise InvalidMessage(f"attribute name {name!r} does not have 1 to {_NAME_CHARS_MAX} characters")
+    if (message.delay_seconds or 0) > _DELAY_SECONDS_MAX:
+        raise InvalidMessage(f"a delay of {message.delay_seconds} seconds is more than 12 hours")
