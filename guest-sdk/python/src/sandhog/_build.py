@@ -23,6 +23,7 @@ import sandhog._guest as guest
 guest.start()
 
 import {module}
+guest.preload({preload!r})
 from sandhog._handler import registered
 
 registered()
@@ -57,13 +58,18 @@ def build(app: Path, out: Path, *, packages: Iterable[str] = (), include: Iterab
         packed = folder / "packed"
         packed.mkdir()
         shutil.copytree(_OWN, packed / "sandhog", ignore=_NOT_PACKED)
-        for source in [*_own_modules(app, packages), *_installed(packages), *include]:
+        modules, preload = _imports_of(app, packages)
+        for source in [*modules, *_installed(packages), *include]:
             _copy(source, packed)
-        name, function = _NAMES[kind]
-        (packed / "sandhog_entry.py").write_text(_ENTRY.format(module=app.stem, name=name, function=function))
+        (packed / "sandhog_entry.py").write_text(_entry(app.stem, kind, preload))
         wit = _write_world(folder / "wit", kind, _sends(packed))
         _componentize(folder, wit, packed, out.resolve())
     return kind
+
+
+def _entry(module: str, kind: str, preload: list[str]) -> str:
+    name, function = _NAMES[kind]
+    return _ENTRY.format(module=module, name=name, function=function, preload=preload)
 
 
 def _kind_of(app: Path) -> str:
@@ -76,21 +82,25 @@ def _kind_of(app: Path) -> str:
     return run.stdout.split()[-1]
 
 
-def _own_modules(app: Path, packages: list[str]) -> list[Path]:
-    """Returns the module and those beside it that it imports, from wherever in it."""
+def _imports_of(app: Path, packages: list[str]) -> tuple[list[Path], list[str]]:
+    """Returns the module and those beside it that it imports, from wherever in it, and the names of all that they import."""
     folder = app.parent.resolve()
     finder = ModuleFinder(path=[str(folder)], excludes=["sandhog"])
     finder.run_script(str(app.resolve()))
-    foreign = {name.split(".")[0] for name in finder.badmodules} - set(sys.stdlib_module_names) - {"sandhog", *packages}
-    for name in sorted(foreign):
+    names = set(finder.badmodules) - {"sandhog"}
+    standard = {name for name in names if name.split(".")[0] in sys.stdlib_module_names}
+    for name in sorted({name.split(".")[0] for name in names - standard} - {"sandhog", *packages}):
         if importlib.util.find_spec(name) is not None:
             raise BuildError(f"{app} imports {name}, which is not part of the component: add --package {name}")
     found = {app.resolve()}
+    own = set()
     for name, module in finder.modules.items():
-        if name != "__main__" and module.__file__:
-            relative = Path(module.__file__).resolve().relative_to(folder)
+        file = getattr(module, "__file__", None)
+        if name != "__main__" and file:
+            relative = Path(file).resolve().relative_to(folder)
             found.add(folder / relative.parts[0])
-    return sorted(found)
+            own.add(name)
+    return sorted(found), sorted(standard | own | set(packages))
 
 
 def _installed(packages: list[str]) -> list[Path]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
+import importlib
 import linecache
 import logging
 import sys
@@ -24,6 +27,9 @@ from ._message import Message
 from ._send import InvalidMessage, LimitReached, NotGranted, Outgoing
 
 T = TypeVar("T")
+
+# Codecs are imported when they are first used, which is too late in a component.
+_CODECS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso8859-15", "cp1252", "idna"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LEVELS = [
@@ -61,10 +67,19 @@ class _Host:
 
 def start() -> None:
     """Connects this process to its host. Called once, when the component is built."""
+    for name in _CODECS:
+        codecs.lookup(name)
     root = logging.getLogger()
     root.addHandler(_LogHandler())
     root.setLevel(1)
     _host.connect(_Host())
+
+
+def preload(names: list[str]) -> None:
+    """Imports what the handler's modules import inside of functions: when they run, there are no files to import it from."""
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def remember_sources() -> None:
