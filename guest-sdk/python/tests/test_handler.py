@@ -107,10 +107,10 @@ class HandlerTest(unittest.TestCase):
     def test_lines_of_any_logger_are_recorded(self):
         def handle(_):
             sandhog.log.log(sandhog.TRACE, "fine")
-            logging.getLogger("app").warning("%s", "careful")
+            logging.getLogger("app").debug("%s", "close")
 
         logs = [(line.level, line.text) for line in run(handle, message()).logs]
-        self.assertEqual(logs, [(5, "fine"), (logging.WARNING, "careful")])
+        self.assertEqual(logs, [(5, "fine"), (logging.DEBUG, "close")])
 
     def test_a_send_without_a_host_says_how_to_have_one(self):
         with self.assertRaisesRegex(RuntimeError, "sandhog.testing.run"):
