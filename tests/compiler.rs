@@ -17,6 +17,7 @@ use harness::{
     bench::{Bench, together},
     guests::{FORWARD, forward, handler_with, no_op},
     host::{Host, Place},
+    hostile::{Parts, encoded, with_instances},
     sandhog_binary, sandhog_compiler, wait_for,
 };
 use sandhog::executor::{Compiler, EngineOptions, LoadError, Tiers, Verdict};
@@ -222,7 +223,8 @@ async fn a_description_of_a_world_with_any_bit_turned_around_is_the_end_of_a_com
 
 #[tokio::test]
 async fn memories_with_pages_of_another_size_are_refused() {
-    let wasm = handler_with("(global.get $ok)", "(memory $other 1 (pagesize 1))", 16);
+    let innocent = encoded(&Parts::handle("(global.get $ok)").wasm());
+    let wasm = with_instances(&innocent, 1, "(module (memory 1 (pagesize 1)))", 1);
     let error = Bench::new().load(wasm).await.unwrap_err();
     assert!(
         matches!(&error, LoadError::Invalid { reason, .. } | LoadError::NotAComponent { reason, .. } if reason.contains("custom-page-sizes") || reason.contains("page size")),

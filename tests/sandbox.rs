@@ -11,7 +11,7 @@ use sandhog::{
     executor::{Executor as _, Flavour, LoadError, Verdict},
     queue::FailureKind,
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 #[tokio::test]
 async fn a_trap_is_a_failure_with_the_guests_backtrace() {
@@ -84,7 +84,7 @@ async fn dropping_a_call_interrupts_the_guest() {
     let bench = Bench::new();
     let spin = bench.load(handler("(loop $l (br $l)) unreachable")).await.unwrap();
     assert!(
-        tokio::time::timeout(Duration::from_millis(100), bench.run(&spin, &[b""]))
+        timeout(Duration::from_millis(100), bench.run(&spin, &[b""]))
             .await
             .is_err()
     );
@@ -93,7 +93,7 @@ async fn dropping_a_call_interrupts_the_guest() {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), freed).await.unwrap();
+    timeout(Duration::from_secs(10), freed).await.unwrap();
 }
 
 #[tokio::test]
@@ -155,7 +155,9 @@ async fn a_component_of_many_instances_takes_none_from_its_neighbours() {
         }
         bench.check_neighbour().await;
     };
-    let (reports, ()) = tokio::join!(together(calls), neighbour);
+    let neighbour = timeout(Duration::from_secs(30), neighbour);
+    let (reports, neighbour) = tokio::join!(together(calls), neighbour);
+    assert!(neighbour.is_ok(), "they never ran all at one time: {reports:?}");
     for report in reports {
         assert_eq!(report.verdicts, [Verdict::Success]);
     }
