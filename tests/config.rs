@@ -108,7 +108,7 @@ concurrency = 0
 tiemout = "30s"
 timeout = "13h"
 memory = "1GiB"
-instance = "reuse"
+instance = "pooled"
 batch-size = 101
 [retry]
 min = "1h"
@@ -132,7 +132,7 @@ keyvalue = 1
   resize.toml:4: tiemout: unknown key; did you mean timeout?
   resize.toml:5: timeout = "13h": use a duration from 1ms to 12h, such as "30s"
   resize.toml:6: memory = "1GiB": use a size from 1MiB to 512MiB, such as "1MiB"
-  resize.toml:7: instance = "reuse": use "fresh" ("reuse" is not available in this version)
+  resize.toml:7: instance = "pooled": use "fresh" or "reuse"
   resize.toml:8: batch-size = 101: use a whole number from 1 to 100
   resize.toml:10: retry: min is 1h, which is more than max, 1m
   resize.toml:13: limits.sends = 1.5: use a whole number from 0 to 100000

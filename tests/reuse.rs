@@ -235,11 +235,12 @@ fn a_handler_on_a_queue_keeps_its_instance_and_a_new_version_starts_anew() {
     place.install("in", &counting(), manifest);
     let host = place.start();
     host.wait_ready();
-    for _ in 0..3 {
+    // Once in between, the optimised code takes the place of the first.
+    wait_for("an instance to count to five", || {
         host.send("in", b"a");
         host.wait_empty("in");
-    }
-    assert_eq!(host.take_all("out"), ["1", "2", "3"]);
+        host.take_all("out").contains(&"5".to_owned()).then_some(())
+    });
     let next = guests::handler(
         "(call $send (i32.const 272) (i32.const 7) (i32.const 0) (i32.const 0) (i32.const 0)) (global.get $ok)",
     );

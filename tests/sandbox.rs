@@ -345,7 +345,7 @@ async fn files_that_are_no_handlers_are_refused_with_what_was_found() {
         (b"".to_vec(), "it is empty"),
         (b"(module)".to_vec(), "text format"),
         (b"\x7fELF".to_vec(), "header"),
-        (core, "it exports nothing"),
+        (core, "it exports neither _start"),
         (nothing, "it exports nothing"),
         (other.unwrap(), "acme:thing/other"),
     ] {
@@ -357,7 +357,9 @@ async fn files_that_are_no_handlers_are_refused_with_what_was_found() {
 #[tokio::test]
 async fn every_truncation_of_a_component_is_refused() {
     let bench = Bench::new();
-    let wasm = harness::guests::no_op();
+    let module = harness::guests::no_op();
+    let mut encoder = wit_component::ComponentEncoder::default().module(&module).unwrap();
+    let wasm = encoder.encode().unwrap();
     for length in (0..wasm.len()).step_by(7) {
         let half = wasm.get(..length).unwrap().to_vec();
         assert!(

@@ -76,9 +76,8 @@ impl CliError {
             Self::Client(error) => error.exit_code(),
             // Whoever read our output has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::New(NewError::Name(_)) => ExitCode::Usage,
+            Self::New(NewError::Name(_)) | Self::NotConfirmed { .. } => ExitCode::Usage,
             Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
-            Self::NotConfirmed { .. } => ExitCode::Usage,
         }
     }
 }

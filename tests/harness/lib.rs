@@ -30,6 +30,7 @@ pub mod sqs_client;
 pub mod sqs_host;
 pub mod sqs_server;
 pub mod starvation;
+pub mod toolchains;
 
 use std::{
     path::{Path, PathBuf},

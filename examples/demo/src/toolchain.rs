@@ -206,13 +206,17 @@ impl Machine {
             .find(|p| p.is_file());
         let mut command = Command::new(found.as_deref().map_or(program, Path::as_os_str));
         command.env("PATH", &self.path).stdin(Stdio::null());
-        for (name, _) in std::env::vars_os() {
-            if is_steering(&name) {
-                command.env_remove(name);
-            }
+        for name in steering() {
+            command.env_remove(name);
         }
         command
     }
+}
+
+/// The variables of our environment by which the cargo that runs us would steer a cargo that we run.
+pub fn steering() -> Vec<OsString> {
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| is_steering(name)).collect()
 }
 
 /// Tells whether a cargo that runs us would steer the cargo that we run by this variable.

@@ -39,15 +39,12 @@ pub mod batch_worker;
 
 #[expect(
     unsafe_code,
-    missing_docs,
     unreachable_pub,
-    unused_qualifications,
     clippy::pedantic,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::as_conversions,
     clippy::panic,
-    clippy::unwrap_used,
     clippy::use_self,
     reason = "generated code"
 )]

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, SystemTime};
 
-#[cfg(target_family = "wasm")]
-use crate::{Level, bindings::platform::wasi::logging::logging};
 use crate::bindings::worker::sandhog::worker::{sender, types};
 use crate::{AttributeValue, Failure, Message, Outgoing, SendError};
+#[cfg(target_family = "wasm")]
+use crate::{Level, bindings::platform::wasi::logging::logging};
 
 /// The largest delay that the contract knows, in seconds. The host reports what is too long.
 const DELAY_SECONDS_MAX: u32 = u32::MAX;

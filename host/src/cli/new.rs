@@ -49,7 +49,9 @@ struct Sdks;
 #[non_exhaustive]
 pub enum NewError {
     /// The name can't be that of a project in every language.
-    #[error("{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter")]
+    #[error(
+        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter"
+    )]
     Name(String),
     /// There is something of this name already.
     #[error("{0} is there already: choose another name, or remove it")]

