@@ -217,11 +217,15 @@ impl Subject {
     }
 
     async fn check_verdicts(&self) {
-        let after = (!self.is_command).then_some(7);
+        let later = if self.is_command {
+            (RETRY, "7 not yet", None)
+        } else {
+            (RETRY, "not yet", Some(7))
+        };
         self.check("ok", (None, "", None)).await;
         self.check("retry the späte answer", (RETRY, "the späte answer", None))
             .await;
-        self.check("retry-after 7 not yet", (RETRY, "not yet", after)).await;
+        self.check("retry-after 7 not yet", later).await;
         self.check("reject no date", (REJECT, "no date", None)).await;
         let report = self.run(b"crash").await;
         let [Verdict::Failed(failure)] = report.verdicts.as_slice() else {

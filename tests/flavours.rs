@@ -260,11 +260,15 @@ async fn each_line_of_a_program_is_a_message_if_its_manifest_says_so() {
 }
 
 #[tokio::test]
-async fn standard_output_as_messages_is_for_programs_only() {
+async fn output_as_messages_and_arguments_are_for_programs_only() {
     let mut bench = Bench::new();
     bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
     let error = bench.load(guests::forward()).await.unwrap_err().to_string();
     assert!(error.contains("stdout") && error.contains("handler"), "{error}");
+    bench.policy.grants.stdout = None;
+    bench.policy.grants.args = vec!["--fast".to_owned()];
+    let error = bench.load(guests::forward()).await.unwrap_err().to_string();
+    assert!(error.contains("args") && error.contains("handler"), "{error}");
 }
 
 #[tokio::test]

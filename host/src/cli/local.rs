@@ -9,7 +9,7 @@ use super::{CheckArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
 use crate::{
     admin::wire,
     app::{self, StartError},
-    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits},
+    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits, Reuse},
     executor::{ComponentInfo, Import, Offer, Report, Tiers, Verdict},
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
@@ -120,10 +120,21 @@ fn facts(inspection: &Inspection) -> Facts {
         ("queue", json!(manifest.queue.as_str())),
         ("concurrency", json!(manifest.concurrency)),
         ("timeout", duration(manifest.timeout)),
+        ("instance", json!(instance(manifest.reuse))),
     ]);
     facts.extend(facts_of_limits(&manifest.limits));
     facts.extend(facts_of_grants(&manifest.grants));
     facts
+}
+
+fn instance(reuse: Option<Reuse>) -> String {
+    reuse.map_or_else(
+        || "fresh".to_owned(),
+        |Reuse { max, idle }| {
+            let idle = humantime::format_duration(idle);
+            format!("reuse, at most {max} times, and given up after {idle} without a message")
+        },
+    )
 }
 
 fn facts_of_component(info: &ComponentInfo) -> Facts {
@@ -201,6 +212,11 @@ fn facts_of_grants(grants: &Grants) -> Facts {
         ("grant.dirs", json!(grants.dirs.iter().map(dir).collect::<Vec<_>>())),
         ("grant.keyvalue", json!(grants.keyvalue)),
         ("grant.log", json!(grants.log.as_str())),
+        (
+            "stdout",
+            json!(grants.stdout.iter().map(ToString::to_string).collect::<Vec<_>>()),
+        ),
+        ("args", json!(grants.args)),
     ]
 }
 

@@ -44,6 +44,26 @@ pub struct Grants {
     pub log: LogLevel,
     /// The queue that a command's lines of standard output are sent to, each as a message. Key `stdout` of the manifest.
     pub stdout: Option<QueueName>,
+    /// What a command is started with behind its name. Key `args` of the manifest.
+    pub args: Vec<String>,
+}
+
+/// What the manifest says beside its table `[grant]`.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    pub(super) stdout: Option<QueueName>,
+    pub(super) args: Vec<String>,
+}
+
+impl Beside {
+    pub(super) fn read(root: &mut Section<'_>) -> Self {
+        let accepted = "a text of at most 4096 bytes without NUL";
+        let arg = |text: &str| (text.len() <= 4096 && !text.contains('\0')).then(|| text.to_owned());
+        Self {
+            stdout: root.queue_name("stdout"),
+            args: root.list("args", accepted, MAX_ITEMS, arg).unwrap_or_default(),
+        }
+    }
 }
 
 /// A text that may be a secret: never shown.
@@ -241,7 +261,8 @@ impl Grants {
         self
     }
 
-    pub(super) fn read(mut section: Section<'_>, stdout: Option<QueueName>, origin: &Origin<'_>) -> Self {
+    pub(super) fn read(mut section: Section<'_>, beside: Beside, origin: &Origin<'_>) -> Self {
+        let Beside { stdout, args } = beside;
         let env = read_values(&mut section, "env", origin).unwrap_or_default();
         let config = read_values(&mut section, "config", origin);
         let mut send: Option<BTreeSet<QueueName>> =
@@ -262,6 +283,7 @@ impl Grants {
             keyvalue: section.flag("keyvalue").unwrap_or_default(),
             log: log.unwrap_or_default(),
             stdout,
+            args,
         };
         section.finish();
         grants

@@ -6,7 +6,7 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     Environment, environment,
-    grants::{Grants, Origin},
+    grants::{Beside, Grants, Origin},
     mistake::ConfigErrors,
     section::{Document, Section},
 };
@@ -227,8 +227,8 @@ impl Manifest {
         let reuse = Reuse::read(root);
         let limits = Limits::read(root);
         let retry = Retry::read(root.section("retry"));
-        let stdout = root.queue_name("stdout");
-        let grants = Grants::read(root.section("grant"), stdout, origin);
+        let beside = Beside::read(root);
+        let grants = Grants::read(root.section("grant"), beside, origin);
         Some(Self {
             queue: queue?,
             concurrency: non_zero(concurrency)?,

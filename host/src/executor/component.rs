@@ -112,28 +112,14 @@ impl LocalComponent {
     /// Links the imports that the policy grants, and refuses a component that has others.
     pub(super) fn link(shared: &Shared, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
         granted(file, &code.info.imports, &policy.grants)?;
-        if let (Some(queue), false) = (&policy.grants.stdout, code.info.flavour == Flavour::Command) {
-            let reason = format!(
-                "its manifest sends standard output to queue {queue}, which only a {} can have; it is a {}: remove stdout",
-                Flavour::Command,
-                code.info.flavour
-            );
-            return Err(LoadError::Start {
-                file: file.to_owned(),
-                reason,
-            });
-        }
+        suits(code.info.flavour, policy).map_err(|reason| LoadError::Start {
+            file: file.to_owned(),
+            reason,
+        })?;
         let linker = shared.linkers.with(&policy.grants).map_err(|error| LoadError::Host {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
-        if policy.reuse.is_some() && code.info.flavour == Flavour::Command {
-            let reason = "its manifest says instance = \"reuse\", and a program ends with its message: remove it";
-            return Err(LoadError::Start {
-                file: file.to_owned(),
-                reason: reason.to_owned(),
-            });
-        }
         let ready = Linked::new(&linker, code.current.load_full(), code.info.flavour);
         let ready = ready.map_err(|error| LoadError::Import {
             file: file.to_owned(),
@@ -206,6 +192,27 @@ fn needs(component: &Component) -> Needs {
         tables: needs.num_tables,
         table_elements: needs.max_initial_table_size.unwrap_or(0),
     }
+}
+
+/// Refuses settings that mean nothing for a flavour, so that nobody waits for their effect.
+fn suits(flavour: Flavour, policy: &Policy) -> Result<(), String> {
+    let is_command = flavour == Flavour::Command;
+    let settings = [
+        ("stdout", policy.grants.stdout.is_some() && !is_command),
+        ("args", !policy.grants.args.is_empty() && !is_command),
+    ];
+    if let Some((key, _)) = settings.into_iter().find(|(_, is_wrong)| *is_wrong) {
+        return Err(format!(
+            "its manifest has {key}, which is for a {}, and it is a {flavour}: remove it",
+            Flavour::Command
+        ));
+    }
+    if policy.reuse.is_some() && is_command {
+        return Err(
+            "its manifest says instance = \"reuse\", and a program ends with its message: remove it".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// Refuses a component that imports what was not granted, with the lines that would grant it.

@@ -20,7 +20,7 @@ const commands = {
         throw new Reject(why.join(" "));
     },
     crash() {
-        throw new Error("crashed as told");
+        throw new Error("told to crash");
     },
     wait(_, [milliseconds]) {
         return new Promise((resolve) => setTimeout(resolve, Number(milliseconds)));

@@ -34,7 +34,7 @@ def reject(message: Message, rest: str) -> None:
 
 
 def crash(message: Message, rest: str) -> None:
-    raise RuntimeError("crashed as told")
+    raise RuntimeError("told to crash")
 
 
 def wait(message: Message, rest: str) -> None:

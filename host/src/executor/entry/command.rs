@@ -37,7 +37,7 @@ impl Console {
         policy: &Policy,
         stderr: &GuestOutput,
     ) -> Self {
-        wasi.arg(PROGRAM);
+        wasi.arg(PROGRAM).args(&policy.grants.args);
         wasi.stdin(MemoryInputPipe::new(call.message.body.clone()));
         for (name, value) in environment(call) {
             wasi.env(name, value);
