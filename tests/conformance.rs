@@ -5,16 +5,11 @@
 
 #![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, time::Duration};
 
 use harness::{
     bench::{Bench, message, policy},
-    repository,
-    toolchains::{self, python, run, rust_shell, shell},
+    conformance::{self, Guest},
 };
 use sandhog::{
     executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
@@ -25,105 +20,6 @@ use serde_json::{Value, json};
 
 const RETRY: Option<FailureKind> = Some(FailureKind::Retry);
 const REJECT: Option<FailureKind> = Some(FailureKind::Reject);
-
-/// A language under test.
-struct Guest {
-    name: &'static str,
-    wasm: PathBuf,
-    is_command: bool,
-}
-
-fn source(language: &str) -> PathBuf {
-    repository().join("tests/conformance").join(language)
-}
-
-/// Builds in a directory of its own, so that nothing is left beside the sources.
-fn built(name: &'static str, build: impl FnOnce(&Path, &Path)) -> Guest {
-    let directory = sandhog_demo::guests::target().join("toolchains/conformance").join(name);
-    fs::create_dir_all(&directory).unwrap();
-    let wasm = directory.join("guest.wasm");
-    build(&directory, &wasm);
-    Guest {
-        name,
-        is_command: name.starts_with("command"),
-        wasm,
-    }
-}
-
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display())
-}
-
-fn rust() -> Guest {
-    built("rust", |directory, wasm| {
-        let line = "cargo build --release --quiet --target wasm32-unknown-unknown";
-        let target = sandhog_demo::guests::target().join("guests");
-        run(rust_shell(&source("rust"), line).env("CARGO_TARGET_DIR", &target));
-        let _ = directory;
-        fs::copy(target.join("wasm32-unknown-unknown/release/conformance.wasm"), wasm).unwrap();
-    })
-}
-
-fn javascript() -> Guest {
-    built("javascript", |_, wasm| {
-        let sdk = repository().join("guest-sdk/js/bin/sandhog-build.js");
-        let line = format!(
-            "node {} {} -o {}",
-            quoted(&sdk),
-            quoted(&source("javascript").join("handler.js")),
-            quoted(wasm)
-        );
-        run(&mut shell(toolchains::node(), &line));
-    })
-}
-
-fn python_guest() -> Guest {
-    built("python", |directory, wasm| {
-        // pip writes beside what it installs.
-        let sdk = directory.join("sdk");
-        copied(&repository().join("guest-sdk/python"), &sdk);
-        let pip = format!("pip install --quiet --disable-pip-version-check {}", quoted(&sdk));
-        run(&mut shell(directory, &pip));
-        fs::copy(source("python").join("handler.py"), directory.join("handler.py")).unwrap();
-        let line = format!(
-            "{} -m sandhog build handler.py -o {}",
-            quoted(&python().join("python")),
-            quoted(wasm)
-        );
-        run(&mut shell(directory, &line));
-    })
-}
-
-fn copied(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copied(&path, &to);
-        } else {
-            fs::copy(path, to).unwrap();
-        }
-    }
-}
-
-fn go() -> Guest {
-    built("go", |_, wasm| {
-        let line = format!("go build -buildmode=c-shared -o {} .", quoted(wasm));
-        run(shell(&source("go"), &line).env("GOOS", "wasip1").env("GOARCH", "wasm"));
-    })
-}
-
-fn c(name: &'static str, flags: &str, file: &str) -> Guest {
-    built(name, |directory, wasm| {
-        let line = format!(
-            "python3 -m ziglang cc -target wasm32-wasi -std=c11 -Os -Wl,--strip-all -Wl,-z,stack-size=131072 {flags} -I{} -o {} {}",
-            quoted(&repository().join("guest-sdk/c")),
-            quoted(wasm),
-            quoted(&source(name).join(file)),
-        );
-        run(&mut shell(directory, &line));
-    })
-}
 
 /// One message, with attributes of every kind and in a group.
 fn call(bench: &Bench, body: &[u8]) -> Call {
@@ -358,30 +254,30 @@ async fn conforms(guest: Guest) {
 
 #[tokio::test]
 async fn a_handler_in_rust_conforms() {
-    conforms(rust()).await;
+    conforms(conformance::rust()).await;
 }
 
 #[tokio::test]
 async fn a_handler_in_javascript_conforms() {
-    conforms(javascript()).await;
+    conforms(conformance::javascript()).await;
 }
 
 #[tokio::test]
 async fn a_handler_in_python_conforms() {
-    conforms(python_guest()).await;
+    conforms(conformance::python()).await;
 }
 
 #[tokio::test]
 async fn a_handler_in_go_conforms() {
-    conforms(go()).await;
+    conforms(conformance::go()).await;
 }
 
 #[tokio::test]
 async fn a_handler_in_c_conforms() {
-    conforms(c("c", "-mexec-model=reactor", "handler.c")).await;
+    conforms(conformance::c()).await;
 }
 
 #[tokio::test]
 async fn a_program_in_c_conforms_as_far_as_a_program_can() {
-    conforms(c("command-c", "", "main.c")).await;
+    conforms(conformance::command_c()).await;
 }

@@ -113,7 +113,7 @@ async fn components_for_wasi_messaging_run_unchanged() {
         "flood",
         (
             TRAP,
-            "the handler broke: the attempt has made messages of as many bytes",
+            "the handler broke: the messages that it has made and neither sent",
         ),
     )
     .await;
@@ -157,6 +157,48 @@ async fn components_for_wasmcloud_messaging_run_unchanged() {
 }
 
 #[tokio::test]
+async fn nobody_who_sends_a_message_says_what_only_the_host_says() {
+    let bench = Bench::new();
+    let text = |name: &str| (name.to_owned(), AttributeValue::Text("forged".to_owned()));
+    for (name, body) in [("spin_sqs_2", "attributes"), ("wasi_messaging", "facts")] {
+        let component = bench.load(foreign_guest(name)).await.unwrap();
+        let mut call = bench.call(&[body.as_bytes()], &bench.policy);
+        let forged = [
+            "ApproximateReceiveCount",
+            "SentTimestamp",
+            "MessageGroupId",
+            "sandhog-message-id",
+        ];
+        call.messages[0].message.attributes = Attributes::new(forged.map(text).to_vec()).unwrap();
+        let (_, told) = verdict(&bench.executor.run(&component, call).await);
+        let by_the_sender = told.matches("forged").count();
+        assert_eq!(
+            by_the_sender,
+            if name == "spin_sqs_2" { 1 } else { 3 },
+            "{name}: {told}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn messages_without_bytes_cost_as_well() {
+    let bench = Bench::new();
+    let component = bench.load(foreign_guest("wasi_messaging")).await.unwrap();
+    check(
+        &bench,
+        &component,
+        "hoard",
+        (
+            TRAP,
+            "the handler broke: the messages that it has made and neither sent",
+        ),
+    )
+    .await;
+    // What was dropped can be made again.
+    check(&bench, &component, "churn", (None, "")).await;
+}
+
+#[tokio::test]
 async fn what_sends_in_the_way_of_another_host_needs_the_same_grant() {
     let mut bench = Bench::new();
     bench.policy.grants.send = None;
@@ -191,6 +233,8 @@ async fn the_exit_code_of_a_program_is_its_verdict_and_its_last_line_the_reason(
         check(&bench, &component, &format!("{code} oh"), (TRAP, &reason)).await;
     }
     check(&bench, &component, "!", (TRAP, "the handler trapped")).await;
+    let (_, why) = verdict(&run(&bench, &component, b"!no date").await);
+    assert!(why.ends_with(": no date"), "{why}");
     let lines: Vec<_> = bench
         .lines
         .lock()
@@ -245,7 +289,7 @@ async fn each_line_of_a_program_is_a_message_if_its_manifest_says_so() {
     assert_eq!(run(&bench, &component, b">one\ntwo").await.sends, []);
     bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
     let component = bench.load(program()).await.unwrap();
-    let report = run(&bench, &component, b">one\n\nt\xffo\nlast").await;
+    let report = run(&bench, &component, b">one\r\n\nt\xffo\nlast").await;
     assert_eq!(verdict(&report), (None, String::new()));
     let expected = [b"one".as_slice(), b"", b"t\xffo", b"last"].map(|line| ("out", line));
     assert_eq!(sent(&report), expected);

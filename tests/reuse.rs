@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use harness::{
     bench::{Bench, together},
+    built::foreign_guest,
     guests::{self, body_starts_with, program},
     host::Place,
     wait_for,
@@ -209,10 +210,35 @@ async fn limits_begin_anew_with_each_message() {
 }
 
 #[tokio::test]
-async fn a_program_can_not_be_reused() {
+async fn an_instance_that_becomes_idle_goes_to_a_call_of_its_own_that_waits() {
+    let mut bench = Bench::with(EngineOptions {
+        max_live_instances: 1,
+        compiler: harness::sandhog_compiler(),
+        ..EngineOptions::default()
+    });
+    bench.policy.reuse = Some(Reuse { max: 100, idle: LONG });
+    let component = bench.load(counting()).await.unwrap();
+    let reports = together((0..20).map(|_| bench.run(&component, &[b"a"]))).await;
+    let counts = reports.iter().map(|report| counted(report).unwrap());
+    // One instance answered them all, after one another.
+    let mut expected: Vec<_> = (0..20_u8).map(|n| char::from(b'1' + n).to_string()).collect();
+    let mut counts: Vec<_> = counts.collect();
+    counts.sort();
+    expected.sort();
+    assert_eq!(counts, expected);
+}
+
+#[tokio::test]
+async fn what_goes_on_behind_its_answer_can_not_be_reused() {
     let bench = reusing(100, LONG);
-    let error = bench.load(program()).await.unwrap_err().to_string();
-    assert!(error.contains("reuse"), "{error}");
+    for (wasm, why) in [
+        (program(), "a program ends with its message"),
+        (foreign_guest("spin_sqs_3"), "asynchronous"),
+    ] {
+        let error = bench.load(wasm).await.unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    assert!(bench.load(foreign_guest("spin_sqs_2")).await.is_ok());
 }
 
 #[test]

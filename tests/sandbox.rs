@@ -146,7 +146,7 @@ async fn a_component_of_many_instances_takes_none_from_its_neighbours() {
     .import("wasi:io/poll@0.2.0", "[method]pollable.block", "$block", "(param i32)");
     let many = with_instances(&encoded(&sleeps.wasm()), 1, "(module)", 100);
     let many = bench.load(many).await.unwrap();
-    let all = bench.executor.most_at_once(&bench.policy);
+    let all = bench.executor.most_at_once(&many, &bench.policy);
     // All but one of those that can run at once.
     let calls = (1..all).map(|_| bench.run(&many, &[b""]));
     let neighbour = async {

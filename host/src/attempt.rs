@@ -53,7 +53,10 @@ impl Version {
 
     /// How many attempts may be under way: what the manifest says, or as many as the executor can run if that is less.
     pub fn concurrency(&self, executor: &dyn Executor) -> usize {
-        self.manifest.concurrency.get().min(executor.most_at_once(&self.policy))
+        self.manifest
+            .concurrency
+            .get()
+            .min(executor.most_at_once(&self.component, &self.policy))
     }
 
     /// How many bytes of bodies one batch has at most, if it has more than one message: an eighth of the guest's memory, so

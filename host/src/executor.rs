@@ -541,9 +541,9 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     /// instruction or host call that it is in, and frees its instance.
     async fn run(&self, component: &Component, call: Call) -> Report;
 
-    /// How many calls under this policy can run at a time, if nothing else does: for a caller that would rather not hold
+    /// How many calls of this component under this policy can run at a time, if nothing else does: for a caller that would rather not hold
     /// what has to wait.
-    fn most_at_once(&self, policy: &Policy) -> usize;
+    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize;
 
     /// How many instances run now.
     fn live_instances(&self) -> usize;

@@ -34,8 +34,8 @@ impl Executor for Aborting {
         self.0.run(component, call).await
     }
 
-    fn most_at_once(&self, policy: &Policy) -> usize {
-        self.0.most_at_once(policy)
+    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+        self.0.most_at_once(component, policy)
     }
 
     fn idle_instances(&self) -> usize {

@@ -176,7 +176,7 @@ pub fn undescribed_handler() -> Vec<u8> {
 /// | `>` and text | prints the text to standard output and returns |
 /// | `v` | prints its variables to standard output, a NUL behind each, and returns |
 /// | `*` | prints 64 KiB without a line end to standard output, for ever |
-/// | `!` | traps |
+/// | `!` and text | prints the text to standard error and traps |
 pub fn program() -> Vec<u8> {
     let text = r#"(module
         (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
@@ -204,7 +204,10 @@ pub fn program() -> Vec<u8> {
         (func (export "_start") (local $c i32) (local $at i32) (local $code i32)
             (call $read-all)
             (local.set $c (i32.load8_u (i32.const 1024)))
-            (if (i32.eq (local.get $c) (i32.const 33)) (then unreachable))
+            (if (i32.eq (local.get $c) (i32.const 33)) (then
+                (if (i32.gt_u (global.get $len) (i32.const 1)) (then
+                    (call $print (i32.const 2) (i32.const 1025) (i32.sub (global.get $len) (i32.const 1)))))
+                unreachable))
             (if (i32.eq (local.get $c) (i32.const 62)) (then
                 (call $print (i32.const 1) (i32.const 1025) (i32.sub (global.get $len) (i32.const 1)))
                 (return)))

@@ -20,6 +20,8 @@ const MODULE: &str = "{{module}}";
 const SDK_DIRECTORY: &str = "sandhog";
 /// The longest name: that of a queue.
 const MAX_NAME_BYTES: usize = 80;
+/// What the SDKs and the languages' own libraries are called.
+const TAKEN_NAMES: [&str; 7] = ["sandhog", "sandhog-guest", "alloc", "core", "proc-macro", "std", "test"];
 /// What only the workspace of this repository can resolve.
 const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
 
@@ -50,7 +52,7 @@ struct Sdks;
 pub enum NewError {
     /// The name can't be that of a project in every language.
     #[error(
-        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter"
+        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter, and no name of an SDK"
     )]
     Name(String),
     /// There is something of this name already.
@@ -95,7 +97,7 @@ pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
     let name = &args.name;
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_legal = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(legal);
-    if !is_legal || name.len() > MAX_NAME_BYTES {
+    if !is_legal || name.len() > MAX_NAME_BYTES || TAKEN_NAMES.contains(&name.as_str()) {
         return Err(NewError::Name(name.clone()));
     }
     let project = args.directory.join(name);
@@ -104,9 +106,10 @@ pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(NewError::Exists(project)),
         Err(error) => return Err(NewError::Write(project, error)),
     }
-    for (path, text) in files(args.language, name) {
-        let file = project.join(path);
-        write_file(&file, &text).map_err(|error| NewError::Write(file, error))?;
+    if let Err(error) = write_files(&project, files(args.language, name)) {
+        // Half a project would be in the way of the next try.
+        drop(fs::remove_dir_all(&project));
+        return Err(error);
     }
     let said = writeln!(
         output,
@@ -114,6 +117,14 @@ pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
         project.display()
     );
     said.map_err(|error| NewError::Write(PathBuf::from("standard output"), error))
+}
+
+fn write_files(project: &Path, files: Vec<(String, Vec<u8>)>) -> Result<(), NewError> {
+    for (path, text) in files {
+        let file = project.join(path);
+        write_file(&file, &text).map_err(|error| NewError::Write(file, error))?;
+    }
+    Ok(())
 }
 
 fn write_file(file: &Path, text: &[u8]) -> io::Result<()> {
@@ -161,6 +172,25 @@ mod tests {
     use clap::ValueEnum as _;
 
     use super::*;
+
+    #[test]
+    fn nothing_is_embedded_that_does_not_belong_to_the_repository() {
+        for (folder, paths) in [
+            ("templates", Templates::iter().collect::<Vec<_>>()),
+            ("../guest-sdk", Sdks::iter().collect()),
+        ] {
+            let listed = std::process::Command::new("git")
+                .args(["ls-files", "--cached", "--others", "--exclude-standard", "."])
+                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+                .output()
+                .unwrap();
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            let listed: Vec<_> = listed.lines().collect();
+            for path in paths {
+                assert!(listed.contains(&&*path), "{folder}/{path} is embedded");
+            }
+        }
+    }
 
     #[test]
     fn every_language_has_a_template_with_a_manifest_and_no_gaps_left_in_it() {

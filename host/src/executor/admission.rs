@@ -5,15 +5,23 @@
 //! what is free may stand first in line there: as long as the reserve has room for a call of each of the others, none of
 //! them waits for it. A call that is larger than the rest takes from both.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::FutureExt as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Policy, import::http, reuse::IdleInstances};
+use super::{
+    Policy,
+    import::{http, messaging::MAX_LETTER_BYTES},
+    instance::Running,
+    reuse::{ComponentId, IdleInstances},
+};
 
 /// In what the memory budget is counted: 1 MiB.
 const UNIT: u64 = 1024 * 1024;
@@ -65,6 +73,24 @@ pub(super) struct Admitted {
     // The first to be dropped: there are never more live instances than permits.
     _live: Live,
     permits: Permits,
+}
+
+/// Who wants to run.
+pub(super) struct Claim<'a> {
+    /// The component's place in the line for the reserve.
+    pub(super) turn: &'a Turn,
+    /// How many slots of the pool its instance takes.
+    pub(super) slots: u32,
+    /// Whose idle instances will do.
+    pub(super) reuses: Option<ComponentId>,
+}
+
+/// What somebody got who waited.
+pub(super) enum Entered {
+    /// Room for an instance.
+    New(Admitted),
+    /// An instance that was idle.
+    Kept(Running, Admitted),
 }
 
 /// The room that an instance takes.
@@ -149,52 +175,66 @@ impl Admission {
         ))
     }
 
-    /// How many calls with this policy can run at one time, of one component and if no other has any. At least one.
-    pub(super) fn most_at_once(&self, policy: &Policy) -> usize {
+    /// How many calls with this policy can run at one time, of one component with so many slots for each instance and if no
+    /// other has any. At least one.
+    pub(super) fn most_at_once(&self, policy: &Policy, slots: u32) -> usize {
         let need = Need {
             memory: worst_case(policy),
-            slots: 1,
+            slots: slots.max(1),
         };
         let by_memory = self.open.all.memory / need.memory.max(1);
+        let by_slots = self.open.all.slots / need.slots;
         let reserved = u32::from(need.fits(self.reserve.all));
-        let most = by_memory.min(self.open.all.slots) + reserved;
+        let most = by_memory.min(by_slots) + reserved;
         usize::try_from(most.max(1)).unwrap_or(usize::MAX)
     }
 
-    /// Waits until an instance of so many slots of the pool fits under this policy. `None` if the host is stopping. Idle
-    /// instances are given up rather than waited for.
-    pub(super) async fn admit(
-        &self,
-        turn: &Turn,
-        slots: u32,
-        policy: &Policy,
-        idle: &IdleInstances,
-    ) -> Option<Admitted> {
-        let memory = worst_case(policy);
-        let permits = self.take_from(turn, Need { memory, slots }, idle).await?;
-        Some(self.resume(permits))
+    /// Waits until there is room for an instance under this policy, or an idle one of the component. Idle instances of
+    /// others are given up rather than waited for. `None` if the host is stopping.
+    pub(super) async fn enter(&self, claim: Claim<'_>, policy: &Policy, idle: &IdleInstances) -> Option<Entered> {
+        let need = Need {
+            memory: worst_case(policy),
+            slots: claim.slots,
+        };
+        let kept = || {
+            let (running, permits) = idle.take(claim.reuses?)?;
+            Some(Entered::Kept(running, self.resume(permits)))
+        };
+        let new = |permits: Option<Permits>| Some(Entered::New(self.resume(permits?)));
+        if let Some(kept) = kept() {
+            return Some(kept);
+        }
+        let mut room = pin!(self.take(claim.turn, need));
+        if let Some(permits) = room.as_mut().now_or_never() {
+            return new(permits);
+        }
+        // Whoever has an instance to keep sees from now on that somebody waits.
+        let _waiting = idle.wait();
+        loop {
+            let mut changed = pin!(idle.changed());
+            changed.as_mut().enable();
+            if let Some(kept) = kept() {
+                return Some(kept);
+            }
+            while idle.give_up_oldest() {
+                if let Some(permits) = room.as_mut().now_or_never() {
+                    return new(permits);
+                }
+            }
+            tokio::select! {
+                biased;
+                permits = room.as_mut() => return new(permits),
+                () = changed => {}
+            }
+        }
     }
 
-    /// The instance whose room this is lives again.
-    pub(super) fn resume(&self, permits: Permits) -> Admitted {
+    /// Counts an instance as live that has this room.
+    fn resume(&self, permits: Permits) -> Admitted {
         Admitted {
             _live: Live::count(&self.live),
             permits,
         }
-    }
-
-    async fn take_from(&self, turn: &Turn, need: Need, idle: &IdleInstances) -> Option<Permits> {
-        if let Some(permits) = self.take(turn, need).now_or_never() {
-            return permits;
-        }
-        // Whoever has an instance to keep sees from now on that somebody waits.
-        let _waiting = idle.wait();
-        while idle.give_up_oldest() {
-            if let Some(permits) = self.take(turn, need).now_or_never() {
-                return permits;
-            }
-        }
-        self.take(turn, need).await
     }
 
     async fn take(&self, turn: &Turn, need: Need) -> Option<Permits> {
@@ -237,6 +277,7 @@ fn worst_case(policy: &Policy) -> u32 {
         contexts,
         STACK_BYTES,
         limits.host_call_bytes,
+        MAX_LETTER_BYTES,
         grants.send.as_ref().map_or(0, |_| limits.send_bytes),
         grants.http.as_ref().map_or(0, |_| http::worst_case(limits)),
         if grants.keyvalue { limits.keyvalue_bytes } else { 0 },
@@ -360,7 +401,7 @@ mod tests {
         };
         for (memory, slots, expected) in [
             (28, 16, 13),
-            (227, 16, 4),
+            (223, 16, 4),
             (428, 16, 1),
             (828, 16, 1),
             (28, 1, 1),
@@ -380,7 +421,7 @@ mod tests {
             };
             let held = fill(&admission, &Turn::default(), need).await.len();
             assert_eq!(
-                (admission.most_at_once(&policy), held),
+                (admission.most_at_once(&policy, 1), held),
                 (expected, expected),
                 "{memory} MiB"
             );

@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
     Engine,
-    component::{Component, InstancePre, Linker},
+    component::{Component, InstancePre, Linker, types::ComponentItem},
 };
 use wasmtime_wasi_config::WasiConfigVariables;
 
@@ -22,7 +22,7 @@ use crate::{
 
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
-    admission::Turn,
+    admission::{Claim, Turn},
     engine::Shared,
     entry::Entry,
     import::http::Outbound,
@@ -55,7 +55,7 @@ pub(super) struct LocalComponent {
     /// How many slots of the pool one instance takes: one for what a toolchain makes of a module, more for a component
     /// of many memories or tables, which would otherwise take what others need.
     pub(super) slots: u32,
-    pub(super) turn: Turn,
+    turn: Turn,
     /// What `wasi:config` answers.
     pub(super) config: Arc<WasiConfigVariables>,
     /// Its way to the network, if it is granted one.
@@ -112,7 +112,7 @@ impl LocalComponent {
     /// Links the imports that the policy grants, and refuses a component that has others.
     pub(super) fn link(shared: &Shared, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
         granted(file, &code.info.imports, &policy.grants)?;
-        suits(code.info.flavour, policy).map_err(|reason| LoadError::Start {
+        suits(&code, &shared.engine, policy).map_err(|reason| LoadError::Start {
             file: file.to_owned(),
             reason,
         })?;
@@ -138,6 +138,15 @@ impl LocalComponent {
             linker,
             linked: ArcSwap::from_pointee(ready),
         })
+    }
+
+    /// What it takes to run, of its own idle instances if some will do.
+    pub(super) fn claim(&self, reuses: Option<ComponentId>) -> Claim<'_> {
+        Claim {
+            turn: &self.turn,
+            slots: self.slots,
+            reuses,
+        }
     }
 
     /// What a call that begins now runs.
@@ -194,8 +203,31 @@ fn needs(component: &Component) -> Needs {
     }
 }
 
+/// Whether any function that it exports can go on behind its answer.
+fn is_asynchronous(component: &Component, engine: &Engine) -> bool {
+    fn is(item: &ComponentItem, engine: &Engine) -> bool {
+        match item {
+            ComponentItem::ComponentFunc(function) => function.async_(),
+            ComponentItem::ComponentInstance(instance) => {
+                instance.exports(engine).any(|(_, item)| is(&item.ty, engine))
+            }
+            ComponentItem::CoreFunc(_)
+            | ComponentItem::Module(_)
+            | ComponentItem::Component(_)
+            | ComponentItem::Type(_)
+            | ComponentItem::Resource(_) => false,
+        }
+    }
+    component
+        .component_type()
+        .exports(engine)
+        .any(|(_, item)| is(&item.ty, engine))
+}
+
 /// Refuses settings that mean nothing for a flavour, so that nobody waits for their effect.
-fn suits(flavour: Flavour, policy: &Policy) -> Result<(), String> {
+fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
+    let flavour = code.info.flavour;
+    let is_asynchronous = is_asynchronous(&code.current.load(), engine);
     let is_command = flavour == Flavour::Command;
     let settings = [
         ("stdout", policy.grants.stdout.is_some() && !is_command),
@@ -206,6 +238,13 @@ fn suits(flavour: Flavour, policy: &Policy) -> Result<(), String> {
             "its manifest has {key}, which is for a {}, and it is a {flavour}: remove it",
             Flavour::Command
         ));
+    }
+    if policy.reuse.is_some() && is_asynchronous {
+        return Err(
+            "its manifest says instance = \"reuse\", and it is asynchronous: what it does behind its answer would become part \
+             of the next message; remove it"
+                .to_owned(),
+        );
     }
     if policy.reuse.is_some() && is_command {
         return Err(

@@ -15,13 +15,16 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::{runtime::Runtime, task::JoinError};
+use tokio::{
+    runtime::{Handle, Runtime},
+    task::JoinError,
+};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
     Call, Component, Executor, LoadError, Policy, Report, Resolver, SystemResolver,
-    admission::{Admission, MAX_CONTEXT_BYTES},
+    admission::{Admission, Entered, MAX_CONTEXT_BYTES},
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
     compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
@@ -209,7 +212,9 @@ impl LocalExecutor {
             .map(|path| Artifacts::new(path, &engine, MAX_TOTAL_BYTES));
         let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
         let idle = Arc::new(IdleInstances::default());
-        let ticker = Ticker::start(&engine, Arc::clone(&live), Arc::clone(&idle)).map_err(EngineError::Threads)?;
+        let (live_too, idle_too) = (Arc::clone(&live), Arc::clone(&idle));
+        let ticker =
+            Ticker::start(&engine, live_too, idle_too, runtime.handle().clone()).map_err(EngineError::Threads)?;
         let shared = Shared {
             linkers: Linkers::new(&engine),
             network: Arc::new(Network::new(resolver)),
@@ -257,13 +262,10 @@ impl Shared {
     /// Runs one call in an instance that was kept, or in a new one. `None` if the host is stopping.
     async fn run(&self, component: &LocalComponent, call: Call) -> Option<Report> {
         let (policy, reuse) = (Arc::clone(&call.policy), call.policy.reuse);
-        let kept = reuse.and_then(|_| self.idle.take(component.id));
-        let (kept, admitted) = if let Some((running, permits)) = kept {
-            (Some(running), self.admission.resume(permits))
-        } else {
-            let (admission, turn) = (&self.admission, &component.turn);
-            let admitted = admission.admit(turn, component.slots, &policy, &self.idle);
-            (None, admitted.await?)
+        let claim = component.claim(reuse.map(|_| component.id));
+        let (kept, admitted) = match self.admission.enter(claim, &policy, &self.idle).await? {
+            Entered::New(admitted) => (None, admitted),
+            Entered::Kept(running, admitted) => (Some(running), admitted),
         };
         let (report, running) = instance::run(self, component, call, kept).await;
         if let (Some(running), Some(reuse)) = (running, reuse) {
@@ -281,9 +283,7 @@ impl Shared {
         let component = LocalComponent::link(self, &file, code, policy)?;
         let tried = {
             // What is tried is live too: its start function may spin.
-            let admitted = self
-                .admission
-                .admit(&component.turn, component.slots, policy, &self.idle);
+            let admitted = self.admission.enter(component.claim(None), policy, &self.idle);
             let Some(_admitted) = admitted.await else {
                 return Err(LoadError::Host {
                     file,
@@ -373,8 +373,12 @@ impl Executor for LocalExecutor {
         AbortOnDropHandle::new(task).await.unwrap_or_else(lost)
     }
 
-    fn most_at_once(&self, policy: &Policy) -> usize {
-        self.shared.admission.most_at_once(policy)
+    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+        let slots = component
+            .loaded
+            .downcast_ref::<LocalComponent>()
+            .map_or(1, |local| local.slots);
+        self.shared.admission.most_at_once(policy, slots)
     }
 
     fn live_instances(&self) -> usize {
@@ -393,7 +397,12 @@ struct Ticker {
 }
 
 impl Ticker {
-    fn start(engine: &Engine, live: Arc<AtomicUsize>, idle: Arc<IdleInstances>) -> std::io::Result<Self> {
+    fn start(
+        engine: &Engine,
+        live: Arc<AtomicUsize>,
+        idle: Arc<IdleInstances>,
+        runtime: Handle,
+    ) -> std::io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let engine = engine.weak();
         let thread = thread::Builder::new().name("sandhog-epoch".to_owned()).spawn(move || {
@@ -409,7 +418,10 @@ impl Ticker {
                 }
                 let Some(engine) = engine.upgrade() else { return };
                 engine.increment_epoch();
-                idle.give_up_expired();
+                // They may hold files and much memory: not on the thread that ticks.
+                if let Some(expired) = idle.expired() {
+                    runtime.spawn_blocking(move || drop(expired));
+                }
             }
             // What still runs was told to stop, and notices at its next ticks.
             for _ in 0..LAST_TICKS {

@@ -19,7 +19,7 @@ use super::{
     component::{Linked, LocalComponent},
     cpu::CpuAccount,
     engine::{Shared, TICK},
-    entry::command::Console,
+    entry::command::{self, Console},
     import::{http::HttpState, keyvalue::Stores, messaging::Letters, sender::Sends},
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
@@ -216,7 +216,6 @@ impl Running {
         state.http = HttpState::new(component.outbound.as_ref(), limits, &self.output);
         state.memory.renew();
         state.sends = Sends::new(&terms.policy.grants, limits);
-        state.letters = Letters::new(limits);
         state.random.renew();
         state.cpu = Arc::clone(&terms.cpu);
         state.deadline = terms.deadline;
@@ -261,10 +260,12 @@ impl Running {
         }
     }
 
-    /// Itself, if it may have another message: the guest has answered, was refused no memory, and is not used up.
+    /// Itself, if it may have another message: the guest has answered, was refused no memory, holds no connection, and is
+    /// not used up.
     fn kept(mut self, is_whole: bool, policy: &Policy) -> Option<Self> {
         self.uses += 1;
-        let fit = is_whole && !self.store.data().memory.refused;
+        let state = self.store.data();
+        let fit = is_whole && !state.memory.refused && !state.http.has_open_connections();
         policy.reuse.filter(|reuse| fit && self.uses < reuse.max).map(|_| self)
     }
 }
@@ -309,8 +310,11 @@ fn store(
     let handles = usize::try_from(limits.handles).unwrap_or(usize::MAX);
     table.set_max_capacity(handles);
     let streams = [LogStream::Stdout, LogStream::Stderr].map(|stream| GuestOutput::new(output, stream));
-    let (mut wasi, mut console) = (wasi(policy, &streams, &random)?, None);
-    if component.code.info.flavour == Flavour::Command {
+    let is_command = component.code.info.flavour == Flavour::Command;
+    // What a program is told about its message, its manifest can't say instead.
+    let granted = |name: &str| !(is_command && name.starts_with(command::VARIABLES));
+    let (mut wasi, mut console) = (wasi(policy, &streams, &random, &granted)?, None);
+    if is_command {
         let [_, stderr] = &streams;
         console = message.map(|message| Console::new(&mut wasi, message, policy, stderr));
     }
@@ -320,7 +324,7 @@ fn store(
         table,
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
-        letters: Letters::new(limits),
+        letters: Letters::default(),
         stores: Stores::default(),
         console,
         config: Arc::clone(&component.config),
@@ -354,6 +358,7 @@ fn wasi(
     policy: &Policy,
     [stdout, stderr]: &[GuestOutput; 2],
     random: &Arc<RandomAccount>,
+    granted: &dyn Fn(&str) -> bool,
 ) -> Result<WasiCtxBuilder, String> {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(stdout.clone());
@@ -361,7 +366,7 @@ fn wasi(
     wasi.max_random_size(policy.limits.random_bytes);
     wasi.secure_random(random.generator());
     wasi.insecure_random(random.generator());
-    for (name, value) in &policy.grants.env {
+    for (name, value) in policy.grants.env.iter().filter(|(name, _)| granted(name)) {
         wasi.env(name, value.expose());
     }
     for dir in &policy.grants.dirs {
@@ -435,6 +440,9 @@ fn broken(error: &wasmtime::Error, store: &Store<GuestState>, policy: &Policy) -
         Some(trap) => format!("the handler trapped: {trap}"),
         None => format!("the handler broke: {}", error.root_cause()),
     };
+    // Many languages say why before they trap.
+    let said = store.data().console.as_ref().and_then(Console::last_line);
+    let reason = said.map_or_else(|| reason.clone(), |line| format!("{reason}: {line}"));
     Verdict::failed(FailureKind::Trap, reason, backtrace)
 }
 

@@ -221,7 +221,10 @@ impl Lines {
 }
 
 impl LineState {
-    fn collect(&mut self, line: Vec<u8>) {
+    fn collect(&mut self, mut line: Vec<u8>) {
+        if line.ends_with(b"\r") {
+            line.pop();
+        }
         let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
         let left = (self.lines_left.checked_sub(1), self.bytes_left.checked_sub(bytes));
         if line.len() > MAX_BODY_BYTES {

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
+use tokio::{
+    sync::{Notify, futures::Notified},
+    time::Instant,
+};
 
 use super::{admission::Permits, instance::Running};
 
@@ -36,6 +39,7 @@ pub(super) struct IdleInstances {
     /// How many there are, to look without the lock.
     count: AtomicUsize,
     waiting: AtomicUsize,
+    changed: Notify,
 }
 
 struct Idle {
@@ -51,7 +55,7 @@ impl IdleInstances {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps an instance for so long, unless somebody waits for its room.
+    /// Keeps an instance for so long. Whoever waits takes it, if it is of his component, or gives it up for its room.
     pub(super) fn keep(&self, component: ComponentId, running: Running, permits: Permits, time: Duration) {
         let idle = Idle {
             component,
@@ -64,8 +68,15 @@ impl IdleInstances {
             kept.push_back(idle);
             self.count.store(kept.len(), Ordering::SeqCst);
         }
-        // Who began to wait before this sees the instance; who began before that is seen here.
-        while self.waiting.load(Ordering::SeqCst) > 0 && self.give_up_oldest() {}
+        // Who begins to wait from now on sees the instance; who began before is seen here.
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// Ends when an instance becomes idle while somebody waits.
+    pub(super) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
     }
 
     /// The instance of a component that became idle last.
@@ -92,28 +103,25 @@ impl IdleInstances {
         oldest.is_some()
     }
 
-    pub(super) fn give_up_expired(&self) {
-        if self.count.load(Ordering::SeqCst) > 0 {
-            let now = Instant::now();
-            self.give_up(|idle| idle.until <= now);
-        }
+    /// Those that have been idle for too long, for somebody to drop who may take his time.
+    pub(super) fn expired(&self) -> Option<GivenUp> {
+        let now = Instant::now();
+        self.without(|idle| idle.until <= now)
     }
 
     pub(super) fn give_up_all_of(&self, component: ComponentId) {
-        if self.count.load(Ordering::SeqCst) > 0 {
-            self.give_up(|idle| idle.component == component);
-        }
+        drop(self.without(|idle| idle.component == component));
     }
 
-    fn give_up(&self, which: impl Fn(&Idle) -> bool) {
-        let gone: VecDeque<Idle> = {
-            let mut kept = self.kept();
-            let (gone, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut *kept).into_iter().partition(which);
-            *kept = left;
-            self.count.store(kept.len(), Ordering::SeqCst);
-            gone
-        };
-        drop(gone);
+    fn without(&self, which: impl Fn(&Idle) -> bool) -> Option<GivenUp> {
+        if self.count.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        let mut kept = self.kept();
+        let (gone, left): (VecDeque<_>, VecDeque<_>) = std::mem::take(&mut *kept).into_iter().partition(which);
+        *kept = left;
+        self.count.store(kept.len(), Ordering::SeqCst);
+        (!gone.is_empty()).then_some(GivenUp { _instances: gone })
     }
 
     /// Says that somebody waits for room, for as long as the answer is held.
@@ -125,6 +133,11 @@ impl IdleInstances {
     pub(super) fn count(&self) -> usize {
         self.count.load(Ordering::SeqCst)
     }
+}
+
+/// Instances that nobody uses any more.
+pub(super) struct GivenUp {
+    _instances: VecDeque<Idle>,
 }
 
 /// Somebody waits for room.

@@ -19,7 +19,9 @@ use crate::{
 const TRY_LATER: i32 = 75;
 /// `EX_DATAERR`: the message is bad and stays bad.
 const BAD_DATA: i32 = 65;
-/// The program that a handler is called, as its first argument.
+/// How the names of all variables begin that a program finds its message in.
+pub(in crate::executor) const VARIABLES: &str = "SANDHOG_";
+/// What a program is called, as its first argument.
 const PROGRAM: &str = "handler";
 
 /// What is remembered of a program's output.
@@ -53,6 +55,11 @@ impl Console {
         }
     }
 
+    /// The last line of standard error that is not blank.
+    pub(in crate::executor) fn last_line(&self) -> Option<String> {
+        self.stderr.last_line()
+    }
+
     /// The messages that a program printed, or why they can't be sent.
     fn messages(&self) -> Option<Result<(&QueueName, Vec<Outgoing>), String>> {
         let (queue, lines) = self.stdout.as_ref()?;
@@ -82,7 +89,11 @@ fn environment(call: &CallMessage) -> Vec<(String, String)> {
             AttributeValue::Text(text) | AttributeValue::Number(text) => text.clone(),
             AttributeValue::Binary(bytes) => STANDARD.encode(bytes),
         };
-        variables.push((format!("SANDHOG_ATTR_{}", variable(name)), value));
+        let name = format!("{VARIABLES}ATTR_{}", variable(name));
+        // Of two attributes that differ in nothing a variable can show, the first.
+        if variables.iter().all(|(earlier, _)| *earlier != name) {
+            variables.push((name, value));
+        }
     }
     variables.retain(|(_, value)| !value.contains('\0'));
     variables
@@ -119,7 +130,7 @@ pub(super) async fn run(
         return Err(wasmtime::Error::msg("a program was started without a message"));
     };
     if code != 0 {
-        return Ok(failure(code, console.stderr.last_line()));
+        return Ok(failure(code, console.last_line()));
     }
     let sent = match console.messages() {
         None => Ok(()),

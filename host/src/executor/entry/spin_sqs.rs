@@ -16,6 +16,10 @@ use crate::{
 const TEXT: &str = "String";
 const NUMBER: &str = "Number";
 const BINARY: &str = "Binary";
+/// Those system attributes of SQS that every queue knows.
+const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
+const SENT_AT: &str = "SentTimestamp";
+const GROUP: &str = "MessageGroupId";
 
 #[derive(Debug, ComponentType, Lower)]
 #[component(record)]
@@ -118,12 +122,14 @@ fn sqs_message(call: CallMessage) -> Result<SqsMessage, &'static str> {
         data_type: Some(NUMBER.to_owned()),
         value: SqsValue::Str(value),
     };
-    let mut attributes: Vec<_> = call.message.attributes.pairs().iter().map(attribute).collect();
-    // Those system attributes of SQS that every queue knows, under the names of SQS.
-    attributes.push(system("ApproximateReceiveCount", call.receive_count.to_string()));
-    attributes.push(system("SentTimestamp", call.message.sent_at_ms.to_string()));
+    // What only the queue says, nobody who sends a message says instead.
+    let pairs = call.message.attributes.pairs().iter();
+    let sent = pairs.filter(|(name, _)| ![RECEIVE_COUNT, SENT_AT, GROUP].contains(&name.as_str()));
+    let mut attributes: Vec<_> = sent.map(attribute).collect();
+    attributes.push(system(RECEIVE_COUNT, call.receive_count.to_string()));
+    attributes.push(system(SENT_AT, call.message.sent_at_ms.to_string()));
     attributes.extend(call.message.group_id.map(|group| SqsAttribute {
-        name: "MessageGroupId".to_owned(),
+        name: GROUP.to_owned(),
         data_type: Some(TEXT.to_owned()),
         value: SqsValue::Str(group),
     }));

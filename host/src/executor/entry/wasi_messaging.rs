@@ -19,7 +19,10 @@ pub(super) async fn handle(
     call: CallMessage,
 ) -> wasmtime::Result<Verdict> {
     let handler = indices.load(&mut *store, instance)?;
-    let message = store.data_mut().table.push(Letter::received(call))?;
+    let state = store.data_mut();
+    let mut letter = Letter::received(call);
+    state.letters.hand_out(&mut letter)?;
+    let message = state.table.push(letter)?;
     Ok(match handler.call_handle(&mut *store, message).await? {
         Ok(()) => Verdict::Success,
         Err(error) => Verdict::failed(FailureKind::Retry, reason(error), None),

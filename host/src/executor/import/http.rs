@@ -143,6 +143,14 @@ impl HttpState {
         }
     }
 
+    /// Whether the guest holds something that keeps a connection open.
+    pub(in crate::executor) fn has_open_connections(&self) -> bool {
+        self.hooks
+            .attempt
+            .as_ref()
+            .is_some_and(|attempt| attempt.has_open_connections())
+    }
+
     /// How many requests the guest has made, refused ones included.
     pub(in crate::executor) fn requests(&self) -> u64 {
         self.hooks.requests

@@ -5,7 +5,6 @@ use wasmtime::component::{HasData, HasSelf, Linker, Resource, ResourceTable};
 
 use super::sender::Sends;
 use crate::{
-    config::Limits,
     executor::{
         CallMessage,
         bindings::{
@@ -30,6 +29,13 @@ const OWN_METADATA: &str = "sandhog-";
 
 const NO_REPLIES: &str = "queues have no replies";
 
+/// The most bytes of messages that an instance has in its hands at one time, sent and dropped ones not counted (4 MiB): the
+/// host holds them.
+pub(in crate::executor) const MAX_LETTER_BYTES: u64 = 4 * 1024 * 1024;
+/// What a message takes besides what is written into it, and each of its metadata.
+const LETTER_COST: usize = 256;
+const METADATA_COST: usize = 128;
+
 /// A message of `wasi:messaging`, received or made.
 #[derive(Debug, Default)]
 #[expect(unreachable_pub, reason = "the generated bindings export it again")]
@@ -38,6 +44,8 @@ pub struct Letter {
     content_type: Option<String>,
     data: Vec<u8>,
     metadata: Vec<(String, String)>,
+    /// What of [`Letters`] it has taken.
+    charged: u64,
 }
 
 /// A connection to the host, which needs none.
@@ -57,7 +65,9 @@ impl Letter {
             (format!("{OWN_METADATA}receive-count"), call.receive_count.to_string()),
         ];
         let mut content_type = None;
-        for (name, value) in call.message.attributes.pairs() {
+        // What only the host says, nobody who sends a message says instead.
+        let pairs = call.message.attributes.pairs().iter();
+        for (name, value) in pairs.filter(|(name, _)| !name.starts_with(OWN_METADATA)) {
             match value {
                 AttributeValue::Text(text) if name == CONTENT_TYPE => content_type = Some(text.clone()),
                 AttributeValue::Text(text) | AttributeValue::Number(text) => {
@@ -72,6 +82,7 @@ impl Letter {
             content_type,
             data: call.message.body.into(),
             metadata,
+            charged: 0,
         }
     }
 
@@ -91,26 +102,37 @@ impl Letter {
     }
 }
 
-/// How much a guest may still write into messages of its making, sent or not: the host holds them. In bytes.
+/// How many bytes the messages come to that an instance has in its hands.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct Letters {
-    bytes_left: u64,
+    held: u64,
 }
 
 impl Letters {
-    pub(in crate::executor) fn new(limits: &Limits) -> Self {
-        Self {
-            bytes_left: limits.send_bytes,
-        }
+    /// Gives the guest a message. One that was received is within the limits of messages.
+    pub(in crate::executor) fn hand_out(&mut self, letter: &mut Letter) -> wasmtime::Result<()> {
+        let metadata = letter.metadata.iter();
+        let metadata: usize = metadata
+            .map(|(key, value)| key.len() + value.len() + METADATA_COST)
+            .sum();
+        self.charge(letter, LETTER_COST + letter.data.len() + metadata)
     }
 
-    fn take(&mut self, bytes: usize) -> wasmtime::Result<()> {
-        let left = self.bytes_left.checked_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
-        let past = || {
-            wasmtime::Error::msg("the attempt has made messages of as many bytes as it may send (limits.send-bytes)")
-        };
-        self.bytes_left = left.ok_or_else(past)?;
+    fn charge(&mut self, letter: &mut Letter, bytes: usize) -> wasmtime::Result<()> {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        let held = self.held.saturating_add(bytes);
+        if held > MAX_LETTER_BYTES {
+            return Err(wasmtime::Error::msg(format!(
+                "the messages that it has made and neither sent nor dropped come to more than {MAX_LETTER_BYTES} bytes"
+            )));
+        }
+        self.held = held;
+        letter.charged = letter.charged.saturating_add(bytes);
         Ok(())
+    }
+
+    fn give_back(&mut self, letter: &Letter) {
+        self.held = self.held.saturating_sub(letter.charged);
     }
 }
 
@@ -167,11 +189,11 @@ impl types::HostClient for View<'_> {
 
 impl types::HostMessage for View<'_> {
     fn new(&mut self, data: Vec<u8>) -> wasmtime::Result<Resource<Letter>> {
-        self.letters.take(data.len())?;
-        let letter = Letter {
+        let mut letter = Letter {
             data,
             ..Letter::default()
         };
+        self.letters.hand_out(&mut letter)?;
         Ok(self.table.push(letter)?)
     }
 
@@ -184,8 +206,9 @@ impl types::HostMessage for View<'_> {
     }
 
     fn set_content_type(&mut self, message: Resource<Letter>, content_type: String) -> Answer<(), ()> {
-        self.letters.take(content_type.len())?;
-        self.table.get_mut(&message)?.content_type = Some(content_type);
+        let letter = self.table.get_mut(&message)?;
+        self.letters.charge(letter, content_type.len())?;
+        letter.content_type = Some(content_type);
         Ok(Ok(()))
     }
 
@@ -194,8 +217,9 @@ impl types::HostMessage for View<'_> {
     }
 
     fn set_data(&mut self, message: Resource<Letter>, data: Vec<u8>) -> wasmtime::Result<()> {
-        self.letters.take(data.len())?;
-        self.table.get_mut(&message)?.data = data;
+        let letter = self.table.get_mut(&message)?;
+        self.letters.charge(letter, data.len())?;
+        letter.data = data;
         Ok(())
     }
 
@@ -204,18 +228,19 @@ impl types::HostMessage for View<'_> {
     }
 
     fn add_metadata(&mut self, message: Resource<Letter>, key: String, value: String) -> Answer<(), MetadataError> {
-        self.letters.take(key.len() + value.len())?;
-        let metadata = &mut self.table.get_mut(&message)?.metadata;
-        metadata.retain(|(name, _)| *name != key);
-        metadata.push((key, value));
+        let letter = self.table.get_mut(&message)?;
+        self.letters.charge(letter, key.len() + value.len() + METADATA_COST)?;
+        letter.metadata.retain(|(name, _)| *name != key);
+        letter.metadata.push((key, value));
         Ok(Ok(()))
     }
 
     fn set_metadata(&mut self, message: Resource<Letter>, meta: Vec<(String, String)>) -> Answer<(), MetadataError> {
-        for (key, value) in &meta {
-            self.letters.take(key.len() + value.len())?;
-        }
-        self.table.get_mut(&message)?.metadata = meta;
+        let letter = self.table.get_mut(&message)?;
+        let pairs = meta.iter();
+        let bytes = pairs.map(|(key, value)| key.len() + value.len() + METADATA_COST).sum();
+        self.letters.charge(letter, bytes)?;
+        letter.metadata = meta;
         Ok(Ok(()))
     }
 
@@ -225,7 +250,8 @@ impl types::HostMessage for View<'_> {
     }
 
     fn drop(&mut self, message: Resource<Letter>) -> wasmtime::Result<()> {
-        self.table.delete(message)?;
+        let letter = self.table.delete(message)?;
+        self.letters.give_back(&letter);
         Ok(())
     }
 }
@@ -233,6 +259,7 @@ impl types::HostMessage for View<'_> {
 impl producer::Host for View<'_> {
     fn send(&mut self, _client: Resource<Client>, topic: String, message: Resource<Letter>) -> Answer<()> {
         let letter = self.table.delete(message)?;
+        self.letters.give_back(&letter);
         let sent = letter.outgoing().and_then(|message| {
             self.sends.add(&topic, vec![message]).map_err(|error| match error {
                 SendError::NotGranted(reason) => Error::PermissionDenied(reason),
@@ -258,7 +285,8 @@ impl request_reply::Host for View<'_> {
     }
 
     fn reply(&mut self, _to: Resource<Letter>, message: Resource<Letter>) -> Answer<()> {
-        self.table.delete(message)?;
+        let letter = self.table.delete(message)?;
+        self.letters.give_back(&letter);
         Ok(Err(Error::Other(NO_REPLIES.to_owned())))
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use wasm_encoder::{ImportSection, Module, RawSection, reencode::Reencode as _, reencode::RoundtripReencoder};
-use wasmparser::{CustomSectionReader, Parser, Payload};
+use wasmparser::{CustomSectionReader, ExternalKind, Parser, Payload};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::{PackageId, Resolve, SourceMap};
 
@@ -49,7 +49,11 @@ impl Shape {
                 shape.describes_itself |= describes_world(&section);
             } else if let Payload::ExportSection(exports) = payload {
                 for export in exports {
-                    match export?.name {
+                    let export = export?;
+                    if export.kind != ExternalKind::Func {
+                        continue;
+                    }
+                    match export.name {
                         PROGRAM => shape.is_program = true,
                         HANDLER => shape.handlers.push("handler"),
                         BATCH_HANDLER => shape.handlers.push("batch-handler"),
@@ -58,6 +62,8 @@ impl Shape {
                 }
             }
         }
+        // What has a handler's functions is one, and its start is its toolchain's business.
+        shape.is_program &= shape.handlers.is_empty();
         Ok(shape)
     }
 

@@ -83,6 +83,11 @@ impl Attempt {
         self.ended.store(true, Ordering::Release);
     }
 
+    pub(super) fn has_open_connections(&self) -> bool {
+        let all = usize::try_from(self.concurrent).unwrap_or(Semaphore::MAX_PERMITS);
+        self.slots.available_permits() < all.min(Semaphore::MAX_PERMITS)
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }

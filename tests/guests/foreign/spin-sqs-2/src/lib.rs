@@ -17,7 +17,10 @@ impl Guest for Component {
             ("leave", _) => Ok(MessageAction::Leave),
             ("error", text) => Err(Error::Other(text.to_owned())),
             ("crash", _) => panic!("as I was told"),
-            _ => Err(Error::Other(format!("{:?} {:?}", message.id, message.message_attributes))),
+            _ => Err(Error::Other(format!(
+                "{:?} {:?}",
+                message.id, message.message_attributes
+            ))),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! `ok`, `error TEXT`, `crash`, `echo` (to queue `out`), `denied` (to queue `elsewhere`), `request` (to queue `out`), `flood`
-//! (messages that are made and never sent), or `facts`, which fails with everything that it was given.
+//! (messages that are made and never sent), `hoard` (messages of many empty metadata), `churn` (messages that are made and
+//! dropped), or `facts`, which fails with everything that it was given.
 
 #[path = "bindings/generated.rs"]
 mod bindings;
@@ -37,6 +38,22 @@ impl Guest for Component {
                 loop {
                     kept.push(Message::new(&vec![0; 1024 * 1024]));
                 }
+            }
+            ("hoard", _) => {
+                let mut kept = Vec::new();
+                loop {
+                    let message = Message::new(b"");
+                    message
+                        .set_metadata(&vec![(String::new(), String::new()); 1000])
+                        .unwrap();
+                    kept.push(message);
+                }
+            }
+            ("churn", _) => {
+                for _ in 0..16 {
+                    drop(Message::new(&vec![0; 1024 * 1024]));
+                }
+                Ok(())
             }
             _ => Err(Error::Other(format!(
                 "{:?} {:?} {:?}",

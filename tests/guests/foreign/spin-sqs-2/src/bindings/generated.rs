@@ -16,7 +16,8 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
     arg7: usize,
 ) -> *mut u8 {
     unsafe {
-        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
+        #[cfg(target_arch = "wasm32")]
+        _rt::run_ctors_once();
         let result18 = {
             let base16 = arg3;
             let len16 = arg4;
@@ -25,33 +26,19 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                 let base = base16.add(i * (8 * ::core::mem::size_of::<*const u8>()));
                 let e16 = {
                     let l1 = *base.add(0).cast::<*mut u8>();
-                    let l2 = *base
-                        .add(::core::mem::size_of::<*const u8>())
-                        .cast::<usize>();
+                    let l2 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
                     let len3 = l2;
                     let bytes3 = _rt::Vec::from_raw_parts(l1.cast(), len3, len3);
-                    let l4 = i32::from(
-                        *base.add(2 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                    );
-                    let l8 = i32::from(
-                        *base.add(5 * ::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                    );
+                    let l4 = i32::from(*base.add(2 * ::core::mem::size_of::<*const u8>()).cast::<u8>());
+                    let l8 = i32::from(*base.add(5 * ::core::mem::size_of::<*const u8>()).cast::<u8>());
                     use fermyon::spin_sqs::sqs_types::MessageAttributeValue as V15;
                     let v15 = match l8 {
                         0 => {
                             let e15 = {
-                                let l9 = *base
-                                    .add(6 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l10 = *base
-                                    .add(7 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
+                                let l9 = *base.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                let l10 = *base.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                 let len11 = l10;
-                                let bytes11 = _rt::Vec::from_raw_parts(
-                                    l9.cast(),
-                                    len11,
-                                    len11,
-                                );
+                                let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
                                 _rt::string_lift(bytes11)
                             };
                             V15::Str(e15)
@@ -59,16 +46,10 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                         n => {
                             debug_assert_eq!(n, 1, "invalid enum discriminant");
                             let e15 = {
-                                let l12 = *base
-                                    .add(6 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<*mut u8>();
-                                let l13 = *base
-                                    .add(7 * ::core::mem::size_of::<*const u8>())
-                                    .cast::<usize>();
+                                let l12 = *base.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                let l13 = *base.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                 let len14 = l13;
-                                <_ as From<
-                                    _rt::Vec<_>,
-                                >>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14))
+                                <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14))
                             };
                             V15::Binary(e15)
                         }
@@ -79,18 +60,10 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                             0 => None,
                             1 => {
                                 let e = {
-                                    let l5 = *base
-                                        .add(3 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l6 = *base
-                                        .add(4 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
+                                    let l5 = *base.add(3 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                    let l6 = *base.add(4 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                     let len7 = l6;
-                                    let bytes7 = _rt::Vec::from_raw_parts(
-                                        l5.cast(),
-                                        len7,
-                                        len7,
-                                    );
+                                    let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
                                     _rt::string_lift(bytes7)
                                 };
                                 Some(e)
@@ -113,11 +86,7 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                     1 => {
                         let e = {
                             let len0 = arg2;
-                            let bytes0 = _rt::Vec::from_raw_parts(
-                                arg1.cast(),
-                                len0,
-                                len0,
-                            );
+                            let bytes0 = _rt::Vec::from_raw_parts(arg1.cast(), len0, len0);
                             _rt::string_lift(bytes0)
                         };
                         Some(e)
@@ -130,11 +99,7 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                     1 => {
                         let e = {
                             let len17 = arg7;
-                            let bytes17 = _rt::Vec::from_raw_parts(
-                                arg6.cast(),
-                                len17,
-                                len17,
-                            );
+                            let bytes17 = _rt::Vec::from_raw_parts(arg6.cast(), len17, len17);
                             _rt::string_lift(bytes17)
                         };
                         Some(e)
@@ -147,26 +112,20 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
         match result18 {
             Ok(e) => {
                 *ptr19.add(0).cast::<u8>() = (0i32) as u8;
-                *ptr19.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (e.clone()
-                    as i32) as u8;
+                *ptr19.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (e.clone() as i32) as u8;
             }
             Err(e) => {
                 *ptr19.add(0).cast::<u8>() = (1i32) as u8;
                 use fermyon::spin_sqs::sqs_types::Error as V21;
                 match e {
                     V21::Other(e) => {
-                        *ptr19.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32)
-                            as u8;
+                        *ptr19.add(::core::mem::size_of::<*const u8>()).cast::<u8>() = (0i32) as u8;
                         let vec20 = (e.into_bytes()).into_boxed_slice();
                         let ptr20 = vec20.as_ptr().cast::<u8>();
                         let len20 = vec20.len();
                         ::core::mem::forget(vec20);
-                        *ptr19
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>() = len20;
-                        *ptr19
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>() = ptr20.cast_mut();
+                        *ptr19.add(3 * ::core::mem::size_of::<*const u8>()).cast::<usize>() = len20;
+                        *ptr19.add(2 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>() = ptr20.cast_mut();
                     }
                 }
             }
@@ -182,17 +141,11 @@ pub unsafe fn __post_return_handle_queue_message<T_: Guest>(arg0: *mut u8) {
         match l0 {
             0 => {}
             _ => {
-                let l1 = i32::from(
-                    *arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
-                );
+                let l1 = i32::from(*arg0.add(::core::mem::size_of::<*const u8>()).cast::<u8>());
                 match l1 {
                     _ => {
-                        let l2 = *arg0
-                            .add(2 * ::core::mem::size_of::<*const u8>())
-                            .cast::<*mut u8>();
-                        let l3 = *arg0
-                            .add(3 * ::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
+                        let l2 = *arg0.add(2 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                        let l3 = *arg0.add(3 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                         _rt::cabi_dealloc(l2, l3, 1);
                     }
                 }
@@ -202,9 +155,7 @@ pub unsafe fn __post_return_handle_queue_message<T_: Guest>(arg0: *mut u8) {
 }
 pub trait Guest {
     #[allow(async_fn_in_trait)]
-    fn handle_queue_message(
-        message: Message,
-    ) -> ::core::result::Result<MessageAction, Error>;
+    fn handle_queue_message(message: Message) -> ::core::result::Result<MessageAction, Error>;
 }
 #[doc(hidden)]
 macro_rules! __export_world_spin_sqs_cabi {
@@ -224,9 +175,8 @@ pub(crate) use __export_world_spin_sqs_cabi;
 #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
 #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
 struct _RetArea([::core::mem::MaybeUninit<u8>; 4 * ::core::mem::size_of::<*const u8>()]);
-static mut _RET_AREA: _RetArea = _RetArea(
-    [::core::mem::MaybeUninit::uninit(); 4 * ::core::mem::size_of::<*const u8>()],
-);
+static mut _RET_AREA: _RetArea =
+    _RetArea([::core::mem::MaybeUninit::uninit(); 4 * ::core::mem::size_of::<*const u8>()]);
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod fermyon {

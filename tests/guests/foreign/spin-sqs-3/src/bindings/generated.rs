@@ -16,7 +16,8 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
     arg7: usize,
 ) -> i32 {
     unsafe {
-        #[cfg(target_arch = "wasm32")] _rt::run_ctors_once();
+        #[cfg(target_arch = "wasm32")]
+        _rt::run_ctors_once();
         wit_bindgen::rt::async_support::start_task(async move {
             let _task_cancel = wit_bindgen::rt::async_support::TaskCancelOnDrop::new();
             let result18 = &{
@@ -27,37 +28,19 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                     let base = base16.add(i * (8 * ::core::mem::size_of::<*const u8>()));
                     let e16 = {
                         let l1 = *base.add(0).cast::<*mut u8>();
-                        let l2 = *base
-                            .add(::core::mem::size_of::<*const u8>())
-                            .cast::<usize>();
+                        let l2 = *base.add(::core::mem::size_of::<*const u8>()).cast::<usize>();
                         let len3 = l2;
                         let bytes3 = _rt::Vec::from_raw_parts(l1.cast(), len3, len3);
-                        let l4 = i32::from(
-                            *base
-                                .add(2 * ::core::mem::size_of::<*const u8>())
-                                .cast::<u8>(),
-                        );
-                        let l8 = i32::from(
-                            *base
-                                .add(5 * ::core::mem::size_of::<*const u8>())
-                                .cast::<u8>(),
-                        );
+                        let l4 = i32::from(*base.add(2 * ::core::mem::size_of::<*const u8>()).cast::<u8>());
+                        let l8 = i32::from(*base.add(5 * ::core::mem::size_of::<*const u8>()).cast::<u8>());
                         use spin::sqs::sqs_types::MessageAttributeValue as V15;
                         let v15 = match l8 {
                             0 => {
                                 let e15 = {
-                                    let l9 = *base
-                                        .add(6 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l10 = *base
-                                        .add(7 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
+                                    let l9 = *base.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                    let l10 = *base.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                     let len11 = l10;
-                                    let bytes11 = _rt::Vec::from_raw_parts(
-                                        l9.cast(),
-                                        len11,
-                                        len11,
-                                    );
+                                    let bytes11 = _rt::Vec::from_raw_parts(l9.cast(), len11, len11);
                                     _rt::string_lift(bytes11)
                                 };
                                 V15::Str(e15)
@@ -65,16 +48,10 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                             n => {
                                 debug_assert_eq!(n, 1, "invalid enum discriminant");
                                 let e15 = {
-                                    let l12 = *base
-                                        .add(6 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<*mut u8>();
-                                    let l13 = *base
-                                        .add(7 * ::core::mem::size_of::<*const u8>())
-                                        .cast::<usize>();
+                                    let l12 = *base.add(6 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                    let l13 = *base.add(7 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                     let len14 = l13;
-                                    <_ as From<
-                                        _rt::Vec<_>,
-                                    >>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14))
+                                    <_ as From<_rt::Vec<_>>>::from(_rt::Vec::from_raw_parts(l12.cast(), len14, len14))
                                 };
                                 V15::Binary(e15)
                             }
@@ -85,18 +62,10 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                                 0 => None,
                                 1 => {
                                     let e = {
-                                        let l5 = *base
-                                            .add(3 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<*mut u8>();
-                                        let l6 = *base
-                                            .add(4 * ::core::mem::size_of::<*const u8>())
-                                            .cast::<usize>();
+                                        let l5 = *base.add(3 * ::core::mem::size_of::<*const u8>()).cast::<*mut u8>();
+                                        let l6 = *base.add(4 * ::core::mem::size_of::<*const u8>()).cast::<usize>();
                                         let len7 = l6;
-                                        let bytes7 = _rt::Vec::from_raw_parts(
-                                            l5.cast(),
-                                            len7,
-                                            len7,
-                                        );
+                                        let bytes7 = _rt::Vec::from_raw_parts(l5.cast(), len7, len7);
                                         _rt::string_lift(bytes7)
                                     };
                                     Some(e)
@@ -114,41 +83,33 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
                     ::core::mem::size_of::<*const u8>(),
                 );
                 T_::handle_queue_message(spin::sqs::sqs_types::Message {
-                        id: match arg0 {
-                            0 => None,
-                            1 => {
-                                let e = {
-                                    let len0 = arg2;
-                                    let bytes0 = _rt::Vec::from_raw_parts(
-                                        arg1.cast(),
-                                        len0,
-                                        len0,
-                                    );
-                                    _rt::string_lift(bytes0)
-                                };
-                                Some(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        },
-                        message_attributes: result16,
-                        body: match arg5 {
-                            0 => None,
-                            1 => {
-                                let e = {
-                                    let len17 = arg7;
-                                    let bytes17 = _rt::Vec::from_raw_parts(
-                                        arg6.cast(),
-                                        len17,
-                                        len17,
-                                    );
-                                    _rt::string_lift(bytes17)
-                                };
-                                Some(e)
-                            }
-                            _ => _rt::invalid_enum_discriminant(),
-                        },
-                    })
-                    .await
+                    id: match arg0 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let len0 = arg2;
+                                let bytes0 = _rt::Vec::from_raw_parts(arg1.cast(), len0, len0);
+                                _rt::string_lift(bytes0)
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    },
+                    message_attributes: result16,
+                    body: match arg5 {
+                        0 => None,
+                        1 => {
+                            let e = {
+                                let len17 = arg7;
+                                let bytes17 = _rt::Vec::from_raw_parts(arg6.cast(), len17, len17);
+                                _rt::string_lift(bytes17)
+                            };
+                            Some(e)
+                        }
+                        _ => _rt::invalid_enum_discriminant(),
+                    },
+                })
+                .await
             };
             let (result22_0, result22_1, result22_2, result22_3) = match result18 {
                 Ok(e) => (0i32, e.clone() as i32, ::core::ptr::null_mut(), 0usize),
@@ -182,18 +143,12 @@ pub unsafe fn _export_handle_queue_message_cabi<T_: Guest>(
 }
 #[doc(hidden)]
 #[allow(non_snake_case)]
-pub unsafe fn __callback_handle_queue_message(
-    event0: u32,
-    event1: u32,
-    event2: u32,
-) -> u32 {
+pub unsafe fn __callback_handle_queue_message(event0: u32, event1: u32, event2: u32) -> u32 {
     unsafe { wit_bindgen::rt::async_support::callback(event0, event1, event2) }
 }
 pub trait Guest {
     #[allow(async_fn_in_trait)]
-    async fn handle_queue_message(
-        message: Message,
-    ) -> ::core::result::Result<MessageAction, Error>;
+    async fn handle_queue_message(message: Message) -> ::core::result::Result<MessageAction, Error>;
 }
 #[doc(hidden)]
 macro_rules! __export_world_spin_sqs_cabi {

@@ -1,0 +1,236 @@
+//! What a handler costs in each language: its file, its compilation, a message in a fresh instance and in one that is reused,
+//! memory, and for the large ones a restart of the host.
+//!
+//! The handlers are those of `tests/conformance`, and the message makes them send one. Run it with
+//! `cargo bench --workspace --profile dev --bench languages`: the engine is optimised in that profile too. Ratios are to the
+//! handler in C of the same run.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "a benchmark speaks to a person"
+)]
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use harness::{
+    bench::{Bench, together},
+    conformance::{self, Guest},
+    host::Place,
+    process::Resources,
+    sandhog_compiler,
+};
+use sandhog::{
+    config::Reuse,
+    executor::{Component, EngineOptions, Executor as _, Tiers, Verdict},
+    message::QueueName,
+};
+
+/// How many messages one after another; the median is shown.
+const MESSAGES: usize = 201;
+/// How many attempts at a time for the memory of a full house.
+const AT_ONCE: usize = 50;
+/// Sends the body's length.
+const BODY: &[u8] = b"a body of some words, which is not a command";
+
+/// What is measured of one handler.
+struct Row {
+    name: &'static str,
+    bytes: usize,
+    fast: Duration,
+    optimised: Duration,
+    first: Duration,
+    fresh: Duration,
+    reused: Option<Duration>,
+    memory: u64,
+    full_house: [u64; 2],
+}
+
+fn main() {
+    println!("{} cores", std::thread::available_parallelism().unwrap());
+    let guests = [
+        conformance::c(),
+        conformance::rust(),
+        conformance::go(),
+        conformance::javascript(),
+        conformance::python(),
+        conformance::command_c(),
+    ];
+    let rows: Vec<_> = guests.iter().map(measure).collect();
+    println!(
+        "{:>11} {:>9} | {:>9} {:>9} | {:>9} {:>9} {:>7} {:>9} {:>7} | {:>9} {:>9} {:>9}",
+        "",
+        "file",
+        "compile",
+        "optimised",
+        "first",
+        "fresh",
+        "ratio",
+        "reused",
+        "ratio",
+        "memory",
+        "50 fresh",
+        "50 reused"
+    );
+    println!(
+        "{:>11} {:>9} | {:>9} {:>9} | {:>9} {:>9} {:>7} {:>9} {:>7} | {:>9} {:>9} {:>9}",
+        "", "kB", "ms", "ms", "us", "us", "", "us", "", "MiB", "MiB rss", "MiB rss"
+    );
+    for row in &rows {
+        print_row(row, &rows[0]);
+    }
+    for guest in guests
+        .iter()
+        .filter(|guest| ["javascript", "python"].contains(&guest.name))
+    {
+        restart(guest);
+    }
+}
+
+fn print_row(row: &Row, base: &Row) {
+    let us = |time: Duration| time.as_secs_f64() * 1e6;
+    let mib = |kib: u64| {
+        if kib == 0 {
+            "-".to_owned()
+        } else {
+            (kib / 1024).to_string()
+        }
+    };
+    println!(
+        "{:>11} {:>9} | {:>9} {:>9} | {:>9.0} {:>9.0} {:>7.1} {:>9} {:>7} | {:>9.1} {:>9} {:>9}",
+        row.name,
+        row.bytes / 1000,
+        row.fast.as_millis(),
+        row.optimised.as_millis(),
+        us(row.first),
+        us(row.fresh),
+        us(row.fresh) / us(base.fresh),
+        row.reused.map_or("-".to_owned(), |reused| format!("{:.0}", us(reused))),
+        row.reused
+            .map_or("-".to_owned(), |reused| format!("{:.1}", us(reused) / us(base.fresh))),
+        f64::from(u32::try_from(row.memory / 1024).unwrap()) / 1024.0,
+        mib(row.full_house[0]),
+        mib(row.full_house[1]),
+    );
+}
+
+fn bench(guest: &Guest, tiers: Tiers, reuse: bool) -> Bench {
+    let mut bench = Bench::with(EngineOptions {
+        // A quarter is a reserve for others.
+        max_live_instances: 2 * AT_ONCE,
+        memory_budget: 1 << 40,
+        compiler: sandhog_compiler(),
+        tiers,
+        ..EngineOptions::default()
+    });
+    if guest.is_command {
+        bench.policy.grants.stdout = Some(QueueName::new("out").unwrap());
+    }
+    bench.policy.reuse = reuse.then_some(Reuse {
+        max: 1_000_000,
+        idle: Duration::from_mins(10),
+    });
+    bench
+}
+
+fn measure(guest: &Guest) -> Row {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let wasm = fs::read(&guest.wasm).unwrap();
+    let loaded = |tiers| {
+        let bench = bench(guest, tiers, false);
+        runtime.block_on(bench.load(wasm.clone())).unwrap().info.compile_time
+    };
+    let fast = loaded(Tiers::Fast);
+    let optimised = loaded(Tiers::Optimised);
+    let ([first, fresh], memory, house) = runtime.block_on(run(guest, &wasm, false));
+    let reusing = (!guest.is_command).then(|| runtime.block_on(run(guest, &wasm, true)));
+    Row {
+        name: guest.name,
+        bytes: wasm.len(),
+        fast,
+        optimised,
+        first,
+        fresh,
+        reused: reusing.as_ref().map(|([_, reused], ..)| *reused),
+        memory,
+        full_house: [house, reusing.map_or(0, |(.., house)| house)],
+    }
+}
+
+/// The first call and the median of the others; the guest's memory; what a full house adds to this process.
+async fn run(guest: &Guest, wasm: &[u8], reuse: bool) -> ([Duration; 2], u64, u64) {
+    let bench = bench(guest, Tiers::Optimised, reuse);
+    let component = bench.load(wasm.to_vec()).await.unwrap();
+    let (mut times, mut memory) = (Vec::new(), 0);
+    for _ in 0..MESSAGES {
+        let started = Instant::now();
+        let report = bench.run(&component, &[BODY]).await;
+        times.push(started.elapsed());
+        assert_eq!(report.verdicts, [Verdict::Success]);
+        memory = report.usage.memory_peak;
+    }
+    let first = times[0];
+    times.sort_unstable();
+    // That in Rust has no clock to wait by.
+    let house = if guest.name == "rust" {
+        0
+    } else {
+        full_house(&bench, &component).await
+    };
+    ([first, times[MESSAGES / 2]], memory, house)
+}
+
+/// By how much this process grows while as many attempts as there may be wait beside each other. In KiB.
+async fn full_house(bench: &Bench, component: &Component) -> u64 {
+    let before = Resources::own().memory;
+    let calls = together((0..AT_ONCE).map(|_| bench.run(component, &[b"wait 3000"])));
+    let look = async {
+        while bench.executor.live_instances() < AT_ONCE {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        // Time for the last of them to get to where it waits.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Resources::own().memory
+    };
+    let (_, full) = tokio::join!(calls, look);
+    full.saturating_sub(before)
+}
+
+/// How long a host takes to be ready with the artifact there.
+fn restart(guest: &Guest) {
+    let place = Place::new();
+    place.install("in", &fs::read(&guest.wasm).unwrap(), "[grant]\nsend = [\"out\"]\n");
+    let host = place.start();
+    host.wait_ready();
+    host.send("in", b"ok");
+    host.wait_empty("in");
+    harness::wait_for("the optimised code", || {
+        (!host.events("compiled (optimised)").is_empty()).then_some(())
+    });
+    assert_eq!(host.terminate().0.code(), Some(0));
+    let mut times: Vec<_> = (0..5)
+        .map(|_| {
+            let started = Instant::now();
+            let host = place.start();
+            host.wait_ready();
+            let ready = started.elapsed();
+            assert_eq!(host.terminate().0.code(), Some(0));
+            ready
+        })
+        .collect();
+    times.sort_unstable();
+    println!(
+        "{}: a host with its artifact there is ready {} ms after its start (median of 5, {} to {})",
+        guest.name,
+        times[2].as_millis(),
+        times[0].as_millis(),
+        times[4].as_millis()
+    );
+}

@@ -1,0 +1,121 @@
+//! The handlers in `tests/conformance`, one in each language: each does what the body of its message says.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use sandhog_demo::guests::target;
+
+use crate::{
+    repository,
+    toolchains::{self, run, rust_shell, shell},
+};
+
+/// A handler in one language, built.
+#[derive(Debug)]
+pub struct Guest {
+    pub name: &'static str,
+    /// The file.
+    pub wasm: PathBuf,
+    pub is_command: bool,
+}
+
+fn source(language: &str) -> PathBuf {
+    repository().join("tests/conformance").join(language)
+}
+
+/// Builds in a directory of its own, so that nothing is left beside the sources.
+fn built(name: &'static str, build: impl FnOnce(&Path, &Path)) -> Guest {
+    let directory = target().join("toolchains/conformance").join(name);
+    fs::create_dir_all(&directory).unwrap();
+    let wasm = directory.join("guest.wasm");
+    build(&directory, &wasm);
+    Guest {
+        name,
+        is_command: name.starts_with("command"),
+        wasm,
+    }
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display())
+}
+
+pub fn rust() -> Guest {
+    built("rust", |_, wasm| {
+        let line = "cargo build --release --quiet --target wasm32-unknown-unknown";
+        let target = target().join("guests");
+        run(rust_shell(&source("rust"), line).env("CARGO_TARGET_DIR", &target));
+        fs::copy(target.join("wasm32-unknown-unknown/release/conformance.wasm"), wasm).unwrap();
+    })
+}
+
+pub fn javascript() -> Guest {
+    built("javascript", |_, wasm| {
+        let sdk = repository().join("guest-sdk/js/bin/sandhog-build.js");
+        let line = format!(
+            "node {} {} -o {}",
+            quoted(&sdk),
+            quoted(&source("javascript").join("handler.js")),
+            quoted(wasm)
+        );
+        run(&mut shell(toolchains::node(), &line));
+    })
+}
+
+pub fn python() -> Guest {
+    built("python", |directory, wasm| {
+        // pip writes beside what it installs.
+        let sdk = directory.join("sdk");
+        copied(&repository().join("guest-sdk/python"), &sdk);
+        let pip = format!("pip install --quiet --disable-pip-version-check {}", quoted(&sdk));
+        run(&mut shell(directory, &pip));
+        fs::copy(source("python").join("handler.py"), directory.join("handler.py")).unwrap();
+        let line = format!(
+            "{} -m sandhog build handler.py -o {}",
+            quoted(&toolchains::python().join("python")),
+            quoted(wasm)
+        );
+        run(&mut shell(directory, &line));
+    })
+}
+
+fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, to) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copied(&path, &to);
+        } else {
+            fs::copy(path, to).unwrap();
+        }
+    }
+}
+
+pub fn go() -> Guest {
+    built("go", |_, wasm| {
+        let line = format!("go build -buildmode=c-shared -o {} .", quoted(wasm));
+        run(shell(&source("go"), &line).env("GOOS", "wasip1").env("GOARCH", "wasm"));
+    })
+}
+
+pub fn c() -> Guest {
+    compiled("c", "-mexec-model=reactor", "handler.c")
+}
+
+pub fn command_c() -> Guest {
+    compiled("command-c", "", "main.c")
+}
+
+fn compiled(name: &'static str, flags: &str, file: &str) -> Guest {
+    built(name, |directory, wasm| {
+        let line = format!(
+            "python3 -m ziglang cc -target wasm32-wasi -std=c11 -Os -Wl,--strip-all -Wl,-z,stack-size=131072 {flags} -I{} -o {} {}",
+            quoted(&repository().join("guest-sdk/c")),
+            quoted(wasm),
+            quoted(&source(name).join(file)),
+        );
+        run(&mut shell(directory, &line));
+    })
+}
