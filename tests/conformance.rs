@@ -10,6 +10,7 @@ use std::{fs, time::Duration};
 use harness::{
     bench::{Bench, message, policy},
     conformance::{self, Guest},
+    host::Place,
 };
 use sandhog::{
     executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
@@ -64,10 +65,10 @@ impl Subject {
             .load(wasm)
             .await
             .unwrap_or_else(|error| panic!("{}: {error}", guest.name));
-        let expected = if guest.is_command {
-            Flavour::Command
-        } else {
-            Flavour::Handler
+        let expected = match guest.name {
+            name if name.ends_with("-batch") => Flavour::BatchHandler,
+            _ if guest.is_command => Flavour::Command,
+            _ => Flavour::Handler,
         };
         assert_eq!(component.info.flavour, expected, "{}", guest.name);
         Self {
@@ -280,4 +281,98 @@ async fn a_handler_in_c_conforms() {
 #[tokio::test]
 async fn a_program_in_c_conforms_as_far_as_a_program_can() {
     conforms(conformance::command_c()).await;
+}
+
+/// A verdict for each message of a batch, in their order, and the sends of those that succeeded.
+async fn batches_conform(guest: Guest) {
+    let subject = Subject::load(&guest).await;
+    let bodies = [b"one".as_slice(), b"reject", b"", b"retry", b"two"];
+    let report = subject.bench.run(&subject.component, &bodies).await;
+    let verdicts = report.verdicts.iter().map(|verdict| match verdict {
+        Verdict::Success => (None, ""),
+        Verdict::Failed(failure) => (Some(failure.kind), failure.reason.as_str()),
+        Verdict::NotRun(why) => panic!("{}: {why}", guest.name),
+    });
+    let done = (None, "");
+    let expected = [done, (REJECT, "never"), done, (RETRY, "later"), done];
+    assert_eq!(verdicts.collect::<Vec<_>>(), expected, "{}", guest.name);
+    let sent: Vec<_> = report.sends.iter().map(|send| &*send.message.body).collect();
+    assert_eq!(sent, [b"one".as_slice(), b"", b"two"], "{}", guest.name);
+}
+
+#[tokio::test]
+async fn batch_handlers_in_every_language_conform() {
+    for guest in [
+        conformance::rust_batch(),
+        conformance::javascript_batch(),
+        conformance::python_batch(),
+        conformance::go_batch(),
+        conformance::c_batch(),
+    ] {
+        batches_conform(guest).await;
+    }
+}
+
+#[test]
+fn dead_letters_are_the_same_from_every_language() {
+    let guests = [
+        conformance::rust(),
+        conformance::javascript(),
+        conformance::python(),
+        conformance::go(),
+        conformance::c(),
+        conformance::command_c(),
+    ];
+    let place = Place::new();
+    let queues: String = guests.iter().fold(String::new(), |text, guest| {
+        format!("{text}[queues.{}]\nmax-receives = 1\n", guest.name)
+    });
+    place.configure(&queues);
+    for guest in &guests {
+        let grant = if guest.is_command {
+            "stdout = \"out\"\n"
+        } else {
+            "[grant]\nsend = [\"out\"]\n"
+        };
+        place.install(guest.name, &fs::read(&guest.wasm).unwrap(), grant);
+    }
+    let host = place.start();
+    host.wait_ready();
+    for guest in &guests {
+        for body in ["reject no date", "crash", "retry later"] {
+            assert!(
+                host.try_send(guest.name, body.as_bytes(), "attr.tenant=acme&group=blue")
+                    .is_some(),
+                "{body}"
+            );
+            host.wait_empty(guest.name);
+        }
+        let dead = host.dead(guest.name);
+        let expected = [
+            ("reject no date", "reject", Some("no date")),
+            // What a crash says is its language's own.
+            ("crash", "trap", None),
+            ("retry later", "retry", Some("later")),
+        ];
+        assert_eq!(dead.len(), expected.len(), "{}: {dead:?}", guest.name);
+        for (letter, (body, kind, reason)) in dead.iter().zip(expected) {
+            let failure = &letter["failure"];
+            assert_eq!(
+                (
+                    &letter["body"],
+                    &failure["kind"],
+                    &failure["handler"],
+                    &letter["attributes"]["tenant"]
+                ),
+                (
+                    &json!(body),
+                    &json!(kind),
+                    &json!(guest.name),
+                    &json!({ "text": "acme" })
+                ),
+                "{letter}"
+            );
+            assert!(reason.is_none_or(|reason| failure["reason"] == reason), "{letter}");
+        }
+    }
 }

@@ -12,6 +12,10 @@ use sandhog::{
     queue::FailureKind,
 };
 use serde_json::json;
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
+};
+use wit_component::ComponentEncoder;
 
 /// Attributes of every kind, and two that mean something to other hosts.
 fn attributes() -> Attributes {
@@ -246,6 +250,26 @@ async fn the_exit_code_of_a_program_is_its_verdict_and_its_last_line_the_reason(
         lines.contains(&"the disk is full".to_owned()) && lines.contains(&"text".to_owned()),
         "{lines:?}"
     );
+}
+
+#[tokio::test]
+async fn a_program_that_is_a_component_says_success_or_failure_and_no_code() {
+    let bench = Bench::new();
+    let module = program();
+    let encoder = ComponentEncoder::default().module(&module).unwrap();
+    let adapter = WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER;
+    let mut encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter).unwrap();
+    let component = bench.load(encoder.encode().unwrap()).await.unwrap();
+    assert_eq!(
+        (component.info.flavour, component.info.core_module),
+        (Flavour::Command, false)
+    );
+    check(&bench, &component, ">text", (None, "")).await;
+    check(&bench, &component, "0 done", (None, "")).await;
+    for code in [1, 65, 75] {
+        let reason = "the program exited with code 1: oh";
+        check(&bench, &component, &format!("{code} oh"), (TRAP, reason)).await;
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use sandhog_demo::guests::target;
@@ -43,21 +44,37 @@ fn quoted(path: &Path) -> String {
 }
 
 pub fn rust() -> Guest {
-    built("rust", |_, wasm| {
+    rust_from("rust", "conformance.wasm")
+}
+
+pub fn rust_batch() -> Guest {
+    rust_from("rust-batch", "conformance_batch.wasm")
+}
+
+fn rust_from(name: &'static str, file: &str) -> Guest {
+    built(name, |_, wasm| {
         let line = "cargo build --release --quiet --target wasm32-unknown-unknown";
         let target = target().join("guests");
-        run(rust_shell(&source("rust"), line).env("CARGO_TARGET_DIR", &target));
-        fs::copy(target.join("wasm32-unknown-unknown/release/conformance.wasm"), wasm).unwrap();
+        run(rust_shell(&source(name), line).env("CARGO_TARGET_DIR", &target));
+        fs::copy(target.join("wasm32-unknown-unknown/release").join(file), wasm).unwrap();
     })
 }
 
 pub fn javascript() -> Guest {
-    built("javascript", |_, wasm| {
+    javascript_from("javascript")
+}
+
+pub fn javascript_batch() -> Guest {
+    javascript_from("javascript-batch")
+}
+
+fn javascript_from(name: &'static str) -> Guest {
+    built(name, |_, wasm| {
         let sdk = repository().join("guest-sdk/js/bin/sandhog-build.js");
         let line = format!(
             "node {} {} -o {}",
             quoted(&sdk),
-            quoted(&source("javascript").join("handler.js")),
+            quoted(&source(name).join("handler.js")),
             quoted(wasm)
         );
         run(&mut shell(toolchains::node(), &line));
@@ -65,13 +82,30 @@ pub fn javascript() -> Guest {
 }
 
 pub fn python() -> Guest {
-    built("python", |directory, wasm| {
+    python_from("python")
+}
+
+pub fn python_batch() -> Guest {
+    python_from("python-batch")
+}
+
+/// Installs the SDK into the environment of the tools, once.
+fn python_sdk() {
+    static INSTALLED: OnceLock<()> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
         // pip writes beside what it installs.
-        let sdk = directory.join("sdk");
+        let copy = tempfile::tempdir().unwrap();
+        let sdk = copy.path().join("sdk");
         copied(&repository().join("guest-sdk/python"), &sdk);
         let pip = format!("pip install --quiet --disable-pip-version-check {}", quoted(&sdk));
-        run(&mut shell(directory, &pip));
-        fs::copy(source("python").join("handler.py"), directory.join("handler.py")).unwrap();
+        run(&mut shell(copy.path(), &pip));
+    });
+}
+
+fn python_from(name: &'static str) -> Guest {
+    python_sdk();
+    built(name, |directory, wasm| {
+        fs::copy(source(name).join("handler.py"), directory.join("handler.py")).unwrap();
         let line = format!(
             "{} -m sandhog build handler.py -o {}",
             quoted(&toolchains::python().join("python")),
@@ -94,14 +128,26 @@ fn copied(from: &Path, to: &Path) {
 }
 
 pub fn go() -> Guest {
-    built("go", |_, wasm| {
+    go_from("go")
+}
+
+pub fn go_batch() -> Guest {
+    go_from("go-batch")
+}
+
+fn go_from(name: &'static str) -> Guest {
+    built(name, |_, wasm| {
         let line = format!("go build -buildmode=c-shared -o {} .", quoted(wasm));
-        run(shell(&source("go"), &line).env("GOOS", "wasip1").env("GOARCH", "wasm"));
+        run(shell(&source(name), &line).env("GOOS", "wasip1").env("GOARCH", "wasm"));
     })
 }
 
 pub fn c() -> Guest {
     compiled("c", "-mexec-model=reactor", "handler.c")
+}
+
+pub fn c_batch() -> Guest {
+    compiled("c-batch", "-mexec-model=reactor", "handler.c")
 }
 
 pub fn command_c() -> Guest {
