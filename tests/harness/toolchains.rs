@@ -16,7 +16,7 @@ use sandhog_demo::{guests, toolchain};
 use crate::repository;
 
 /// Where the tools and what they cache are.
-fn directory() -> PathBuf {
+pub fn directory() -> PathBuf {
     guests::target().join("toolchains")
 }
 
@@ -111,16 +111,30 @@ pub fn shell(directory: &Path, line: &str) -> Command {
     command
 }
 
-/// Debian's C library for WASI, which a Rust without the target of rustup is linked against.
-fn wasi_libc() {
-    static THERE: OnceLock<()> = OnceLock::new();
-    THERE.get_or_init(|| {
-        if !Path::new("/usr/lib/wasm32-wasi/libc.a").exists() {
-            let mut install = Command::new("apt-get");
-            install.args(["install", "--yes", "--no-install-recommends", "wasi-libc"]);
-            run(install.env("DEBIAN_FRONTEND", "noninteractive"));
-        }
-    });
+/// The C library of WASI, which a Rust without the target of rustup is linked against: Zig's.
+///
+/// Debian's is older than the adapter that turns programs into components: its `malloc` takes the memory of the adapter
+/// for its own.
+fn wasi_libc() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = directory().join("wasi-libc");
+        made_of(&["requirements.txt"], &made, |made| {
+            fs::write(made.join("main.c"), "int main(void) { return 0; }\n").unwrap();
+            let mut zig = shell(made, "zig cc -v -target wasm32-wasi -o main.wasm main.c");
+            let output = zig.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            // Zig compiles these on demand, and names them where it calls the linker.
+            let linker = said.lines().rfind(|line| line.starts_with("wasm-ld "));
+            let linker = linker.unwrap_or_else(|| panic!("zig cc -v does not show how it links: {said}"));
+            for name in ["crt1-command.o", "libc.a", "libzigc.a", "libcompiler_rt.a"] {
+                let file = linker.split(' ').find(|word| word.ends_with(&format!("/{name}")));
+                let file = file.unwrap_or_else(|| panic!("zig links without {name}: {linker}"));
+                fs::copy(file, made.join(name)).unwrap();
+            }
+        });
+        made
+    })
 }
 
 /// The same with a Rust that compiles to WebAssembly: rustup's if it has the target, or Debian's, which compiles its
@@ -133,7 +147,6 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
         command.env_remove(name);
     }
     if toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::Debian {
-        wasi_libc();
         let path = command
             .get_envs()
             .find(|(name, _)| *name == "PATH")
@@ -150,6 +163,7 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
             .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
             .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld-19")
             .env("CARGO_TARGET_WASM32_WASIP1_LINKER", pins().join("wasi-ld.sh"))
+            .env("WASI_LIB", wasi_libc())
             .env_remove("LD_LIBRARY_PATH");
     }
     command
