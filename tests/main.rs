@@ -27,6 +27,7 @@ mod keyvalue;
 mod lease;
 mod ledger;
 mod listener;
+mod programs;
 mod queue_contract;
 mod queue_model;
 mod reload;
