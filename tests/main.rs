@@ -34,6 +34,7 @@ mod reload;
 mod remote;
 mod reuse;
 mod sandbox;
+mod sdks;
 mod shutdown;
 mod sqs_contract;
 mod sqs_delivery;
