@@ -16,40 +16,16 @@ use std::{
 use harness::{
     host::{Host, Place},
     repository, sandhog_binary,
-    toolchains::{node, run, shell},
+    toolchains::{copied, node, run, shell},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// What tools leave beside sources.
-const LEFT: [&str; 6] = [
-    "node_modules",
-    ".venv",
-    "__pycache__",
-    "build",
-    "target",
-    "sandhog.egg-info",
-];
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (path, name) = (entry.path(), entry.file_name());
-        if path.is_dir() {
-            if !LEFT.iter().any(|left| name == *left) {
-                copy(&path, &to.join(name));
-            }
-        } else if path.extension().is_none_or(|extension| extension != "wasm") {
-            fs::copy(&path, to.join(name)).unwrap();
-        }
-    }
-}
 
 /// Copies of some directories of the repository, where they are in it relative to each other.
 fn copies(directories: &[&str]) -> TempDir {
     let place = tempfile::tempdir().unwrap();
     for directory in directories {
-        copy(&repository().join(directory), &place.path().join(directory));
+        copied(&repository().join(directory), &place.path().join(directory));
     }
     place
 }

@@ -10,7 +10,7 @@ use sandhog_demo::guests::target;
 
 use crate::{
     repository,
-    toolchains::{self, run, rust_shell, shell},
+    toolchains::{self, copied, run, rust_shell, shell},
 };
 
 /// A handler in one language, built.
@@ -113,18 +113,6 @@ fn python_from(name: &'static str) -> Guest {
         );
         run(&mut shell(directory, &line));
     })
-}
-
-fn copied(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copied(&path, &to);
-        } else {
-            fs::copy(path, to).unwrap();
-        }
-    }
 }
 
 pub fn go() -> Guest {

@@ -56,6 +56,31 @@ fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
     fs::write(stamp, pins).unwrap();
 }
 
+/// What tools leave beside sources.
+const LEFT: [&str; 6] = [
+    "node_modules",
+    ".venv",
+    "__pycache__",
+    "build",
+    "target",
+    "sandhog.egg-info",
+];
+
+/// Copies a directory without that.
+pub fn copied(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let (path, name) = (entry.path(), entry.file_name());
+        if path.is_dir() {
+            if !LEFT.iter().any(|left| name == *left) {
+                copied(&path, &to.join(name));
+            }
+        } else if path.extension().is_none_or(|extension| extension != "wasm") {
+            fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
+}
+
 /// A Python environment with componentize-py, Zig, Go and the SDK's own package; its `bin`.
 pub fn python() -> &'static Path {
     static BIN: OnceLock<PathBuf> = OnceLock::new();
