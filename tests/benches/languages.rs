@@ -3,7 +3,7 @@
 //!
 //! The handlers are those of `tests/conformance`, and the message makes them send one. Run it with
 //! `cargo bench --workspace --profile dev --bench languages`: the engine is optimised in that profile too. Ratios are to the
-//! handler in C of the same run.
+//! handler in C of the same run. Files that are named behind `--` are measured too, as far as they answer to any message.
 
 #![expect(
     clippy::unwrap_used,
@@ -30,6 +30,8 @@ use sandhog::{
     message::QueueName,
 };
 
+/// What a file is called that was named by its path.
+const FILE: &str = "file";
 /// How many messages one after another; the median is shown.
 const MESSAGES: usize = 201;
 /// How many attempts at a time for the memory of a full house.
@@ -52,7 +54,7 @@ struct Row {
 
 fn main() {
     println!("{} cores", std::thread::available_parallelism().unwrap());
-    let guests = [
+    let mut guests = vec![
         conformance::c(),
         conformance::rust(),
         conformance::go(),
@@ -60,6 +62,12 @@ fn main() {
         conformance::python(),
         conformance::command_c(),
     ];
+    let files = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    guests.extend(files.map(|file| Guest {
+        name: FILE,
+        wasm: file.into(),
+        is_command: false,
+    }));
     let rows: Vec<_> = guests.iter().map(measure).collect();
     println!(
         "{:>11} {:>9} | {:>9} {:>9} | {:>9} {:>9} {:>7} {:>9} {:>7} | {:>9} {:>9} {:>9}",
@@ -85,7 +93,7 @@ fn main() {
     }
     for guest in guests
         .iter()
-        .filter(|guest| ["javascript", "python"].contains(&guest.name))
+        .filter(|guest| ["javascript", "python", FILE].contains(&guest.name))
     {
         restart(guest);
     }
@@ -178,8 +186,8 @@ async fn run(guest: &Guest, wasm: &[u8], reuse: bool) -> ([Duration; 2], u64, u6
     }
     let first = times[0];
     times.sort_unstable();
-    // That in Rust has no clock to wait by.
-    let house = if guest.name == "rust" {
+    // That in Rust has no clock to wait by, and a file does as it likes.
+    let house = if ["rust", FILE].contains(&guest.name) {
         0
     } else {
         full_house(&bench, &component).await
@@ -203,14 +211,18 @@ async fn full_house(bench: &Bench, component: &Component) -> u64 {
     full.saturating_sub(before)
 }
 
-/// How long a host takes to be ready with the artifact there.
+/// How long a message waits for a handler that is dropped in, and how long a host takes to be ready with the artifact there.
 fn restart(guest: &Guest) {
     let place = Place::new();
-    place.install("in", &fs::read(&guest.wasm).unwrap(), "[grant]\nsend = [\"out\"]\n");
+    let wasm = fs::read(&guest.wasm).unwrap();
+    place.configure("[queues.in]\n");
     let host = place.start();
     host.wait_ready();
     host.send("in", b"ok");
+    let dropped = Instant::now();
+    place.install("in", &wasm, "[grant]\nsend = [\"out\"]\n");
     host.wait_empty("in");
+    let handled = dropped.elapsed();
     harness::wait_for("the optimised code", || {
         (!host.events("compiled (optimised)").is_empty()).then_some(())
     });
@@ -227,8 +239,11 @@ fn restart(guest: &Guest) {
         .collect();
     times.sort_unstable();
     println!(
-        "{}: a host with its artifact there is ready {} ms after its start (median of 5, {} to {})",
+        "{}, {} kB: its first message was handled {} ms after it was dropped in; a host with its artifact there is ready {} ms \
+         after its start (median of 5, {} to {})",
         guest.name,
+        wasm.len() / 1000,
+        handled.as_millis(),
         times[2].as_millis(),
         times[0].as_millis(),
         times[4].as_millis()

@@ -28,7 +28,9 @@ fn pins() -> PathBuf {
 /// Runs a command that has to succeed; what it printed is shown if it does not.
 pub fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output();
-    let output = output.unwrap_or_else(|error| panic!("{command:?} did not start: {error}"));
+    let tools =
+        "the tests of other languages need python3, npm and make on the PATH; the README says how to run the rest";
+    let output = output.unwrap_or_else(|error| panic!("{command:?} did not start ({error}): {tools}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}\n{}",
