@@ -325,7 +325,7 @@ fn ten_handlers_three_times_longer_than_the_visibility_timeout_run_once_each() {
 #[test]
 fn five_hundred_in_flight_are_more_than_one_extension_can_carry_and_none_is_received_twice() {
     let mut stage = Stage::new("many");
-    stage.set("max-live-instances = 600\nmemory-budget = \"1TiB\"");
+    stage.set("max-live-instances = 700\nmemory-budget = \"1TiB\"");
     let source = stage.queue("in", &visibility("3"), "");
     let bodies = numbered("w8000", 0..500);
     source.put_all(&bodies);
