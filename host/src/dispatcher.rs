@@ -93,7 +93,13 @@ impl Dispatcher {
                 biased;
                 () = stop.cancelled() => {}
                 Some(joined) = self.attempts.join_next_with_id() => {
-                    if self.joined(joined)? {
+                    let mut changed = self.joined(joined)?;
+                    // All that have ended, so that one receive fills the slots of them all.
+                    while let Some(joined) = self.attempts.try_join_next_with_id() {
+                        changed |= self.joined(joined)?;
+                    }
+                    self.count_in_flight();
+                    if changed {
                         // They were made for what the handler could take before.
                         self.poller.clear();
                     }
@@ -114,6 +120,7 @@ impl Dispatcher {
         self.poller.clear();
         while let Some(joined) = self.attempts.join_next_with_id().await {
             self.joined(joined)?;
+            self.count_in_flight();
         }
         Ok(())
     }
@@ -266,7 +273,6 @@ impl Dispatcher {
                 self.slots.remove(&error.id());
                 // Its leases went with it, so its messages come back by themselves.
                 tracing::error!(handler = self.context.handler, %error, "an attempt failed inside of the host");
-                self.count_in_flight();
                 return Ok(false);
             }
         };
@@ -287,7 +293,6 @@ impl Dispatcher {
             let version = Arc::clone(&self.versions.borrow());
             self.start(&version, vec![each]);
         }
-        self.count_in_flight();
         let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {

@@ -25,7 +25,9 @@ pub mod host;
 pub mod hostile;
 pub mod http_server;
 pub mod keeping;
+pub mod pipeline;
 pub mod process;
+pub mod ratios;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;
@@ -67,8 +69,9 @@ fn binary(name: &str) -> PathBuf {
     cargo
         .args(["build", "--quiet", "--bin", name])
         .current_dir(repository());
+    // Benchmarks are built there, and their programs with them.
     if profile.ends_with("release") {
-        cargo.arg("--release");
+        cargo.args(["--profile", "bench"]);
     }
     assert!(cargo.status().unwrap().success(), "{name} could not be built");
     profile.join(name)
