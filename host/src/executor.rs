@@ -26,6 +26,7 @@ mod engine;
 mod entry;
 mod import;
 mod instance;
+mod line;
 mod machine;
 mod memory;
 mod output;

@@ -1,6 +1,7 @@
 //! Counts the processor time of one call: that of the thread which polls it, while it polls it.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn},
     pin::pin,
     sync::{
@@ -8,10 +9,13 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::time::{ClockId, clock_gettime};
+
+/// By how much a call may be charged too much: what its thread did just before it.
+const RECENT: Duration = Duration::from_micros(20);
 
 /// The account of one call.
 #[derive(Debug)]
@@ -36,9 +40,11 @@ impl CpuAccount {
     pub(super) async fn measure<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            self.poll_started.store(thread_time(), Ordering::Relaxed);
+            self.poll_started.store(recent_thread_time(), Ordering::Relaxed);
             let polled: Poll<F::Output> = future.as_mut().poll(cx);
-            self.used.store(self.used_in_poll(), Ordering::Relaxed);
+            let ended = thread_time();
+            LAST.set(Some((Instant::now(), ended)));
+            self.used.store(self.used_until(ended), Ordering::Relaxed);
             polled
         })
         .await
@@ -55,8 +61,26 @@ impl CpuAccount {
     }
 
     fn used_in_poll(&self) -> u64 {
-        let since = thread_time().saturating_sub(self.poll_started.load(Ordering::Relaxed));
+        self.used_until(thread_time())
+    }
+
+    fn used_until(&self, now: u64) -> u64 {
+        let since = now.saturating_sub(self.poll_started.load(Ordering::Relaxed));
         self.used.load(Ordering::Relaxed).saturating_add(since)
+    }
+}
+
+thread_local! {
+    /// What the clock of this thread showed at the end of the last poll that was measured on it, and when.
+    static LAST: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+}
+
+/// The processor time of the calling thread a moment ago at most: reading it costs a system call, and where one call of a guest
+/// follows another the end of the one will do for the beginning of the other.
+fn recent_thread_time() -> u64 {
+    match LAST.get() {
+        Some((at, time)) if at.elapsed() <= RECENT => time,
+        Some(_) | None => thread_time(),
     }
 }
 
