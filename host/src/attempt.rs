@@ -7,11 +7,12 @@ use std::{
     collections::{BTreeMap, VecDeque},
     fmt::Write as _,
     num::NonZeroU32,
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use futures_util::future::select_all;
+use futures_util::{FutureExt as _, future::select_all};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,7 @@ use crate::{
     queue::{Delivery, Effects, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
     queue_set::QueueSet,
     settlement::{Outcome, SettlementPolicy, settlement},
+    slots::TakenSlots,
 };
 
 /// A component with its manifest: what a delivery runs on from its start to its end, whatever is reloaded meanwhile.
@@ -133,7 +135,8 @@ struct Attempt {
 /// The messages that wait for one of the attempt, per message.
 type Lines = Vec<VecDeque<Leased>>;
 
-/// Runs one attempt to the end of its settlement.
+/// Runs one attempt to the end of its settlement. `slots` are given back with it, or as soon as everything was handled and
+/// only the settlement is left to wait for.
 ///
 /// # Errors
 ///
@@ -146,6 +149,7 @@ pub async fn attempt(
     context: Arc<AttemptContext>,
     version: Arc<Version>,
     batch: Vec<Leased>,
+    slots: TakenSlots,
 ) -> Result<Ended, QueueError> {
     let started = Instant::now();
     let count = batch.len();
@@ -172,7 +176,23 @@ pub async fn attempt(
     };
     let ((mut outcomes, effects), ()) = tokio::join!(working, attempt.give_back_at_stop(&done, &mut lines));
     let duration = started.elapsed();
-    let back_in = attempt.settle(&mut outcomes, leases, &mut lines, effects).await?;
+    // What failed keeps its slots until the dispatcher knows, which may have to pause.
+    let is_done = lines.iter().all(VecDeque::is_empty) && outcomes.iter().all(Outcome::is_handled);
+    let back_in = {
+        let mut settling = pin!(attempt.settle(&mut outcomes, leases, &mut lines, effects));
+        match settling.as_mut().now_or_never() {
+            Some(settled) => settled?,
+            None => {
+                let _kept = if is_done {
+                    slots.free_early();
+                    None
+                } else {
+                    Some(slots)
+                };
+                settling.await?
+            }
+        }
+    };
     // Only now: a refused send or a lost lease changes what an attempt came to.
     attempt.log(&outcomes, duration);
     let mut next = Vec::new();

@@ -5,16 +5,11 @@
 //! while its visibility runs out; a delivery runs to its end on the version it started with; the loop ends only
 //! when every attempt has.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
-    task::{Id, JoinError, JoinSet},
+    task::{JoinError, JoinSet},
     time::Instant,
 };
 
@@ -28,6 +23,7 @@ use crate::{
     printable::chain,
     queue::{Delivery, QueueError},
     settlement::Outcome,
+    slots::Slots,
 };
 
 /// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
@@ -43,8 +39,8 @@ pub struct Dispatcher {
     board: Arc<HandlerBoard>,
     versions: watch::Receiver<Arc<Version>>,
     attempts: JoinSet<Result<Ended, QueueError>>,
-    /// How many slots each attempt takes: its own, and one for each message that waits in a line behind it.
-    slots: HashMap<Id, usize>,
+    /// Each attempt takes one, and one for each message that waits in a line behind it.
+    slots: Slots,
     poller: Poller,
     pause: Pause,
     receive_at: Instant,
@@ -68,7 +64,7 @@ impl Dispatcher {
             board,
             versions,
             attempts: JoinSet::new(),
-            slots: HashMap::new(),
+            slots: Slots::default(),
             poller,
             pause: Pause::default(),
             receive_at: Instant::now(),
@@ -92,10 +88,10 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(joined) = self.attempts.join_next_with_id() => {
+                Some(joined) = self.attempts.join_next() => {
                     let mut changed = self.joined(joined)?;
                     // All that have ended, so that one receive fills the slots of them all.
-                    while let Some(joined) = self.attempts.try_join_next_with_id() {
+                    while let Some(joined) = self.attempts.try_join_next() {
                         changed |= self.joined(joined)?;
                     }
                     self.count_in_flight();
@@ -114,11 +110,12 @@ impl Dispatcher {
                     self.poller.clear();
                 }
                 received = self.poller.received() => self.received(received.answer)?,
+                () = self.slots.freed() => {}
                 () = alarm::wake_at(look_again) => {}
             }
         }
         self.poller.clear();
-        while let Some(joined) = self.attempts.join_next_with_id().await {
+        while let Some(joined) = self.attempts.join_next().await {
             self.joined(joined)?;
             self.count_in_flight();
         }
@@ -135,8 +132,7 @@ impl Dispatcher {
                 Some(_) => (1, 1),
                 None => (version.concurrency(&*self.context.executor), version.batch_size()),
             };
-            let taken = self.slots.values().sum::<usize>() + self.poller.reserved();
-            let free = concurrency.saturating_sub(taken);
+            let free = concurrency.saturating_sub(self.taken(concurrency) + self.poller.reserved());
             let hold_back = [Some(self.receive_at), self.pause.until()];
             let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
             if free == 0 || hold_back.is_some() {
@@ -158,6 +154,16 @@ impl Dispatcher {
                 }
             }
         }
+    }
+
+    /// How many of so many slots are not free: those whose guests run, or those of what is not settled once there are twice as
+    /// many of these, so that a slow queue is not flooded. A probe is alone.
+    fn taken(&self, concurrency: usize) -> usize {
+        let attempts = self.attempts.len();
+        if self.pause.until().is_some() {
+            return self.slots.taken().max(attempts);
+        }
+        self.slots.taken().max(attempts.saturating_sub(concurrency))
     }
 
     fn received(&mut self, received: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {
@@ -223,10 +229,9 @@ impl Dispatcher {
 
     fn start(&mut self, version: &Arc<Version>, batch: Vec<Leased>) {
         let slots = 1 + batch.iter().map(|each| each.followers.len()).sum::<usize>();
-        let task = self
-            .attempts
-            .spawn(attempt(Arc::clone(&self.context), Arc::clone(version), batch));
-        self.slots.insert(task.id(), slots);
+        let slots = self.slots.take(slots);
+        self.attempts
+            .spawn(attempt(Arc::clone(&self.context), Arc::clone(version), batch, slots));
     }
 
     /// Gives back a message that waited for one of its group, and those behind it.
@@ -263,14 +268,10 @@ impl Dispatcher {
     }
 
     /// Hears how an attempt ended, and starts what waited for it; answers whether that paused or resumed the handler.
-    fn joined(&mut self, joined: Result<(Id, Result<Ended, QueueError>), JoinError>) -> Result<bool, QueueError> {
+    fn joined(&mut self, joined: Result<Result<Ended, QueueError>, JoinError>) -> Result<bool, QueueError> {
         let ended = match joined {
-            Ok((id, ended)) => {
-                self.slots.remove(&id);
-                ended?
-            }
+            Ok(ended) => ended?,
             Err(error) => {
-                self.slots.remove(&error.id());
                 // Its leases went with it, so its messages come back by themselves.
                 tracing::error!(handler = self.context.handler, %error, "an attempt failed inside of the host");
                 return Ok(false);

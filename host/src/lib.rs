@@ -22,6 +22,7 @@ pub mod lease;
 pub mod pause;
 pub mod poller;
 pub mod settlement;
+pub mod slots;
 
 pub mod handler_set;
 pub mod plugin_dir;
