@@ -23,6 +23,7 @@ mod generated;
 mod grants;
 mod hostile;
 mod http;
+mod instructions;
 mod keyvalue;
 mod lease;
 mod ledger;

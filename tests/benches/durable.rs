@@ -7,7 +7,7 @@
 //! It is the best that SQLite can do with these senders, rather than what anybody would write. The raw log appends the same
 //! bytes to a file and syncs as often.
 //!
-//! `cargo bench --workspace --bench durable`; with `-- only SENDERS MESSAGES` for a profiler.
+//! `cargo bench --workspace --bench durable`; with `-- only SENDERS MESSAGES HOPS` for a profiler.
 
 #![expect(
     clippy::unwrap_used,
@@ -55,11 +55,11 @@ const SLOTS: usize = 16;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
     let host = Host::new();
-    if let [only, senders, messages] = arguments.as_slice()
+    if let [only, senders, messages, hops] = arguments.as_slice()
         && only == "only"
     {
-        let (senders, messages) = (senders.parse().unwrap(), messages.parse().unwrap());
-        println!("{:.0} messages/s", host.run(senders, messages, 1));
+        let [senders, messages, hops] = [senders, messages, hops].map(|number| number.parse().unwrap());
+        println!("{:.0} messages/s", host.run(senders, messages, hops));
         return;
     }
     println!("{}", machine());

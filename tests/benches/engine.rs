@@ -223,6 +223,8 @@ impl Bare {
         let mut linker = wasmtime::component::Linker::<State>::new(&engine);
         worker::Worker::add_to_linker::<_, wasmtime::component::HasSelf<State>>(&mut linker, |state| state).unwrap();
         let component = wasmtime::component::Component::from_binary(&engine, &component(&guest.wasm)).unwrap();
+        // What the SDK imports and this message does not use.
+        linker.define_unknown_imports_as_traps(&component).unwrap();
         let pre = worker::WorkerPre::new(linker.instantiate_pre(&component).unwrap()).unwrap();
         let ticking = engine.weak();
         thread::spawn(move || {

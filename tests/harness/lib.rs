@@ -82,6 +82,11 @@ pub fn aborting_binary() -> PathBuf {
     target_directory().join("sandhog-aborting")
 }
 
+/// Handles messages and ends.
+pub fn hot_path_binary() -> PathBuf {
+    target_directory().join("sandhog-hot-path")
+}
+
 /// The root of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()

@@ -1,0 +1,66 @@
+//! A message costs no more instructions than it did: counted by callgrind, which other work on the machine does not disturb.
+//!
+//! What is counted is a message's whole way through the host, from its send in memory to its deletion, in the profile of the
+//! tests; the difference of two runs leaves out what happens once. A change that costs more either mends it or states the new
+//! number here, with its reason in the commit.
+
+use std::process::Command;
+
+use harness::hot_path_binary;
+
+/// How far from the number a run may be: threads take turns in other orders each time.
+const TOLERANCE: f64 = 0.15;
+const FEW: u64 = 500;
+const MANY: u64 = 2_500;
+
+#[test]
+fn a_message_in_a_fresh_instance_costs_no_more_instructions_than_it_did() {
+    check("fresh", 100_000);
+}
+
+#[test]
+fn a_message_in_a_reused_instance_costs_no_more_instructions_than_it_did() {
+    check("reuse", 50_000);
+}
+
+fn check(instance: &str, stated: u64) {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "valgrind is missing: install it (apt-get install valgrind)"
+        );
+        eprintln!("valgrind is not installed: no instructions are counted");
+        return;
+    }
+    let [few, many] = [FEW, MANY].map(|messages| count(instance, messages));
+    let each = (many - few) / (MANY - FEW);
+    println!("{instance}: {each} instructions for a message, stated {stated}");
+    let (each, stated) = (each as f64, stated as f64);
+    assert!(
+        each <= stated * (1.0 + TOLERANCE),
+        "{instance}: {each} instructions for a message, where {stated} are stated: find what costs more, or state the new number"
+    );
+    assert!(
+        each >= stated * (1.0 - TOLERANCE),
+        "{instance}: {each} instructions for a message, where {stated} are stated: state the new number, so that it is kept"
+    );
+}
+
+/// The instructions of a whole run.
+fn count(instance: &str, messages: u64) -> u64 {
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--smc-check=all-non-file"])
+        .arg(hot_path_binary())
+        .args([instance, &messages.to_string()])
+        .env("RUST_BACKTRACE", "0")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let collected = said.lines().find_map(|line| line.split("Collected : ").nth(1));
+    collected
+        .unwrap_or_else(|| panic!("valgrind says no number: {said}"))
+        .trim()
+        .parse()
+        .unwrap()
+}
