@@ -1,5 +1,5 @@
 //! What a handler costs in each language: its file, its compilation, a message in a fresh instance and in one that is reused,
-//! memory, and for the large ones a restart of the host.
+//! and memory. What a file costs before its first message is in `startup.rs`.
 //!
 //! The handlers are those of `tests/conformance`, and the message makes them send one. Run it with
 //! `cargo bench --workspace --profile dev --bench languages`: the engine is optimised in that profile too. Ratios are to the
@@ -20,7 +20,6 @@ use std::{
 use harness::{
     bench::{Bench, together},
     conformance::{self, Guest},
-    host::Place,
     process::Resources,
     sandhog_compiler,
 };
@@ -90,12 +89,6 @@ fn main() {
     );
     for row in &rows {
         print_row(row, &rows[0]);
-    }
-    for guest in guests
-        .iter()
-        .filter(|guest| ["javascript", "python", FILE].contains(&guest.name))
-    {
-        restart(guest);
     }
 }
 
@@ -209,43 +202,4 @@ async fn full_house(bench: &Bench, component: &Component) -> u64 {
     };
     let (_, full) = tokio::join!(calls, look);
     full.saturating_sub(before)
-}
-
-/// How long a message waits for a handler that is dropped in, and how long a host takes to be ready with the artifact there.
-fn restart(guest: &Guest) {
-    let place = Place::new();
-    let wasm = fs::read(&guest.wasm).unwrap();
-    place.configure("[queues.in]\n");
-    let host = place.start();
-    host.wait_ready();
-    host.send("in", b"ok");
-    let dropped = Instant::now();
-    place.install("in", &wasm, "[grant]\nsend = [\"out\"]\n");
-    host.wait_empty("in");
-    let handled = dropped.elapsed();
-    harness::wait_for("the optimised code", || {
-        (!host.events("compiled (optimised)").is_empty()).then_some(())
-    });
-    assert_eq!(host.terminate().0.code(), Some(0));
-    let mut times: Vec<_> = (0..5)
-        .map(|_| {
-            let started = Instant::now();
-            let host = place.start();
-            host.wait_ready();
-            let ready = started.elapsed();
-            assert_eq!(host.terminate().0.code(), Some(0));
-            ready
-        })
-        .collect();
-    times.sort_unstable();
-    println!(
-        "{}, {} kB: its first message was handled {} ms after it was dropped in; a host with its artifact there is ready {} ms \
-         after its start (median of 5, {} to {})",
-        guest.name,
-        wasm.len() / 1000,
-        handled.as_millis(),
-        times[2].as_millis(),
-        times[0].as_millis(),
-        times[4].as_millis()
-    );
 }

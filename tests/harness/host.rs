@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::{sandhog_binary, wait_for};
+use crate::{sandhog_binary, wait_closely, wait_for};
 
 /// Directories of a host, which outlive it: it can be started on them again.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ impl Place {
             reader: Some(reader),
             url: String::new(),
         };
-        let address = wait_for("the host to listen", || {
+        let address = wait_closely("the host to listen", || {
             assert!(
                 host.child.try_wait().unwrap().is_none(),
                 "the host ended: {:#?}",

@@ -98,14 +98,23 @@ fn target_directory() -> PathBuf {
 }
 
 /// Waits until `fact` is there.
-pub fn wait_for<T>(what: &str, mut fact: impl FnMut() -> Option<T>) -> T {
+pub fn wait_for<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    wait(what, LOOK_AFTER, fact)
+}
+
+/// As [`wait_for`], with a look every millisecond: for times that are measured.
+pub fn wait_closely<T>(what: &str, fact: impl FnMut() -> Option<T>) -> T {
+    wait(what, Duration::from_millis(1), fact)
+}
+
+fn wait<T>(what: &str, look_after: Duration, mut fact: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(found) = fact() {
             return found;
         }
         assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for: {what}");
-        pause();
+        sleep(look_after);
     }
 }
 
@@ -117,8 +126,15 @@ pub fn let_pass(time: Duration) {
     }
 }
 
+/// How long until the next look at a fact.
+const LOOK_AFTER: Duration = Duration::from_millis(10);
+
 /// The pause between two looks at a fact.
 pub fn pause() {
-    #[expect(clippy::disallowed_methods, reason = "the one place that polls")]
-    std::thread::sleep(Duration::from_millis(10));
+    sleep(LOOK_AFTER);
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that polls")]
+fn sleep(time: Duration) {
+    std::thread::sleep(time);
 }

@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 /// Set for a test that runs in a process of its own, to its name.
@@ -65,6 +66,48 @@ impl Resources {
             .filter(|(_, before, after, slack)| *after > before + slack)
             .map(|(what, before, after, _)| format!("{what}: {before} grew to {after}"));
         grown.collect::<Vec<_>>().join("; ")
+    }
+}
+
+/// The most that a process has had resident at a time, in KiB.
+pub fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+/// Processor time of a process, to the nanosecond: the scheduler's account of each thread instead of the clock ticks of the whole.
+#[derive(Debug)]
+pub struct ProcessorTime {
+    process: u32,
+    /// What each thread had when it was last seen: what one does between that and its end is missed.
+    threads: BTreeMap<String, Duration>,
+}
+
+impl ProcessorTime {
+    /// Since the process started.
+    pub fn of(process: u32) -> Self {
+        let mut time = Self {
+            process,
+            threads: BTreeMap::new(),
+        };
+        time.look();
+        time
+    }
+
+    /// Looks again, and returns the sum.
+    pub fn look(&mut self) -> Duration {
+        for thread in fs::read_dir(format!("/proc/{}/task", self.process)).unwrap() {
+            let thread = thread.unwrap();
+            // It may have ended meanwhile.
+            let Ok(text) = fs::read_to_string(thread.path().join("schedstat")) else {
+                continue;
+            };
+            let ran = text.split_whitespace().next().unwrap().parse().unwrap();
+            let name = thread.file_name().into_string().unwrap();
+            self.threads.insert(name, Duration::from_nanos(ran));
+        }
+        self.threads.values().sum()
     }
 }
 

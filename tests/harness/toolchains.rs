@@ -122,6 +122,35 @@ pub fn node() -> &'static Path {
     })
 }
 
+/// A handler on SpiderMonkey, of some 12 MB, which only benchmarks want: its tools are many, and take half a minute.
+pub fn spidermonkey() -> PathBuf {
+    const SOURCES: [&str; 3] = ["package.json", "handler.js", "build.js"];
+    let made = directory().join("spidermonkey");
+    let pinned = SOURCES.map(|file| format!("spidermonkey/{file}"));
+    made_of(&pinned.each_ref().map(String::as_str), &made, |made| {
+        for file in SOURCES {
+            fs::copy(pins().join("spidermonkey").join(file), made.join(file)).unwrap();
+        }
+        run(Command::new("npm")
+            .args([
+                "install",
+                "--ignore-scripts",
+                "--no-audit",
+                "--no-fund",
+                "--no-package-lock",
+            ])
+            .current_dir(made));
+        run(Command::new("node")
+            .args([
+                "build.js".as_ref(),
+                repository().join("wit").as_path(),
+                "handler.wasm".as_ref(),
+            ])
+            .current_dir(made));
+    });
+    made.join("handler.wasm")
+}
+
 /// A command in a shell, as a person would type it in this directory, with every tool on the PATH.
 pub fn shell(directory: &Path, line: &str) -> Command {
     let mut command = Command::new("sh");
