@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::queue::{Delivery, Queue, QueueError};
+use crate::queue::{Delivery, Queue, QueueError, Wanted};
 
 /// The longest that a receive waits for a message (the limit of SQS).
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
@@ -21,16 +21,26 @@ const PART_OF_A_GROUP: usize = 4;
 /// How much longer than a failed message stays away messages of groups are received one at a time.
 const CAREFUL_FOR: Duration = Duration::from_secs(20);
 
-type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
+/// Answers also how many slots it was made to fill.
+type Receive = Pin<Box<dyn Future<Output = (Received, usize)> + Send>>;
 
 /// A receive that has ended.
 #[derive(Debug)]
 pub struct Received {
     /// How many messages it asked for.
     pub asked: usize,
-    slots: usize,
     /// What came.
     pub answer: Result<Vec<Delivery>, QueueError>,
+}
+
+/// A receive that may be made larger.
+#[derive(Debug)]
+struct Parked {
+    wanted: Wanted,
+    /// How many messages were added to what it was made for, and the slots for them.
+    added: usize,
+    added_slots: usize,
+    batch_size: usize,
 }
 
 /// What to do about free slots.
@@ -48,6 +58,8 @@ pub enum Next {
 pub struct Poller {
     queue: Arc<dyn Queue>,
     receives: FuturesUnordered<Receive>,
+    /// What the receive under way is for, where there is one at a time.
+    parked: Option<Parked>,
     /// The slots that the receives under way may fill.
     reserved: usize,
     busy: bool,
@@ -71,6 +83,7 @@ impl Poller {
         Self {
             queue,
             receives: FuturesUnordered::new(),
+            parked: None,
             reserved: 0,
             busy: false,
             short_since: None,
@@ -101,6 +114,7 @@ impl Poller {
         let nature = self.queue.nature();
         let may_have_more = self.busy && nature.remote;
         if !self.receives.is_empty() && !may_have_more {
+            self.want_more(free);
             return Next::Enough;
         }
         let ask = if !nature.returns_groups {
@@ -125,6 +139,17 @@ impl Poller {
         Next::Ask(ask)
     }
 
+    /// Lets the receive under way fill these slots too, if it has not been given its messages yet.
+    fn want_more(&mut self, free: usize) {
+        let limit = self.queue.nature().receive_limit;
+        let Some(parked) = &mut self.parked else { return };
+        let added = parked.wanted.add(free, limit);
+        let slots = added.div_ceil(parked.batch_size);
+        parked.added += added;
+        parked.added_slots += slots;
+        self.reserved += slots;
+    }
+
     /// Starts a receive of `max` messages, which one call of a guest takes `batch_size` of.
     pub fn ask(&mut self, max: usize, batch_size: usize) {
         let queue = Arc::clone(&self.queue);
@@ -136,8 +161,16 @@ impl Poller {
         };
         self.reserved += slots;
         self.short_since = None;
+        let wanted = Wanted::new(max);
+        // On a remote queue the number goes out with the request.
+        self.parked = (!queue.nature().remote).then(|| Parked {
+            wanted: wanted.clone(),
+            added: 0,
+            added_slots: 0,
+            batch_size,
+        });
         self.receives.push(Box::pin(async move {
-            let receive = queue.receive(max, RECEIVE_WAIT);
+            let receive = queue.receive_wanted(&wanted, RECEIVE_WAIT);
             let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive)
                 .await
                 .unwrap_or_else(|_| {
@@ -147,11 +180,8 @@ impl Poller {
                         cause: Arc::new(cause),
                     })
                 });
-            Received {
-                asked: max,
-                slots,
-                answer,
-            }
+            let received = Received { asked: max, answer };
+            (received, slots)
         }));
     }
 
@@ -161,10 +191,14 @@ impl Poller {
     ///
     /// Safe.
     pub async fn received(&mut self) -> Received {
-        let Some(received) = self.receives.next().await else {
+        let Some((mut received, mut slots)) = self.receives.next().await else {
             return std::future::pending().await;
         };
-        self.reserved = self.reserved.saturating_sub(received.slots);
+        if let Some(parked) = self.parked.take() {
+            received.asked += parked.added;
+            slots += parked.added_slots;
+        }
+        self.reserved = self.reserved.saturating_sub(slots);
         let came = received.answer.as_ref().map_or(0, Vec::len);
         // Half of what was asked for is a sign of more: a queue in many parts does not look into all of them each time.
         self.busy = came > 0 && came >= received.asked.div_ceil(2);
@@ -174,6 +208,7 @@ impl Poller {
     /// Drops the receives under way, which gives back what they may have taken.
     pub fn clear(&mut self) {
         self.receives = FuturesUnordered::new();
+        self.parked = None;
         self.reserved = 0;
         self.busy = false;
         self.short_since = None;

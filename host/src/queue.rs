@@ -24,6 +24,9 @@ use crate::{
 
 pub mod simple;
 pub mod sqs;
+mod wanted;
+
+pub use wanted::Wanted;
 
 /// The right to extend or settle one delivery. A later receive of the same message makes it stale.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -447,6 +450,20 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// Safe: a message that was taken and could not be handed to the caller any more becomes visible again at
     /// once, and the receive is not counted where the queue can take it back.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
+
+    /// As [`Queue::receive`], of as many messages as `wanted` says at the moment at which they are chosen: a caller may want
+    /// more while it waits.
+    ///
+    /// # Errors
+    ///
+    /// See [`Queue::receive`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Queue::receive`].
+    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        self.receive(wanted.close(), wait).await
+    }
 
     /// Hides deliveries from other consumers for another `by`, counted from now, not from the old deadline.
     /// One answer per receipt, in order. Any number of receipts; 1 s to 12 h.

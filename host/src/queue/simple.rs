@@ -33,7 +33,7 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError, Wanted,
 };
 use crate::{
     keyvalue::KeyValue,
@@ -337,12 +337,20 @@ impl Queue for SimpleQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        self.receive_wanted(&Wanted::new(max), wait).await
+    }
+
+    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let end = Instant::now() + wait.min(LONGEST_WAIT);
         let mut wake = std::pin::pin!(self.notify.notified());
         loop {
             // Registered before asking: what happens in between wakes this receive.
             wake.as_mut().enable();
-            let received = self.ask(ReceiveMessages { queue: self.key, max }).await?;
+            let receive = ReceiveMessages {
+                queue: self.key,
+                wanted: wanted.clone(),
+            };
+            let received = self.ask(receive).await?;
             let now = Instant::now();
             if !received.deliveries.is_empty() || end <= now {
                 return Ok(received.deliveries);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError},
+    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError, Wanted},
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::Rows,
@@ -97,7 +97,7 @@ impl Operation for SendMessages {
 /// Receives messages, without waiting.
 pub(super) struct ReceiveMessages {
     pub(super) queue: QueueKey,
-    pub(super) max: usize,
+    pub(super) wanted: Wanted,
 }
 
 impl Operation for ReceiveMessages {
@@ -105,13 +105,18 @@ impl Operation for ReceiveMessages {
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Received, Fault> {
         let now = core.tick(now);
-        core.receive(self.queue, self.max, now)
+        let max = self.wanted.close();
+        let received = core.receive(self.queue, max, now)?;
+        if received.deliveries.is_empty() {
+            self.wanted.open_again(max);
+        }
+        Ok(received)
     }
 
     fn weight(&self) -> usize {
         // What it will hand out is not known yet; a middling body stands for each.
         const EXPECTED_BYTES: usize = 16 * 1024;
-        self.max.saturating_mul(EXPECTED_BYTES)
+        self.wanted.now().saturating_mul(EXPECTED_BYTES)
     }
 
     fn to_take_back(answer: &Received) -> Vec<Receipt> {
