@@ -92,7 +92,7 @@ const TICK: Duration = Duration::from_millis(10);
 /// How long the late server takes for an answer. SQS takes that long within a region.
 const LATE: Duration = Duration::from_millis(10);
 /// How many pollers are tried for the best number.
-const POLLERS: [usize; 6] = [1, 2, 4, 8, 16, 32];
+const POLLERS: [usize; 4] = [1, 4, 16, 32];
 /// Names the late server among the arguments.
 const LATE_SERVER: &str = "late";
 /// Marks a process that runs, whose environment tells the SDK where the server is.
