@@ -49,7 +49,11 @@ fn check(instance: &str, stated: u64) {
 /// The instructions of a whole run.
 fn count(instance: &str, messages: u64) -> u64 {
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--smc-check=all-non-file"])
+        .args([
+            "--tool=callgrind",
+            "--callgrind-out-file=/dev/null",
+            "--smc-check=all-non-file",
+        ])
         .arg(hot_path_binary())
         .args([instance, &messages.to_string()])
         .env("RUST_BACKTRACE", "0")

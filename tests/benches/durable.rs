@@ -113,7 +113,11 @@ fn sqlite(senders: usize, messages: usize, hops: usize) -> f64 {
             .prepare_cached("SELECT seq, id, body FROM messages WHERE queue = 1 AND state = 0 ORDER BY seq LIMIT ?1")
             .unwrap();
         let ready = ready.query_map([count], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?, row.get::<_, Vec<u8>>(2)?))
+            Ok((
+                row.get::<_, i64>(0)?,
+                row.get::<_, String>(1)?,
+                row.get::<_, Vec<u8>>(2)?,
+            ))
         });
         let taken: Vec<_> = ready.unwrap().map(|row| row.unwrap().0).collect();
         let mut mark = connection
@@ -130,7 +134,9 @@ fn sqlite(senders: usize, messages: usize, hops: usize) -> f64 {
     while done < total {
         connection.execute_batch("BEGIN IMMEDIATE").unwrap();
         for seq in &in_flight {
-            let mut delete = connection.prepare_cached("DELETE FROM messages WHERE seq = ?1").unwrap();
+            let mut delete = connection
+                .prepare_cached("DELETE FROM messages WHERE seq = ?1")
+                .unwrap();
             delete.execute([seq]).unwrap();
             done += 1;
         }
@@ -184,7 +190,11 @@ impl Host {
             runtime.block_on(load).unwrap()
         };
         // The second sends to the queue `third`, the first to `out`, which is the second's.
-        let handlers = [load(forward(), "out"), load(obedient("third"), "third"), load(no_op(), "none")];
+        let handlers = [
+            load(forward(), "out"),
+            load(obedient("third"), "third"),
+            load(no_op(), "none"),
+        ];
         Self { executor, handlers }
     }
 
@@ -301,7 +311,11 @@ impl Executor for Clocked {
     }
 
     async fn run(&self, component: &Component, call: Call) -> Report {
-        let body = call.messages.first().map(|call| call.message.body.clone()).unwrap_or_default();
+        let body = call
+            .messages
+            .first()
+            .map(|call| call.message.body.clone())
+            .unwrap_or_default();
         if let Some(stamp) = body.first_chunk::<16>()
             && *stamp != [b'x'; 16]
         {
@@ -339,7 +353,11 @@ fn latencies(host: &Host) {
     show("host, durable, at half of the rate of 16 senders", &half, &floor);
     let hop = channel_hops(20_000);
     show("a message through a channel to another thread", &hop, &hop);
-    show("host, in memory, idle", &host.waits(SimpleStore::ephemeral(), 1_000, None), &hop);
+    show(
+        "host, in memory, idle",
+        &host.waits(SimpleStore::ephemeral(), 1_000, None),
+        &hop,
+    );
     let half = host.waits(SimpleStore::ephemeral(), 20_000, Some(8_000.0));
     show("host, in memory, 8,000 a second", &half, &hop);
 }
@@ -370,8 +388,12 @@ fn two_transactions(messages: i64) -> Vec<f64> {
     let body = vec![b'x'; BODY_BYTES];
     let put_and_mark = |seq: i64| {
         let start = Instant::now();
-        connection.execute("INSERT INTO messages VALUES (?1, 0, ?2)", params![seq, body]).unwrap();
-        connection.execute("UPDATE messages SET state = 2 WHERE seq = ?1", [seq]).unwrap();
+        connection
+            .execute("INSERT INTO messages VALUES (?1, 0, ?2)", params![seq, body])
+            .unwrap();
+        connection
+            .execute("UPDATE messages SET state = 2 WHERE seq = ?1", [seq])
+            .unwrap();
         start.elapsed().as_secs_f64() * 1e6
     };
     (0..messages).map(put_and_mark).collect()

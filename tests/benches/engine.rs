@@ -141,7 +141,12 @@ fn against_bare(guest: &Guest) {
         panic!("five rows");
     };
     let best = if all.median() > one.median() { all } else { one };
-    harness::ratios::print_row("host, fresh, to the better bare loop", fresh, best, Some(Bound::AtLeast(0.9)));
+    harness::ratios::print_row(
+        "host, fresh, to the better bare loop",
+        fresh,
+        best,
+        Some(Bound::AtLeast(0.9)),
+    );
     harness::ratios::print_row("host, reuse, to host, fresh", reuse, fresh, Some(Bound::AtLeast(4.0)));
 }
 
@@ -296,7 +301,10 @@ impl Bare {
             if Instant::now() >= deadline {
                 return Err(wasmtime::Error::msg("the deadline passed"));
             }
-            Ok(wasmtime::UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
+            Ok(wasmtime::UpdateDeadline::YieldCustom(
+                1,
+                Box::pin(tokio::task::yield_now()),
+            ))
         });
         store.set_hostcall_fuel(16 << 20);
         store
@@ -367,7 +375,9 @@ impl Host {
                 queue.send_many(bodies.map(Outgoing::new).collect()).await;
             }
             let start = Instant::now();
-            pipeline.handle(&self.component[which], self.manifest[which].clone()).await;
+            pipeline
+                .handle(&self.component[which], self.manifest[which].clone())
+                .await;
             let end = pipeline.deleted(messages).await;
             pipeline.stop().await;
             messages as f64 / (end - start).as_secs_f64()

@@ -1,26 +1,38 @@
-//! Messages per second from an SQS queue through the whole host, as ratios to a bare loop over the AWS SDK in the same run.
+//! Messages per second, and processor time for each, from an SQS queue through the whole host, as ratios to a bare loop over
+//! the AWS SDK in the same run, and beside consumers that people write in other languages.
 //!
-//! The bare loop is what anybody would write against the SDK: tasks that each receive ten messages and delete them, and do
-//! nothing with them. The host runs a no-op handler in a fresh instance for each message, renews leases, and keeps the
-//! ledger on disk. It gets as many slots as the loop can have messages at a time. The runs of a row are interleaved; each
-//! prints its median, lowest and highest.
+//! The **bare loop** is what anybody would write against the SDK: tasks that each receive ten messages and delete them, and do
+//! nothing with them. The **host** runs a no-op handler in a fresh instance for each message, or in one that is used again,
+//! renews leases, and keeps the ledger on disk. It gets as many slots as the loop can have messages at a time. The **Node
+//! consumer** is `sqs-consumer`, the **Python consumer** a loop over boto3 in threads, both with a handler that does
+//! nothing; their sources are in `consumers/`. They are installed on first use, and left out where Node or Python is missing.
 //!
-//! The first table is of a server that answers as late as SQS does, so that what counts is how many requests are under way,
-//! and how full they are. The second is of one that answers at once, so that what counts is the processor time of this
-//! process; the server takes its share of the machine there.
+//! The runs of a table are interleaved. Everybody is warm when the messages count: the consumers are processes that empty one
+//! queue after another, and the first queues, on which connections are made and code is compiled, do not count. A queue is
+//! full before its run begins; the time ends with the last deletion. The processor time is that of the process with the
+//! consumer, its threads and children, from `/proc`; Linux counts it in hundredths of a second.
 //!
-//! `cargo bench -p sandhog-tests --bench sqs`, with `--profile dev` to build less, and `-- quick` for fewer messages. For a
-//! profiler: `-- only WHO SLOTS MESSAGES`, where WHO is `bare`, `attributes` or `host`.
+//! The first server answers as late as SQS does, so that what counts is how many requests are under way, and how full they
+//! are; there all have as many pollers as the loop. The second one answers at once, so that what counts is the processor
+//! time; the server takes its share of the machine there. There the consumers have the mode and the number of pollers that
+//! are best for them, which are looked for first.
+//!
+//! `cargo bench --workspace --bench sqs`, with `-- quick` for fewer rows and messages. For a profiler: `-- only WHO SLOTS MESSAGES`, where
+//! WHO is `bare`, `attributes`, `host`, `reuse`, `node` or `python`, and with `late` before it on the late server; it says when the
+//! queue is full.
 
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::as_conversions,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "a benchmark speaks to a person"
 )]
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     fs,
     num::NonZeroUsize,
@@ -40,14 +52,16 @@ use aws_sdk_sqs::{
 };
 use bytes::Bytes;
 use harness::{
+    consumers::{Consumer, Kind as Language, Way},
     fault_proxy::{Fault, FaultProxy, Rule},
     guests::no_op,
+    ratios::{Bound, Figures, machine, print_header, print_row},
     sqs_client::SqsClient,
     sqs_server::{Kind, SqsServer},
 };
 use sandhog::{
     attempt::{AttemptContext, Version, policy},
-    config::{Manifest, QueueSettings},
+    config::{Manifest, QueueSettings, Reuse},
     dispatcher::Dispatcher,
     executor::{Component, EngineOptions, Executor, LocalExecutor},
     handler_status::HandlerBoard,
@@ -65,6 +79,7 @@ use tokio_util::sync::CancellationToken;
 
 /// How many messages the handler runs at a time.
 const SLOTS: [usize; 4] = [10, 20, 64, 256];
+const QUICK_SLOTS: [usize; 2] = [20, 64];
 /// The most messages of one call (limit of SQS).
 const BATCH: usize = 10;
 const BODY_BYTES: usize = 256;
@@ -74,34 +89,42 @@ const FILLERS: usize = 8;
 const FILL: usize = FILLERS * BATCH;
 /// What a part of the process's time in `/proc` is (Linux).
 const TICK: Duration = Duration::from_millis(10);
-/// The bounds: rate of the host by that of the loop, and requests for each message.
-const LEAST_RATIO: f64 = 0.9;
-const MOST_REQUESTS: f64 = 0.25;
 /// How long the late server takes for an answer. SQS takes that long within a region.
 const LATE: Duration = Duration::from_millis(10);
+/// How many pollers are tried for the best number.
+const POLLERS: [usize; 4] = [1, 4, 16, 32];
+/// Names the late server among the arguments.
+const LATE_SERVER: &str = "late";
 /// Marks a process that runs, whose environment tells the SDK where the server is.
 const INNER: &str = "inner";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
-    if let [inner, server, rest @ ..] = arguments.as_slice()
+    if let [inner, server, endpoint, rest @ ..] = arguments.as_slice()
         && inner == INNER
     {
-        run(server, rest);
+        run(server, endpoint, rest);
         return ExitCode::SUCCESS;
     }
     let server = SqsServer::start(Kind::Rustack);
-    if arguments.first().is_none_or(|first| first != "only") {
+    let only = arguments.iter().any(|each| each == "only");
+    if !only || arguments[0] == LATE_SERVER {
         let proxy = FaultProxy::start(server.url());
-        for action in ["ReceiveMessage", "DeleteMessageBatch"] {
+        for action in ["ReceiveMessage", "DeleteMessageBatch", "DeleteMessage"] {
             proxy.rule(Rule::new(Fault::Delay(LATE)).action(action));
         }
-        println!("a server that takes {} ms for an answer", LATE.as_millis());
-        let ended = run_inside(&server, &SqsClient::new(&proxy.url()), &["late".to_owned()]);
+        let late = SqsClient::new(&proxy.url());
+        if only {
+            return run_inside(&server, &late, &arguments[1..]);
+        }
+        println!("{}", machine());
+        println!("\nA server that takes {} ms for an answer", LATE.as_millis());
+        let late_arguments: Vec<String> = [LATE_SERVER.to_owned()].into_iter().chain(arguments.clone()).collect();
+        let ended = run_inside(&server, &late, &late_arguments);
         if ended != ExitCode::SUCCESS {
             return ended;
         }
-        println!("\na server that answers at once");
+        println!("\nA server that answers at once");
     }
     run_inside(&server, &server, &arguments)
 }
@@ -109,7 +132,7 @@ fn main() -> ExitCode {
 /// Runs this program where the SDK finds an endpoint.
 fn run_inside(server: &SqsServer, endpoint: &SqsClient, arguments: &[String]) -> ExitCode {
     let status = Command::new(std::env::current_exe().unwrap())
-        .args([INNER, &server.id().to_string()])
+        .args([INNER, &server.id().to_string(), endpoint.url()])
         .args(arguments)
         .envs(endpoint.environment())
         .status()
@@ -125,26 +148,40 @@ fn run_inside(server: &SqsServer, endpoint: &SqsClient, arguments: &[String]) ->
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Who {
     Bare,
-    /// The loop, asking for all attributes as the host does.
+    /// The loop, asking for all attributes.
     Attributes,
-    Host,
+    Host {
+        reuse: bool,
+    },
+    Consumer(Language, Way),
 }
 
 impl Who {
-    fn parse(name: &str) -> Self {
+    fn parse(name: &str, slots: usize) -> Self {
+        let way = Way::with(slots / BATCH);
         match name {
             "bare" => Self::Bare,
             "attributes" => Self::Attributes,
-            _ => Self::Host,
+            "host" => Self::Host { reuse: false },
+            "reuse" => Self::Host { reuse: true },
+            "node" => Self::Consumer(Language::Node, way),
+            "python" => Self::Consumer(Language::Python, way),
+            other => panic!("{other} is none of bare, attributes, host, reuse, node and python"),
         }
     }
 
-    fn name(self) -> &'static str {
+    fn name(self) -> String {
         match self {
-            Self::Bare => "bare loop over the SDK",
-            Self::Attributes => "the loop, with all attributes",
-            Self::Host => "host: receive, handle, delete",
+            Self::Bare => "bare loop over the SDK".to_owned(),
+            Self::Attributes => "bare loop, with all attributes".to_owned(),
+            Self::Host { reuse: false } => "host, fresh: receive, handle, delete".to_owned(),
+            Self::Host { reuse: true } => "host, reuse".to_owned(),
+            Self::Consumer(language, way) => format!("{language:?} consumer, {way}"),
         }
+    }
+
+    fn bound(self) -> Option<Bound> {
+        matches!(self, Self::Host { .. }).then_some(Bound::AtLeast(0.9))
     }
 }
 
@@ -152,89 +189,162 @@ impl Who {
 #[derive(Clone, Copy, Debug)]
 struct Run {
     rate: f64,
-    /// Processor time of this process, and of the server, for each message.
+    /// Processor time for each message: of the consumer, and of the server.
     own_us: f64,
     server_us: f64,
+    /// Requests for each message, where they are known.
     requests: f64,
 }
 
-fn run(server: &str, arguments: &[String]) {
+/// How far a run had come at some time.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    at: Instant,
+    cpu: Duration,
+    requests: usize,
+}
+
+impl Ended {
+    fn now(process: &str, requests: usize) -> Self {
+        Self {
+            at: Instant::now(),
+            cpu: cpu(process),
+            requests,
+        }
+    }
+}
+
+fn run(server: &str, endpoint: &str, arguments: &[String]) {
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    let bench = Bench::new(server);
+    let bench = Bench::new(server, endpoint);
     match arguments.as_slice() {
         ["only", who, slots, messages] => {
-            let (who, slots) = (Who::parse(who), slots.parse().unwrap());
-            let run = bench.run(who, slots, messages.parse::<usize>().unwrap().next_multiple_of(FILL));
-            print_row(who, slots, &[run], None);
-        }
-        ["late"] => compare(&bench, |slots| slots * 100, 3),
-        ["quick"] => compare(&bench, |_| 4_000, 3),
-        _ => compare(&bench, |_| 20_000, 5),
-    }
-}
-
-fn compare(bench: &Bench, messages: impl Fn(usize) -> usize, rounds: usize) {
-    println!(
-        "messages of {BODY_BYTES} bytes, {} cores, median of {rounds} rounds [lowest, highest]",
-        std::thread::available_parallelism().unwrap()
-    );
-    println!("at least {LEAST_RATIO} of the loop's rate, at most {MOST_REQUESTS} requests for each message");
-    println!(
-        "{:>5} {:<30} {:>22} {:>6} {:>10} {:>6} {:>10} {:>9}",
-        "slots", "", "messages/s", "ratio", "CPU us", "ratio", "server us", "requests"
-    );
-    // Whatever happens once has happened.
-    for who in [Who::Bare, Who::Host] {
-        bench.run(who, 64, 10 * FILL);
-    }
-    for slots in SLOTS {
-        let messages = messages(slots).next_multiple_of(FILL);
-        let rows = [Who::Bare, Who::Attributes, Who::Host];
-        let mut runs = rows.map(|_| Vec::new());
-        for _ in 0..rounds {
-            for (who, runs) in rows.iter().zip(&mut runs) {
-                runs.push(bench.run(*who, slots, messages));
+            let slots = slots.parse().unwrap();
+            let who = Who::parse(who, slots);
+            if let Who::Consumer(language, _) = who {
+                bench.start(language);
             }
+            let run = bench.run(
+                who,
+                slots,
+                messages.parse::<usize>().unwrap().next_multiple_of(FILL),
+                true,
+            );
+            println!(
+                "{}: {:.0} messages/s, {:.1} us of processor time each, {:.1} us of the server's, {:.3} requests",
+                who.name(),
+                run.rate,
+                run.own_us,
+                run.server_us,
+                run.requests
+            );
         }
-        let bare = runs.first().map(|runs| median(runs));
-        for (who, runs) in rows.into_iter().zip(&runs) {
-            print_row(who, slots, runs, bare);
-        }
+        [LATE_SERVER, "quick"] => late(&bench, &QUICK_SLOTS),
+        [LATE_SERVER, ..] => late(&bench, &SLOTS),
+        ["quick"] => at_once(&bench, &QUICK_SLOTS, 4_000, 3),
+        _ => at_once(&bench, &SLOTS, 8_000, 5),
     }
 }
 
-fn sorted(runs: &[Run], of: impl Fn(&Run) -> f64) -> Vec<f64> {
-    let mut values: Vec<f64> = runs.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    values
+/// The runs of each, in the order of `everybody`.
+fn rounds(bench: &Bench, everybody: &[Who], (slots, messages, rounds): (usize, usize, usize)) -> Vec<Vec<Run>> {
+    let mut runs: Vec<Vec<Run>> = everybody.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (who, runs) in everybody.iter().zip(&mut runs) {
+            runs.push(bench.run(*who, slots, messages.next_multiple_of(FILL), false));
+        }
+    }
+    runs
 }
 
-fn median(runs: &[Run]) -> Run {
-    let middle = |of: fn(&Run) -> f64| *sorted(runs, of).get(runs.len() / 2).unwrap();
-    Run {
-        rate: middle(|run| run.rate),
-        own_us: middle(|run| run.own_us),
-        server_us: middle(|run| run.server_us),
-        requests: middle(|run| run.requests),
+fn figures(runs: &[Vec<Run>], of: impl Fn(&Run) -> f64) -> Vec<Figures> {
+    runs.iter()
+        .map(|runs| Figures::new(runs.iter().map(&of).collect()))
+        .collect()
+}
+
+const OURS: [Who; 4] = [
+    Who::Bare,
+    Who::Attributes,
+    Who::Host { reuse: false },
+    Who::Host { reuse: true },
+];
+
+/// Rates, and how full the requests are. The runs are too short for processor time.
+fn late(bench: &Bench, all_slots: &[usize]) {
+    const ROUNDS: usize = 3;
+    let languages = bench.start_all();
+    for (index, slots) in all_slots.iter().copied().enumerate() {
+        let consumers = languages
+            .iter()
+            .map(|language| Who::Consumer(*language, Way::with(slots / BATCH)));
+        let everybody: Vec<Who> = OURS.into_iter().chain(consumers).collect();
+        if index == 0 {
+            rounds(bench, &everybody, (64, 10 * FILL, 1));
+        }
+        let runs = rounds(bench, &everybody, (slots, slots * 40, ROUNDS));
+        print_rates(&everybody, slots, &runs);
+        print_requests(&everybody, slots, &runs);
     }
 }
 
-fn print_row(who: Who, slots: usize, runs: &[Run], bare: Option<Run>) {
-    let rates = sorted(runs, |run| run.rate);
-    let middle = median(runs);
-    let bare = bare.unwrap_or(middle);
-    println!(
-        "{slots:>5} {:<30} {:>6.0} [{:>5.0}, {:>5.0}] {:>6.2} {:>10.1} {:>6.2} {:>10.1} {:>9.3}",
-        who.name(),
-        middle.rate,
-        rates.first().unwrap(),
-        rates.last().unwrap(),
-        middle.rate / bare.rate,
-        middle.own_us,
-        middle.own_us / bare.own_us,
-        middle.server_us,
-        middle.requests
+fn at_once(bench: &Bench, all_slots: &[usize], messages: usize, repeated: usize) {
+    let languages = bench.start_all();
+    let consumers: Vec<Who> = languages.iter().map(|language| bench.best(*language, 2_000)).collect();
+    let everybody: Vec<Who> = OURS.into_iter().chain(consumers).collect();
+    rounds(bench, &everybody, (64, 10 * FILL, 1));
+    for slots in all_slots.iter().copied() {
+        let runs = rounds(bench, &everybody, (slots, messages, repeated));
+        print_rates(&everybody, slots, &runs);
+        print_cpu(&everybody, slots, &runs);
+        print_requests(&everybody, slots, &runs);
+    }
+}
+
+fn print_rates(everybody: &[Who], slots: usize, runs: &[Vec<Run>]) {
+    print_header(&format!("{slots} messages at a time"), "messages/s", runs[0].len());
+    let rates = figures(runs, |run| run.rate);
+    for (who, own) in everybody.iter().zip(&rates) {
+        print_row(&who.name(), own, &rates[0], who.bound());
+    }
+}
+
+fn print_cpu(everybody: &[Who], slots: usize, runs: &[Vec<Run>]) {
+    let unit = "CPU us for each message";
+    print_header(
+        &format!("{slots} messages at a time, the consumer's processor time"),
+        unit,
+        runs[0].len(),
     );
+    let times = figures(runs, |run| run.own_us);
+    for (who, own) in everybody.iter().zip(&times) {
+        print_row(&who.name(), own, &times[0], None);
+    }
+    let is_node = |who: &Who| matches!(who, Who::Consumer(Language::Node, _));
+    if let Some(node) = everybody.iter().position(is_node) {
+        for (who, own) in everybody.iter().zip(&times).filter(|(who, _)| who.bound().is_some()) {
+            let name = format!("{}, to the Node consumer", who.name());
+            print_row(&name, own, &times[node], Some(Bound::AtMost(1.0)));
+        }
+    }
+}
+
+fn print_requests(everybody: &[Who], slots: usize, runs: &[Vec<Run>]) {
+    let unit = "requests for each message";
+    print_header(&format!("{slots} messages at a time, requests"), unit, runs[0].len());
+    let requests = figures(runs, |run| run.requests);
+    for (who, own) in everybody.iter().zip(&requests).filter(|(who, _)| OURS.contains(who)) {
+        print_row(&who.name(), own, &requests[0], who.bound().map(|_| Bound::AtMost(1.25)));
+    }
+}
+
+fn manifest(reuse: bool) -> Manifest {
+    let mut manifest = Manifest::defaults("bench").unwrap();
+    manifest.reuse = reuse.then_some(Reuse {
+        max: 1_000_000,
+        idle: Duration::from_mins(1),
+    });
+    manifest
 }
 
 /// What all runs share.
@@ -243,53 +353,124 @@ struct Bench {
     client: Client,
     /// The process of the server.
     server: String,
+    endpoint: String,
     executor: Arc<LocalExecutor>,
-    component: Component,
+    fresh: Component,
+    reused: Component,
+    consumers: RefCell<Vec<(Language, Consumer)>>,
 }
 
 impl Bench {
-    fn new(server: &str) -> Self {
+    fn new(server: &str, endpoint: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
             .build()
             .unwrap();
         let config = runtime.block_on(aws_config::defaults(BehaviorVersion::v2026_01_12()).load());
-        let executor = Arc::new(LocalExecutor::new(EngineOptions::default()).unwrap());
-        let policy = Arc::new(policy("bench", &Manifest::defaults("bench").unwrap()));
-        let component = executor.load(PathBuf::from("bench.wasm"), Bytes::from(no_op()), policy);
-        let component = runtime.block_on(component).unwrap();
+        let options = EngineOptions {
+            // By its half of a small machine's memory the host would refuse to run 256 at a time.
+            memory_budget: 1 << 40,
+            ..EngineOptions::default()
+        };
+        let executor = Arc::new(LocalExecutor::new(options).unwrap());
+        let [fresh, reused] = [false, true].map(|reuse| {
+            let policy = Arc::new(policy("bench", &manifest(reuse)));
+            let component = executor.load(PathBuf::from("bench.wasm"), Bytes::from(no_op()), policy);
+            runtime.block_on(component).unwrap()
+        });
         Self {
             client: Client::new(&config),
             runtime,
             server: server.to_owned(),
+            endpoint: endpoint.to_owned(),
             executor,
-            component,
+            fresh,
+            reused,
+            consumers: RefCell::default(),
         }
     }
 
+    /// Starts the consumers that this machine can run.
+    fn start_all(&self) -> Vec<Language> {
+        let languages = [Language::Node, Language::Python].into_iter();
+        languages.filter(|language| self.start(*language)).collect()
+    }
+
+    fn start(&self, language: Language) -> bool {
+        match Consumer::start(language, SqsClient::new(&self.endpoint).environment()) {
+            Ok(consumer) => self.consumers.borrow_mut().push((language, consumer)),
+            Err(why) => {
+                println!("notice: the {language:?} consumer is left out. {why}");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// The way to take messages in which a consumer is fastest.
+    fn best(&self, language: Language, messages: usize) -> Who {
+        let modes: &[bool] = if language == Language::Node {
+            &[true, false]
+        } else {
+            &[true]
+        };
+        let ways = POLLERS.map(|pollers| modes.iter().map(move |batch| Way { batch: *batch, pollers }));
+        let ways: Vec<Way> = ways.into_iter().flatten().collect();
+        let everybody: Vec<Who> = ways.iter().map(|way| Who::Consumer(language, *way)).collect();
+        // Whatever happens once has happened.
+        rounds(self, &everybody[..2], (BATCH, messages, 1));
+        let runs = rounds(self, &everybody, (BATCH, messages, 3));
+        let medians: Vec<f64> = figures(&runs, |run| run.rate).iter().map(Figures::median).collect();
+        let tried = ways.iter().zip(&medians);
+        let all: Vec<String> = tried.clone().map(|(way, rate)| format!("{way}: {rate:.0}")).collect();
+        let (best, _) = tried.max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();
+        println!(
+            "the {language:?} consumer takes messages in its fastest way of these (messages/s): {}",
+            all.join(", ")
+        );
+        Who::Consumer(language, *best)
+    }
+
     /// Fills a queue and empties it.
-    fn run(&self, who: Who, slots: usize, messages: usize) -> Run {
+    fn run(&self, who: Who, slots: usize, messages: usize, announced: bool) -> Run {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("bench-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         self.runtime.block_on(async {
             let url = self.fill(&name, messages).await;
-            let before = (Instant::now(), cpu("self"), cpu(&self.server));
-            let requests = match who {
-                Who::Bare => self.drain(&url, slots, messages, false).await,
-                Who::Attributes => self.drain(&url, slots, messages, true).await,
-                Who::Host => self.serve(&name, slots, messages).await,
+            if announced {
+                println!("full");
+            }
+            let server = cpu(&self.server);
+            let begun = Ended::now("self", 0);
+            let (begun, ended) = match who {
+                Who::Bare => (begun, self.drain(&url, slots, messages, false).await),
+                Who::Attributes => (begun, self.drain(&url, slots, messages, true).await),
+                Who::Host { reuse } => self.serve(&name, slots, messages, reuse).await,
+                Who::Consumer(language, way) => self.consume(language, way, messages, &url),
             };
             let per_message = |time: Duration| time.as_secs_f64() * 1e6 / messages as f64;
             let run = Run {
-                rate: messages as f64 / before.0.elapsed().as_secs_f64(),
-                own_us: per_message(cpu("self").saturating_sub(before.1)),
-                server_us: per_message(cpu(&self.server).saturating_sub(before.2)),
-                requests: requests as f64 / messages as f64,
+                rate: messages as f64 / (ended.at - begun.at).as_secs_f64(),
+                own_us: per_message(ended.cpu.saturating_sub(begun.cpu)),
+                server_us: per_message(cpu(&self.server).saturating_sub(server)),
+                requests: ended.requests as f64 / messages as f64,
             };
             self.client.delete_queue().queue_url(url).send().await.unwrap();
             run
         })
+    }
+
+    /// A consumer in another process.
+    fn consume(&self, language: Language, way: Way, messages: usize, url: &str) -> (Ended, Ended) {
+        let mut consumers = self.consumers.borrow_mut();
+        let (_, consumer) = consumers.iter_mut().find(|(of, _)| *of == language).unwrap();
+        let process = consumer.id().to_string();
+        // SDKs take the server from the URL of the queue, which knows nothing of a proxy.
+        let path: Vec<&str> = url.splitn(4, '/').collect();
+        let url = format!("{}/{}", self.endpoint, path[3]);
+        let begun = Ended::now(&process, 0);
+        (begun, consumer.empty(way, messages, &url, || Ended::now(&process, 0)))
     }
 
     /// Makes a queue with messages, and returns its URL.
@@ -320,8 +501,8 @@ impl Bench {
         url
     }
 
-    /// The bare loop. Returns how many requests it made.
-    async fn drain(&self, url: &str, slots: usize, messages: usize, attributes: bool) -> usize {
+    /// The bare loop.
+    async fn drain(&self, url: &str, slots: usize, messages: usize, attributes: bool) -> Ended {
         let done = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
@@ -358,11 +539,11 @@ impl Bench {
             });
         }
         tasks.join_all().await;
-        requests.load(Ordering::Relaxed)
+        Ended::now("self", requests.load(Ordering::Relaxed))
     }
 
-    /// The host, without its listener. Returns how many requests it made.
-    async fn serve(&self, name: &str, slots: usize, messages: usize) -> usize {
+    /// The host, without its listener. It ends with the last deletion.
+    async fn serve(&self, name: &str, slots: usize, messages: usize, reuse: bool) -> (Ended, Ended) {
         let directory = tempfile::tempdir().unwrap();
         let store = SimpleStore::open(&StoreOptions::new(directory.path())).unwrap();
         let metrics = Arc::new(Metrics::new());
@@ -376,11 +557,11 @@ impl Bench {
         let configured = BTreeMap::from([(name.clone(), QueueSettings::Sqs(settings))]);
         let queues = Arc::new(QueueSet::new(store.clone(), configured, Arc::clone(&metrics)));
         let queue = queues.declare(&name).await.unwrap();
-        let mut manifest = Manifest::defaults("bench").unwrap();
+        let mut manifest = manifest(reuse);
         manifest.concurrency = NonZeroUsize::new(slots).unwrap();
         let policy = Arc::new(policy("bench", &manifest));
         let (versions, receiver) = watch::channel(Arc::new(Version {
-            component: self.component.clone(),
+            component: if reuse { self.reused.clone() } else { self.fresh.clone() },
             manifest,
             policy,
         }));
@@ -399,17 +580,28 @@ impl Bench {
             stop_receiving: stop.clone(),
             stop_working: CancellationToken::new(),
         };
+        let begun = Ended::now("self", 0);
         let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
         tasks.spawn(async move { dispatcher.run().await.unwrap() });
-        while total(&metrics, "sandhog_settled_deliveries_total{") < messages {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        loop {
+            let done = total(&metrics, "sandhog_settled_deliveries_total{");
+            if done >= messages {
+                break;
+            }
+            // To write the page costs processor time, which would count as the host's: half of the time that seems to be left
+            // passes before the next look.
+            let left = begun
+                .at
+                .elapsed()
+                .mul_f64((messages - done) as f64 / done.max(1) as f64 / 2.0);
+            tokio::time::sleep(left.clamp(Duration::from_millis(1), Duration::from_millis(50))).await;
         }
-        let requests = total(&metrics, "sandhog_sqs_requests_total{");
+        let ended = Ended::now("self", total(&metrics, "sandhog_sqs_requests_total{"));
         stop.cancel();
         tasks.join_all().await;
         drop(versions);
         store.close().await;
-        requests
+        (begun, ended)
     }
 }
 
@@ -422,7 +614,7 @@ fn total(metrics: &Metrics, start: &str) -> usize {
         .sum()
 }
 
-/// The processor time of a process; zero where the system does not say it.
+/// The processor time of a process, with the children that it has waited for; zero where the system does not say it.
 fn cpu(process: &str) -> Duration {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The second field is a name in brackets, which may contain anything.
@@ -430,7 +622,7 @@ fn cpu(process: &str) -> Duration {
     let ticks = fields
         .iter()
         .skip(11)
-        .take(2)
+        .take(4)
         .filter_map(|field| field.parse::<u32>().ok());
     TICK * ticks.sum::<u32>()
 }

@@ -89,7 +89,8 @@ impl Pipeline {
         self.versions.push(versions);
         let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&self.metrics));
         let (leases, stopped) = (Arc::clone(&keeper), self.stop.clone());
-        self.tasks.spawn_on(async move { leases.run(stopped).await }, &self.runtime);
+        self.tasks
+            .spawn_on(async move { leases.run(stopped).await }, &self.runtime);
         let context = AttemptContext {
             handler,
             queue,

@@ -118,6 +118,16 @@ pub fn compare(title: &str, unit: &str, rounds: usize, mut rows: Vec<Row<'_>>) -
         }
     }
     let figures: Vec<Figures> = figures.into_iter().map(Figures::new).collect();
+    print_header(title, unit, rounds);
+    let baseline = figures.first().unwrap();
+    for (row, own) in rows.iter().zip(&figures) {
+        print_row(&row.name, own, baseline, row.bound);
+    }
+    figures
+}
+
+/// The head of a table, as [`compare`] prints it.
+pub fn print_header(title: &str, unit: &str, rounds: usize) {
     println!("\n{title}");
     println!(
         "{:<64} {:>30} {:>22}  bound",
@@ -125,11 +135,6 @@ pub fn compare(title: &str, unit: &str, rounds: usize, mut rows: Vec<Row<'_>>) -
         unit,
         "ratio"
     );
-    let baseline = figures.first().unwrap();
-    for (row, own) in rows.iter().zip(&figures) {
-        print_row(&row.name, own, baseline, row.bound);
-    }
-    figures
 }
 
 /// One row of a table, as [`compare`] prints them.

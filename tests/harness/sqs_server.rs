@@ -115,7 +115,8 @@ impl SqsServer {
                 command
             }
             Some(versions) => {
-                let mut command = Command::new(install(kind.name(), versions, &place)?);
+                let requirements = servers().join(format!("{}.txt", kind.name()));
+                let mut command = Command::new(install(kind.name(), &requirements, versions, &place)?);
                 // Isolated from what the environment and the working directory would add.
                 command.arg("-I").arg(servers().join("launch.py")).arg(kind.name());
                 command
@@ -234,10 +235,24 @@ fn servers() -> PathBuf {
     repository().join("tests/servers")
 }
 
+/// A Python of one of these versions with these packages, installed in the directory `name` of `place`.
+///
+/// # Errors
+///
+/// What this machine has not.
+pub fn python(name: &str, requirements: &Path, versions: RangeInclusive<u8>, place: &Path) -> Result<PathBuf, String> {
+    fs::create_dir_all(place).unwrap();
+    install(name, requirements, versions, place).map_err(|(Failure::Missing(why) | Failure::Broken(why))| why)
+}
+
 /// Installs a server in a directory of its own, unless it is there, and returns the Python that runs it.
-fn install(name: &str, versions: RangeInclusive<u8>, place: &Path) -> Result<PathBuf, Failure> {
-    let requirements_file = servers().join(format!("{name}.txt"));
-    let requirements = fs::read_to_string(&requirements_file).unwrap();
+fn install(
+    name: &str,
+    requirements_file: &Path,
+    versions: RangeInclusive<u8>,
+    place: &Path,
+) -> Result<PathBuf, Failure> {
+    let requirements = fs::read_to_string(requirements_file).unwrap();
     let directory = place.join(name);
     let python = directory.join("bin/python");
     let marker = directory.join("installed");
@@ -280,7 +295,7 @@ fn install(name: &str, versions: RangeInclusive<u8>, place: &Path) -> Result<Pat
             "--disable-pip-version-check",
             "-r",
         ])
-        .arg(&requirements_file))?;
+        .arg(requirements_file))?;
     fs::write(marker, requirements).unwrap();
     Ok(python)
 }

@@ -27,35 +27,51 @@ fn pins() -> PathBuf {
 
 /// Runs a command that has to succeed; what it printed is shown if it does not.
 pub fn run(command: &mut Command) {
+    try_run(command).unwrap_or_else(|why| {
+        panic!(
+            "{why}\nthe tests of other languages need python3, npm and make on the PATH; the README says how to run the rest"
+        )
+    });
+}
+
+/// The same, where the error is for somebody who can do without.
+fn try_run(command: &mut Command) -> Result<(), String> {
     let output = command.stdin(Stdio::null()).output();
-    let tools =
-        "the tests of other languages need python3, npm and make on the PATH; the README says how to run the rest";
-    let output = output.unwrap_or_else(|error| panic!("{command:?} did not start ({error}): {tools}"));
-    assert!(
-        output.status.success(),
+    let output = output.map_err(|error| format!("{command:?} did not start ({error})"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!(
         "{command:?}: {}\n{}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    );
+    ))
 }
 
 /// Makes a directory with what `fill` puts there, unless it was made from the same pins before.
 fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
-    let pins: Vec<_> = pinned
-        .iter()
-        .map(|file| fs::read_to_string(pins().join(file)).unwrap())
-        .collect();
+    let pinned: Vec<PathBuf> = pinned.iter().map(|file| pins().join(file)).collect();
+    try_made_of(&pinned, made, |made| {
+        fill(made);
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn try_made_of(pinned: &[PathBuf], made: &Path, fill: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
+    let pins: Vec<_> = pinned.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let (pins, stamp) = (pins.concat(), made.join("made-of"));
     if fs::read_to_string(&stamp).is_ok_and(|made_of| made_of == pins) {
-        return;
+        return Ok(());
     }
     if made.exists() {
         fs::remove_dir_all(made).unwrap();
     }
     fs::create_dir_all(made).unwrap();
-    fill(made);
+    fill(made)?;
     fs::write(stamp, pins).unwrap();
+    Ok(())
 }
 
 /// What tools leave beside sources.
@@ -110,14 +126,7 @@ pub fn node() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
     MADE.get_or_init(|| {
         let made = directory().join("node");
-        made_of(&["package.json", "package-lock.json"], &made, |made| {
-            for file in ["package.json", "package-lock.json"] {
-                fs::copy(pins().join(file), made.join(file)).unwrap();
-            }
-            run(Command::new("npm")
-                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
-                .current_dir(made));
-        });
+        node_modules(&pins(), &made).unwrap_or_else(|why| panic!("{why}"));
         made
     })
 }
@@ -149,6 +158,25 @@ pub fn spidermonkey() -> PathBuf {
             .current_dir(made));
     });
     made.join("handler.wasm")
+}
+
+/// Makes a directory with the `node_modules` of the pins of another one.
+///
+/// # Errors
+///
+/// What npm said, or that there is none.
+pub fn node_modules(pins: &Path, made: &Path) -> Result<(), String> {
+    let pinned = ["package.json", "package-lock.json"].map(|file| pins.join(file));
+    try_made_of(&pinned, made, |made| {
+        for file in &pinned {
+            fs::copy(file, made.join(file.file_name().unwrap())).unwrap();
+        }
+        try_run(
+            Command::new("npm")
+                .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+                .current_dir(made),
+        )
+    })
 }
 
 /// A command in a shell, as a person would type it in this directory, with every tool on the PATH.

@@ -99,11 +99,7 @@ impl Line {
         work: Work,
     ) -> impl Future<Output = Option<Report>> + use<> {
         let (answer, report) = oneshot::channel();
-        let waiter = Waiter {
-            work,
-            messages,
-            answer,
-        };
+        let waiter = Waiter { work, messages, answer };
         let mut waiting = self.waiting();
         waiting.calls.push_back(waiter);
         let more = waiting.runners < self.threads && self.wants_more(&waiting);
@@ -180,12 +176,7 @@ impl Held {
 async fn serve(line: Arc<Line>) {
     let mut held = Held::default();
     let mut taken = 0;
-    while let Some(Waiter {
-        work,
-        messages,
-        answer,
-    }) = line.next(&mut held)
-    {
+    while let Some(Waiter { work, messages, answer }) = line.next(&mut held) {
         if answer.is_closed() {
             continue;
         }
@@ -278,7 +269,11 @@ mod tests {
     fn a_call_that_panics_is_reported_and_the_next_one_runs() {
         let runtime = runtime(1);
         let line = Line::new(1);
-        let panicked = line.enter(runtime.handle(), 2, Box::pin(async { std::panic::resume_unwind(Box::new(())) }));
+        let panicked = line.enter(
+            runtime.handle(),
+            2,
+            Box::pin(async { std::panic::resume_unwind(Box::new(())) }),
+        );
         let next = line.enter(runtime.handle(), 1, Box::pin(async { answer() }));
         let (panicked, next) = runtime.block_on(async { tokio::join!(panicked, next) });
         assert_eq!(panicked.unwrap().verdicts, Report::panicked(2).verdicts);

@@ -33,7 +33,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError, Wanted,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError,
+    Wanted,
 };
 use crate::{
     keyvalue::KeyValue,

@@ -67,23 +67,26 @@ impl Settler {
     async fn finish(&self, step: Step) -> Settled {
         let answered = match step {
             Step::Asked(answered) => answered,
-            Step::Bury(receipt, failure) => {
-                if let Some(kept) = Kept::of(&receipt) {
-                    self.remote.bury(kept, &failure).await?;
-                } else {
-                    return Err(self.remote.unburied("its receipt is from another life of the host"));
-                }
-                let mut request = Request::default();
-                let answered = request.add(receipt, None);
-                self.batcher.submit(&self.remote, &self.tasks, request).await;
-                answered
-            }
+            // It is many calls deep, and every settlement would carry its size around.
+            Step::Bury(receipt, failure) => Box::pin(self.bury(receipt, failure)).await?,
             Step::NotOurs => return Err(SettleError::Expired),
         };
         answered.await.unwrap_or_else(|_| {
             let failure = Failure::local(Action::DeleteMessageBatch, Class::Connection, "the host is stopping");
             Err(self.remote.unavailable(failure).into())
         })
+    }
+
+    /// Sends a dead letter, and asks for the deletion of its message.
+    async fn bury(&self, receipt: Receipt, failure: FailureRecord) -> Result<oneshot::Receiver<Settled>, SettleError> {
+        let Some(kept) = Kept::of(&receipt) else {
+            return Err(self.remote.unburied("its receipt is from another life of the host"));
+        };
+        self.remote.bury(kept, &failure).await?;
+        let mut request = Request::default();
+        let answered = request.add(receipt, None);
+        self.batcher.submit(&self.remote, &self.tasks, request).await;
+        Ok(answered)
     }
 }
 

@@ -23,6 +23,14 @@ pub(super) const BATCH: usize = 10;
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
 /// The longest wait between two of them.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
+/// What is read of a message besides its own attributes. Asking for all costs both sides the others.
+const READ: [MessageSystemAttributeName; 5] = [
+    MessageSystemAttributeName::ApproximateReceiveCount,
+    MessageSystemAttributeName::SentTimestamp,
+    MessageSystemAttributeName::MessageGroupId,
+    MessageSystemAttributeName::AwsTraceHeader,
+    MessageSystemAttributeName::DeadLetterQueueSourceArn,
+];
 /// How long a connection may take to come about (the SDK's own default).
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 
@@ -154,19 +162,21 @@ impl Wire {
     }
 
     pub(super) async fn receive(&self, url: &str, ask: Ask, patience: Patience) -> Result<Vec<Received>, Failure> {
-        let answer = self
+        let call = self
             .client
             .receive_message()
             .queue_url(url)
             .max_number_of_messages(number(ask.max))
             .wait_time_seconds(number(ask.wait_s))
             .visibility_timeout(number(ask.visibility_s))
-            .message_system_attribute_names(MessageSystemAttributeName::All)
+            .set_message_system_attribute_names(Some(READ.to_vec()))
             .message_attribute_names("All")
             .set_receive_request_attempt_id(ask.attempt_id)
             .customize()
             .config_override(patience.settings())
-            .send()
+            .send();
+        // The tasks that receive are made for each call, and the SDK's part of one is large.
+        let answer = Box::pin(call)
             .await
             .map_err(|error| Failure::of(Action::ReceiveMessage, &error))?;
         let messages = answer.messages.unwrap_or_default().into_iter();
@@ -181,16 +191,16 @@ impl Wire {
                 .receipt_handle(*handle)
                 .build()
         });
-        let answer = self
+        let call = self
             .client
             .delete_message_batch()
             .queue_url(url)
             .set_entries(Some(built(ACTION, entries)?))
             .customize()
             .config_override(patience.settings())
-            .send()
-            .await
-            .map_err(|error| Failure::of(ACTION, &error))?;
+            .send();
+        // As above.
+        let answer = Box::pin(call).await.map_err(|error| Failure::of(ACTION, &error))?;
         let done = answer.successful.into_iter().map(|entry| (entry.id, ()));
         Ok(by_entry(ACTION, handles.len(), done, answer.failed))
     }
