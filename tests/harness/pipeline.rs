@@ -17,10 +17,7 @@ use sandhog::{
     lease::LeaseKeeper,
     message::QueueName,
     metrics::Metrics,
-    queue::{
-        Queue,
-        simple::{SimpleStore, settings::Settings},
-    },
+    queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
 };
 use tokio::{
@@ -44,6 +41,7 @@ pub fn control_runtime() -> Runtime {
 pub struct Pipeline {
     runtime: Handle,
     store: SimpleStore,
+    queues: Arc<QueueSet>,
     executor: Arc<dyn Executor>,
     pub metrics: Arc<Metrics>,
     stop: CancellationToken,
@@ -60,11 +58,14 @@ impl fmt::Debug for Pipeline {
 impl Pipeline {
     /// Without a handler yet.
     pub fn new(runtime: &Handle, store: SimpleStore, executor: Arc<dyn Executor>) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let queues = QueueSet::new(store.clone(), BTreeMap::new(), Arc::clone(&metrics));
         Self {
             runtime: runtime.clone(),
             store,
+            queues: Arc::new(queues),
             executor,
-            metrics: Arc::new(Metrics::new()),
+            metrics,
             stop: CancellationToken::new(),
             tasks: JoinSet::new(),
             versions: Vec::new(),
@@ -72,9 +73,7 @@ impl Pipeline {
     }
 
     pub async fn queue(&self, name: &str) -> Arc<dyn Queue> {
-        let name = QueueName::new(name).unwrap();
-        let settings = Settings::defaults(&name);
-        self.store.queue(name, settings).await.unwrap()
+        self.queues.declare(&QueueName::new(name).unwrap()).await.unwrap()
     }
 
     /// Starts a handler on the queue that its manifest names.
@@ -96,11 +95,7 @@ impl Pipeline {
             queue,
             keeper,
             executor: Arc::clone(&self.executor),
-            queues: Arc::new(QueueSet::new(
-                self.store.clone(),
-                BTreeMap::new(),
-                Arc::clone(&self.metrics),
-            )),
+            queues: Arc::clone(&self.queues),
             metrics: Arc::clone(&self.metrics),
             stop_receiving: self.stop.clone(),
             stop_working: CancellationToken::new(),
@@ -113,6 +108,9 @@ impl Pipeline {
     /// Waits until so many deliveries were deleted, and answers since when they are.
     pub async fn deleted(&self, messages: usize) -> Instant {
         while self.settled("delete") < messages {
+            for other in ["retry", "dead-letter"] {
+                assert_eq!(self.settled(other), 0, "a message of a benchmark was not handled");
+            }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         Instant::now()
