@@ -232,6 +232,11 @@ impl LocalExecutor {
         })
     }
 
+    /// Where guests run. A process that has nothing else to do puts its transport there too, so that a call changes no thread.
+    pub fn guests(&self) -> &Handle {
+        self.runtime().handle()
+    }
+
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is only taken on drop")
     }
