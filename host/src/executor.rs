@@ -26,7 +26,6 @@ mod engine;
 mod entry;
 mod import;
 mod instance;
-mod line;
 mod machine;
 mod memory;
 mod output;

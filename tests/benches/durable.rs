@@ -45,6 +45,10 @@ use sandhog::{
 };
 use tokio::task::JoinSet;
 
+/// As the host's program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const BODY_BYTES: usize = 256;
 const ROUNDS: usize = 5;
 /// How many senders there are, and how many messages they send together.

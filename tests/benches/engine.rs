@@ -43,6 +43,10 @@ mod worker {
     wasmtime::component::bindgen!({ path: "../wit", world: "worker", exports: { default: async } });
 }
 
+/// As the host's program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 9;
 const MESSAGES: usize = 20_000;
 /// How many messages go into one send.

@@ -47,6 +47,10 @@ mod parent;
 #[path = "processes/wire.rs"]
 mod wire;
 
+/// As the host's program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 7;
 const MESSAGES: usize = 10_000;
 

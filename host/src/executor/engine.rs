@@ -15,7 +15,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::runtime::{Handle, Runtime};
+use tokio::{
+    runtime::{Handle, Runtime},
+    task::JoinError,
+};
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -27,7 +30,6 @@ use super::{
     component::{Code, LocalComponent},
     import::{Linkers, http::Network},
     instance::{self, DryRunError},
-    line::Line,
     machine,
     reuse::IdleInstances,
     tiers::{Compilations, Source, Tiers},
@@ -138,7 +140,6 @@ pub enum EngineError {
 pub struct LocalExecutor {
     pub(super) shared: Arc<Shared>,
     compilations: Arc<Compilations>,
-    line: Arc<Line>,
     // Both are dropped after nothing can be spawned any more; see `Drop`.
     runtime: Option<Runtime>,
     /// Guests that spin must not hold up those who start compilers and read what they answer. Its thread lives as long as
@@ -225,7 +226,6 @@ impl LocalExecutor {
         Ok(Self {
             shared: Arc::new(shared),
             compilations,
-            line: Line::new(options.threads),
             runtime: Some(runtime),
             compiling: Some(compiling),
             ticker: Some(ticker),
@@ -363,10 +363,19 @@ impl Executor for LocalExecutor {
             return Report::not_run(count, "the component was loaded by another executor");
         };
         let shared = Arc::clone(&self.shared);
-        let stopping = move || Report::not_run(count, "the host is stopping");
-        let work = Box::pin(async move { shared.run(&local, call).await.unwrap_or_else(stopping) });
-        let report = self.line.enter(self.runtime().handle(), count, work);
-        report.await.unwrap_or_else(stopping)
+        let task = self.runtime().spawn(async move {
+            let report = shared.run(&local, call).await;
+            report.unwrap_or_else(|| Report::not_run(count, "the host is stopping"))
+        });
+        let lost = |error: JoinError| {
+            if error.is_panic() {
+                // It may be this very message that does it: it counts, so that it is not tried for ever.
+                Report::panicked(count)
+            } else {
+                Report::not_run(count, "the host is stopping")
+            }
+        };
+        AbortOnDropHandle::new(task).await.unwrap_or_else(lost)
     }
 
     fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
