@@ -123,6 +123,8 @@ pub struct Ended {
     pub next: Vec<Leased>,
     /// The longest wait before a message that was not handled comes back.
     pub back_in: Option<Duration>,
+    /// What it has taken, unless that was given back before. To be kept until what is in `next` has its own.
+    pub slots: Option<TakenSlots>,
 }
 
 /// What every step of one attempt has to know.
@@ -178,19 +180,17 @@ pub async fn attempt(
     let duration = started.elapsed();
     // What failed keeps its slots until the dispatcher knows, which may have to pause.
     let is_done = lines.iter().all(VecDeque::is_empty) && outcomes.iter().all(Outcome::is_handled);
+    let may_free = is_done && attempt.is_settled_in_turn(&effects);
+    let mut slots = Some(slots);
     let back_in = {
         let mut settling = pin!(attempt.settle(&mut outcomes, leases, &mut lines, effects));
-        match settling.as_mut().now_or_never() {
-            Some(settled) => settled?,
-            None => {
-                let _kept = if is_done {
-                    slots.free_early();
-                    None
-                } else {
-                    Some(slots)
-                };
-                settling.await?
+        if let Some(settled) = settling.as_mut().now_or_never() {
+            settled?
+        } else {
+            if may_free && let Some(slots) = slots.take() {
+                slots.free_early();
             }
+            settling.await?
         }
     };
     // Only now: a refused send or a lost lease changes what an attempt came to.
@@ -208,6 +208,7 @@ pub async fn attempt(
         outcomes: attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect(),
         next,
         back_in,
+        slots,
     })
 }
 
@@ -243,6 +244,17 @@ impl AttemptContext {
 }
 
 impl Attempt {
+    /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: nothing has to happen
+    /// before the deletion, the guest has written nothing that another one could miss, and what it sent goes with the deletion.
+    fn is_settled_in_turn(&self, effects: &Effects) -> bool {
+        let (queue, queues) = (&self.context.queue, &self.context.queues);
+        effects.writes.is_empty()
+            && effects
+                .sends
+                .iter()
+                .all(|send| queue.commits_sends_to(&send.queue) && queues.commits_sends_to(&send.queue))
+    }
+
     /// Releases the followers as soon as the handler stops, since none of them will be started.
     async fn give_back_at_stop(&self, done: &CancellationToken, lines: &mut Lines) {
         if lines.iter().all(VecDeque::is_empty) {

@@ -1,8 +1,8 @@
 //! The loop of one handler: receives as many messages as it has free slots, starts attempts, and hears how they
 //! ended. Never waits for a guest.
 //!
-//! Invariants: no more deliveries are held than `concurrency` attempts can take at once, so nothing waits in memory
-//! while its visibility runs out; a delivery runs to its end on the version it started with; the loop ends only
+//! Invariants: no more deliveries are held than `concurrency` attempts can take at once, and at most as many whose guests are
+//! done and whose settlements are under way, so nothing waits in memory while its visibility runs out; a delivery runs to its end on the version it started with; the loop ends only
 //! when every attempt has.
 
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
@@ -281,6 +281,7 @@ impl Dispatcher {
             outcomes,
             next,
             back_in,
+            slots,
         } = ended;
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
@@ -294,6 +295,7 @@ impl Dispatcher {
             let version = Arc::clone(&self.versions.borrow());
             self.start(&version, vec![each]);
         }
+        drop(slots);
         let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {

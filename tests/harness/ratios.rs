@@ -52,6 +52,7 @@ impl<'a> Row<'a> {
         }
     }
 
+    #[must_use]
     pub fn bound(mut self, bound: Bound) -> Self {
         self.bound = Some(bound);
         self
@@ -87,19 +88,23 @@ impl Figures {
     }
 
     /// By how much it is more than the other, round by round.
+    #[must_use]
     pub fn less(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own - other).collect())
     }
 
+    #[must_use]
     pub fn plus(&self, more: f64) -> Self {
         Self(self.0.iter().map(|own| own + more).collect())
     }
 
+    #[must_use]
     pub fn times(&self, factor: f64) -> Self {
         Self(self.0.iter().map(|own| own * factor).collect())
     }
 
     /// Round by round, so that a slow moment of the machine falls on both.
+    #[must_use]
     pub fn by(&self, baseline: &Self) -> Self {
         Self(self.0.iter().zip(&baseline.0).map(|(own, base)| own / base).collect())
     }

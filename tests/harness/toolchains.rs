@@ -131,7 +131,7 @@ pub fn node() -> &'static Path {
     })
 }
 
-/// A handler on SpiderMonkey, of some 12 MB, which only benchmarks want: its tools are many, and take half a minute.
+/// A handler on `SpiderMonkey`, of some 12 MB, which only benchmarks want: its tools are many, and take half a minute.
 pub fn spidermonkey() -> PathBuf {
     const SOURCES: [&str; 3] = ["package.json", "handler.js", "build.js"];
     let made = directory().join("spidermonkey");

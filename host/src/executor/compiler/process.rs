@@ -81,9 +81,11 @@ fn command(program: &Path, order: &CompileOrder) -> Command {
         .arg("compile")
         .args(order.arguments())
         .env_clear()
-        // Both cost address space for each core of the machine otherwise.
+        // All of them cost address space otherwise, of which a limit counts what is not used, too: for each core of the
+        // machine, and the allocator's first gibibyte.
         .env("RAYON_NUM_THREADS", threads.to_string())
         .env("MALLOC_ARENA_MAX", "2")
+        .env("MIMALLOC_ARENA_RESERVE", "32MiB")
         .current_dir("/")
         // What a terminal sends to the host is not meant for it.
         .process_group(0)
