@@ -211,7 +211,7 @@ fn idle(many: &Place) {
             }
             let window = start.elapsed().as_secs_f64();
             for (which, (time, before)) in times.iter_mut().zip(before).enumerate() {
-                let share = (time.look() - before).as_secs_f64() / window * 100.0;
+                let share = time.look().saturating_sub(before).as_secs_f64() / window * 100.0;
                 shares.get_mut(which + 2 * usize::from(has_load)).unwrap().push(share);
             }
         }
