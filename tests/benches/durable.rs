@@ -350,7 +350,7 @@ fn latencies(host: &Host) {
     let floor = two_transactions(2_000);
     show("bare SQLite, idle: put and mark, a transaction each", &floor, &floor);
     let directory = tempfile::tempdir().unwrap();
-    let durable = |name: &str| SimpleStore::open(&StoreOptions::new(&directory.path().join(name))).unwrap();
+    let durable = |name: &str| SimpleStore::open(&StoreOptions::new(directory.path().join(name))).unwrap();
     show("host, durable, idle", &host.waits(durable("idle"), 1_000, None), &floor);
     let most = host.run(16, 6_400, 1);
     let half = host.waits(durable("half"), 5_000, Some(most / 2.0));
@@ -407,7 +407,8 @@ fn channel_hops(messages: usize) -> Vec<f64> {
     let runtime = control_runtime();
     runtime.block_on(async {
         let (sender, mut receiver) = tokio::sync::mpsc::channel::<Instant>(1);
-        let reading = tokio::spawn(async move {
+        let mut reading = JoinSet::new();
+        reading.spawn(async move {
             let mut waits = Vec::new();
             while let Some(sent) = receiver.recv().await {
                 waits.push(sent.elapsed().as_secs_f64() * 1e6);
@@ -418,6 +419,6 @@ fn channel_hops(messages: usize) -> Vec<f64> {
             sender.send(Instant::now()).await.unwrap();
         }
         drop(sender);
-        reading.await.unwrap()
+        reading.join_next().await.unwrap().unwrap()
     })
 }

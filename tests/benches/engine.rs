@@ -12,6 +12,7 @@
     clippy::cast_precision_loss,
     clippy::as_conversions,
     clippy::indexing_slicing,
+    clippy::panic,
     reason = "a benchmark speaks to a person"
 )]
 
@@ -277,13 +278,12 @@ impl Bare {
         };
         let mut kept = None;
         for _ in 0..messages {
-            let (mut store, worker) = match kept.take() {
-                Some(kept) => kept,
-                None => {
-                    let mut store = self.store();
-                    let worker = self.pre.instantiate_async(&mut store).await.unwrap();
-                    (store, worker)
-                }
+            let (mut store, worker) = if let Some(kept) = kept.take() {
+                kept
+            } else {
+                let mut store = self.store();
+                let worker = self.pre.instantiate_async(&mut store).await.unwrap();
+                (store, worker)
             };
             store.set_epoch_deadline(1);
             let handler = worker.sandhog_worker_handler();

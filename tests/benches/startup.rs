@@ -65,7 +65,10 @@ fn main() {
     }
 }
 
-const SUBJECTS: [(&str, fn() -> Subject); 5] = [
+/// A name on the command line, and what makes it.
+type Named = (&'static str, fn() -> Subject);
+
+const SUBJECTS: [Named; 5] = [
     ("rust", || Subject {
         to: "invoices",
         body: ORDER,

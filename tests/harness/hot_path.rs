@@ -45,8 +45,7 @@ fn main() {
         let policy = Arc::new(policy("bench", &manifest));
         let component = executor.load(PathBuf::from("bench.wasm"), Bytes::from(no_op()), policy);
         let component = component.await.unwrap();
-        let executor = Arc::clone(&executor) as Arc<dyn Executor>;
-        let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor);
+        let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor.clone());
         let queue = pipeline.queue("bench").await;
         let bodies = (0..messages).map(|_| Outgoing::new(Bytes::from_static(&[b'x'; 256])));
         queue.send_many(bodies.collect()).await;

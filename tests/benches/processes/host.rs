@@ -163,7 +163,7 @@ impl Host {
                 .handle(&self.component[which], self.manifest[which].clone())
                 .await;
             let end = pipeline.deleted(messages).await;
-            let measured = Measured::of(messages, end - start, self.cpu() - used);
+            let measured = Measured::of(messages, end - start, self.cpu().saturating_sub(used));
             pipeline.stop().await;
             measured
         })
@@ -187,7 +187,7 @@ impl Host {
             while let Some(ended) = tasks.join_next().await {
                 ended.unwrap();
             }
-            Measured::of(calls, start.elapsed(), self.cpu() - used)
+            Measured::of(calls, start.elapsed(), self.cpu().saturating_sub(used))
         })
     }
 
@@ -229,7 +229,7 @@ impl Host {
                             *last.lock().unwrap() = Instant::now();
                             failed.fetch_add(1, Ordering::Relaxed);
                         }
-                        other => panic!("{other:?}"),
+                        other @ (Verdict::Failed(_) | Verdict::NotRun(_)) => panic!("{other:?}"),
                     }
                 }
             });

@@ -40,11 +40,14 @@ use crate::{
     wire::{Answer, Load, Order, Outbox, read_all},
 };
 
+/// What every child has loaded, in order.
+type Loaded = Arc<AsyncMutex<Vec<(Arc<ComponentInfo>, Load)>>>;
+
 /// N executors, each in a process.
 pub(crate) struct ProcessExecutor {
     catalogue: LocalExecutor,
     seats: Vec<Arc<Seat>>,
-    loaded: Arc<AsyncMutex<Vec<(Arc<ComponentInfo>, Load)>>>,
+    loaded: Loaded,
     numbers: Mutex<Vec<Arc<ComponentInfo>>>,
     next: AtomicU64,
     /// Changes whenever a child is ready.
@@ -296,7 +299,7 @@ fn died(count: usize) -> Report {
 /// Keeps one seat taken.
 struct Supervisor {
     seat: Arc<Seat>,
-    loaded: Arc<AsyncMutex<Vec<(Arc<ComponentInfo>, Load)>>>,
+    loaded: Loaded,
     ready: watch::Sender<u64>,
     stop: CancellationToken,
     options: Options,

@@ -7,7 +7,7 @@
 use std::{io, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use bytes::{Buf, BufMut as _, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sandhog::{
     executor::{CallMessage, Failure, Report, Usage, Verdict},
     message::{AttributeValue, Attributes, Message, MessageId, Outgoing, QueueName},
@@ -195,7 +195,7 @@ fn put_message(to: &mut BytesMut, message: &CallMessage) {
     put_attributes(to, &message.attributes);
     to.put_u64_le(message.sent_at_ms);
     put_option(to, message.group_id.as_ref(), |to, group| {
-        put_bytes(to, group.as_bytes())
+        put_bytes(to, group.as_bytes());
     });
     to.put_u8(message.priority);
 }
@@ -228,9 +228,9 @@ fn put_report(to: &mut BytesMut, report: &Report) {
         put_option(to, message.delay, put_duration);
         put_option(to, message.group_id.as_ref(), |to, id| put_bytes(to, id.as_bytes()));
         put_option(to, message.deduplication_id.as_ref(), |to, id| {
-            put_bytes(to, id.as_bytes())
+            put_bytes(to, id.as_bytes());
         });
-        put_option(to, message.priority, |to, priority| to.put_u8(priority));
+        put_option(to, message.priority, BufMut::put_u8);
     }
     let usage = &report.usage;
     put_duration(to, usage.wall);
@@ -278,7 +278,7 @@ fn put_verdict(to: &mut BytesMut, verdict: &Verdict) {
             put_bytes(to, failure.reason.as_bytes());
             put_option(to, failure.retry_after, put_duration);
             put_option(to, failure.backtrace.as_ref(), |to, trace| {
-                put_bytes(to, trace.as_bytes())
+                put_bytes(to, trace.as_bytes());
             });
         }
         Verdict::NotRun(reason) => {
