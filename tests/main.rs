@@ -37,6 +37,7 @@ mod reuse;
 mod sandbox;
 mod sdks;
 mod shutdown;
+mod slots;
 mod sqs_contract;
 mod sqs_delivery;
 mod sqs_faults;

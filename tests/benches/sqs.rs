@@ -77,6 +77,10 @@ use sandhog::{
 use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
+/// As the host's program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// How many messages the handler runs at a time.
 const SLOTS: [usize; 4] = [10, 20, 64, 256];
 const QUICK_SLOTS: [usize; 2] = [20, 64];

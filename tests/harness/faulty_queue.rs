@@ -11,10 +11,13 @@ use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
         Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
-        SettleError,
+        SettleError, Wanted,
     },
 };
-use tokio::time::{Instant, sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 /// What a queue answers to extensions.
 #[derive(Debug)]
@@ -45,6 +48,10 @@ pub struct FaultyQueue {
     nature: Nature,
     asked: Mutex<Vec<Asked>>,
     batches: Mutex<Vec<Vec<usize>>>,
+    /// Whether receives that may grow go on, and whether settlements do.
+    receives_open: watch::Sender<bool>,
+    settlements_open: watch::Sender<bool>,
+    commits_sends: bool,
 }
 
 impl FaultyQueue {
@@ -71,7 +78,33 @@ impl FaultyQueue {
             nature,
             asked: Mutex::default(),
             batches: Mutex::default(),
+            receives_open: watch::Sender::new(true),
+            settlements_open: watch::Sender::new(true),
+            commits_sends: true,
         })
+    }
+
+    /// A queue that can't send in the transaction of a settlement.
+    #[must_use]
+    pub fn without_sends(self: Arc<Self>) -> Arc<Self> {
+        let mut queue = Arc::into_inner(self).unwrap();
+        queue.commits_sends = false;
+        Arc::new(queue)
+    }
+
+    /// Receives of a poller that begin from now on wait until they are let go.
+    pub fn hold_receives(&self) {
+        self.receives_open.send_replace(false);
+    }
+
+    /// Settlements that begin from now on wait until they are let go.
+    pub fn hold_settlements(&self) {
+        self.settlements_open.send_replace(false);
+    }
+
+    pub fn let_go(&self) {
+        self.receives_open.send_replace(true);
+        self.settlements_open.send_replace(true);
     }
 
     /// The next call to settle answers so; `None` is what is true.
@@ -114,6 +147,10 @@ impl FaultyQueue {
     }
 }
 
+async fn wait_until(open: &watch::Sender<bool>) {
+    open.subscribe().wait_for(|open| *open).await.unwrap();
+}
+
 #[async_trait]
 impl Queue for FaultyQueue {
     fn name(&self) -> &QueueName {
@@ -139,6 +176,11 @@ impl Queue for FaultyQueue {
         answer
     }
 
+    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        wait_until(&self.receives_open).await;
+        self.receive(wanted.close(), wait).await
+    }
+
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
         let (from, count) = (Instant::now(), receipts.len());
         let slow = match &*self.extensions.lock().unwrap() {
@@ -156,6 +198,7 @@ impl Queue for FaultyQueue {
 
     async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let (from, count) = (Instant::now(), settles.len());
+        wait_until(&self.settlements_open).await;
         let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();
         let answers = if scripted.is_empty() {
             self.inner.settle(settles, effects).await
@@ -174,7 +217,7 @@ impl Queue for FaultyQueue {
     }
 
     fn commits_sends_to(&self, destination: &QueueName) -> bool {
-        self.inner.commits_sends_to(destination)
+        self.commits_sends && self.inner.commits_sends_to(destination)
     }
 
     fn commits_writes(&self) -> bool {

@@ -79,6 +79,11 @@ impl Pipeline {
     /// Starts a handler on the queue that its manifest names.
     pub async fn handle(&mut self, component: &Component, manifest: Manifest) {
         let queue = self.queue(manifest.queue.as_str()).await;
+        self.handle_on(queue, component, manifest);
+    }
+
+    /// Starts a handler on this queue.
+    pub fn handle_on(&mut self, queue: Arc<dyn Queue>, component: &Component, manifest: Manifest) {
         let handler = manifest.queue.to_string();
         let policy = Arc::new(policy(&handler, &manifest));
         let (versions, receiver) = watch::channel(Arc::new(Version {
