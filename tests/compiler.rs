@@ -170,7 +170,10 @@ fn a_compiler_has_low_priority_and_no_rights_and_nothing_of_its_host() {
         .map(|variable| variable.split_once('=').unwrap().0)
         .collect();
     names.sort_unstable();
-    assert_eq!(names, ["MALLOC_ARENA_MAX", "RAYON_NUM_THREADS"]);
+    assert_eq!(
+        names,
+        ["MALLOC_ARENA_MAX", "MIMALLOC_ARENA_RESERVE", "RAYON_NUM_THREADS"]
+    );
     let files = fs::read_dir(process.join("fd")).unwrap();
     let files: Vec<_> = files.map(|file| fs::read_link(file.unwrap().path()).unwrap()).collect();
     let pipes = files.iter().filter(|file| file.to_str().unwrap().starts_with("pipe:"));

@@ -1,21 +1,20 @@
-//! Sends, handles and deletes so many messages on a queue in memory and ends: for a tool that counts instructions.
+//! Receives, handles and deletes so many messages on a queue in memory and ends: for a tool that counts instructions.
 //!
-//! `sandhog-hot-path fresh|reuse MESSAGES`. Instances get their memory from the system and not from a pool, whose terabytes of
-//! address space such a tool does not have.
+//! `sandhog-hot-path MESSAGES`. The executor answers at once and runs no guest: such a tool can't follow the engine, whose guests have
+//! stacks of their own.
 
 #![expect(clippy::unwrap_used, reason = "a program of the tests")]
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use harness::{
-    guests::no_op,
-    pipeline::{Pipeline, control_runtime},
-};
+use harness::pipeline::Pipeline;
 use sandhog::{
-    attempt::policy,
-    config::{Manifest, Reuse},
-    executor::{Allocation, EngineOptions, Executor, LocalExecutor},
+    config::Manifest,
+    executor::{
+        Call, Component, ComponentInfo, Executor, Flavour, LoadError, Needs, Policy, Report, Toolchain, Usage, Verdict,
+    },
     message::Outgoing,
     queue::simple::SimpleStore,
 };
@@ -24,35 +23,72 @@ use sandhog::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// Every message is handled.
+#[derive(Debug)]
+struct Prompt;
+
+#[async_trait]
+impl Executor for Prompt {
+    async fn load(&self, _: PathBuf, wasm: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
+        let info = ComponentInfo {
+            digest: String::new(),
+            flavour: Flavour::Handler,
+            size: wasm.len(),
+            imports: Vec::new(),
+            needs: Needs::default(),
+            core_module: false,
+            toolchain: Toolchain::default(),
+            compile_time: Duration::ZERO,
+            from_cache: false,
+        };
+        Ok(Component::new(info, Arc::new(())))
+    }
+
+    async fn relink(&self, _: PathBuf, component: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
+        Ok(component.clone())
+    }
+
+    async fn run(&self, _: &Component, call: Call) -> Report {
+        Report {
+            verdicts: vec![Verdict::Success; call.messages.len()],
+            sends: Vec::new(),
+            writes: Vec::new(),
+            usage: Usage::default(),
+        }
+    }
+
+    fn most_at_once(&self, _: &Component, _: &Policy) -> usize {
+        usize::MAX
+    }
+
+    fn live_instances(&self) -> usize {
+        0
+    }
+
+    fn idle_instances(&self) -> usize {
+        0
+    }
+}
+
 fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let (instance, messages) = (arguments.next().unwrap(), arguments.next().unwrap());
-    let messages: usize = messages.parse().unwrap();
-    let options = EngineOptions {
-        threads: 1,
-        max_live_instances: 64,
-        memory_budget: 1 << 40,
-        ..EngineOptions::default()
-    };
-    let executor = Arc::new(LocalExecutor::with_allocation(options, Allocation::OnDemand).unwrap());
-    let mut manifest = Manifest::defaults("bench").unwrap();
-    manifest.reuse = (instance == "reuse").then_some(Reuse {
-        max: 1_000_000,
-        idle: Duration::from_mins(1),
-    });
-    let runtime = control_runtime();
+    let messages: usize = std::env::args().nth(1).unwrap().parse().unwrap();
+    // One thread, so that it does the same each time.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
-        let policy = Arc::new(policy("bench", &manifest));
-        let component = executor.load(PathBuf::from("bench.wasm"), Bytes::from(no_op()), policy);
-        let component = component.await.unwrap();
-        let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor.clone());
+        let manifest = Manifest::defaults("bench").unwrap();
+        let policy = Arc::new(sandhog::attempt::policy("bench", &manifest));
+        let component = Prompt.load(PathBuf::new(), Bytes::new(), policy).await.unwrap();
+        let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), Arc::new(Prompt));
         let queue = pipeline.queue("bench").await;
         let bodies = (0..messages).map(|_| Outgoing::new(Bytes::from_static(&[b'x'; 256])));
         queue.send_many(bodies.collect()).await;
         pipeline.handle(&component, manifest).await;
         // Rarely: looking costs instructions, too.
         while pipeline.settled("delete") < messages {
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         pipeline.stop().await;
     });

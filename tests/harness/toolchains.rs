@@ -230,7 +230,11 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
     for name in toolchain::steering() {
         command.env_remove(name);
     }
-    if toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::Debian {
+    if toolchain::Toolchain::find().unwrap() != toolchain::Toolchain::Debian {
+        // That of handlers is there; programs want another one.
+        static ADDED: OnceLock<()> = OnceLock::new();
+        ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
+    } else {
         let path = command
             .get_envs()
             .find(|(name, _)| *name == "PATH")
