@@ -1,8 +1,8 @@
 //! A message costs no more instructions than it did: counted by callgrind, which other work on the machine does not disturb.
 //!
 //! What is counted is a message's whole way through the host, from its send in memory to its deletion, but for the guest, whose
-//! stacks the tool can't follow, in the profile of the tests; the difference of two runs leaves out what happens once. A change that costs more either mends it or states the new
-//! number here, with its reason in the commit.
+//! stacks the tool can't follow, in the profile of the tests; the difference of two runs leaves out what happens once. A change
+//! that costs more either mends it or states the new number here, with its reason in the commit.
 
 #![expect(
     clippy::print_stdout,

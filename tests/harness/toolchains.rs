@@ -230,11 +230,7 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
     for name in toolchain::steering() {
         command.env_remove(name);
     }
-    if toolchain::Toolchain::find().unwrap() != toolchain::Toolchain::Debian {
-        // That of handlers is there; programs want another one.
-        static ADDED: OnceLock<()> = OnceLock::new();
-        ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
-    } else {
+    if toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::Debian {
         let path = command
             .get_envs()
             .find(|(name, _)| *name == "PATH")
@@ -253,6 +249,10 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
             .env("CARGO_TARGET_WASM32_WASIP1_LINKER", pins().join("wasi-ld.sh"))
             .env("WASI_LIB", wasi_libc())
             .env_remove("LD_LIBRARY_PATH");
+    } else {
+        // That of handlers is there; programs want another one.
+        static ADDED: OnceLock<()> = OnceLock::new();
+        ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
     }
     command
 }
