@@ -5,7 +5,6 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fmt::Write as _,
     num::NonZeroU32,
     pin::pin,
     sync::Arc,
@@ -13,7 +12,6 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::select_all};
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +21,7 @@ use crate::{
     executor::{Call, CallMessage, Component, Executor, Failure, LogLine, LogSink, Policy, Report, Verdict},
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
-    message::{AttributeValue, MessageId, QueueName},
+    message::{MessageId, QueueName},
     metrics::Metrics,
     printable::{MAX_REASON_BYTES, chain, printable},
     queue::{Delivery, Effects, FailureKind, Queue, QueueError, Send, SettleError, Settlement},
@@ -31,6 +29,10 @@ use crate::{
     settlement::{Outcome, SettlementPolicy, settlement},
     slots::TakenSlots,
 };
+
+mod derived;
+
+use self::derived::derived_deduplication_id;
 
 /// A component with its manifest: what a delivery runs on from its start to its end, whatever is reloaded meanwhile.
 #[derive(Debug)]
@@ -655,48 +657,6 @@ struct NextBatch {
 struct Settled {
     deleted: bool,
     back_in: Option<Duration>,
-}
-
-/// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes. The same if the same
-/// is sent again, so that a repeat is recognised; another one if another attempt sends something else in its place, which
-/// must not be taken for a repeat.
-fn derived_deduplication_id(
-    (source, ids): (&QueueName, &[(MessageId, NonZeroU32)]),
-    index: usize,
-    send: &Send,
-) -> String {
-    let mut digest = Sha256::new();
-    let mut add = |part: &[u8]| {
-        digest.update(part.len().to_be_bytes());
-        digest.update(part);
-    };
-    add(source.as_str().as_bytes());
-    add(&ids.len().to_be_bytes());
-    for (id, _) in ids {
-        add(id.as_str().as_bytes());
-    }
-    add(&index.to_be_bytes());
-    add(send.queue.as_str().as_bytes());
-    add(send.message.group_id.as_deref().unwrap_or_default().as_bytes());
-    add(&send.message.body);
-    for (name, value) in send.message.attributes.pairs() {
-        let (kind, value): (&[u8], &[u8]) = match value {
-            AttributeValue::Text(text) => (b"text", text.as_bytes()),
-            AttributeValue::Number(number) => (b"number", number.as_bytes()),
-            AttributeValue::Binary(bytes) => (b"binary", bytes),
-        };
-        add(name.as_bytes());
-        add(kind);
-        add(value);
-    }
-    digest
-        .finalize()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing into a string cannot fail.
-            write!(text, "{byte:02x}").expect("strings grow");
-            text
-        })
 }
 
 fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
