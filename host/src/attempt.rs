@@ -249,12 +249,13 @@ impl Attempt {
     /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: nothing has to happen
     /// before the deletion, the guest has written nothing that another one could miss, and what it sent goes with the deletion.
     fn is_settled_in_turn(&self, effects: &Effects) -> bool {
-        let (queue, queues) = (&self.context.queue, &self.context.queues);
-        effects.writes.is_empty()
-            && effects
-                .sends
-                .iter()
-                .all(|send| queue.commits_sends_to(&send.queue) && queues.commits_sends_to(&send.queue))
+        effects.writes.is_empty() && effects.sends.iter().all(|send| self.goes_with_deletion(send))
+    }
+
+    /// Whether a send is part of the transaction that deletes what it was sent for.
+    fn goes_with_deletion(&self, send: &Send) -> bool {
+        let AttemptContext { queue, queues, .. } = &*self.context;
+        queue.commits_sends_to(&send.queue) && queues.commits_sends_to(&send.queue)
     }
 
     /// Releases the followers as soon as the handler stops, since none of them will be started.
@@ -478,9 +479,7 @@ impl Attempt {
     async fn do_what_comes_before(&self, outcomes: &mut [Outcome], effects: Effects) -> Effects {
         let context = &self.context;
         let Effects { sends, writes } = effects;
-        let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| {
-            context.queue.commits_sends_to(&send.queue) && context.queues.commits_sends_to(&send.queue)
-        });
+        let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
         if !outcomes.contains(&Outcome::Success) {
             return Effects::default();
         }

@@ -2,8 +2,8 @@
 //! ended. Never waits for a guest.
 //!
 //! Invariants: no more deliveries are held than `concurrency` attempts can take at once, and at most as many whose guests are
-//! done and whose settlements are under way, so nothing waits in memory while its visibility runs out; a delivery runs to its end on the version it started with; the loop ends only
-//! when every attempt has.
+//! done and whose settlements are under way, so nothing waits in memory while its visibility runs out; a delivery runs to
+//! its end on the version it started with; the loop ends only when every attempt has.
 
 use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -117,7 +117,6 @@ impl Dispatcher {
         self.poller.clear();
         while let Some(joined) = self.attempts.join_next().await {
             self.joined(joined)?;
-            self.count_in_flight();
         }
         Ok(())
     }
@@ -159,11 +158,8 @@ impl Dispatcher {
     /// How many of so many slots are not free: those whose guests run, or those of what is not settled once there are twice as
     /// many of these, so that a slow queue is not flooded. A probe is alone.
     fn taken(&self, concurrency: usize) -> usize {
-        let attempts = self.attempts.len();
-        if self.pause.until().is_some() {
-            return self.slots.taken().max(attempts);
-        }
-        self.slots.taken().max(attempts.saturating_sub(concurrency))
+        let settling = if self.pause.until().is_some() { 0 } else { concurrency };
+        self.slots.taken().max(self.attempts.len().saturating_sub(settling))
     }
 
     fn received(&mut self, received: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {

@@ -253,11 +253,8 @@ pub struct Component {
 
 impl Component {
     /// A component as an executor makes it: `loaded` is what it calls, and nobody else looks into it.
-    pub fn new(info: ComponentInfo, loaded: Arc<dyn Any + std::marker::Send + Sync>) -> Self {
-        Self {
-            info: Arc::new(info),
-            loaded,
-        }
+    pub fn new(info: Arc<ComponentInfo>, loaded: Arc<dyn Any + std::marker::Send + Sync>) -> Self {
+        Self { info, loaded }
     }
 }
 

@@ -21,14 +21,14 @@ const PART_OF_A_GROUP: usize = 4;
 /// How much longer than a failed message stays away messages of groups are received one at a time.
 const CAREFUL_FOR: Duration = Duration::from_secs(20);
 
-/// Answers also how many slots it was made to fill.
-type Receive = Pin<Box<dyn Future<Output = (Received, usize)> + Send>>;
+type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
 
 /// A receive that has ended.
 #[derive(Debug)]
 pub struct Received {
     /// How many messages it asked for.
     pub asked: usize,
+    slots: usize,
     /// What came.
     pub answer: Result<Vec<Delivery>, QueueError>,
 }
@@ -114,7 +114,7 @@ impl Poller {
         let nature = self.queue.nature();
         let may_have_more = self.busy && nature.remote;
         if !self.receives.is_empty() && !may_have_more {
-            self.want_more(free);
+            self.want_more(free, nature.receive_limit);
             return Next::Enough;
         }
         let ask = if !nature.returns_groups {
@@ -139,9 +139,8 @@ impl Poller {
         Next::Ask(ask)
     }
 
-    /// Lets the receive under way fill these slots too, if it has not been given its messages yet.
-    fn want_more(&mut self, free: usize) {
-        let limit = self.queue.nature().receive_limit;
+    /// Lets the receive under way fill these slots too, up to `limit` messages, if it has not been given its messages yet.
+    fn want_more(&mut self, free: usize, limit: usize) {
         let Some(parked) = &mut self.parked else { return };
         let added = parked.wanted.add(free, limit);
         let slots = added.div_ceil(parked.batch_size);
@@ -180,8 +179,11 @@ impl Poller {
                         cause: Arc::new(cause),
                     })
                 });
-            let received = Received { asked: max, answer };
-            (received, slots)
+            Received {
+                asked: max,
+                slots,
+                answer,
+            }
         }));
     }
 
@@ -191,14 +193,14 @@ impl Poller {
     ///
     /// Safe.
     pub async fn received(&mut self) -> Received {
-        let Some((mut received, mut slots)) = self.receives.next().await else {
+        let Some(mut received) = self.receives.next().await else {
             return std::future::pending().await;
         };
         if let Some(parked) = self.parked.take() {
             received.asked += parked.added;
-            slots += parked.added_slots;
+            received.slots += parked.added_slots;
         }
-        self.reserved = self.reserved.saturating_sub(slots);
+        self.reserved = self.reserved.saturating_sub(received.slots);
         let came = received.answer.as_ref().map_or(0, Vec::len);
         // Half of what was asked for is a sign of more: a queue in many parts does not look into all of them each time.
         self.busy = came > 0 && came >= received.asked.div_ceil(2);

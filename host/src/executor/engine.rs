@@ -298,10 +298,7 @@ impl Shared {
             instance::dry_run(self, &component, policy).await
         };
         match tried {
-            Ok(()) => Ok(Component {
-                info: Arc::clone(&component.code.info),
-                loaded: Arc::new(component),
-            }),
+            Ok(()) => Ok(Component::new(Arc::clone(&component.code.info), Arc::new(component))),
             Err(DryRunError::Guest(reason)) => Err(LoadError::Start { file, reason }),
             Err(DryRunError::Host(reason)) => Err(LoadError::Host { file, reason }),
         }
