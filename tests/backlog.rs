@@ -2,15 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use harness::{guests::forward, host::Place, wait_for};
-use sandhog::{
-    message::{Outgoing, QueueName},
-    queue::{
-        Queue as _,
-        simple::{SimpleStore, StoreOptions, settings::Settings},
-    },
-};
 
 const MESSAGES: u64 = 2_000_000;
 const BODY_BYTES: usize = 256;
@@ -18,7 +10,8 @@ const BODY_BYTES: usize = 256;
 #[test]
 fn a_backlog_of_two_million_messages_neither_fills_memory_nor_delays_the_first() {
     let place = Place::new();
-    fill(&place);
+    let messages = usize::try_from(MESSAGES).unwrap();
+    place.fill("backlog", messages, &[b'x'; BODY_BYTES], 1000);
     place.install("idle", &forward(), "[grant]\nsend = [\"out\"]\n");
     let start = Instant::now();
     let host = place.start();
@@ -43,24 +36,4 @@ fn a_backlog_of_two_million_messages_neither_fills_memory_nor_delays_the_first()
     assert_eq!(waiting, MESSAGES);
     assert!(resident < 300 * 1024, "{resident} KiB");
     assert!(ready < Duration::from_secs(5), "{ready:?}");
-}
-
-/// Sends through the library: two thousand transactions instead of two million.
-fn fill(place: &Place) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let store = SimpleStore::open(&StoreOptions::new(place.data())).unwrap();
-        let name = QueueName::new("backlog").unwrap();
-        let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
-        let body = Bytes::from(vec![b'x'; BODY_BYTES]);
-        for _ in 0..MESSAGES / 1000 {
-            let messages = (0..1000).map(|_| Outgoing::new(body.clone())).collect();
-            assert!(queue.send_many(messages).await.iter().all(Result::is_ok));
-        }
-        drop(queue);
-        store.close().await;
-    });
 }

@@ -1,30 +1,25 @@
 //! Leases: renewed while a guest works, and when one is lost the guest is interrupted and nothing is settled.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use harness::{
     faulty_queue::{Extensions, FaultyQueue},
     guests::{FORWARD, handler},
     host::Place,
+    pipeline::Pipeline,
 };
 use sandhog::{
-    attempt::{AttemptContext, Version, policy},
+    attempt::policy,
     config::Manifest,
-    dispatcher::Dispatcher,
     executor::{EngineOptions, Executor, LocalExecutor},
-    handler_status::HandlerBoard,
-    lease::LeaseKeeper,
     message::{Outgoing, QueueName},
-    metrics::Metrics,
     queue::{
         Counts, ExtendError, Queue, QueueError,
         simple::{SimpleStore, settings::Settings},
     },
-    queue_set::QueueSet,
 };
-use tokio::{sync::watch, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::{runtime::Handle, time::Instant};
 
 fn unavailable(name: &QueueName) -> QueueError {
     QueueError::Unavailable {
@@ -60,53 +55,21 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
         .load(PathBuf::from("in.wasm"), Bytes::from(wasm), Arc::clone(&policy))
         .await
         .unwrap();
-    let metrics = Arc::new(Metrics::new());
-    let source: Arc<dyn Queue> = Arc::<FaultyQueue>::clone(&faulty);
     let guests: Arc<dyn Executor> = Arc::<LocalExecutor>::clone(&executor);
-    let keeper = LeaseKeeper::new(Arc::clone(&source), Arc::clone(&metrics));
-    let (versions, receiver) = watch::channel(Arc::new(Version {
-        component,
-        manifest,
-        policy,
-    }));
-    let (stop, stop_renewing) = (CancellationToken::new(), CancellationToken::new());
-    let context = AttemptContext {
-        handler: "in".to_owned(),
-        queue: source,
-        keeper: Arc::clone(&keeper),
-        executor: guests,
-        queues: Arc::new(QueueSet::new(store.clone(), BTreeMap::new(), Arc::clone(&metrics))),
-        metrics: Arc::clone(&metrics),
-        stop_receiving: stop.clone(),
-        stop_working: CancellationToken::new(),
-    };
-    let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
-    let first_attempt = one_attempt(&executor, &stop);
-    let run = async {
-        let ended = dispatcher.run().await;
-        stop_renewing.cancel();
-        ended
-    };
+    let mut pipeline = Pipeline::new(&Handle::current(), store, guests);
+    let metrics = Arc::clone(&pipeline.metrics);
     let start = Instant::now();
-    let (ended, (), ()) = tokio::join!(run, keeper.run(stop_renewing.clone()), first_attempt);
-    ended.unwrap();
+    pipeline.handle_on(Arc::<FaultyQueue>::clone(&faulty), &component, manifest);
+    while executor.live_instances() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // The first attempt ends, and keeps a second one from beginning.
+    pipeline.stop().await;
     assert!(
         start.elapsed() < Duration::from_secs(25),
         "the guest was not interrupted"
     );
-    drop(versions);
     (faulty, metrics.page())
-}
-
-/// Waits for the first attempt to begin and to end, and keeps a second one from beginning.
-async fn one_attempt(executor: &LocalExecutor, stop: &CancellationToken) {
-    while executor.live_instances() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    stop.cancel();
-    while executor.live_instances() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
 }
 
 fn spin() -> Vec<u8> {

@@ -17,7 +17,6 @@
 )]
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::PathBuf,
     sync::Arc,
@@ -27,22 +26,19 @@ use std::{
 
 use bytes::Bytes;
 use harness::{
+    bare::{Forgetful, component, link, message, worker},
+    built::{order, orders},
     guests::no_op,
-    pipeline::{Pipeline, control_runtime},
+    pipeline::{self, Pipeline, control_runtime},
     ratios::{Bound, Row, compare, machine},
 };
 use sandhog::{
     attempt::policy,
-    config::{Manifest, Reuse},
+    config::Manifest,
     executor::{Component, EngineOptions, Executor, LocalExecutor},
-    message::{Outgoing, QueueName},
+    message::QueueName,
     queue::simple::SimpleStore,
 };
-use sandhog_demo::guests::{Progress, build};
-
-mod worker {
-    wasmtime::component::bindgen!({ path: "../wit", world: "worker", exports: { default: async } });
-}
 
 /// As the host's program has it.
 #[global_allocator]
@@ -50,8 +46,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const ROUNDS: usize = 9;
 const MESSAGES: usize = 20_000;
-/// How many messages go into one send.
-const FILL: usize = 1000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
@@ -100,26 +94,16 @@ impl Guest {
 
     /// The example `orders`: parses JSON, sends one message.
     fn orders() -> Self {
-        let files: BTreeMap<String, PathBuf> = build(Progress::Hidden).unwrap();
         Self {
             name: "parses JSON and sends",
-            wasm: fs::read(&files["orders"]).unwrap(),
-            body: |number| {
-                Bytes::from(format!(
-                    r#"{{"id": "A-{number}", "customer": {{ "name": "Ada Byron", "email": "ada@example.com" }}, "currency": "EUR",
-                    "items": [ {{ "sku": "SPADE-ASH", "quantity": 2, "unit_cents": 2490 }} ], "total_cents": 4980 }}"#
-                ))
-            },
+            wasm: fs::read(orders()).unwrap(),
+            body: |number| order(number).into(),
         }
     }
 
     fn manifest(&self, reuse: bool) -> Manifest {
-        let mut manifest = Manifest::defaults("bench").unwrap();
+        let mut manifest = pipeline::manifest(reuse);
         manifest.grants.send = (self.name != "no-op").then(|| [QueueName::new("invoices").unwrap()].into());
-        manifest.reuse = reuse.then_some(Reuse {
-            max: 1_000_000,
-            idle: Duration::from_mins(1),
-        });
         manifest
     }
 }
@@ -182,27 +166,8 @@ fn scaling(guest: &Guest) {
 
 /// What every instance of the bare loop has.
 struct State {
+    sends: Forgetful,
     limits: wasmtime::StoreLimits,
-}
-
-impl worker::sandhog::worker::types::Host for State {}
-
-impl worker::sandhog::worker::sender::Host for State {
-    fn send(
-        &mut self,
-        _: String,
-        _: worker::sandhog::worker::sender::Outgoing,
-    ) -> Result<(), worker::sandhog::worker::sender::SendError> {
-        Ok(())
-    }
-
-    fn send_many(
-        &mut self,
-        _: String,
-        _: Vec<worker::sandhog::worker::sender::Outgoing>,
-    ) -> Result<(), worker::sandhog::worker::sender::SendError> {
-        Ok(())
-    }
 }
 
 /// The engine, without anything of ours.
@@ -231,7 +196,7 @@ impl Bare {
         config.allocation_strategy(wasmtime::InstanceAllocationStrategy::Pooling(pool));
         let engine = wasmtime::Engine::new(&config).unwrap();
         let mut linker = wasmtime::component::Linker::<State>::new(&engine);
-        worker::Worker::add_to_linker::<_, wasmtime::component::HasSelf<State>>(&mut linker, |state| state).unwrap();
+        link(&mut linker, |state| &mut state.sends);
         let component = wasmtime::component::Component::from_binary(&engine, &component(&guest.wasm)).unwrap();
         // What the SDK imports and this message does not use.
         linker.define_unknown_imports_as_traps(&component).unwrap();
@@ -267,15 +232,7 @@ impl Bare {
     }
 
     async fn calls(&self, messages: usize, reuse: bool) {
-        let message = worker::sandhog::worker::types::Message {
-            id: "01920000-0000-7000-8000-000000000000".to_owned(),
-            body: (self.body)(0).to_vec(),
-            attributes: Vec::new(),
-            queue: "bench".to_owned(),
-            receive_count: 1,
-            sent_at_ms: 0,
-            group_id: None,
-        };
+        let message = message(&(self.body)(0));
         let mut kept = None;
         for _ in 0..messages {
             let (mut store, worker) = if let Some(kept) = kept.take() {
@@ -297,7 +254,13 @@ impl Bare {
             .memory_size(128 << 20)
             .table_elements(20_000)
             .build();
-        let mut store = wasmtime::Store::new(&self.engine, State { limits });
+        let mut store = wasmtime::Store::new(
+            &self.engine,
+            State {
+                sends: Forgetful,
+                limits,
+            },
+        );
         store.limiter(|state| &mut state.limits);
         store.set_epoch_deadline(1);
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -313,19 +276,6 @@ impl Bare {
         store.set_hostcall_fuel(16 << 20);
         store
     }
-}
-
-/// A file as the component that the host makes of it.
-fn component(wasm: &[u8]) -> Vec<u8> {
-    // The eighth byte tells components from core modules.
-    if wasm.get(6) == Some(&1) {
-        return wasm.to_vec();
-    }
-    wit_component::ComponentEncoder::default()
-        .module(wasm)
-        .unwrap()
-        .encode()
-        .unwrap()
 }
 
 /// Everything that a host has but files and a listener.
@@ -374,10 +324,7 @@ impl Host {
             let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor);
             let queue = pipeline.queue("bench").await;
             pipeline.queue("invoices").await;
-            for chunk in 0..messages / FILL {
-                let bodies = (0..FILL).map(|index| (self.body)(chunk * FILL + index));
-                queue.send_many(bodies.map(Outgoing::new).collect()).await;
-            }
+            pipeline::fill(&*queue, messages, self.body).await;
             let start = Instant::now();
             pipeline
                 .handle(&self.component[which], self.manifest[which].clone())

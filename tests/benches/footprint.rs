@@ -20,24 +20,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use harness::{
-    guests::{no_op, obedient},
+    built::{order, orders},
+    guests::{edited, no_op, obedient},
     host::{Host, Place},
     let_pass,
+    pipeline::{SETTLED, sum_of},
     process::{ProcessorTime, Resources, peak_memory},
-    ratios::{Bound, Figures, machine, print_row},
+    ratios::{Bound, Figures, machine, print_header, print_row},
     wait_for,
 };
-use sandhog::{
-    message::{Outgoing, QueueName},
-    queue::{
-        Queue as _,
-        simple::{SimpleStore, StoreOptions, settings::Settings},
-    },
-};
-use sandhog_demo::guests::{Progress, build};
-
 const ROUNDS: usize = 3;
 /// Of a host that works through a backlog, in MiB and to the rate with a small one; of an idle one, in percent of a core.
 const BACKLOG_MEMORY: Bound = Bound::FigureAtMost(300.0);
@@ -67,12 +59,6 @@ fn main() {
     }
 }
 
-fn title(text: &str, rounds: usize, unit: &str) {
-    println!("\n{text}");
-    let median = format!("  median of {rounds} rounds [lowest, highest]");
-    println!("{median:<64} {unit:>30} {:>22}  bound", "ratio");
-}
-
 fn started(place: &Place) -> Host {
     let host = place.start();
     host.wait_ready();
@@ -97,14 +83,11 @@ fn mib(kib: u64) -> f64 {
 }
 
 const MANY: usize = 100;
-const ORDER: &[u8] =
-    br#"{"id": "A-1", "customer": {"name": "Ada Byron", "email": "ada@example.com"}, "currency": "EUR",
-    "items": [{"sku": "SPADE-ASH", "quantity": 2, "unit_cents": 2490}], "total_cents": 4980}"#;
 
 /// The example `orders` so many times, each with other bytes and on a queue of its own, compiled.
 fn many_handlers() -> Place {
     let place = Place::new();
-    let orders = fs::read(build(Progress::Hidden).unwrap().get("orders").unwrap()).unwrap();
+    let orders = fs::read(orders()).unwrap();
     for number in 0..MANY {
         install(&place, &orders, number);
     }
@@ -118,10 +101,7 @@ fn many_handlers() -> Place {
 }
 
 fn install(place: &Place, component: &[u8], number: usize) {
-    let mut wasm = component.to_vec();
-    // A custom section of nine bytes: a name of four, and four of content.
-    wasm.extend(*b"\0\x09\x04edit");
-    wasm.extend(u32::try_from(number).unwrap().to_le_bytes());
+    let wasm = edited(component, u32::try_from(number).unwrap());
     let name = format!("orders-{number}");
     place.install(&name, &wasm, "[grant]\nsend = [\"invoices\"]\n");
 }
@@ -154,7 +134,7 @@ fn handlers(many: &Place) {
         }
     }
     let ([none, one, all], [none_peak, _, all_peak]) = (resident.map(Figures::new), peak.map(Figures::new));
-    title("an idle host, all code compiled before", ROUNDS, "MiB resident");
+    print_header("an idle host, all code compiled before", "MiB resident", ROUNDS);
     print_row("host without handlers", &none, &none, None);
     print_row("host with 1 handler", &one, &none, None);
     print_row(&format!("host with {MANY} handlers"), &all, &none, None);
@@ -167,10 +147,10 @@ fn handlers(many: &Place) {
     );
     let code = artifacts(many).iter().sum::<u64>() as f64 / MANY as f64 / 1024.0;
     let each = all.less(&none).times(1024.0 / MANY as f64);
-    title(
+    print_header(
         "memory for each handler of these, to the size of its compiled code",
-        ROUNDS,
         "KiB",
+        ROUNDS,
     );
     print_row(
         "compiled code",
@@ -202,7 +182,7 @@ fn idle(many: &Place) {
                 if has_load {
                     let [none, many] = &hosts;
                     assert_eq!(none.text("/ready").0, 200);
-                    many.send("orders-7", ORDER);
+                    many.send("orders-7", order(1).as_bytes());
                 }
                 let_pass(Duration::from_secs(second).saturating_sub(start.elapsed()));
                 for time in &mut times {
@@ -220,10 +200,10 @@ fn idle(many: &Place) {
         }
     }
     let shares = shares.map(Figures::new);
-    title(
+    print_header(
         "processor time of a host with nothing to do, 20 s",
-        ROUNDS,
         "% of a core",
+        ROUNDS,
     );
     let [none, ..] = &shares;
     for (name, share) in names.iter().zip(&shares) {
@@ -248,10 +228,10 @@ fn in_flight() {
         }
     }
     let each = each.map(Figures::new);
-    title(
+    print_header(
         &format!("memory for each of {IN_FLIGHT} messages in flight, to its body and an instance"),
-        ROUNDS,
         "KiB",
+        ROUNDS,
     );
     let [instance, ..] = &each;
     for ((name, size), each) in bodies.iter().zip(&each) {
@@ -275,48 +255,18 @@ fn held(size: Option<usize>) -> f64 {
     if let Some(size) = size {
         let mut body = b"w600000".to_vec();
         body.resize(size, b'x');
-        fill(&place, "in", IN_FLIGHT, &body, 8);
+        place.fill("in", IN_FLIGHT, &body, 8);
     }
     let host = started(&place);
     if size.is_some() {
         wait_for("all to be in flight", || {
             let page = host.text("/metrics").1;
-            (sum_of(&page, "sandhog_handler_in_flight_attempts{", "") >= IN_FLIGHT as f64).then_some(())
+            (sum_of(&page, "sandhog_handler_in_flight_attempts{", "") >= IN_FLIGHT as u64).then_some(())
         });
     }
     let memory = memory(&host);
     host.kill();
     memory
-}
-
-/// Sends by the library: a transaction for each chunk instead of one for each message.
-fn fill(place: &Place, queue: &str, messages: usize, body: &[u8], chunk: usize) {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let store = SimpleStore::open(&StoreOptions::new(place.data())).unwrap();
-        let name = QueueName::new(queue).unwrap();
-        let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
-        let body = Bytes::copy_from_slice(body);
-        for _ in 0..messages / chunk {
-            let messages = (0..chunk).map(|_| Outgoing::new(body.clone())).collect();
-            assert!(queue.send_many(messages).await.iter().all(Result::is_ok));
-        }
-        drop(queue);
-        store.close().await;
-    });
-}
-
-/// The sum of the samples of a metric that have this in their labels.
-fn sum_of(page: &str, metric: &str, label: &str) -> f64 {
-    let samples = page
-        .lines()
-        .filter(|line| line.starts_with(metric) && line.contains(label));
-    samples
-        .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
-        .sum()
 }
 
 const BODY_BYTES: usize = 256;
@@ -337,7 +287,7 @@ fn backlogs(is_full: bool) {
     }
     let mut runs: Vec<Vec<Handled>> = (0..=large.len()).map(|_| Vec::new()).collect();
     for round in 0..=BACKLOG_ROUNDS {
-        fill(&small, "backlog", SMALL, &[b'x'; BODY_BYTES], 1000);
+        small.fill("backlog", SMALL, &[b'x'; BODY_BYTES], 1000);
         let places = std::iter::once((MEASURED.into_iter().fold(0.0, f64::max), &small));
         let all = places.chain(large.iter().map(|(_, place)| (HANDLED, place)));
         for ((until, place), runs) in all.zip(&mut runs) {
@@ -351,7 +301,7 @@ fn backlogs(is_full: bool) {
         .chain(large.iter().map(|(name, _)| *name))
         .collect();
     let table = |text: &str, unit: &str, bound: Option<Bound>, figure: &dyn Fn(&Handled) -> f64| {
-        title(text, BACKLOG_ROUNDS, unit);
+        print_header(text, unit, BACKLOG_ROUNDS);
         let rows: Vec<Figures> = runs
             .iter()
             .map(|runs| Figures::new(runs.iter().map(figure).collect()))
@@ -381,7 +331,7 @@ fn backlog(messages: usize) -> Place {
     place.configure("[queues.backlog]\n");
     place.install("backlog", &no_op(), "concurrency = 64\n");
     let start = Instant::now();
-    fill(&place, "backlog", messages, &[b'x'; BODY_BYTES], 1000);
+    place.fill("backlog", messages, &[b'x'; BODY_BYTES], 1000);
     println!("{messages} messages sent in {:.1} s", start.elapsed().as_secs_f64());
     place
 }
@@ -403,7 +353,7 @@ fn handle(place: &Place, until: f64) -> Handled {
     let handled = |least: f64| {
         wait_for("messages to be handled", || {
             let page = host.text("/metrics").1;
-            let handled = sum_of(&page, "sandhog_settled_deliveries_total{", "settlement=\"delete\"");
+            let handled = sum_of(&page, SETTLED, "settlement=\"delete\"") as f64;
             (handled >= least).then(|| (handled, Instant::now()))
         })
     };

@@ -177,7 +177,7 @@ fn instance(reuse: bool) -> &'static str {
 
 fn pipelines(guest: &Guest, hosts: &[Host], reuse: bool) {
     let title = format!("the whole host, a queue in memory, {}, {}", guest.name, instance(reuse));
-    table(&title, hosts, |host| host.pipeline(MESSAGES, reuse));
+    rates(&title, hosts, |host| host.pipeline(MESSAGES, reuse));
 }
 
 fn executors(guest: &Guest, hosts: &[Host], reuse: bool) {
@@ -186,51 +186,45 @@ fn executors(guest: &Guest, hosts: &[Host], reuse: bool) {
         guest.name,
         instance(reuse)
     );
-    table(&title, hosts, |host| host.calls(MESSAGES, reuse));
+    rates(&title, hosts, |host| host.calls(MESSAGES, reuse));
 }
 
-/// A table of rates, and one of processor time.
-fn table(title: &str, hosts: &[Host], run: impl Fn(&Host) -> Measured) {
-    let cpu: Vec<RefCell<Vec<f64>>> = hosts.iter().map(|_| RefCell::default()).collect();
-    let rows = hosts.iter().zip(&cpu).map(|(host, cpu)| {
-        let run = &run;
-        Row::new(host.way.to_string(), move || {
-            let measured = run(host);
-            cpu.borrow_mut().push(measured.cpu);
-            measured.rate
-        })
+fn rates(title: &str, hosts: &[Host], run: impl Fn(&Host) -> Measured) {
+    tables(title, ["messages/s", "CPU us per message"], hosts, |host| {
+        let Measured { rate, cpu } = run(host);
+        [rate, cpu]
     });
-    compare(title, "messages/s", ROUNDS, rows.collect());
-    // The first of each is the one that is not shown.
-    let cpu: Vec<Figures> = cpu
-        .into_iter()
-        .map(|cpu| Figures::new(cpu.into_inner().split_off(1)))
-        .collect();
-    println!("  {:<62} {:>30}", "", "CPU us per message");
-    for (host, own) in hosts.iter().zip(&cpu) {
-        print_row(&host.way.to_string(), own, &cpu[0], None);
-    }
 }
 
 fn latency(guest: &Guest, hosts: &[Host]) {
     for reuse in [false, true] {
-        let ninety_ninth: Vec<RefCell<Vec<f64>>> = hosts.iter().map(|_| RefCell::default()).collect();
-        let rows = hosts.iter().zip(&ninety_ninth).map(|(host, ninety_ninth)| {
-            Row::new(host.way.to_string(), move || {
-                let took = host.one_by_one(2000, reuse);
-                ninety_ninth.borrow_mut().push(took[took.len() * 99 / 100]);
-                took[took.len() / 2]
-            })
-        });
         let title = format!("one call at a time, {}, {}", guest.name, instance(reuse));
-        compare(&title, "us, p50", ROUNDS, rows.collect());
-        println!("  {:<62} {:>30}", "", "us, p99");
-        let figures: Vec<Figures> = ninety_ninth
-            .into_iter()
-            .map(|each| Figures::new(each.into_inner().split_off(1)))
-            .collect();
-        for (host, own) in hosts.iter().zip(&figures) {
-            print_row(&host.way.to_string(), own, &figures[0], None);
-        }
+        tables(&title, ["us, p50", "us, p99"], hosts, |host| {
+            let took = host.one_by_one(2000, reuse);
+            [took[took.len() / 2], took[took.len() * 99 / 100]]
+        });
+    }
+}
+
+/// A table of the first of two figures that each run has, and below it one of the second.
+fn tables(title: &str, [unit, second_unit]: [&str; 2], hosts: &[Host], run: impl Fn(&Host) -> [f64; 2]) {
+    let seconds: Vec<RefCell<Vec<f64>>> = hosts.iter().map(|_| RefCell::default()).collect();
+    let rows = hosts.iter().zip(&seconds).map(|(host, seconds)| {
+        let run = &run;
+        Row::new(host.way.to_string(), move || {
+            let [first, second] = run(host);
+            seconds.borrow_mut().push(second);
+            first
+        })
+    });
+    compare(title, unit, ROUNDS, rows.collect());
+    // The first run of each is the one that is not shown.
+    let seconds: Vec<Figures> = seconds
+        .into_iter()
+        .map(|seconds| Figures::new(seconds.into_inner().split_off(1)))
+        .collect();
+    println!("  {:<62} {second_unit:>30}", "");
+    for (host, own) in hosts.iter().zip(&seconds) {
+        print_row(&host.way.to_string(), own, &seconds[0], None);
     }
 }

@@ -34,7 +34,6 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    fs,
     num::NonZeroUsize,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -55,27 +54,23 @@ use harness::{
     consumers::{Consumer, Kind as Language, Way},
     fault_proxy::{Fault, FaultProxy, Rule},
     guests::no_op,
+    pipeline::{self, Pipeline, SETTLED, control_runtime},
+    process::ticked_time,
     ratios::{Bound, Figures, machine, print_header, print_row},
     sqs_client::SqsClient,
     sqs_server::{Kind, SqsServer},
 };
 use sandhog::{
-    attempt::{AttemptContext, Version, policy},
-    config::{Manifest, QueueSettings, Reuse},
-    dispatcher::Dispatcher,
+    attempt::policy,
+    config::QueueSettings,
     executor::{Component, EngineOptions, Executor, LocalExecutor},
-    handler_status::HandlerBoard,
-    lease::LeaseKeeper,
     message::QueueName,
-    metrics::Metrics,
     queue::{
         simple::{SimpleStore, StoreOptions},
         sqs::settings::{Location, SqsSettings},
     },
-    queue_set::QueueSet,
 };
-use tokio::{runtime::Runtime, sync::watch, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio::{runtime::Runtime, task::JoinSet};
 
 /// As the host's program has it.
 #[global_allocator]
@@ -91,8 +86,6 @@ const BODY_BYTES: usize = 256;
 const FILLERS: usize = 8;
 /// A number of messages is a multiple of this.
 const FILL: usize = FILLERS * BATCH;
-/// What a part of the process's time in `/proc` is (Linux).
-const TICK: Duration = Duration::from_millis(10);
 /// How long the late server takes for an answer. SQS takes that long within a region.
 const LATE: Duration = Duration::from_millis(10);
 /// How many pollers are tried for the best number.
@@ -212,10 +205,14 @@ impl Ended {
     fn now(process: &str, requests: usize) -> Self {
         Self {
             at: Instant::now(),
-            cpu: cpu(process),
+            cpu: with_children(process),
             requests,
         }
     }
+}
+
+fn with_children(process: &str) -> Duration {
+    ticked_time(process).into_iter().sum()
 }
 
 fn run(server: &str, endpoint: &str, arguments: &[String]) {
@@ -342,15 +339,6 @@ fn print_requests(everybody: &[Who], slots: usize, runs: &[Vec<Run>]) {
     }
 }
 
-fn manifest(reuse: bool) -> Manifest {
-    let mut manifest = Manifest::defaults("bench").unwrap();
-    manifest.reuse = reuse.then_some(Reuse {
-        max: 1_000_000,
-        idle: Duration::from_mins(1),
-    });
-    manifest
-}
-
 /// What all runs share.
 struct Bench {
     runtime: Runtime,
@@ -366,11 +354,7 @@ struct Bench {
 
 impl Bench {
     fn new(server: &str, endpoint: &str) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = control_runtime();
         let config = runtime.block_on(aws_config::defaults(BehaviorVersion::v2026_01_12()).load());
         let options = EngineOptions {
             // By its half of a small machine's memory the host would refuse to run 256 at a time.
@@ -379,7 +363,7 @@ impl Bench {
         };
         let executor = Arc::new(LocalExecutor::new(options).unwrap());
         let [fresh, reused] = [false, true].map(|reuse| {
-            let policy = Arc::new(policy("bench", &manifest(reuse)));
+            let policy = Arc::new(policy("bench", &pipeline::manifest(reuse)));
             let component = executor.load(PathBuf::from("bench.wasm"), Bytes::from(no_op()), policy);
             runtime.block_on(component).unwrap()
         });
@@ -445,7 +429,7 @@ impl Bench {
             if announced {
                 println!("full");
             }
-            let server = cpu(&self.server);
+            let server = with_children(&self.server);
             let begun = Ended::now("self", 0);
             let (begun, ended) = match who {
                 Who::Bare => (begun, self.drain(&url, slots, messages, false).await),
@@ -457,7 +441,7 @@ impl Bench {
             let run = Run {
                 rate: messages as f64 / (ended.at - begun.at).as_secs_f64(),
                 own_us: per_message(ended.cpu.saturating_sub(begun.cpu)),
-                server_us: per_message(cpu(&self.server).saturating_sub(server)),
+                server_us: per_message(with_children(&self.server).saturating_sub(server)),
                 requests: ended.requests as f64 / messages as f64,
             };
             self.client.delete_queue().queue_url(url).send().await.unwrap();
@@ -550,45 +534,27 @@ impl Bench {
     async fn serve(&self, name: &str, slots: usize, messages: usize, reuse: bool) -> (Ended, Ended) {
         let directory = tempfile::tempdir().unwrap();
         let store = SimpleStore::open(&StoreOptions::new(directory.path())).unwrap();
-        let metrics = Arc::new(Metrics::new());
         let settings = SqsSettings {
             location: Location::Name(name.to_owned()),
             visibility_timeout: None,
             max_receives: SqsSettings::DEFAULT_MAX_RECEIVES,
             dead_letter: None,
         };
-        let name = QueueName::new(name).unwrap();
-        let configured = BTreeMap::from([(name.clone(), QueueSettings::Sqs(settings))]);
-        let queues = Arc::new(QueueSet::new(store.clone(), configured, Arc::clone(&metrics)));
-        let queue = queues.declare(&name).await.unwrap();
-        let mut manifest = manifest(reuse);
+        let queue = QueueName::new(name).unwrap();
+        let configured = BTreeMap::from([(queue.clone(), QueueSettings::Sqs(settings))]);
+        let executor = Arc::clone(&self.executor) as Arc<dyn Executor>;
+        let mut pipeline = Pipeline::with_queues(self.runtime.handle(), store, executor, configured);
+        // What is learned of the queue is not measured.
+        pipeline.queue(name).await;
+        let mut manifest = pipeline::manifest(reuse);
+        manifest.queue = queue;
         manifest.concurrency = NonZeroUsize::new(slots).unwrap();
-        let policy = Arc::new(policy("bench", &manifest));
-        let (versions, receiver) = watch::channel(Arc::new(Version {
-            component: if reuse { self.reused.clone() } else { self.fresh.clone() },
-            manifest,
-            policy,
-        }));
-        let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&metrics));
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let (leases, stopped) = (Arc::clone(&keeper), stop.clone());
-        tasks.spawn(async move { leases.run(stopped).await });
-        let context = AttemptContext {
-            handler: "bench".to_owned(),
-            queue,
-            keeper,
-            executor: Arc::clone(&self.executor) as Arc<dyn Executor>,
-            queues,
-            metrics: Arc::clone(&metrics),
-            stop_receiving: stop.clone(),
-            stop_working: CancellationToken::new(),
-        };
+        let component = if reuse { &self.reused } else { &self.fresh };
         let begun = Ended::now("self", 0);
-        let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
-        tasks.spawn(async move { dispatcher.run().await.unwrap() });
+        pipeline.handle(component, manifest).await;
+        let total = |metric| usize::try_from(pipeline.sum_of(metric, "")).unwrap();
         loop {
-            let done = total(&metrics, "sandhog_settled_deliveries_total{");
+            let done = total(SETTLED);
             if done >= messages {
                 break;
             }
@@ -600,33 +566,8 @@ impl Bench {
                 .mul_f64((messages - done) as f64 / done.max(1) as f64 / 2.0);
             tokio::time::sleep(left.clamp(Duration::from_millis(1), Duration::from_millis(50))).await;
         }
-        let ended = Ended::now("self", total(&metrics, "sandhog_sqs_requests_total{"));
-        stop.cancel();
-        tasks.join_all().await;
-        drop(versions);
-        store.close().await;
+        let ended = Ended::now("self", total("sandhog_sqs_requests_total{"));
+        pipeline.stop().await;
         (begun, ended)
     }
-}
-
-/// The sum of a counter on the metrics page.
-fn total(metrics: &Metrics, start: &str) -> usize {
-    let page = metrics.page();
-    let counters = page.lines().filter(|line| line.starts_with(start));
-    counters
-        .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
-        .sum()
-}
-
-/// The processor time of a process, with the children that it has waited for; zero where the system does not say it.
-fn cpu(process: &str) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The second field is a name in brackets, which may contain anything.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = fields
-        .iter()
-        .skip(11)
-        .take(4)
-        .filter_map(|field| field.parse::<u32>().ok());
-    TICK * ticks.sum::<u32>()
 }

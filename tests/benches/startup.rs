@@ -27,23 +27,18 @@ use std::{
 };
 
 use harness::{
+    bare::{Forgetful, component, link, message, worker},
+    built::{order, orders},
     conformance,
+    guests::edited,
     host::{Host, Place},
     ratios::{Bound, Figures, Row, compare, machine, print_row},
-    repository, toolchains, wait_closely, wait_for,
+    toolchains, wait_closely, wait_for,
 };
 use sandhog::executor::digest;
-use sandhog_demo::guests::{Progress, build};
 use serde_json::{Value, json};
-use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-};
-use wasmtime::component::{Component, HasSelf, Linker, ResourceTable};
+use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-
-mod worker {
-    wasmtime::component::bindgen!({ path: "../wit", world: "worker", exports: { default: async } });
-}
 
 /// From a file that is written to its first message, for a component of some 100 KB.
 const FIRST_MESSAGE: Bound = Bound::FigureAtMost(1000.0);
@@ -51,9 +46,6 @@ const FIRST_MESSAGE: Bound = Bound::FigureAtMost(1000.0);
 const READY: Bound = Bound::FigureAtMost(300.0);
 /// Does nothing of what the conformance handlers know as a command, so they send its length.
 const WORDS: &str = "a body of some words, which is not a command";
-/// Each order has a number of its own, since an invoice goes out once for each.
-const ORDER: &str = r#"{"id": "A-NUMBER", "customer": {"name": "Ada Byron", "email": "ada@example.com"}, "currency": "EUR",
-    "items": [{"sku": "SPADE-ASH", "quantity": 2, "unit_cents": 2490}], "total_cents": 4980}"#;
 
 fn main() {
     let names: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
@@ -71,9 +63,9 @@ type Named = (&'static str, fn() -> Subject);
 const SUBJECTS: [Named; 5] = [
     ("rust", || Subject {
         to: "invoices",
-        body: ORDER,
+        body: order,
         rounds: 7,
-        ..Subject::new("Rust", &build(Progress::Hidden).unwrap()["orders"])
+        ..Subject::new("Rust", &orders())
     }),
     ("javascript", || {
         Subject::new("JavaScript on QuickJS", &conformance::javascript().wasm)
@@ -89,7 +81,7 @@ const SUBJECTS: [Named; 5] = [
 struct Subject {
     name: String,
     wasm: Vec<u8>,
-    body: &'static str,
+    body: fn(u32) -> String,
     to: &'static str,
     rounds: usize,
 }
@@ -100,7 +92,7 @@ impl Subject {
         Self {
             name: format!("{language}, {} KB", wasm.len() / 1000),
             wasm,
-            body: WORDS,
+            body: |_| WORDS.to_owned(),
             to: "out",
             rounds: 3,
         }
@@ -113,15 +105,6 @@ impl Subject {
         } else {
             row
         }
-    }
-
-    /// The same component with other bytes: nobody has compiled it before.
-    fn changed(&self) -> Vec<u8> {
-        let mut wasm = self.wasm.clone();
-        // A custom section of nine bytes: a name of four, and four of content.
-        wasm.extend(*b"\0\x09\x04edit");
-        wasm.extend(next().to_le_bytes());
-        wasm
     }
 
     /// A place without handlers.
@@ -138,8 +121,7 @@ impl Subject {
         let place = self.place();
         let host = place.start();
         host.wait_ready();
-        let start = Instant::now();
-        put(&place, &self.wasm);
+        let start = put(&place, &self.wasm);
         // The largest takes longer than a test would wait.
         while host.events("compiled (optimised)").is_empty() {
             harness::pause();
@@ -156,7 +138,7 @@ impl Subject {
     }
 
     fn send(&self, host: &Host) {
-        host.send("in", self.body.replace("NUMBER", &next().to_string()).as_bytes());
+        host.send("in", (self.body)(next()).as_bytes());
     }
 
     /// Waits until a message was handled: what it sent goes out with its deletion.
@@ -177,20 +159,16 @@ impl Subject {
     /// From the rename of a file to the end of a message that waits for it. In ms.
     fn drop_in(&self, place: &Place, host: &Host) -> f64 {
         self.send(host);
-        fs::write(place.plugin(".in.wasm"), &self.wasm).unwrap();
-        let start = Instant::now();
-        fs::rename(place.plugin(".in.wasm"), place.plugin("in.wasm")).unwrap();
+        let start = put(place, &self.wasm);
         self.wait_handled(host);
         ms(start)
     }
 
     /// From the rename of another version to the end of the first message that it handles. In ms.
     fn replace(&self, place: &Place, host: &Host) -> f64 {
-        let changed = self.changed();
+        let changed = edited(&self.wasm, next());
         let digest = digest(&changed);
-        fs::write(place.plugin(".in.wasm"), &changed).unwrap();
-        let start = Instant::now();
-        fs::rename(place.plugin(".in.wasm"), place.plugin("in.wasm")).unwrap();
+        let start = put(place, &changed);
         wait_closely("the new version", || {
             (host.get("/handlers")["handlers"][0]["digest"] == *digest).then_some(())
         });
@@ -210,9 +188,12 @@ fn ms(start: Instant) -> f64 {
     start.elapsed().as_secs_f64() * 1000.0
 }
 
-fn put(place: &Place, wasm: &[u8]) {
+/// Puts a file there by a rename; since when.
+fn put(place: &Place, wasm: &[u8]) -> Instant {
     fs::write(place.plugin(".in.wasm"), wasm).unwrap();
+    let start = Instant::now();
     fs::rename(place.plugin(".in.wasm"), place.plugin("in.wasm")).unwrap();
+    start
 }
 
 /// A host that is ready, and how long it took. In ms.
@@ -225,7 +206,7 @@ fn ready(place: &Place) -> (Host, f64) {
 }
 
 fn measure(subject: &Subject) {
-    let bare = Bare::new(&subject.wasm, subject.body.as_bytes());
+    let bare = Bare::new(&subject.wasm, (subject.body)(next()).as_bytes());
     let (kept, optimised) = subject.kept();
     with_code_kept(subject, &bare, &kept);
     with_nothing_kept(subject, &bare, &kept);
@@ -341,6 +322,7 @@ struct Bare {
 }
 
 struct State {
+    sends: Forgetful,
     wasi: WasiCtx,
     table: ResourceTable,
 }
@@ -351,26 +333,6 @@ impl WasiView for State {
             ctx: &mut self.wasi,
             table: &mut self.table,
         }
-    }
-}
-
-impl worker::sandhog::worker::types::Host for State {}
-
-impl worker::sandhog::worker::sender::Host for State {
-    fn send(
-        &mut self,
-        _: String,
-        _: worker::sandhog::worker::sender::Outgoing,
-    ) -> Result<(), worker::sandhog::worker::sender::SendError> {
-        Ok(())
-    }
-
-    fn send_many(
-        &mut self,
-        _: String,
-        _: Vec<worker::sandhog::worker::sender::Outgoing>,
-    ) -> Result<(), worker::sandhog::worker::sender::SendError> {
-        Ok(())
     }
 }
 
@@ -407,7 +369,7 @@ impl Bare {
         fs::write(&file, code).unwrap();
         let mut linker = Linker::<State>::new(&quick);
         wasmtime_wasi::p2::add_to_linker_async(&mut linker).unwrap();
-        worker::Worker::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).unwrap();
+        link(&mut linker, |state| &mut state.sends);
         // They link a log, and write nothing.
         let mut log = linker.instance("wasi:logging/logging@0.1.0-draft").unwrap();
         log.func_new("log", |_, _, _, _| Ok(())).unwrap();
@@ -417,15 +379,7 @@ impl Bare {
             component,
             code: file,
             optimised: took,
-            message: worker::sandhog::worker::types::Message {
-                id: "01920000-0000-7000-8000-000000000000".to_owned(),
-                body: body.to_vec(),
-                attributes: Vec::new(),
-                queue: "in".to_owned(),
-                receive_count: 1,
-                sent_at_ms: 0,
-                group_id: None,
-            },
+            message: message(body),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()
@@ -449,6 +403,7 @@ impl Bare {
     fn call(&self, component: &Component) {
         let pre = worker::WorkerPre::new(self.linker.instantiate_pre(component).unwrap()).unwrap();
         let state = State {
+            sends: Forgetful,
             wasi: WasiCtxBuilder::new().build(),
             table: ResourceTable::new(),
         };
@@ -466,34 +421,4 @@ fn map(engine: &wasmtime::Engine, code: &Path) -> Component {
     #[expect(unsafe_code, reason = "the engine can't check machine code")]
     // SAFETY: this process has written the file, from the engine's own answer, into a directory of its own.
     unsafe { Component::deserialize_file(engine, code) }.unwrap()
-}
-
-/// A file as the component that the host makes of it.
-fn component(wasm: &[u8]) -> Vec<u8> {
-    // The seventh byte tells components from core modules.
-    if wasm.get(6) == Some(&1) {
-        return wasm.to_vec();
-    }
-    let mut module = wasm.to_vec();
-    let described = b"component-type";
-    if !wasm.windows(described.len()).any(|bytes| bytes == described) {
-        let mut resolve = wit_parser::Resolve::default();
-        for directory in ["wit", "host/wit/keyvalue"] {
-            resolve.push_dir(repository().join(directory)).unwrap();
-        }
-        let (package, _) = resolve.push_dir(repository().join("host/wit/core-module")).unwrap();
-        let world = resolve.select_world(&[package], Some("handler")).unwrap();
-        let encoding = wit_component::StringEncoding::UTF8;
-        wit_component::embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();
-    }
-    wit_component::ComponentEncoder::default()
-        .module(&module)
-        .unwrap()
-        .adapter(
-            WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME,
-            WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
-        )
-        .unwrap()
-        .encode()
-        .unwrap()
 }

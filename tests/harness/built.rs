@@ -1,8 +1,8 @@
-//! The guests in `tests/guests`: real ones, in Rust, each built once, by cargo, if something has changed.
+//! The guests in `tests/guests` and the example `orders`: real ones, in Rust, each built once, by cargo, if something has changed.
 
-use std::{collections::BTreeMap, fs, path::PathBuf, sync::OnceLock};
+use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::OnceLock};
 
-use sandhog_demo::guests::{Progress, build_workspace};
+use sandhog_demo::guests::{self, Progress, build_workspace};
 
 use crate::repository;
 
@@ -17,6 +17,20 @@ pub fn http_guest() -> Vec<u8> {
 pub fn foreign_guest(name: &str) -> Vec<u8> {
     static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
     read(FILES.get_or_init(|| build("foreign")), name)
+}
+
+/// The example `orders`: parses JSON, sends one message to `invoices`.
+pub fn orders() -> PathBuf {
+    let mut files = guests::build(Progress::Hidden).unwrap();
+    files.remove("orders").unwrap()
+}
+
+/// An order for it. Each number has one invoice, which goes out once.
+pub fn order(number: impl fmt::Display) -> String {
+    format!(
+        r#"{{"id": "A-{number}", "customer": {{"name": "Ada Byron", "email": "ada@example.com"}}, "currency": "EUR",
+        "items": [{{"sku": "SPADE-ASH", "quantity": 2, "unit_cents": 2490}}], "total_cents": 4980}}"#
+    )
 }
 
 fn build(workspace: &str) -> BTreeMap<String, PathBuf> {

@@ -300,6 +300,15 @@ pub fn forward() -> Vec<u8> {
     handler(&format!("{FORWARD} (global.get $ok)"))
 }
 
+/// A component or module with the same meaning and other bytes for each number: nobody has compiled it before.
+pub fn edited(wasm: &[u8], number: u32) -> Vec<u8> {
+    let mut wasm = wasm.to_vec();
+    // A custom section of nine bytes: a name of four, and four of content.
+    wasm.extend(*b"\0\x09\x04edit");
+    wasm.extend(number.to_le_bytes());
+    wasm
+}
+
 /// The instructions that send the body on.
 pub const FORWARD: &str = "(call $send (local.get $body) (local.get $body-len) (local.get $grouped) (local.get $group) (local.get $group-len))";
 

@@ -11,6 +11,14 @@ use std::{
     thread,
 };
 
+use bytes::Bytes;
+use sandhog::{
+    message::{Outgoing, QueueName},
+    queue::{
+        Queue as _,
+        simple::{SimpleStore, StoreOptions, settings::Settings},
+    },
+};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -69,6 +77,27 @@ impl Place {
             fs::write(&hidden, bytes).unwrap();
             fs::rename(&hidden, self.plugin(&file)).unwrap();
         }
+    }
+
+    /// Sends so many messages, a multiple of `chunk`, through the library: a transaction for each chunk instead of one for each
+    /// message. No host may be running here.
+    pub fn fill(&self, queue: &str, messages: usize, body: &[u8], chunk: usize) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let store = SimpleStore::open(&StoreOptions::new(self.data())).unwrap();
+            let name = QueueName::new(queue).unwrap();
+            let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
+            let body = Bytes::copy_from_slice(body);
+            for _ in 0..messages / chunk {
+                let messages = (0..chunk).map(|_| Outgoing::new(body.clone())).collect();
+                assert!(queue.send_many(messages).await.iter().all(Result::is_ok));
+            }
+            drop(queue);
+            store.close().await;
+        });
     }
 
     /// The host's own configuration; the path of the data directory and the listener are given by the harness.

@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use harness::pipeline::Pipeline;
+use harness::pipeline::{Pipeline, SETTLED};
 use sandhog::{
     config::Manifest,
     executor::{
@@ -41,7 +41,7 @@ impl Executor for Prompt {
             compile_time: Duration::ZERO,
             from_cache: false,
         };
-        Ok(Component::new(info, Arc::new(())))
+        Ok(Component::new(Arc::new(info), Arc::new(())))
     }
 
     async fn relink(&self, _: PathBuf, component: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
@@ -87,7 +87,7 @@ fn main() {
         queue.send_many(bodies.collect()).await;
         pipeline.handle(&component, manifest).await;
         // Rarely: looking costs instructions, too.
-        while pipeline.settled("delete") < messages {
+        while pipeline.sum_of(SETTLED, "\"delete\"") < u64::try_from(messages).unwrap() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         pipeline.stop().await;

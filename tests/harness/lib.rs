@@ -13,6 +13,7 @@
     reason = "a harness that can't do its part fails the test"
 )]
 
+pub mod bare;
 pub mod bench;
 pub mod built;
 pub mod conformance;

@@ -8,14 +8,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use sandhog::{
     attempt::{AttemptContext, Version, policy},
-    config::Manifest,
+    config::{Manifest, QueueSettings, Reuse},
     dispatcher::Dispatcher,
     executor::{Component, Executor},
     handler_status::HandlerBoard,
     lease::LeaseKeeper,
-    message::QueueName,
+    message::{Outgoing, QueueName},
     metrics::Metrics,
     queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
@@ -27,6 +28,19 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// How many deliveries were settled, by `settlement`.
+pub const SETTLED: &str = "sandhog_settled_deliveries_total{";
+
+/// The sum of the samples of a metric that have this in their labels, on a page of metrics.
+pub fn sum_of(page: &str, metric: &str, label: &str) -> u64 {
+    let samples = page
+        .lines()
+        .filter(|line| line.starts_with(metric) && line.contains(label));
+    samples
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
 /// A runtime like the one that a host keeps for everything but guests.
 pub fn control_runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread()
@@ -35,6 +49,25 @@ pub fn control_runtime() -> Runtime {
         .enable_all()
         .build()
         .unwrap()
+}
+
+/// What a handler of queue `bench` is told to be.
+pub fn manifest(reuse: bool) -> Manifest {
+    let mut manifest = Manifest::defaults("bench").unwrap();
+    manifest.reuse = reuse.then_some(Reuse {
+        max: 1_000_000,
+        idle: Duration::from_mins(1),
+    });
+    manifest
+}
+
+/// Sends so many messages, a multiple of a thousand, a thousand at a time; each is told its number.
+pub async fn fill(queue: &dyn Queue, messages: usize, body: fn(usize) -> Bytes) {
+    const CHUNK: usize = 1000;
+    for chunk in 0..messages / CHUNK {
+        let bodies = (0..CHUNK).map(|index| body(chunk * CHUNK + index));
+        queue.send_many(bodies.map(Outgoing::new).collect()).await;
+    }
 }
 
 /// Handlers that run, and the store that they run on.
@@ -56,10 +89,20 @@ impl fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// Without a handler yet.
+    /// Without a handler yet. Every queue is a Simple one.
     pub fn new(runtime: &Handle, store: SimpleStore, executor: Arc<dyn Executor>) -> Self {
+        Self::with_queues(runtime, store, executor, BTreeMap::new())
+    }
+
+    /// As [`Pipeline::new`], with queues that are configured.
+    pub fn with_queues(
+        runtime: &Handle,
+        store: SimpleStore,
+        executor: Arc<dyn Executor>,
+        configured: BTreeMap<QueueName, QueueSettings>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let queues = QueueSet::new(store.clone(), BTreeMap::new(), Arc::clone(&metrics));
+        let queues = QueueSet::new(store.clone(), configured, Arc::clone(&metrics));
         Self {
             runtime: runtime.clone(),
             store,
@@ -93,9 +136,7 @@ impl Pipeline {
         }));
         self.versions.push(versions);
         let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&self.metrics));
-        let (leases, stopped) = (Arc::clone(&keeper), self.stop.clone());
-        self.tasks
-            .spawn_on(async move { leases.run(stopped).await }, &self.runtime);
+        let leases = Arc::clone(&keeper);
         let context = AttemptContext {
             handler,
             queue,
@@ -107,31 +148,35 @@ impl Pipeline {
             stop_working: CancellationToken::new(),
         };
         let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
-        self.tasks
-            .spawn_on(async move { dispatcher.run().await.unwrap() }, &self.runtime);
+        let run = async move {
+            // Renewal goes on until the last attempt is settled.
+            let stop_renewing = CancellationToken::new();
+            let handling = async {
+                dispatcher.run().await.unwrap();
+                stop_renewing.cancel();
+            };
+            tokio::join!(handling, leases.run(stop_renewing.clone()));
+        };
+        self.tasks.spawn_on(run, &self.runtime);
     }
 
     /// Waits until so many deliveries were deleted, and answers since when they are.
     pub async fn deleted(&self, messages: usize) -> Instant {
-        while self.settled("delete") < messages {
-            for other in ["retry", "dead-letter"] {
-                assert_eq!(self.settled(other), 0, "a message of a benchmark was not handled");
+        loop {
+            let page = self.metrics.page();
+            let settled = |word| sum_of(&page, SETTLED, &format!("settlement=\"{word}\""));
+            let others = settled("retry") + settled("dead-letter");
+            assert_eq!(others, 0, "a message of a benchmark was not handled");
+            if settled("delete") >= u64::try_from(messages).unwrap() {
+                return Instant::now();
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        Instant::now()
     }
 
-    /// How many deliveries of all queues were settled so.
-    pub fn settled(&self, settlement: &str) -> usize {
-        let page = self.metrics.page();
-        let word = format!("settlement=\"{settlement}\"");
-        let counters = page
-            .lines()
-            .filter(|line| line.starts_with("sandhog_settled_deliveries_total{") && line.contains(&word));
-        counters
-            .filter_map(|line| line.rsplit(' ').next()?.parse::<usize>().ok())
-            .sum()
+    /// The sum of the samples of a metric that have this in their labels.
+    pub fn sum_of(&self, metric: &str, label: &str) -> u64 {
+        sum_of(&self.metrics.page(), metric, label)
     }
 
     /// Stops all handlers, waits for them, and closes the store.

@@ -22,6 +22,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
+use crate::host::loads_by_itself;
+
 /// N executors of one thread each.
 pub(crate) struct BatchedExecutor {
     seats: Vec<Arc<Seat>>,
@@ -154,17 +156,11 @@ impl Seat {
 #[async_trait]
 impl Executor for BatchedExecutor {
     async fn load(&self, file: PathBuf, _: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
-        Err(LoadError::Host {
-            file,
-            reason: "a benchmark loads by itself".to_owned(),
-        })
+        Err(loads_by_itself(file))
     }
 
     async fn relink(&self, file: PathBuf, _: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
-        Err(LoadError::Host {
-            file,
-            reason: "a benchmark does not reload".to_owned(),
-        })
+        Err(loads_by_itself(file))
     }
 
     async fn run(&self, component: &Component, call: Call) -> Report {

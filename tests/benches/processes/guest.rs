@@ -1,10 +1,12 @@
 //! The handlers of this bench, what they are sent, and the ways to run them.
 
-use std::{collections::BTreeMap, fmt, fs, path::PathBuf, thread};
+use std::{fmt, fs, thread};
 
 use bytes::Bytes;
-use harness::guests::{handler, no_op};
-use sandhog_demo::guests::{Progress, build};
+use harness::{
+    built::{order, orders},
+    guests::{handler, no_op},
+};
 
 use crate::child::Place;
 
@@ -105,20 +107,12 @@ impl Guest {
                 sends_to: &[],
                 body: small,
             },
-            "orders" => {
-                let files: BTreeMap<String, PathBuf> = build(Progress::Hidden).unwrap();
-                Self {
-                    name: "orders",
-                    wasm: fs::read(&files["orders"]).unwrap(),
-                    sends_to: &["invoices"],
-                    body: |number| {
-                        Bytes::from(format!(
-                            r#"{{"id": "A-{number}", "customer": {{ "name": "Ada Byron", "email": "ada@example.com" }}, "currency": "EUR",
-                            "items": [ {{ "sku": "SPADE-ASH", "quantity": 2, "unit_cents": 2490 }} ], "total_cents": 4980 }}"#
-                        ))
-                    },
-                }
-            }
+            "orders" => Self {
+                name: "orders",
+                wasm: fs::read(orders()).unwrap(),
+                sends_to: &["invoices"],
+                body: |number| order(number).into(),
+            },
             other => panic!("{other} is no guest"),
         }
     }

@@ -1,8 +1,7 @@
 //! A host without files and listener over one way to run guests, and what is measured on it.
 
 use std::{
-    fs,
-    path::Path,
+    path::{Path, PathBuf},
     process,
     sync::{
         Arc, Mutex,
@@ -12,12 +11,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use harness::pipeline::Pipeline;
+use harness::{
+    bench::message,
+    pipeline::{self, Pipeline},
+    process::ticked_time,
+};
 use sandhog::{
     attempt::policy,
     config::Manifest,
-    executor::{Call, CallMessage, Component, Executor, LocalExecutor, Policy, Verdict},
-    message::{Attributes, Message, MessageId, Outgoing, QueueName},
+    executor::{Call, CallMessage, Component, Executor, LoadError, LocalExecutor, Policy, Verdict},
+    message::QueueName,
     queue::simple::SimpleStore,
 };
 use tokio::{
@@ -32,8 +35,6 @@ use crate::{
     parent::ProcessExecutor,
 };
 
-/// How many messages go into one send.
-const FILL: usize = 1000;
 /// How many messages a handler handles at a time.
 pub(crate) const SLOTS: usize = 16;
 /// How many calls an instance that is used again answers.
@@ -154,10 +155,7 @@ impl Host {
             let mut pipeline = Pipeline::new(&self.runtime, SimpleStore::ephemeral(), self.executor());
             let queue = pipeline.queue("bench").await;
             pipeline.queue("invoices").await;
-            for chunk in 0..messages / FILL {
-                let bodies = (0..FILL).map(|index| (self.body)(chunk * FILL + index));
-                queue.send_many(bodies.map(Outgoing::new).collect()).await;
-            }
+            pipeline::fill(&*queue, messages, self.body).await;
             let (start, used) = (Instant::now(), self.cpu());
             pipeline
                 .handle(&self.component[which], self.manifest[which].clone())
@@ -265,17 +263,9 @@ impl Host {
     }
 
     fn call(&self, which: usize) -> Call {
-        let message = Message {
-            id: MessageId::random(),
-            body: (self.body)(0),
-            attributes: Attributes::default(),
-            sent_at_ms: 0,
-            group_id: None,
-            priority: 0,
-        };
         Call {
             messages: vec![CallMessage {
-                message,
+                message: message(&(self.body)(0)),
                 queue: QueueName::new("bench").unwrap(),
                 receive_count: 1,
             }],
@@ -287,7 +277,13 @@ impl Host {
 
     /// Of all processes since they began.
     fn cpu(&self) -> Duration {
-        self.processes().into_iter().map(cpu_of).sum()
+        self.processes()
+            .into_iter()
+            .map(|process| {
+                let [own, _children] = ticked_time(&process.to_string());
+                own
+            })
+            .sum()
     }
 
     pub(crate) async fn stop(self) {
@@ -313,14 +309,12 @@ async fn succeeds(executor: &dyn Executor, component: &Component, call: Call) {
     assert_eq!(report.verdicts, [Verdict::Success]);
 }
 
-/// Processor time of a process in user and kernel mode, as exact as the kernel's clock ticks.
-fn cpu_of(process: u32) -> Duration {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let behind_name = stat.rsplit(')').next().unwrap();
-    let ticks = behind_name.split_whitespace().skip(11).take(2);
-    let ticks: u64 = ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum();
-    // A hundred in a second, whatever the kernel is built for.
-    Duration::from_millis(ticks * 10)
+/// What an executor of this bench answers to whoever else wants something loaded.
+pub(crate) fn loads_by_itself(file: PathBuf) -> LoadError {
+    LoadError::Host {
+        file,
+        reason: "a benchmark loads by itself, and does not reload".to_owned(),
+    }
 }
 
 pub(crate) fn millis(duration: Duration) -> f64 {

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     child::{Options, local},
+    host::loads_by_itself,
     wire::{Answer, Load, Order, Outbox, read_all},
 };
 
@@ -228,17 +229,11 @@ impl ProcessExecutor {
 #[async_trait]
 impl Executor for ProcessExecutor {
     async fn load(&self, file: PathBuf, _: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
-        Err(LoadError::Host {
-            file,
-            reason: "a benchmark loads by itself".to_owned(),
-        })
+        Err(loads_by_itself(file))
     }
 
     async fn relink(&self, file: PathBuf, _: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
-        Err(LoadError::Host {
-            file,
-            reason: "a benchmark does not reload".to_owned(),
-        })
+        Err(loads_by_itself(file))
     }
 
     async fn run(&self, component: &Component, call: Call) -> Report {
