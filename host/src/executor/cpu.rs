@@ -14,8 +14,12 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// By how much a call may be charged too much: what its thread did just before it.
-const RECENT: Duration = Duration::from_micros(20);
+/// How far from the truth one poll may be charged: for what its thread did just before it, and for the time for which the
+/// system had taken a short poll's core away.
+const CLOSE: Duration = Duration::from_micros(50);
+/// For how long a thread goes on from what its clock showed: reading it is a system call, which would cost a short call more
+/// than anything else that it does in the kernel.
+const READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// The account of one call.
 #[derive(Debug)]
@@ -40,11 +44,11 @@ impl CpuAccount {
     pub(super) async fn measure<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            self.poll_started.store(recent_thread_time(), Ordering::Relaxed);
+            let before = Reading::recent();
+            self.poll_started.store(before.shown, Ordering::Relaxed);
             let polled: Poll<F::Output> = future.as_mut().poll(cx);
-            let ended = thread_time();
-            LAST.set(Some((Instant::now(), ended)));
-            self.used.store(self.used_until(ended), Ordering::Relaxed);
+            self.used
+                .store(self.used_until(before.after().shown), Ordering::Relaxed);
             polled
         })
         .await
@@ -70,17 +74,58 @@ impl CpuAccount {
     }
 }
 
-thread_local! {
-    /// What the clock of this thread showed at the end of the last poll that was measured on it, and when.
-    static LAST: Cell<Option<(Instant, u64)>> = const { Cell::new(None) };
+/// What the clock of a thread showed.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    /// In nanoseconds.
+    shown: u64,
+    at: Instant,
+    /// When it was read in truth, and not reckoned.
+    read_at: Instant,
 }
 
-/// The processor time of the calling thread a moment ago at most: reading it costs a system call, and where one call of a guest
-/// follows another the end of the one will do for the beginning of the other.
-fn recent_thread_time() -> u64 {
-    match LAST.get() {
-        Some((at, time)) if at.elapsed() <= RECENT => time,
-        Some(_) | None => thread_time(),
+thread_local! {
+    /// At the end of the last poll that was measured on this thread.
+    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+}
+
+impl Reading {
+    fn now(at: Instant) -> Self {
+        Self {
+            shown: thread_time(),
+            at,
+            read_at: at,
+        }
+    }
+
+    /// The clock of this thread, or what it showed a moment ago: where one call of a guest follows another, the end of the one
+    /// will do for the beginning of the other.
+    fn recent() -> Self {
+        let now = Instant::now();
+        match LAST.get() {
+            Some(last) if now.duration_since(last.at) <= CLOSE && now.duration_since(last.read_at) <= READ_AGAIN => {
+                Self { at: now, ..last }
+            }
+            Some(_) | None => Self::now(now),
+        }
+    }
+
+    /// The clock of this thread at the end of a poll that began with this. A poll that was short can't have used more than the
+    /// time that went by.
+    fn after(self) -> Self {
+        let now = Instant::now();
+        let took = now.duration_since(self.at);
+        let reading = if took <= CLOSE {
+            Self {
+                shown: self.shown.saturating_add(nanoseconds(took)),
+                at: now,
+                read_at: self.read_at,
+            }
+        } else {
+            Self::now(now)
+        };
+        LAST.set(Some(reading));
+        reading
     }
 }
 
@@ -96,4 +141,46 @@ fn thread_time() -> u64 {
 
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{hint::black_box, thread};
+
+    use super::*;
+
+    /// What calls are charged that do this in one poll each.
+    async fn charged(calls: u32, work: impl Fn()) -> Duration {
+        let mut all = Duration::ZERO;
+        for _ in 0..calls {
+            let account = CpuAccount::new(Duration::MAX);
+            account.measure(async { work() }).await;
+            all += account.used();
+        }
+        all
+    }
+
+    fn compute(time: Duration) {
+        let end = thread_time() + nanoseconds(time);
+        while thread_time() < end {
+            black_box(0);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_poll_is_charged_what_its_thread_has_used() {
+        let work = Duration::from_millis(20);
+        let used = charged(1, || compute(work)).await;
+        assert!(work <= used + CLOSE, "{used:?}");
+        #[expect(clippy::disallowed_methods, reason = "time that goes by without work")]
+        let used = charged(1, || thread::sleep(work)).await;
+        assert!(used < work / 2, "{used:?}");
+    }
+
+    #[tokio::test]
+    async fn many_short_polls_are_charged_for_all_that_they_use() {
+        let (calls, each) = (2_000, Duration::from_micros(10));
+        let used = charged(calls, || compute(each)).await;
+        assert!(calls * each / 2 <= used, "{used:?}");
+    }
 }
