@@ -18,9 +18,21 @@ use crate::{
     message::{MessageId, Outgoing, QueueName},
 };
 
+/// What is known of an operation without looking into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Whoever sends is likely to send again as soon as he is answered.
+    Send,
+    /// Whoever receives, too.
+    Receive,
+    Other,
+}
+
 /// A question, and how the rules answer it.
 pub(super) trait Operation: Send + 'static {
     type Answer: Send + 'static;
+
+    const KIND: Kind = Kind::Other;
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault>;
 
@@ -81,6 +93,8 @@ pub(super) struct SendMessages {
 impl Operation for SendMessages {
     type Answer = Vec<Result<MessageId, SendError>>;
 
+    const KIND: Kind = Kind::Send;
+
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
         let now = core.tick(now);
         self.messages
@@ -102,6 +116,8 @@ pub(super) struct ReceiveMessages {
 
 impl Operation for ReceiveMessages {
     type Answer = Received;
+
+    const KIND: Kind = Kind::Receive;
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Received, Fault> {
         let now = core.tick(now);

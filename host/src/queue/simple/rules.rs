@@ -158,13 +158,15 @@ impl<R: Rows> Core<R> {
         }
     }
 
-    /// Wakes the receivers for whom something may have changed. Call it after the commit.
-    pub(super) fn wake(&mut self) {
+    /// Wakes the receivers for whom something may have changed. Call it after the commit. Answers of how many queues.
+    pub(super) fn wake(&mut self) -> usize {
+        let woken = self.wakes.len();
         for key in self.wakes.drain(..) {
             if let Some(queue) = self.queues.get(&key) {
                 queue.notify.notify_waiters();
             }
         }
+        woken
     }
 
     /// Wakes every receiver: the store failed, and they must learn of it.

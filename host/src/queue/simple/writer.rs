@@ -18,11 +18,11 @@ use tokio::{
     time::Instant,
 };
 
-use self::wait::Next;
+use self::{gather::Gathering, wait::Next};
 use super::{
     super::{Cause, QueueError, Receipt},
     ledger::{LATE, MANY, SharedLedger},
-    operation::Operation,
+    operation::{Kind, Operation},
     row::{Fault, FaultKind},
     rules::Core,
     sqlite::SqliteRows,
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::message::QueueName;
 
+mod gather;
 mod wait;
 
 /// How many commands may wait for the thread, and how many one transaction takes.
@@ -142,6 +143,7 @@ trait Job: Send {
     fn is_awaited(&self) -> bool;
     fn weight(&self) -> usize;
     fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault>;
+    fn kind(&self) -> Kind;
     /// Answers what was applied.
     fn answer(self: Box<Self>, returned: &Arc<Returned>);
     fn fail(self: Box<Self>, failure: &Failure);
@@ -188,6 +190,10 @@ impl<O: Operation> Job for Task<O> {
         Ok(())
     }
 
+    fn kind(&self) -> Kind {
+        O::KIND
+    }
+
     fn answer(self: Box<Self>, returned: &Arc<Returned>) {
         let receipts = self.answer.as_ref().map(O::to_take_back).unwrap_or_default();
         let parcel = Parcel {
@@ -216,6 +222,7 @@ impl Writer {
             ledger: ledger.clone(),
             estate,
             returned,
+            gathering: Gathering::default(),
             failure: None,
             write_notes_at: None,
             notes_refused: false,
@@ -291,6 +298,7 @@ struct Clerk {
     estate: Estate,
     ledger: SharedLedger,
     returned: Arc<Returned>,
+    gathering: Gathering,
     /// Why nothing is done any more.
     failure: Option<Failure>,
     /// When the notes that are in memory only are written at the latest.
@@ -308,11 +316,12 @@ impl Clerk {
                 self.write_notes();
                 continue;
             }
-            match wait::next(&mut waiting, notes_due) {
+            let first = self.gathering.first(&mut waiting).map(Next::Command);
+            match first.unwrap_or_else(|| wait::next(&mut waiting, notes_due)) {
                 Next::Command(command) => {
-                    let batch;
-                    (batch, open) = gather(command, &mut waiting);
-                    self.serve(batch);
+                    let gathered = self.gathering.gather(command, &mut waiting);
+                    open = !gathered.last;
+                    self.serve(gathered.jobs, &waiting);
                 }
                 Next::Moment => {}
                 Next::End => open = false,
@@ -321,10 +330,10 @@ impl Clerk {
         // Whoever asked before the store was closed is answered too.
         while let Some(command) = waiting.blocking_recv() {
             if let Command::Apply(job) = command {
-                self.serve(vec![job]);
+                self.serve(vec![job], &waiting);
             }
         }
-        self.serve(Vec::new());
+        self.serve(Vec::new(), &waiting);
         self.write_notes();
         // Whoever waits for a message must learn that none will come.
         self.estate.core.wake_everybody();
@@ -336,8 +345,8 @@ impl Clerk {
         }
     }
 
-    /// One transaction of what was asked.
-    fn serve(&mut self, mut batch: Vec<Box<dyn Job>>) {
+    /// One transaction of what was asked, while others may be `waiting` already.
+    fn serve(&mut self, mut batch: Vec<Box<dyn Job>>, waiting: &mpsc::Receiver<Command>) {
         if let Some(failure) = &self.failure {
             for job in batch {
                 job.fail(failure);
@@ -349,6 +358,9 @@ impl Clerk {
         if batch.is_empty() && returned.is_empty() {
             return;
         }
+        // They all came at one time, so a receive finds what the others send.
+        batch.sort_by_key(|job| job.kind() == Kind::Receive);
+        let started = Moment::now();
         let done = self.transact(|core| {
             if !returned.is_empty() {
                 core.take_back(&returned)?;
@@ -360,10 +372,14 @@ impl Clerk {
         });
         match done {
             Ok(()) => {
+                let count = |kind| batch.iter().filter(|job| job.kind() == kind).count();
+                let (senders, receivers, here) = (count(Kind::Send), count(Kind::Receive), waiting.len());
                 for job in batch {
                     job.answer(&self.returned);
                 }
-                self.estate.core.wake();
+                // A receiver that was answered is seldom woken as well.
+                let receivers = receivers.max(self.estate.core.wake());
+                self.gathering.committed(started.elapsed(), here + senders + receivers);
             }
             Err(fault) => {
                 self.returned
@@ -451,29 +467,6 @@ impl Clerk {
         self.estate.core.wake_everybody();
         failure
     }
-}
-
-/// The commands that one transaction answers, and whether there may be more.
-fn gather(first: Command, waiting: &mut mpsc::Receiver<Command>) -> (Vec<Box<dyn Job>>, bool) {
-    let (mut batch, mut bytes, mut open) = (Vec::new(), 0, true);
-    let mut next = Some(first);
-    while let Some(command) = next.take() {
-        match command {
-            Command::Apply(job) => {
-                bytes += job.weight();
-                batch.push(job);
-            }
-            Command::Look => {}
-            Command::Close => {
-                open = false;
-                waiting.close();
-            }
-        }
-        if batch.len() < BATCH && bytes < BATCH_BYTES && open {
-            next = waiting.try_recv().ok();
-        }
-    }
-    (batch, open)
 }
 
 fn failed(directory: &Path, source: Cause) -> Cause {

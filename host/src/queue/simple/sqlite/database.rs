@@ -73,6 +73,8 @@ impl SqliteRows {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // A store that failed must leave its log alone for the next run; an orderly end checkpoints by itself.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        // Every plan is forced anyway, and without this some statements are compiled anew whenever other values are bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "cache_size", -8192)?;
         let fresh = examine(&connection)?;
