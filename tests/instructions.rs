@@ -14,7 +14,7 @@ const FEW: u64 = 1_000;
 const MANY: u64 = 9_000;
 
 /// What a message costs from its send to its deletion, without the guest.
-const STATED: u64 = 41_600;
+const STATED: u64 = 32_500;
 
 #[test]
 fn a_message_costs_no_more_instructions_than_it_did() {

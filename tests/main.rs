@@ -34,6 +34,7 @@ mod queue_model;
 mod reload;
 mod remote;
 mod reuse;
+mod runners;
 mod sandbox;
 mod sdks;
 mod shutdown;

@@ -152,7 +152,7 @@ async fn a_lease_past_its_deadline_settles_nothing() {
     // Nobody renews.
     let keeper = keeper(&queue);
     let lease = hold_one(&queue, &keeper).await;
-    let lost = lease.lost();
+    let lost = lease.lost().clone();
     advance(SECOND).await;
     let answer = lease.settle(Settlement::Delete).await;
     assert!(matches!(answer, Err(SettleError::Expired)), "{answer:?}");

@@ -1,12 +1,18 @@
-//! The loop of one handler: receives as many messages as it has free slots, starts attempts, and hears how they
-//! ended. Never waits for a guest.
+//! The loop of one handler: receives as many messages as it has free slots, starts attempts, settles what they came to, and
+//! hears how that ended. Never waits for a guest.
 //!
 //! Invariants: no more deliveries are held than `concurrency` attempts can take at once, and at most as many whose guests are
 //! done and whose settlements are under way, so nothing waits in memory while its visibility runs out; a delivery runs to
 //! its end on the version it started with; the loop ends only when every attempt has.
 
-use std::{collections::VecDeque, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
@@ -15,15 +21,16 @@ use tokio::{
 
 use crate::{
     alarm,
-    attempt::{AttemptContext, Ended, Leased, Version, attempt},
+    attempt::{AttemptContext, Ended, Handled, Leased, Line, Start, Version, settle},
     backoff::Backoff,
     handler_status::HandlerBoard,
     pause::{Change, Pause},
     poller::{Next, Poller},
     printable::chain,
     queue::{Delivery, QueueError},
+    runners::{Done, Runners},
     settlement::Outcome,
-    slots::Slots,
+    slots::{Slots, TakenSlots},
 };
 
 /// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
@@ -38,14 +45,23 @@ pub struct Dispatcher {
     context: Arc<AttemptContext>,
     board: Arc<HandlerBoard>,
     versions: watch::Receiver<Arc<Version>>,
-    attempts: JoinSet<Result<Ended, QueueError>>,
+    runners: Runners,
+    next_key: u64,
+    /// What waits behind the messages of an attempt that runs, for those for which something does.
+    lines: HashMap<u64, Vec<Line>>,
+    settling: JoinSet<Settled>,
     /// Each attempt takes one, and one for each message that waits in a line behind it.
     slots: Slots,
+    /// Each attempt takes one until it is settled.
+    unsettled: Slots,
     poller: Poller,
     pause: Pause,
     receive_at: Instant,
     failing: Option<Failing>,
 }
+
+/// What came of attempts, and the slots that they still have.
+type Settled = (Result<Vec<Ended>, QueueError>, Vec<TakenSlots>);
 
 /// Receives that fail.
 #[derive(Debug)]
@@ -60,11 +76,15 @@ impl Dispatcher {
     pub fn new(context: AttemptContext, board: Arc<HandlerBoard>, versions: watch::Receiver<Arc<Version>>) -> Self {
         let poller = Poller::new(Arc::clone(&context.queue));
         Self {
+            runners: Runners::new(context.executor.guests()),
+            next_key: 0,
             context: Arc::new(context),
             board,
             versions,
-            attempts: JoinSet::new(),
+            lines: HashMap::new(),
+            settling: JoinSet::new(),
             slots: Slots::default(),
+            unsettled: Slots::default(),
             poller,
             pause: Pause::default(),
             receive_at: Instant::now(),
@@ -88,17 +108,13 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(joined) = self.attempts.join_next() => {
-                    let mut changed = self.joined(joined)?;
-                    // All that have ended, so that one receive fills the slots of them all.
-                    while let Some(joined) = self.attempts.try_join_next() {
-                        changed |= self.joined(joined)?;
-                    }
-                    self.count_in_flight();
-                    if changed {
-                        // They were made for what the handler could take before.
-                        self.poller.clear();
-                    }
+                Some(settled) = self.settling.join_next() => {
+                    let changed = self.settled(settled)?;
+                    self.went_on(changed);
+                }
+                done = self.runners.done() => {
+                    let changed = self.handled(done)?;
+                    self.went_on(changed);
                 }
                 changed = self.versions.changed() => {
                     // The sender outlives the dispatcher unless it is being removed, and then `stop` follows.
@@ -110,15 +126,32 @@ impl Dispatcher {
                     self.poller.clear();
                 }
                 received = self.poller.received() => self.received(received.answer)?,
-                () = self.slots.freed() => {}
                 () = alarm::wake_at(look_again) => {}
             }
         }
         self.poller.clear();
-        while let Some(joined) = self.attempts.join_next().await {
-            self.joined(joined)?;
+        // What waits in line will not be started.
+        for line in std::mem::take(&mut self.lines).into_values().flatten() {
+            self.release(line);
         }
+        while !(self.runners.is_idle() && self.settling.is_empty()) {
+            tokio::select! {
+                biased;
+                Some(settled) = self.settling.join_next() => self.settled(settled)?,
+                done = self.runners.done() => self.handled(done)?,
+            };
+        }
+        self.runners.join().await;
         Ok(())
+    }
+
+    /// Hears whether what has ended paused or resumed the handler.
+    fn went_on(&mut self, changed: bool) {
+        self.count_in_flight();
+        if changed {
+            // They were made for what the handler could take before.
+            self.poller.clear();
+        }
     }
 
     /// Starts receives for the free slots, unless a pause or a failed receive forbids it. Answers when to look again although
@@ -159,7 +192,7 @@ impl Dispatcher {
     /// many of these, so that a slow queue is not flooded. A probe is alone.
     fn taken(&self, concurrency: usize) -> usize {
         let settling = if self.pause.until().is_some() { 0 } else { concurrency };
-        self.slots.taken().max(self.attempts.len().saturating_sub(settling))
+        self.slots.taken().max(self.unsettled.taken().saturating_sub(settling))
     }
 
     fn received(&mut self, received: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {
@@ -186,6 +219,7 @@ impl Dispatcher {
             followers: VecDeque::new(),
         });
         let mut heads = self.in_lines(leased.collect()).into_iter();
+        let mut attempts = Vec::new();
         let mut next = heads.next();
         while let Some(first) = next {
             let mut bytes = first.delivery.message.body.len();
@@ -198,8 +232,9 @@ impl Dispatcher {
                 batch.push(more);
                 next = heads.next();
             }
-            self.start(&version, batch);
+            attempts.push(self.prepare(&version, batch));
         }
+        self.runners.start(attempts);
         self.count_in_flight();
         Ok(())
     }
@@ -223,22 +258,35 @@ impl Dispatcher {
         heads
     }
 
-    fn start(&mut self, version: &Arc<Version>, batch: Vec<Leased>) {
-        let slots = 1 + batch.iter().map(|each| each.followers.len()).sum::<usize>();
-        let slots = self.slots.take(slots);
-        self.attempts
-            .spawn(attempt(Arc::clone(&self.context), Arc::clone(version), batch, slots));
+    fn prepare(&mut self, version: &Arc<Version>, leased: Vec<Leased>) -> Start {
+        let (mut batch, mut lines) = (Vec::with_capacity(leased.len()), Vec::new());
+        for each in leased {
+            batch.push((each.delivery, each.lease));
+            lines.push(each.followers);
+        }
+        let key = self.next_key;
+        self.next_key += 1;
+        let followers: usize = lines.iter().map(VecDeque::len).sum();
+        if followers > 0 {
+            self.lines.insert(key, lines);
+        }
+        Start {
+            key,
+            context: Arc::clone(&self.context),
+            version: Arc::clone(version),
+            batch,
+            slots: self.slots.take(1 + followers),
+            unsettled: self.unsettled.take(1),
+        }
     }
 
-    /// Gives back a message that waited for one of its group, and those behind it.
-    fn release(&mut self, mut each: Leased) {
-        let mut line = std::mem::take(&mut each.followers);
-        line.push_front(each);
+    /// Gives back messages that waited for one of their group.
+    fn release(&mut self, line: Line) {
         let context = Arc::clone(&self.context);
-        // Among the attempts, so that the dispatcher does not end before it.
-        self.attempts.spawn(async move {
+        // Among what is settled, so that the dispatcher does not end before it.
+        self.settling.spawn(async move {
             context.release_line(line).await;
-            Ok(Ended::default())
+            (Ok(Vec::new()), Vec::new())
         });
     }
 
@@ -263,35 +311,89 @@ impl Dispatcher {
         });
     }
 
-    /// Hears how an attempt ended, and starts what waited for it; answers whether that paused or resumed the handler.
-    fn joined(&mut self, joined: Result<Result<Ended, QueueError>, JoinError>) -> Result<bool, QueueError> {
-        let ended = match joined {
-            Ok(ended) => ended?,
-            Err(error) => {
-                // Its leases went with it, so its messages come back by themselves.
-                tracing::error!(handler = self.context.handler, %error, "an attempt failed inside of the host");
-                return Ok(false);
+    /// Hears that guests are done, and settles what they did; answers whether that paused or resumed the handler.
+    fn handled(&mut self, done: Vec<Done>) -> Result<bool, QueueError> {
+        let (mut plain, mut others) = (Vec::with_capacity(done.len()), Vec::new());
+        for Done { key, handled } in done {
+            let lines = self.lines.remove(&key);
+            let Some(mut handled) = handled else {
+                // Its leases went with it, so its messages come back by themselves, with those behind them.
+                tracing::error!(handler = self.context.handler, "an attempt panicked inside of the host");
+                continue;
+            };
+            handled.lines = lines.unwrap_or_default();
+            let kind = if handled.is_plain() { &mut plain } else { &mut others };
+            kind.push(handled);
+        }
+        let mut changed = self.settle(plain)?;
+        for other in others {
+            changed |= self.settle(vec![other])?;
+        }
+        Ok(changed)
+    }
+
+    /// Settles attempts; what the queue does not do at once is waited for elsewhere.
+    fn settle(&mut self, mut handled: Vec<Handled>) -> Result<bool, QueueError> {
+        let frees_slots = handled.iter().all(Handled::frees_slots);
+        let slots: Vec<_> = handled.iter_mut().filter_map(|each| each.slots.take()).collect();
+        let mut settling = Box::pin(settle(handled));
+        if let Some(ended) = settling.as_mut().now_or_never() {
+            return self.ended((ended, slots));
+        }
+        let slots = if frees_slots { Vec::new() } else { slots };
+        self.settling.spawn(async move { (settling.await, slots) });
+        Ok(false)
+    }
+
+    /// Hears how attempts were settled, and all others that are by now, so that one receive fills the slots of them all.
+    fn settled(&mut self, settled: Result<Settled, JoinError>) -> Result<bool, QueueError> {
+        let (mut changed, mut next) = (false, Some(settled));
+        while let Some(settled) = next {
+            match settled {
+                Ok(settled) => changed |= self.ended(settled)?,
+                // Their leases went with it, so the messages come back by themselves.
+                Err(error) => {
+                    tracing::error!(handler = self.context.handler, %error, "a settlement failed inside of the host");
+                }
             }
-        };
+            next = self.settling.try_join_next();
+        }
+        Ok(changed)
+    }
+
+    /// Hears how attempts ended, and starts what waited for them; answers whether that paused or resumed the handler.
+    fn ended(&mut self, (ended, slots): Settled) -> Result<bool, QueueError> {
+        let mut changed = false;
+        for ended in ended? {
+            changed |= self.end(ended);
+        }
+        // Only now: what waited has its own.
+        drop(slots);
+        Ok(changed)
+    }
+
+    fn end(&mut self, ended: Ended) -> bool {
         let Ended {
             outcomes,
             next,
             back_in,
-            slots,
         } = ended;
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
         }
         for each in next {
             if self.context.stop_receiving.is_cancelled() {
-                self.release(each);
+                let (mut line, mut first) = (VecDeque::new(), each);
+                std::mem::swap(&mut line, &mut first.followers);
+                line.push_front(first);
+                self.release(line);
                 continue;
             }
             // Chosen now: what waited has not started on any version.
             let version = Arc::clone(&self.versions.borrow());
-            self.start(&version, vec![each]);
+            let next = self.prepare(&version, vec![each]);
+            self.runners.start(vec![next]);
         }
-        drop(slots);
         let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {
@@ -307,7 +409,7 @@ impl Dispatcher {
             changed |= change != Change::None;
             self.tell(&change);
         }
-        Ok(changed)
+        changed
     }
 
     fn tell(&self, change: &Change) {
@@ -340,7 +442,7 @@ impl Dispatcher {
         if self.context.stop_receiving.is_cancelled() {
             return;
         }
-        let attempts = u32::try_from(self.attempts.len()).unwrap_or(u32::MAX);
+        let attempts = u32::try_from(self.unsettled.taken()).unwrap_or(u32::MAX);
         self.board.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }

@@ -8,6 +8,7 @@ use std::{any::Any, fmt, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::runtime::Handle;
 
 use crate::{
     config::{Grants, Limits, LogLevel, Reuse},
@@ -547,6 +548,12 @@ pub trait Executor: fmt::Debug + std::marker::Send + Sync {
     /// Safe: dropping the future interrupts the guest within a few milliseconds, or at the end of the one
     /// instruction or host call that it is in, and frees its instance.
     async fn run(&self, component: &Component, call: Call) -> Report;
+
+    /// Where guests run, if it is in this process: a call that is made there changes no thread. What else runs there waits
+    /// behind guests.
+    fn guests(&self) -> Option<Handle> {
+        None
+    }
 
     /// How many calls of this component under this policy can run at a time, if nothing else does: for a caller that would rather not hold
     /// what has to wait.

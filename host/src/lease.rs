@@ -412,8 +412,8 @@ impl LeaseKeeper {
 
 impl Lease {
     /// A token that is cancelled when the lease is lost.
-    pub fn lost(&self) -> CancellationToken {
-        self.lost.clone()
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
     }
 
     /// Ends the delivery; see [`LeaseKeeper::settle`].

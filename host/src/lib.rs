@@ -21,6 +21,7 @@ pub mod executor;
 pub mod lease;
 pub mod pause;
 pub mod poller;
+pub mod runners;
 pub mod settlement;
 pub mod slots;
 

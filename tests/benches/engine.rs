@@ -4,7 +4,8 @@
 //! deadline by epochs, bytes per host call), an instance, a call, the store dropped; nothing is received, renewed, settled,
 //! counted or logged. It runs on one thread and on as many as there are cores; the better one is the baseline.
 //!
-//! `cargo bench --workspace --bench engine`; with `-- only ROW MESSAGES` for a profiler, where ROW is `bare`, `fresh` or `reuse`.
+//! `cargo bench --workspace --bench engine`; with `-- only ROW MESSAGES THREADS SLOTS` for a profiler, where ROW is `bare`, `fresh`
+//! or `reuse`.
 
 #![expect(
     clippy::unwrap_used,
@@ -50,10 +51,11 @@ const MESSAGES: usize = 20_000;
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
     let no_op = Guest::no_op();
-    if let [only, row, messages] = arguments.as_slice()
+    if let [only, row, numbers @ ..] = arguments.as_slice()
         && only == "only"
     {
-        return profile(&no_op, row, messages.parse().unwrap());
+        let numbers: Vec<usize> = numbers.iter().map(|number| number.parse().unwrap()).collect();
+        return profile(&no_op, row, &numbers);
     }
     println!("{}", machine());
     against_bare(&no_op);
@@ -61,11 +63,13 @@ fn main() {
     scaling(&no_op);
 }
 
-fn profile(guest: &Guest, row: &str, messages: usize) {
+fn profile(guest: &Guest, row: &str, numbers: &[usize]) {
+    let number = |at: usize, otherwise| numbers.get(at).copied().unwrap_or(otherwise);
+    let (messages, threads, slots) = (number(0, MESSAGES), number(1, cores()), number(2, 16));
     let rate = match row {
-        "bare" => Bare::new(guest).run(1, messages, false),
-        "fresh" => Host::new(guest, cores(), 16).run(messages, false),
-        "reuse" => Host::new(guest, cores(), 16).run(messages, true),
+        "bare" => Bare::new(guest).run(threads, messages, false),
+        "fresh" => Host::new(guest, threads, slots).run(messages, false),
+        "reuse" => Host::new(guest, threads, slots).run(messages, true),
         other => panic!("{other} is neither bare nor fresh nor reuse"),
     };
     println!("{row}: {rate:.0} messages/s");

@@ -29,6 +29,7 @@ pub mod http_server;
 pub mod keeping;
 pub mod pipeline;
 pub mod process;
+pub mod prompt;
 pub mod ratios;
 pub mod sqs_behaviour;
 pub mod sqs_client;

@@ -3,6 +3,7 @@
 
 use std::{
     fmt,
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -15,6 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use tokio::{
     runtime::{Handle, Runtime},
     task::JoinError,
@@ -49,6 +51,9 @@ const KEEP_RESIDENT_WITH_SCAN: usize = 2 * 1024 * 1024;
 const KEEP_RESIDENT: usize = 128 * 1024;
 /// Slots of an instance that is being dropped may be taken for a moment longer than it counts as live.
 const SPARE_SLOTS: usize = 64;
+
+/// Why a call was not made.
+const STOPPING: &str = "the host is stopping";
 
 /// How many threads at most read, verify, map and keep compiled code.
 const COMPILING_THREADS: usize = 8;
@@ -232,11 +237,6 @@ impl LocalExecutor {
         })
     }
 
-    /// Where guests run. A process that has nothing else to do puts its transport there too, so that a call changes no thread.
-    pub fn guests(&self) -> &Handle {
-        self.runtime().handle()
-    }
-
     fn runtime(&self) -> &Runtime {
         self.runtime.as_ref().expect("the runtime is only taken on drop")
     }
@@ -281,7 +281,7 @@ impl Shared {
     }
 
     /// Links code for a policy, and makes an instance and drops it, as soon as one is free.
-    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: &Policy) -> Result<Component, LoadError> {
+    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: &Arc<Policy>) -> Result<Component, LoadError> {
         if let Err(reason) = self.admission.check(policy) {
             return Err(LoadError::Start { file, reason });
         }
@@ -359,20 +359,33 @@ impl Executor for LocalExecutor {
         let Ok(local) = Arc::clone(&component.loaded).downcast::<LocalComponent>() else {
             return Report::not_run(count, "the component was loaded by another executor");
         };
+        let guests = self.runtime().handle();
+        if Handle::try_current().is_ok_and(|current| current.id() == guests.id()) {
+            // Boxed where it is made: it is large, and would be moved several times.
+            let run = AssertUnwindSafe(Box::pin(self.shared.run(&local, call))).catch_unwind();
+            return match run.await {
+                Ok(report) => report.unwrap_or_else(|| Report::not_run(count, STOPPING)),
+                // It may be this very message that does it: it counts, so that it is not tried for ever.
+                Err(_panic) => Report::panicked(count),
+            };
+        }
         let shared = Arc::clone(&self.shared);
-        let task = self.runtime().spawn(async move {
+        let task = guests.spawn(async move {
             let report = shared.run(&local, call).await;
-            report.unwrap_or_else(|| Report::not_run(count, "the host is stopping"))
+            report.unwrap_or_else(|| Report::not_run(count, STOPPING))
         });
         let lost = |error: JoinError| {
             if error.is_panic() {
-                // It may be this very message that does it: it counts, so that it is not tried for ever.
                 Report::panicked(count)
             } else {
-                Report::not_run(count, "the host is stopping")
+                Report::not_run(count, STOPPING)
             }
         };
         AbortOnDropHandle::new(task).await.unwrap_or_else(lost)
+    }
+
+    fn guests(&self) -> Option<Handle> {
+        Some(self.runtime().handle().clone())
     }
 
     fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {

@@ -35,7 +35,9 @@ use crate::{
 pub(super) struct GuestState {
     // The first to be dropped: it marks the bodies that the table holds as cut short.
     http: HttpState,
-    wasi: WasiCtx,
+    /// Not made before the guest asks for something of it, unless that could fail.
+    wasi: Option<WasiCtx>,
+    policy: Arc<Policy>,
     pub(super) table: ResourceTable,
     memory: MemoryAccount,
     pub(super) sends: Sends,
@@ -55,8 +57,11 @@ pub(super) struct GuestState {
 
 impl WasiView for GuestState {
     fn ctx(&mut self) -> WasiCtxView<'_> {
+        let ctx = self
+            .wasi
+            .get_or_insert_with(|| wasi(&self.policy, &self.streams, &self.random, &|_| true).build());
         WasiCtxView {
-            ctx: &mut self.wasi,
+            ctx,
             table: &mut self.table,
         }
     }
@@ -102,13 +107,13 @@ pub(super) struct Running {
 
 /// What a call is measured by.
 struct Terms<'a> {
-    policy: &'a Policy,
+    policy: &'a Arc<Policy>,
     cpu: Arc<CpuAccount>,
     deadline: Instant,
 }
 
 impl<'a> Terms<'a> {
-    fn of(policy: &'a Policy) -> Self {
+    fn of(policy: &'a Arc<Policy>) -> Self {
         Self {
             policy,
             cpu: CpuAccount::new(policy.limits.cpu_time),
@@ -124,7 +129,11 @@ impl<'a> Terms<'a> {
 }
 
 /// Makes an instance and drops it, to learn at load what would otherwise fail the first message.
-pub(super) async fn dry_run(shared: &Shared, component: &LocalComponent, policy: &Policy) -> Result<(), DryRunError> {
+pub(super) async fn dry_run(
+    shared: &Shared,
+    component: &LocalComponent,
+    policy: &Arc<Policy>,
+) -> Result<(), DryRunError> {
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
     let terms = Terms::of(policy);
     let mut store = store(shared, component, None, (&output, &terms)).map_err(DryRunError::Host)?;
@@ -313,14 +322,20 @@ fn store(
     let is_command = component.code.info.flavour == Flavour::Command;
     // What a program is told about its message, its manifest can't say instead.
     let granted = |name: &str| !(is_command && name.starts_with(command::VARIABLES));
-    let (mut wasi, mut console) = (wasi(policy, &streams, &random, &granted)?, None);
-    if is_command {
-        let [_, stderr] = &streams;
-        console = message.map(|message| Console::new(&mut wasi, message, policy, stderr));
+    let (mut made, mut console) = (None, None);
+    if is_command || !policy.grants.dirs.is_empty() {
+        let mut wasi = wasi(policy, &streams, &random, &granted);
+        open_dirs(&mut wasi, policy)?;
+        if is_command {
+            let [_, stderr] = &streams;
+            console = message.map(|message| Console::new(&mut wasi, message, policy, stderr));
+        }
+        made = Some(wasi.build());
     }
     let state = GuestState {
         http: HttpState::new(component.outbound.as_ref(), limits, output),
-        wasi: wasi.build(),
+        wasi: made,
+        policy: Arc::clone(policy),
         table,
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
@@ -359,7 +374,7 @@ fn wasi(
     [stdout, stderr]: &[GuestOutput; 2],
     random: &Arc<RandomAccount>,
     granted: &dyn Fn(&str) -> bool,
-) -> Result<WasiCtxBuilder, String> {
+) -> WasiCtxBuilder {
     let mut wasi = WasiCtxBuilder::new();
     wasi.stdout(stdout.clone());
     wasi.stderr(stderr.clone());
@@ -369,6 +384,10 @@ fn wasi(
     for (name, value) in policy.grants.env.iter().filter(|(name, _)| granted(name)) {
         wasi.env(name, value.expose());
     }
+    wasi
+}
+
+fn open_dirs(wasi: &mut WasiCtxBuilder, policy: &Policy) -> Result<(), String> {
     for dir in &policy.grants.dirs {
         let perms = if dir.write {
             FsPerms::ReadWrite
@@ -382,7 +401,7 @@ fn wasi(
             )
         })?;
     }
-    Ok(wasi)
+    Ok(())
 }
 
 async fn instantiate(linked: &Linked, store: &mut Store<GuestState>) -> wasmtime::Result<Instance> {

@@ -83,7 +83,7 @@ impl Upkeep {
     pub(super) fn hold(self: &Arc<Self>, delivery: &Delivery) -> Held {
         let lease = self.keeper.hold(delivery.receipt.clone(), delivery.deadline);
         Held {
-            lost: lease.lost(),
+            lost: lease.lost().clone(),
             lease: Some(lease),
             upkeep: Arc::clone(self),
         }

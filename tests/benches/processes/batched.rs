@@ -86,7 +86,7 @@ impl BatchedExecutor {
     pub(crate) fn start(runtime: &Handle, executors: Vec<LocalExecutor>) -> Arc<Self> {
         let mut pumps = JoinSet::new();
         let seats = executors.into_iter().map(|executor| {
-            let guests = executor.guests().clone();
+            let guests = executor.guests().unwrap();
             let seat = Arc::new(Seat {
                 executor,
                 components: Mutex::default(),

@@ -104,7 +104,10 @@ pub(crate) fn serve(options: Options) {
     match options.place {
         Place::Apart => control.block_on(connection(executor, socket)),
         Place::Between => {
-            let between = executor.guests().spawn(connection(Arc::clone(&executor), socket));
+            let between = executor
+                .guests()
+                .unwrap()
+                .spawn(connection(Arc::clone(&executor), socket));
             control.block_on(between).unwrap();
         }
     }

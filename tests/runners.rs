@@ -1,0 +1,81 @@
+//! Runners: attempts of one handler run one after another on few tasks, and yet none of them waits for another one's guest.
+
+use std::{sync::Arc, time::Duration};
+
+use harness::{
+    PATIENCE,
+    pipeline::{Pipeline, manifest},
+    prompt::Prompt,
+};
+use sandhog::{
+    message::Outgoing,
+    queue::{Queue, simple::SimpleStore},
+};
+use tokio::{runtime::Handle, time::timeout};
+
+/// A handler with so many slots, on a queue in which these messages are.
+async fn handler(slots: usize, bodies: &[&'static str]) -> (Arc<Prompt>, Pipeline, Arc<dyn Queue>) {
+    let executor = Arc::new(Prompt::default());
+    let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
+    let queue = pipeline.queue("bench").await;
+    let messages = bodies.iter().map(|body| Outgoing::new(*body));
+    for answer in queue.send_many(messages.collect()).await {
+        answer.unwrap();
+    }
+    let mut manifest = manifest(false);
+    manifest.concurrency = slots.try_into().unwrap();
+    pipeline.handle(&executor.component().await, manifest).await;
+    (executor, pipeline, queue)
+}
+
+#[tokio::test]
+async fn attempts_behind_guests_that_take_their_time_are_run() {
+    let bodies = ["wait", "wait", "wait", "x", "wait", "x", "x"];
+    let (executor, pipeline, queue) = handler(8, &bodies).await;
+    timeout(PATIENCE, pipeline.deleted(3)).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().in_flight, 4);
+    executor.open.send_replace(true);
+    timeout(PATIENCE, pipeline.deleted(7)).await.unwrap();
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_done_is_settled_though_the_guest_after_it_takes_its_time() {
+    // So many slots that several are handed back together.
+    let mut bodies = vec!["x"; 30];
+    bodies.extend(["wait"; 2]);
+    let (executor, pipeline, _queue) = handler(32, &bodies).await;
+    timeout(PATIENCE, pipeline.deleted(30)).await.unwrap();
+    executor.open.send_replace(true);
+    timeout(PATIENCE, pipeline.deleted(32)).await.unwrap();
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn as_many_guests_take_their_time_at_once_as_there_are_slots() {
+    let (executor, pipeline, queue) = handler(20, &["wait"; 30]).await;
+    let all_taken = async {
+        while queue.counts().await.unwrap().in_flight < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Every one of them has started: each listens at the gate.
+        while executor.open.receiver_count() < 20 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, all_taken).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().ready, 10);
+    executor.open.send_replace(true);
+    timeout(PATIENCE, pipeline.deleted(30)).await.unwrap();
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_panics_takes_nobody_with_it_and_gives_its_slot_back() {
+    let bodies = ["x", "panic", "x", "panic", "x", "x", "x"];
+    let (_executor, pipeline, queue) = handler(2, &bodies).await;
+    timeout(PATIENCE, pipeline.deleted(5)).await.unwrap();
+    // Nobody holds them: they come back when their visibility timeout has passed.
+    assert_eq!(queue.counts().await.unwrap().in_flight, 2);
+    timeout(PATIENCE, pipeline.stop()).await.unwrap();
+}
