@@ -39,6 +39,30 @@ async fn attempts_behind_guests_that_take_their_time_are_run() {
     pipeline.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_guest_that_holds_its_thread_keeps_nobody_from_another_one() {
+    let (executor, pipeline, queue) = handler(8, &["block"]).await;
+    let begun = async {
+        while executor.open.receiver_count() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, begun).await.unwrap();
+    queue.send(Outgoing::new("x")).await.unwrap();
+    timeout(PATIENCE, pipeline.deleted(1)).await.unwrap();
+    executor.open.send_replace(true);
+    timeout(PATIENCE, pipeline.deleted(2)).await.unwrap();
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn a_guest_that_lets_others_run_is_not_resumed_before_they_did() {
+    let (executor, pipeline, _queue) = handler(8, &["yield", "x"]).await;
+    timeout(PATIENCE, pipeline.deleted(2)).await.unwrap();
+    assert_eq!(*executor.handled.lock().unwrap(), ["x", "yield"]);
+    pipeline.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_done_is_settled_though_the_guest_after_it_takes_its_time() {
     // So many slots that several are handed back together.

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     num::NonZeroU32,
+    panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
     time::Duration,
 };
@@ -15,7 +16,7 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet},
+    task::{JoinError, JoinSet, coop::consume_budget},
     time::Instant,
 };
 
@@ -102,8 +103,19 @@ impl Dispatcher {
     ///
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self) -> Result<(), QueueError> {
+        let ended = self.work().await;
+        if ended.is_err() {
+            self.runners.interrupt();
+        }
+        self.runners.join().await;
+        ended
+    }
+
+    async fn work(&mut self) -> Result<(), QueueError> {
         let stop = self.context.stop_receiving.clone();
         while !stop.is_cancelled() {
+            // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
+            consume_budget().await;
             let look_again = self.start_receives();
             tokio::select! {
                 biased;
@@ -135,13 +147,13 @@ impl Dispatcher {
             self.release(line);
         }
         while !(self.runners.is_idle() && self.settling.is_empty()) {
+            consume_budget().await;
             tokio::select! {
                 biased;
                 Some(settled) = self.settling.join_next() => self.settled(settled)?,
                 done = self.runners.done() => self.handled(done)?,
             };
         }
-        self.runners.join().await;
         Ok(())
     }
 
@@ -325,6 +337,10 @@ impl Dispatcher {
             let kind = if handled.is_plain() { &mut plain } else { &mut others };
             kind.push(handled);
         }
+        // A remote queue batches by itself, and an answer that is late there must not keep the others waiting.
+        if self.context.queue.nature().remote {
+            others.append(&mut plain);
+        }
         let mut changed = self.settle(plain)?;
         for other in others {
             changed |= self.settle(vec![other])?;
@@ -336,13 +352,28 @@ impl Dispatcher {
     fn settle(&mut self, mut handled: Vec<Handled>) -> Result<bool, QueueError> {
         let frees_slots = handled.iter().all(Handled::frees_slots);
         let slots: Vec<_> = handled.iter_mut().filter_map(|each| each.slots.take()).collect();
-        let mut settling = Box::pin(settle(handled));
+        let mut settling = Box::pin(AssertUnwindSafe(settle(handled)).catch_unwind());
         if let Some(ended) = settling.as_mut().now_or_never() {
-            return self.ended((ended, slots));
+            return match ended {
+                Ok(ended) => self.ended((ended, slots)),
+                Err(_panic) => {
+                    self.settling_failed();
+                    Ok(false)
+                }
+            };
         }
         let slots = if frees_slots { Vec::new() } else { slots };
-        self.settling.spawn(async move { (settling.await, slots) });
+        self.settling.spawn(async move {
+            let ended = settling.await.unwrap_or_else(|panic| resume_unwind(panic));
+            (ended, slots)
+        });
         Ok(false)
+    }
+
+    /// A settlement panicked. Its leases went with it, so the messages come back by themselves.
+    fn settling_failed(&self) {
+        let handler = &self.context.handler;
+        tracing::error!(handler, "a settlement failed inside of the host");
     }
 
     /// Hears how attempts were settled, and all others that are by now, so that one receive fills the slots of them all.
@@ -351,10 +382,7 @@ impl Dispatcher {
         while let Some(settled) = next {
             match settled {
                 Ok(settled) => changed |= self.ended(settled)?,
-                // Their leases went with it, so the messages come back by themselves.
-                Err(error) => {
-                    tracing::error!(handler = self.context.handler, %error, "a settlement failed inside of the host");
-                }
+                Err(_error) => self.settling_failed(),
             }
             next = self.settling.try_join_next();
         }

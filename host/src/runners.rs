@@ -2,8 +2,9 @@
 //! task, two changes of threads and two wake-ups for each would cost more than most guests.
 //!
 //! Invariants: an attempt never waits behind another one that is not done at once (waits, or is asked by the engine to let
-//! others run), since somebody else takes the rest of the line then; nor does the answer of one that is done. Every task is
-//! joined, and an attempt that panics is answered like any other.
+//! others run), since somebody else takes the rest of the line then; nor does the answer of one that is done wait for longer
+//! than until then, and not even so long where guests have lately taken their time. Every task is joined, and an attempt that
+//! panics is answered like any other.
 
 use std::{
     collections::VecDeque,
@@ -15,7 +16,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -29,8 +29,10 @@ use crate::attempt::{Handled, Start, attempt};
 /// runners while the others are settled, and the next ones received.
 const TOGETHER: usize = 16;
 const PART: usize = 8;
-/// How long one that is done waits for others at most, and for how long a runner goes on before it lets others run.
+/// For how long a runner goes on before it hands back what is done and lets others run.
 const TURN: Duration = Duration::from_micros(200);
+/// After an attempt that took longer than that, so many are handed back one by one.
+const ONE_BY_ONE: usize = 64;
 
 /// The runners of one handler. Dropping them interrupts what they run.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Shared {
     most: usize,
     /// How many attempts that are done are handed back together now.
     together: AtomicUsize,
+    /// How many more are handed back one by one.
+    one_by_one: AtomicUsize,
     tasks: TaskTracker,
     stop: CancellationToken,
     // Neither is held across an await.
@@ -59,7 +63,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Line {
     waiting: VecDeque<Start>,
-    /// How many runners take from the line now, rather than wait for their guest.
+    /// How many runners take from the line, or run an attempt that may be done at once, rather than wait for their guest.
     looking: usize,
 }
 
@@ -81,6 +85,7 @@ impl Runners {
                 most: threads.metrics().num_workers().max(1),
                 threads,
                 together: AtomicUsize::new(1),
+                one_by_one: AtomicUsize::new(0),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
                 line: Mutex::default(),
@@ -99,8 +104,8 @@ impl Runners {
         let missing = {
             let mut line = self.shared.line();
             line.waiting.extend(attempts);
-            let wanted = line.waiting.len().min(self.shared.most);
-            let missing = wanted.saturating_sub(line.looking);
+            // Those that look may be inside of a guest for a while.
+            let missing = line.waiting.len().min(self.shared.most.saturating_sub(line.looking));
             line.looking += missing;
             missing
         };
@@ -130,6 +135,12 @@ impl Runners {
         self.unfinished == 0
     }
 
+    /// Interrupts all attempts; those that have not started are dropped.
+    pub fn interrupt(&self) {
+        self.shared.stop.cancel();
+        self.shared.line().waiting.clear();
+    }
+
     /// Waits for all runners, which end when there is nothing left to run.
     pub async fn join(self) {
         self.shared.tasks.close();
@@ -139,8 +150,7 @@ impl Runners {
 
 impl Drop for Runners {
     fn drop(&mut self) {
-        self.shared.stop.cancel();
-        self.shared.line().waiting.clear();
+        self.interrupt();
     }
 }
 
@@ -162,36 +172,52 @@ impl Shared {
     }
 
     async fn run(self: &Arc<Self>) {
-        let (mut done, mut since) = (Vec::with_capacity(TOGETHER), Instant::now());
+        let (mut done, mut turn) = (Vec::with_capacity(TOGETHER), Instant::now());
+        let mut began = turn;
         while let Some(start) = self.next() {
             let key = start.key;
             let mut attempt = pin!(AssertUnwindSafe(attempt(start)).catch_unwind());
-            let first = poll_fn(|context| Poll::Ready(attempt.as_mut().poll(context))).await;
-            let (handled, at_once) = match first {
-                Poll::Ready(handled) => (handled, true),
-                Poll::Pending => {
+            let mut at_once = true;
+            let handled = poll_fn(|context| {
+                let polled = attempt.as_mut().poll(context);
+                if polled.is_pending() && mem::take(&mut at_once) {
                     self.hand_back(&mut done);
                     self.step_aside();
-                    (attempt.await, false)
                 }
-            };
-            done.push(Done {
-                key,
-                handled: handled.ok(),
+                polled
             });
-            let turn_is_over = since.elapsed() >= TURN;
-            if done.len() >= self.together.load(Ordering::Relaxed) || turn_is_over || !at_once {
+            let handled = handled.await.ok();
+            done.push(Done { key, handled });
+            let ended = Instant::now();
+            if !at_once || ended.duration_since(began) >= TURN {
+                self.one_by_one.store(ONE_BY_ONE, Ordering::Relaxed);
+            }
+            began = ended;
+            let turn_is_over = !at_once || ended.duration_since(turn) >= TURN;
+            if turn_is_over || done.len() >= self.together() {
                 self.hand_back(&mut done);
             }
             if !at_once && !self.look_again() {
                 return;
             }
-            if turn_is_over || !at_once {
+            if turn_is_over {
                 tokio::task::yield_now().await;
-                since = Instant::now();
+                turn = Instant::now();
+                began = turn;
             }
         }
         self.hand_back(&mut done);
+    }
+
+    /// How many are handed back together now.
+    fn together(&self) -> usize {
+        let left = self.one_by_one.load(Ordering::Relaxed);
+        if left > 0 {
+            // A count that is lost to another runner does not matter.
+            self.one_by_one.store(left - 1, Ordering::Relaxed);
+            return 1;
+        }
+        self.together.load(Ordering::Relaxed)
     }
 
     /// The next in line. Without one the runner no longer looks.

@@ -1,6 +1,10 @@
 //! An executor that answers at once and runs no guest.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,11 +13,14 @@ use sandhog::executor::{
 };
 use tokio::sync::watch;
 
-/// Every message is handled: one whose body is `wait` once the gate is open, and one whose body is `panic` never.
+/// Every message is handled: one whose body is `wait` once the gate is open, `block` the same without letting go of its thread,
+/// `yield` after it has let others run once, and `panic` never.
 #[derive(Debug)]
 pub struct Prompt {
     /// The gate.
     pub open: watch::Sender<bool>,
+    /// The bodies of up to eight bytes that were handled, in order.
+    pub handled: Mutex<Vec<Bytes>>,
 }
 
 impl Default for Prompt {
@@ -21,6 +28,7 @@ impl Default for Prompt {
     fn default() -> Self {
         Self {
             open: watch::Sender::new(false),
+            handled: Mutex::default(),
         }
     }
 }
@@ -56,9 +64,21 @@ impl Executor for Prompt {
 
     async fn run(&self, _: &Component, call: Call) -> Report {
         for call in &call.messages {
-            assert!(*call.message.body != *b"panic", "as the message says");
-            if *call.message.body == *b"wait" {
-                self.open.subscribe().wait_for(|open| *open).await.unwrap();
+            let body = &call.message.body;
+            match &**body {
+                b"panic" => panic!("as the message says"),
+                b"wait" => drop(self.open.subscribe().wait_for(|open| *open).await.unwrap()),
+                b"block" => {
+                    let gate = self.open.subscribe();
+                    while !*gate.borrow() {
+                        std::thread::yield_now();
+                    }
+                }
+                b"yield" => tokio::task::yield_now().await,
+                _ => {}
+            }
+            if body.len() <= 8 {
+                self.handled.lock().unwrap().push(body.clone());
             }
         }
         Report {

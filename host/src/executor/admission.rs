@@ -14,7 +14,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::coop::unconstrained,
+};
 
 use super::{
     Policy,
@@ -205,7 +208,8 @@ impl Admission {
             return Some(kept);
         }
         let mut room = pin!(self.take(claim.turn, need));
-        if let Some(permits) = room.as_mut().now_or_never() {
+        // Whatever else this task has done: what is free is free.
+        if let Some(permits) = unconstrained(room.as_mut()).now_or_never() {
             return new(permits);
         }
         // Whoever has an instance to keep sees from now on that somebody waits.
@@ -217,7 +221,7 @@ impl Admission {
                 return Some(kept);
             }
             while idle.give_up_oldest() {
-                if let Some(permits) = room.as_mut().now_or_never() {
+                if let Some(permits) = unconstrained(room.as_mut()).now_or_never() {
                     return new(permits);
                 }
             }

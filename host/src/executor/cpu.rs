@@ -29,6 +29,9 @@ pub(super) struct CpuAccount {
     used: AtomicU64,
     /// What the clock of the polling thread showed when it began the poll under way.
     poll_started: AtomicU64,
+    /// When that was, counted from when the account was made, in nanoseconds.
+    poll_began: AtomicU64,
+    made_at: Instant,
 }
 
 impl CpuAccount {
@@ -37,6 +40,8 @@ impl CpuAccount {
             limit: nanoseconds(limit),
             used: AtomicU64::new(0),
             poll_started: AtomicU64::new(0),
+            poll_began: AtomicU64::new(0),
+            made_at: Instant::now(),
         })
     }
 
@@ -46,9 +51,12 @@ impl CpuAccount {
         poll_fn(|cx| {
             let before = Reading::recent();
             self.poll_started.store(before.shown, Ordering::Relaxed);
+            let began = nanoseconds(before.at.duration_since(self.made_at));
+            self.poll_began.store(began, Ordering::Relaxed);
             let polled: Poll<F::Output> = future.as_mut().poll(cx);
+            let after = before.after();
             self.used
-                .store(self.used_until(before.after().shown), Ordering::Relaxed);
+                .store(self.used_until(after.shown, after.at), Ordering::Relaxed);
             polled
         })
         .await
@@ -65,12 +73,16 @@ impl CpuAccount {
     }
 
     fn used_in_poll(&self) -> u64 {
-        self.used_until(thread_time())
+        self.used_until(thread_time(), Instant::now())
     }
 
-    fn used_until(&self, now: u64) -> u64 {
-        let since = now.saturating_sub(self.poll_started.load(Ordering::Relaxed));
-        self.used.load(Ordering::Relaxed).saturating_add(since)
+    /// Never more than the time that went by in the poll under way: what the thread's clock was reckoned to show at its beginning
+    /// may have been too little.
+    fn used_until(&self, shown: u64, now: Instant) -> u64 {
+        let used = shown.saturating_sub(self.poll_started.load(Ordering::Relaxed));
+        let passed =
+            nanoseconds(now.duration_since(self.made_at)).saturating_sub(self.poll_began.load(Ordering::Relaxed));
+        self.used.load(Ordering::Relaxed).saturating_add(used.min(passed))
     }
 }
 
@@ -175,6 +187,23 @@ mod tests {
         #[expect(clippy::disallowed_methods, reason = "time that goes by without work")]
         let used = charged(1, || thread::sleep(work)).await;
         assert!(used < work / 2, "{used:?}");
+    }
+
+    #[tokio::test]
+    async fn a_poll_is_not_charged_for_what_its_thread_did_between_short_ones() {
+        let (short, work) = (Duration::from_micros(1), Duration::from_micros(30));
+        let mut all = Duration::ZERO;
+        for _ in 0..100 {
+            for _ in 0..10 {
+                charged(1, || compute(short)).await;
+                compute(work);
+            }
+            let started = Instant::now();
+            let used = charged(1, || compute(2 * CLOSE)).await;
+            assert!(used <= started.elapsed());
+            all += used;
+        }
+        assert!(all >= 100 * CLOSE, "{all:?}");
     }
 
     #[tokio::test]
