@@ -6,6 +6,7 @@
 //! its end on the version it started with; the loop ends only when every attempt has.
 
 use std::{
+    any::Any,
     collections::{HashMap, VecDeque},
     num::NonZeroU32,
     panic::{AssertUnwindSafe, resume_unwind},
@@ -17,7 +18,7 @@ use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet, coop::consume_budget},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 use crate::{
@@ -37,6 +38,8 @@ use crate::{
 /// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
 /// that the queue is well again.
 const RECEIVE_AGAIN_AFTER: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+/// How long interrupted guests are waited for once the queue has failed, which ends the process.
+const INTERRUPTED: Duration = Duration::from_secs(5);
 /// The wait after a fault of the host, whose messages are visible again at once.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 
@@ -104,18 +107,22 @@ impl Dispatcher {
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self) -> Result<(), QueueError> {
         let ended = self.work().await;
-        if ended.is_err() {
-            self.runners.interrupt();
+        if ended.is_ok() {
+            self.runners.join().await;
+            return ended;
         }
-        self.runners.join().await;
+        // Nothing can be settled any more.
+        self.settling.shutdown().await;
+        self.runners.interrupt();
+        if timeout(INTERRUPTED, self.runners.join()).await.is_err() {
+            tracing::error!(handler = self.context.handler, "a guest does not let go of its thread");
+        }
         ended
     }
 
     async fn work(&mut self) -> Result<(), QueueError> {
         let stop = self.context.stop_receiving.clone();
         while !stop.is_cancelled() {
-            // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
-            consume_budget().await;
             let look_again = self.start_receives();
             tokio::select! {
                 biased;
@@ -140,6 +147,8 @@ impl Dispatcher {
                 received = self.poller.received() => self.received(received.answer)?,
                 () = alarm::wake_at(look_again) => {}
             }
+            // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
+            consume_budget().await;
         }
         self.poller.clear();
         // What waits in line will not be started.
@@ -356,8 +365,8 @@ impl Dispatcher {
         if let Some(ended) = settling.as_mut().now_or_never() {
             return match ended {
                 Ok(ended) => self.ended((ended, slots)),
-                Err(_panic) => {
-                    self.settling_failed();
+                Err(panic) => {
+                    self.settling_failed(said(&*panic));
                     Ok(false)
                 }
             };
@@ -371,9 +380,9 @@ impl Dispatcher {
     }
 
     /// A settlement panicked. Its leases went with it, so the messages come back by themselves.
-    fn settling_failed(&self) {
+    fn settling_failed(&self, error: &str) {
         let handler = &self.context.handler;
-        tracing::error!(handler, "a settlement failed inside of the host");
+        tracing::error!(handler, error, "a settlement failed inside of the host");
     }
 
     /// Hears how attempts were settled, and all others that are by now, so that one receive fills the slots of them all.
@@ -382,7 +391,7 @@ impl Dispatcher {
         while let Some(settled) = next {
             match settled {
                 Ok(settled) => changed |= self.ended(settled)?,
-                Err(_error) => self.settling_failed(),
+                Err(error) => self.settling_failed(&error.to_string()),
             }
             next = self.settling.try_join_next();
         }
@@ -474,4 +483,11 @@ impl Dispatcher {
         self.board.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }
+}
+
+/// What a panic said.
+fn said(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic that said nothing")
 }

@@ -18,8 +18,8 @@ use crate::{
     settlement::{Outcome, SettlementPolicy, settlement},
 };
 
-/// Settles one attempt, or several that are all [plain](Handled::is_plain), in one call of their queue. One answer per attempt,
-/// in order.
+/// Settles one attempt, or several that are all [plain](Handled::is_plain) and of a queue that is not remote, in one call of
+/// it. One answer per attempt, in order.
 ///
 /// # Errors
 ///
@@ -44,24 +44,12 @@ async fn settle_plain(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueErro
         return Ok(Vec::new());
     };
     let keeper = Arc::clone(&attempt.context.keeper);
-    let mut batch = Vec::with_capacity(handled.len());
-    for each in &mut handled {
-        // Of one that could not be noted the messages are failures now.
-        each.attempt
-            .do_what_comes_before(&mut each.outcomes, Effects::default())
-            .await;
-        if each.is_plain() {
-            batch.extend(each.leases.drain(..).map(|lease| (lease, Settlement::Delete)));
-        }
-    }
+    let leases = handled.iter_mut().flat_map(|each| each.leases.drain(..));
+    let batch = leases.map(|lease| (lease, Settlement::Delete)).collect();
     let (answers, _leases) = keeper.settle(batch, Effects::default()).await;
     let mut answers = answers.into_iter();
     let mut ended = Vec::with_capacity(handled.len());
     for mut each in handled {
-        if !each.is_plain() {
-            ended.push(each.settle().await?);
-            continue;
-        }
         let mut settled = Settled::default();
         for outcome in &mut each.outcomes {
             let answer = answers.next().unwrap_or(Err(SettleError::Expired));

@@ -14,11 +14,11 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// How far from the truth one poll may be charged: for what its thread did just before it, and for the time for which the
-/// system had taken a short poll's core away.
+/// A poll that is so short is charged the time that went by, and what a thread does for so long between two polls is not looked
+/// at.
 const CLOSE: Duration = Duration::from_micros(50);
 /// For how long a thread goes on from what its clock showed: reading it is a system call, which would cost a short call more
-/// than anything else that it does in the kernel.
+/// than anything else that it does in the kernel. A poll is charged at most so much too much or too little.
 const READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// The account of one call.
