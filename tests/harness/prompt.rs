@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -12,6 +12,8 @@ use sandhog::executor::{
     Call, Component, ComponentInfo, Executor, Flavour, LoadError, Needs, Policy, Report, Toolchain, Usage, Verdict,
 };
 use tokio::sync::watch;
+
+use crate::PATIENCE;
 
 /// Every message is handled: one whose body is `wait` once the gate is open, `block` the same without letting go of its thread,
 /// `yield` after it has let others run once, and `panic` never.
@@ -69,8 +71,9 @@ impl Executor for Prompt {
                 b"panic" => panic!("as the message says"),
                 b"wait" => drop(self.open.subscribe().wait_for(|open| *open).await.unwrap()),
                 b"block" => {
-                    let gate = self.open.subscribe();
-                    while !*gate.borrow() {
+                    // Not for ever: a test that has failed must end.
+                    let (gate, end) = (self.open.subscribe(), Instant::now() + PATIENCE);
+                    while !*gate.borrow() && Instant::now() < end {
                         std::thread::yield_now();
                     }
                 }
