@@ -28,31 +28,39 @@ async fn handler(slots: usize, bodies: &[&'static str]) -> (Arc<Prompt>, Pipelin
     (executor, pipeline, queue)
 }
 
+/// Opens the gate, and stops the handler once all of so many messages are deleted.
+async fn finish(executor: &Prompt, pipeline: Pipeline, messages: usize) {
+    executor.open.send_replace(true);
+    timeout(PATIENCE, pipeline.deleted(messages)).await.unwrap();
+    pipeline.stop().await;
+}
+
+/// Waits until so many guests listen at the gate.
+async fn at_the_gate(executor: &Prompt, guests: usize) {
+    let waiting = async {
+        while executor.open.receiver_count() < guests {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.unwrap();
+}
+
 #[tokio::test]
 async fn attempts_behind_guests_that_take_their_time_are_run() {
     let bodies = ["wait", "wait", "wait", "x", "wait", "x", "x"];
     let (executor, pipeline, queue) = handler(8, &bodies).await;
     timeout(PATIENCE, pipeline.deleted(3)).await.unwrap();
     assert_eq!(queue.counts().await.unwrap().in_flight, 4);
-    executor.open.send_replace(true);
-    timeout(PATIENCE, pipeline.deleted(7)).await.unwrap();
-    pipeline.stop().await;
+    finish(&executor, pipeline, 7).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_guest_that_holds_its_thread_keeps_nobody_from_another_one() {
     let (executor, pipeline, queue) = handler(8, &["block"]).await;
-    let begun = async {
-        while executor.open.receiver_count() == 0 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, begun).await.unwrap();
+    at_the_gate(&executor, 1).await;
     queue.send(Outgoing::new("x")).await.unwrap();
     timeout(PATIENCE, pipeline.deleted(1)).await.unwrap();
-    executor.open.send_replace(true);
-    timeout(PATIENCE, pipeline.deleted(2)).await.unwrap();
-    pipeline.stop().await;
+    finish(&executor, pipeline, 2).await;
 }
 
 #[tokio::test]
@@ -70,28 +78,17 @@ async fn what_is_done_is_settled_though_the_guest_after_it_takes_its_time() {
     bodies.extend(["wait"; 2]);
     let (executor, pipeline, _queue) = handler(32, &bodies).await;
     timeout(PATIENCE, pipeline.deleted(30)).await.unwrap();
-    executor.open.send_replace(true);
-    timeout(PATIENCE, pipeline.deleted(32)).await.unwrap();
-    pipeline.stop().await;
+    finish(&executor, pipeline, 32).await;
 }
 
 #[tokio::test]
 async fn as_many_guests_take_their_time_at_once_as_there_are_slots() {
     let (executor, pipeline, queue) = handler(20, &["wait"; 30]).await;
-    let all_taken = async {
-        while queue.counts().await.unwrap().in_flight < 20 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        // Every one of them has started: each listens at the gate.
-        while executor.open.receiver_count() < 20 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    timeout(PATIENCE, all_taken).await.unwrap();
+    // All of them have started, and so are in flight.
+    at_the_gate(&executor, 20).await;
+    assert_eq!(queue.counts().await.unwrap().in_flight, 20);
     assert_eq!(queue.counts().await.unwrap().ready, 10);
-    executor.open.send_replace(true);
-    timeout(PATIENCE, pipeline.deleted(30)).await.unwrap();
-    pipeline.stop().await;
+    finish(&executor, pipeline, 30).await;
 }
 
 #[tokio::test]

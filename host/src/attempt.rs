@@ -116,7 +116,7 @@ pub type Outcomes = Vec<(MessageId, Outcome)>;
 pub type Line = VecDeque<Leased>;
 
 /// How an attempt ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ended {
     /// How it came out.
     pub outcomes: Outcomes,

@@ -280,14 +280,17 @@ impl Dispatcher {
     }
 
     fn prepare(&mut self, version: &Arc<Version>, leased: Vec<Leased>) -> Start {
+        let followers: usize = leased.iter().map(|each| each.followers.len()).sum();
         let (mut batch, mut lines) = (Vec::with_capacity(leased.len()), Vec::new());
         for each in leased {
             batch.push((each.delivery, each.lease));
-            lines.push(each.followers);
+            // Most queues hand out no groups.
+            if followers > 0 {
+                lines.push(each.followers);
+            }
         }
         let key = self.next_key;
         self.next_key += 1;
-        let followers: usize = lines.iter().map(VecDeque::len).sum();
         if followers > 0 {
             self.lines.insert(key, lines);
         }

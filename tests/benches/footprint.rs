@@ -30,6 +30,7 @@ use harness::{
     ratios::{Bound, Figures, machine, print_header, print_row},
     wait_for,
 };
+
 const ROUNDS: usize = 3;
 /// Of a host that works through a backlog, in MiB and to the rate with a small one; of an idle one, in percent of a core.
 const BACKLOG_MEMORY: Bound = Bound::FigureAtMost(300.0);
