@@ -35,6 +35,7 @@ pub mod config;
 pub mod handler_status;
 pub mod keyvalue;
 pub mod metrics;
+pub mod pages;
 pub mod printable;
 pub mod queue_set;
 pub mod shutdown;

@@ -15,6 +15,7 @@ use sandhog::{
     config::environment,
     executor::compile_and_answer,
     exit_code::ExitCode,
+    pages,
     telemetry::{self, LogFormat, LogGuard, TelemetryError},
 };
 
@@ -24,6 +25,7 @@ use sandhog::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> process::ExitCode {
+    pages::keep_small();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(answer) => {

@@ -18,6 +18,7 @@ use sandhog::{
     lease::LeaseKeeper,
     message::{Outgoing, QueueName},
     metrics::Metrics,
+    pages,
     queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
 };
@@ -41,8 +42,9 @@ pub fn sum_of(page: &str, metric: &str, label: &str) -> u64 {
         .sum()
 }
 
-/// A runtime like the one that a host keeps for everything but guests.
+/// A runtime like the one that a host keeps for everything but guests, in a process that takes its memory as a host does.
 pub fn control_runtime() -> Runtime {
+    pages::keep_small();
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("sandhog-control")
