@@ -339,6 +339,8 @@ contract! {
     a_full_queue_refuses_sends,
     dead_letters_do_not_fill_a_queue,
     a_waiting_receive_is_woken_by_a_send,
+    a_waiting_receive_gets_the_most_urgent_of_those_that_come,
+    a_waiting_receive_gets_what_comes_from_other_queues,
     a_waiting_receive_is_woken_by_a_release,
     a_waiting_receive_is_woken_by_the_next_of_a_group,
     a_waiting_receive_gets_a_delayed_message_when_it_is_due,
@@ -1159,6 +1161,47 @@ pub(crate) async fn a_waiting_receive_is_woken_by_a_send(backend: &impl Backend)
     check_woken(receives, "a").await;
 }
 
+async fn a_waiting_receive_gets_the_most_urgent_of_those_that_come(backend: &impl Backend) {
+    let queue = backend.queue("orders").await;
+    let mut receives = JoinSet::new();
+    for _ in 0..2 {
+        let queue = Arc::clone(&queue);
+        receives.spawn(async move { bodies(&queue.receive(2, LONG).await.unwrap()) });
+    }
+    tokio::task::yield_now().await;
+    queue.counts().await.unwrap();
+    let burst = vec![
+        urgent("a", 0),
+        urgent("b", 5),
+        grouped("c", "g"),
+        urgent("d", 9),
+        urgent("e", 0),
+    ];
+    assert!(queue.send_many(burst).await.iter().all(Result::is_ok));
+    let mut got = [
+        receives.join_next().await.unwrap().unwrap(),
+        receives.join_next().await.unwrap().unwrap(),
+    ];
+    got.sort();
+    assert_eq!(got, [["a", "c"], ["d", "b"]]);
+    let counts = queue.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (1, 4));
+    assert_eq!(bodies(&take(&queue, 9).await), ["e"]);
+}
+
+async fn a_waiting_receive_gets_what_comes_from_other_queues(backend: &impl Backend) {
+    let (queue, dead) = (backend.queue("orders").await, backend.queue("orders-dead").await);
+    send(&queue, [message("a"), message("c")]).await;
+    let (delivery, receives) = (take_one(&queue).await, waiting(&dead, LONG).await);
+    let settled = queue.settle(vec![delete(&delivery)], vec![to("orders-dead", "b")].into());
+    assert!(settled.await[0].is_ok());
+    check_woken(receives, "b").await;
+    let receives = waiting(&dead, LONG).await;
+    // The last of these receives buries it.
+    exhaust(&queue, 5).await;
+    check_woken(receives, "c").await;
+}
+
 pub(crate) async fn a_waiting_receive_is_woken_by_a_release(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
     send(&queue, [message("a")]).await;
@@ -1179,7 +1222,7 @@ pub(crate) async fn a_waiting_receive_is_woken_by_the_next_of_a_group(backend: &
 
 pub(crate) async fn a_waiting_receive_gets_a_delayed_message_when_it_is_due(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
-    let mut receives = waiting(&queue, LONG).await;
+    let receives = waiting(&queue, LONG).await;
     send(
         &queue,
         [Outgoing {
@@ -1189,7 +1232,7 @@ pub(crate) async fn a_waiting_receive_gets_a_delayed_message_when_it_is_due(back
     )
     .await;
     backend.pass(2 * SECOND).await;
-    assert_eq!(receives.join_next().await.unwrap().unwrap(), ["a"]);
+    check_woken(receives, "a").await;
 }
 
 pub(crate) async fn a_waiting_receive_gets_an_expired_message(backend: &impl Backend) {

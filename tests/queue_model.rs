@@ -14,19 +14,21 @@ use proptest::prelude::*;
 use sandhog::{
     message::{Outgoing, QueueName},
     queue::{
-        Counts, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
+        Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
         simple::{
             SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
         },
     },
 };
+use tokio::task::JoinSet;
 
 const VISIBILITY: u64 = 30;
 const MAX_RECEIVES: u32 = 3;
 const TIME_TO_LIVE: u64 = 400;
 const MAX_MESSAGES: usize = 12;
 const DEDUPLICATION: u64 = 300;
+const LONG: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Clone)]
 enum Step {
@@ -54,6 +56,11 @@ enum Step {
         limit: usize,
     },
     Purge,
+    /// A receive that waits if it has to while something happens.
+    Wait {
+        max: usize,
+        step: Box<Self>,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -84,13 +91,17 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(How::Release),
     ];
     let which = any::<prop::sample::Index>();
+    let settle = (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how });
+    let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
+    let meanwhile = prop_oneof![3 => send.clone(), 3 => settle.clone(), 1 => redrive.clone()];
     let step = prop_oneof![
         8 => send,
         6 => (1..4_usize).prop_map(|max| Step::Receive { max }),
-        8 => (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how }),
+        6 => (1..4_usize, meanwhile).prop_map(|(max, step)| Step::Wait { max, step: Box::new(step) }),
+        8 => settle,
         2 => (which, 1..60_u64).prop_map(|(which, by)| Step::Extend { which, by }),
         4 => prop_oneof![5 => 1..20_u64, 1 => 20..200_u64].prop_map(|seconds| Step::Pass { seconds }),
-        1 => (1..4_usize).prop_map(|limit| Step::Redrive { limit }),
+        1 => redrive,
         1 => Just(Step::Purge),
     ];
     prop::collection::vec(step, 1..80)
@@ -352,6 +363,13 @@ impl Pair {
 
     async fn step(&mut self, step: &Step) {
         self.model.catch_up();
+        self.take(step).await;
+        // What came back past its time to live is gone by now.
+        self.model.catch_up();
+        assert_eq!(self.queue.counts().await.unwrap(), self.model.counts());
+    }
+
+    async fn take(&mut self, step: &Step) {
         match step {
             Step::Send {
                 group,
@@ -380,10 +398,37 @@ impl Pair {
                 self.queue.counts().await.unwrap();
                 assert_eq!(self.queue.purge().await.unwrap(), self.model.purge());
             }
+            Step::Wait { max, step } => self.wait(*max, step).await,
         }
-        // What came back past its time to live is gone by now.
+    }
+
+    async fn wait(&mut self, max: usize, step: &Step) {
+        let (queue, mut receives) = (Arc::clone(&self.queue), JoinSet::new());
+        receives.spawn(async move { queue.receive(max, LONG).await.unwrap() });
+        self.let_others_run().await;
+        let mut expected = self.model.receive(max);
+        Box::pin(self.take(step)).await;
         self.model.catch_up();
-        assert_eq!(self.queue.counts().await.unwrap(), self.model.counts());
+        if expected.is_empty() {
+            expected = self.model.receive(max);
+        }
+        let deliveries = if expected.is_empty() {
+            self.let_others_run().await;
+            assert!(receives.try_join_next().is_none(), "there is nothing to receive");
+            receives.shutdown().await;
+            Vec::new()
+        } else {
+            receives.join_next().await.unwrap().unwrap()
+        };
+        self.compare_received(deliveries, &expected);
+    }
+
+    /// The answer to a question says that earlier ones were answered, too.
+    async fn let_others_run(&self) {
+        for _ in 0..3 {
+            tokio::task::yield_now().await;
+            self.queue.counts().await.unwrap();
+        }
     }
 
     fn body(&mut self) -> String {
@@ -423,6 +468,10 @@ impl Pair {
     async fn receive(&mut self, max: usize) {
         let deliveries = self.queue.receive(max, Duration::ZERO).await.unwrap();
         let expected = self.model.receive(max);
+        self.compare_received(deliveries, &expected);
+    }
+
+    fn compare_received(&mut self, deliveries: Vec<Delivery>, expected: &[(String, u32, usize)]) {
         let got: Vec<(String, u32)> = deliveries
             .iter()
             .map(|delivery| {

@@ -32,6 +32,7 @@ use sandhog::{
     },
 };
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 const DATABASE: &str = "queues.db";
 const LOG: &str = "queues.db-wal";
@@ -620,6 +621,92 @@ async fn a_failed_store_answers_with_its_directory_in_the_cause() {
         "{cause}"
     );
     assert!(cause.source().is_some(), "the first error is kept");
+}
+
+/// Starts a receive that waits. The answer to a later question says that it does.
+async fn wait_for_one(queue: &Arc<SimpleQueue>) -> JoinSet<Result<Vec<Delivery>, QueueError>> {
+    let (waiting, mut receives) = (Arc::clone(queue), JoinSet::new());
+    receives.spawn(async move { waiting.receive(1, DELAY).await });
+    tokio::task::yield_now().await;
+    queue.counts().await.unwrap();
+    receives
+}
+
+#[tokio::test]
+async fn a_message_that_a_receive_waits_for_is_stored_and_handed_out_in_one_commit() {
+    let mut bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    let orders = queue(&store, "orders").await.unwrap();
+    let mut receives = wait_for_one(&orders).await;
+    let commits = || {
+        let witness = fs::read(bench.directory.path().join(WITNESS)).unwrap();
+        u64::from_le_bytes(witness[..8].try_into().unwrap())
+    };
+    let before = commits();
+    let sent = orders.send(message("a")).await.unwrap();
+    let got = receives.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(commits(), before + 1);
+    assert_eq!((&got[0].message.id, got[0].receive_count.get()), (&sent, 1));
+    // After a crash in this moment it is there, and known to have been received.
+    let crashed = TempDir::new().unwrap();
+    for file in [DATABASE, LOG, WITNESS] {
+        fs::copy(bench.directory.path().join(file), crashed.path().join(file)).unwrap();
+    }
+    let again = open(options(crashed.path(), None)).await.unwrap();
+    let delivery = receive(&queue(&again, "orders").await.unwrap(), "a").await.unwrap();
+    assert_eq!(delivery.receive_count.get(), 2);
+    again.close().await;
+    bench.send(&orders, vec![message("b")]).await.unwrap();
+    assert_eq!(orders.counts().await.unwrap().ready, 1, "nobody waits any more");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_receive_that_waits_learns_that_its_store_has_failed() {
+    let mut bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    let (orders, others) = (
+        queue(&store, "orders").await.unwrap(),
+        queue(&store, "others").await.unwrap(),
+    );
+    let (mut receives, mut elsewhere) = (wait_for_one(&orders).await, wait_for_one(&others).await);
+    bench.disk.fail(0, Fault::Io);
+    bench.send(&orders, vec![message("a")]).await.unwrap_err();
+    for receives in [&mut receives, &mut elsewhere] {
+        let error = receives.join_next().await.unwrap().unwrap().unwrap_err();
+        let QueueError::Failed { cause, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert!(cause.to_string().contains("check its disk"), "{cause}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_receive_that_waits_learns_that_the_disk_is_full_and_no_receive_is_counted() {
+    let mut bench = Bench::new();
+    let store = bench.open().await.unwrap();
+    let (orders, others) = (
+        queue(&store, "orders").await.unwrap(),
+        queue(&store, "others").await.unwrap(),
+    );
+    let (mut receives, mut elsewhere) = (wait_for_one(&orders).await, wait_for_one(&others).await);
+    bench.disk.fail(0, Fault::Full);
+    bench.send(&orders, vec![message("a")]).await.unwrap_err();
+    let error = receives.join_next().await.unwrap().unwrap().unwrap_err();
+    assert!(error.is_transient(), "{error:?}");
+    bench.disk.heal();
+    let mut receives = wait_for_one(&orders).await;
+    for queue in [&orders, &others] {
+        bench.send(queue, vec![message("b")]).await.unwrap();
+    }
+    // Of another queue nothing had come, so its receive is where it was.
+    for receives in [&mut receives, &mut elsewhere] {
+        let got = receives.join_next().await.unwrap().unwrap().unwrap();
+        let seen = (text(&got[0].message.body), got[0].receive_count.get());
+        assert_eq!(seen, ("b".to_owned(), 1));
+    }
+    store.close().await;
 }
 
 #[tokio::test]

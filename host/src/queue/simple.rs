@@ -289,6 +289,43 @@ impl SimpleQueue {
         self.inner.ask(&self.name, operation).await
     }
 
+    /// Leaves the receive with the store until something comes.
+    async fn receive_standing(
+        &self,
+        writer: &Writer,
+        receive: ReceiveMessages,
+        end: Instant,
+    ) -> Result<Vec<Delivery>, QueueError> {
+        loop {
+            let received = writer.receive(&self.name, receive.clone(), end).await?;
+            if !received.deliveries.is_empty() || end <= Instant::now() {
+                return Ok(received.deliveries);
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Receives again whenever something may have come.
+    async fn receive_again(&self, receive: ReceiveMessages, end: Instant) -> Result<Vec<Delivery>, QueueError> {
+        let mut wake = std::pin::pin!(self.notify.notified());
+        loop {
+            // Registered before asking: what happens in between wakes this receive.
+            wake.as_mut().enable();
+            let received = self.ask(receive.clone()).await?;
+            let now = Instant::now();
+            if !received.deliveries.is_empty() || end <= now {
+                return Ok(received.deliveries);
+            }
+            let until = received.again.map_or(end, |again| again.min(end));
+            if until <= now {
+                tokio::task::yield_now().await;
+            } else if timeout_at(until, wake.as_mut()).await.is_err() {
+                continue;
+            }
+            wake.set(self.notify.notified());
+        }
+    }
+
     /// Applies a step to the oldest dead letters until `limit` are done or none is left.
     async fn each_step<O, F>(&self, limit: usize, step: F) -> Result<u64, QueueError>
     where
@@ -343,26 +380,13 @@ impl Queue for SimpleQueue {
 
     async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let end = Instant::now() + wait.min(LONGEST_WAIT);
-        let mut wake = std::pin::pin!(self.notify.notified());
-        loop {
-            // Registered before asking: what happens in between wakes this receive.
-            wake.as_mut().enable();
-            let receive = ReceiveMessages {
-                queue: self.key,
-                wanted: wanted.clone(),
-            };
-            let received = self.ask(receive).await?;
-            let now = Instant::now();
-            if !received.deliveries.is_empty() || end <= now {
-                return Ok(received.deliveries);
-            }
-            let until = received.again.map_or(end, |again| again.min(end));
-            if until <= now {
-                tokio::task::yield_now().await;
-            } else if timeout_at(until, wake.as_mut()).await.is_err() {
-                continue;
-            }
-            wake.set(self.notify.notified());
+        let receive = ReceiveMessages {
+            queue: self.key,
+            wanted: wanted.clone(),
+        };
+        match &self.inner.engine {
+            Engine::Durable(writer) => self.receive_standing(writer, receive, end).await,
+            Engine::Ephemeral(_) => self.receive_again(receive, end).await,
         }
     }
 

@@ -106,10 +106,10 @@ fn is_due_later(state: State) -> bool {
 }
 
 impl Rows for MemoryRows {
-    fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault> {
-        self.link(meta);
-        self.link_dead(meta, content);
-        self.rows.insert(meta.seq, (meta.clone(), content.clone()));
+    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+        self.link(&meta);
+        self.link_dead(&meta, &content);
+        self.rows.insert(meta.seq, (meta, content));
         Ok(())
     }
 
@@ -147,7 +147,7 @@ impl Rows for MemoryRows {
             self.unlink_dead(&old, &content);
             content.failure = None;
             content.death = death.cloned();
-            self.insert(to, &content)?;
+            self.insert(to.clone(), content)?;
         }
         Ok(())
     }

@@ -109,6 +109,7 @@ impl Operation for SendMessages {
 }
 
 /// Receives messages, without waiting.
+#[derive(Clone)]
 pub(super) struct ReceiveMessages {
     pub(super) queue: QueueKey,
     pub(super) wanted: Wanted,

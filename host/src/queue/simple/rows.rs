@@ -81,7 +81,7 @@ pub(super) struct Damaged;
 /// The rows, inside a transaction.
 pub(super) trait Rows: ValueRows {
     // Changes.
-    fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault>;
+    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault>;
     /// Writes state, lane, `visible_at_ms`, receive count and suspicion.
     fn place(&mut self, meta: &Meta) -> Result<(), Fault>;
     /// Writes the state "in flight" and the receive count.

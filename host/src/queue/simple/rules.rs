@@ -158,21 +158,18 @@ impl<R: Rows> Core<R> {
         }
     }
 
-    /// Wakes the receivers for whom something may have changed. Call it after the commit. Answers of how many queues.
-    pub(super) fn wake(&mut self) -> usize {
-        let woken = self.wakes.len();
+    /// Wakes the receivers for whom something may have changed.
+    pub(super) fn wake(&mut self) {
         for key in self.wakes.drain(..) {
             if let Some(queue) = self.queues.get(&key) {
                 queue.notify.notify_waiters();
             }
         }
-        woken
     }
 
-    /// Wakes every receiver: the store failed, and they must learn of it.
-    pub(super) fn wake_everybody(&mut self) {
-        self.wake_everybody_later();
-        self.wake();
+    /// The queues whose receivers may find something now, since this was asked last.
+    pub(super) fn take_woken(&mut self) -> Vec<QueueKey> {
+        std::mem::take(&mut self.wakes)
     }
 
     /// The moment of a command. Never earlier than that of the command before it.
@@ -217,11 +214,10 @@ impl<R: Rows> Core<R> {
     }
 
     /// Adds a message.
-    fn add(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault> {
-        self.rows.insert(meta, content)?;
+    fn add(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
         *self.queue_mut(meta.queue).tally.of(meta.state) += 1;
-        self.announce(meta);
-        Ok(())
+        self.announce(&meta);
+        self.rows.insert(meta, content)
     }
 
     /// Gives a message another state in its queue; `meta` is what it was until now, save for what `place` writes.

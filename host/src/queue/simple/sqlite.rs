@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{Statement, params};
 
 use self::read::{bytes, integer, key, limit, number, read_all, read_meta, signed, text};
 use super::{
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::message::{MessageId, QueueName};
 
+mod arrivals;
 mod database;
 mod read;
 mod values;
@@ -38,36 +39,57 @@ macro_rules! all_columns {
     };
 }
 
+const INSERT: &str =
+    "INSERT INTO messages (seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect,
+     id, sent_at, group_id, checksum, attributes, body)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+
+impl SqliteRows {
+    /// Writes the messages that are not in the table yet. Whatever looks for a message in other ways than [`Rows::ready`] does, or
+    /// changes it in other ways than [`Rows::take`], comes after this.
+    pub(super) fn write_arrivals(&mut self) -> Result<(), Fault> {
+        if self.arrivals.is_empty() {
+            return Ok(());
+        }
+        let arrivals = self.arrivals.take();
+        self.write_each(INSERT, &arrivals, insert)
+    }
+}
+
+/// Inserts one message.
+fn insert(statement: &mut Statement<'_>, (meta, content): &(Meta, Content)) -> rusqlite::Result<usize> {
+    let message = &content.message;
+    let attributes = codec::encode_attributes(&message.attributes);
+    let checksum = codec::checksum(message, attributes.as_deref());
+    statement.execute(params![
+        signed(meta.seq),
+        meta.queue.0,
+        meta.state.number(),
+        meta.priority,
+        meta.lane.as_deref(),
+        signed(meta.visible_at_ms),
+        meta.receive_count,
+        signed(meta.queued_at_ms),
+        meta.suspicion.number(),
+        message.id.as_str(),
+        signed(message.sent_at_ms),
+        message.group_id,
+        checksum,
+        attributes,
+        &*message.body,
+    ])
+}
+
 impl Rows for SqliteRows {
-    fn insert(&mut self, meta: &Meta, content: &Content) -> Result<(), Fault> {
-        let message = &content.message;
-        let attributes = codec::encode_attributes(&message.attributes);
-        let checksum = codec::checksum(message, attributes.as_deref());
-        self.write(
-            "INSERT INTO messages (seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect,
-             id, sent_at, group_id, checksum, attributes, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
-            params![
-                signed(meta.seq),
-                meta.queue.0,
-                meta.state.number(),
-                meta.priority,
-                meta.lane.as_deref(),
-                signed(meta.visible_at_ms),
-                meta.receive_count,
-                signed(meta.queued_at_ms),
-                meta.suspicion.number(),
-                message.id.as_str(),
-                signed(message.sent_at_ms),
-                message.group_id,
-                checksum,
-                attributes,
-                &*message.body,
-            ],
-        )
+    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+        match self.arrivals.keep(meta, content) {
+            None => Ok(()),
+            Some(message) => self.write_each(INSERT, &[message], insert),
+        }
     }
 
     fn place(&mut self, meta: &Meta) -> Result<(), Fault> {
+        self.write_arrivals()?;
         self.write(
             "UPDATE messages SET state = ?2, lane = ?3, visible_at = ?4, receive_count = ?5, suspect = ?6
              WHERE seq = ?1",
@@ -83,6 +105,10 @@ impl Rows for SqliteRows {
     }
 
     fn take(&mut self, meta: &Meta) -> Result<(), Fault> {
+        if let Some(arrival) = self.arrivals.get_mut(meta.seq) {
+            (arrival.state, arrival.receive_count) = (meta.state, meta.receive_count);
+            return Ok(());
+        }
         self.write(
             "UPDATE messages SET state = ?2, receive_count = ?3 WHERE seq = ?1",
             params![signed(meta.seq), meta.state.number(), meta.receive_count],
@@ -90,6 +116,7 @@ impl Rows for SqliteRows {
     }
 
     fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault> {
+        self.write_arrivals()?;
         self.write(
             "UPDATE messages SET failure = ?2 WHERE seq = ?1",
             params![signed(seq), codec::encode_failure(failure)],
@@ -97,6 +124,7 @@ impl Rows for SqliteRows {
     }
 
     fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+        self.write_arrivals()?;
         self.write(
             "UPDATE messages SET seq = ?2, queue = ?3, state = ?4, lane = ?5, visible_at = ?6, receive_count = ?7,
              queued_at = ?8, suspect = ?9, origin = ?10, dead_at = ?11, dead_receive_count = ?12, dead_failure = ?13,
@@ -120,6 +148,9 @@ impl Rows for SqliteRows {
     }
 
     fn delete(&mut self, meta: &Meta) -> Result<(), Fault> {
+        if self.arrivals.remove(meta.seq) {
+            return Ok(());
+        }
         self.write("DELETE FROM messages WHERE seq = ?1", params![signed(meta.seq)])
     }
 
@@ -139,6 +170,7 @@ impl Rows for SqliteRows {
     }
 
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
+        self.write_arrivals()?;
         let late = self.one(
             "SELECT 1 FROM messages WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4) LIMIT 1",
             params![queue.0, signed(latest_ms)],
@@ -154,7 +186,7 @@ impl Rows for SqliteRows {
     }
 
     fn ready(&mut self, queue: QueueKey, count: usize) -> Result<Vec<Fetched>, Fault> {
-        self.many(
+        let mut ready = self.many(
             concat!(
                 "SELECT ",
                 all_columns!(),
@@ -163,10 +195,13 @@ impl Rows for SqliteRows {
             ),
             params![queue.0, limit(count)],
             read_all,
-        )
+        )?;
+        self.arrivals.add_ready(queue, count, &mut ready);
+        Ok(ready)
     }
 
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault> {
+        self.write_arrivals()?;
         self.one(
             concat!(
                 "SELECT ",
@@ -180,6 +215,7 @@ impl Rows for SqliteRows {
     }
 
     fn due(&mut self, queue: QueueKey, now_ms: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+        self.write_arrivals()?;
         self.many(
             concat!(
                 "SELECT ",
@@ -193,6 +229,7 @@ impl Rows for SqliteRows {
     }
 
     fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
+        self.write_arrivals()?;
         self.one(
             "SELECT visible_at FROM messages INDEXED BY messages_due WHERE queue = ?1 AND state IN (3, 4)
              ORDER BY visible_at LIMIT 1",
@@ -202,6 +239,7 @@ impl Rows for SqliteRows {
     }
 
     fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+        self.write_arrivals()?;
         self.one(
             concat!(
                 "SELECT ",
@@ -215,6 +253,7 @@ impl Rows for SqliteRows {
     }
 
     fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+        self.write_arrivals()?;
         self.one(
             concat!(
                 "SELECT ",
@@ -228,6 +267,7 @@ impl Rows for SqliteRows {
     }
 
     fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+        self.write_arrivals()?;
         let group = self.one(
             "SELECT group_id FROM messages WHERE seq = ?1",
             params![signed(seq)],
@@ -237,6 +277,7 @@ impl Rows for SqliteRows {
     }
 
     fn following(&mut self, queue: QueueKey, seq: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+        self.write_arrivals()?;
         self.many(
             concat!(
                 "SELECT ",
@@ -249,6 +290,7 @@ impl Rows for SqliteRows {
     }
 
     fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
+        self.write_arrivals()?;
         self.one(
             concat!(
                 "SELECT ",
@@ -262,6 +304,7 @@ impl Rows for SqliteRows {
     }
 
     fn any(&mut self, queue: QueueKey, state: State, last: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+        self.write_arrivals()?;
         self.many(
             concat!(
                 "SELECT ",
@@ -274,6 +317,7 @@ impl Rows for SqliteRows {
     }
 
     fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<Fetched>, Fault> {
+        self.write_arrivals()?;
         self.many(
             concat!(
                 "SELECT ",
@@ -286,6 +330,7 @@ impl Rows for SqliteRows {
     }
 
     fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault> {
+        self.write_arrivals()?;
         self.one(
             concat!(
                 "SELECT ",
@@ -383,6 +428,7 @@ impl Rows for SqliteRows {
     }
 
     fn census(&mut self) -> Result<Census, Fault> {
+        self.write_arrivals()?;
         let states = self.many(
             "SELECT queue, state, count(*) FROM messages INDEXED BY messages_by_state GROUP BY queue, state",
             [],

@@ -18,12 +18,12 @@ use tokio::{
     time::Instant,
 };
 
-use self::{gather::Gathering, wait::Next};
+use self::{gather::Gathering, standing::Standing, wait::Next};
 use super::{
     super::{Cause, QueueError, Receipt},
     ledger::{LATE, MANY, SharedLedger},
     operation::{Kind, Operation},
-    row::{Fault, FaultKind},
+    row::{Fault, FaultKind, QueueKey},
     rules::Core,
     sqlite::SqliteRows,
     witness::Witness,
@@ -31,6 +31,7 @@ use super::{
 use crate::message::QueueName;
 
 mod gather;
+mod standing;
 mod wait;
 
 /// How many commands may wait for the thread, and how many one transaction takes.
@@ -144,6 +145,14 @@ trait Job: Send {
     fn weight(&self) -> usize;
     fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault>;
     fn kind(&self) -> Kind;
+    /// How many bytes of bodies it hands out, once it is applied.
+    fn handed_out(&self) -> usize {
+        0
+    }
+    /// The queue for whose next change it would rather wait, once it is applied, than be answered now. It is applied again then.
+    fn stands(&mut self) -> Option<QueueKey> {
+        None
+    }
     /// Answers what was applied.
     fn answer(self: Box<Self>, returned: &Arc<Returned>);
     fn fail(self: Box<Self>, failure: &Failure);
@@ -171,7 +180,7 @@ struct Task<O: Operation> {
     answer: Option<O::Answer>,
     queue: QueueName,
     now: Instant,
-    reply: oneshot::Sender<Result<Parcel<O::Answer>, QueueError>>,
+    reply: Reply<O::Answer>,
 }
 
 impl<O: Operation> Job for Task<O> {
@@ -195,18 +204,24 @@ impl<O: Operation> Job for Task<O> {
     }
 
     fn answer(self: Box<Self>, returned: &Arc<Returned>) {
-        let receipts = self.answer.as_ref().map(O::to_take_back).unwrap_or_default();
-        let parcel = Parcel {
-            answer: self.answer,
-            receipts,
-            returned: Arc::clone(returned),
-        };
-        drop(self.reply.send(Ok(parcel)));
+        answer::<O>(self.reply, self.answer, returned);
     }
 
     fn fail(self: Box<Self>, failure: &Failure) {
         drop(self.reply.send(Err(failure.of(&self.queue))));
     }
+}
+
+type Reply<A> = oneshot::Sender<Result<Parcel<A>, QueueError>>;
+
+fn answer<O: Operation>(reply: Reply<O::Answer>, answer: Option<O::Answer>, returned: &Arc<Returned>) {
+    let receipts = answer.as_ref().map(O::to_take_back).unwrap_or_default();
+    let returned = Arc::clone(returned);
+    drop(reply.send(Ok(Parcel {
+        answer,
+        receipts,
+        returned,
+    })));
 }
 
 impl Writer {
@@ -223,6 +238,7 @@ impl Writer {
             estate,
             returned,
             gathering: Gathering::default(),
+            standing: Standing::default(),
             failure: None,
             write_notes_at: None,
             notes_refused: false,
@@ -249,12 +265,14 @@ impl Writer {
             now,
             reply,
         };
-        let sent = self.commands.send(Command::Apply(Box::new(task))).await;
-        let parcel = match sent {
-            Ok(()) => answer.await.map_err(|_closed| self.closed(queue))??,
-            Err(_closed) => return Err(self.closed(queue)),
-        };
+        self.command(queue, Box::new(task)).await?;
+        let parcel = answer.await.map_err(|_closed| self.closed(queue))??;
         parcel.open().ok_or_else(|| self.closed(queue))
+    }
+
+    async fn command(&self, queue: &QueueName, job: Box<dyn Job>) -> Result<(), QueueError> {
+        let sent = self.commands.send(Command::Apply(job)).await;
+        sent.map_err(|_closed| self.closed(queue))
     }
 
     /// The ledger, for questions that need not wait for the thread.
@@ -299,6 +317,7 @@ struct Clerk {
     ledger: SharedLedger,
     returned: Arc<Returned>,
     gathering: Gathering,
+    standing: Standing,
     /// Why nothing is done any more.
     failure: Option<Failure>,
     /// When the notes that are in memory only are written at the latest.
@@ -322,6 +341,9 @@ impl Clerk {
                     let gathered = self.gathering.gather(command, &mut waiting);
                     open = !gathered.last;
                     self.serve(gathered.jobs, &waiting);
+                    while self.standing.is_woken() {
+                        self.serve(Vec::new(), &waiting);
+                    }
                 }
                 Next::Moment => {}
                 Next::End => open = false,
@@ -335,8 +357,8 @@ impl Clerk {
         }
         self.serve(Vec::new(), &waiting);
         self.write_notes();
-        // Whoever waits for a message must learn that none will come.
-        self.estate.core.wake_everybody();
+        // Whoever waits for a message learns that none will come.
+        self.standing = Standing::default();
         if self.failure.is_none() {
             self.estate.core.rows.checkpoint();
         }
@@ -354,12 +376,15 @@ impl Clerk {
             return;
         }
         batch.retain(|job| job.is_awaited());
-        let returned = self.returned.take();
-        if batch.is_empty() && returned.is_empty() {
+        let (returned, mut standing) = (self.returned.take(), std::mem::take(&mut self.standing));
+        standing.forget_given_up();
+        if batch.is_empty() && returned.is_empty() && !standing.is_woken() {
+            self.standing = standing;
             return;
         }
-        // They all came at one time, so a receive finds what the others send.
+        // They all came at one time, so a receive finds what the others send; and those that stand came first.
         batch.sort_by_key(|job| job.kind() == Kind::Receive);
+        let mut asking = batch.split_off(batch.partition_point(|job| job.kind() != Kind::Receive));
         let started = Moment::now();
         let done = self.transact(|core| {
             if !returned.is_empty() {
@@ -368,18 +393,20 @@ impl Clerk {
             for job in &mut batch {
                 job.apply(core)?;
             }
+            standing.apply(core, &mut batch)?;
+            for job in &mut asking {
+                job.apply(core)?;
+            }
             core.write_handled()
         });
+        batch.append(&mut asking);
+        self.standing = standing;
         match done {
             Ok(()) => {
-                let count = |kind| batch.iter().filter(|job| job.kind() == kind).count();
-                let (senders, receivers, here) = (count(Kind::Send), count(Kind::Receive), waiting.len());
-                for job in batch {
-                    job.answer(&self.returned);
-                }
-                // A receiver that was answered is seldom woken as well.
-                let receivers = receivers.max(self.estate.core.wake());
-                self.gathering.committed(started.elapsed(), here + senders + receivers);
+                let likely_to_ask = self.answer(batch);
+                self.standing.wake(&mut self.estate.core);
+                self.gathering
+                    .committed(started.elapsed(), waiting.len() + likely_to_ask);
             }
             Err(fault) => {
                 self.returned
@@ -393,6 +420,20 @@ impl Clerk {
                 }
             }
         }
+    }
+
+    /// Answers what was committed, save for what goes on standing. Answers how many are likely to ask again at once.
+    fn answer(&mut self, batch: Vec<Box<dyn Job>>) -> usize {
+        let mut likely_to_ask = 0;
+        for mut job in batch {
+            if let Some(queue) = job.stands() {
+                self.standing.add(queue, job);
+                continue;
+            }
+            likely_to_ask += usize::from(job.kind() != Kind::Other);
+            job.answer(&self.returned);
+        }
+        likely_to_ask
     }
 
     /// When the notes have to be written that are in memory only, if there are any. Their writer's patience is in real time,
@@ -464,7 +505,7 @@ impl Clerk {
         );
         self.failure = Some(failure.clone());
         // Whoever waits for a message must learn of it.
-        self.estate.core.wake_everybody();
+        std::mem::take(&mut self.standing).fail(&failure);
         failure
     }
 }

@@ -99,8 +99,8 @@ impl<R: Rows> Core<R> {
             priority: meta.priority,
         };
         self.add(
-            &meta,
-            &Content {
+            meta,
+            Content {
                 message,
                 failure: None,
                 death: None,

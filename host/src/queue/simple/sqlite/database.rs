@@ -3,7 +3,7 @@
 use std::{fmt, path::Path, sync::Arc};
 
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, config::DbConfig, hooks::Wal, params,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Statement, config::DbConfig, hooks::Wal, params,
 };
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
         row::{Fault, FaultKind},
         schema,
     },
+    arrivals::Arrivals,
     read::{signed, unsigned},
 };
 
@@ -29,6 +30,7 @@ pub(in super::super) struct SqliteRows {
     /// How many transactions changed something, in the file.
     commits: u64,
     changed: bool,
+    pub(super) arrivals: Arrivals,
 }
 
 impl fmt::Debug for SqliteRows {
@@ -110,6 +112,7 @@ impl SqliteRows {
             connection,
             commits: unsigned(commits),
             changed: false,
+            arrivals: Arrivals::default(),
         })
     }
 
@@ -121,6 +124,7 @@ impl SqliteRows {
     /// Starts a transaction.
     pub(in super::super) fn begin(&mut self) -> Result<(), Fault> {
         self.changed = false;
+        self.arrivals.take();
         self.connection
             .prepare_cached("BEGIN IMMEDIATE")
             .and_then(|mut begin| begin.execute([]))
@@ -130,6 +134,7 @@ impl SqliteRows {
 
     /// Ends a transaction. Once this has returned, it is on the disk; its number is returned if it changed anything.
     pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
+        self.write_arrivals()?;
         let changed = self.changed;
         if changed {
             self.write("UPDATE store SET commits = ?1", params![signed(self.commits + 1)])?;
@@ -166,6 +171,21 @@ impl SqliteRows {
         self.changed = true;
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         statement.execute(params).map_err(fault)?;
+        Ok(())
+    }
+
+    /// Writes many rows with one statement.
+    pub(super) fn write_each<T>(
+        &mut self,
+        sql: &str,
+        rows: &[T],
+        write: fn(&mut Statement<'_>, &T) -> rusqlite::Result<usize>,
+    ) -> Result<(), Fault> {
+        self.changed = true;
+        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
+        for row in rows {
+            write(&mut statement, row).map_err(fault)?;
+        }
         Ok(())
     }
 

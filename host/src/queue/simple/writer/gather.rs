@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use super::{BATCH, BATCH_BYTES, Command, Job};
 
 /// For how long nobody has to come before nobody else is waited for, as a part of what a commit takes, and in any case.
-const QUIET_PART: u32 = 8;
+const QUIET_PART: u32 = 4;
 const LONGEST_QUIET: Duration = Duration::from_micros(200);
 /// The same for the whole wait.
 const WAIT_PART: u32 = 2;

@@ -1,0 +1,70 @@
+//! Messages that came in the transaction under way and are not yet in the table.
+//!
+//! One that is handed out in the transaction that it came in is written once, as it is then, instead of being written, read
+//! and changed. Only messages of which no index but the one by state knows anything are kept back: ready, and in no lane.
+
+use std::cmp::Reverse;
+
+use super::super::row::{Content, Fetched, Meta, QueueKey, State};
+
+/// They are ordered by their `seq`, which grows.
+#[derive(Debug, Default)]
+pub(super) struct Arrivals(Vec<(Meta, Content)>);
+
+impl Arrivals {
+    /// Keeps a message back, or returns it if that can't be.
+    pub(super) fn keep(&mut self, meta: Meta, content: Content) -> Option<(Meta, Content)> {
+        let plain = meta.state == State::Ready && meta.lane.is_none() && meta.origin.is_none();
+        let last = self.0.last().is_none_or(|(last, _)| last.seq < meta.seq);
+        let message = (meta, content);
+        if plain && last {
+            self.0.push(message);
+            return None;
+        }
+        Some(message)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The message as it is to be written, if it is here.
+    pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Meta> {
+        let at = self.position(seq)?;
+        self.0.get_mut(at).map(|(meta, _)| meta)
+    }
+
+    /// Forgets a message; whether it was here.
+    pub(super) fn remove(&mut self, seq: u64) -> bool {
+        let at = self.position(seq);
+        at.map(|at| self.0.remove(at)).is_some()
+    }
+
+    /// All of them, to be written.
+    pub(super) fn take(&mut self) -> Vec<(Meta, Content)> {
+        std::mem::take(&mut self.0)
+    }
+
+    /// Adds those that are ready to what the table has, in the order of a receive, and leaves `limit` of them all.
+    pub(super) fn add_ready(&self, queue: QueueKey, limit: usize, stored: &mut Vec<Fetched>) {
+        let ready = |meta: &Meta| meta.queue == queue && meta.state == State::Ready;
+        let fetched = |(meta, content): &(Meta, Content)| Fetched {
+            meta: meta.clone(),
+            content: Ok(content.clone()),
+        };
+        let known = stored.len();
+        let mine = self.0.iter().filter(|(meta, _)| ready(meta));
+        if mine.clone().all(|(meta, _)| meta.priority == 0) {
+            // They came last and nothing goes before anything.
+            stored.extend(mine.take(limit.saturating_sub(known)).map(fetched));
+            return;
+        }
+        stored.extend(mine.map(fetched));
+        stored.sort_by_key(|fetched| (Reverse(fetched.meta.priority), fetched.meta.seq));
+        stored.truncate(limit);
+    }
+
+    fn position(&self, seq: u64) -> Option<usize> {
+        self.0.binary_search_by_key(&seq, |(meta, _)| meta.seq).ok()
+    }
+}
