@@ -196,7 +196,8 @@ impl Bare {
             .total_tables(256)
             .total_stacks(64);
         pool.max_memory_size(512 << 20);
-        // What the host uses as well where nothing can be swapped.
+        // What the host uses as well, the second where nothing can be swapped.
+        pool.table_keep_resident(64 << 10);
         if wasmtime::PoolingAllocationConfig::is_pagemap_scan_available() {
             pool.pagemap_scan(wasmtime::Enabled::Yes)
                 .linear_memory_keep_resident(2 << 20);
