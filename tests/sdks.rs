@@ -1,22 +1,33 @@
 //! The SDKs and the examples in other languages than Rust: their own tests, run by their languages' own tools, and what the
 //! examples do on a running host, built as their READMEs say.
 
-#![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what is not as expected fails the test"
+)]
 
 use std::{
     collections::BTreeMap,
     env,
     ffi::OsString,
     fs,
+    iter::repeat_n,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use harness::{
+    bench::Bench,
+    built::{order, orders},
     host::{Host, Place},
     repository, sandhog_binary,
     toolchains::{copied, node, run, shell},
+};
+use sandhog::{
+    executor::Verdict,
+    message::{MAX_BODY_BYTES, QueueName},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -78,6 +89,23 @@ fn the_sdk_for_c_passes_its_own_tests() {
     let place = copies(&["guest-sdk/c"]);
     let line = "make SANITIZE='-fsanitize=address,undefined -fno-sanitize-recover'";
     said(&mut shell(&place.path().join("guest-sdk/c"), line));
+}
+
+#[tokio::test]
+async fn a_handler_in_rust_grows_its_memory_only_for_what_does_not_fit_into_its_first_megabyte() {
+    let mut bench = Bench::new();
+    bench.policy.grants.send = Some([QueueName::new("invoices").unwrap()].into());
+    let component = bench.load(fs::read(orders()).unwrap()).await.unwrap();
+    let mut peaks = Vec::new();
+    for bytes in [1 << 10, 512 << 10, MAX_BODY_BYTES] {
+        let mut body = order(7);
+        body.extend(repeat_n(' ', bytes - body.len()));
+        let report = bench.run(&component, &[body.as_bytes()]).await;
+        assert_eq!(report.verdicts, [Verdict::Success]);
+        peaks.push(report.usage.memory_peak);
+    }
+    assert_eq!(peaks[0], peaks[1]);
+    assert!(peaks[1] < peaks[2], "{peaks:?}");
 }
 
 #[test]

@@ -52,6 +52,8 @@ mod bindings;
 mod exchange;
 mod export;
 mod failure;
+#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "heap"))]
+mod heap;
 mod log;
 mod message;
 mod sender;
