@@ -93,7 +93,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let which = any::<prop::sample::Index>();
     let settle = (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how });
     let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
-    let meanwhile = prop_oneof![3 => send.clone(), 3 => settle.clone(), 1 => redrive.clone()];
+    let pass = (1..60_u64).prop_map(|seconds| Step::Pass { seconds });
+    let meanwhile = prop_oneof![3 => send.clone(), 3 => settle.clone(), 1 => redrive.clone(), 2 => pass];
     let step = prop_oneof![
         8 => send,
         6 => (1..4_usize).prop_map(|max| Step::Receive { max }),

@@ -25,7 +25,6 @@ use sandhog::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> process::ExitCode {
-    pages::keep_small();
     let command = match Cli::try_parse() {
         Ok(cli) => cli.command,
         Err(answer) => {
@@ -41,7 +40,10 @@ fn main() -> process::ExitCode {
     };
     let done = match start_log(&command) {
         // The guard goes after the last event: what is buffered is written then.
-        Ok(_guard) => dispatch(command),
+        Ok(_guard) => {
+            pages::keep_small();
+            dispatch(command)
+        }
         Err(error) => Err(error.into()),
     };
     let code = done.unwrap_or_else(Failure::report);

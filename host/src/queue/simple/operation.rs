@@ -125,7 +125,7 @@ impl Operation for ReceiveMessages {
         let max = self.wanted.close();
         let received = core.receive(self.queue, max, now)?;
         if received.deliveries.is_empty() {
-            self.wanted.open_again(max);
+            self.wanted.open_again();
         }
         Ok(received)
     }

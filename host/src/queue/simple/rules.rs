@@ -158,7 +158,7 @@ impl<R: Rows> Core<R> {
         }
     }
 
-    /// Wakes the receivers for whom something may have changed.
+    /// Wakes the receivers for whom something may have changed. Call it after the commit.
     pub(super) fn wake(&mut self) {
         for key in self.wakes.drain(..) {
             if let Some(queue) = self.queues.get(&key) {

@@ -46,7 +46,7 @@ const INSERT: &str =
 
 impl SqliteRows {
     /// Writes the messages that are not in the table yet. Whatever looks for a message in other ways than [`Rows::ready`] does, or
-    /// changes it in other ways than [`Rows::take`], comes after this.
+    /// changes it in other ways than [`Rows::take`] and [`Rows::delete`], comes after this.
     pub(super) fn write_arrivals(&mut self) -> Result<(), Fault> {
         if self.arrivals.is_empty() {
             return Ok(());
@@ -82,6 +82,9 @@ fn insert(statement: &mut Statement<'_>, (meta, content): &(Meta, Content)) -> r
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+        if self.arrivals.is_full() {
+            self.write_arrivals()?;
+        }
         match self.arrivals.keep(meta, content) {
             None => Ok(()),
             Some(message) => self.write_each(INSERT, &[message], insert),

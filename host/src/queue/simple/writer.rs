@@ -194,6 +194,8 @@ impl<O: Operation> Job for Task<O> {
 
     fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault> {
         if let Some(operation) = self.operation.take() {
+            // Also for those that stand, whose own moment may be long ago.
+            core.tick(self.now);
             self.answer = Some(operation.apply(core, self.now)?);
         }
         Ok(())
@@ -349,6 +351,8 @@ impl Clerk {
                 Next::End => open = false,
             }
         }
+        // Whoever waits for a message learns that none will come: what it got now it could not settle.
+        self.standing = Standing::default();
         // Whoever asked before the store was closed is answered too.
         while let Some(command) = waiting.blocking_recv() {
             if let Command::Apply(job) = command {
@@ -357,8 +361,6 @@ impl Clerk {
         }
         self.serve(Vec::new(), &waiting);
         self.write_notes();
-        // Whoever waits for a message learns that none will come.
-        self.standing = Standing::default();
         if self.failure.is_none() {
             self.estate.core.rows.checkpoint();
         }
@@ -418,6 +420,7 @@ impl Clerk {
                 for job in batch {
                     job.fail(&failure);
                 }
+                self.standing.fail_woken(&failure);
             }
         }
     }

@@ -7,6 +7,9 @@ use std::cmp::Reverse;
 
 use super::super::row::{Content, Fetched, Meta, QueueKey, State};
 
+/// How many are kept back at most.
+const MOST: usize = 1024;
+
 /// They are ordered by their `seq`, which grows.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(Vec<(Meta, Content)>);
@@ -22,6 +25,11 @@ impl Arrivals {
             return None;
         }
         Some(message)
+    }
+
+    /// Whether looking through them would take longer than it takes to write and read them.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.len() >= MOST
     }
 
     pub(super) fn is_empty(&self) -> bool {

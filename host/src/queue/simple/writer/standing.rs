@@ -75,6 +75,14 @@ impl Standing {
         self.woken.extend(woken.filter(stands));
     }
 
+    /// Tells those that would have been applied that nothing was.
+    pub(super) fn fail_woken(&mut self, failure: &Failure) {
+        let woken = mem::take(&mut self.woken);
+        for (_, job) in self.jobs.extract_if(.., |(queue, _)| woken.contains(queue)) {
+            job.fail(failure);
+        }
+    }
+
     pub(super) fn fail(self, failure: &Failure) {
         for (_, job) in self.jobs {
             job.fail(failure);
@@ -87,6 +95,8 @@ struct Receive {
     asked: ReceiveMessages,
     queue: QueueName,
     now: Instant,
+    /// The moment for which it was applied last.
+    applied: Instant,
     answer: Option<Received>,
     reply: Reply<Received>,
     /// Told once, when it begins to stand: when something may be there though nothing comes. `None` if it may not stand.
@@ -109,6 +119,7 @@ impl Job for Receive {
     }
 
     fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault> {
+        self.applied = core.tick(self.now).instant;
         self.answer = Some(self.asked.clone().apply(core, self.now)?);
         Ok(())
     }
@@ -121,7 +132,7 @@ impl Job for Receive {
     fn stands(&mut self) -> Option<QueueKey> {
         let answer = self.answer.as_ref()?;
         // Without a moment, or with one that has come, something is there.
-        let again = answer.again.filter(|again| *again > self.now)?;
+        let again = answer.again.filter(|again| *again > self.applied)?;
         match self.until {
             None => {
                 self.stands.take()?.send(again).ok()?;
@@ -162,6 +173,7 @@ impl Writer {
             asked,
             queue: queue.clone(),
             now,
+            applied: now,
             answer: None,
             reply,
             stands: (now < end).then_some(stands),
