@@ -118,7 +118,8 @@ impl Reload {
                 Some(loaded) = self.loads.join_next() => self.loaded(loaded).await?,
                 ended = self.handlers.ended() => ended?,
                 Some(scanned) = self.scans.join_next() => self.scanned(scanned, Instant::now()),
-                () = watcher.changed() => self.start_scan(),
+                // What changes during a scan may not be in it: its event waits for the next one.
+                () = watcher.changed(), if self.scans.is_empty() => self.start_scan(),
                 () = wake_at(quiet_at), if self.scans.is_empty() => self.start_scan(),
             }
         }

@@ -7,7 +7,7 @@
 //! It is the best that SQLite can do with these senders, rather than what anybody would write. The raw log appends the same
 //! bytes to a file and syncs as often.
 //!
-//! `cargo bench --workspace --bench durable`; with `-- only SENDERS MESSAGES HOPS` for a profiler.
+//! `cargo bench --workspace --bench durable`; with `-- only SENDERS MESSAGES HOPS` for a profiler, with `-- latency` the waits alone.
 
 #![expect(
     clippy::unwrap_used,
@@ -69,6 +69,10 @@ fn main() {
         return;
     }
     println!("{}", machine());
+    if arguments == ["latency"] {
+        latencies(&host);
+        return;
+    }
     for (senders, messages) in LOADS {
         compare(
             &format!("a durable queue, {senders} senders at a time: send, handle, delete"),
