@@ -683,30 +683,55 @@ async fn a_receive_that_waits_learns_that_its_store_has_failed() {
 }
 
 #[tokio::test]
-async fn a_receive_that_waits_learns_that_the_disk_is_full_and_no_receive_is_counted() {
+async fn a_send_that_the_disk_refuses_leaves_a_receive_alone_that_waits() {
     let mut bench = Bench::new();
     let store = bench.open().await.unwrap();
-    let (orders, others) = (
-        queue(&store, "orders").await.unwrap(),
-        queue(&store, "others").await.unwrap(),
-    );
-    let (mut receives, mut elsewhere) = (wait_for_one(&orders).await, wait_for_one(&others).await);
-    bench.disk.fail(0, Fault::Full);
-    bench.send(&orders, vec![message("a")]).await.unwrap_err();
-    let error = receives.join_next().await.unwrap().unwrap().unwrap_err();
-    assert!(error.is_transient(), "{error:?}");
-    bench.disk.heal();
+    let orders = queue(&store, "orders").await.unwrap();
     let mut receives = wait_for_one(&orders).await;
-    for queue in [&orders, &others] {
-        bench.send(queue, vec![message("b")]).await.unwrap();
+    for _ in 0..2 {
+        bench.disk.fail(0, Fault::Full);
+        let error = bench.send(&orders, vec![message("a")]).await.unwrap_err();
+        assert!(error.is_transient(), "{error:?}");
+        bench.disk.heal();
     }
-    // Of another queue nothing had come, so its receive is where it was.
-    for receives in [&mut receives, &mut elsewhere] {
-        let got = receives.join_next().await.unwrap().unwrap().unwrap();
-        let seen = (text(&got[0].message.body), got[0].receive_count.get());
-        assert_eq!(seen, ("b".to_owned(), 1));
-    }
+    bench.send(&orders, vec![message("b")]).await.unwrap();
+    let got = receives.join_next().await.unwrap().unwrap().unwrap();
+    let seen = (text(&got[0].message.body), got[0].receive_count.get());
+    assert_eq!(seen, ("b".to_owned(), 1));
     store.close().await;
+}
+
+#[tokio::test]
+async fn what_is_sent_while_a_store_closes_is_not_handed_out() {
+    for _ in 0..20 {
+        let directory = TempDir::new().unwrap();
+        let store = open(options(directory.path(), None)).await.unwrap();
+        let orders = queue(&store, "orders").await.unwrap();
+        let receives = wait_for_one(&orders).await;
+        // The commands lie in this order, if the store is not closed before it comes to the last.
+        let ((), sent, asked, more) = tokio::join!(
+            store.close(),
+            orders.send(message("a")),
+            orders.receive(1, DELAY),
+            orders.send(message("b")),
+        );
+        assert!(asked.is_err(), "{asked:?}");
+        for waited in receives.join_all().await {
+            assert!(waited.is_err(), "{waited:?}");
+        }
+        let expected = [sent.is_ok(), more.is_ok()].into_iter().filter(|sent| *sent).count();
+        let again = open(options(directory.path(), None)).await.unwrap();
+        let counts = queue(&again, "orders").await.unwrap().counts().await.unwrap();
+        assert_eq!((counts.ready, counts.in_flight), (expected.try_into().unwrap(), 0));
+        let left = queue(&again, "orders").await.unwrap().receive(2, Duration::ZERO).await;
+        let counts: Vec<u32> = left
+            .unwrap()
+            .iter()
+            .map(|delivery| delivery.receive_count.get())
+            .collect();
+        assert_eq!(counts, vec![1; expected]);
+        again.close().await;
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,11 @@ use tokio::{
     time::Instant,
 };
 
-use self::{gather::Gathering, standing::Standing, wait::Next};
+use self::{
+    gather::Gathering,
+    standing::{Applied, Standing},
+    wait::Next,
+};
 use super::{
     super::{Cause, QueueError, Receipt},
     ledger::{LATE, MANY, SharedLedger},
@@ -153,6 +157,8 @@ trait Job: Send {
     fn stands(&mut self) -> Option<QueueKey> {
         None
     }
+    /// Forgets that it was applied: the transaction did not happen.
+    fn undo(&mut self) {}
     /// Answers what was applied.
     fn answer(self: Box<Self>, returned: &Arc<Returned>);
     fn fail(self: Box<Self>, failure: &Failure);
@@ -241,6 +247,7 @@ impl Writer {
             returned,
             gathering: Gathering::default(),
             standing: Standing::default(),
+            closing: false,
             failure: None,
             write_notes_at: None,
             notes_refused: false,
@@ -320,6 +327,8 @@ struct Clerk {
     returned: Arc<Returned>,
     gathering: Gathering,
     standing: Standing,
+    /// Whether nobody can settle any more what is handed out.
+    closing: bool,
     /// Why nothing is done any more.
     failure: Option<Failure>,
     /// When the notes that are in memory only are written at the latest.
@@ -342,6 +351,7 @@ impl Clerk {
                 Next::Command(command) => {
                     let gathered = self.gathering.gather(command, &mut waiting);
                     open = !gathered.last;
+                    self.closing = gathered.last;
                     self.serve(gathered.jobs, &waiting);
                     while self.standing.is_woken() {
                         self.serve(Vec::new(), &waiting);
@@ -351,11 +361,11 @@ impl Clerk {
                 Next::End => open = false,
             }
         }
-        // Whoever waits for a message learns that none will come: what it got now it could not settle.
-        self.standing = Standing::default();
-        // Whoever asked before the store was closed is answered too.
+        // Whoever asked before the store was closed is answered too, but for messages, which could not be settled any more.
         while let Some(command) = waiting.blocking_recv() {
-            if let Command::Apply(job) = command {
+            if let Command::Apply(job) = command
+                && job.kind() != Kind::Receive
+            {
                 self.serve(vec![job], &waiting);
             }
         }
@@ -380,6 +390,10 @@ impl Clerk {
         batch.retain(|job| job.is_awaited());
         let (returned, mut standing) = (self.returned.take(), std::mem::take(&mut self.standing));
         standing.forget_given_up();
+        if self.closing {
+            // Whoever waits for a message learns that none will come: what it got now it could not settle.
+            standing = Standing::default();
+        }
         if batch.is_empty() && returned.is_empty() && !standing.is_woken() {
             self.standing = standing;
             return;
@@ -387,6 +401,7 @@ impl Clerk {
         // They all came at one time, so a receive finds what the others send; and those that stand came first.
         batch.sort_by_key(|job| job.kind() == Kind::Receive);
         let mut asking = batch.split_off(batch.partition_point(|job| job.kind() != Kind::Receive));
+        let mut applied = Applied::default();
         let started = Moment::now();
         let done = self.transact(|core| {
             if !returned.is_empty() {
@@ -395,7 +410,7 @@ impl Clerk {
             for job in &mut batch {
                 job.apply(core)?;
             }
-            standing.apply(core, &mut batch)?;
+            standing.apply(core, &mut applied)?;
             for job in &mut asking {
                 job.apply(core)?;
             }
@@ -405,6 +420,7 @@ impl Clerk {
         self.standing = standing;
         match done {
             Ok(()) => {
+                batch.extend(applied.into_jobs());
                 let likely_to_ask = self.answer(batch);
                 self.standing.wake(&mut self.estate.core);
                 self.gathering
@@ -420,7 +436,7 @@ impl Clerk {
                 for job in batch {
                     job.fail(&failure);
                 }
-                self.standing.fail_woken(&failure);
+                self.standing.undo(applied, &failure);
             }
         }
     }
@@ -429,7 +445,7 @@ impl Clerk {
     fn answer(&mut self, batch: Vec<Box<dyn Job>>) -> usize {
         let mut likely_to_ask = 0;
         for mut job in batch {
-            if let Some(queue) = job.stands() {
+            if let Some(queue) = job.stands().filter(|_| !self.closing) {
                 self.standing.add(queue, job);
                 continue;
             }
@@ -507,8 +523,6 @@ impl Clerk {
             "the queue store failed: it refuses everything until the host is restarted"
         );
         self.failure = Some(failure.clone());
-        // Whoever waits for a message must learn of it.
-        std::mem::take(&mut self.standing).fail(&failure);
         failure
     }
 }

@@ -112,7 +112,7 @@ impl Gathered {
     fn take(&mut self, command: Command, waiting: &mut mpsc::Receiver<Command>) {
         match command {
             Command::Apply(job) => {
-                self.bytes += job.weight();
+                self.bytes = self.bytes.saturating_add(job.weight());
                 self.jobs.push(job);
             }
             Command::Look => {}

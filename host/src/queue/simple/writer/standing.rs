@@ -15,7 +15,7 @@ use super::{
     super::{
         super::QueueError,
         operation::{Kind, Operation as _, ReceiveMessages},
-        row::{Fault, QueueKey},
+        row::{Fault, FaultKind, QueueKey},
         rules::{Core, Received},
         sqlite::SqliteRows,
     },
@@ -46,10 +46,10 @@ impl Standing {
         !self.woken.is_empty()
     }
 
-    /// Applies those whose queues have changed, and moves them to `applied` whatever comes of it. What would hand out more than a
-    /// transaction may is left for the next.
-    pub(super) fn apply(&mut self, core: &mut Core<SqliteRows>, applied: &mut Vec<Box<dyn Job>>) -> Result<(), Fault> {
-        let mut woken = mem::take(&mut self.woken);
+    /// Applies those whose queues have changed. What would hand out more than a transaction may is left for the next.
+    pub(super) fn apply(&mut self, core: &mut Core<SqliteRows>, applied: &mut Applied) -> Result<(), Fault> {
+        applied.woken_before = mem::take(&mut self.woken);
+        let mut woken = applied.woken_before.clone();
         woken.extend(core.take_woken());
         let (mut room, mut done) = (BATCH_BYTES, Ok(()));
         for (queue, mut job) in mem::take(&mut self.jobs) {
@@ -57,7 +57,7 @@ impl Standing {
             if is_woken && room > 0 && done.is_ok() {
                 done = job.apply(core);
                 room = room.saturating_sub(job.handed_out());
-                applied.push(job);
+                applied.jobs.push((queue, job));
                 continue;
             }
             if is_woken {
@@ -68,25 +68,46 @@ impl Standing {
         done
     }
 
+    /// The transaction did not happen. What it would have brought has not come, so those that it woke go on standing; those that
+    /// an earlier one woke are told, since nobody wakes them again.
+    pub(super) fn undo(&mut self, mut applied: Applied, failure: &Failure) {
+        // Those that it did not come to.
+        let mut woken = mem::take(&mut self.woken);
+        if applied.jobs.is_empty() {
+            applied.woken_before.append(&mut woken);
+        }
+        for (_, job) in &mut applied.jobs {
+            job.undo();
+        }
+        applied.jobs.append(&mut self.jobs);
+        for (queue, job) in applied.jobs {
+            if failure.kind == FaultKind::Final || applied.woken_before.contains(&queue) {
+                job.fail(failure);
+            } else {
+                self.jobs.push((queue, job));
+            }
+        }
+    }
+
     /// Notes which queues have changed since that.
     pub(super) fn wake(&mut self, core: &mut Core<SqliteRows>) {
         let woken = core.take_woken().into_iter();
         let stands = |key: &QueueKey| self.jobs.iter().any(|(queue, _)| queue == key);
         self.woken.extend(woken.filter(stands));
     }
+}
 
-    /// Tells those that would have been applied that nothing was.
-    pub(super) fn fail_woken(&mut self, failure: &Failure) {
-        let woken = mem::take(&mut self.woken);
-        for (_, job) in self.jobs.extract_if(.., |(queue, _)| woken.contains(queue)) {
-            job.fail(failure);
-        }
-    }
+/// What stood and was applied in the transaction under way.
+#[derive(Default)]
+pub(super) struct Applied {
+    jobs: Vec<(QueueKey, Box<dyn Job>)>,
+    /// The queues that an earlier transaction had changed.
+    woken_before: Vec<QueueKey>,
+}
 
-    pub(super) fn fail(self, failure: &Failure) {
-        for (_, job) in self.jobs {
-            job.fail(failure);
-        }
+impl Applied {
+    pub(super) fn into_jobs(self) -> impl Iterator<Item = Box<dyn Job>> {
+        self.jobs.into_iter().map(|(_, job)| job)
     }
 }
 
@@ -143,6 +164,11 @@ impl Job for Receive {
             Some(_) => {}
         }
         Some(self.asked.queue)
+    }
+
+    fn undo(&mut self) {
+        self.answer = None;
+        self.asked.wanted.open_again();
     }
 
     fn answer(self: Box<Self>, returned: &Arc<Returned>) {
