@@ -34,6 +34,7 @@ pub mod alarm;
 pub mod config;
 pub mod handler_status;
 pub mod keyvalue;
+pub mod machine_clock;
 pub mod metrics;
 pub mod pages;
 pub mod printable;

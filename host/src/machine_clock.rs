@@ -1,0 +1,111 @@
+//! What the clocks of the machine say: the wall clock, which anybody may set at any time, and the time since the boot, which
+//! nobody can and which goes on while the machine sleeps.
+//!
+//! `Instant` stands still while the machine sleeps (Linux and macOS alike), so whoever holds a deadline that somebody
+//! elsewhere counts compares [`asleep`] before and after. Nothing here knows what a time is for.
+
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// The clock that goes on while the machine sleeps.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SLEEPLESS: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SLEEPLESS: ClockId = ClockId::Monotonic;
+
+/// All clocks at one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Since 1970-01-01T00:00:00Z, as somebody set it; zero before that.
+    pub wall: Duration,
+    /// Since the machine was started, sleep included.
+    pub since_boot: Duration,
+    /// How long the machine has slept since this process first asked: what `Instant` lacks. Never too long; too short by
+    /// the time between two readings.
+    pub asleep: Duration,
+    /// Which start of the machine this is; `None` if the system does not tell.
+    pub boot: Option<u128>,
+}
+
+impl Reading {
+    /// What the machine's clocks say now. Costs some hundred nanoseconds.
+    pub fn now() -> Self {
+        let asleep = asleep();
+        Self {
+            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            since_boot: since_boot(),
+            asleep,
+            boot: boot(),
+        }
+    }
+}
+
+/// Where a store reads its clocks: those of the machine, or whatever a test says.
+#[derive(Clone)]
+pub struct MachineClock(Arc<dyn Fn() -> Reading + Send + Sync>);
+
+impl MachineClock {
+    /// A clock that says what `read` says. It is asked at every operation and must not wait.
+    pub fn new(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    /// What it says now.
+    pub fn read(&self) -> Reading {
+        (self.0)()
+    }
+}
+
+impl Default for MachineClock {
+    fn default() -> Self {
+        Self::new(Reading::now)
+    }
+}
+
+impl fmt::Debug for MachineClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MachineClock").field(&self.read()).finish()
+    }
+}
+
+/// How long the machine has slept since this was first asked: add it to what an `Instant` says has passed. It never goes back by
+/// more than the time between two readings; take a difference below a second for none.
+pub fn asleep() -> Duration {
+    static START: OnceLock<(Instant, Duration)> = OnceLock::new();
+    // In this order, and below in the other one, so that a thread that is kept waiting in between makes the sleep
+    // shorter and never longer.
+    let (start, booted) = START.get_or_init(|| (Instant::now(), since_boot()));
+    let since_boot = since_boot();
+    since_boot.saturating_sub(*booted).saturating_sub(start.elapsed())
+}
+
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(SLEEPLESS)).unwrap_or_default()
+}
+
+fn boot() -> Option<u128> {
+    static BOOT: OnceLock<Option<u128>> = OnceLock::new();
+    *BOOT.get_or_init(|| {
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        Some(uuid::Uuid::try_parse(text.trim()).ok()?.as_u128())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_that_does_not_sleep_has_not_slept() {
+        let before = Reading::now();
+        let after = Reading::now();
+        assert!(after.since_boot >= before.since_boot);
+        assert_eq!(after.boot, before.boot);
+        assert!(after.asleep < Duration::from_secs(1), "{after:?}");
+    }
+}
