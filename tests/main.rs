@@ -21,6 +21,7 @@ mod flavours;
 mod fuzz;
 mod generated;
 mod grants;
+mod handler_set;
 mod hostile;
 mod http;
 mod instructions;

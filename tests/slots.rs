@@ -1,7 +1,11 @@
-//! Slots: a handler goes on while a settlement is under way, as long as nothing is done out of turn, and a receive fills
-//! whatever became free before its messages were chosen.
+//! Slots: no more guests run than `concurrency` says; a handler goes on while a settlement is under way, as long as nothing is
+//! done out of turn; and a receive fills whatever became free before its messages were chosen.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use harness::{
@@ -10,6 +14,7 @@ use harness::{
     faulty_queue::{Extensions, FaultyQueue},
     guests::{forward, no_op},
     pipeline::{Pipeline, control_runtime},
+    prompt::Prompt,
 };
 use sandhog::{
     attempt::policy,
@@ -22,7 +27,10 @@ use sandhog::{
         simple::{SimpleStore, settings::Settings},
     },
 };
-use tokio::time::Instant;
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
 
 /// Runs a handler with one slot on a queue of three messages that settles nothing until it is let go; answers how many of them
 /// were in flight at most before that.
@@ -52,10 +60,10 @@ fn most_in_flight_while_settlements_wait(wasm: Vec<u8>, commits_sends: bool) -> 
         let end = Instant::now() + Duration::from_secs(1);
         while Instant::now() < end {
             most = most.max(queue.counts().await.unwrap().in_flight);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            sleep(Duration::from_millis(5)).await;
         }
         held.let_go();
-        tokio::time::timeout(PATIENCE, pipeline.deleted(3)).await.unwrap();
+        timeout(PATIENCE, pipeline.deleted(3)).await.unwrap();
         pipeline.stop().await;
         most
     })
@@ -92,4 +100,79 @@ async fn a_receive_under_way_fills_the_slots_that_became_free() {
     let received = poller.received().await;
     assert_eq!((received.asked, received.answer.unwrap().len()), (16, 16));
     assert_eq!(poller.reserved(), 0);
+}
+
+/// So many messages of which four fit one batch, though a batch may have a hundred.
+const LARGE: usize = 32;
+const A_BATCH: usize = 4;
+
+/// A batch handler with so many slots, on a queue of [`LARGE`] messages that each take a turn; its first calls are inside.
+async fn large_batches(concurrency: usize) -> (Arc<Prompt>, Pipeline, Arc<dyn Queue>) {
+    let executor = Arc::new(Prompt::batches());
+    let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
+    let queue = pipeline.queue("bench").await;
+    let mut body = vec![b'x'; 500_000];
+    body[..4].copy_from_slice(b"turn");
+    for answer in queue.send_many(vec![Outgoing::new(body); LARGE]).await {
+        answer.unwrap();
+    }
+    let manifest = with_concurrency(concurrency);
+    pipeline.handle(&executor.component().await, manifest).await;
+    inside(&executor, concurrency).await;
+    (executor, pipeline, queue)
+}
+
+fn with_concurrency(concurrency: usize) -> Manifest {
+    let settings = format!("concurrency = {concurrency}\nbatch-size = 100\nmemory = \"16MiB\"\n");
+    Manifest::parse(&settings, "bench").unwrap()
+}
+
+/// Waits until so many calls are under way, and for whatever else may have been started.
+async fn inside(executor: &Prompt, calls: usize) {
+    let reached = async {
+        while executor.inside.load(Ordering::SeqCst) != calls {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.unwrap();
+    sleep(Duration::from_millis(20)).await;
+}
+
+/// One receive brings all messages, and each call takes four: all eight calls were started at once, whatever `concurrency` said.
+#[tokio::test]
+async fn concurrency_holds_though_large_bodies_cut_a_receive_into_many_batches() {
+    for concurrency in [1, 3] {
+        let (executor, pipeline, queue) = large_batches(concurrency).await;
+        assert_eq!(queue.counts().await.unwrap().in_flight, 32, "one receive brought all");
+        executor.turns.add_permits(LARGE);
+        timeout(PATIENCE, pipeline.deleted(LARGE)).await.unwrap();
+        assert_eq!(executor.most_inside.load(Ordering::SeqCst), concurrency);
+        pipeline.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn messages_that_wait_obey_a_version_that_allows_fewer_at_a_time() {
+    let (executor, pipeline, _queue) = large_batches(4).await;
+    pipeline.replace(&executor.component().await, &with_concurrency(1));
+    executor.most_inside.store(0, Ordering::SeqCst);
+    executor.turns.add_permits(4 * A_BATCH);
+    timeout(PATIENCE, pipeline.deleted(4 * A_BATCH)).await.unwrap();
+    inside(&executor, 1).await;
+    executor.turns.add_permits(LARGE);
+    timeout(PATIENCE, pipeline.deleted(LARGE)).await.unwrap();
+    assert_eq!(executor.most_inside.load(Ordering::SeqCst), 1);
+    pipeline.stop().await;
+}
+
+#[tokio::test]
+async fn messages_that_wait_for_a_slot_are_given_back_uncounted_when_the_handler_stops() {
+    let (executor, pipeline, queue) = large_batches(1).await;
+    let stopping = pipeline.stop_handlers();
+    executor.turns.add_permits(A_BATCH);
+    timeout(PATIENCE, stopping).await.unwrap();
+    assert_eq!(queue.counts().await.unwrap().ready, 28);
+    let again = queue.receive(LARGE, Duration::ZERO).await.unwrap();
+    let counts: Vec<_> = again.iter().map(|delivery| delivery.receive_count.get()).collect();
+    assert_eq!(counts, [1; 28]);
 }

@@ -142,8 +142,7 @@ pub struct Handled {
     duration: Duration,
     /// What waits behind each of the messages; shorter than these if nothing does.
     pub lines: Vec<Line>,
-    /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](Handled::frees_slots), nor
-    /// before what waits in its lines has its own.
+    /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](Handled::frees_slots).
     pub slots: Option<TakenSlots>,
     /// Its place among the attempts that have not ended.
     _unsettled: TakenSlots,
@@ -210,14 +209,14 @@ pub async fn attempt(start: Start) -> Handled {
 }
 
 impl AttemptContext {
-    /// Makes messages of one group, given in order, visible again, last first, so that none is received before an
+    /// Makes messages that waited, given in order, visible again, last first, so that none of a group is received before an
     /// earlier one.
     pub async fn release_line(&self, line: Line) {
         if line.is_empty() {
             return;
         }
         let queue = self.queue.name();
-        tracing::debug!(handler = self.handler, %queue, messages = line.len(), "later messages of a group are released");
+        tracing::debug!(handler = self.handler, %queue, messages = line.len(), "messages that waited are released");
         let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
         let (answers, _leases) = self.keeper.settle(batch.collect(), Effects::default()).await;
         for answer in answers {

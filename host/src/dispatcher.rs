@@ -1,9 +1,9 @@
 //! The loop of one handler: receives as many messages as it has free slots, starts attempts, settles what they came to, and
 //! hears how that ended. Never waits for a guest.
 //!
-//! Invariants: no more deliveries are held than `concurrency` attempts can take at once, and at most as many whose guests are
-//! done and whose settlements are under way, so nothing waits in memory while its visibility runs out; a delivery runs to
-//! its end on the version it started with; the loop ends only when every attempt has.
+//! Invariants: no more than `concurrency` guests run at a time; no more deliveries are held than so many full calls take, and at
+//! most as many whose guests are done and whose settlements are under way; a delivery runs to its end on the version it
+//! started with; the loop ends only when every attempt has.
 
 use std::{
     any::Any,
@@ -21,6 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
+use self::waiting::Waiting;
 use crate::{
     alarm,
     attempt::{AttemptContext, Ended, Handled, Leased, Line, Start, Version, settle},
@@ -34,6 +35,8 @@ use crate::{
     settlement::Outcome,
     slots::{Slots, TakenSlots},
 };
+
+mod waiting;
 
 /// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
 /// that the queue is well again.
@@ -51,6 +54,8 @@ pub struct Dispatcher {
     versions: watch::Receiver<Arc<Version>>,
     runners: Runners,
     next_key: u64,
+    /// What was received and has no slot yet.
+    waiting: Waiting,
     /// What waits behind the messages of an attempt that runs, for those for which something does.
     lines: HashMap<u64, Vec<Line>>,
     settling: JoinSet<Settled>,
@@ -82,6 +87,7 @@ impl Dispatcher {
         Self {
             runners: Runners::new(context.executor.guests()),
             next_key: 0,
+            waiting: Waiting::default(),
             context: Arc::new(context),
             board,
             versions,
@@ -94,6 +100,13 @@ impl Dispatcher {
             receive_at: Instant::now(),
             failing: None,
         }
+    }
+
+    /// As one that takes these slots, which a predecessor of the same handler may not have given back yet.
+    #[must_use]
+    pub fn with_slots(mut self, slots: Slots) -> Self {
+        self.slots = slots;
+        self
     }
 
     /// Receives and handles messages until `stop_receiving`, then waits for what is in flight.
@@ -123,6 +136,7 @@ impl Dispatcher {
     async fn work(&mut self) -> Result<(), QueueError> {
         let stop = self.context.stop_receiving.clone();
         while !stop.is_cancelled() {
+            self.start_waiting();
             let look_again = self.start_receives();
             tokio::select! {
                 biased;
@@ -145,13 +159,15 @@ impl Dispatcher {
                     self.poller.clear();
                 }
                 received = self.poller.received() => self.received(received.answer)?,
+                () = self.slots.given_back() => {}
                 () = alarm::wake_at(look_again) => {}
             }
             // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
             consume_budget().await;
         }
         self.poller.clear();
-        // What waits in line will not be started.
+        // What waits for a slot, or in line, will not be started.
+        self.release_waiting();
         for line in std::mem::take(&mut self.lines).into_values().flatten() {
             self.release(line);
         }
@@ -173,6 +189,37 @@ impl Dispatcher {
             // They were made for what the handler could take before.
             self.poller.clear();
         }
+        if changed && self.pause.until().is_some() {
+            self.release_waiting();
+        }
+    }
+
+    /// How many guests may run, and how many messages each takes. A probe is alone.
+    fn room(&self, version: &Version) -> (usize, usize) {
+        match self.pause.until() {
+            Some(_) => (1, 1),
+            None => (version.concurrency(&*self.context.executor), version.batch_size()),
+        }
+    }
+
+    /// Starts what was received, as far as slots are free.
+    fn start_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        // The version is chosen now and kept: a reload does not touch a delivery under way.
+        let version = Arc::clone(&self.versions.borrow());
+        let (concurrency, batch_size) = self.room(&version);
+        let mut attempts = Vec::new();
+        while self.taken(concurrency) < concurrency
+            && let Some(batch) = self.waiting.next_batch(batch_size, version.batch_bytes())
+        {
+            attempts.push(self.prepare(&version, batch));
+        }
+        if !attempts.is_empty() {
+            self.runners.start(attempts);
+            self.count_in_flight();
+        }
     }
 
     /// Starts receives for the free slots, unless a pause or a failed receive forbids it. Answers when to look again although
@@ -181,14 +228,11 @@ impl Dispatcher {
         loop {
             let now = Instant::now();
             let version = Arc::clone(&self.versions.borrow());
-            let (concurrency, batch_size) = match self.pause.until() {
-                Some(_) => (1, 1),
-                None => (version.concurrency(&*self.context.executor), version.batch_size()),
-            };
+            let (concurrency, batch_size) = self.room(&version);
             let free = concurrency.saturating_sub(self.taken(concurrency) + self.poller.reserved());
             let hold_back = [Some(self.receive_at), self.pause.until()];
             let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
-            if free == 0 || hold_back.is_some() {
+            if free == 0 || hold_back.is_some() || !self.waiting.is_empty() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if self.failing.is_none() && self.poller.is_idle() {
                     self.board.not_listening(&self.context.handler);
@@ -232,51 +276,15 @@ impl Dispatcher {
         self.board.received(handler);
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         self.context.metrics.received(self.context.queue.name().as_str(), count);
-        // The version is chosen now and kept: a reload does not touch a delivery under way.
-        let version = Arc::clone(&self.versions.borrow());
+        let keeper = Arc::clone(&self.context.keeper);
         let leased = deliveries.into_iter().map(|delivery| Leased {
-            lease: self.context.keeper.hold(delivery.receipt.clone(), delivery.deadline),
+            lease: keeper.hold(delivery.receipt.clone(), delivery.deadline),
             delivery,
             followers: VecDeque::new(),
         });
-        let mut heads = self.in_lines(leased.collect()).into_iter();
-        let mut attempts = Vec::new();
-        let mut next = heads.next();
-        while let Some(first) = next {
-            let mut bytes = first.delivery.message.body.len();
-            let mut batch = vec![first];
-            next = heads.next();
-            while let Some(more) = next.take_if(|more| {
-                batch.len() < version.batch_size() && bytes + more.delivery.message.body.len() <= version.batch_bytes()
-            }) {
-                bytes += more.delivery.message.body.len();
-                batch.push(more);
-                next = heads.next();
-            }
-            attempts.push(self.prepare(&version, batch));
-        }
-        self.runners.start(attempts);
-        self.count_in_flight();
+        self.waiting.add(leased, self.context.queue.nature().returns_groups);
+        self.start_waiting();
         Ok(())
-    }
-
-    /// Puts the later messages of a group behind its first, where the queue hands out several of one.
-    fn in_lines(&self, deliveries: Vec<Leased>) -> Vec<Leased> {
-        if !self.context.queue.nature().returns_groups {
-            return deliveries;
-        }
-        let mut heads: Vec<Leased> = Vec::new();
-        for each in deliveries {
-            let group = |head: &&mut Leased| {
-                head.delivery.message.group_id.is_some()
-                    && head.delivery.message.group_id == each.delivery.message.group_id
-            };
-            match heads.iter_mut().find(group) {
-                Some(head) => head.followers.push_back(each),
-                None => heads.push(each),
-            }
-        }
-        heads
     }
 
     fn prepare(&mut self, version: &Arc<Version>, leased: Vec<Leased>) -> Start {
@@ -304,7 +312,15 @@ impl Dispatcher {
         }
     }
 
-    /// Gives back messages that waited for one of their group.
+    /// Gives back what waits for a slot.
+    fn release_waiting(&mut self) {
+        let line = self.waiting.take();
+        if !line.is_empty() {
+            self.release(line);
+        }
+    }
+
+    /// Gives back messages that wait, in order.
     fn release(&mut self, line: Line) {
         let context = Arc::clone(&self.context);
         // Among what is settled, so that the dispatcher does not end before it.
@@ -407,7 +423,6 @@ impl Dispatcher {
         for ended in ended? {
             changed |= self.end(ended);
         }
-        // Only now: what waited has its own.
         drop(slots);
         Ok(changed)
     }
@@ -421,18 +436,10 @@ impl Dispatcher {
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
         }
-        for each in next {
-            if self.context.stop_receiving.is_cancelled() {
-                let (mut line, mut first) = (VecDeque::new(), each);
-                std::mem::swap(&mut line, &mut first.followers);
-                line.push_front(first);
-                self.release(line);
-                continue;
-            }
-            // Chosen now: what waited has not started on any version.
-            let version = Arc::clone(&self.versions.borrow());
-            let next = self.prepare(&version, vec![each]);
-            self.runners.start(vec![next]);
+        // Those that waited in line take their turn: a version of now may allow fewer than the one that received them.
+        self.waiting.add(next.into_iter(), false);
+        if self.context.stop_receiving.is_cancelled() {
+            self.release_waiting();
         }
         let mut changed = false;
         for (id, outcome) in outcomes {

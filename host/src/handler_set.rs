@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     queue::{Queue, QueueError},
     queue_set::QueueSet,
+    slots::Slots,
 };
 
 /// What all handlers of a host share.
@@ -44,6 +45,8 @@ pub struct Surroundings {
 pub struct HandlerSet {
     surroundings: Surroundings,
     running: BTreeMap<String, Running>,
+    /// The slots of each handler, which a dispatcher that ends shares with its successor.
+    slots: BTreeMap<String, Slots>,
     tasks: JoinSet<(String, Result<(), QueueError>)>,
 }
 
@@ -72,6 +75,7 @@ impl HandlerSet {
         Self {
             surroundings,
             running: BTreeMap::new(),
+            slots: BTreeMap::new(),
             tasks: JoinSet::new(),
         }
     }
@@ -177,13 +181,14 @@ impl HandlerSet {
         Ok(())
     }
 
-    fn joined(&self, joined: Result<(String, Result<(), QueueError>), JoinError>) -> Result<(), QueueError> {
+    fn joined(&mut self, joined: Result<(String, Result<(), QueueError>), JoinError>) -> Result<(), QueueError> {
         match joined {
             Ok((name, ended)) => {
                 if !self.running.contains_key(&name) {
                     self.surroundings.board.removed(&name);
                     self.surroundings.metrics.handler_removed(&name);
                 }
+                self.slots.retain(|_, slots| slots.are_in_use());
                 ended
             }
             // A half-dead worker is worse than a restarted one: the panic goes up to the process.
@@ -250,7 +255,13 @@ impl HandlerSet {
             stop_receiving,
             stop_working: surroundings.stop_working.clone(),
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver);
+        let slots = self.slots.entry(name.to_owned()).or_default();
+        let slots = if slots.are_in_use() {
+            slots.share()
+        } else {
+            slots.clone()
+        };
+        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver).with_slots(slots);
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());

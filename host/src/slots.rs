@@ -5,12 +5,22 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
+
+use tokio::sync::Notify;
 
 /// The slots that are taken. Clones count together.
 #[derive(Debug, Clone, Default)]
-pub struct Slots(Arc<AtomicUsize>);
+pub struct Slots(Arc<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    count: AtomicUsize,
+    /// Several dispatchers take them, and learn of what the others give back.
+    shared: AtomicBool,
+    given_back: Notify,
+}
 
 /// Some slots, until they are dropped.
 #[derive(Debug)]
@@ -20,9 +30,10 @@ pub struct TakenSlots {
 }
 
 impl Slots {
-    /// Takes so many more. There is no limit here: the dispatcher asks for no more messages than it has free slots.
+    /// Takes so many more. There is no limit here: the dispatcher starts nothing without a free slot. A message with a line behind
+    /// it takes slots for the whole line, so that no others are received for them.
     pub fn take(&self, count: usize) -> TakenSlots {
-        self.0.fetch_add(count, Ordering::AcqRel);
+        self.0.count.fetch_add(count, Ordering::AcqRel);
         TakenSlots {
             slots: self.clone(),
             count,
@@ -31,19 +42,59 @@ impl Slots {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.0.load(Ordering::Acquire)
+        self.0.count.load(Ordering::Acquire)
+    }
+
+    /// Whether there is another clone, or a slot is taken.
+    pub fn are_in_use(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The same slots for another dispatcher of the handler, whose predecessor still ends what it has begun.
+    #[must_use]
+    pub fn share(&self) -> Self {
+        self.0.shared.store(true, Ordering::Release);
+        self.clone()
+    }
+
+    /// Waits until some slots that are shared were given back; for ever if they are not shared.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn given_back(&self) {
+        if !self.0.shared.load(Ordering::Acquire) {
+            return std::future::pending().await;
+        }
+        self.0.given_back.notified().await;
     }
 }
 
 impl Drop for TakenSlots {
     fn drop(&mut self) {
-        self.slots.0.fetch_sub(self.count, Ordering::AcqRel);
+        let taken = &self.slots.0;
+        taken.count.fetch_sub(self.count, Ordering::AcqRel);
+        if taken.shared.load(Ordering::Acquire) {
+            taken.given_back.notify_one();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn slots_that_are_shared_tell_who_waits_for_them() {
+        let slots = Slots::default();
+        let taken = slots.take(1);
+        let successor = slots.share();
+        assert!(slots.are_in_use());
+        drop(taken);
+        successor.given_back().await;
+        drop(successor);
+        assert!(!slots.are_in_use());
+    }
 
     #[test]
     fn slots_come_back_with_their_taker() {

@@ -80,6 +80,7 @@ pub struct Pipeline {
     executor: Arc<dyn Executor>,
     pub metrics: Arc<Metrics>,
     stop: CancellationToken,
+    stop_working: CancellationToken,
     tasks: JoinSet<()>,
     versions: Vec<watch::Sender<Arc<Version>>>,
 }
@@ -112,6 +113,7 @@ impl Pipeline {
             executor,
             metrics,
             stop: CancellationToken::new(),
+            stop_working: CancellationToken::new(),
             tasks: JoinSet::new(),
             versions: Vec::new(),
         }
@@ -147,7 +149,7 @@ impl Pipeline {
             queues: Arc::clone(&self.queues),
             metrics: Arc::clone(&self.metrics),
             stop_receiving: self.stop.clone(),
-            stop_working: CancellationToken::new(),
+            stop_working: self.stop_working.clone(),
         };
         let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
         let run = async move {
@@ -160,6 +162,17 @@ impl Pipeline {
             tokio::join!(handling, leases.run(stop_renewing.clone()));
         };
         self.tasks.spawn_on(run, &self.runtime);
+    }
+
+    /// Gives all handlers a new version, as a reload does.
+    pub fn replace(&self, component: &Component, manifest: &Manifest) {
+        for versions in &self.versions {
+            versions.send_replace(Arc::new(Version {
+                component: component.clone(),
+                policy: Arc::new(policy(manifest.queue.as_str(), manifest)),
+                manifest: manifest.clone(),
+            }));
+        }
     }
 
     /// Waits until so many deliveries were deleted, and answers since when they are.
@@ -182,12 +195,25 @@ impl Pipeline {
     }
 
     /// Stops all handlers, waits for them, and closes the store.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
+        let store = self.store.clone();
+        self.stop_handlers().await;
+        store.close().await;
+    }
+
+    /// Interrupts all handlers, as a host does when its grace period is over; the future waits for them.
+    pub fn interrupt(self) -> impl Future<Output = ()> {
+        self.stop_working.cancel();
+        self.stop_handlers()
+    }
+
+    /// Stops all handlers at once; the future waits for them.
+    pub fn stop_handlers(mut self) -> impl Future<Output = ()> {
         self.stop.cancel();
-        while let Some(ended) = self.tasks.join_next().await {
-            ended.unwrap();
+        async move {
+            while let Some(ended) = self.tasks.join_next().await {
+                ended.unwrap();
+            }
         }
-        drop(self.versions);
-        self.store.close().await;
     }
 }

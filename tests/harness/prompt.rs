@@ -2,7 +2,10 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,16 +14,23 @@ use bytes::Bytes;
 use sandhog::executor::{
     Call, Component, ComponentInfo, Executor, Flavour, LoadError, Needs, Policy, Report, Toolchain, Usage, Verdict,
 };
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::PATIENCE;
 
 /// Every message is handled: one whose body is `wait` once the gate is open, `block` the same without letting go of its thread,
-/// `yield` after it has let others run once, and `panic` never.
+/// `yield` after it has let others run once, and `panic` never. One whose body begins with `turn` takes a turn.
 #[derive(Debug)]
 pub struct Prompt {
+    flavour: Flavour,
     /// The gate.
     pub open: watch::Sender<bool>,
+    /// A turn for each message that may go on.
+    pub turns: Semaphore,
+    /// How many calls are under way.
+    pub inside: AtomicUsize,
+    /// How many were at most.
+    pub most_inside: AtomicUsize,
     /// The bodies of up to eight bytes that were handled, in order.
     pub handled: Mutex<Vec<Bytes>>,
 }
@@ -29,13 +39,42 @@ impl Default for Prompt {
     /// The gate is closed.
     fn default() -> Self {
         Self {
+            flavour: Flavour::Handler,
             open: watch::Sender::new(false),
+            turns: Semaphore::new(0),
+            inside: AtomicUsize::new(0),
+            most_inside: AtomicUsize::new(0),
             handled: Mutex::default(),
         }
     }
 }
 
+/// A call under way.
+struct Inside<'a>(&'a Prompt);
+
+impl<'a> Inside<'a> {
+    fn new(prompt: &'a Prompt) -> Self {
+        let inside = prompt.inside.fetch_add(1, Ordering::SeqCst) + 1;
+        prompt.most_inside.fetch_max(inside, Ordering::SeqCst);
+        Self(prompt)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 impl Prompt {
+    /// One that takes batches.
+    pub fn batches() -> Self {
+        Self {
+            flavour: Flavour::BatchHandler,
+            ..Self::default()
+        }
+    }
+
     pub async fn component(&self) -> Component {
         let policy = sandhog::attempt::policy("bench", &crate::pipeline::manifest(false));
         let load = self.load(PathBuf::new(), Bytes::new(), Arc::new(policy));
@@ -48,7 +87,7 @@ impl Executor for Prompt {
     async fn load(&self, _: PathBuf, wasm: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
         let info = ComponentInfo {
             digest: String::new(),
-            flavour: Flavour::Handler,
+            flavour: self.flavour,
             size: wasm.len(),
             imports: Vec::new(),
             needs: Needs::default(),
@@ -65,6 +104,7 @@ impl Executor for Prompt {
     }
 
     async fn run(&self, _: &Component, call: Call) -> Report {
+        let _inside = Inside::new(self);
         for call in &call.messages {
             let body = &call.message.body;
             match &**body {
@@ -77,6 +117,7 @@ impl Executor for Prompt {
                         std::thread::yield_now();
                     }
                 }
+                [b't', b'u', b'r', b'n', ..] => self.turns.acquire().await.unwrap().forget(),
                 b"yield" => tokio::task::yield_now().await,
                 _ => {}
             }

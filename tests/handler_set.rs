@@ -1,0 +1,101 @@
+//! The set of handlers: one that takes the place of another keeps within the limits of both.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use harness::{PATIENCE, prompt::Prompt};
+use sandhog::{
+    attempt::{Version, policy},
+    config::Manifest,
+    handler_set::{HandlerSet, Surroundings},
+    handler_status::HandlerBoard,
+    message::{Outgoing, QueueName},
+    metrics::Metrics,
+    queue::{Queue, simple::SimpleStore},
+    queue_set::QueueSet,
+};
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+/// Handlers whose guests wait for their turns.
+struct Handlers {
+    executor: Arc<Prompt>,
+    queues: Arc<QueueSet>,
+    set: HandlerSet,
+}
+
+impl Handlers {
+    fn new() -> Self {
+        let (executor, metrics) = (Arc::new(Prompt::default()), Arc::new(Metrics::new()));
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(&metrics));
+        let queues = Arc::new(queues);
+        let set = HandlerSet::new(Surroundings {
+            queues: Arc::clone(&queues),
+            executor: executor.clone(),
+            board: Arc::new(HandlerBoard::default()),
+            metrics,
+            stop_receiving: CancellationToken::new(),
+            stop_working: CancellationToken::new(),
+        });
+        Self { executor, queues, set }
+    }
+
+    /// A queue with so many messages.
+    async fn queue(&self, name: &str, messages: usize) -> Arc<dyn Queue> {
+        let queue = self.queues.declare(&QueueName::new(name).unwrap()).await.unwrap();
+        for answer in queue.send_many(vec![Outgoing::new("turn"); messages]).await {
+            answer.unwrap();
+        }
+        queue
+    }
+
+    /// Makes `handler` serve a queue, two messages at a time.
+    async fn serve(&mut self, handler: &str, queue: &str) {
+        let manifest = format!("queue = \"{queue}\"\nconcurrency = 2\n");
+        let manifest = Manifest::parse(&manifest, handler).unwrap();
+        let version = Version {
+            component: self.executor.component().await,
+            policy: Arc::new(policy(handler, &manifest)),
+            manifest,
+        };
+        self.set.serve(handler, version).await.unwrap();
+    }
+
+    /// Waits until so many guests are under way, and for whatever else may have been started.
+    async fn inside(&self, guests: usize) {
+        wait(async || self.executor.inside.load(Ordering::SeqCst) == guests).await;
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn wait(fact: impl AsyncFn() -> bool) {
+    let reached = async {
+        while !fact().await {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, reached).await.unwrap();
+}
+
+/// The one that had left its queue ended what it had begun beside as many of its successor.
+#[tokio::test]
+async fn a_handler_that_moves_to_another_queue_runs_no_more_at_a_time() {
+    let mut handlers = Handlers::new();
+    let (old, new) = (handlers.queue("old", 2).await, handlers.queue("new", 2).await);
+    handlers.serve("h", "old").await;
+    handlers.inside(2).await;
+    handlers.serve("h", "new").await;
+    handlers.inside(2).await;
+    assert_eq!(new.counts().await.unwrap().ready, 2);
+    handlers.executor.turns.add_permits(1);
+    wait(async || new.counts().await.unwrap().in_flight == 1).await;
+    handlers.executor.turns.add_permits(3);
+    for queue in [&old, &new] {
+        wait(async || queue.counts().await.unwrap() == sandhog::queue::Counts::default()).await;
+    }
+    assert_eq!(handlers.executor.most_inside.load(Ordering::SeqCst), 2);
+    timeout(PATIENCE, handlers.set.drain()).await.unwrap().unwrap();
+}
