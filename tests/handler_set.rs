@@ -1,4 +1,5 @@
-//! The set of handlers: one that takes the place of another keeps within the limits of both.
+//! The set of handlers: one that takes the place of another keeps within the limits of both, and none is dropped with what it
+//! has in flight.
 
 use std::{
     collections::BTreeMap,
@@ -98,4 +99,18 @@ async fn a_handler_that_moves_to_another_queue_runs_no_more_at_a_time() {
     }
     assert_eq!(handlers.executor.most_inside.load(Ordering::SeqCst), 2);
     timeout(PATIENCE, handlers.set.drain()).await.unwrap().unwrap();
+}
+
+/// The set was dropped when the queue of one handler failed, and with it what all others had in flight: it came back after a
+/// visibility timeout, and its receive was counted.
+#[tokio::test]
+async fn handlers_beside_one_whose_queue_has_failed_release_what_they_have_in_flight() {
+    let mut handlers = Handlers::new();
+    let queue = handlers.queue("other", 2).await;
+    handlers.serve("h", "other").await;
+    handlers.inside(2).await;
+    timeout(PATIENCE, handlers.set.abandon()).await.unwrap();
+    let again = queue.receive(9, Duration::ZERO).await.unwrap();
+    let counts: Vec<_> = again.iter().map(|delivery| delivery.receive_count.get()).collect();
+    assert_eq!(counts, [1, 1]);
 }

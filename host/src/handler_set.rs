@@ -2,11 +2,12 @@
 //!
 //! Invariant: a queue has at most one handler. Knows nothing of files.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio::{
     sync::watch,
     task::{JoinError, JoinSet},
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,10 @@ use crate::{
     queue_set::QueueSet,
     slots::Slots,
 };
+
+/// How long the other handlers may take to release what they have in flight, once a queue has failed for good. Less than the host
+/// waits for after an order to stop working.
+const ABANDONED: Duration = Duration::from_secs(4);
 
 /// What all handlers of a host share.
 #[derive(Debug, Clone)]
@@ -166,7 +171,8 @@ impl HandlerSet {
         }
     }
 
-    /// Stops every handler and waits for what is in flight. How long that takes is for `stop_working` to bound.
+    /// Stops every handler and waits for what is in flight. How long that takes is for `stop_working` to bound. A queue that
+    /// has failed keeps no other handler from ending what it has begun.
     ///
     /// # Errors
     ///
@@ -175,10 +181,21 @@ impl HandlerSet {
         for running in self.running.values() {
             running.stop_receiving.cancel();
         }
+        let mut ended = Ok(());
         while let Some(joined) = self.tasks.join_next().await {
-            self.joined(joined)?;
+            ended = ended.and(self.joined(joined));
         }
-        Ok(())
+        ended
+    }
+
+    /// Interrupts every handler, since a queue has failed for good, which ends the process: what the others have in flight is
+    /// released, for [`ABANDONED`] at most.
+    pub async fn abandon(self) {
+        self.surroundings.stop_working.cancel();
+        // The failure that led here is the one to report.
+        if timeout(ABANDONED, self.drain()).await.is_err() {
+            tracing::error!("what was in flight could not be released in time; it returns by itself");
+        }
     }
 
     fn joined(&mut self, joined: Result<(String, Result<(), QueueError>), JoinError>) -> Result<(), QueueError> {

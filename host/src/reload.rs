@@ -103,6 +103,20 @@ impl Reload {
     ///
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), QueueError> {
+        let followed = self.follow(stop).await;
+        self.loads.abort_all();
+        self.scans.abort_all();
+        match followed {
+            Ok(()) => self.handlers.drain().await,
+            Err(error) => {
+                self.handlers.abandon().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Follows every change until `stop`, or until a queue has failed for good.
+    async fn follow(&mut self, stop: CancellationToken) -> Result<(), QueueError> {
         let watcher = Watcher::new(self.directory.path());
         self.start_scan();
         while !stop.is_cancelled() {
@@ -123,9 +137,7 @@ impl Reload {
                 () = wake_at(quiet_at), if self.scans.is_empty() => self.start_scan(),
             }
         }
-        self.loads.abort_all();
-        self.scans.abort_all();
-        self.handlers.drain().await
+        Ok(())
     }
 
     /// When the next file that has changed may have been quiet for long enough. What is due already waits for the poll
