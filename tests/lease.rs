@@ -1,6 +1,13 @@
 //! Leases: renewed while a guest works, and when one is lost the guest is interrupted and nothing is settled.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use harness::{
@@ -13,13 +20,20 @@ use sandhog::{
     attempt::policy,
     config::Manifest,
     executor::{EngineOptions, Executor, LocalExecutor},
+    lease::{Lease, LeaseKeeper},
+    machine_clock::{MachineClock, Reading},
     message::{Outgoing, QueueName},
     queue::{
-        Counts, ExtendError, Queue, QueueError,
+        Counts, ExtendError, Nature, Queue, QueueError, SettleError, Settlement,
         simple::{SimpleStore, settings::Settings},
     },
 };
-use tokio::{runtime::Handle, time::Instant};
+use tokio::{
+    runtime::Handle,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tokio_util::sync::CancellationToken;
 
 fn unavailable(name: &QueueName) -> QueueError {
     QueueError::Unavailable {
@@ -61,7 +75,7 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
     let start = Instant::now();
     pipeline.handle_on(Arc::<FaultyQueue>::clone(&faulty), &component, manifest);
     while executor.live_instances() == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_millis(1)).await;
     }
     // The first attempt ends, and keeps a second one from beginning.
     pipeline.stop().await;
@@ -137,4 +151,108 @@ fn spinning_guests_on_every_core_make_no_lease_late() {
         metrics.contains(r#"sandhog_attempts_total{handler="good",outcome="success"} 16"#),
         "{metrics}"
     );
+}
+
+/// A lease of 30 s on a queue that is remote or not, on a machine that sleeps as the test says.
+struct Sleeper {
+    queue: Arc<FaultyQueue>,
+    keeper: Arc<LeaseKeeper>,
+    /// How many seconds the machine has slept.
+    slept: Arc<AtomicU64>,
+    lease: Lease,
+    _renewing: JoinSet<()>,
+}
+
+impl Sleeper {
+    async fn new(remote: bool) -> Self {
+        let name = QueueName::new("in").unwrap();
+        let store = SimpleStore::ephemeral();
+        let queue: Arc<dyn Queue> = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
+        queue.send(Outgoing::new("x")).await.unwrap();
+        let nature = Nature {
+            remote,
+            ..Nature::LOCAL
+        };
+        let queue = FaultyQueue::with_nature(queue, [], Extensions::Scripted([].into()), nature);
+        let slept = Arc::new(AtomicU64::new(0));
+        let seconds = Arc::clone(&slept);
+        let clock = MachineClock::new(move || Reading {
+            asleep: Duration::from_secs(seconds.load(Ordering::SeqCst)),
+            ..Reading::now()
+        });
+        let keeper = LeaseKeeper::with_clock(Arc::<FaultyQueue>::clone(&queue), Arc::default(), clock);
+        let delivery = queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
+        let lease = keeper.hold(delivery.receipt, delivery.deadline);
+        let mut renewing = JoinSet::new();
+        let renews = Arc::clone(&keeper);
+        renewing.spawn(async move { renews.run(CancellationToken::new()).await });
+        Self {
+            queue,
+            keeper,
+            slept,
+            lease,
+            _renewing: renewing,
+        }
+    }
+
+    async fn sleep(&self, seconds: u64) {
+        // The keeper has begun to wait for the half of the time.
+        sleep(Duration::from_secs(1)).await;
+        self.slept.fetch_add(seconds, Ordering::SeqCst);
+    }
+}
+
+/// An `Instant` stands still while the machine sleeps, so a guest ran on with what somebody else had long received.
+#[tokio::test(start_paused = true)]
+async fn a_lease_on_a_remote_queue_is_lost_when_the_machine_slept_over_its_end() {
+    let sleeper = Sleeper::new(true).await;
+    sleeper.sleep(3600).await;
+    let woken = Instant::now();
+    sleeper.lease.lost().cancelled().await;
+    assert!(woken.elapsed() <= Duration::from_secs(1), "{:?}", woken.elapsed());
+    assert!(sleeper.queue.asked("extend").is_empty());
+    let answer = sleeper.lease.settle(Settlement::Delete).await;
+    assert!(matches!(answer, Err(SettleError::Expired)), "{answer:?}");
+    assert_eq!(sleeper.queue.settled(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_settled_in_the_moment_after_a_sleep() {
+    let sleeper = Sleeper::new(true).await;
+    sleeper.sleep(3600).await;
+    assert!(sleeper.lease.is_lost());
+    let answer = sleeper.lease.settle(Settlement::Delete).await;
+    assert!(matches!(answer, Err(SettleError::Expired)), "{answer:?}");
+    assert_eq!(sleeper.queue.settled(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_of_which_a_sleep_has_left_something_is_extended_at_once() {
+    let sleeper = Sleeper::new(true).await;
+    sleeper.sleep(20).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(sleeper.queue.asked("extend").len(), 1);
+    assert!(!sleeper.lease.lost().is_cancelled());
+    sleep(Duration::from_mins(2)).await;
+    sleeper.lease.settle(Settlement::Delete).await.unwrap();
+    assert_eq!(sleeper.queue.settled(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_in_this_process_sleeps_with_it() {
+    let sleeper = Sleeper::new(false).await;
+    sleeper.sleep(3600).await;
+    sleep(Duration::from_secs(2)).await;
+    assert!(!sleeper.lease.is_lost());
+    sleeper.lease.settle(Settlement::Delete).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_comes_after_its_deadline_is_lost_before_a_guest_starts() {
+    let sleeper = Sleeper::new(true).await;
+    sleeper.queue.send(Outgoing::new("y")).await.unwrap();
+    let delivery = sleeper.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
+    sleep(Duration::from_secs(31)).await;
+    let lease = sleeper.keeper.hold(delivery.receipt, delivery.deadline);
+    assert!(lease.lost().is_cancelled());
 }

@@ -5,11 +5,13 @@
 
 use std::{
     collections::BTreeSet,
+    io::Write as _,
+    net::TcpStream,
     time::{Duration, Instant},
 };
 
 use harness::{
-    fault_proxy::{Fault, Rule},
+    fault_proxy::{Entry, Fault, Rule},
     guests::obedient,
     host::{Host, Place},
     let_pass,
@@ -264,6 +266,51 @@ fn messages_of_an_answer_that_was_lost_or_cut_come_again_after_the_visibility_ti
     assert_eq!(attempts(&host, "success"), 30);
 }
 
+/// The host counted the visibility timeout from the arrival of the answer, and ran what another consumer had.
+#[test]
+fn a_message_that_comes_when_another_consumer_may_have_it_is_not_run() {
+    let mut stage = Stage::new("late-receive");
+    let source = stage.queue("in", &visibility("3"), "");
+    source.put("x-a");
+    let late = stage
+        .proxy
+        .rule(Rule::new(Fault::DelayAnswer(4 * SECOND)).action(RECEIVE).times(1));
+    let place = obeying(&stage, "");
+    let host = place.start();
+    wait_for("the receive", || (late.used() == 1).then_some(()));
+    let request = json!({ "WaitTimeSeconds": 1, "VisibilityTimeout": 600 });
+    let other = wait_for("the other consumer", || {
+        source.receive_with(&source.url, request.clone()).pop()
+    });
+    assert_eq!((&*other.body, other.receive_count()), ("x-a", 2));
+    let event = wait_for("the answer", || host.events("a message came so long after").pop());
+    assert_eq!(event["fields"]["id"], json!(other.id), "{event}");
+    assert_eq!(metric(&host, r#"sandhog_lost_leases_total{queue="in"}"#), 1);
+    // Its receipt still works here: nothing is done with it.
+    source.put("x-b");
+    wait_for("the next message", || host.take_one("out").filter(|body| body == "x-b"));
+    assert_eq!(attempts(&host, "success"), 1);
+    let handle = stage.handed(&source)[0].handle.clone();
+    let calls = [stage.deletions(&source), stage.hidings(&source)].concat();
+    assert!(calls.iter().all(|call| call.handle != handle), "{calls:#?}");
+    source.delete(&other.handle).unwrap();
+    source.wait_gone();
+}
+
+#[test]
+fn a_message_that_comes_late_in_a_long_poll_is_run_though_its_visibility_timeout_is_shorter() {
+    let mut stage = Stage::new("late-in-poll");
+    let source = stage.queue("in", &visibility("3"), "");
+    let (_place, host) = begin(&stage, "");
+    // So long that a single poll of twenty seconds would have begun before.
+    let_pass(5 * SECOND);
+    source.put("x-a");
+    assert_comes_out(&host, &source, &["x-a".to_owned()]);
+    assert_eq!(stage.handed(&source).len(), 1);
+    let waits = |entry: &Entry| entry.request["WaitTimeSeconds"].as_u64().unwrap();
+    assert!(stage.calls(&source, RECEIVE).iter().all(|entry| waits(entry) <= 2));
+}
+
 #[test]
 fn the_answer_of_a_fifo_queue_that_was_lost_is_asked_for_again() {
     let Some(mut stage) = Stage::on(Kind::MiniStack, "replay") else {
@@ -300,7 +347,8 @@ fn the_answer_of_a_fifo_queue_that_was_lost_is_asked_for_again() {
 #[test]
 fn a_receive_that_nobody_answers_is_given_up_and_made_anew() {
     let mut stage = Stage::new("hang");
-    let source = stage.queue("in", &visibility("2"), "");
+    // A shorter visibility timeout makes polls shorter.
+    let source = stage.queue("in", &NEVER, "");
     let hanging = stage.proxy.rule(Rule::new(Fault::Hang).action(RECEIVE).times(1));
     let (_place, host) = begin(&stage, "");
     wait_for("the receive", || (hanging.used() == 1).then_some(()));
@@ -344,6 +392,100 @@ fn a_receive_that_a_reload_drops_costs_no_message_its_visibility_timeout() {
     }
     source.wait_gone();
     assert!(stage.handed(&source).iter().all(|each| each.count == 1));
+}
+
+// Dead letters.
+
+/// A queue without a handler and thirty dead letters of it, which the host moves one by one.
+fn with_dead_letters(stage: &mut Stage) -> (RemoteQueue, RemoteQueue) {
+    let source = stage.queue("in", &NEVER, "dead-letter = \"dead\"\n");
+    let dead = stage.queue("dead", &NEVER, "");
+    dead.put_all(&numbered("x", 0..30));
+    (source, dead)
+}
+
+/// Asks for a redrive; the host has sent the first messages back and is about to delete them.
+fn begin_redrive(stage: &Stage, host: &Host, dead: &RemoteQueue) -> TcpStream {
+    let address = host.url.strip_prefix("http://").unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let request = format!("POST /queues/in/dead/redrive HTTP/1.1\r\nhost: {address}\r\ncontent-length: 0\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    wait_for("the deletion", || stage.calls(dead, DELETE).pop());
+    client
+}
+
+/// Each message is in one of both queues.
+fn assert_in_one_place(source: &RemoteQueue, dead: &RemoteQueue) -> u64 {
+    let moved = wait_for("each message to be in one place", || {
+        let (moved, left) = (source.numbers(), dead.numbers());
+        (moved.0 + left.0 + left.1 == 30).then_some(moved.0)
+    });
+    assert!(moved >= 10, "{moved} were moved");
+    moved
+}
+
+/// The whole redrive was dropped when its client left, between the send and the deletion: ten messages were in both queues.
+#[test]
+fn a_redrive_whose_client_leaves_tears_no_message_in_two() {
+    let mut stage = Stage::new("client-leaves");
+    let (source, dead) = with_dead_letters(&mut stage);
+    stage.proxy.rule(Rule::new(Fault::Delay(SECOND)).action(DELETE));
+    let host = stage.place().start();
+    drop(begin_redrive(&stage, &host, &dead));
+    wait_for("the deletion", || {
+        stage
+            .calls(&dead, DELETE)
+            .pop()
+            .filter(|call| call.answered_at.is_some())
+    });
+    assert_in_one_place(&source, &dead);
+    // And again for the rest.
+    stage.proxy.clear();
+    wait_for("the rest", || {
+        host.post("/queues/in/dead/redrive", &json!({}));
+        (source.numbers().0 == 30 && dead.numbers() == (0, 0, 0)).then_some(())
+    });
+}
+
+#[test]
+fn a_host_that_stops_tears_no_redrive_in_two() {
+    let mut stage = Stage::new("redrive-stops");
+    let (source, dead) = with_dead_letters(&mut stage);
+    // The third one is under way when the listener waits for no request any longer.
+    stage
+        .proxy
+        .rule(Rule::new(Fault::Delay(2400 * MILLISECOND)).action(DELETE));
+    let host = stage.place().start();
+    let _client = begin_redrive(&stage, &host, &dead);
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert_in_one_place(&source, &dead);
+}
+
+/// More than a thousand dead letters were moved one by one, until at most a thousand were left, though SQS moves them by itself.
+#[test]
+fn a_redrive_of_many_is_left_to_the_server_where_it_can_move_them() {
+    let mut stage = Stage::new("many-dead");
+    let dead = stage.queue("dead", &NEVER, "");
+    let policy = json!({ "deadLetterTargetArn": dead.arn(), "maxReceiveCount": 5 }).to_string();
+    let source = stage.queue("in", &[NEVER[0], ("RedrivePolicy", &policy)], "");
+    dead.put_all(&numbered("x", 0..1200));
+    // What this server does not do is said here.
+    for (action, answer) in [
+        ("ListDeadLetterSourceQueues", json!({ "queueUrls": [source.url] })),
+        ("StartMessageMoveTask", json!({ "TaskHandle": "task" })),
+        (
+            "ListMessageMoveTasks",
+            json!({ "Results": [{ "Status": "COMPLETED", "ApproximateNumberOfMessagesMoved": 1200 }] }),
+        ),
+    ] {
+        stage.proxy.rule(Rule::new(Fault::answer(answer)).action(action));
+    }
+    let host = stage.place().start();
+    let answer = host.post("/queues/in/dead/redrive", &json!({}));
+    assert_eq!(answer, json!({ "messages": 1200 }));
+    assert_eq!(stage.proxy.count("StartMessageMoveTask"), 1);
+    assert!(stage.calls(&source, SEND).is_empty(), "and none is sent by the host");
 }
 
 // Everything.

@@ -15,7 +15,7 @@
 //! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
 //! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id) |
 //! | `GET /queues/{name}/dead/{id}` | one of them |
-//! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all |
+//! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all; `more` if time was too short |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
@@ -34,7 +34,10 @@ use axum::{
     routing::{delete, get, post},
 };
 use futures_util::future::join_all;
-use tokio::{net::TcpListener, time::timeout};
+use tokio::{
+    net::TcpListener,
+    time::{Instant, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{parameters::Parameters, refused::Refused, wire::Affected};
@@ -44,7 +47,7 @@ use crate::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::Metrics,
     printable::chain,
-    queue::{Counts, Delivery, Effects, Queue, SendError, Settle, Settlement},
+    queue::{Counts, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
@@ -61,6 +64,8 @@ const COUNTS_LIMIT: Duration = Duration::from_secs(3);
 const MAX_WAIT: Duration = Duration::from_secs(20);
 /// How many dead letters are put back in one transaction.
 const REDRIVE_STEP: usize = 1000;
+/// How long one request goes on to put dead letters back: with one step more it is answered before it takes too long.
+const REDRIVE_TIME: Duration = Duration::from_secs(40);
 
 /// What the listener reads and acts on.
 #[derive(Debug, Clone)]
@@ -356,7 +361,7 @@ async fn dead_letter(
     Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
 }
 
-async fn redrive(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<Affected> {
+async fn redrive(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<wire::Redriven> {
     let queue = state.find(&name)?;
     let body = body?;
     let request: wire::RedriveRequest = if body.is_empty() {
@@ -367,21 +372,42 @@ async fn redrive(State(state): State<AdminState>, Path(name): Path<String>, body
     if let Some(ids) = request.ids {
         let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
         let limit = ids.len();
-        return Ok(Json(Affected {
-            messages: queue.redrive(Some(ids), limit).await?,
-        }));
+        let messages = queue.redrive(Some(ids), limit).await?;
+        return Ok(Json(wire::Redriven { messages, more: false }));
     }
+    Ok(Json(redrive_all(&*queue).await?))
+}
+
+/// Puts back all dead letters that there are now. Whoever stops waiting for it tears nothing apart: the queue ends each step that
+/// it has begun.
+async fn redrive_all(queue: &dyn Queue) -> Result<wire::Redriven, QueueError> {
+    let end = Instant::now() + REDRIVE_TIME;
     // A message that fails again at once is dead again before this ends: so no more than there are now.
     let all = queue.counts().await?.dead;
     let mut messages = 0;
     while messages < all {
         let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
-        match queue.redrive(None, left.min(REDRIVE_STEP)).await? {
-            0 => break,
-            redriven => messages += redriven,
+        // A remote queue knows best how to put back many, and bounds the time by itself.
+        let most = if queue.nature().remote {
+            usize::MAX
+        } else {
+            left.min(REDRIVE_STEP)
+        };
+        match queue.redrive(None, most).await {
+            Ok(0) => break,
+            Ok(redriven) => messages += redriven,
+            // What was put back is to be told, and the next request finds the error if it lasts.
+            Err(error) if messages > 0 && error.is_transient() => {
+                tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be put back");
+                return Ok(wire::Redriven { messages, more: true });
+            }
+            Err(error) => return Err(error),
+        }
+        if messages < all && Instant::now() >= end {
+            return Ok(wire::Redriven { messages, more: true });
         }
     }
-    Ok(Json(Affected { messages }))
+    Ok(wire::Redriven { messages, more: false })
 }
 
 impl AdminState {

@@ -270,7 +270,7 @@ impl Attempt {
             log: self.log_sink(),
             keyvalue,
         };
-        let is_lost = |lease: &Lease| lease.lost().is_cancelled();
+        let is_lost = Lease::is_lost;
         if !context.stop_working.is_cancelled() && !leases.iter().any(is_lost) {
             // First, since most guests answer at once: the others are asked each time that one lets go of its thread.
             tokio::select! {

@@ -9,7 +9,7 @@ use ureq::{
 };
 
 use crate::{
-    admin::wire::{Affected, Batch, BatchResults, DeadLetters, MessageForm, Queues, RedriveRequest, Refusal},
+    admin::wire::{Affected, Batch, BatchResults, DeadLetters, MessageForm, Queues, RedriveRequest, Redriven, Refusal},
     config::Secret,
     exit_code::ExitCode,
 };
@@ -160,7 +160,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<Affected, ClientError> {
+    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<Redriven, ClientError> {
         self.call(
             "POST",
             &format!("/queues/{}/dead/redrive", escape(queue)),

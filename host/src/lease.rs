@@ -7,6 +7,7 @@
 //! receive; a lease dropped unsettled lets the message return by itself; a lease whose deadline passed, or whose receipt the
 //! queue no longer knows, is lost, and a lost lease settles nothing. On a remote queue, whose calls may overtake each other, no
 //! extension and settlement of one delivery are under way at the same time, so a late extension never undoes a retry delay.
+//! The time that the machine sleeps counts on a remote queue, which does not sleep; a queue in this process decides by itself.
 //! This module knows nothing of guests: `attempt` decides what a lost lease means.
 
 use std::{
@@ -24,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm::wake_at,
+    machine_clock::MachineClock,
     message::MAX_DELAY,
     metrics::Metrics,
     queue::{Effects, ExtendError, Queue, QueueError, Receipt, Settle, SettleError, Settlement},
@@ -35,6 +37,9 @@ const REPEAT_AFTER: Duration = Duration::from_millis(200);
 const LONGEST_REPEAT: Duration = Duration::from_secs(2);
 /// No delivery is held for longer, counted from its receive (the limit of SQS).
 pub const LONGEST_LEASE: Duration = MAX_DELAY;
+/// How often a keeper looks whether the machine has slept, and what is less than a sleep.
+const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);
+const NO_SLEEP: Duration = Duration::from_millis(100);
 /// How many extensions may be under way at a time, so that one that hangs does not make the others late.
 const MAX_RENEWALS: usize = 16;
 
@@ -43,6 +48,7 @@ const MAX_RENEWALS: usize = 16;
 pub struct LeaseKeeper {
     queue: Arc<dyn Queue>,
     metrics: Arc<Metrics>,
+    clock: MachineClock,
     // Never held across an await.
     held: Mutex<Held>,
     changed: Notify,
@@ -56,6 +62,8 @@ struct Held {
     leases: HashMap<u64, Entry>,
     /// When the keeper looks again by itself.
     wakes_at: Option<Instant>,
+    /// How long the machine had slept when all deadlines were right.
+    asleep: Duration,
 }
 
 #[derive(Debug)]
@@ -64,6 +72,8 @@ struct Entry {
     received_at: Instant,
     renew_at: Instant,
     deadline: Instant,
+    /// How long the machine had slept when the deadline was right.
+    asleep: Duration,
     lost: CancellationToken,
     extending: bool,
     settling: bool,
@@ -90,19 +100,30 @@ pub struct Lease {
 impl LeaseKeeper {
     /// A keeper that holds nothing yet. [`LeaseKeeper::run`] must be running for leases to be renewed.
     pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>) -> Arc<Self> {
+        Self::with_clock(queue, metrics, MachineClock::default())
+    }
+
+    /// As [`LeaseKeeper::new`], with a clock that says how long the machine has slept.
+    pub fn with_clock(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, clock: MachineClock) -> Arc<Self> {
         Arc::new(Self {
             queue,
             metrics,
+            clock,
             held: Mutex::default(),
             changed: Notify::new(),
             extended: Notify::new(),
         })
     }
 
-    /// Takes over a delivery that was received a moment ago and becomes visible again at `deadline`.
+    /// Takes over a delivery that was received a moment ago and becomes visible again at `deadline`. If that has passed, the
+    /// lease is lost from the beginning.
     pub fn hold(self: &Arc<Self>, receipt: Receipt, deadline: Instant) -> Lease {
         let lost = CancellationToken::new();
         let now = Instant::now();
+        if deadline <= now {
+            lost.cancel();
+        }
+        let asleep = self.asleep();
         let renew_at = half_life(now, deadline);
         let mut held = self.held();
         let key = held.next_key;
@@ -115,6 +136,7 @@ impl LeaseKeeper {
                 received_at: now,
                 renew_at,
                 deadline,
+                asleep,
                 lost: lost.clone(),
                 extending: false,
                 settling: false,
@@ -173,15 +195,31 @@ impl LeaseKeeper {
             .map(|entry| entry.renew_at)
             .min();
         // With every renewal taken the end of one is what to wait for.
-        held.wakes_at = next.filter(|_| may_renew);
+        let next = next.filter(|_| may_renew);
+        // A timer stands still while the machine sleeps.
+        let look = (remote && !held.leases.is_empty()).then(|| Instant::now() + LOOK_FOR_SLEEP);
+        held.wakes_at = next.into_iter().chain(look).min();
         held.wakes_at
+    }
+
+    /// How long the machine has slept, as far as that counts.
+    fn asleep(&self) -> Duration {
+        if self.queue.nature().remote {
+            self.clock.read().asleep
+        } else {
+            Duration::ZERO
+        }
     }
 
     /// Leases past their half-life that go into one call, if there are any. Those past their deadline are lost.
     fn next_renewal(&self) -> Option<Renewal> {
         let now = Instant::now();
         let (by, nature) = (self.queue.visibility_timeout(), self.queue.nature());
+        let asleep = self.asleep();
         let mut held = self.held();
+        if let Some(slept) = held.wake_up(asleep) {
+            tracing::warn!(queue = %self.queue.name(), ?slept, leases = held.leases.len(), "the machine has slept, and the queue has not: what is over by now is lost");
+        }
         held.leases.retain(|_, entry| {
             let expired = entry.deadline <= now && entry.is_free(nature.remote);
             if expired {
@@ -229,7 +267,7 @@ impl LeaseKeeper {
     }
 
     async fn renew(&self, renewal: Renewal) {
-        let started = Instant::now();
+        let (started, asleep) = (Instant::now(), self.asleep());
         let Renewal {
             keys,
             receipts,
@@ -242,7 +280,7 @@ impl LeaseKeeper {
             Err(_) => vec![None; keys.len()],
         };
         let (mut extended, mut failed) = (0, 0);
-        let now = Instant::now();
+        let (now, awake) = (Instant::now(), self.asleep());
         let mut held = self.held();
         for (key, answer) in keys.into_iter().zip(answers) {
             let Some(entry) = held.leases.get_mut(&key) else {
@@ -252,8 +290,10 @@ impl LeaseKeeper {
             let expired = match answer {
                 Some(Ok(())) => {
                     extended += 1;
-                    entry.deadline = started + by;
+                    (entry.deadline, entry.asleep) = (started + by, asleep);
                     entry.renew_at = half_life(started, entry.deadline);
+                    // It may have slept over the answer.
+                    entry.wake_up(awake);
                     continue;
                 }
                 Some(Err(ExtendError::Expired)) => true,
@@ -353,11 +393,12 @@ impl LeaseKeeper {
         if lease.lost.is_cancelled() {
             return true;
         }
-        let held = self.held();
-        let expired = held
-            .leases
-            .get(&lease.key)
-            .is_none_or(|entry| entry.deadline <= Instant::now());
+        let asleep = self.asleep();
+        let mut held = self.held();
+        let expired = held.leases.get_mut(&lease.key).is_none_or(|entry| {
+            entry.wake_up(asleep);
+            entry.deadline <= Instant::now()
+        });
         drop(held);
         if expired {
             lease.lost.cancel();
@@ -416,6 +457,12 @@ impl Lease {
         &self.lost
     }
 
+    /// Whether a guest must not be started with the delivery any more.
+    pub fn is_lost(&self) -> bool {
+        // In this process nobody else can have it, and the keeper's look is soon enough.
+        self.lost.is_cancelled() || self.keeper.queue.nature().remote && self.keeper.is_lost(self)
+    }
+
     /// Ends the delivery; see [`LeaseKeeper::settle`].
     ///
     /// # Errors
@@ -433,7 +480,37 @@ impl Lease {
     }
 }
 
+impl Held {
+    /// Lets every lease know how long the machine has slept; answers how long since the last time, if it has.
+    fn wake_up(&mut self, asleep: Duration) -> Option<Duration> {
+        let slept = asleep.saturating_sub(self.asleep);
+        if slept < NO_SLEEP {
+            return None;
+        }
+        self.asleep = asleep;
+        let mut has_slept = false;
+        for entry in self.leases.values_mut() {
+            has_slept |= entry.wake_up(asleep);
+        }
+        has_slept.then_some(slept)
+    }
+}
+
 impl Entry {
+    /// Takes what the machine has slept off the time that is left. Answers whether it has.
+    fn wake_up(&mut self, asleep: Duration) -> bool {
+        let slept = asleep.saturating_sub(self.asleep);
+        if slept < NO_SLEEP {
+            return false;
+        }
+        self.asleep = asleep;
+        // What is left of an hour is no time after a day, and nobody knows how far back an instant reaches.
+        let now = Instant::now();
+        let earlier = |at: Instant| now + at.saturating_duration_since(now).saturating_sub(slept);
+        (self.deadline, self.renew_at) = (earlier(self.deadline), earlier(self.renew_at));
+        true
+    }
+
     /// Whether an extension may be started, and the deadline counts.
     fn is_free(&self, remote: bool) -> bool {
         !(self.extending || remote && self.settling)

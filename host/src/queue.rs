@@ -561,11 +561,16 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError>;
 
     /// Puts dead letters back into this queue, with a receive count of zero and everything else as it was: those with
-    /// the given ids, or at most `limit` of all, oldest first. Returns how many.
+    /// the given ids, or at most `limit` of all, oldest first. Returns how many: a queue whose messages take long may stop before
+    /// all are back.
     ///
     /// # Errors
     ///
     /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have put back; no dead letter is left in both places for that.
     async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError>;
 
     /// Deletes every dead letter of this queue that is not in flight; returns how many.

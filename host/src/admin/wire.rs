@@ -454,3 +454,13 @@ pub struct Affected {
     /// How many messages were deleted or put back.
     pub messages: u64,
 }
+
+/// The answer to a request that puts dead letters back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Redriven {
+    /// How many were put back.
+    pub messages: u64,
+    /// Time was too short for all: ask again for the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}

@@ -46,10 +46,12 @@ pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Writ
         }
         DeadCommand::Redrive { queue, ids, .. } => {
             let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
-            let redriven = client
-                .redrive(queue.as_str(), (asked > 0).then(|| ids.clone()))?
-                .messages;
+            let answer = client.redrive(queue.as_str(), (asked > 0).then(|| ids.clone()))?;
+            let redriven = answer.messages;
             writeln!(output, "put {} back into {queue}", count(redriven))?;
+            if answer.more {
+                writeln!(output, "There are more: run the command again.")?;
+            }
             if redriven < asked {
                 let missing = asked - redriven;
                 return Err(CliError::Refused(format!(

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::message::{Message, MessageId, Outgoing, QueueName};
 
+mod asked;
 mod batch;
 mod connection;
 mod counts;
@@ -42,14 +43,15 @@ mod wire;
 
 pub use connection::SqsConnection;
 
-/// How long the end of a queue takes at most.
+/// How long the end of a queue waits for its tasks at most, and how long for steps that may not be cut.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
+const STEP_TIME: Duration = Duration::from_secs(4);
 
 /// One SQS queue.
 ///
 /// A settlement waits up to 20 ms for others to share its request, unless every delivery that is held is being settled. A
 /// release is counted as a receive, since SQS does not take it back. What an operation had begun when the queue is
-/// dropped may or may not be done.
+/// dropped may or may not be done; only a send and the deletion that belongs to it are never torn apart while the process lasts.
 #[derive(Debug)]
 pub struct SqsQueue {
     remote: Arc<Remote>,
@@ -169,18 +171,28 @@ impl Queue for SqsQueue {
     }
 
     async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
-        self.remote.redrive(ids, limit).await
+        self.remote.redrive(&self.tasks, ids, limit).await
     }
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {
-        self.remote.purge_dead().await
+        self.remote.purge_dead(&self.tasks).await
     }
 
     async fn close(&self) {
         self.settler.close();
+        self.tasks.close();
         // An abandoned call is given up after a second, and what it brought is released within another one.
-        if timeout(CLOSE_TIME, self.tasks.done()).await.is_err() {
+        let tasks = timeout(CLOSE_TIME, self.tasks.done());
+        let steps = timeout(STEP_TIME, self.tasks.steps_done());
+        let (tasks, steps) = tokio::join!(tasks, steps);
+        if tasks.is_err() {
             tracing::debug!(queue = %self.remote.name, "the queue was left before everything was given back");
+        }
+        if steps.is_err() {
+            tracing::warn!(
+                queue = %self.remote.name,
+                "the queue was left while a message was moved between it and its dead-letter queue; it may be in both"
+            );
         }
     }
 }

@@ -6,11 +6,10 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use futures_util::{StreamExt as _, stream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     batch::settle_error,
@@ -18,6 +17,7 @@ use super::{
     failure::{Action, Class, Failure},
     held::Kept,
     remote::Remote,
+    tasks::Tasks,
 };
 use crate::{
     message::{MessageId, QueueName},
@@ -34,24 +34,30 @@ const BURIALS: usize = 8;
 #[derive(Debug)]
 pub(super) struct Exhausted {
     remote: Arc<Remote>,
+    tasks: Tasks,
     // Never held across an await.
     warned: Mutex<HashSet<MessageId>>,
 }
 
 impl Exhausted {
-    pub(super) fn new(remote: Arc<Remote>) -> Self {
+    pub(super) fn new(remote: Arc<Remote>, tasks: Tasks) -> Self {
         Self {
             remote,
+            tasks,
             warned: Mutex::default(),
         }
     }
 
-    /// Makes dead letters of messages. Those that the dead-letter queue does not take stay hidden until the visibility
-    /// timeout of their receive ends. Takes no longer than that.
-    pub(super) async fn bury_all(&self, messages: Vec<Receipt>, visibility: Duration) -> Result<(), QueueError> {
+    /// Makes dead letters of messages that are hidden until `deadline`. Those that the dead-letter queue does not take stay
+    /// hidden until then. Takes no longer than that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a dead letter that was begun is made, and deleted from where it was.
+    pub(super) async fn bury_all(&self, messages: Vec<Receipt>, deadline: Instant) -> Result<(), QueueError> {
         let burials: Vec<_> = messages.iter().map(|receipt| self.bury(receipt)).collect();
         let burials = stream::iter(burials).buffered(BURIALS).collect::<Vec<_>>();
-        let Ok(buried) = timeout(visibility, burials).await else {
+        let Ok(buried) = timeout_at(deadline, burials).await else {
             let failure = Failure::local(Action::SendMessageBatch, Class::Timeout, "dead letters were not taken");
             return Err(self.remote.unavailable(failure));
         };
@@ -60,7 +66,7 @@ impl Exhausted {
     }
 
     async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
-        let (Some(kept), Some(handle)) = (Kept::of(receipt), receipt.as_text()) else {
+        let Some(kept) = Kept::of(receipt) else {
             return Ok(());
         };
         let failure = FailureRecord {
@@ -72,23 +78,19 @@ impl Exhausted {
             handler: String::new(),
             component: String::new(),
         };
-        if let Err(error) = self.remote.bury(kept, &failure).await {
-            if self.warn_of(&kept.id) {
-                let error = queue_error(error.clone(), &self.remote.name);
-                tracing::warn!(
-                    queue = %self.remote.name, id = %kept.id, error = %chain(&error),
-                    "a message was received too often and cannot become a dead letter: it stays hidden for now"
-                );
-            }
-            return Err(error);
-        }
+        let step = bury(Arc::clone(&self.remote), receipt.clone(), failure.clone());
+        let Some(buried) = self.tasks.whole(step).await else {
+            let failure = Failure::local(Action::SendMessageBatch, Class::Connection, "the host is stopping");
+            return Err(self.remote.unavailable(failure).into());
+        };
+        let deleted = match buried {
+            Ok(deleted) => deleted,
+            Err(error) => return Err(self.not_taken(kept, error)),
+        };
         tracing::warn!(
             queue = %self.remote.name, id = %kept.id, receive_count = kept.receive_count, reason = failure.reason,
             "a message was received too often"
         );
-        let entry = Ending { handle, hide_s: None };
-        let deleted = self.remote.end_all(&[entry], self.remote.ending()).await;
-        let deleted = deleted.into_iter().try_for_each(|each| each.map_err(settle_error));
         if let Err(error) = &deleted {
             tracing::warn!(
                 queue = %self.remote.name, id = %kept.id, error = %chain(error),
@@ -96,6 +98,18 @@ impl Exhausted {
             );
         }
         deleted
+    }
+
+    /// A message stays where it was.
+    fn not_taken(&self, kept: &Kept, error: SettleError) -> SettleError {
+        if self.warn_of(&kept.id) {
+            let error = queue_error(error.clone(), &self.remote.name);
+            tracing::warn!(
+                queue = %self.remote.name, id = %kept.id, error = %chain(&error),
+                "a message was received too often and cannot become a dead letter: it stays hidden for now"
+            );
+        }
+        error
     }
 
     /// Whether a message was not warned of yet.
@@ -106,6 +120,21 @@ impl Exhausted {
         }
         warned.insert(id.clone())
     }
+}
+
+/// Makes a dead letter, and deletes it from where it was; answers how that went.
+async fn bury(
+    remote: Arc<Remote>,
+    receipt: Receipt,
+    failure: FailureRecord,
+) -> Result<Result<(), SettleError>, SettleError> {
+    let (Some(kept), Some(handle)) = (Kept::of(&receipt), receipt.as_text()) else {
+        return Ok(Err(SettleError::Expired));
+    };
+    remote.bury(kept, &failure).await?;
+    let entry = Ending { handle, hide_s: None };
+    let deleted = remote.end_all(&[entry], remote.ending()).await;
+    Ok(deleted.into_iter().try_for_each(|each| each.map_err(settle_error)))
 }
 
 /// What a receive answers if a settlement was in vain: the innermost error that names a queue and a cause.

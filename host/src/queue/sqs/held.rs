@@ -98,13 +98,19 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    pub(super) fn new(id: MessageId, content: Content, (sent_at_ms, receive_count): (u64, u32), hold: Hold) -> Self {
+    /// Of a message that was asked for at `received_at`.
+    pub(super) fn new(
+        id: MessageId,
+        content: Content,
+        (sent_at_ms, receive_count): (u64, u32),
+        (received_at, hold): (Instant, Hold),
+    ) -> Self {
         Self {
             id,
             content,
             sent_at_ms,
             receive_count,
-            received_at: Instant::now(),
+            received_at,
             buried: AtomicBool::new(false),
             hold,
         }

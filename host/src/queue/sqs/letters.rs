@@ -8,6 +8,7 @@ use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
+    asked::Asked,
     ending::Ending,
     facts::Facts,
     failure::{Action, Failure},
@@ -43,6 +44,7 @@ pub(super) struct Letter {
     pub(super) content: Content,
     /// It came from the queue that looks, as far as anybody can say. Several queues may share a dead-letter queue.
     pub(super) is_ours: bool,
+    asked: Asked,
 }
 
 impl Letter {
@@ -50,12 +52,18 @@ impl Letter {
     pub(super) fn is_called(&self, id: &MessageId) -> bool {
         self.dead.message.id == *id || self.id == id.as_str()
     }
+
+    /// Whether it is hidden from everybody else for so much longer. If not its receipt is of no use, or works on what somebody
+    /// else has in the hand.
+    pub(super) fn is_in_the_hand_for(&self, longer: Duration) -> bool {
+        self.asked.hidden_until(LOOK) > Instant::now() + longer
+    }
 }
 
 /// Where the dead letters of a queue lie, and what is known of both.
-#[derive(Debug)]
-pub(super) struct Graveyard<'a> {
-    pub(super) source: &'a Remote,
+#[derive(Debug, Clone)]
+pub(super) struct Graveyard {
+    pub(super) source: Arc<Remote>,
     pub(super) facts: Arc<Facts>,
     pub(super) grave: Arc<Remote>,
     pub(super) there: Arc<Facts>,
@@ -63,14 +71,14 @@ pub(super) struct Graveyard<'a> {
 
 impl Remote {
     /// `None` if the queue has no dead-letter queue.
-    pub(super) async fn graveyard(&self) -> Result<Option<Graveyard<'_>>, QueueError> {
+    pub(super) async fn graveyard(self: &Arc<Self>) -> Result<Option<Graveyard>, QueueError> {
         let facts = self.facts().await?;
         let Some(grave) = self.grave(&facts) else {
             return Ok(None);
         };
         let there = grave.facts().await?;
         Ok(Some(Graveyard {
-            source: self,
+            source: Arc::clone(self),
             facts,
             grave,
             there,
@@ -82,7 +90,7 @@ impl Remote {
     /// # Cancel safety
     ///
     /// Dropping the future leaves what was seen hidden for at most [`LOOK`].
-    pub(super) async fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
+    pub(super) async fn dead_letters(self: &Arc<Self>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         let mut letters = self.look(limit.min(SEEN), |_| false).await?;
         letters.sort_by_key(|letter| (letter.dead.dead_at_ms, letter.dead.message.sent_at_ms));
         Ok(letters.into_iter().map(|letter| letter.dead).collect())
@@ -93,7 +101,7 @@ impl Remote {
     /// # Cancel safety
     ///
     /// As [`Remote::dead_letters`].
-    pub(super) async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
+    pub(super) async fn dead_letter(self: &Arc<Self>, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
         let letters = self.look(SEEN, |letter| letter.is_called(id)).await?;
         Ok(letters
             .into_iter()
@@ -102,7 +110,11 @@ impl Remote {
     }
 
     /// Looks at dead letters until there are `limit`, or `enough`, or no more of them.
-    async fn look(&self, limit: usize, enough: impl Fn(&Letter) -> bool + Send) -> Result<Vec<Letter>, QueueError> {
+    async fn look(
+        self: &Arc<Self>,
+        limit: usize,
+        enough: impl Fn(&Letter) -> bool + Send,
+    ) -> Result<Vec<Letter>, QueueError> {
         let Some(yard) = self.graveyard().await? else {
             return Ok(Vec::new());
         };
@@ -131,7 +143,7 @@ impl Remote {
     }
 }
 
-impl Graveyard<'_> {
+impl Graveyard {
     /// Takes dead letters into the hand, at most ten.
     pub(super) async fn take(&self, max: usize) -> Result<Vec<Letter>, QueueError> {
         let ask = Ask {
@@ -140,6 +152,7 @@ impl Graveyard<'_> {
             visibility_s: LOOK.as_secs(),
             attempt_id: None,
         };
+        let asked = Asked::now();
         let received: Result<Vec<Received>, Failure> = self
             .grave
             .call(Action::ReceiveMessage, async |wire| {
@@ -147,13 +160,24 @@ impl Graveyard<'_> {
             })
             .await;
         let received = received.map_err(|failure| self.grave.unavailable(failure))?;
-        Ok(received.into_iter().map(|message| self.letter(message)).collect())
+        let letters = received.into_iter().map(|message| self.letter(message, asked));
+        // What came too late is somebody else's.
+        Ok(letters
+            .filter(|letter| letter.is_in_the_hand_for(Duration::ZERO))
+            .collect())
     }
 
     /// Lets dead letters go again, last first. Those that cannot be let go come back by themselves.
     pub(super) async fn put_down(&self, letters: &[Letter]) {
         for batch in letters.rchunks(BATCH) {
-            let endings: Vec<Ending<'_>> = batch.iter().rev().map(|letter| ending(letter, Some(0))).collect();
+            let held = batch
+                .iter()
+                .rev()
+                .filter(|letter| letter.is_in_the_hand_for(Duration::ZERO));
+            let endings: Vec<Ending<'_>> = held.map(|letter| ending(letter, Some(0))).collect();
+            if endings.is_empty() {
+                continue;
+            }
             let answers = self.grave.end_all(&endings, self.grave.ending()).await;
             let failed = answers.iter().filter(|answer| answer.is_err()).count();
             if failed > 0 {
@@ -162,7 +186,7 @@ impl Graveyard<'_> {
         }
     }
 
-    fn letter(&self, received: Received) -> Letter {
+    fn letter(&self, received: Received, asked: Asked) -> Letter {
         let (id, handle, sent_at_ms) = (received.id.clone(), received.handle.clone(), received.sent_at_ms);
         let source_arn = received.source_arn.clone();
         let receive_count = received.receive_count.map_or(0, NonZeroU32::get);
@@ -182,6 +206,7 @@ impl Graveyard<'_> {
                 handle,
                 content,
                 is_ours,
+                asked,
             };
         }
         let source_name = source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
@@ -208,6 +233,7 @@ impl Graveyard<'_> {
             handle,
             content,
             is_ours,
+            asked,
         }
     }
 

@@ -3,6 +3,9 @@
 //! A long poll whose connection is dropped may take messages that nobody gets: they stay hidden for a visibility timeout. So a
 //! receive that is dropped *abandons* its call, and the next receive *adopts* it. A call that nobody adopts within
 //! [`ADOPTED_WITHIN`] is given up; what a call brings while it is abandoned is released at once.
+//!
+//! The visibility of a message counts from the request that brought it, see `sqs/asked.rs`. What comes so late that others may
+//! have it already is left alone.
 
 use std::{
     collections::BTreeMap,
@@ -19,6 +22,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
+    asked::Asked,
     ending::Ending,
     exhausted::Exhausted,
     facts::Facts,
@@ -39,6 +43,8 @@ use crate::{
 const ADOPTED_WITHIN: Duration = Duration::from_secs(1);
 /// The longest wait of one call (limit of SQS).
 const LONGEST_POLL_S: u64 = 20;
+/// The shortest visibility timeout of a receive.
+const SHORTEST_VISIBILITY_S: u64 = 2;
 /// How much longer than its wait a call may take.
 const POLL_MARGIN: Duration = Duration::from_secs(10);
 /// No receive waits for longer, whatever it is told.
@@ -51,8 +57,6 @@ const SHORTEST_POLL: Duration = Duration::from_millis(500);
 const ATTEMPT_LIFE: Duration = Duration::from_secs(270);
 /// How many attempts with an unknown outcome are remembered.
 const ATTEMPTS: usize = 16;
-/// The margin that a delivery's deadline keeps from the server's, if that is no more than a tenth of it.
-const DEADLINE_MARGIN: Duration = Duration::from_millis(500);
 
 type Answer = Result<Vec<Delivery>, QueueError>;
 
@@ -101,7 +105,7 @@ impl Poller {
     pub(super) fn new(remote: Arc<Remote>, tasks: Tasks) -> Self {
         Self {
             shared: Arc::new(Shared {
-                exhausted: Arc::new(Exhausted::new(Arc::clone(&remote))),
+                exhausted: Arc::new(Exhausted::new(Arc::clone(&remote), tasks.clone())),
                 remote,
                 tasks,
                 calls: Mutex::default(),
@@ -122,7 +126,8 @@ impl Poller {
         let end = Instant::now() + wait.min(LONGEST_WAIT);
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let wait_s = whole_seconds(left).min(LONGEST_POLL_S);
+            let visibility_s = self.shared.remote.visibility_timeout().as_secs();
+            let wait_s = whole_seconds(left).min(longest_poll(visibility_s));
             let waiting = self.adopt(max, wait_s);
             let waiting = waiting.unwrap_or_else(|| self.begin(&facts, max, wait_s));
             let deliveries = waiting.answer(max).await?;
@@ -162,7 +167,8 @@ impl Poller {
             ask: Ask {
                 max,
                 wait_s,
-                visibility_s: shared.remote.visibility_timeout().as_secs(),
+                // For a little longer than the wait, or it could be over before its answer is here.
+                visibility_s: shared.remote.visibility_timeout().as_secs().max(SHORTEST_VISIBILITY_S),
                 attempt_id: facts.fifo.then(|| Uuid::now_v7().to_string()),
             },
             at: now,
@@ -218,7 +224,7 @@ impl Open {
     async fn run(self, attempt: Attempt, changed: Arc<Notify>, facts: Arc<Facts>) {
         let Self { shared, number } = &self;
         let number = *number;
-        let begun = Instant::now();
+        let asked = Asked::now();
         let received = {
             let mut call = pin!(shared.ask(&facts, attempt.ask.clone()));
             loop {
@@ -232,13 +238,12 @@ impl Open {
                 }
             }
         };
-        let arrived = Instant::now();
         let answer = match received {
             Ok(messages) => {
                 if messages.is_empty() && attempt.ask.wait_s > 0 {
-                    sleep_until(begun + SHORTEST_POLL).await;
+                    sleep_until(asked.at + SHORTEST_POLL).await;
                 }
-                shared.admit(messages, attempt.ask.visibility_s, arrived).await
+                shared.admit(messages, attempt.ask.visibility_s, asked).await
             }
             Err(failure) => {
                 if failure.outcome_is_unknown() {
@@ -305,9 +310,10 @@ impl Shared {
     }
 
     /// Makes messages visible again, last first, so that those of a group come back in order. If that fails they come back
-    /// by themselves.
-    async fn release(&self, deliveries: Vec<Delivery>) {
+    /// by themselves, as those do whose time is over: their receipts may release them from somebody else.
+    async fn release(&self, mut deliveries: Vec<Delivery>) {
         let remote = &self.remote;
+        deliveries.retain(|delivery| delivery.deadline > Instant::now());
         for batch in deliveries.rchunks(BATCH) {
             let endings: Vec<Ending<'_>> = batch
                 .iter()
@@ -325,13 +331,17 @@ impl Shared {
     }
 
     /// Makes deliveries of messages. One that was received too often becomes a dead letter instead.
-    async fn admit(self: &Arc<Self>, messages: Vec<Received>, visibility_s: u64, arrived: Instant) -> Answer {
+    async fn admit(self: &Arc<Self>, messages: Vec<Received>, visibility_s: u64, asked: Asked) -> Answer {
         let visibility = Duration::from_secs(visibility_s);
-        let deadline = arrived + visibility - DEADLINE_MARGIN.min(visibility / 10);
+        let deadline = asked.hidden_until(visibility);
+        if deadline <= Instant::now() {
+            self.came_late(&messages, asked);
+            return Ok(Vec::new());
+        }
         let max_receives = self.remote.nature().max_receives;
         let (mut deliveries, mut exhausted) = (Vec::new(), Vec::new());
         for message in messages {
-            let Some(delivery) = self.delivery(message, deadline) else {
+            let Some(delivery) = self.delivery(message, (deadline, asked)) else {
                 continue;
             };
             if max_receives.is_some_and(|max| delivery.receive_count > max) {
@@ -344,20 +354,30 @@ impl Shared {
             return Ok(deliveries);
         }
         if deliveries.is_empty() {
-            return self
-                .exhausted
-                .bury_all(exhausted, visibility)
-                .await
-                .map(|()| deliveries);
+            return self.exhausted.bury_all(exhausted, deadline).await.map(|()| deliveries);
         }
         // The others need not wait for that, and the next receive finds the failure if it lasts.
         let graves = Arc::clone(&self.exhausted);
-        let bury = async move { drop(graves.bury_all(exhausted, visibility).await) };
+        let bury = async move { drop(graves.bury_all(exhausted, deadline).await) };
         self.tasks.spawn_on(&Handle::current(), bury);
         Ok(deliveries)
     }
 
-    fn delivery(&self, message: Received, deadline: Instant) -> Option<Delivery> {
+    /// Messages came when others may have them already. Not even their receipts are of use: on a standard queue they would still
+    /// work, on what is somebody else's.
+    fn came_late(&self, messages: &[Received], asked: Asked) {
+        let remote = &self.remote;
+        let after = asked.at.elapsed();
+        for message in messages {
+            remote.metrics().lease_lost(remote.name.as_str());
+            tracing::warn!(
+                queue = %remote.name, id = %MessageId::from_queue(&message.id), ?after,
+                "a message came so long after it was asked for that its visibility timeout may have passed; it is left alone, and returns by itself"
+            );
+        }
+    }
+
+    fn delivery(&self, message: Received, (deadline, asked): (Instant, Asked)) -> Option<Delivery> {
         let remote = &self.remote;
         let id = MessageId::from_queue(&message.id);
         let Some(hold) = remote.held.hold(&message.handle) else {
@@ -369,7 +389,7 @@ impl Shared {
         let sent_at_ms = message.sent_at_ms;
         let content = form::open(message).content;
         let message = content.message(id.clone(), sent_at_ms);
-        let kept = Kept::new(id, content, (sent_at_ms, receive_count.get()), hold);
+        let kept = Kept::new(id, content, (sent_at_ms, receive_count.get()), (asked.at, hold));
         Some(Delivery {
             message,
             receipt: Receipt::text_with(&handle, Arc::new(kept)),
@@ -386,6 +406,12 @@ impl Shared {
                 .spawn_on(runtime, async move { shared.release(deliveries).await });
         }
     }
+}
+
+/// The longest wait of a call, in seconds: no longer than two thirds of the visibility timeout, so that a message which comes at
+/// the end of it has the last third left, and need not be left alone.
+fn longest_poll(visibility_s: u64) -> u64 {
+    (visibility_s.saturating_mul(2) / 3).clamp(1, LONGEST_POLL_S)
 }
 
 /// A receive that waits for a call. Dropped without an answer, it abandons the call.
@@ -448,6 +474,19 @@ impl Drop for Waiting {
             call.waiter = None;
             call.abandoned_at = Some(Instant::now());
             call.changed.notify_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_poll_leaves_time_for_what_it_brings() {
+        for (visibility_s, longest) in [(1, 1), (2, 1), (3, 2), (10, 6), (29, 19), (30, 20), (43_200, 20)] {
+            assert_eq!(longest_poll(visibility_s), longest, "{visibility_s}");
+            assert!(longest < visibility_s.max(SHORTEST_VISIBILITY_S), "{visibility_s}");
         }
     }
 }

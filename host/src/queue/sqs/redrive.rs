@@ -1,9 +1,10 @@
 //! Putting dead letters back, or deleting them: all at once where SQS does it by itself, else one by one.
 //!
 //! A dead letter is sent to its queue before it is deleted here, so it may be in both for a moment, and for good if the
-//! delete fails; it is never lost. A long redrive ends after [`LONGEST`] and says how far it got.
+//! delete fails; it is never lost. Both are one step, which ends whole whoever stops waiting for it. A long redrive ends after
+//! [`LONGEST`], or when the queue closes, and says how far it got.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
@@ -14,6 +15,7 @@ use super::{
     failure::{Action, Failure},
     letters::{Graveyard, Letter, SEEN, ending},
     remote::Remote,
+    tasks::Tasks,
     wire::{BATCH, Move, Sendable},
 };
 use crate::{
@@ -21,8 +23,12 @@ use crate::{
     queue::{QueueError, SendError},
 };
 
-/// How long a redrive or a purge lasts at most.
-const LONGEST: Duration = Duration::from_secs(50);
+/// How long a redrive or a purge lasts at most, and one more step.
+const LONGEST: Duration = Duration::from_secs(40);
+/// How long a dead letter must still be hidden for its step to begin.
+const TIME_OF_A_STEP: Duration = Duration::from_secs(10);
+/// How often it is tried to delete what was put back, as long as that is hidden.
+const DELETIONS: usize = 4;
 /// How often SQS is asked how far it is.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
@@ -33,11 +39,20 @@ enum Fate {
     Delete,
 }
 
-/// How far it is done.
+/// How far it is done, and what is still in the hand.
 #[derive(Debug, Default)]
 struct Progress {
     done: u64,
     failed: Option<QueueError>,
+    left: Vec<Letter>,
+}
+
+impl Progress {
+    fn add(&mut self, step: Self) {
+        self.done += step.done;
+        self.failed = self.failed.take().or(step.failed);
+        self.left.extend(step.left);
+    }
 }
 
 impl Remote {
@@ -45,20 +60,30 @@ impl Remote {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves each dead letter where it was, or where it is to go, or in both places. What SQS does
-    /// by itself goes on.
-    pub(super) async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
+    /// Dropping the future leaves each dead letter where it was, or where it is to go, once the step under way has ended, which
+    /// goes on. So does what SQS does by itself.
+    pub(super) async fn redrive(
+        self: &Arc<Self>,
+        tasks: &Tasks,
+        ids: Option<Vec<MessageId>>,
+        limit: usize,
+    ) -> Result<u64, QueueError> {
         let Some(yard) = self.graveyard().await? else {
             return Ok(0);
         };
-        if ids.is_none()
-            && (limit == usize::MAX || yard.grave.waiting().await? <= u64::try_from(limit).unwrap_or(u64::MAX))
+        if ids.is_some() {
+            return yard.each(tasks, Fate::PutBack, ids, limit).await;
+        }
+        let waiting = usize::try_from(yard.grave.waiting().await?).unwrap_or(usize::MAX);
+        if waiting <= limit
             && yard.is_alone().await == Some(true)
             && let Some(moved) = yard.move_all().await?
         {
             return Ok(moved);
         }
-        yard.each(Fate::PutBack, ids, limit).await
+        // What fails again at once is dead again before this ends: no more than there are now, as far as SQS knows.
+        yard.each(tasks, Fate::PutBack, None, limit.min(waiting.max(SEEN)))
+            .await
     }
 
     /// See [`crate::queue::Queue::purge_dead`]. A dead-letter queue that other queues share is not purged: only the dead
@@ -67,18 +92,18 @@ impl Remote {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have deleted.
-    pub(super) async fn purge_dead(&self) -> Result<u64, QueueError> {
+    pub(super) async fn purge_dead(self: &Arc<Self>, tasks: &Tasks) -> Result<u64, QueueError> {
         let Some(yard) = self.graveyard().await? else {
             return Ok(0);
         };
         if yard.is_alone().await == Some(true) {
             return yard.grave.purge().await;
         }
-        yard.each(Fate::Delete, None, usize::MAX).await
+        yard.each(tasks, Fate::Delete, None, usize::MAX).await
     }
 }
 
-impl Graveyard<'_> {
+impl Graveyard {
     /// Whether no other queue has its dead letters here, as far as this host and SQS know. `None`: SQS did not say.
     async fn is_alone(&self) -> Option<bool> {
         if self.grave.is_shared() {
@@ -151,15 +176,25 @@ impl Graveyard<'_> {
 
     /// Does it to those with these ids, or to `limit` of all, one by one. Those of other queues are left alone, unless they
     /// are named.
-    async fn each(&self, fate: Fate, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
+    async fn each(
+        &self,
+        tasks: &Tasks,
+        fate: Fate,
+        ids: Option<Vec<MessageId>>,
+        limit: usize,
+    ) -> Result<u64, QueueError> {
         let end = Instant::now() + LONGEST;
         let limit = ids.as_ref().map_or(limit, |ids| limit.min(ids.len()));
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        // What is left alone stays in the hand until the end, so that it does not come again.
         let mut progress = Progress::default();
-        // Left alone, and in the hand until the end so that they do not come again.
-        let mut others: Vec<Letter> = Vec::new();
         let mut seen = HashSet::new();
-        while progress.done < limit && progress.failed.is_none() && others.len() < SEEN && Instant::now() < end {
+        while progress.done < limit
+            && progress.failed.is_none()
+            && progress.left.len() < SEEN
+            && Instant::now() < end
+            && !tasks.is_closing()
+        {
             let most = match &ids {
                 Some(_) => BATCH,
                 None => usize::try_from(limit - progress.done).unwrap_or(BATCH),
@@ -182,73 +217,93 @@ impl Graveyard<'_> {
                 Some(ids) => ids.iter().any(|id| letter.is_called(id)),
                 None => letter.is_ours,
             });
-            others.extend(rest);
-            others.extend(self.fulfil(fate, chosen, &mut progress).await);
+            progress.left.extend(rest);
+            if !chosen.is_empty() {
+                let Some(step) = tasks.whole(self.clone().fulfil(fate, chosen)).await else {
+                    break;
+                };
+                progress.add(step);
+            }
             if last {
                 break;
             }
         }
-        self.put_down(&others).await;
-        match progress {
-            Progress {
-                done: 0,
-                failed: Some(error),
-            } => Err(error),
-            Progress { done, failed } => {
-                if let Some(error) = failed {
-                    tracing::warn!(queue = %self.source.name, done, %error, "not all dead letters could be dealt with");
-                }
+        let Progress { done, failed, left } = progress;
+        self.put_down(&left).await;
+        match failed {
+            Some(error) if done == 0 => Err(error),
+            Some(error) => {
+                tracing::warn!(queue = %self.source.name, done, %error, "not all dead letters could be dealt with");
                 Ok(done)
             }
+            None => Ok(done),
         }
     }
 
-    /// Does it to these, and gives back those to which it could not be done.
-    async fn fulfil(&self, fate: Fate, chosen: Vec<Letter>, progress: &mut Progress) -> Vec<Letter> {
-        let (ready, failed) = match fate {
-            Fate::Delete => (chosen, Vec::new()),
-            Fate::PutBack => self.send_back(chosen, progress).await,
+    /// Does it to at most ten; those to which it could not be done are left.
+    async fn fulfil(self, fate: Fate, chosen: Vec<Letter>) -> Progress {
+        let mut step = Progress::default();
+        let (chosen, late): (Vec<_>, Vec<_>) = chosen
+            .into_iter()
+            .partition(|letter| letter.is_in_the_hand_for(TIME_OF_A_STEP));
+        step.left = late;
+        let ready = match fate {
+            Fate::Delete => chosen,
+            Fate::PutBack => self.send_back(chosen, &mut step).await,
         };
-        let endings: Vec<Ending<'_>> = ready.iter().map(|letter| ending(letter, None)).collect();
-        if endings.is_empty() {
-            return failed;
-        }
-        let deleted = self.grave.end_all(&endings, self.grave.ending()).await;
-        for (letter, deleted) in ready.iter().zip(deleted) {
-            match (fate, deleted) {
-                (_, Ok(())) => progress.done += 1,
-                (Fate::Delete, Err(_)) => {}
-                (Fate::PutBack, Err(_)) => {
-                    progress.done += 1;
-                    tracing::warn!(
-                        queue = %self.grave.name, id = letter.id,
-                        "a dead letter was put back and could not be deleted: it is in both queues"
-                    );
-                }
+        let kept = self.delete(&ready).await;
+        let deleted = ready.len() - kept.len();
+        step.done += u64::try_from(deleted).unwrap_or(u64::MAX);
+        if fate == Fate::PutBack {
+            for letter in kept {
+                step.done += 1;
+                tracing::warn!(
+                    queue = %self.grave.name, id = letter.id,
+                    "a dead letter was put back and could not be deleted: it is in both queues"
+                );
             }
         }
-        failed
+        step
     }
 
-    /// Sends dead letters to their queue. Those sent, and those not.
-    async fn send_back(&self, chosen: Vec<Letter>, progress: &mut Progress) -> (Vec<Letter>, Vec<Letter>) {
+    /// Deletes dead letters. Answers those that could not be deleted.
+    async fn delete<'a>(&self, letters: &'a [Letter]) -> Vec<&'a Letter> {
+        let mut kept: Vec<&Letter> = letters.iter().collect();
+        for _ in 0..DELETIONS {
+            if !kept.iter().any(|letter| letter.is_in_the_hand_for(Duration::ZERO)) {
+                break;
+            }
+            let endings: Vec<Ending<'_>> = kept.iter().map(|letter| ending(letter, None)).collect();
+            let answers = self.grave.end_all(&endings, self.grave.ending()).await;
+            kept = kept
+                .into_iter()
+                .zip(answers)
+                .filter(|(_, answer)| answer.is_err())
+                .map(|(letter, _)| letter)
+                .collect();
+        }
+        kept
+    }
+
+    /// Sends dead letters to their queue. Answers those sent.
+    async fn send_back(&self, chosen: Vec<Letter>, step: &mut Progress) -> Vec<Letter> {
         let messages: Vec<Sendable> = chosen.iter().map(|letter| self.back(letter)).collect();
         let answers = self.source.send_all(&self.facts, &messages).await;
-        let (mut sent, mut left) = (Vec::new(), Vec::new());
+        let mut sent = Vec::new();
         for (letter, answer) in chosen.into_iter().zip(answers) {
             match answer {
                 Ok(_) => sent.push(letter),
                 Err(SendError::Queue(error)) => {
-                    progress.failed.get_or_insert(error);
-                    left.push(letter);
+                    step.failed.get_or_insert(error);
+                    step.left.push(letter);
                 }
                 Err(error @ (SendError::Invalid(_) | SendError::Full { .. } | SendError::NoSuchQueue(_))) => {
                     tracing::warn!(queue = %self.source.name, id = letter.id, %error, "a dead letter cannot be put back");
-                    left.push(letter);
+                    step.left.push(letter);
                 }
             }
         }
-        (sent, left)
+        sent
     }
 
     /// The message as it was before it became a dead letter.

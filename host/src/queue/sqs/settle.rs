@@ -6,7 +6,8 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::oneshot;
 
 use super::{
-    batch::{Batcher, Request, Settled},
+    batch::{Batcher, Request, Settled, settle_error},
+    ending::Ending,
     failure::{Action, Class, Failure, whole_seconds},
     held::{Kept, seconds_left},
     remote::Remote,
@@ -30,7 +31,7 @@ enum Step {
 pub(super) struct Settler {
     pub(super) remote: Arc<Remote>,
     pub(super) tasks: Tasks,
-    batcher: Batcher,
+    batcher: Arc<Batcher>,
 }
 
 impl Settler {
@@ -38,7 +39,7 @@ impl Settler {
         Self {
             remote,
             tasks,
-            batcher: Batcher::default(),
+            batcher: Arc::default(),
         }
     }
 
@@ -68,26 +69,50 @@ impl Settler {
         let answered = match step {
             Step::Asked(answered) => answered,
             // It is many calls deep, and every settlement would carry its size around.
-            Step::Bury(receipt, failure) => Box::pin(self.bury(receipt, failure)).await?,
+            Step::Bury(receipt, failure) => return Box::pin(self.bury(receipt, failure)).await,
             Step::NotOurs => return Err(SettleError::Expired),
         };
-        answered.await.unwrap_or_else(|_| {
-            let failure = Failure::local(Action::DeleteMessageBatch, Class::Connection, "the host is stopping");
-            Err(self.remote.unavailable(failure).into())
-        })
+        answered.await.unwrap_or_else(|_| self.is_stopping())
     }
 
-    /// Sends a dead letter, and asks for the deletion of its message.
-    async fn bury(&self, receipt: Receipt, failure: FailureRecord) -> Result<oneshot::Receiver<Settled>, SettleError> {
-        let Some(kept) = Kept::of(&receipt) else {
-            return Err(self.remote.unburied("its receipt is from another life of the host"));
+    /// Sends a dead letter, and deletes its message.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: once it was begun, both are done.
+    async fn bury(&self, receipt: Receipt, failure: FailureRecord) -> Settled {
+        let (remote, tasks, batcher) = (Arc::clone(&self.remote), self.tasks.clone(), Arc::clone(&self.batcher));
+        let step = async move {
+            let Some(kept) = Kept::of(&receipt) else {
+                return Err(remote.unburied("its receipt is from another life of the host"));
+            };
+            remote.bury(kept, &failure).await?;
+            let mut request = Request::default();
+            let answered = request.add(receipt.clone(), None);
+            batcher.submit(&remote, &tasks, request).await;
+            match answered.await {
+                Ok(answer) => answer,
+                // The batcher has ended with the queue.
+                Err(_) => delete(&remote, &receipt).await,
+            }
         };
-        self.remote.bury(kept, &failure).await?;
-        let mut request = Request::default();
-        let answered = request.add(receipt, None);
-        self.batcher.submit(&self.remote, &self.tasks, request).await;
-        Ok(answered)
+        self.tasks.whole(step).await.unwrap_or_else(|| self.is_stopping())
     }
+
+    fn is_stopping(&self) -> Settled {
+        let failure = Failure::local(Action::DeleteMessageBatch, Class::Connection, "the host is stopping");
+        Err(self.remote.unavailable(failure).into())
+    }
+}
+
+/// Deletes one message by itself.
+async fn delete(remote: &Remote, receipt: &Receipt) -> Settled {
+    let entry = Ending {
+        handle: receipt.as_text().unwrap_or_default(),
+        hide_s: None,
+    };
+    let deleted = remote.end_all(&[entry], remote.ending()).await;
+    deleted.into_iter().try_for_each(|each| each.map_err(settle_error))
 }
 
 fn step(Settle { receipt, settlement }: Settle, request: &mut Request) -> Step {

@@ -1,8 +1,8 @@
-//! The tasks of one queue: they end with it.
+//! The tasks of one queue: they end with it. Steps, which may not be cut in the middle, end by themselves.
 
 use std::future::Future;
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Starts tasks that are dropped when the queue is. Cheap to clone.
@@ -10,6 +10,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(super) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
+    steps: TaskTracker,
+    closing: CancellationToken,
 }
 
 impl Tasks {
@@ -21,6 +23,48 @@ impl Tasks {
             let _: Option<()> = stop.run_until_cancelled_owned(task).await;
         };
         drop(self.tracker.spawn_on(task, runtime));
+    }
+
+    /// Does something of which a part would be worse than nothing or all: a send with the deletion that belongs to it. `None`
+    /// if the queue closes, and nothing was done, or if the runtime ends. The step has to be bounded by itself.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a step that has begun goes on to its end.
+    pub(super) async fn whole<T: Send + 'static>(&self, step: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        // Before looking, so that whoever closes the queue waits for this one.
+        let counted = self.steps.token();
+        if self.closing.is_cancelled() {
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        let step = async move {
+            // Whoever does not wait any more does not want to know.
+            drop(answer.send(step.await));
+            drop(counted);
+        };
+        drop(self.steps.spawn(step));
+        answered.await.ok()
+    }
+
+    /// No further step begins.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+
+    /// Whether no further step begins.
+    pub(super) fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
+    }
+
+    /// Waits until no step is under way.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn steps_done(&self) {
+        self.steps.close();
+        self.steps.wait().await;
     }
 
     /// Waits until no task is left.
@@ -36,5 +80,54 @@ impl Tasks {
     /// Drops all tasks.
     pub(super) fn end(&self) {
         self.stop.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
+
+    use futures_util::FutureExt as _;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    /// Begins a step of one second, and answers whether it has ended.
+    fn begin(tasks: &Tasks) -> Arc<AtomicBool> {
+        let ended = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&ended);
+        let step = async move {
+            sleep(Duration::from_secs(1)).await;
+            ended.store(true, Ordering::SeqCst);
+        };
+        let mut waiting = pin!(tasks.whole(step));
+        assert_eq!(waiting.as_mut().now_or_never(), None);
+        seen
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_nobody_waits_for_any_more_comes_to_its_end() {
+        let tasks = Tasks::default();
+        let ended = begin(&tasks);
+        // As if the queue were dropped.
+        tasks.end();
+        tasks.close();
+        tasks.steps_done().await;
+        assert!(ended.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_queue_that_closes_begins_no_step() {
+        let tasks = Tasks::default();
+        tasks.close();
+        assert_eq!(tasks.whole(async { 1 }).await, None);
+        tasks.steps_done().await;
     }
 }

@@ -1,0 +1,66 @@
+//! Since when what SQS hands out is hidden. SQS counts from the moment at which it hands a message out, which the host does not
+//! see: some time after the request was sent, and before its answer arrived. So the host counts from the request.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::machine_clock::asleep;
+
+/// The margin that the host's end of the time keeps from the server's, if that is no more than a tenth of it.
+const MARGIN: Duration = Duration::from_millis(500);
+
+/// The moment at which a request was sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    pub(super) at: Instant,
+    asleep: Duration,
+}
+
+impl Asked {
+    pub(super) fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            asleep: asleep(),
+        }
+    }
+
+    /// Until when what the answer brings is certainly hidden from others. An `Instant` stands still while the machine sleeps, and
+    /// SQS does not, so what it slept since the request is taken off.
+    pub(super) fn hidden_until(self, visibility: Duration) -> Instant {
+        self.until(visibility, asleep())
+    }
+
+    fn until(self, visibility: Duration, asleep: Duration) -> Instant {
+        let slept = asleep.saturating_sub(self.asleep);
+        let hidden = visibility.saturating_sub(MARGIN.min(visibility / 10));
+        self.at + hidden.saturating_sub(slept)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VISIBILITY: Duration = Duration::from_secs(30);
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_late_leaves_less_time() {
+        let asked = Asked::now();
+        tokio::time::advance(Duration::from_secs(19)).await;
+        let left = asked.hidden_until(VISIBILITY) - Instant::now();
+        assert!(
+            left > Duration::from_secs(10) && left <= Duration::from_millis(10_500),
+            "{left:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_the_machine_slept_counts() {
+        let asked = Asked::now();
+        let slept = |seconds| asked.until(VISIBILITY, asked.asleep + Duration::from_secs(seconds)) - asked.at;
+        assert_eq!(slept(0), Duration::from_millis(29_500));
+        assert_eq!(slept(20), Duration::from_millis(9_500));
+        assert_eq!(slept(3600), Duration::ZERO);
+    }
+}
