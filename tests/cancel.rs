@@ -1,4 +1,5 @@
-//! Calls that are dropped at any moment give back all that they took: slots, memory of the budget, and the compiler.
+//! Calls that are dropped at any moment give back all that they took: slots, memory of the budget, and the compiler. Attempts that
+//! are interrupted give back their leases, with the line that stands behind them, and what is being settled is settled.
 
 use std::{
     sync::{
@@ -11,11 +12,21 @@ use std::{
 
 use harness::{
     bench::{Bench, policy, poll_once, together},
+    faulty_queue::{Extensions, FaultyQueue},
     guests::no_op,
     hostile::Parts,
+    pipeline::{Pipeline, manifest},
+    prompt::Prompt,
 };
-use sandhog::executor::{EngineOptions, Executor as _, Verdict};
-use tokio::{sync::Notify, task::yield_now, time::timeout};
+use sandhog::{
+    executor::{EngineOptions, Executor as _, Verdict},
+    message::{Outgoing, QueueName},
+    queue::{
+        Queue,
+        simple::{SimpleStore, settings::Settings},
+    },
+};
+use tokio::{runtime::Handle, sync::Notify, task::yield_now, time::timeout};
 
 /// How long a fact may take to come.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -222,4 +233,95 @@ async fn an_executor_that_is_dropped_in_the_middle_of_everything_ends() {
         );
         drop(bench);
     }
+}
+
+/// A handler whose queue hands out four messages of one group at once: the first one is with a guest that waits for its turn, and
+/// the others stand in line behind it.
+struct Group {
+    executor: Arc<Prompt>,
+    pipeline: Pipeline,
+    queue: Arc<dyn Queue>,
+    faulty: Arc<FaultyQueue>,
+}
+
+const TURNS: [&str; 4] = ["turn-1", "turn-2", "turn-3", "turn-4"];
+
+impl Group {
+    async fn new(extensions: Extensions) -> Self {
+        let (executor, store, name) = (Arc::new(Prompt::default()), SimpleStore::ephemeral(), "bench");
+        let mut pipeline = Pipeline::new(&Handle::current(), store.clone(), executor.clone());
+        let name = QueueName::new(name).unwrap();
+        let settings = Settings {
+            visibility_timeout: Duration::from_secs(2),
+            ..Settings::defaults(&name)
+        };
+        let queue: Arc<dyn Queue> = store.queue(name, settings).await.unwrap();
+        for answer in queue.send_many(TURNS.map(Outgoing::new).to_vec()).await {
+            answer.unwrap();
+        }
+        let faulty = FaultyQueue::new(Arc::clone(&queue), [], extensions).in_one_group();
+        let source: Arc<dyn Queue> = Arc::<FaultyQueue>::clone(&faulty);
+        pipeline.handle_on(source, &executor.component().await, manifest(false));
+        wait(|| executor.inside.load(Ordering::SeqCst) == 1, "the first guest").await;
+        assert_eq!(queue.counts().await.unwrap().in_flight, 4);
+        Self {
+            executor,
+            pipeline,
+            queue,
+            faulty,
+        }
+    }
+
+    fn handled(&self) -> usize {
+        self.executor.handled.lock().unwrap().len()
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_that_is_interrupted_gives_back_its_message_and_the_line_behind_it() {
+    let group = Group::new(Extensions::Scripted([].into())).await;
+    timeout(PATIENCE, group.pipeline.interrupt()).await.unwrap();
+    assert_eq!(group.executor.inside.load(Ordering::SeqCst), 0);
+    let counts = group.queue.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (4, 0));
+    let again = group.queue.receive(4, Duration::ZERO).await.unwrap();
+    let bodies: Vec<_> = again.iter().map(|delivery| delivery.message.body.clone()).collect();
+    assert_eq!(bodies, TURNS);
+    assert!(
+        again.iter().all(|delivery| delivery.receive_count.get() == 1),
+        "a receive that came to nothing is not counted: {again:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_stands_in_line_is_given_back_when_the_handler_stops_between_two_of_a_group() {
+    let group = Group::new(Extensions::Scripted([].into())).await;
+    let stopping = group.pipeline.stop_handlers();
+    group.executor.turns.add_permits(4);
+    timeout(PATIENCE, stopping).await.unwrap();
+    let counts = group.queue.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (3, 0));
+}
+
+#[tokio::test]
+async fn a_group_whose_leases_are_lost_is_interrupted_and_nothing_of_it_is_settled() {
+    let group = Group::new(Extensions::Lost).await;
+    wait(|| group.executor.inside.load(Ordering::SeqCst) == 0, "the interruption").await;
+    assert_eq!((group.handled(), group.faulty.settled()), (0, 0));
+    timeout(PATIENCE, group.pipeline.interrupt()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_settlement_under_way_is_not_cut_by_the_order_to_stop() {
+    let group = Group::new(Extensions::Scripted([].into())).await;
+    group.faulty.hold_settlements();
+    group.executor.turns.add_permits(1);
+    wait(|| group.handled() == 1, "the first guest to end").await;
+    let mut stopping = std::pin::pin!(group.pipeline.interrupt());
+    assert!(poll_once(stopping.as_mut()).await.is_pending());
+    assert_eq!(group.queue.counts().await.unwrap().in_flight, 4);
+    group.faulty.let_go();
+    timeout(PATIENCE, stopping).await.unwrap();
+    let counts = group.queue.counts().await.unwrap();
+    assert_eq!((counts.ready, counts.in_flight), (3, 0), "one was deleted: {counts:?}");
 }

@@ -53,6 +53,46 @@ fn what_the_grace_period_cuts_off_is_released_uncounted() {
     assert_eq!(answer["messages"][0]["receive-count"], 1, "{answer}");
 }
 
+/// Two handlers with room for four instances between them: half of what they received has not run when the host stops.
+#[test]
+fn what_was_received_and_not_run_is_released_uncounted() {
+    let place = Place::new();
+    place.configure("grace-period = \"200ms\"\nmax-live-instances = 4\n");
+    let queues = ["in", "other"];
+    for queue in queues {
+        place.install(
+            queue,
+            &spinner(),
+            &format!("concurrency = 4\ntimeout = \"1m\"\n{GRANT}"),
+        );
+    }
+    let host = place.start();
+    host.wait_ready();
+    for queue in queues {
+        for _ in 0..4 {
+            host.send(queue, b"spin");
+        }
+    }
+    for queue in queues {
+        wait_for("the receives", || (host.count(queue, "in-flight") == 4).then_some(()));
+    }
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    for queue in queues {
+        std::fs::remove_file(place.plugin(&format!("{queue}.wasm"))).unwrap();
+    }
+    let host = place.start();
+    for queue in queues {
+        let answer = host.post(&format!("/queues/{queue}/receive?max=10&wait=5s"), &json!(null));
+        let messages = answer["messages"].as_array().unwrap();
+        let counts: Vec<_> = messages
+            .iter()
+            .map(|message| message["receive-count"].as_u64())
+            .collect();
+        assert_eq!(counts, [Some(1); 4], "{answer}");
+    }
+}
+
 #[test]
 fn a_second_signal_skips_the_grace_period() {
     let place = Place::new();

@@ -52,6 +52,8 @@ pub struct FaultyQueue {
     receives_open: watch::Sender<bool>,
     settlements_open: watch::Sender<bool>,
     commits_sends: bool,
+    /// The group that every message is said to be of.
+    group: Option<String>,
 }
 
 impl FaultyQueue {
@@ -81,6 +83,7 @@ impl FaultyQueue {
             receives_open: watch::Sender::new(true),
             settlements_open: watch::Sender::new(true),
             commits_sends: true,
+            group: None,
         })
     }
 
@@ -89,6 +92,15 @@ impl FaultyQueue {
     pub fn without_sends(self: Arc<Self>) -> Arc<Self> {
         let mut queue = Arc::into_inner(self).unwrap();
         queue.commits_sends = false;
+        Arc::new(queue)
+    }
+
+    /// A queue whose messages are all said to be of one group, of which it hands out several at once.
+    #[must_use]
+    pub fn in_one_group(self: Arc<Self>) -> Arc<Self> {
+        let mut queue = Arc::into_inner(self).unwrap();
+        queue.nature.returns_groups = true;
+        queue.group = Some("group".to_owned());
         Arc::new(queue)
     }
 
@@ -168,10 +180,13 @@ impl Queue for FaultyQueue {
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let from = Instant::now();
         let scripted = self.receive_errors.lock().unwrap().pop_front();
-        let answer = match scripted {
+        let mut answer = match scripted {
             Some(error) => Err(error),
             None => self.inner.receive(max.min(self.nature.receive_limit), wait).await,
         };
+        for delivery in answer.iter_mut().flatten().filter(|_| self.group.is_some()) {
+            delivery.message.group_id.clone_from(&self.group);
+        }
         self.note("receive", max, from);
         answer
     }

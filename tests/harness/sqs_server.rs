@@ -1,4 +1,4 @@
-//! Real servers that speak the protocol of SQS, each installed on first use, run on a free port of 127.0.0.1, and
+//! Emulators of SQS, each a server of somebody else's that speaks its protocol, installed on first use, run on a free port of 127.0.0.1, and
 //! gone when the process that runs the tests is, however that ended.
 
 use std::{
@@ -71,15 +71,17 @@ enum Failure {
 impl SqsServer {
     /// The server of this kind that all tests of the process share.
     ///
-    /// There is none, and a notice, if the machine has no Python that fits or cannot install packages; with `CI=true` that
-    /// is a failure.
+    /// A machine without what it takes fails the test with what is missing. Only the one that needs a recent Python is then left
+    /// out with a notice, unless `CI=true`.
     pub fn get(kind: Kind) -> Option<&'static Self> {
         static SHARED: [OnceLock<Result<Option<SqsServer>, String>>; Kind::ALL.len()] =
             [const { OnceLock::new() }; Kind::ALL.len()];
         let (_, shared) = Kind::ALL.iter().zip(&SHARED).find(|(of, _)| **of == kind).unwrap();
         let outcome = shared.get_or_init(|| match Self::try_start(kind) {
             Ok(server) => Ok(Some(server)),
-            Err(Failure::Missing(why)) if std::env::var_os("CI").is_none_or(|ci| ci != "true") => {
+            Err(Failure::Missing(why))
+                if kind == Kind::LocalStack && std::env::var_os("CI").is_none_or(|ci| ci != "true") =>
+            {
                 // Past the capture of the test runner, which shows the output of failed tests only.
                 let notice = format!("\nnotice: tests on {kind:?} are left out. {why}\n\n");
                 std::io::stderr().write_all(notice.as_bytes()).unwrap();
