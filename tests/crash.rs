@@ -15,11 +15,11 @@ use std::{
 use harness::{
     aborting_binary,
     guests::{FORWARD, body_starts_with, forward, handler},
-    host::Place,
+    host::{Host, Place},
     let_pass, wait_for,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// How often the process is killed.
 const ROUNDS: u64 = 100;
@@ -261,4 +261,73 @@ fn a_second_host_on_the_same_directory_is_refused() {
     host.send("in", b"still here");
     host.wait_empty("in");
     assert_eq!(host.take_all("out"), ["still here"]);
+}
+
+/// Receives one message by HTTP, and leaves it in flight.
+fn hold_one(host: &Host, queue: &str, query: &str) -> Value {
+    let answer = host.post(&format!("/queues/{queue}/receive?max=1&wait=20s{query}"), &Value::Null);
+    let message = answer.pointer("/messages/0");
+    message.unwrap_or_else(|| panic!("{answer}")).clone()
+}
+
+// It was a dead letter as soon as it had been released, with the words that the host had stopped while it was in flight.
+#[test]
+fn what_is_released_after_a_crash_beside_a_killer_comes_back() {
+    let place = Place::new();
+    place.configure("grace-period = \"1ms\"\n[queues.in]\nmax-receives = 1\n[queues.other]\n");
+    let host = place.start();
+    host.send("in", b"innocent");
+    host.send("other", b"killer");
+    hold_one(&host, "in", "");
+    hold_one(&host, "other", "");
+    host.kill();
+    // By a person.
+    let host = place.start();
+    let innocent = hold_one(&host, "in", "");
+    let release = json!({ "receipt": innocent["receipt"], "action": "release" });
+    host.post("/queues/in/settle", &release);
+    assert_eq!(host.terminate().0.code(), Some(0));
+    // By the host, when it stops: the handler never ends by itself.
+    place.install(
+        "in",
+        &handler("(loop $l (br $l)) (global.get $ok)"),
+        "timeout = \"60s\"\n",
+    );
+    let host = place.start();
+    wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+    assert_eq!(host.terminate().0.code(), Some(0));
+    fs::remove_file(place.plugin("in.wasm")).unwrap();
+    // By nobody, when its time is over.
+    let host = place.start();
+    assert_eq!(hold_one(&host, "in", "&visibility=1s")["body"], "innocent");
+    let again = hold_one(&host, "in", "");
+    host.post(
+        "/queues/in/settle",
+        &json!({ "receipt": again["receipt"], "action": "release" }),
+    );
+    assert_eq!(host.dead("in"), [Value::Null; 0]);
+    assert_eq!(host.take_one("in").as_deref(), Some("innocent"));
+}
+
+// It held back the whole store for as long as its handler ran, up to twelve hours.
+#[test]
+fn a_suspect_that_is_held_for_hours_lets_the_rest_go_on() {
+    let place = Place::new();
+    place.configure("[queues.slow]\nvisibility-timeout = \"5s\"\n[queues.fast]\n");
+    let host = place.start();
+    host.send("slow", b"job");
+    hold_one(&host, "slow", "");
+    host.kill();
+    place.install("fast", &handler("(global.get $ok)"), "");
+    let host = place.start();
+    host.wait_ready();
+    let suspect = hold_one(&host, "slow", "&visibility=12h");
+    host.send("fast", b"hi");
+    wait_for("readiness to tell", || {
+        let (code, text) = host.text("/ready");
+        (code == 503 && text.contains("isolating")).then_some(())
+    });
+    host.wait_empty("fast");
+    host.wait_ready();
+    assert_eq!(host.count("slow", "in-flight"), 1, "{suspect}");
 }

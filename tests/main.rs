@@ -25,6 +25,7 @@ mod handler_set;
 mod hostile;
 mod http;
 mod instructions;
+mod isolation;
 mod keyvalue;
 mod lease;
 mod ledger;

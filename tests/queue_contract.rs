@@ -14,6 +14,7 @@
 use std::{
     num::NonZeroU32,
     sync::{Arc, mpsc},
+    task::Poll,
     time::Duration,
 };
 
@@ -78,8 +79,8 @@ pub(crate) trait Backend: std::marker::Send + Sync {
 }
 
 /// A backend that forgets everything but its disk.
-struct Durable {
-    store: SimpleStore,
+pub(crate) struct Durable {
+    pub(crate) store: SimpleStore,
     directory: TempDir,
     still: StillTime,
 }
@@ -106,7 +107,7 @@ impl StillTime {
 }
 
 impl Durable {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let still = StillTime::new();
         Self {
@@ -117,7 +118,7 @@ impl Durable {
     }
 
     /// Ends the store with whatever is in flight, as a crash would, and opens it again.
-    async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let Self {
             store,
             directory,
@@ -258,7 +259,7 @@ pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
         .collect()
 }
 
-async fn taken(queue: &Arc<dyn Queue>, max: usize) -> Vec<String> {
+pub(crate) async fn taken(queue: &Arc<dyn Queue>, max: usize) -> Vec<String> {
     bodies(&take(queue, max).await)
 }
 
@@ -304,6 +305,7 @@ contract! {
     a_retried_message_is_hidden_until_its_retry_delay_ends,
     a_retry_without_delay_is_visible_at_once,
     an_exhausted_message_goes_to_the_dead_letters_with_its_last_failure,
+    a_message_that_failed_for_the_last_time_is_a_dead_letter_at_once,
     a_message_that_was_never_settled_dies_of_host_stopped,
     a_rejected_message_goes_to_the_dead_letters_at_once,
     a_dead_letter_keeps_what_was_sent,
@@ -313,6 +315,7 @@ contract! {
     a_redriven_message_starts_anew,
     redrive_by_id_leaves_the_others,
     redrive_stops_at_its_limit,
+    a_long_operation_lets_others_have_their_turn,
     redriving_some_of_a_group_leaves_the_rest_of_it_in_order,
     purge_spares_what_is_in_flight,
     purging_the_dead_spares_the_living,
@@ -597,6 +600,21 @@ async fn an_exhausted_message_goes_to_the_dead_letters_with_its_last_failure(bac
     assert_eq!(dead[0].queue, *queue.name());
 }
 
+/// It waited for its retry delay once more before.
+async fn a_message_that_failed_for_the_last_time_is_a_dead_letter_at_once(backend: &impl Backend) {
+    let settings = Settings {
+        max_receives: NonZeroU32::MIN,
+        ..brief(backend, "orders")
+    };
+    let queue = backend.queue_with("orders", settings).await;
+    send(&queue, ["a", "b"].map(|body| grouped(body, "g"))).await;
+    let delivery = take_one(&queue).await;
+    end(&queue, &delivery, retry(LONG)).await.unwrap();
+    let dead = queue.dead_letters(None, 10).await.unwrap();
+    assert_eq!(dead[0].failure, failure("not yet"));
+    assert_eq!(taken(&queue, 9).await, ["b"], "it leaves its group to the next");
+}
+
 pub(crate) async fn a_message_that_was_never_settled_dies_of_host_stopped(backend: &impl Backend) {
     let settings = Settings {
         max_receives: const { NonZeroU32::new(2).unwrap() },
@@ -740,6 +758,47 @@ async fn redrive_stops_at_its_limit(backend: &impl Backend) {
     }
     assert_eq!(queue.redrive(None, 2).await.unwrap(), 2);
     assert_eq!(taken(&queue, 9).await, ["a", "b"]);
+}
+
+/// How often the work stops for others to have their turn.
+async fn pauses(work: impl Future<Output = ()>) -> usize {
+    let (mut work, mut pauses) = (std::pin::pin!(work), 0);
+    std::future::poll_fn(|context| match work.as_mut().poll(context) {
+        Poll::Ready(()) => Poll::Ready(pauses),
+        Poll::Pending => {
+            pauses += 1;
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// In memory the first poll did all of it, under the lock of the whole store.
+async fn a_long_operation_lets_others_have_their_turn(backend: &impl Backend) {
+    let queue = backend.queue("orders").await;
+    let messages = 2000;
+    let steps = messages / 256;
+    let sent = async {
+        let answers = queue.send_many(vec![message("a"); messages]).await;
+        assert!(answers.iter().all(Result::is_ok));
+    };
+    assert!(pauses(sent).await > 0, "sending");
+    for _ in 0..messages / 500 {
+        let bury = |delivery: Delivery| Settle {
+            receipt: delivery.receipt,
+            settlement: Settlement::DeadLetter {
+                failure: failure("bad"),
+            },
+        };
+        let settles = take(&queue, 500).await.into_iter().map(bury).collect();
+        queue.settle(settles, Effects::default()).await;
+    }
+    let listed = async { assert_eq!(queue.dead_letters(None, messages).await.unwrap().len(), messages) };
+    assert!(pauses(listed).await >= steps, "listing");
+    let redriven = async { assert_eq!(queue.redrive(None, usize::MAX).await.unwrap(), 2000) };
+    assert!(pauses(redriven).await >= steps, "redrive");
+    let purged = async { assert_eq!(queue.purge().await.unwrap(), 2000) };
+    assert!(pauses(purged).await >= steps, "purge");
 }
 
 async fn redriving_some_of_a_group_leaves_the_rest_of_it_in_order(backend: &impl Backend) {
@@ -1132,7 +1191,7 @@ async fn dead_letters_do_not_fill_a_queue(backend: &impl Backend) {
 }
 
 /// Starts a receive that waits, and lets it register.
-async fn waiting(queue: &Arc<dyn Queue>, wait: Duration) -> JoinSet<Vec<String>> {
+pub(crate) async fn waiting(queue: &Arc<dyn Queue>, wait: Duration) -> JoinSet<Vec<String>> {
     let mut receives = JoinSet::new();
     let queue = Arc::clone(queue);
     let asking = Arc::clone(&queue);
@@ -1277,9 +1336,9 @@ async fn a_cancelled_receive_takes_nothing(backend: &impl Backend) {
 
 async fn futures_poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Output> {
     std::future::poll_fn(|context| {
-        std::task::Poll::Ready(match future.as_mut().poll(context) {
-            std::task::Poll::Ready(output) => Some(output),
-            std::task::Poll::Pending => None,
+        Poll::Ready(match future.as_mut().poll(context) {
+            Poll::Ready(output) => Some(output),
+            Poll::Pending => None,
         })
     })
     .await
@@ -1543,123 +1602,6 @@ async fn a_message_that_kills_the_host_reaches_the_dead_letters_alone() {
     );
     assert!(dead[0].receive_count >= 5, "{}", dead[0].receive_count);
     assert!(dead[0].failure.reason.contains("while this message was in flight"));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_message_that_was_in_flight_beside_a_killer_is_not_blamed() {
-    let backend = Durable::new().await;
-    let settings = Settings {
-        max_receives: NonZeroU32::MIN,
-        ..defaults("orders")
-    };
-    let queue = backend.queue_with("orders", settings.clone()).await;
-    send(&queue, ["innocent", "killer"].map(message)).await;
-    take(&queue, 2).await;
-    let backend = backend.restart().await;
-    let queue = backend.queue_with("orders", settings.clone()).await;
-    let innocent = take_one(&queue).await;
-    assert_eq!(bodies(std::slice::from_ref(&innocent)), ["innocent"]);
-    end(&queue, &innocent, Settlement::Delete).await.unwrap();
-    take_one(&queue).await;
-    let backend = backend.restart().await;
-    let queue = backend.queue_with("orders", settings).await;
-    assert!(take(&queue, 1).await.is_empty(), "the killer was alone this time");
-    assert_eq!(queue.counts().await.unwrap().dead, 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_runs_alone_in_the_whole_store() {
-    let backend = Durable::new().await;
-    let queue = backend.queue("orders").await;
-    send(&queue, ["a", "b", "c"].map(message)).await;
-    take(&queue, 2).await;
-    let backend = backend.restart().await;
-    let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
-    send(&other, [message("x")]).await;
-    let first = take(&queue, 9).await;
-    assert_eq!(bodies(&first), ["a"], "one suspect, however many were asked for");
-    assert!(take(&queue, 9).await.is_empty());
-    assert!(take(&other, 9).await.is_empty());
-    let mut receives = waiting(&other, LONG).await;
-    end(&queue, &first[0], Settlement::Delete).await.unwrap();
-    assert_eq!(receives.join_next().await.unwrap().unwrap(), ["x"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_waits_for_quiet_but_not_for_ever() {
-    let backend = Durable::new().await;
-    let queue = backend.queue("orders").await;
-    send(&queue, [message("suspect")]).await;
-    take_one(&queue).await;
-    let backend = backend.restart().await;
-    let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
-    send(&other, ["x", "y"].map(message)).await;
-    let settings = Settings {
-        visibility_timeout: LONG,
-        ..defaults("other")
-    };
-    let other = {
-        drop(other);
-        backend.queue_with("other", settings).await
-    };
-    take_one(&other).await;
-    let mut receives = waiting(&queue, LONG).await;
-    assert!(take(&other, 1).await.is_empty(), "the suspect waits for quiet");
-    for _ in 0..30 {
-        backend.pass(SECOND).await;
-        queue.counts().await.unwrap();
-    }
-    assert_eq!(receives.join_next().await.unwrap().unwrap(), ["suspect"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_starts_as_soon_as_it_is_quiet() {
-    let backend = Durable::new().await;
-    let queue = backend.queue("orders").await;
-    send(&queue, [message("suspect")]).await;
-    take_one(&queue).await;
-    let backend = backend.restart().await;
-    let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
-    send(&other, [message("x")]).await;
-    let delivery = take_one(&other).await;
-    let mut receives = waiting(&queue, LONG).await;
-    end(&other, &delivery, Settlement::Delete).await.unwrap();
-    assert_eq!(receives.join_next().await.unwrap().unwrap(), ["suspect"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_suspect_without_a_receiver_blocks_nobody() {
-    let backend = Durable::new().await;
-    let queue = backend.queue("orders").await;
-    send(&queue, [message("suspect")]).await;
-    take_one(&queue).await;
-    let backend = backend.restart().await;
-    let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
-    send(&other, ["x", "y", "z"].map(message)).await;
-    take_one(&other).await;
-    assert!(take(&queue, 1).await.is_empty(), "waits for quiet, and goes away");
-    let mut receives = waiting(&other, LONG).await;
-    backend.pass(3 * SECOND).await;
-    assert_eq!(receives.join_next().await.unwrap().unwrap(), ["y", "z"]);
-    // Nor does one that was received by somebody who vanished.
-    backend.pass(queue.visibility_timeout()).await;
-    take_one(&queue).await;
-    assert!(take(&other, 1).await.is_empty());
-    backend.pass(queue.visibility_timeout()).await;
-    assert_eq!(taken(&other, 9).await.len(), 3);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_settled_suspect_is_a_message_like_any_other() {
-    let backend = Durable::new().await;
-    let queue = backend.queue("orders").await;
-    send(&queue, ["a", "b"].map(message)).await;
-    take_one(&queue).await;
-    let backend = backend.restart().await;
-    let queue = backend.queue("orders").await;
-    let suspect = take_one(&queue).await;
-    end(&queue, &suspect, Settlement::Release).await.unwrap();
-    assert_eq!(taken(&queue, 9).await, ["a", "b"]);
 }
 
 #[tokio::test(start_paused = true)]

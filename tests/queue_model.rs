@@ -267,6 +267,7 @@ impl Model {
         let now = self.now;
         match how {
             How::Delete | How::Follow => drop(self.entries.remove(index)),
+            How::Retry(_) if self.entries[index].receives >= MAX_RECEIVES => self.bury(index),
             How::Retry(0) => self.entries[index].place = Place::Visible,
             How::Retry(delay) => self.entries[index].place = Place::Retry(now + delay),
             How::DeadLetter => self.bury(index),

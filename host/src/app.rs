@@ -147,11 +147,13 @@ impl App {
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(&metrics));
         let queues = Arc::new(queues);
         queues.declare_known().await?;
+        let board = Arc::new(HandlerBoard::default());
+        board.watch_store(Box::new(store.clone()));
         let stop = Stop::default();
         let surroundings = Surroundings {
             queues,
             executor,
-            board: Arc::new(HandlerBoard::default()),
+            board,
             metrics,
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),

@@ -87,6 +87,12 @@ pub struct LoadedVersion {
     pub loaded_at_ms: u64,
 }
 
+/// What is wrong with the store of the host, as far as it knows.
+pub trait StoreHealth: std::fmt::Debug + Send + Sync {
+    /// The reasons, for people, one each. Asked with every look at the readiness, so it never waits.
+    fn troubles(&self) -> Vec<String>;
+}
+
 /// The status of every handler of this host.
 #[derive(Debug, Default)]
 pub struct HandlerBoard(Mutex<Board>);
@@ -95,7 +101,7 @@ pub struct HandlerBoard(Mutex<Board>);
 struct Board {
     handlers: BTreeMap<String, HandlerStatus>,
     first_load_finished: bool,
-    store_failure: Option<String>,
+    store: Option<Box<dyn StoreHealth>>,
 }
 
 impl HandlerBoard {
@@ -196,9 +202,9 @@ impl HandlerBoard {
         !self.board().first_load_finished
     }
 
-    /// The store has failed for good; only a restart helps. The first reason stays.
-    pub fn store_failed(&self, why: &str) {
-        self.board().store_failure.get_or_insert_with(|| why.to_owned());
+    /// Whose troubles the host is not ready with either, from now on.
+    pub fn watch_store(&self, store: Box<dyn StoreHealth>) {
+        self.board().store = Some(store);
     }
 
     /// All handlers, by name.
@@ -217,9 +223,7 @@ impl HandlerBoard {
         if draining {
             reasons.push("draining: the host is about to stop".to_owned());
         }
-        if let Some(why) = &board.store_failure {
-            reasons.push(format!("the store has failed: {why}"));
-        }
+        reasons.extend(board.store.iter().flat_map(|store| store.troubles()));
         if !board.first_load_finished {
             reasons.push("loading: the first load of the handlers is under way".to_owned());
         }
@@ -366,11 +370,19 @@ mod tests {
         assert_eq!(board.readiness(false), Ok(()));
     }
 
+    #[derive(Debug)]
+    struct Failed;
+
+    impl StoreHealth for Failed {
+        fn troubles(&self) -> Vec<String> {
+            vec!["the store has failed: disk full".to_owned()]
+        }
+    }
+
     #[test]
-    fn a_failed_store_is_never_ready_again() {
+    fn a_store_in_trouble_is_named_by_readiness() {
         let board = serving_board();
-        board.store_failed("disk full");
-        board.store_failed("second");
+        board.watch_store(Box::new(Failed));
         assert_eq!(board.readiness(false).unwrap_err(), ["the store has failed: disk full"]);
     }
 }

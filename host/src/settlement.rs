@@ -1,7 +1,7 @@
 //! The table of what happens to a message: how an attempt came out -> how its delivery is settled.
 //!
-//! Pure and total, and the only place where that is decided. The two rows that a queue decides by itself are not
-//! here: a message received more often than it may be becomes a dead letter before it is handed out, and a queue that
+//! Pure and total, and the only place where that is decided. The rows that a queue decides by itself are not
+//! here: a message that fails with its last receive, or was received as often as it may be, becomes a dead letter, and a queue that
 //! can take a receive back does so on a release. A queue that keeps no failure with a message has the last one made a dead
 //! letter here, while the reason is known.
 

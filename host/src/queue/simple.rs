@@ -20,15 +20,18 @@ use tokio::{
 };
 
 use self::{
+    gate::SharedGate,
     keyvalue::SimpleKeyValue,
     ledger::SharedLedger,
+    long::between_steps,
     memory::MemoryRows,
+    open::Opened,
     operation::{
-        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, LastSeq, ListDead, ListQueues,
-        Operation, PurgeDeadSome, PurgeSome, ReceiveMessages, RedriveSome, SendMessages, SettleDeliveries, ShowDead,
+        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, ListQueues, Operation,
+        PurgeDeadSome, ReceiveMessages, RedriveSome, RelaneSome, SettleDeliveries, ShowDead,
     },
     row::QueueKey,
-    rules::{Core, Which},
+    rules::Core,
     settings::Settings,
     writer::Writer,
 };
@@ -37,6 +40,7 @@ use super::{
     Wanted,
 };
 use crate::{
+    handler_status::StoreHealth,
     keyvalue::KeyValue,
     message::{MessageId, Outgoing, QueueName},
 };
@@ -47,6 +51,7 @@ mod flights;
 mod gate;
 mod keyvalue;
 mod ledger;
+mod long;
 mod memory;
 mod open;
 mod operation;
@@ -64,8 +69,6 @@ pub use open::{OpenError, StoreOptions};
 
 /// No receive waits for longer, whatever it is told.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// How many messages one step of a long operation changes, so that others need not wait for all of it.
-const STEP: usize = 256;
 
 /// All Simple queues of a host. Cheap to clone; the clones are the same store.
 #[derive(Debug, Clone)]
@@ -77,6 +80,7 @@ pub struct SimpleStore {
 struct Inner {
     engine: Engine,
     ledger: SharedLedger,
+    gate: SharedGate,
     destinations: RwLock<HashSet<QueueName>>,
 }
 
@@ -106,9 +110,9 @@ impl SimpleStore {
     ///
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        let writer = open::open(options)?;
+        let Opened { writer, gate } = open::open(options)?;
         let ledger = writer.ledger().clone();
-        Ok(Self::with(Engine::Durable(writer), ledger))
+        Ok(Self::with(Engine::Durable(writer), ledger, gate))
     }
 
     /// A store in memory. It is gone with its last clone.
@@ -119,15 +123,16 @@ impl SimpleStore {
     /// As [`SimpleStore::ephemeral`], with other bounds for the ledger.
     pub fn ephemeral_with(ledger: LedgerSettings) -> Self {
         let core = Core::new(MemoryRows::default(), false, ledger);
-        let ledger = core.ledger().clone();
-        Self::with(Engine::Ephemeral(Box::new(Mutex::new(core))), ledger)
+        let (ledger, gate) = (core.ledger().clone(), core.shared_gate().clone());
+        Self::with(Engine::Ephemeral(Box::new(Mutex::new(core))), ledger, gate)
     }
 
-    fn with(engine: Engine, ledger: SharedLedger) -> Self {
+    fn with(engine: Engine, ledger: SharedLedger, gate: SharedGate) -> Self {
         Self {
             inner: Arc::new(Inner {
                 engine,
                 ledger,
+                gate,
                 destinations: RwLock::default(),
             }),
         }
@@ -159,6 +164,9 @@ impl SimpleStore {
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .extend(destinations);
+        while self.inner.ask(&name, RelaneSome { queue: key }).await? {
+            between_steps().await;
+        }
         Ok(Arc::new(SimpleQueue {
             inner: Arc::clone(&self.inner),
             name,
@@ -249,6 +257,23 @@ impl SimpleStore {
     }
 }
 
+impl StoreHealth for SimpleStore {
+    fn troubles(&self) -> Vec<String> {
+        let failed = match &self.inner.engine {
+            Engine::Durable(writer) => writer.failed(),
+            Engine::Ephemeral(_) => None,
+        };
+        let failed = failed.map(|why| format!("the store has failed: {why}"));
+        let held_back = self.inner.gate.held_back(Instant::now()).map(|held| {
+            format!(
+                "isolating: for {} s nothing else is handed out, so that a message that was in flight when the host ended is alone",
+                held.as_secs()
+            )
+        });
+        failed.into_iter().chain(held_back).collect()
+    }
+}
+
 /// What errors name that concern no queue in particular.
 fn all_queues() -> QueueName {
     QueueName::new("all").expect("a legal name")
@@ -325,43 +350,6 @@ impl SimpleQueue {
             wake.set(self.notify.notified());
         }
     }
-
-    /// Applies a step to the oldest dead letters until `limit` are done or none is left.
-    async fn each_step<O, F>(&self, limit: usize, step: F) -> Result<u64, QueueError>
-    where
-        O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + Send + Sync,
-    {
-        let last = self.ask(LastSeq).await?;
-        let (mut after, mut done) = (0, 0_u64);
-        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        while done < limit {
-            let left = usize::try_from(limit - done).unwrap_or(usize::MAX);
-            let (count, next) = self
-                .ask(step(Which::Oldest {
-                    after,
-                    last,
-                    limit: left.min(STEP),
-                }))
-                .await?;
-            done += count;
-            let Some(next) = next else { break };
-            after = next;
-        }
-        Ok(done)
-    }
-
-    async fn each_id<O, F>(&self, ids: Vec<MessageId>, step: F) -> Result<u64, QueueError>
-    where
-        O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + Send + Sync,
-    {
-        let mut done = 0;
-        for ids in ids.chunks(STEP) {
-            done += self.ask(step(Which::Ids(ids.to_vec()))).await?.0;
-        }
-        Ok(done)
-    }
 }
 
 #[async_trait]
@@ -433,17 +421,7 @@ impl Queue for SimpleQueue {
     }
 
     async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
-        let count = messages.len();
-        match self
-            .ask(SendMessages {
-                queue: self.key,
-                messages,
-            })
-            .await
-        {
-            Ok(answers) => answers,
-            Err(error) => vec![Err(error.into()); count],
-        }
+        self.send_all(messages).await
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {
@@ -451,30 +429,11 @@ impl Queue for SimpleQueue {
     }
 
     async fn purge(&self) -> Result<u64, QueueError> {
-        let last = self.ask(LastSeq).await?;
-        let mut done = 0;
-        loop {
-            let count = self
-                .ask(PurgeSome {
-                    queue: self.key,
-                    last,
-                    limit: STEP,
-                })
-                .await?;
-            done += count;
-            if count == 0 {
-                return Ok(done);
-            }
-        }
+        self.purge_all().await
     }
 
     async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
-        self.ask(ListDead {
-            queue: self.key,
-            after,
-            limit,
-        })
-        .await
+        self.list_dead(after, limit).await
     }
 
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {

@@ -18,6 +18,8 @@ pub(super) struct Flight {
     pub(super) meta: Meta,
     pub(super) delivery: u64,
     pub(super) deadline: Instant,
+    /// Whether it was a suspect and has lasted for so long that it is none any more.
+    pub(super) cleared: bool,
 }
 
 /// All of them. Bounded by what is in flight.
@@ -26,6 +28,7 @@ pub(super) struct Flights {
     by_seq: HashMap<u64, Flight>,
     by_deadline: HashMap<QueueKey, BTreeSet<(Instant, u64)>>,
     last_delivery: u64,
+    cleared: usize,
     /// What each entry was before the transaction under way, newest last.
     journal: Option<Vec<(u64, Option<Flight>)>>,
 }
@@ -38,6 +41,7 @@ impl Flights {
             by_deadline: HashMap::new(),
             // Random, so that a receipt of an earlier run never fits a delivery of this one.
             last_delivery: u64::from(rand::random::<u32>()) << 31,
+            cleared: 0,
             journal: journaled.then(Vec::new),
         }
     }
@@ -55,8 +59,9 @@ impl Flights {
         }
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_seq.is_empty()
+    /// Whether nothing is in flight that may take the host down, as far as is known.
+    pub(super) fn are_quiet(&self) -> bool {
+        self.by_seq.len() == self.cleared
     }
 
     pub(super) fn get(&self, seq: u64) -> Option<&Flight> {
@@ -81,6 +86,7 @@ impl Flights {
                 meta,
                 delivery,
                 deadline,
+                cleared: false,
             }),
         );
         Receipt::numbered(seq, delivery)
@@ -94,6 +100,15 @@ impl Flights {
             };
             self.write(seq, Some(flight));
         }
+    }
+
+    /// Notes that a suspect is none any more.
+    pub(super) fn clear(&mut self, flight: Flight) {
+        let cleared = Flight {
+            cleared: true,
+            ..flight
+        };
+        self.write(cleared.meta.seq, Some(cleared));
     }
 
     pub(super) fn land(&mut self, seq: u64) {
@@ -142,6 +157,8 @@ impl Flights {
 
     fn set(&mut self, seq: u64, flight: Option<Flight>) -> Option<Flight> {
         let before = self.by_seq.remove(&seq);
+        self.cleared -= usize::from(before.as_ref().is_some_and(|flight| flight.cleared));
+        self.cleared += usize::from(flight.as_ref().is_some_and(|flight| flight.cleared));
         if let Some(old) = &before
             && let Some(deadlines) = self.by_deadline.get_mut(&old.meta.queue)
         {

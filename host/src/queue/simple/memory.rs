@@ -3,6 +3,7 @@
 //! Nothing here can fail, and nothing is ever undone: the rules check everything before they change anything.
 
 use std::{
+    cell::Cell,
     cmp::Reverse,
     collections::{BTreeMap, BTreeSet, HashMap},
 };
@@ -11,10 +12,10 @@ use super::{
     super::FailureRecord,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, Rows, StoredQueue},
+    rows::{Census, Letter, Rows, StoredQueue},
     settings::Order,
 };
-use crate::message::{MessageId, QueueName};
+use crate::message::{MAX_PRIORITY, MessageId, QueueName};
 
 mod values;
 
@@ -27,7 +28,10 @@ type Place = (QueueKey, State, Reverse<u8>, u64);
 #[derive(Debug, Default)]
 pub(super) struct MemoryRows {
     rows: HashMap<u64, (Meta, Content)>,
+    /// How many rows were looked at or changed, for those who count what an operation costs.
+    visited: Cell<u64>,
     places: BTreeSet<Place>,
+    by_seq: BTreeSet<(QueueKey, u64)>,
     due: BTreeSet<(QueueKey, u64, u64)>,
     heads: HashMap<(QueueKey, Lane), u64>,
     held: BTreeSet<(QueueKey, Lane, Reverse<u8>, u64)>,
@@ -40,8 +44,20 @@ pub(super) struct MemoryRows {
 }
 
 impl MemoryRows {
+    /// How many rows were looked at or changed so far.
+    #[cfg(test)]
+    pub(super) fn visited(&self) -> u64 {
+        self.visited.get()
+    }
+
+    fn visit(&self) {
+        self.visited.set(self.visited.get().wrapping_add(1));
+    }
+
     fn link(&mut self, meta: &Meta) {
+        self.visit();
         self.places.insert(place(meta));
+        self.by_seq.insert((meta.queue, meta.seq));
         if is_due_later(meta.state) {
             self.due.insert((meta.queue, meta.visible_at_ms, meta.seq));
         }
@@ -58,6 +74,7 @@ impl MemoryRows {
 
     fn unlink(&mut self, meta: &Meta) {
         self.places.remove(&place(meta));
+        self.by_seq.remove(&(meta.queue, meta.seq));
         if is_due_later(meta.state) {
             self.due.remove(&(meta.queue, meta.visible_at_ms, meta.seq));
         }
@@ -85,11 +102,19 @@ impl MemoryRows {
         }
     }
 
-    fn meta(&self, seq: u64) -> Option<Meta> {
+    fn known(&self, seq: u64) -> Option<Meta> {
+        self.visit();
         self.rows.get(&seq).map(|(meta, _)| meta.clone())
     }
 
+    fn letter(&self, seq: u64) -> Option<Letter> {
+        self.visit();
+        let bytes = self.rows.get(&seq).map(|(_, content)| content.message.body.len());
+        bytes.map(|bytes| Letter { seq, bytes })
+    }
+
     fn fetched(&self, seq: u64) -> Option<Fetched> {
+        self.visit();
         self.rows.get(&seq).map(|(meta, content)| Fetched {
             meta: meta.clone(),
             content: Ok(content.clone()),
@@ -172,7 +197,7 @@ impl Rows for MemoryRows {
             .map(|(.., seq)| *seq)
             .collect();
         for seq in late {
-            if let Some(mut meta) = self.meta(seq) {
+            if let Some(mut meta) = self.known(seq) {
                 meta.visible_at_ms = latest_ms;
                 self.place(&meta)?;
             }
@@ -190,6 +215,10 @@ impl Rows for MemoryRows {
             .collect())
     }
 
+    fn ready_unsuspected(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault> {
+        self.ready(queue, limit)
+    }
+
     fn ready_suspect(&mut self, _queue: QueueKey) -> Result<Option<Fetched>, Fault> {
         // Only a restart makes suspects, and nothing here survives one.
         Ok(None)
@@ -197,7 +226,7 @@ impl Rows for MemoryRows {
 
     fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
         let due = self.due.range((queue, 0, 0)..=(queue, now_ms, u64::MAX));
-        Ok(due.take(limit).filter_map(|(.., seq)| self.meta(*seq)).collect())
+        Ok(due.take(limit).filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
     fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
@@ -209,7 +238,7 @@ impl Rows for MemoryRows {
     }
 
     fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
-        Ok(self.heads.get(&(queue, lane.clone())).and_then(|seq| self.meta(*seq)))
+        Ok(self.heads.get(&(queue, lane.clone())).and_then(|seq| self.known(*seq)))
     }
 
     fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
@@ -219,7 +248,7 @@ impl Rows for MemoryRows {
             .held
             .range(first..=last)
             .next()
-            .and_then(|(.., seq)| self.meta(*seq)))
+            .and_then(|(.., seq)| self.known(*seq)))
     }
 
     fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
@@ -230,34 +259,41 @@ impl Rows for MemoryRows {
     }
 
     fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
-        let later = |(meta, _): &&(Meta, Content)| meta.queue == queue && meta.seq > seq;
-        let mut metas: Vec<Meta> = self.rows.values().filter(later).map(|(meta, _)| meta.clone()).collect();
-        metas.sort_unstable_by_key(|meta| meta.seq);
-        metas.truncate(limit);
-        Ok(metas)
+        let later = self.by_seq.range((queue, seq.saturating_add(1))..=(queue, u64::MAX));
+        Ok(later.take(limit).filter_map(|(_, seq)| self.known(*seq)).collect())
     }
 
     fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
         let class = (queue, state, Reverse(priority), 0)..=(queue, state, Reverse(priority), u64::MAX);
-        Ok(self.places.range(class).next().and_then(|(.., seq)| self.meta(*seq)))
+        Ok(self.places.range(class).next().and_then(|(.., seq)| self.known(*seq)))
     }
 
     fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
-        let all = (queue, state, Reverse(u8::MAX), 0)..=(queue, state, Reverse(0), u64::MAX);
-        let seqs = self.places.range(all).map(|(.., seq)| *seq).filter(|seq| *seq <= last);
-        Ok(seqs.take(limit).filter_map(|seq| self.meta(seq)).collect())
+        // Priority by priority, so that what is above `last` is not looked at.
+        let of = |priority| {
+            let first = (queue, state, Reverse(priority), 0);
+            self.places.range(first..=(queue, state, Reverse(priority), last))
+        };
+        let seqs = (0..=MAX_PRIORITY).rev().flat_map(of).take(limit);
+        Ok(seqs.filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
-    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Fetched>, Fault> {
+    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault> {
+        Ok(self.known(seq))
+    }
+
+    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault> {
+        Ok(self.fetched(seq))
+    }
+
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Letter>, Fault> {
         let later = self.dead.range((origin, after.saturating_add(1))..=(origin, u64::MAX));
-        Ok(later.take(limit).filter_map(|(_, seq)| self.fetched(*seq)).collect())
+        Ok(later.take(limit).filter_map(|(_, seq)| self.letter(*seq)).collect())
     }
 
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault> {
-        Ok(self
-            .dead_ids
-            .get(&(origin, id.clone()))
-            .and_then(|seq| self.fetched(*seq)))
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault> {
+        let seq = self.dead_ids.get(&(origin, id.clone()));
+        Ok(seq.and_then(|seq| self.letter(*seq)))
     }
 
     fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault> {

@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    gate::SharedGate,
     ledger::LedgerSettings,
     row::Fault,
     rules::Core,
@@ -122,8 +123,47 @@ pub enum OpenError {
     },
 }
 
+/// A store that is open.
+pub(super) struct Opened {
+    pub(super) writer: Writer,
+    pub(super) gate: SharedGate,
+}
+
 /// Opens the store in a directory and starts its thread.
-pub(super) fn open(options: &StoreOptions) -> Result<Writer, OpenError> {
+pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
+    let directory = &options.directory;
+    let Files {
+        rows,
+        mut witness,
+        lock,
+        path,
+    } = open_files(options)?;
+    let mut core = Core::new(rows, true, options.ledger);
+    restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
+    let gate = core.shared_gate().clone();
+    let estate = Estate {
+        core,
+        witness,
+        directory: directory.clone(),
+        lock,
+    };
+    let started = Writer::start(estate).map_err(|source| OpenError::Io {
+        path: directory.clone(),
+        source,
+    });
+    Ok(Opened { writer: started?, gate })
+}
+
+/// What is open of a store that nobody works on yet.
+struct Files {
+    rows: SqliteRows,
+    witness: Witness,
+    lock: File,
+    path: PathBuf,
+}
+
+/// Opens the files of a store, if they are ours, and whole, and nobody else has them.
+fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     let directory = &options.directory;
     make_directory(directory).map_err(|source| OpenError::Io {
         path: directory.clone(),
@@ -170,18 +210,11 @@ pub(super) fn open(options: &StoreOptions) -> Result<Writer, OpenError> {
     if rows.commits() < acknowledged {
         return Err(missing(rows.commits()));
     }
-    let mut core = Core::new(rows, true, options.ledger);
-    let mut witness = witness;
-    restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
-    let estate = Estate {
-        core,
+    Ok(Files {
+        rows,
         witness,
-        directory: directory.clone(),
         lock,
-    };
-    Writer::start(estate).map_err(|source| OpenError::Io {
-        path: directory.clone(),
-        source,
+        path,
     })
 }
 

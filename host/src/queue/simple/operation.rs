@@ -277,18 +277,45 @@ impl Operation for PurgeSome {
     }
 }
 
-/// Reads dead letters.
+/// Derives some lanes of a queue anew that was declared with another order. Answers whether there is more to do.
+pub(super) struct RelaneSome {
+    pub(super) queue: QueueKey,
+}
+
+impl Operation for RelaneSome {
+    type Answer = bool;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<bool, Fault> {
+        core.relane_some(self.queue)
+    }
+}
+
+/// Asks for the place of a dead letter.
+pub(super) struct PlaceOfDead {
+    pub(super) queue: QueueKey,
+    pub(super) id: MessageId,
+}
+
+impl Operation for PlaceOfDead {
+    type Answer = Option<u64>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Option<u64>, Fault> {
+        core.place_of_dead(self.queue, &self.id)
+    }
+}
+
+/// Reads some dead letters behind a place. Answers where to go on as well, if there may be more.
 pub(super) struct ListDead {
     pub(super) queue: QueueKey,
-    pub(super) after: Option<MessageId>,
+    pub(super) after: u64,
     pub(super) limit: usize,
 }
 
 impl Operation for ListDead {
-    type Answer = Vec<DeadLetter>;
+    type Answer = (Vec<DeadLetter>, Option<u64>);
 
-    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Vec<DeadLetter>, Fault> {
-        core.dead_letters(self.queue, self.after.as_ref(), self.limit)
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Self::Answer, Fault> {
+        core.dead_letters(self.queue, self.after, self.limit)
     }
 }
 

@@ -70,34 +70,76 @@ impl State {
     }
 }
 
-/// Whether a message was in flight when the host ended without saying goodbye. The numbers are stored.
+/// How a message was in flight when the host ended without saying goodbye, since it was last seen to do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Suspicion {
-    /// It was not, or it has been settled since.
-    #[default]
-    None,
-    /// Only this one was: it may well have been the cause.
-    Alone,
-    /// Others were too: nobody knows which of them was the cause, if any.
-    Shared,
+pub(super) struct Suspicion {
+    /// How many of its receives ended so while others were in flight too: nobody knows which of them was the cause, if
+    /// any, so these are not held against it.
+    pub(super) beside_others: u32,
+    /// Whether it was alone the last time: it may well have been the cause.
+    pub(super) alone: bool,
 }
 
 impl Suspicion {
-    /// The stored form.
-    pub(super) fn number(self) -> u8 {
-        match self {
-            Self::None => 0,
-            Self::Alone => 1,
-            Self::Shared => 2,
+    /// It was not in flight then.
+    pub(super) const NONE: Self = Self {
+        beside_others: 0,
+        alone: false,
+    };
+
+    /// Whether it is to run alone.
+    pub(super) fn is_raised(self) -> bool {
+        self != Self::NONE
+    }
+
+    /// Whether its receives are not counted out yet, because others were in flight the last time.
+    pub(super) fn excuses(self) -> bool {
+        self.is_raised() && !self.alone
+    }
+
+    /// What it is after another crash.
+    pub(super) fn after_crash(self, alone: bool) -> Self {
+        Self {
+            beside_others: self.beside_others.saturating_add(u32::from(!alone)).min(MOST_BESIDE),
+            alone,
         }
     }
 
-    /// The suspicion with a stored form; an unknown one is the mildest that still isolates the message.
-    pub(super) fn from_number(number: u8) -> Self {
-        match number {
-            0 => Self::None,
-            1 => Self::Alone,
-            _ => Self::Shared,
+    /// The stored form: twice the receives beside others, and one if it was alone the last time.
+    pub(super) fn number(self) -> u32 {
+        self.beside_others.min(MOST_BESIDE) * 2 + u32::from(self.alone)
+    }
+
+    /// The suspicion with a stored form.
+    pub(super) fn from_number(number: u32) -> Self {
+        Self {
+            beside_others: (number / 2).min(MOST_BESIDE),
+            alone: number % 2 == 1,
+        }
+    }
+}
+
+/// So many crashes are remembered of a message.
+const MOST_BESIDE: u32 = 1_000_000;
+
+/// What the row of a message in flight says of how it was handed out, where others have the time at which they become visible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HandedOut {
+    /// As any other, or alone so long ago that it has shown that it does no harm.
+    Plainly,
+    /// Alone, with nothing beside it but what had shown so.
+    Alone,
+    /// To be alone, but what was in flight before did not end.
+    BesideOthers,
+}
+
+impl HandedOut {
+    /// The stored form.
+    pub(super) fn number(self) -> u64 {
+        match self {
+            Self::Plainly => 0,
+            Self::Alone => 1,
+            Self::BesideOthers => 2,
         }
     }
 }
@@ -115,7 +157,7 @@ pub(super) struct Meta {
     pub(super) priority: u8,
     /// The lane that it is in, if any.
     pub(super) lane: Option<Lane>,
-    /// When a delayed or retried message becomes visible; 0 for the others.
+    /// When a delayed or retried message becomes visible; a [`HandedOut`] for one in flight, and 0 for the others.
     pub(super) visible_at_ms: u64,
     /// How often it was received since it came to this queue.
     pub(super) receive_count: u32,
@@ -128,6 +170,15 @@ pub(super) struct Meta {
 }
 
 impl Meta {
+    /// Whether a crash in which it was in flight, one of `in_flight`, is blamed on this message alone.
+    pub(super) fn is_blamed(&self, in_flight: u64) -> bool {
+        // What was in flight beside it may have been the cause once. Twice is no chance any more.
+        let again = self.suspicion.beside_others > 1;
+        in_flight == 1
+            || self.visible_at_ms == HandedOut::Alone.number()
+            || (self.visible_at_ms == HandedOut::BesideOthers.number() && again)
+    }
+
     /// Whether this message goes before `other`, both waiting in one lane.
     pub(super) fn goes_before(&self, other: &Self) -> bool {
         (other.priority, self.seq) < (self.priority, other.seq)

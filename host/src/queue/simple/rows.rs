@@ -23,6 +23,14 @@ pub(super) struct StoredQueue {
     pub(super) order: Order,
 }
 
+/// A dead letter that is known and not read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Letter {
+    pub(super) seq: u64,
+    /// The length of its body in bytes.
+    pub(super) bytes: usize,
+}
+
 /// How many messages there are, for a store that is opened.
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -100,6 +108,8 @@ pub(super) trait Rows: ValueRows {
     // Reads for a receive.
     /// Ready messages: highest priority first, then lowest `seq`.
     fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    /// The same without the suspects.
+    fn ready_unsuspected(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault>;
     /// The first ready message, in the same order, that is a suspect.
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault>;
     /// Delayed messages and retries that are due, earliest first.
@@ -122,9 +132,13 @@ pub(super) trait Rows: ValueRows {
     /// Any messages of that state whose `seq` is at most `last`.
     fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
 
-    // Dead letters by the queue that they came from.
-    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Fetched>, Fault>;
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault>;
+    // Reads of one message.
+    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault>;
+    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault>;
+
+    // Dead letters by the queue that they came from, lowest `seq` first. Neither reads a body.
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Letter>, Fault>;
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault>;
 
     // Deduplication ids.
     fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault>;

@@ -15,14 +15,16 @@ use tokio::{sync::Notify, time::Instant};
 use super::{
     clock::{Clock, Now},
     flights::Flights,
-    gate::Gate,
+    gate::{Gate, SharedGate},
     ledger::SharedLedger,
-    row::{Content, Death, Fault, Lane, Meta, QueueKey, State, Suspicion},
+    row::{Content, Death, Fault, Lane, Meta, QueueKey, State},
     rows::Rows,
     settings::{Order, Settings},
 };
 use crate::message::QueueName;
 
+#[cfg(test)]
+mod cost;
 mod dead;
 mod handled;
 mod keyvalue;
@@ -101,6 +103,8 @@ pub(super) struct QueueState {
     pub(super) aged_ms: u64,
     /// Whether the lanes were derived anew in this run, so that a message in flight may have left its own.
     pub(super) relaned: bool,
+    /// Behind which message and up to which they have yet to be, if that is under way. Nothing is handed out meanwhile.
+    pub(super) relaning: Option<(u64, u64)>,
     pub(super) notify: Arc<Notify>,
 }
 
@@ -114,6 +118,7 @@ pub(super) struct Core<R> {
     names: HashMap<QueueName, QueueKey>,
     flights: Flights,
     gate: Gate,
+    shared_gate: SharedGate,
     last_seq: u64,
     wakes: Vec<QueueKey>,
     ledger: SharedLedger,
@@ -176,6 +181,11 @@ impl<R: Rows> Core<R> {
     pub(super) fn tick(&mut self, instant: Instant) -> Now {
         self.latest = self.latest.max(instant);
         self.clock.at(self.latest)
+    }
+
+    /// What others may know of who is held back.
+    pub(super) fn shared_gate(&self) -> &SharedGate {
+        &self.shared_gate
     }
 
     fn wake_later(&mut self, key: QueueKey) {
@@ -252,7 +262,7 @@ impl<R: Rows> Core<R> {
     fn forget_tally(&mut self, meta: &Meta) {
         let tally = &mut self.queue_mut(meta.queue).tally;
         subtract(tally.of(meta.state));
-        if meta.suspicion != Suspicion::None {
+        if meta.suspicion.is_raised() {
             subtract(&mut tally.suspects);
         }
         if let Some(origin) = meta.origin {

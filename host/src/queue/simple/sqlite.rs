@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use rusqlite::{Statement, params};
 
-use self::read::{bytes, integer, key, limit, number, read_all, read_meta, signed, text};
+use self::read::{bytes, integer, key, limit, number, read_all, read_letter, read_meta, signed, text};
 use super::{
     super::FailureRecord,
     codec,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, Rows, StoredQueue},
+    rows::{Census, Letter, Rows, StoredQueue},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
@@ -203,6 +203,21 @@ impl Rows for SqliteRows {
         Ok(ready)
     }
 
+    fn ready_unsuspected(&mut self, queue: QueueKey, count: usize) -> Result<Vec<Fetched>, Fault> {
+        let mut ready = self.many(
+            concat!(
+                "SELECT ",
+                all_columns!(),
+                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = 0 AND suspect = 0",
+                " ORDER BY priority DESC, seq LIMIT ?2"
+            ),
+            params![queue.0, limit(count)],
+            read_all,
+        )?;
+        self.arrivals.add_ready(queue, count, &mut ready);
+        Ok(ready)
+    }
+
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault> {
         self.write_arrivals()?;
         self.one(
@@ -319,29 +334,40 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<Fetched>, Fault> {
+    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault> {
         self.write_arrivals()?;
-        self.many(
-            concat!(
-                "SELECT ",
-                all_columns!(),
-                " FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
-            ),
-            params![origin.0, signed(after), limit(count)],
+        self.one(
+            concat!("SELECT ", meta_columns!(), " FROM messages WHERE seq = ?1"),
+            params![signed(seq)],
+            read_meta,
+        )
+    }
+
+    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault> {
+        self.write_arrivals()?;
+        self.one(
+            concat!("SELECT ", all_columns!(), " FROM messages WHERE seq = ?1"),
+            params![signed(seq)],
             read_all,
         )
     }
 
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Fetched>, Fault> {
+    fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<Letter>, Fault> {
+        self.write_arrivals()?;
+        self.many(
+            "SELECT seq, length(body) FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2
+             ORDER BY seq LIMIT ?3",
+            params![origin.0, signed(after), limit(count)],
+            read_letter,
+        )
+    }
+
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault> {
         self.write_arrivals()?;
         self.one(
-            concat!(
-                "SELECT ",
-                all_columns!(),
-                " FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1"
-            ),
+            "SELECT seq, length(body) FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1",
             params![origin.0, id.as_str()],
-            read_all,
+            read_letter,
         )
     }
 

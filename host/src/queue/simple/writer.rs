@@ -8,7 +8,7 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::JoinHandle,
     time::Instant as Moment,
 };
@@ -84,6 +84,7 @@ pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
     ledger: SharedLedger,
     directory: PathBuf,
+    failed: Arc<OnceLock<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -241,7 +242,9 @@ impl Writer {
             commands: commands.downgrade(),
         });
         let (directory, ledger) = (estate.directory.clone(), estate.core.ledger().clone());
+        let failed = Arc::new(OnceLock::new());
         let mut clerk = Clerk {
+            failed: Arc::clone(&failed),
             ledger: ledger.clone(),
             estate,
             returned,
@@ -259,6 +262,7 @@ impl Writer {
             commands,
             ledger,
             directory,
+            failed,
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -287,6 +291,11 @@ impl Writer {
     /// The ledger, for questions that need not wait for the thread.
     pub(super) fn ledger(&self) -> &SharedLedger {
         &self.ledger
+    }
+
+    /// Why it refuses everything, if it does.
+    pub(super) fn failed(&self) -> Option<&str> {
+        self.failed.get().map(String::as_str)
     }
 
     /// Tells the thread that there are notes to write.
@@ -331,6 +340,8 @@ struct Clerk {
     closing: bool,
     /// Why nothing is done any more.
     failure: Option<Failure>,
+    /// The same for those who only look.
+    failed: Arc<OnceLock<String>>,
     /// When the notes that are in memory only are written at the latest.
     write_notes_at: Option<Moment>,
     /// Whether the notes could not be written the last time.
@@ -522,6 +533,7 @@ impl Clerk {
             directory = %self.estate.directory.display(), cause = %failure.cause,
             "the queue store failed: it refuses everything until the host is restarted"
         );
+        self.failed.get_or_init(|| failure.cause.to_string());
         self.failure = Some(failure.clone());
         failure
     }

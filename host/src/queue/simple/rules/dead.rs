@@ -4,21 +4,23 @@
 //! others' dead letters lie has no dead-letter queue of its own unless its settings name one: what is exhausted
 //! there steps aside for twelve hours, again and again, and is never deleted nor moved on.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         super::{DeadLetter, FailureRecord},
         clock::{Now, millis},
         row::{Death, Fault, Fetched, Meta, QueueKey, State, Suspicion},
-        rows::Rows,
+        rows::{Letter, Rows},
     },
     Core,
 };
 use crate::message::{MAX_DELAY, MessageId};
 
-/// A page of dead letters ends once it has so many bytes of bodies.
-const PAGE_BYTES: usize = 16 * 1024 * 1024;
-/// How many of them are read at a time.
-const PAGE_STEP: usize = 32;
+/// How many dead letters one step looks at, so that others need not wait for all of a long operation.
+const STEP: usize = 256;
+/// A step takes no further one once it has so many bytes of bodies.
+const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 impl<R: Rows> Core<R> {
     /// Moves a message to its dead-letter queue.
@@ -36,7 +38,7 @@ impl<R: Rows> Core<R> {
             visible_at_ms: 0,
             receive_count: 0,
             queued_at_ms: now.ms,
-            suspicion: Suspicion::None,
+            suspicion: Suspicion::NONE,
             origin: Some(meta.origin.unwrap_or(meta.queue)),
         };
         to.state = self.claim(&to)?;
@@ -63,43 +65,34 @@ impl<R: Rows> Core<R> {
         self.rows.note(meta.seq, failure)?;
         let mut aside = meta.clone();
         aside.visible_at_ms = now.ms + millis(MAX_DELAY);
+        self.acquit(&mut aside);
         aside.receive_count = self.queue(meta.queue).settings.max_receives.get().saturating_sub(1);
-        if aside.suspicion != Suspicion::None {
-            aside.suspicion = Suspicion::None;
-            super::subtract(&mut self.queue_mut(meta.queue).tally.suspects);
-        }
         self.change(aside, State::Delayed)?;
         self.promote(meta)
     }
 
-    /// Dead letters of a queue, oldest first.
+    /// Dead letters of a queue behind the place `after`, oldest first: at most `limit`, and no more than one step looks at. Returns
+    /// where to go on as well, if there may be more.
     pub(in super::super) fn dead_letters(
         &mut self,
         origin: QueueKey,
-        after: Option<&MessageId>,
+        after: u64,
         limit: usize,
-    ) -> Result<Vec<DeadLetter>, Fault> {
-        let mut seq = 0;
-        if let Some(id) = after {
-            let Some(known) = self.rows.dead_with_id(origin, id)? else {
-                return Ok(Vec::new());
-            };
-            seq = known.meta.seq;
-        }
-        let mut letters: Vec<DeadLetter> = Vec::new();
-        let mut bytes = 0;
-        // A page ends early rather than fill the memory; the next one goes on behind it.
-        while letters.len() < limit && bytes < PAGE_BYTES {
-            let fetched = self.rows.dead(origin, seq, (limit - letters.len()).min(PAGE_STEP))?;
-            let Some(last) = fetched.last() else { break };
-            seq = last.meta.seq;
-            for fetched in fetched {
-                let letter = self.letter(origin, fetched)?;
-                bytes += letter.as_ref().map_or(0, |letter| letter.message.body.len());
-                letters.extend(letter);
+    ) -> Result<(Vec<DeadLetter>, Option<u64>), Fault> {
+        let which = Which::oldest(after, u64::MAX, limit);
+        let (chosen, next) = self.chosen(origin, &which)?;
+        let mut letters = Vec::new();
+        for seq in chosen {
+            if let Some(fetched) = self.rows.fetch(seq)? {
+                letters.extend(self.letter(origin, fetched)?);
             }
         }
-        Ok(letters)
+        Ok((letters, next))
+    }
+
+    /// The place of the dead letter of a queue with that id.
+    pub(in super::super) fn place_of_dead(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<u64>, Fault> {
+        Ok(self.rows.dead_with_id(origin, id)?.map(|letter| letter.seq))
     }
 
     /// The dead letter of a queue with that id.
@@ -108,7 +101,10 @@ impl<R: Rows> Core<R> {
         origin: QueueKey,
         id: &MessageId,
     ) -> Result<Option<DeadLetter>, Fault> {
-        match self.rows.dead_with_id(origin, id)? {
+        let Some(letter) = self.rows.dead_with_id(origin, id)? else {
+            return Ok(None);
+        };
+        match self.rows.fetch(letter.seq)? {
             Some(fetched) => self.letter(origin, fetched),
             None => Ok(None),
         }
@@ -142,20 +138,22 @@ impl<R: Rows> Core<R> {
         ))
     }
 
-    /// Puts dead letters back: those with the given ids, or the `limit` oldest whose `seq` is above `after`.
-    /// Returns how many, and the highest `seq` that it looked at if there may be more.
+    /// Puts the dead letters chosen back, those that are neither in flight nor damaged. Returns how many, and where to go on if
+    /// there may be more.
     pub(in super::super) fn redrive(
         &mut self,
         origin: QueueKey,
         which: &Which,
         now: Now,
     ) -> Result<(u64, Option<u64>), Fault> {
-        let (fetched, next) = self.chosen(origin, which)?;
+        let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
-        for Fetched { meta, content } in fetched {
+        for seq in chosen {
+            // One at a time, as it is by now: the one before it may have handed its lane on to this one.
+            let Some(Fetched { meta, content }) = self.rows.fetch(seq)? else {
+                continue;
+            };
             let Ok(content) = content else { continue };
-            // The one before it may have handed its lane on to this one.
-            let Some(meta) = self.now_of(&meta)? else { continue };
             if matches!(meta.state, State::InFlight | State::Damaged) {
                 continue;
             }
@@ -166,7 +164,7 @@ impl<R: Rows> Core<R> {
                 visible_at_ms: 0,
                 receive_count: 0,
                 queued_at_ms: now.ms,
-                suspicion: Suspicion::None,
+                suspicion: Suspicion::NONE,
                 origin: None,
                 ..meta.clone()
             };
@@ -183,10 +181,10 @@ impl<R: Rows> Core<R> {
         origin: QueueKey,
         which: &Which,
     ) -> Result<(u64, Option<u64>), Fault> {
-        let (fetched, next) = self.chosen(origin, which)?;
+        let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
-        for Fetched { meta, .. } in fetched {
-            if let Some(meta) = self.now_of(&meta)?.filter(|meta| meta.state != State::InFlight) {
+        for seq in chosen {
+            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| meta.state != State::InFlight) {
                 self.remove(&meta)?;
                 count += 1;
             }
@@ -194,31 +192,36 @@ impl<R: Rows> Core<R> {
         Ok((count, next))
     }
 
-    /// What has become of a message since it was read.
-    fn now_of(&mut self, meta: &Meta) -> Result<Option<Meta>, Fault> {
-        let found = self.rows.following(meta.queue, meta.seq.saturating_sub(1), 1)?;
-        Ok(found.into_iter().find(|found| found.seq == meta.seq))
+    /// The places of those that one step takes, and where the next goes on.
+    fn chosen(&mut self, origin: QueueKey, which: &Which) -> Result<(Vec<u64>, Option<u64>), Fault> {
+        let limit = which.limit.min(STEP);
+        let mut letters = match &which.ids {
+            None => self.rows.dead(origin, which.after, limit)?,
+            Some(ids) => self.dead_with_ids(origin, ids)?,
+        };
+        letters.retain(|letter| letter.seq > which.after && letter.seq <= which.last);
+        let (mut chosen, mut bytes) = (Vec::new(), 0_usize);
+        for letter in &letters {
+            // One more than fits, so that every step gets on.
+            if chosen.len() == limit || bytes >= STEP_BYTES {
+                break;
+            }
+            bytes = bytes.saturating_add(letter.bytes);
+            chosen.push(letter.seq);
+        }
+        let more = chosen.len() < letters.len() || (which.ids.is_none() && chosen.len() == limit);
+        let next = chosen.last().copied().filter(|_| more);
+        Ok((chosen, next))
     }
 
-    fn chosen(&mut self, origin: QueueKey, which: &Which) -> Result<(Vec<Fetched>, Option<u64>), Fault> {
-        match which {
-            Which::Ids(ids) => {
-                let mut fetched = Vec::new();
-                for id in ids {
-                    fetched.extend(self.rows.dead_with_id(origin, id)?);
-                }
-                fetched.sort_by_key(|fetched| fetched.meta.seq);
-                fetched.dedup_by_key(|fetched| fetched.meta.seq);
-                Ok((fetched, None))
-            }
-            Which::Oldest { after, last, limit } => {
-                let mut fetched = self.rows.dead(origin, *after, *limit)?;
-                let full = fetched.len() == *limit;
-                fetched.retain(|fetched| fetched.meta.seq <= *last);
-                let next = fetched.last().map(|fetched| fetched.meta.seq).filter(|_| full);
-                Ok((fetched, next))
-            }
+    fn dead_with_ids(&mut self, origin: QueueKey, ids: &[MessageId]) -> Result<Vec<Letter>, Fault> {
+        let mut letters = Vec::new();
+        for id in ids {
+            letters.extend(self.rows.dead_with_id(origin, id)?);
         }
+        letters.sort_by_key(|letter| letter.seq);
+        letters.dedup_by_key(|letter| letter.seq);
+        Ok(letters)
     }
 
     /// The highest `seq` so far: a long operation stops there, and so ends.
@@ -229,16 +232,34 @@ impl<R: Rows> Core<R> {
 
 /// Which dead letters.
 #[derive(Debug, Clone)]
-pub(in super::super) enum Which {
-    /// Those with these ids.
-    Ids(Vec<MessageId>),
-    /// The oldest.
-    Oldest {
-        /// Above this `seq`,
-        after: u64,
-        /// up to this one,
-        last: u64,
-        /// at most so many.
-        limit: usize,
-    },
+pub(in super::super) struct Which {
+    /// Those with these ids; or else all,
+    ids: Option<Arc<[MessageId]>>,
+    /// above this `seq`,
+    pub(in super::super) after: u64,
+    /// up to this one,
+    last: u64,
+    /// at most so many.
+    pub(in super::super) limit: usize,
+}
+
+impl Which {
+    pub(in super::super) fn oldest(after: u64, last: u64, limit: usize) -> Self {
+        Self {
+            ids: None,
+            after,
+            last,
+            limit,
+        }
+    }
+
+    /// Those with these ids. Looking for so many is one step's work.
+    pub(in super::super) fn ids(ids: &[MessageId], last: u64) -> Self {
+        Self {
+            ids: Some(ids.into()),
+            after: 0,
+            last,
+            limit: ids.len(),
+        }
+    }
 }

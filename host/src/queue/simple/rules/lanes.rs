@@ -8,7 +8,7 @@ use super::{
     super::{
         clock::millis,
         flights::Flight,
-        row::{Fault, Meta, QueueKey, State, Suspicion},
+        row::{Fault, HandedOut, Meta, QueueKey, State, Suspicion},
         rows::Rows,
         settings::Order,
     },
@@ -60,14 +60,24 @@ impl<R: Rows> Core<R> {
         }
     }
 
-    /// Ends a delivery whose message stays in its queue.
+    /// Notes that a message does no harm. What the host's end took from its receives it gets back.
+    pub(super) fn acquit(&mut self, meta: &mut Meta) {
+        if !meta.suspicion.is_raised() {
+            return;
+        }
+        meta.receive_count = meta.receive_count.saturating_sub(meta.suspicion.beside_others);
+        meta.suspicion = Suspicion::NONE;
+        super::subtract(&mut self.queue_mut(meta.queue).tally.suspects);
+    }
+
+    /// Ends a delivery whose message stays in its queue, and is as suspect as it was.
     pub(super) fn land(&mut self, flight: Flight) -> Result<Landed, Fault> {
+        self.end_isolation()?;
+        let cleared = self.flights.get(flight.meta.seq).is_some_and(|flight| flight.cleared);
         let mut meta = flight.meta;
         self.end_flight(meta.seq);
-        if meta.suspicion != Suspicion::None {
-            meta.suspicion = Suspicion::None;
-            let suspects = &mut self.queue_mut(meta.queue).tally.suspects;
-            *suspects = suspects.saturating_sub(1);
+        if cleared {
+            self.acquit(&mut meta);
         }
         if let Some(limit) = self.queue(meta.queue).settings.time_to_live {
             let queue = self.queue_mut(meta.queue);
@@ -82,17 +92,53 @@ impl<R: Rows> Core<R> {
         Ok(Landed { meta, leads })
     }
 
+    /// Ends a delivery whose visibility timeout ran out.
+    pub(super) fn run_out(&mut self, flight: Flight) -> Result<(), Fault> {
+        // It was handed out to see whether it does harm, and it did none.
+        let excused = flight.meta.suspicion.excuses();
+        let mut landed = self.land(flight)?;
+        landed.meta.receive_count = landed.meta.receive_count.saturating_sub(u32::from(excused));
+        self.acquit(&mut landed.meta);
+        self.come_back(landed)
+    }
+
+    /// Ends what holds everybody back once it has for as long as it may: a suspect that has lasted so long is none any more, and
+    /// one whose visibility timeout ran out is nobody's, even if nobody tends its queue.
+    pub(super) fn end_isolation(&mut self) -> Result<(), Fault> {
+        let now = self.latest;
+        let Some(alone) = self.gate.alone() else { return Ok(()) };
+        let flight = self.flights.get(alone.seq).filter(|flight| flight.deadline > now);
+        let Some(mut flight) = flight.cloned() else {
+            self.gate.land(alone.seq, now);
+            return Ok(());
+        };
+        if alone.until > now {
+            return Ok(());
+        }
+        tracing::info!(
+            queue = %self.queue(flight.meta.queue).name, seq = alone.seq,
+            "a message that may have ended the host has run alone for long enough: it goes on beside the others"
+        );
+        // The row stays suspect until it is settled: should it end the host yet, it is alone for longer the next time.
+        flight.meta.visible_at_ms = HandedOut::Plainly.number();
+        self.rows.place(&flight.meta)?;
+        self.flights.clear(flight);
+        self.gate.outlast(alone.seq, now);
+        self.wake_everybody_later();
+        Ok(())
+    }
+
     /// Forgets a delivery, and wakes whoever waited for its end.
     pub(super) fn end_flight(&mut self, seq: u64) {
         self.flights.land(seq);
-        if self.gate.suspect == Some(seq) {
-            self.gate.suspect = None;
+        if self.gate.land(seq, self.latest) {
             self.wake_everybody_later();
-        } else if self.flights.is_empty()
+        } else if self.flights.are_quiet()
             && let Some(queue) = self.gate.waiting()
         {
             self.wake_later(queue);
         }
+        self.shared_gate.publish(&self.gate);
     }
 
     /// Makes a message visible again that was in flight.
@@ -128,24 +174,47 @@ impl<R: Rows> Core<R> {
     /// Derives the lanes of a queue anew, after its order was changed.
     pub(super) fn relane(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
         self.rows.set_order(queue, order)?;
+        let last = self.last_seq;
         let state = self.queue_mut(queue);
         state.order = order;
         state.relaned = true;
+        state.relaning = Some((0, last));
         self.flights.leave_lanes(queue);
-        let mut seq = 0;
-        loop {
-            let batch = self.rows.following(queue, seq, STEP)?;
-            let Some(last) = batch.last() else { return Ok(()) };
-            seq = last.seq;
-            for meta in batch {
-                self.relane_one(meta)?;
-            }
-        }
+        // Where a crash may come in between it is one transaction; else it is done step by step, so that nobody waits for all of it.
+        while self.saved.is_some() && self.relane_some(queue)? {}
+        Ok(())
     }
 
-    fn relane_one(&mut self, mut meta: Meta) -> Result<(), Fault> {
+    /// Derives the lanes of some messages anew, if that is under way. Returns whether it still is.
+    pub(in super::super) fn relane_some(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+        let Some((seq, last)) = self.queue(queue).relaning else {
+            return Ok(false);
+        };
+        let batch = self.rows.following(queue, seq, STEP)?;
+        let next = batch.last().filter(|latest| latest.seq < last);
+        let relaning = next.map(|latest| (latest.seq, last));
+        for meta in batch.into_iter().filter(|meta| meta.seq <= last) {
+            self.relane_one(meta.seq)?;
+        }
+        self.queue_mut(queue).relaning = relaning;
+        if relaning.is_none() {
+            self.wake_later(queue);
+        }
+        Ok(relaning.is_some())
+    }
+
+    fn relane_one(&mut self, seq: u64) -> Result<(), Fault> {
+        // As it is by now: the one before it may have taken its place.
+        let Some(mut meta) = self.rows.meta(seq)? else {
+            return Ok(());
+        };
         let group = self.rows.group(meta.seq)?;
-        meta.lane = self.lane_for(meta.queue, group.as_deref());
+        let lane = self.lane_for(meta.queue, group.as_deref());
+        if meta.lane == lane && meta.state != State::InFlight {
+            // It joined its lane when it came back.
+            return Ok(());
+        }
+        meta.lane = lane;
         match meta.state {
             State::Ready | State::Held => self.enter(meta),
             // Several of a new lane may wait for a retry. None of them may block the others.

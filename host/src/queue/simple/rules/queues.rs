@@ -1,7 +1,7 @@
 //! The queues of a store: opening it, declaring them, counting and emptying them.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -12,9 +12,9 @@ use super::{
         super::Counts,
         clock::{Clock, Now, millis},
         flights::Flights,
-        gate::Gate,
+        gate::{Gate, SharedGate},
         ledger::{Ledger, LedgerSettings, SharedLedger},
-        row::{Fault, QueueKey, State, Suspicion},
+        row::{Fault, QueueKey, State},
         rows::{Census, Rows, StoredQueue},
         settings::{Order, Settings},
     },
@@ -41,6 +41,7 @@ impl<R: Rows> Core<R> {
             names: HashMap::new(),
             flights: Flights::new(undoable),
             gate: Gate::default(),
+            shared_gate: SharedGate::default(),
             last_seq: 0,
             wakes: Vec::new(),
             ledger: SharedLedger::new(Ledger::new(ledger, undoable), clock),
@@ -92,35 +93,9 @@ impl<R: Rows> Core<R> {
 
     fn raise_suspicion(&mut self) -> Result<(), Fault> {
         let in_flight: u64 = self.queues.values().map(|queue| queue.tally.in_flight).sum();
-        let suspicion = if in_flight == 1 {
-            Suspicion::Alone
-        } else {
-            Suspicion::Shared
-        };
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
-            loop {
-                let batch = self.rows.any(key, State::InFlight, u64::MAX, STEP)?;
-                if batch.is_empty() {
-                    break;
-                }
-                for mut meta in batch {
-                    if meta.suspicion == Suspicion::None {
-                        self.queue_mut(key).tally.suspects += 1;
-                    }
-                    meta.suspicion = suspicion;
-                    // One of them that is in no lane although it should be joins it as if it were new.
-                    meta.visible_at_ms = 0;
-                    let group = self.rows.group(meta.seq)?;
-                    let lane = self.lane_for(key, group.as_deref());
-                    if meta.lane == lane {
-                        self.change(meta, State::Ready)?;
-                    } else {
-                        meta.lane = lane;
-                        self.enter(meta)?;
-                    }
-                }
-            }
+            self.raise_suspicion_in(key, in_flight)?;
         }
         if in_flight > 0 {
             tracing::warn!(
@@ -129,6 +104,31 @@ impl<R: Rows> Core<R> {
             );
         }
         Ok(())
+    }
+
+    fn raise_suspicion_in(&mut self, key: QueueKey, in_flight: u64) -> Result<(), Fault> {
+        loop {
+            let batch = self.rows.any(key, State::InFlight, u64::MAX, STEP)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for mut meta in batch {
+                if !meta.suspicion.is_raised() {
+                    self.queue_mut(key).tally.suspects += 1;
+                }
+                meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
+                // One of them that is in no lane although it should be joins it as if it were new.
+                meta.visible_at_ms = 0;
+                let group = self.rows.group(meta.seq)?;
+                let lane = self.lane_for(key, group.as_deref());
+                if meta.lane == lane {
+                    self.change(meta, State::Ready)?;
+                } else {
+                    meta.lane = lane;
+                    self.enter(meta)?;
+                }
+            }
+        }
     }
 
     /// No delay, and no memory of a deduplication id, outlasts its longest possible length, whatever the wall clock did meanwhile.
@@ -160,6 +160,7 @@ impl<R: Rows> Core<R> {
             due_ms: u64::MAX,
             aged_ms: 0,
             relaned: false,
+            relaning: None,
             notify: Arc::new(Notify::new()),
         };
         self.queues.insert(key, state);
@@ -222,14 +223,14 @@ impl<R: Rows> Core<R> {
     /// Finds the queues in which exhausted messages stay.
     fn find_terminals(&mut self) {
         let declared = self.queues.values().filter(|queue| queue.declared);
-        let targets: Vec<(QueueName, QueueName)> = declared
-            .map(|queue| (queue.name.clone(), queue.settings.dead_letter.clone()))
+        // Those that serve another.
+        let targets: HashSet<QueueName> = declared
+            .filter(|queue| queue.settings.dead_letter != queue.name)
+            .map(|queue| queue.settings.dead_letter.clone())
             .collect();
         for queue in self.queues.values_mut() {
             let own = &queue.settings.dead_letter;
-            let serves_another = targets
-                .iter()
-                .any(|(from, to)| *to == queue.name && *from != queue.name);
+            let serves_another = targets.contains(&queue.name);
             queue.terminal = *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
         }
     }

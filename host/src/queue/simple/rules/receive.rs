@@ -8,7 +8,7 @@ use super::{
     super::{
         super::{Delivery, FailureKind, FailureRecord},
         clock::Now,
-        row::{Content, Fault, Fetched, Meta, QueueKey, State, Suspicion},
+        row::{Content, Fault, Fetched, HandedOut, Meta, QueueKey, State},
         rows::Rows,
     },
     Core,
@@ -35,15 +35,32 @@ const RECEIVE_STEP: usize = 64;
 impl<R: Rows> Core<R> {
     /// Hands out at most `max` messages.
     pub(in super::super) fn receive(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
+        let received = self.receive_in_turn(key, max, now);
+        self.shared_gate.publish(&self.gate);
+        received
+    }
+
+    fn receive_in_turn(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
+        if self.relane_some(key)? {
+            return Ok(Received {
+                deliveries: Vec::new(),
+                again: Some(now.instant),
+            });
+        }
         let more = self.tend(key, now)?;
-        self.forget_lost_suspect(now);
+        self.end_isolation()?;
         if let Some(again) = self.closed_until(key, now) {
+            let tally = &self.queue(key).tally;
+            if tally.ready > tally.suspects {
+                self.gate.miss();
+            }
             return Ok(Received {
                 deliveries: Vec::new(),
                 again: Some(again),
             });
         }
         if self.queue(key).tally.suspects > 0
+            && self.gate.open_until(now.instant).is_none()
             && let Some(received) = self.receive_suspect(key, now)?
         {
             return Ok(received);
@@ -69,7 +86,12 @@ impl<R: Rows> Core<R> {
             }
             // Once one was put aside, what was read after it is stale: then one at a time, or bodies are read in vain.
             let step = if aside == 0 { RECEIVE_STEP } else { 1 };
-            let batch = self.rows.ready(key, (max - deliveries.len()).min(step))?;
+            let limit = (max - deliveries.len()).min(step);
+            // Suspects are handed out one by one, and it is not their turn.
+            let batch = match self.queue(key).tally.suspects {
+                0 => self.rows.ready(key, limit)?,
+                _ => self.rows.ready_unsuspected(key, limit)?,
+            };
             if batch.is_empty() {
                 break;
             }
@@ -97,16 +119,14 @@ impl<R: Rows> Core<R> {
                 continue;
             };
             self.end_visibility_everywhere(now)?;
-            if !self.flights.is_empty()
-                && let Some(again) = self.gate.wait(key, now.instant)
-            {
+            let quiet = self.flights.are_quiet();
+            if !quiet && let Some(again) = self.gate.wait(key, now.instant) {
                 return Ok(Some(Received {
                     deliveries: Vec::new(),
                     again: Some(again),
                 }));
             }
-            self.gate.launch(meta.seq);
-            let delivery = self.hand_out(meta, content, now)?;
+            let delivery = self.hand_out_alone((meta, content), quiet, now)?;
             return Ok(Some(Received {
                 deliveries: vec![delivery],
                 again: None,
@@ -118,21 +138,12 @@ impl<R: Rows> Core<R> {
         }))
     }
 
-    /// A suspect whose visibility timeout ran out blocks nobody, even if nobody tends its queue.
-    fn forget_lost_suspect(&mut self, now: Now) {
-        let flight = self.gate.suspect.and_then(|seq| self.flights.get(seq));
-        if flight.is_none_or(|flight| flight.deadline <= now.instant) {
-            self.gate.suspect = None;
-        }
-    }
-
     fn closed_until(&mut self, key: QueueKey, now: Now) -> Option<Instant> {
-        let suspect = self
-            .gate
-            .suspect
-            .and_then(|seq| self.flights.get(seq))
-            .map(|flight| flight.deadline);
-        suspect.or_else(|| self.gate.closed_for(key, now.instant))
+        let Some(alone) = self.gate.alone() else {
+            return self.gate.closed_for(key, now.instant);
+        };
+        let deadline = self.flights.get(alone.seq).map(|flight| flight.deadline);
+        Some(deadline.map_or(alone.until, |deadline| deadline.min(alone.until)))
     }
 
     /// When a receive that found nothing may find something though nobody wakes it.
@@ -140,6 +151,11 @@ impl<R: Rows> Core<R> {
         let queue = self.queue(key);
         // Whatever is taken from now on is hidden for at least so long; and a receive that ends earlier asks again.
         let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
+        if queue.tally.suspects > 0
+            && let Some(open_until) = self.gate.open_until(now.instant)
+        {
+            next = next.min(open_until);
+        }
         if queue.due_ms != u64::MAX {
             next = next.min(now.instant_of(queue.due_ms));
         }
@@ -165,7 +181,7 @@ impl<R: Rows> Core<R> {
             return Ok(None);
         }
         let max_receives = self.queue(meta.queue).settings.max_receives.get();
-        if meta.receive_count >= max_receives && meta.suspicion != Suspicion::Shared {
+        if meta.receive_count >= max_receives && !meta.suspicion.excuses() {
             let failure = last_failure(&meta, &content);
             tracing::warn!(
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
@@ -180,12 +196,30 @@ impl<R: Rows> Core<R> {
     /// Sets a message apart whose stored form is damaged, so that it is neither lost nor in the way.
     pub(super) fn put_away(&mut self, mut meta: Meta, damage: &str) -> Result<(), Fault> {
         tracing::error!(queue = %self.queue(meta.queue).name, seq = meta.seq, damage, "a stored message is damaged: it is kept and not delivered");
-        if meta.suspicion != Suspicion::None {
-            meta.suspicion = Suspicion::None;
-            super::subtract(&mut self.queue_mut(meta.queue).tally.suspects);
-        }
+        self.acquit(&mut meta);
         self.change(meta.clone(), State::Damaged)?;
         self.promote(&meta)
+    }
+
+    /// Hands out a suspect, beside which nothing else is handed out for a while.
+    fn hand_out_alone(
+        &mut self,
+        (mut meta, content): (Meta, Content),
+        quiet: bool,
+        now: Now,
+    ) -> Result<Delivery, Fault> {
+        let bound = self
+            .gate
+            .bound(self.queue(meta.queue).settings.visibility_timeout, meta.suspicion);
+        self.gate.launch(meta.queue, meta.seq, bound, now.instant);
+        let how = if quiet {
+            HandedOut::Alone
+        } else {
+            HandedOut::BesideOthers
+        };
+        meta.visible_at_ms = how.number();
+        self.rows.place(&meta)?;
+        self.hand_out(meta, content, now)
     }
 
     fn hand_out(&mut self, mut meta: Meta, content: Content, now: Now) -> Result<Delivery, Fault> {
@@ -209,15 +243,19 @@ impl<R: Rows> Core<R> {
 
 /// What is known of why a message was never settled for good.
 fn last_failure(meta: &Meta, content: &Content) -> FailureRecord {
-    let stopped = meta.suspicion == Suspicion::Alone;
+    let stopped = meta.suspicion.alone;
     match &content.failure {
         Some(failure) if !stopped => failure.clone(),
         _ => FailureRecord {
             kind: FailureKind::HostStopped,
-            reason: format!(
-                "the host stopped {} times while this message was in flight",
-                meta.receive_count
-            ),
+            reason: if stopped {
+                format!(
+                    "the host stopped {} times while this message was in flight",
+                    meta.receive_count
+                )
+            } else {
+                format!("it was received {} times, and never settled", meta.receive_count)
+            },
             handler: String::new(),
             component: String::new(),
         },

@@ -84,7 +84,7 @@ impl<R: Rows> Core<R> {
             visible_at_ms: delay.map_or(0, |delay| now.ms + millis(delay)),
             receive_count: 0,
             queued_at_ms: now.ms,
-            suspicion: Suspicion::None,
+            suspicion: Suspicion::NONE,
             origin: None,
         };
         if delay.is_none() {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     super::{
-        super::{Effects, ExtendError, Receipt, Send, SendError, Settle, SettleError, Settlement},
+        super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
         flights::Flight,
         ledger::CommitError,
@@ -15,6 +15,7 @@ use super::{
         rows::Rows,
     },
     Core,
+    lanes::Landed,
 };
 use crate::message::{MAX_DELAY, QueueName};
 
@@ -95,8 +96,12 @@ impl<R: Rows> Core<R> {
                 self.remove(&flight.meta)
             }
             Settlement::Retry { delay, failure } => {
-                self.rows.note(flight.meta.seq, &failure)?;
-                let landed = self.land(flight)?;
+                let mut landed = self.land(flight)?;
+                self.acquit(&mut landed.meta);
+                if landed.meta.receive_count >= self.queue(landed.meta.queue).settings.max_receives.get() {
+                    return self.bury_exhausted(landed, failure, now);
+                }
+                self.rows.note(landed.meta.seq, &failure)?;
                 if delay.is_zero() {
                     return self.come_back(landed);
                 }
@@ -104,9 +109,7 @@ impl<R: Rows> Core<R> {
             }
             Settlement::DeadLetter { failure } => {
                 let landed = self.land(flight)?;
-                // One that does not lead its lane has no lane to hand on.
-                let lane = landed.meta.lane.clone().filter(|_| landed.leads);
-                self.bury(&Meta { lane, ..landed.meta }, failure, now)
+                self.bury_landed(landed, failure, now)
             }
             Settlement::Release => {
                 let mut landed = self.land(flight)?;
@@ -114,6 +117,23 @@ impl<R: Rows> Core<R> {
                 self.come_back(landed)
             }
         }
+    }
+
+    /// Its last receive has failed: it would be put aside when it is handed out again, and need not wait for that.
+    fn bury_exhausted(&mut self, landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        let meta = &landed.meta;
+        tracing::warn!(
+            queue = %self.queue(meta.queue).name, seq = meta.seq, receive_count = meta.receive_count,
+            kind = %failure.kind, reason = failure.reason, "a message was received too often"
+        );
+        self.bury_landed(landed, failure, now)
+    }
+
+    fn bury_landed(&mut self, mut landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        self.acquit(&mut landed.meta);
+        // One that does not lead its lane has no lane to hand on.
+        let lane = landed.meta.lane.clone().filter(|_| landed.leads);
+        self.bury(&Meta { lane, ..landed.meta }, failure, now)
     }
 
     /// Takes back deliveries that nobody can settle, because their receiver went away before it got them.

@@ -37,8 +37,7 @@ impl<R: Rows> Core<R> {
                 return Ok(false);
             };
             tracing::debug!(queue = %self.queue(key).name, seq, "a visibility timeout ran out");
-            let landed = self.land(flight)?;
-            self.come_back(landed)?;
+            self.run_out(flight)?;
         }
         Ok(true)
     }

@@ -8,6 +8,7 @@ use rusqlite::{Row, types::ValueRef};
 use super::super::{
     codec,
     row::{Content, Death, Fetched, Lane, Meta, QueueKey, State, Suspicion},
+    rows::Letter,
 };
 use crate::message::{Message, MessageId};
 
@@ -69,10 +70,17 @@ pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
         visible_at_ms: number(row, 5)?,
         receive_count: small(row, 6)?,
         queued_at_ms: number(row, 7)?,
-        suspicion: Suspicion::from_number(u8::try_from(integer(row, 8)?).unwrap_or(0)),
+        suspicion: Suspicion::from_number(small(row, 8)?),
         origin: matches!(row.get_ref(9)?, ValueRef::Integer(_))
             .then(|| key(row, 9))
             .transpose()?,
+    })
+}
+
+pub(super) fn read_letter(row: &Row<'_>) -> rusqlite::Result<Letter> {
+    Ok(Letter {
+        seq: number(row, 0)?,
+        bytes: usize::try_from(integer(row, 1)?).unwrap_or(0),
     })
 }
 

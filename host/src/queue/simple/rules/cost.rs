@@ -1,0 +1,211 @@
+//! What a step costs, counted in the rows that it looks at: time would say something else on every machine.
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        super::{Effects, FailureKind, FailureRecord, Settle, Settlement},
+        ledger::LedgerSettings,
+        memory::MemoryRows,
+        row::QueueKey,
+        settings::{Order, Settings},
+    },
+    Core, Which,
+};
+use crate::message::{Outgoing, QueueName};
+
+/// What one step may change.
+const STEP: usize = 256;
+/// How many looks at rows a message may cost: it is found, read, taken out of its place and put into another, and its lane handed on.
+const LOOKS: u64 = 12;
+
+struct Store {
+    core: Core<MemoryRows>,
+    queue: QueueKey,
+}
+
+fn failure() -> FailureRecord {
+    FailureRecord {
+        kind: FailureKind::Reject,
+        reason: String::new(),
+        handler: String::new(),
+        component: String::new(),
+    }
+}
+
+fn settings(order: Order) -> Settings {
+    Settings {
+        order,
+        ..Settings::defaults(&name())
+    }
+}
+
+fn name() -> QueueName {
+    QueueName::new("orders").unwrap()
+}
+
+fn outgoing(priority: u8) -> Outgoing {
+    Outgoing {
+        priority: Some(priority),
+        ..Outgoing::new("x")
+    }
+}
+
+impl Store {
+    fn with(messages: usize) -> Self {
+        let mut core = Core::new(MemoryRows::default(), false, LedgerSettings::default());
+        let (queue, _notify) = core.declare(&name(), settings(Order::Group)).unwrap();
+        let mut store = Self { core, queue };
+        store.send(messages, 0);
+        store
+    }
+
+    fn send(&mut self, messages: usize, priority: u8) {
+        for _ in 0..messages {
+            let now = self.core.tick(Instant::now());
+            self.core.send(self.queue, outgoing(priority), now).unwrap().unwrap();
+        }
+    }
+
+    /// As many messages, all dead letters.
+    fn with_dead(messages: usize) -> Self {
+        let mut store = Self::with(messages);
+        loop {
+            let now = store.core.tick(Instant::now());
+            let received = store.core.receive(store.queue, STEP, now).unwrap().deliveries;
+            if received.is_empty() {
+                return store;
+            }
+            let bury = |receipt| Settle {
+                receipt,
+                settlement: Settlement::DeadLetter { failure: failure() },
+            };
+            let settles = received.into_iter().map(|delivery| bury(delivery.receipt)).collect();
+            store
+                .core
+                .settle(store.queue, settles, Effects::default(), now)
+                .unwrap();
+        }
+    }
+
+    fn cost(&mut self, step: impl FnOnce(&mut Core<MemoryRows>, QueueKey)) -> u64 {
+        let before = self.core.rows.visited();
+        step(&mut self.core, self.queue);
+        self.core.rows.visited() - before
+    }
+}
+
+/// Every step costs as much in a small store as in a large one, and not more than it may.
+fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core<MemoryRows>, QueueKey)) {
+    let costs = [2 * STEP, 16 * STEP].map(|messages| make(messages).cost(&step));
+    let most = u64::try_from(STEP).unwrap() * LOOKS;
+    assert!(
+        costs.iter().all(|cost| *cost <= most),
+        "{what} looked at {costs:?} rows, and may at {most}"
+    );
+    assert!(costs[1] <= costs[0] + 64, "{what} depends on the backlog: {costs:?}");
+}
+
+// Each message of a redrive copied and sorted all that were behind it, and the whole store stood still for minutes.
+#[test]
+fn a_step_of_a_long_operation_costs_the_same_whatever_the_backlog() {
+    let oldest = || Which::oldest(0, u64::MAX, usize::MAX);
+    check("redrive", Store::with_dead, |core, queue| {
+        let now = core.tick(Instant::now());
+        assert_eq!(core.redrive(queue, &oldest(), now).unwrap().0, 256);
+    });
+    check("purging dead letters", Store::with_dead, |core, queue| {
+        assert_eq!(core.purge_dead(queue, &oldest()).unwrap().0, 256);
+    });
+    check("listing dead letters", Store::with_dead, |core, queue| {
+        assert_eq!(core.dead_letters(queue, 0, usize::MAX).unwrap().0.len(), STEP);
+    });
+    check("purging", Store::with, |core, queue| {
+        assert_eq!(core.purge(queue, u64::MAX, STEP).unwrap(), 256);
+    });
+    check("counting", Store::with, |core, queue| {
+        let now = core.tick(Instant::now());
+        core.counts(queue, now).unwrap();
+    });
+    check("receiving", Store::with, |core, queue| {
+        let now = core.tick(Instant::now());
+        assert_eq!(core.receive(queue, 9, now).unwrap().deliveries.len(), 9);
+    });
+}
+
+#[test]
+fn what_came_after_a_purge_began_costs_it_nothing() {
+    let with_newer = |messages| {
+        let mut store = Store::with(1);
+        store.send(messages, 9);
+        store
+    };
+    check("the end of a purge", with_newer, |core, queue| {
+        assert_eq!(core.purge(queue, 1, STEP).unwrap(), 1);
+        assert_eq!(core.purge(queue, 1, STEP).unwrap(), 0);
+    });
+}
+
+#[test]
+fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_end() {
+    check("declaring with another order", Store::with, |core, _| {
+        core.declare(&name(), settings(Order::Queue)).unwrap();
+    });
+    let mut store = Store::with(3 * STEP);
+    let (core, queue) = (&mut store.core, store.queue);
+    core.declare(&name(), settings(Order::Queue)).unwrap();
+    for _ in 0..2 {
+        // What comes meanwhile joins its lane behind the others.
+        let now = core.tick(Instant::now());
+        core.send(queue, outgoing(0), now).unwrap().unwrap();
+        let received = core.receive(queue, 9, now).unwrap();
+        assert!(received.deliveries.is_empty());
+        assert_eq!(received.again, Some(now.instant));
+    }
+    let mut last = 0;
+    for _ in 0..3 * STEP + 2 {
+        let now = core.tick(Instant::now());
+        let received = core.receive(queue, 9, now).unwrap().deliveries;
+        let [delivery] = &received[..] else {
+            panic!("one at a time: {received:?}")
+        };
+        let (seq, _) = delivery.receipt.as_numbered().unwrap();
+        assert!(seq > last, "in the order sent");
+        last = seq;
+        let settle = Settle {
+            receipt: delivery.receipt.clone(),
+            settlement: Settlement::Delete,
+        };
+        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+    }
+}
+
+#[test]
+fn a_step_over_large_dead_letters_takes_few_of_them() {
+    let mut store = Store::with(0);
+    let now = store.core.tick(Instant::now());
+    for _ in 0..20 {
+        let large = Outgoing::new(vec![0; 1_000_000]);
+        store.core.send(store.queue, large, now).unwrap().unwrap();
+    }
+    let (core, queue) = (&mut store.core, store.queue);
+    for delivery in core
+        .receive(queue, 20, now)
+        .unwrap()
+        .deliveries
+        .into_iter()
+        .chain(core.receive(queue, 20, now).unwrap().deliveries)
+    {
+        let settle = Settle {
+            receipt: delivery.receipt,
+            settlement: Settlement::DeadLetter { failure: failure() },
+        };
+        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+    }
+    let (count, next) = core
+        .redrive(queue, &Which::oldest(0, u64::MAX, usize::MAX), now)
+        .unwrap();
+    assert_eq!(count, 9);
+    let which = Which::oldest(next.unwrap(), u64::MAX, usize::MAX);
+    assert_eq!(core.redrive(queue, &which, now).unwrap().0, 9);
+}
