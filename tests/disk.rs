@@ -287,3 +287,137 @@ fn a_disk_without_room_for_compiled_code_is_complained_about_and_the_component_s
     assert_eq!(host.take_all("out"), ["served"]);
     host.terminate();
 }
+
+/// Starts hosts with a largest size of files, as `ulimit -f` and containers set it. The signal that comes with it is ignored, as the host does.
+fn give_largest_file(place: &mut Place, kibibytes: u32) {
+    // dash counts blocks of 512 bytes, bash kibibytes unless it is told to be like the standard.
+    let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", kibibytes * 2);
+    place.prefix = ["sh", "-c", &script].map(str::to_owned).to_vec();
+}
+
+// The system calls it EFBIG (and a used-up quota EDQUOT), which SQLite takes for a broken disk: the store failed for good.
+#[test]
+fn the_largest_size_of_a_file_is_a_full_disk() {
+    let mut place = Place::new();
+    place.configure("[queues.kept]\n");
+    give_largest_file(&mut place, 4096);
+    let host = place.start();
+    let body = vec![b'x'; 100_000];
+    let acknowledged = (0..1000)
+        .take_while(|_| host.try_send("kept", &body, "").is_some())
+        .count();
+    assert!(acknowledged > 10 && acknowledged < 1000, "{acknowledged}");
+    let refusal = ureq::post(format!("{}/queues/kept", host.url))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .send(&body)
+        .unwrap();
+    assert_eq!(refusal.status(), 503);
+    let refusal = refusal.into_body().read_to_string().unwrap();
+    assert!(refusal.contains("full"), "{refusal}");
+    // It goes on, and works again as soon as there is room.
+    let kept = host.count("kept", "ready");
+    let larger = ["--fsize=unlimited:unlimited", "--pid", &host.id().to_string()].map(str::to_owned);
+    assert!(Command::new("prlimit").args(larger).status().unwrap().success());
+    host.send("kept", b"room");
+    assert_eq!(host.count("kept", "ready"), kept + 1);
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    assert!(kept >= u64::try_from(acknowledged).unwrap(), "{kept} of {acknowledged}");
+}
+
+// The log grew behind a reader without a word, until the disk was full.
+#[test]
+fn a_reader_that_pins_the_log_is_named_and_measured() {
+    let place = Place::new();
+    place.configure("[queues.kept]\n");
+    let host = place.start();
+    host.send("kept", b"first");
+    let reader = rusqlite::Connection::open(place.data().join("queues.db")).unwrap();
+    reader.execute_batch("BEGIN").unwrap();
+    let count = "SELECT count(*) FROM messages";
+    reader.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap();
+    let body = vec![b'x'; 200_000];
+    let warning = "the write-ahead log can't be emptied, because somebody reads the database in a transaction that does not end: \
+                   nothing is lost, but the log grows until that reader ends";
+    let complaint = wait_for("the complaint", || {
+        host.send("kept", &body);
+        host.events(warning).into_iter().next()
+    });
+    let metric = |name: &str| {
+        let (_, page) = host.text("/metrics");
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()
+    };
+    assert!(metric("sandhog_store_pinned_log_bytes") > 1e6);
+    assert!(metric("sandhog_store_log_bytes") > 1e7);
+    if cfg!(target_os = "linux") {
+        let own = format!("process {}", std::process::id());
+        assert!(complaint.to_string().contains(&own), "{complaint}");
+    }
+    reader.execute_batch("ROLLBACK").unwrap();
+    wait_for("the log to be copied", || {
+        host.send("kept", &body);
+        (metric("sandhog_store_pinned_log_bytes") < 1.0).then_some(())
+    });
+    assert_eq!(host.count("kept", "damaged"), 0);
+}
+
+// The file kept its size for ever.
+#[test]
+fn a_store_that_is_nearly_empty_is_small_again_after_a_restart() {
+    let place = Place::new();
+    place.configure("[queues.kept]\n[queues.gone]\n");
+    place.fill("gone", 40, &vec![b'x'; 1_000_000], 8);
+    place.fill("kept", 1, b"kept", 1);
+    let database = place.data().join("queues.db");
+    let length = || fs::metadata(&database).unwrap().len();
+    let host = place.start();
+    host.take_all("gone");
+    assert_eq!(host.terminate().0.code(), Some(0));
+    assert!(length() > 32 << 20, "{}", length());
+    let host = place.start();
+    assert!(length() < 1 << 20, "{}", length());
+    assert_eq!(host.take_all("kept"), ["kept"]);
+    assert_eq!(host.terminate().0.code(), Some(0));
+}
+
+#[test]
+fn compacting_gives_back_what_a_backlog_took_and_keeps_every_message() {
+    let place = Place::new();
+    place.configure("[queues.kept]\n[queues.gone]\n");
+    let host = place.start();
+    host.send("kept", b"kept");
+    for _ in 0..100 {
+        host.send("gone", &vec![b'x'; 100_000]);
+    }
+    let compact = || {
+        let mut command = place.command();
+        command.args(["compact", "--data"]).arg(place.data());
+        command.output().unwrap()
+    };
+    let in_use = compact();
+    assert_eq!(in_use.status.code(), Some(75), "the host has it");
+    while host.take_one("gone").is_some() {}
+    assert_eq!(host.terminate().0.code(), Some(0));
+    let database = place.data().join("queues.db");
+    let length = || fs::metadata(&database).unwrap().len();
+    assert!(length() > 5_000_000, "{}", length());
+    let done = compact();
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert_eq!(
+        done.status.code(),
+        Some(0),
+        "{text}{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
+    assert!(text.contains(&format!("{} bytes now", length())), "{text}");
+    assert!(length() < 200_000, "{}", length());
+    let host = place.start();
+    assert_eq!(host.take_all("kept"), ["kept"]);
+    assert_eq!(host.terminate().0.code(), Some(0));
+    let nowhere = place.command().args(["compact", "--data", "nowhere"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(74));
+    assert!(!place.path().join("nowhere").exists(), "nothing is made");
+}

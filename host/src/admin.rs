@@ -160,6 +160,9 @@ async fn metrics(State(state): State<AdminState>) -> Response {
             state.metrics.queue_counts(queue.name().as_str(), &counts);
         }
     }
+    if let Ok(Ok(Some(disk))) = timeout(COUNTS_LIMIT, state.queues.disk_use()).await {
+        state.metrics.disk_use(&disk);
+    }
     let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     ([(header::CONTENT_TYPE, content_type)], state.metrics.page()).into_response()
 }

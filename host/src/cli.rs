@@ -21,7 +21,8 @@ mod send;
 mod table;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, DeadCommand, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs, RunArgs, SendArgs,
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs, RunArgs,
+    SendArgs,
 };
 pub use self::new::NewError;
 

@@ -58,6 +58,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         Command::Send(_)
         | Command::Invoke(_)
         | Command::Check(_)
+        | Command::Compact(_)
         | Command::New(_)
         | Command::Queues(_)
         | Command::Dead(_) => LogFormat::Text,
@@ -78,6 +79,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => local::run(&args, &environment)?,
         Command::Invoke(args) => local::invoke(&args, &mut streams)?,
         Command::Check(args) => local::check(&args, &mut streams)?,
+        Command::Compact(args) => local::compact(&args, &environment, &mut streams)?,
         Command::Compile(order) => compile_and_answer(&order, streams.input, streams.output),
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,

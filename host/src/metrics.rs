@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::queue::Counts;
+use crate::queue::{Counts, simple::DiskUse};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfHandler {
@@ -84,6 +84,15 @@ pub struct Metrics {
     queues: QueueGauges,
     leases: LeaseGauges,
     sqs: SqsCounters,
+    store: StoreGauges,
+}
+
+#[derive(Default)]
+struct StoreGauges {
+    database: Gauge,
+    free: Gauge,
+    log: Gauge,
+    pinned_log: Gauge,
 }
 
 #[derive(Default)]
@@ -153,6 +162,7 @@ impl Metrics {
             queues: QueueGauges::default(),
             leases: LeaseGauges::default(),
             sqs: SqsCounters::default(),
+            store: StoreGauges::default(),
         };
         metrics.register();
         metrics
@@ -355,6 +365,19 @@ impl Metrics {
         gauges.oldest_age.get_or_create(&labels).set(age.as_secs_f64());
     }
 
+    /// How much room the store takes on its disk; set when the page is read.
+    pub fn disk_use(&self, disk: &DiskUse) {
+        let gauges = &self.store;
+        for (gauge, bytes) in [
+            (&gauges.database, disk.database_bytes),
+            (&gauges.free, disk.free_bytes),
+            (&gauges.log, disk.log_bytes),
+            (&gauges.pinned_log, disk.pinned_log_bytes),
+        ] {
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+    }
+
     /// The page, in the `OpenMetrics` text format (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
     pub fn page(&self) -> String {
         self.look_at_leases();
@@ -428,6 +451,7 @@ impl Metrics {
         );
         self.register_queues();
         self.register_sqs();
+        self.register_store();
     }
 
     fn register_sqs(&mut self) {
@@ -447,6 +471,25 @@ impl Metrics {
             "Settlements that SQS did not take",
             self.sqs.deletes_failed.clone(),
         );
+    }
+
+    fn register_store(&mut self) {
+        for (name, help, gauge) in [
+            (
+                "store_database",
+                "The database file of the queues",
+                &self.store.database,
+            ),
+            ("store_free", "What of the database file is empty", &self.store.free),
+            ("store_log", "The write-ahead log of the queues", &self.store.log),
+            (
+                "store_pinned_log",
+                "What of it a reader keeps from being emptied",
+                &self.store.pinned_log,
+            ),
+        ] {
+            self.registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
+        }
     }
 
     fn register_queues(&mut self) {
@@ -528,9 +571,11 @@ mod tests {
         let metrics = Metrics::new();
         observe(&metrics);
         let page = metrics.page();
+        // What has no label is there from the start.
+        let untouched = |line: &str| !line.contains('{') && line.ends_with(" 0");
         let samples: Vec<&str> = page
             .lines()
-            .filter(|line| !line.starts_with('#') && !line.contains("bucket") && *line != "sandhog_listener_requests 0")
+            .filter(|line| !line.starts_with('#') && !line.contains("bucket") && !untouched(line))
             .collect();
         assert_eq!(samples, expected);
     }
@@ -568,6 +613,25 @@ mod tests {
                 r#"sandhog_sqs_requests_total{queue="orders",action="ReceiveMessage"} 1"#,
                 r#"sandhog_sqs_throttled_requests_total{queue="orders"} 1"#,
                 r#"sandhog_sqs_failed_settlements_total{queue="orders"} 2"#,
+            ],
+        );
+    }
+
+    #[test]
+    fn the_files_of_the_store_are_measured_in_bytes() {
+        let disk = DiskUse {
+            database_bytes: 4,
+            free_bytes: 3,
+            log_bytes: 2,
+            pinned_log_bytes: 1,
+        };
+        check(
+            |metrics| metrics.disk_use(&disk),
+            &[
+                "sandhog_store_database_bytes 4",
+                "sandhog_store_free_bytes 3",
+                "sandhog_store_log_bytes 2",
+                "sandhog_store_pinned_log_bytes 1",
             ],
         );
     }

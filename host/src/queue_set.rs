@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Effects, Queue, QueueError,
-        simple::{CommitError, HandledKey, SimpleStore, settings::Settings},
+        simple::{CommitError, DiskUse, HandledKey, SimpleStore, settings::Settings},
         sqs::{SqsConnection, SqsQueue},
     },
 };
@@ -124,6 +124,19 @@ impl QueueSet {
             }
         }
         Ok(())
+    }
+
+    /// How much room the queues of the store take on its disk; `None` if they are in memory.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn disk_use(&self) -> Result<Option<DiskUse>, QueueError> {
+        self.store.disk_use().await
     }
 
     /// The queue of this name, if it was declared.

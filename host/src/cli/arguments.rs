@@ -35,6 +35,8 @@ pub enum Command {
     /// List, show, put back or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Give the room back to the disk that messages took which are gone; the host must be stopped
+    Compact(CompactArgs),
     /// Compile the component on standard input; only a host calls this
     #[command(hide = true)]
     Compile(CompileOrder),
@@ -132,6 +134,23 @@ impl RunArgs {
             grace_period: self.grace_period,
         }
     }
+}
+
+/// `sandhog compact`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog compact                      the data directory of ./sandhog.toml, or else ./.sandhog
+  sandhog compact --data /var/lib/jobs
+
+Writes the queues' database anew, which needs free room of about twice what is left in it. If it fails nothing is changed.")]
+pub struct CompactArgs {
+    /// A sandhog.toml, or what else `run` is given
+    #[arg(value_name = "DIR | sandhog.toml")]
+    pub path: Option<PathBuf>,
+    /// Where the queues are kept [default: .sandhog]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
 }
 
 /// `sandhog send`.

@@ -5,16 +5,17 @@ use std::{io, path::Path, time::Duration};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{CheckArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
+use super::{CheckArgs, CompactArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
 use crate::{
     admin::wire,
     app::{self, StartError},
-    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits, Reuse},
+    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits, Overrides, Reuse},
     executor::{ComponentInfo, Import, Offer, Report, Tiers, Verdict},
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
+    queue::simple::{SimpleStore, StoreOptions},
     trial::{Inspection, Invocation, Trial, TrialError},
 };
 
@@ -66,6 +67,30 @@ impl LocalError {
 pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
     let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
     Ok(app::run(config, args.until_empty)?)
+}
+
+/// `sandhog compact`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn compact(
+    args: &CompactArgs,
+    environment: Environment<'_>,
+    streams: &mut Streams<'_>,
+) -> Result<ExitCode, LocalError> {
+    let overrides = Overrides {
+        data: args.data.clone(),
+        ..Overrides::default()
+    };
+    let config = Config::load(args.path.as_deref(), overrides, environment)?;
+    let Some(directory) = config.data else {
+        writeln!(streams.output, "the queues of this configuration are in memory only")?;
+        return Ok(ExitCode::Ok);
+    };
+    let (before, after) = SimpleStore::compact(&StoreOptions::new(directory)).map_err(StartError::from)?;
+    writeln!(streams.output, "{before} bytes before, {after} bytes now")?;
+    Ok(ExitCode::Ok)
 }
 
 /// `sandhog check`.

@@ -27,7 +27,7 @@ use self::{
     memory::MemoryRows,
     open::Opened,
     operation::{
-        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, ListQueues, Operation,
+        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, ListQueues, MeasureDisk, Operation,
         PurgeDeadSome, ReceiveMessages, RedriveSome, RelaneSome, SettleDeliveries, ShowDead,
     },
     row::QueueKey,
@@ -66,6 +66,7 @@ mod writer;
 
 pub use ledger::{CommitError, HandledKey, LedgerSettings};
 pub use open::{OpenError, StoreOptions};
+pub use rows::DiskUse;
 
 /// No receive waits for longer, whatever it is told.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -113,6 +114,18 @@ impl SimpleStore {
         let Opened { writer, gate } = open::open(options)?;
         let ledger = writer.ledger().clone();
         Ok(Self::with(Engine::Durable(writer), ledger, gate))
+    }
+
+    /// Gives the room back to the disk that messages took which are gone, in a store that nobody has open. Answers how many bytes
+    /// the database had, and has.
+    ///
+    /// Blocks on the disk, for about as long as it takes to write what is left twice: call it from `spawn_blocking`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`]. In each case the store is as it was.
+    pub fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
+        open::compact(options)
     }
 
     /// A store in memory. It is gone with its last clone.
@@ -187,6 +200,19 @@ impl SimpleStore {
     /// Safe.
     pub async fn queue_names(&self) -> Result<Vec<QueueName>, QueueError> {
         self.inner.ask(&all_queues(), ListQueues).await
+    }
+
+    /// How much room the store takes on its disk; `None` for one in memory.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn disk_use(&self) -> Result<Option<DiskUse>, QueueError> {
+        self.inner.ask(&all_queues(), MeasureDisk).await
     }
 
     /// Whether a message of a queue of another kind was handled, as far as the ledger remembers: `true` after

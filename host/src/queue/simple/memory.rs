@@ -12,7 +12,7 @@ use super::{
     super::FailureRecord,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, Letter, Rows, StoredQueue},
+    rows::{Census, DiskUse, Letter, Rows, StoredQueue},
     settings::Order,
 };
 use crate::message::{MAX_PRIORITY, MessageId, QueueName};
@@ -358,6 +358,10 @@ impl Rows for MemoryRows {
             queue.1 = order;
         }
         Ok(())
+    }
+
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault> {
+        Ok(None)
     }
 
     fn census(&mut self) -> Result<Census, Fault> {

@@ -138,6 +138,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         lock,
         path,
     } = open_files(options)?;
+    rows.shrink();
     let mut core = Core::new(rows, true, options.ledger);
     restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
     let gate = core.shared_gate().clone();
@@ -152,6 +153,20 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         source,
     });
     Ok(Opened { writer: started?, gate })
+}
+
+/// Gives the room back that messages took who are gone. Answers how large the database was and is, in bytes.
+pub(super) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
+    let path = options.directory.join(DATABASE);
+    // A store that is not there is not made to be compacted.
+    if let Err(source) = std::fs::metadata(&path) {
+        return Err(OpenError::Io { path, source });
+    }
+    let files = open_files(options)?;
+    let measure = |rows: &SqliteRows| rows.measure().map_err(|fault| from_fault(&files.path, fault));
+    let before = measure(&files.rows)?.database_bytes;
+    files.rows.compact().map_err(|fault| from_fault(&files.path, fault))?;
+    Ok((before, measure(&files.rows)?.database_bytes))
 }
 
 /// What is open of a store that nobody works on yet.

@@ -9,7 +9,7 @@ use super::{
     super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError, Wanted},
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
-    rows::Rows,
+    rows::{DiskUse, Rows},
     rules::{Core, Received, Which},
     settings::Settings,
 };
@@ -248,6 +248,17 @@ impl Operation for CountMessages {
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Counts, Fault> {
         let now = core.tick(now);
         core.counts(self.queue, now)
+    }
+}
+
+/// Asks how much room the store takes on its disk.
+pub(super) struct MeasureDisk;
+
+impl Operation for MeasureDisk {
+    type Answer = Option<DiskUse>;
+
+    fn apply<R: Rows>(self, core: &mut Core<R>, _now: Instant) -> Result<Option<DiskUse>, Fault> {
+        core.rows.disk_use()
     }
 }
 

@@ -23,6 +23,19 @@ pub(super) struct StoredQueue {
     pub(super) order: Order,
 }
 
+/// How much room a store takes on its disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskUse {
+    /// The database file.
+    pub database_bytes: u64,
+    /// What of it is empty, to be used again.
+    pub free_bytes: u64,
+    /// The write-ahead log, whether in use or not.
+    pub log_bytes: u64,
+    /// What of the log could not be copied into the database when that was tried last, because somebody reads.
+    pub pinned_log_bytes: u64,
+}
+
 /// A dead letter that is known and not read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Letter {
@@ -158,5 +171,7 @@ pub(super) trait Rows: ValueRows {
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault>;
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault>;
+    /// How much room the rows take on the disk, if they are on one.
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault>;
     fn census(&mut self) -> Result<Census, Fault>;
 }

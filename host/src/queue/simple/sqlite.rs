@@ -13,13 +13,15 @@ use super::{
     codec,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, Letter, Rows, StoredQueue},
+    rows::{Census, DiskUse, Letter, Rows, StoredQueue},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
 
 mod arrivals;
 mod database;
+mod failing;
+mod log;
 mod read;
 mod values;
 
@@ -454,6 +456,10 @@ impl Rows for SqliteRows {
             "UPDATE queues SET one_lane = ?2 WHERE queue = ?1",
             params![queue.0, order == Order::Queue],
         )
+    }
+
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault> {
+        self.measure().map(Some)
     }
 
     fn census(&mut self) -> Result<Census, Fault> {

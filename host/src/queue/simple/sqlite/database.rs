@@ -1,18 +1,18 @@
 //! The connection: how the file is opened, and how a transaction begins and ends.
 
-use std::{fmt, path::Path, sync::Arc};
-
-use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Statement, config::DbConfig, hooks::Wal, params,
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
 };
 
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Statement, config::DbConfig, params};
+
 use super::{
-    super::{
-        row::{Fault, FaultKind},
-        schema,
-    },
+    super::{row::Fault, rows::DiskUse, schema},
     arrivals::Arrivals,
-    read::{signed, unsigned},
+    failing::fault,
+    log::{self, PinnedBytes},
+    read::{number, signed, unsigned},
 };
 
 /// How long to wait for an operator's tool that holds a lock.
@@ -21,8 +21,10 @@ const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
 const STATEMENTS: usize = 64;
 /// What a log that grew larger is cut to once it has been copied into the database.
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
-/// A log of so many pages is copied into the database after a commit; this is what `SQLite` does by itself.
-const LOG_PAGES: i32 = 1000;
+
+/// A database with so many empty bytes is written anew when it is opened, if no more than so many are left.
+const WORTH_SHRINKING: u64 = 32 * 1024 * 1024;
+const QUICKLY_WRITTEN: u64 = 16 * 1024 * 1024;
 
 /// An open database.
 pub(in super::super) struct SqliteRows {
@@ -31,6 +33,9 @@ pub(in super::super) struct SqliteRows {
     commits: u64,
     changed: bool,
     pub(super) arrivals: Arrivals,
+    path: PathBuf,
+    page_bytes: u64,
+    pinned: PinnedBytes,
 }
 
 impl fmt::Debug for SqliteRows {
@@ -91,7 +96,9 @@ impl SqliteRows {
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        connection.wal_hook(Some(checkpoint_and_complain()))?;
+        let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
+        let (page_bytes, pinned) = (unsigned(page_bytes), PinnedBytes::default());
+        connection.wal_hook(Some(log::copy_and_complain(path, page_bytes, pinned.clone())))?;
         if fresh {
             let create = format!(
                 "BEGIN IMMEDIATE; {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
@@ -113,6 +120,9 @@ impl SqliteRows {
             commits: unsigned(commits),
             changed: false,
             arrivals: Arrivals::default(),
+            path: path.to_owned(),
+            page_bytes,
+            pinned,
         })
     }
 
@@ -155,6 +165,54 @@ impl SqliteRows {
             return Ok(());
         }
         self.connection.execute_batch("ROLLBACK").map_err(fault)
+    }
+
+    /// How much room the files take.
+    pub(in super::super) fn measure(&self) -> Result<DiskUse, Fault> {
+        let pages = |pragma| self.one(pragma, [], |row| number(row, 0));
+        let free = pages("PRAGMA freelist_count")?.unwrap_or(0);
+        let bytes_of = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        Ok(DiskUse {
+            database_bytes: bytes_of(&self.path),
+            free_bytes: free.saturating_mul(self.page_bytes),
+            log_bytes: bytes_of(&log::beside(&self.path, "-wal")),
+            pinned_log_bytes: self.pinned.get(),
+        })
+    }
+
+    /// Gives back what a backlog took, if that is much and what is left is so little that nobody waits long for it. Failing to is
+    /// no failure of the store.
+    pub(in super::super) fn shrink(&self) {
+        let Ok(disk) = self.measure() else { return };
+        let left = disk.database_bytes.saturating_sub(disk.free_bytes);
+        if disk.free_bytes < WORTH_SHRINKING || left > QUICKLY_WRITTEN {
+            return;
+        }
+        // So little needs no file beside the database, for which there may be no place.
+        let in_memory = |is: bool| {
+            self.connection
+                .pragma_update(None, "temp_store", if is { 2 } else { 0 })
+        };
+        let shrunk = in_memory(true).map_err(fault).and_then(|()| self.compact());
+        let shrunk = shrunk.and(in_memory(false).map_err(fault));
+        match shrunk {
+            Ok(()) => tracing::info!(
+                free_bytes = disk.free_bytes,
+                "the room of a former backlog was given back to the disk"
+            ),
+            Err(Fault { cause, .. }) => {
+                tracing::warn!(%cause, "the room of a former backlog could not be given back to the disk");
+            }
+        }
+    }
+
+    /// Writes the database anew without what is empty. Nobody else has it open, and no transaction is under way.
+    pub(in super::super) fn compact(&self) -> Result<(), Fault> {
+        self.connection.execute_batch("VACUUM").map_err(fault)?;
+        // The file gets shorter when the log is copied into it.
+        self.connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(fault)
     }
 
     /// Copies the write-ahead log into the database and empties it, if no other tool is reading.
@@ -226,31 +284,6 @@ impl SqliteRows {
     }
 }
 
-/// What is to be done after a commit that left so many pages in the log: the same as `SQLite` would do, but not in silence. A
-/// checkpoint that fails is no failure of the store, because the log has everything; but it grows.
-fn checkpoint_and_complain() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
-    let mut complained = false;
-    move |wal, pages| {
-        if pages < LOG_PAGES {
-            return Ok(());
-        }
-        match wal.checkpoint() {
-            Ok(()) => complained = false,
-            // Another tool does it just now.
-            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) if !complained => {
-                complained = true;
-                tracing::warn!(
-                    pages, %error,
-                    "the write-ahead log can't be copied into the database: nothing is lost, but the log grows until it can"
-                );
-            }
-            Err(_) => {}
-        }
-        Ok(())
-    }
-}
-
 /// Refuses a file that is not ours; returns whether it is empty.
 fn examine(connection: &Connection) -> Result<bool, Refusal> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
@@ -261,16 +294,5 @@ fn examine(connection: &Connection) -> Result<bool, Refusal> {
         (schema::APPLICATION_ID, schema::VERSION, _) => Ok(false),
         (schema::APPLICATION_ID, other, _) => Err(Refusal::Version(other)),
         _ => Err(Refusal::Foreign),
-    }
-}
-
-fn fault(error: rusqlite::Error) -> Fault {
-    let kind = match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull | ErrorCode::DatabaseBusy) => FaultKind::Passing,
-        _ => FaultKind::Final,
-    };
-    Fault {
-        kind,
-        cause: Arc::new(error),
     }
 }
