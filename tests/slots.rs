@@ -111,8 +111,7 @@ async fn large_batches(concurrency: usize) -> (Arc<Prompt>, Pipeline, Arc<dyn Qu
     let executor = Arc::new(Prompt::batches());
     let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
     let queue = pipeline.queue("bench").await;
-    let mut body = vec![b'x'; 500_000];
-    body[..4].copy_from_slice(b"turn");
+    let body = format!("turn{}", "x".repeat(500_000));
     for answer in queue.send_many(vec![Outgoing::new(body); LARGE]).await {
         answer.unwrap();
     }

@@ -1330,9 +1330,10 @@ async fn what_nobody_waits_for_is_released(sqs: &Sqs) {
     assert_eq!(delivery.receive_count.get(), 2, "SQS counts what is released");
 }
 
-/// A queue that gives a message again soon which a server has handed to a connection that is gone.
+/// A queue that gives a message again soon which a server has handed to a connection that is gone, and not so soon that its polls
+/// end before they are given up.
 fn forgiving(sqs: &Sqs) -> Made {
-    sqs.queue_of("orders", &[("VisibilityTimeout", "2")], None)
+    sqs.queue_of("orders", &[("VisibilityTimeout", "8")], None)
 }
 
 async fn a_receive_that_nobody_takes_over_is_given_up(sqs: &Sqs) {

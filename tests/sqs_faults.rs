@@ -451,10 +451,10 @@ fn a_redrive_whose_client_leaves_tears_no_message_in_two() {
 fn a_host_that_stops_tears_no_redrive_in_two() {
     let mut stage = Stage::new("redrive-stops");
     let (source, dead) = with_dead_letters(&mut stage);
-    // The third one is under way when the listener waits for no request any longer.
+    // The second one is under way when the listener, after five seconds, waits for no request any longer.
     stage
         .proxy
-        .rule(Rule::new(Fault::Delay(2400 * MILLISECOND)).action(DELETE));
+        .rule(Rule::new(Fault::Delay(3400 * MILLISECOND)).action(DELETE));
     let host = stage.place().start();
     let _client = begin_redrive(&stage, &host, &dead);
     let (status, log) = host.terminate();
