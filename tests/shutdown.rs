@@ -111,6 +111,56 @@ fn a_second_signal_skips_the_grace_period() {
 }
 
 #[test]
+fn a_signal_that_is_no_order_to_stop_disturbs_no_attempt() {
+    let place = Place::new();
+    place.configure("grace-period = \"200ms\"\n");
+    place.install("in", &spinner(), GRANT);
+    let mut host = place.start();
+    host.wait_ready();
+    host.send("in", b"spin");
+    wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+    // Each of them ended the process in the middle of the attempt, whose receive was counted.
+    let mut signals = vec!["HUP", "USR1", "ALRM", "VTALRM", "PROF", "XFSZ", "PIPE", "USR2"];
+    if cfg!(target_os = "linux") {
+        signals.extend(["IO", "STKFLT", "34", "64"]);
+    }
+    for signal in signals {
+        host.signal(signal);
+        assert!(host.try_wait().is_none(), "SIG{signal}");
+    }
+    wait_for("the line that tells", || host.events("SIGUSR2 came").pop());
+    wait_for("the look", || host.events("SIGHUP: looking at").pop());
+    assert_eq!(host.count("in", "in-flight"), 1);
+    assert!(host.try_wait().is_none());
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+}
+
+#[test]
+fn every_signal_that_announces_an_end_lets_attempts_end() {
+    let mut signals = vec!["QUIT", "XCPU", "INT"];
+    if cfg!(target_os = "linux") {
+        signals.push("PWR");
+    }
+    for signal in signals {
+        let place = Place::new();
+        place.configure("grace-period = \"200ms\"\n");
+        place.install("in", &spinner(), GRANT);
+        let host = place.start();
+        host.wait_ready();
+        host.send("in", b"spin");
+        wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
+        host.signal(signal);
+        let (status, log) = host.wait();
+        assert_eq!(status.code(), Some(0), "SIG{signal}: {log:#?}");
+        assert!(
+            log.iter().any(|line| line.contains("the grace period is over")),
+            "{log:#?}"
+        );
+    }
+}
+
+#[test]
 fn sigterm_under_load_strands_nothing() {
     let place = Place::new();
     place.install("in", &forward(), GRANT);

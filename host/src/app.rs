@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use tokio::{
     net::TcpListener,
+    sync::Notify,
     task::{JoinError, JoinSet},
     time::{Instant, sleep, timeout},
 };
@@ -26,7 +27,8 @@ use crate::{
     },
     queue_set::QueueSet,
     reload::Reload,
-    shutdown::{Signals, Stop},
+    shutdown::Stop,
+    signals::Signals,
 };
 
 /// How long releasing what was interrupted may take, once nobody wants to wait any more.
@@ -198,14 +200,15 @@ impl App {
             Arc::clone(&surroundings.executor),
             HandlerSet::new(surroundings.clone()),
         );
-        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers);
+        let look = Arc::new(Notify::new());
+        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers).looking_at(Arc::clone(&look));
         let stop_listening = CancellationToken::new();
         // Tasks of their own, so that a panic in one is an exit code and not a half-dead process.
         let mut reloading = JoinSet::new();
         reloading.spawn(reload.run(stop.receiving.clone()));
         let mut listening = JoinSet::new();
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
-        let mut escalating = pin!(signals.escalate(stop.clone(), config.grace_period));
+        let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
         let mut emptying = pin!(empty(&surroundings));
         let (mut watch_empty, mut refused) = (until_empty, None);
         let (mut forced, mut give_up_at) = (None, None);

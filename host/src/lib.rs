@@ -40,6 +40,7 @@ pub mod pages;
 pub mod printable;
 pub mod queue_set;
 pub mod shutdown;
+pub mod signals;
 
 pub mod admin;
 pub mod app;

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
+    sync::Notify,
     task::{JoinError, JoinSet},
     time::Instant,
 };
@@ -58,6 +59,8 @@ pub struct Reload {
     loads: JoinSet<Loaded>,
     first_scan_finished: bool,
     first_load_finished: bool,
+    /// An order to look at the directory now.
+    look: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -90,7 +93,14 @@ impl Reload {
             loads: JoinSet::new(),
             first_scan_finished: false,
             first_load_finished: false,
+            look: Arc::default(),
         }
+    }
+
+    /// The same, which looks at the directory whenever `look` is notified, and tries again what waits for another try.
+    #[must_use]
+    pub fn looking_at(self, look: Arc<Notify>) -> Self {
+        Self { look, ..self }
     }
 
     /// Loads what is there, then follows every change until `stop`, and then waits for all handlers to end.
@@ -134,6 +144,7 @@ impl Reload {
                 Some(scanned) = self.scans.join_next() => self.scanned(scanned, Instant::now()),
                 // What changes during a scan may not be in it: its event waits for the next one.
                 () = watcher.changed(), if self.scans.is_empty() => self.start_scan(),
+                () = self.look.notified(), if self.scans.is_empty() => self.look_now(Instant::now()),
                 () = wake_at(quiet_at), if self.scans.is_empty() => self.start_scan(),
             }
         }
@@ -165,6 +176,13 @@ impl Reload {
             let directory = self.directory.clone();
             self.scans.spawn_blocking(move || directory.scan());
         }
+    }
+
+    fn look_now(&mut self, now: Instant) {
+        for seen in self.seen.values_mut() {
+            seen.since = seen.since.min(now);
+        }
+        self.start_scan();
     }
 
     fn scanned(&mut self, scanned: Result<io::Result<BTreeMap<String, Stamps>>, JoinError>, now: Instant) {

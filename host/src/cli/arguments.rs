@@ -95,7 +95,8 @@ Examples:
   sandhog run --ephemeral plugins/     nothing is kept when the host ends
   sandhog run --until-empty jobs.toml  ends with exit code 0 once all queues are empty
 
-SIGTERM and SIGINT let attempts under way end within the grace period; a second one cuts it short.
+SIGTERM and SIGINT let attempts under way end within the grace period; a second one cuts it short. SIGHUP looks at the
+plugin directory now.
 
 Environment:
   SANDHOG_SECRET   the secret that requests have to bear

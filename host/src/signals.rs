@@ -1,0 +1,121 @@
+//! The signals that the host handles, and what each asks for.
+//!
+//! Invariant: none of them ends the process by its default action. Each has a handler: what a process ignores stays
+//! ignored in the programs that it starts, and what it handles does not. Faults of the program itself (SIGSEGV, SIGABRT
+//! and the like), SIGKILL and SIGSTOP are not among them.
+
+use std::{
+    future::poll_fn,
+    io,
+    ops::RangeInclusive,
+    task::{Context, Poll},
+};
+
+use rustix::process::Signal as Number;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::exit_code::ExitCode;
+
+/// What a signal asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// To stop. The code is that of a process for which this was the second order to stop.
+    Stop(ExitCode),
+    /// To look at the plugin directory now.
+    Look,
+    /// Nothing. The log says that it came.
+    Nothing,
+    /// Nothing: the call that raised it fails, and the error tells.
+    Failed,
+}
+
+/// Every signal that would end the process and is not a fault of the program.
+const HANDLED: &[(&str, Number, Order)] = &[
+    ("SIGTERM", Number::TERM, Order::Stop(ExitCode::Terminated)),
+    ("SIGINT", Number::INT, Order::Stop(ExitCode::Interrupted)),
+    ("SIGQUIT", Number::QUIT, Order::Stop(ExitCode::Terminated)),
+    // The soft limit on processor time: there is some left until the hard one.
+    ("SIGXCPU", Number::XCPU, Order::Stop(ExitCode::Terminated)),
+    #[cfg(target_os = "linux")]
+    ("SIGPWR", Number::POWER, Order::Stop(ExitCode::Terminated)),
+    ("SIGHUP", Number::HUP, Order::Look),
+    ("SIGXFSZ", Number::XFSZ, Order::Failed),
+    ("SIGUSR1", Number::USR1, Order::Nothing),
+    ("SIGUSR2", Number::USR2, Order::Nothing),
+    ("SIGALRM", Number::ALARM, Order::Nothing),
+    ("SIGVTALRM", Number::VTALARM, Order::Nothing),
+    ("SIGPROF", Number::PROF, Order::Nothing),
+    ("SIGIO", Number::IO, Order::Nothing),
+    #[cfg(target_os = "linux")]
+    ("SIGSTKFLT", Number::STKFLT, Order::Nothing),
+];
+
+/// Listens for all of them.
+#[derive(Debug)]
+pub struct Signals(Vec<Listener>);
+
+#[derive(Debug)]
+struct Listener {
+    name: String,
+    order: Order,
+    signal: Signal,
+}
+
+impl Signals {
+    /// From now on these signals no longer end the process by themselves.
+    ///
+    /// # Errors
+    ///
+    /// The system does not allow it.
+    pub fn new() -> io::Result<Self> {
+        let named = HANDLED.iter().map(|&(name, number, order)| {
+            let signal = signal(SignalKind::from_raw(number.as_raw()))?;
+            let name = name.to_owned();
+            Ok(Listener { name, order, signal })
+        });
+        let mut listeners = named.collect::<io::Result<Vec<_>>>()?;
+        // The C library keeps some of them for itself and refuses their handlers.
+        listeners.extend(real_time().filter_map(|number| {
+            let signal = signal(SignalKind::from_raw(number)).ok()?;
+            let (name, order) = (format!("real-time signal {number}"), Order::Nothing);
+            Some(Listener { name, order, signal })
+        }));
+        Ok(Self(listeners))
+    }
+
+    /// Waits for the next order, and writes a line for a signal that is none. Several signals of one kind may come as one.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: no signal is lost.
+    pub(crate) async fn next(&mut self) -> Order {
+        loop {
+            let (order, name) = poll_fn(|context| self.poll(context)).await;
+            match order {
+                Order::Stop(_) | Order::Look => return order,
+                Order::Nothing => tracing::warn!("{name} came, which means nothing to the host: it goes on"),
+                Order::Failed => tracing::debug!("{name} came with a call that failed"),
+            }
+        }
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Order, String)> {
+        for listener in &mut self.0 {
+            if listener.signal.poll_recv(context).is_ready() {
+                return Poll::Ready((listener.order, listener.name.clone()));
+            }
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn real_time() -> RangeInclusive<i32> {
+    libc::SIGRTMIN()..=libc::SIGRTMAX()
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::reversed_empty_ranges, reason = "the system has none")]
+fn real_time() -> RangeInclusive<i32> {
+    1..=0
+}
