@@ -35,6 +35,7 @@ mod queue_contract;
 mod queue_model;
 mod reload;
 mod remote;
+mod restricted;
 mod reuse;
 mod runners;
 mod sandbox;

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
+use bytesize::ByteSize;
 use tokio::{
     net::TcpListener,
     sync::Notify,
@@ -14,7 +15,7 @@ use crate::{
     admin::{self, AdminState},
     alarm::wake_at,
     config::Config,
-    executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
+    executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
     handler_status::{HandlerBoard, HandlerState},
@@ -87,12 +88,25 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
     let defaults = EngineOptions::default();
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
-        memory_budget: config.memory_budget.unwrap_or(defaults.memory_budget),
+        memory_budget: budget(config.memory_budget),
         compiler: Compiler::of_this_program()?,
         artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
         ..defaults
     };
     run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
+}
+
+/// The budget for instances in bytes; the log says where it comes from.
+fn budget(configured: Option<u64>) -> u64 {
+    let Budget { bytes, because } = Budget::of_machine();
+    let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
+    if let Some(configured) = configured {
+        let (budget, usual) = (shown(configured), shown(bytes));
+        tracing::info!(budget, usual, because, "memory for instances is as configured");
+        return configured;
+    }
+    tracing::info!(budget = shown(bytes), because, "memory for instances");
+    bytes
 }
 
 /// As [`run`], with another executor.

@@ -20,6 +20,7 @@ use crate::{
 mod admission;
 mod artifacts;
 mod bindings;
+mod budget;
 mod compiler;
 mod component;
 mod cpu;
@@ -35,6 +36,7 @@ mod reuse;
 mod tiers;
 mod wasm;
 
+pub use budget::Budget;
 pub use compiler::{CompileOrder, Compiler, Tier, Toolchain, compile_and_answer};
 pub use component::digest;
 pub use engine::{Allocation, EngineError, EngineOptions, LocalExecutor};
@@ -366,7 +368,7 @@ impl fmt::Debug for Call {
 pub struct Failure {
     /// The kind.
     pub kind: FailureKind,
-    /// For people; at most 1 KiB, control characters escaped.
+    /// For people; at most 1 KiB, control characters escaped but for the ends of lines.
     pub reason: String,
     /// The delay that the guest asked for.
     pub retry_after: Option<Duration>,

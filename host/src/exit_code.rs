@@ -14,9 +14,10 @@ pub enum ExitCode {
     Usage,
     /// 64: the configuration is wrong. Every mistake is listed.
     Config,
-    /// 69: no host answers at the address, or the listener's address is taken.
+    /// 69: no host answers at the address, or it can't do now what it was asked for: try again. Or the listener's address is
+    /// taken.
     Unavailable,
-    /// 70: a task of the host's own died. It's a bug; a restart is safe.
+    /// 70: a task of the host's own died, or the machine denies what the host needs. A restart is safe.
     Internal,
     /// 74: the store has failed: the disk is full or broken.
     Store,
@@ -60,8 +61,8 @@ Exit codes:
   1    refused: a component, a message, a queue that does not exist
   2    wrong command line
   64   wrong configuration; every mistake is listed
-  69   no host answers, or the listener's address is taken
-  70   internal error of the host
+  69   no host answers, or it can't do it now (try again), or the listener's address is taken
+  70   internal error of the host, or the machine denies what it needs
   74   the store has failed (disk full or broken)
   75   another process uses the data directory
   130  a second SIGINT cut the grace period short

@@ -48,5 +48,6 @@ pub mod cli;
 pub mod client;
 pub mod exit_code;
 pub mod telemetry;
+pub mod threads;
 pub mod trial;
 pub mod typed;

@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io::{self, IsTerminal as _, Write as _},
+    panic::{self, AssertUnwindSafe},
     process,
 };
 
@@ -17,6 +18,7 @@ use sandhog::{
     exit_code::ExitCode,
     pages,
     telemetry::{self, LogFormat, LogGuard, TelemetryError},
+    threads::{self, ThreadsError},
 };
 
 /// Messages are allocated on one thread and freed on another, which this allocator does without a lock: a fifth more of them
@@ -38,17 +40,35 @@ fn main() -> process::ExitCode {
             return code.into();
         }
     };
-    let done = match start_log(&command) {
-        // The guard goes after the last event: what is buffered is written then.
-        Ok(_guard) => {
-            pages::keep_small();
-            dispatch(command)
-        }
-        Err(error) => Err(error.into()),
-    };
+    let is_child = matches!(command, Command::Compile(_));
+    // That the compiler panics is an answer, which its parent understands.
+    let done = if is_child { start(command) } else { guarded(command) };
     let code = done.unwrap_or_else(Failure::report);
     code.into()
 }
+
+/// A panic is an exit code of ours, too: libraries know no other way to say that the machine denied them a thread or a pipe.
+fn guarded(command: Command) -> Result<ExitCode, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(|| start(command))).unwrap_or_else(|_| Err(Panicked.into()))
+}
+
+fn start(command: Command) -> Result<ExitCode, Failure> {
+    match &command {
+        // It has no thread yet, and would have to confine each.
+        Command::Compile(_) => {}
+        Command::Run(_) | Command::Invoke(_) | Command::Check(_) => threads::check()?,
+        Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
+    }
+    // The guard goes after the last event: what is buffered is written then.
+    let _guard = start_log(&command)?;
+    pages::keep_small();
+    dispatch(command)
+}
+
+/// The panic itself has been written already.
+#[derive(Debug, thiserror::Error)]
+#[error("a panic ended it: the machine has denied what it needs, or this is a bug; the lines before say where")]
+struct Panicked;
 
 fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
     let format = match command {
@@ -133,6 +153,24 @@ impl From<TelemetryError> for Failure {
     fn from(error: TelemetryError) -> Self {
         Self {
             code: ExitCode::Config,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<ThreadsError> for Failure {
+    fn from(error: ThreadsError) -> Self {
+        Self {
+            code: ExitCode::Internal,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<Panicked> for Failure {
+    fn from(error: Panicked) -> Self {
+        Self {
+            code: ExitCode::Internal,
             error: Box::new(error),
         }
     }

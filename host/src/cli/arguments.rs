@@ -206,7 +206,7 @@ Examples:
   sandhog invoke plugins/resize.wasm - < message.json
 
 The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere.
-The exit code is 0 if the message would be deleted, and 1 if not.")]
+The exit code is 0 if the message would be deleted, 1 if not, and 70 if the machine did not let it run.")]
 pub struct InvokeArgs {
     /// The component
     pub file: PathBuf,
@@ -234,7 +234,8 @@ pub struct InvokeArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Shows the flavour of the component, its imports with the grants that they need, and its limits.
-The exit code is 1 if the host would refuse the component or the manifest beside it.")]
+The exit code is 1 if the host would refuse the component, 64 if it would refuse the manifest beside it, and 70 if the machine
+did not let it find out.")]
 pub struct CheckArgs {
     /// The component
     pub file: PathBuf,

@@ -50,6 +50,8 @@ impl LocalError {
             Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
             Self::Start(error) => error.exit_code(),
             Self::Trial(TrialError::Engine(_) | TrialError::Process(_)) => ExitCode::Internal,
+            // The machine is the reason, and the file may be good.
+            Self::Trial(TrialError::Refused(error)) if error.is_transient() => ExitCode::Internal,
             // Whoever read our output has seen enough.
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
             Self::Trial(TrialError::Read { .. } | TrialError::Refused(_)) | Self::Message(_) | Self::Io(_) => {
@@ -278,8 +280,11 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
     } else {
         write_text(&invocation, streams.output)?;
     }
-    let handled = invocation.report.verdicts.first() == Some(&Verdict::Success);
-    Ok(if handled { ExitCode::Ok } else { ExitCode::Refused })
+    Ok(match invocation.report.verdicts.first() {
+        Some(Verdict::Success) => ExitCode::Ok,
+        Some(Verdict::Failed(_)) => ExitCode::Refused,
+        Some(Verdict::NotRun(_)) | None => ExitCode::Internal,
+    })
 }
 
 /// Shows a person that compiling takes a while.

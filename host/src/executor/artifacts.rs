@@ -385,7 +385,7 @@ mod tests {
     use crate::executor::compiler::{Facts, Toolchain, settings};
 
     fn artifacts(directory: &tempfile::TempDir, max_total_bytes: u64) -> Artifacts {
-        let engine = Engine::new(&settings(Tier::Optimised)).unwrap();
+        let engine = Engine::new(&settings(Tier::Optimised, true)).unwrap();
         Artifacts::new(directory.path().join("artifacts"), &engine, max_total_bytes)
     }
 

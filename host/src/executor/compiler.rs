@@ -7,7 +7,7 @@
 //! bug in the compiler can reach from there; it does not make the answer of a compiler that was taken over harmless.
 
 use std::{
-    fmt,
+    fmt, io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -21,6 +21,8 @@ use super::{LoadError, wasm};
 mod answer;
 mod child;
 mod confine;
+mod denied;
+mod limit;
 mod process;
 mod scan;
 
@@ -42,17 +44,13 @@ pub enum Compiler {
 
 impl Compiler {
     /// The running program as the compiler, which it can be if it is `sandhog`. On Linux it stays the same program when
-    /// its file is replaced.
+    /// its file is replaced, unless there is no `/proc`. To be called before the current directory changes.
     ///
     /// # Errors
     ///
     /// The system can't say which program is running.
-    pub fn of_this_program() -> std::io::Result<Self> {
-        let program = if cfg!(target_os = "linux") {
-            PathBuf::from("/proc/self/exe")
-        } else {
-            std::env::current_exe()?
-        };
+    pub fn of_this_program() -> io::Result<Self> {
+        let program = process::this_program()?;
         Ok(Self::Process { program })
     }
 
@@ -65,7 +63,7 @@ impl Compiler {
         match self {
             Self::Process { program } => process::compile(program, wasm, &order).await,
             Self::InProcess => {
-                let compiled = tokio::task::spawn_blocking(move || compile(&wasm, order.tier)).await;
+                let compiled = tokio::task::spawn_blocking(move || compile(&wasm, &order)).await;
                 let panicked = |_| CompileError::Refused(Refusal::Invalid("the compiler panicked".to_owned()));
                 compiled.map_err(panicked)?.map_err(CompileError::Refused)
             }
@@ -151,13 +149,15 @@ pub(super) enum CompileError {
     Host(String),
 }
 
-/// The settings that decide about code. The engine that runs it has the same, and a pool besides.
-pub(super) fn settings(tier: Tier) -> Config {
+/// The settings that decide about code. The engine that runs it has the same, and a pool besides. Without `images` new
+/// memories are filled by copying.
+pub(super) fn settings(tier: Tier, images: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_component_model(true);
     config.wasm_memory64(false);
     config.wasm_custom_page_sizes(false);
+    config.memory_init_cow(images);
     config.parallel_compilation(true);
     // Registering unwind tables gets slow with many modules, and only native debuggers read them.
     config.native_unwind_info(false);
@@ -172,11 +172,11 @@ pub(super) fn settings(tier: Tier) -> Config {
 
 /// Compiles on the calling thread and the compiler's own. Bytes that are out of bounds are refused before they cost
 /// much.
-fn compile(wasm: &[u8], tier: Tier) -> Result<Compiled, Refusal> {
+fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
     let core_module = wasm::is_core_module(wasm)?;
     let toolchain = scan::scan(wasm)?;
     let invalid = |error: wasmtime::Error| Refusal::Invalid(wasm::shown(&error));
-    let engine = Engine::new(&settings(tier)).map_err(invalid)?;
+    let engine = Engine::new(&settings(order.tier, !order.without_images)).map_err(invalid)?;
     let component = wasm::component_bytes(&engine, wasm, core_module)?;
     let artifact = engine.precompile_component(&component).map_err(invalid)?;
     let facts = Facts { core_module, toolchain };

@@ -28,6 +28,7 @@ use super::{
     Call, Component, Executor, LoadError, Policy, Report, Resolver, SystemResolver,
     admission::{Admission, Entered, MAX_CONTEXT_BYTES},
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
+    budget::Budget,
     compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
     import::{Linkers, http::Network},
@@ -58,9 +59,6 @@ const STOPPING: &str = "the host is stopping";
 /// How many threads at most read, verify, map and keep compiled code.
 const COMPILING_THREADS: usize = 8;
 
-/// What the budget is at least, unless it is configured: one instance with the default limits, and room beside it.
-const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
-
 /// What the executor is made of.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
@@ -80,13 +78,12 @@ pub struct EngineOptions {
 }
 
 impl Default for EngineOptions {
-    /// 512 instances, a thread for each core, half of the machine's memory (256 MiB if that is less). Compiles in this
-    /// process, since the program that embeds this library can't be asked to be a compiler; keeps nothing.
+    /// 512 instances, a thread for each core, [`Budget::of_machine`]. Compiles in this process, since the program that embeds this library can't be asked to be a compiler; keeps nothing.
     fn default() -> Self {
         Self {
             max_live_instances: 512,
             threads: thread::available_parallelism().map_or(2, usize::from),
-            memory_budget: (machine::memory() / 2).max(LEAST_BUDGET),
+            memory_budget: Budget::of_machine().bytes,
             compiler: Compiler::InProcess,
             tiers: Tiers::default(),
             artifacts: None,
@@ -170,8 +167,7 @@ impl LocalExecutor {
     ///
     /// See [`EngineError`].
     pub fn new(options: EngineOptions) -> Result<Self, EngineError> {
-        let allocation = Allocation::suitable(options.max_live_instances);
-        Self::made(options, Arc::new(SystemResolver), allocation)
+        Self::with_resolver(options, Arc::new(SystemResolver))
     }
 
     /// The same, with another way to find the addresses of the hosts that guests send requests to.
@@ -181,7 +177,15 @@ impl LocalExecutor {
     /// See [`EngineError`].
     pub fn with_resolver(options: EngineOptions, resolver: Arc<dyn Resolver>) -> Result<Self, EngineError> {
         let allocation = Allocation::suitable(options.max_live_instances);
-        Self::made(options, resolver, allocation)
+        let engine = engine(options.max_live_instances, allocation).or_else(|error| {
+            let error = format!("{error:#}");
+            tracing::warn!(
+                error,
+                "the machine has no room for a pool of instances: they are allocated one by one, which is slower"
+            );
+            engine(options.max_live_instances, Allocation::OnDemand)
+        });
+        Self::made(options, resolver, engine)
     }
 
     /// The same, with memory from elsewhere than what suits the machine.
@@ -190,12 +194,16 @@ impl LocalExecutor {
     ///
     /// See [`EngineError`]; also if the kernel can't do what `allocation` asks for.
     pub fn with_allocation(options: EngineOptions, allocation: Allocation) -> Result<Self, EngineError> {
-        Self::made(options, Arc::new(SystemResolver), allocation)
+        let engine = engine(options.max_live_instances, allocation);
+        Self::made(options, Arc::new(SystemResolver), engine)
     }
 
-    fn made(options: EngineOptions, resolver: Arc<dyn Resolver>, allocation: Allocation) -> Result<Self, EngineError> {
-        let engine = engine(options.max_live_instances, allocation)
-            .map_err(|error| EngineError::Engine(format!("{error:#}")))?;
+    fn made(
+        options: EngineOptions,
+        resolver: Arc<dyn Resolver>,
+        engine: wasmtime::Result<Engine>,
+    ) -> Result<Self, EngineError> {
+        let engine = engine.map_err(|error| EngineError::Engine(format!("{error:#}")))?;
         let live = Arc::new(AtomicUsize::new(0));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(options.threads)
@@ -467,7 +475,7 @@ impl Drop for Ticker {
 }
 
 fn engine(max_live_instances: usize, allocation: Allocation) -> wasmtime::Result<Engine> {
-    let mut config = compiler::settings(Tier::Optimised);
+    let mut config = compiler::settings(Tier::Optimised, machine::makes_images());
     match allocation {
         Allocation::Pooled { pagemap_scan, spare } => {
             let pool = pool(max_live_instances + spare, pagemap_scan);

@@ -193,6 +193,7 @@ impl Compilations {
                 .div_ceil(1000)
                 .try_into()
                 .unwrap_or(u64::MAX),
+            without_images: !self.engine.get_memory_init_cow(),
         };
         let started = Instant::now();
         let compiled = self.compiler.compile(source.wasm.clone(), order).await;
@@ -206,10 +207,7 @@ impl Compilations {
         let mapped = spawn_blocking(move || (this.map(&compiled), compiled)).await;
         let (component, compiled) = mapped.map_err(|_| host(&source.file, "the code could not be loaded"))?;
         Ok(Made {
-            component: component.map_err(|error| LoadError::Invalid {
-                file: source.file.clone(),
-                reason: shown(&error),
-            })?,
+            component: component.map_err(|error| host(&source.file, &unmapped(&error)))?,
             facts: compiled.facts.clone(),
             tier,
             compiled_in: Some(took),
@@ -277,6 +275,34 @@ fn host(file: &Path, reason: &str) -> LoadError {
     LoadError::Host {
         file: file.to_owned(),
         reason: reason.to_owned(),
+    }
+}
+
+/// Why code is not mapped that the host's own compiler has made: whatever it is, the file is not the reason.
+fn unmapped(error: &wasmtime::Error) -> String {
+    let shown = shown(error);
+    let is_denied = ["Permission denied", "Operation not permitted"];
+    let advice = if is_denied.iter().any(|words| shown.contains(words)) {
+        ": memory must be allowed to become executable (MemoryDenyWriteExecute=no, mprotect in the seccomp profile)"
+    } else {
+        ""
+    };
+    format!("its code could not be mapped, {shown}{advice}")
+}
+
+/// A handler that waits for its first code, as long as this lives.
+struct Beginner<'c>(&'c watch::Sender<usize>);
+
+impl<'c> Beginner<'c> {
+    fn new(count: &'c watch::Sender<usize>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count)
+    }
+}
+
+impl Drop for Beginner<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 

@@ -22,18 +22,23 @@ pub struct CompileOrder {
     /// Processor time of all threads of the child, in seconds.
     #[arg(long)]
     pub processor_seconds: u64,
+    /// The code is for a host whose machine makes no images of memories.
+    #[arg(long)]
+    pub without_images: bool,
 }
 
 impl CompileOrder {
-    pub(super) fn arguments(&self) -> [String; 6] {
-        [
+    pub(super) fn arguments(&self) -> Vec<String> {
+        let mut arguments = vec![
             "--tier".to_owned(),
             self.tier.to_string(),
             "--memory-bytes".to_owned(),
             self.memory_bytes.to_string(),
             "--processor-seconds".to_owned(),
             self.processor_seconds.to_string(),
-        ]
+        ];
+        arguments.extend(self.without_images.then(|| "--without-images".to_owned()));
+        arguments
     }
 
     pub(super) fn processor_time(&self) -> Duration {
@@ -59,7 +64,7 @@ pub fn compile_and_answer(order: &CompileOrder, input: &mut dyn Read, output: &m
     if let Err(error) = input.take(bound).read_to_end(&mut wasm) {
         return could_not(&format!("the file could not be read: {error}"));
     }
-    let compiled = compile(&wasm, order.tier);
+    let compiled = compile(&wasm, order);
     match answer::write(output, compiled.as_ref()) {
         Ok(()) => ExitCode::Ok,
         Err(error) => could_not(&format!("the answer could not be written: {error}")),

@@ -4,11 +4,9 @@
 //! life without its parent. On other systems only the limits and the priority that they have; there a compiler that is
 //! taken over has the rights of the host.
 
-use std::io;
+use rustix::process::Resource;
 
-use rustix::process::{Resource, Rlimit};
-
-use super::CompileOrder;
+use super::{CompileOrder, denied::Denied, limit::limit};
 
 /// A guest that spins on every core must not keep a compilation from its end, which the lowest priority (19) would:
 /// this one gets about a tenth of what a guest gets.
@@ -18,13 +16,17 @@ const MAX_FILES: u64 = 6;
 
 /// Confines this process, which must have neither another thread yet, since only those that are begun later inherit all of
 /// it, nor a file of its own, since all but the standard ones are closed.
-pub(super) fn confine(order: &CompileOrder) -> io::Result<()> {
+///
+/// # Errors
+///
+/// [`Denied`]: the machine does not let a right be given up without which bytes that nobody trusts could do harm. What only
+/// helps is left out where it is denied.
+pub(super) fn confine(order: &CompileOrder) -> Result<(), Denied> {
     #[cfg(target_os = "linux")]
     linux::leave_others_alone()?;
-    #[cfg(target_os = "linux")]
-    rustix::thread::set_name(c"sandhog-compile")?;
-    rustix::process::chdir("/")?;
-    rustix::process::nice(NICE)?;
+    // The parent has chosen the directory already, and a slower host or another name does no harm.
+    let _denied = rustix::process::chdir("/");
+    let _denied = rustix::process::nice(NICE);
     limit(Resource::As, order.memory_bytes, 0)?;
     // The signal at the soft limit ends it; the hard one, a second later, would be a kill without a reason.
     limit(Resource::Cpu, order.processor_seconds, 1)?;
@@ -34,23 +36,13 @@ pub(super) fn confine(order: &CompileOrder) -> io::Result<()> {
     limit(Resource::Nofile, MAX_FILES, 0)?;
     // Last, since it forbids the above.
     #[cfg(target_os = "linux")]
-    linux::forbid()?;
+    linux::forbid().map_err(|error| Denied::new("seccomp", error))?;
     Ok(())
-}
-
-/// Never above what the process was allowed before.
-fn limit(resource: Resource, wanted: u64, above: u64) -> io::Result<()> {
-    let allowed = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let limits = Rlimit {
-        current: Some(wanted.min(allowed)),
-        maximum: Some(wanted.saturating_add(above).min(allowed)),
-    };
-    Ok(rustix::process::setrlimit(resource, limits)?)
 }
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::{collections::BTreeMap, env, io};
+    use std::{collections::BTreeMap, env, hash::RandomState, io};
 
     use rustix::{
         process::{DumpableBehavior, Signal},
@@ -60,36 +52,70 @@ mod linux {
         BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     };
 
+    use crate::executor::compiler::denied::Denied;
+
     /// Neither traces nor privileges, and no life without the parent. If that is gone already, there is no more to read
     /// on standard input than what is in the pipe, and nobody to answer.
-    pub(super) fn leave_others_alone() -> io::Result<()> {
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
-        rustix::thread::set_no_new_privs(true)?;
-        close_inherited()?;
+    pub(super) fn leave_others_alone() -> Result<(), Denied> {
+        // Whoever sees to the end of the child besides: the parent, and the limit on processor time.
+        let _denied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let _denied = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        let _denied = rustix::thread::set_name(c"sandhog-compile");
+        rustix::thread::set_no_new_privs(true).map_err(|error| Denied::new("prctl", error))?;
+        close_inherited();
+        // Where the system call for random bytes is denied, the standard library opens a device for them, once: here, and
+        // not where opening is forbidden.
+        drop(RandomState::new());
         let none = CapabilitySet::empty();
         let sets = CapabilitySets {
             effective: none,
             permitted: none,
             inheritable: none,
         };
-        Ok(rustix::thread::set_capabilities(None, sets)?)
+        match rustix::thread::set_capabilities(None, sets) {
+            Err(_) if has_none() => Ok(()),
+            done => done.map_err(|error| Denied::new("capset", error)),
+        }
+    }
+
+    /// Whether there is no capability to give up.
+    fn has_none() -> bool {
+        rustix::thread::capabilities(None)
+            .is_ok_and(|held| held.effective.is_empty() && held.permitted.is_empty() && held.inheritable.is_empty())
     }
 
     /// The host's own files are not inherited, but what it has inherited itself may be.
-    fn close_inherited() -> io::Result<()> {
+    fn close_inherited() {
         #[expect(unsafe_code, reason = "closing what no value owns")]
         // SAFETY: this process has opened nothing yet, so that nothing in it owns what is closed.
-        let done = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
-        match done {
-            0 => Ok(()),
-            _ => match io::Error::last_os_error() {
-                // Before Linux 5.9.
-                error if error.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
-                error => Err(error),
-            },
+        let done = unsafe { libc::close_range(FIRST_INHERITED.unsigned_abs(), libc::c_uint::MAX, 0) };
+        if done != 0 {
+            // Before Linux 5.9, and where a filter does not know the call.
+            inherited().into_iter().for_each(close);
         }
     }
+
+    /// What is open, beside the standard files: as the system lists it, or else every number that may be.
+    fn inherited() -> Vec<i32> {
+        let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
+            let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+            numbers.filter(|number| *number >= FIRST_INHERITED).collect()
+        });
+        listed.unwrap_or_else(|_| (FIRST_INHERITED..MOST_INHERITED).collect())
+    }
+
+    fn close(descriptor: i32) {
+        #[expect(unsafe_code, reason = "closing what no value owns")]
+        // SAFETY: as above; the list's own descriptor is closed already, and closing it again is an error without effect.
+        unsafe {
+            libc::close(descriptor);
+        }
+    }
+
+    /// The first descriptor behind the standard ones.
+    const FIRST_INHERITED: i32 = 3;
+    /// How many are closed where nothing lists them.
+    const MOST_INHERITED: i32 = 65_536;
 
     /// Forbids system calls: those that are listed, and those that are newer than the lists.
     ///
@@ -151,7 +177,10 @@ mod linux {
         let target = env::consts::ARCH.try_into().map_err(io::Error::other)?;
         let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, target).map_err(io::Error::other)?;
         let program: BpfProgram = filter.try_into().map_err(io::Error::other)?;
-        seccompiler::apply_filter(&program).map_err(io::Error::other)
+        seccompiler::apply_filter(&program).map_err(|error| match error {
+            seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
+            other => io::Error::other(other),
+        })
     }
 
     #[cfg(target_arch = "x86_64")]
@@ -353,7 +382,7 @@ mod linux {
 mod tests {
     use std::{
         fs,
-        io::ErrorKind,
+        io::{self, ErrorKind},
         net::{TcpStream, UdpSocket},
         os::unix::net::UnixStream,
         process::Command,

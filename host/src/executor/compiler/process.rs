@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     thread,
 };
@@ -14,8 +14,9 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CompileError, CompileOrder, Compiled, Refusal, answer, wall_limit};
+use super::{CompileError, CompileOrder, Compiled, Refusal, answer, denied::advice, wall_limit};
 use crate::{
+    executor::machine,
     exit_code::ExitCode,
     printable::{MAX_REASON_BYTES, printable},
 };
@@ -37,7 +38,7 @@ pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
     let host = |what: &str, error: io::Error| CompileError::Host(format!("{what}: {error}"));
     let mut child = command(program, order)
         .spawn()
-        .map_err(|error| host("the compiler could not be started", error))?;
+        .map_err(|error| not_started(program, &error))?;
     let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -71,6 +72,43 @@ pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
         Ok(answer) if status.success() => answer.map_err(CompileError::Refused),
         Ok(_) | Err(_) => Err(ended(status, &complaint, order)),
     }
+}
+
+/// Where the running program can be started again. `/proc/self/exe` is it whatever becomes of its file; without `/proc` it
+/// is the file that was started.
+pub(super) fn this_program() -> io::Result<PathBuf> {
+    let link = Path::new("/proc/self/exe");
+    if cfg!(target_os = "linux") && link.exists() {
+        return Ok(link.to_owned());
+    }
+    let started = std::env::current_exe().or_else(|error| {
+        let name = std::env::args_os().next().map(PathBuf::from);
+        name.and_then(|name| found(&name)).ok_or(error)
+    });
+    // Without it everything else works; what can't be compiled says so.
+    Ok(started.unwrap_or_else(|_| link.to_owned()))
+}
+
+/// The file that a shell takes for a command of this name.
+fn found(name: &Path) -> Option<PathBuf> {
+    if name.components().count() > 1 {
+        return std::path::absolute(name).ok().filter(|file| file.is_file());
+    }
+    let path = crate::config::environment("PATH")?;
+    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    files.find(|file| file.is_file())
+}
+
+fn not_started(program: &Path, error: &io::Error) -> CompileError {
+    let why = if error.kind() == io::ErrorKind::NotFound {
+        "it is this program again, which is found by /proc: mount /proc, or start sandhog by its path"
+    } else {
+        advice(error)
+    };
+    let program = program.display();
+    CompileError::Host(format!(
+        "the compiler ({program}) could not be started ({error}): {why}"
+    ))
 }
 
 fn command(program: &Path, order: &CompileOrder) -> Command {
@@ -110,31 +148,49 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
 fn ended(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileError {
     let refused = |reason: String| CompileError::Refused(Refusal::Invalid(reason));
     let complained = printable(complaint.trim(), MAX_REASON_BYTES);
+    let mebibytes = order.memory_bytes / (1024 * 1024);
     if complaint.contains("memory allocation of") {
-        return refused(format!(
-            "compiling it takes more than {} MiB of memory (limits.compile-memory)",
-            order.memory_bytes / (1024 * 1024)
-        ));
+        return match machine::scarce(order.memory_bytes) {
+            Some(why) => CompileError::Host(format!("compiling it may take {mebibytes} MiB of memory, and {why}")),
+            None => refused(format!(
+                "compiling it takes more than {mebibytes} MiB of memory (limits.compile-memory)"
+            )),
+        };
     }
-    if complaint.contains("ThreadPoolBuildError") || status.code() == Some(ExitCode::Internal.code().into()) {
+    let is_host = status.code() == Some(ExitCode::Internal.code().into());
+    if is_host || FROM_THE_SYSTEM.iter().any(|words| complaint.contains(words)) {
         return CompileError::Host(complained);
     }
     match signal(status) {
-        Some(signal) if signal == CPU_TIME => refused(format!(
+        Some(CPU_TIME) => refused(format!(
             "compiling it takes more than {:?} of processor time (limits.compile-time)",
             order.processor_time()
         )),
-        Some(signal) if FROM_OUTSIDE.contains(&signal) => CompileError::Host(format!(
+        Some(DENIED) => CompileError::Host(
+            "the compiler was killed for a system call that the machine denies (SIGSYS): see its seccomp profile, and \
+             docs/security.md for what the compiler needs"
+                .to_owned(),
+        ),
+        Some(signal) if !BY_A_CRASH.contains(&signal) => CompileError::Host(format!(
             "the compiler was killed by signal {signal}; the machine may be out of memory"
         )),
         _ => refused(format!("the compiler crashed on it ({status}): {complained}")),
     }
 }
 
+/// What is in the complaint of a child that the system refused something, such as a thread: nothing that a file could say.
+const FROM_THE_SYSTEM: [&str; 4] = [
+    "ThreadPoolBuildError",
+    "os error",
+    "Os { code",
+    "failed to spawn thread",
+];
 /// `SIGXCPU`.
 const CPU_TIME: i32 = 24;
-/// `SIGHUP`, `SIGINT`, `SIGQUIT`, `SIGKILL`, `SIGTERM`: what nothing in the process itself brings about.
-const FROM_OUTSIDE: [i32; 5] = [1, 2, 3, 9, 15];
+/// `SIGSYS`.
+const DENIED: i32 = if cfg!(target_os = "linux") { 31 } else { 12 };
+/// `SIGILL`, `SIGTRAP`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV`: what a process brings about itself.
+const BY_A_CRASH: [i32; 6] = [4, 5, 6, if cfg!(target_os = "linux") { 7 } else { 10 }, 8, 11];
 
 fn signal(status: ExitStatus) -> Option<i32> {
     use std::os::unix::process::ExitStatusExt as _;
@@ -152,6 +208,7 @@ mod tests {
         tier: Tier::Fast,
         memory_bytes: 256 * 1024 * 1024,
         processor_seconds: 7,
+        without_images: false,
     };
 
     fn check(raw_status: i32, complaint: &str, refused: bool, said: &str) {
@@ -162,6 +219,29 @@ mod tests {
         };
         assert_eq!(is_refused, refused, "{reason}");
         assert!(reason.contains(said), "{reason}");
+    }
+
+    #[test]
+    fn a_compiler_that_can_not_be_started_is_the_fault_of_the_machine() {
+        for (errno, said) in [
+            (rustix::io::Errno::NOENT, "mount /proc"),
+            (rustix::io::Errno::AGAIN, "ulimit -u"),
+            (rustix::io::Errno::MFILE, "ulimit -n"),
+            (rustix::io::Errno::PERM, "seccomp"),
+        ] {
+            let CompileError::Host(reason) = not_started(Path::new("/bin/sandhog"), &errno.into()) else {
+                panic!("{errno:?} is blamed on the file");
+            };
+            assert!(reason.contains("/bin/sandhog") && reason.contains(said), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_found_as_a_shell_finds_it() {
+        assert!(found(Path::new("sh")).is_some_and(|file| file.is_absolute()));
+        assert_eq!(found(Path::new("/bin/sh")), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(found(Path::new("./no-such-program")), None);
+        assert_eq!(found(Path::new("no-such-program")), None);
     }
 
     #[test]
@@ -180,5 +260,20 @@ mod tests {
         check(15, "", false, "signal 15");
         check(70 << 8, "the compiler could not be confined: no", false, "confined");
         check(101 << 8, "ThreadPoolBuildError { .. }", false, "ThreadPool");
+        // Each of these was blamed on the file, for good.
+        check(
+            101 << 8,
+            "panicked: Os { code: 1, kind: PermissionDenied }",
+            false,
+            "code: 1",
+        );
+        check(
+            101 << 8,
+            "failed to generate random data: (os error 1)",
+            false,
+            "random",
+        );
+        check(31, "", false, "SIGSYS");
+        check(14, "", false, "signal 14");
     }
 }
