@@ -3,7 +3,7 @@
 #![expect(clippy::indexing_slicing, reason = "a wrong answer fails the test")]
 
 use std::{
-    io::Write as _,
+    io::{Read as _, Write as _},
     process::{Command, Output, Stdio},
 };
 
@@ -288,6 +288,82 @@ fn a_line_that_is_not_accepted_is_named_with_how_many_were_sent() {
 }
 
 #[test]
+fn a_message_that_the_store_can_not_take_now_ends_with_69() {
+    let (place, host) = host_with_orders("");
+    host.send("orders", b"first");
+    let tool = rusqlite::Connection::open(place.data().join("queues.db")).expect("the database");
+    tool.execute_batch("BEGIN IMMEDIATE").expect("the lock");
+    // It passes, and the message is not the reason: code 1 told scripts to give it up.
+    let said = ask(&place, &host, &["send", "orders", "x"]);
+    assert_eq!(said.code, Some(69), "{said:?}");
+    assert!(
+        said.err.contains("unavailable") && said.err.contains("try again later"),
+        "{}",
+        said.err
+    );
+    tool.execute_batch("ROLLBACK").expect("the end of it");
+    let said = ask_with_input(&place, &host, &["send", "orders", "-", "--lines"], b"second\n");
+    assert_eq!(said.code, Some(0), "{said:?}");
+    assert_eq!(host.take_all("orders"), ["first", "second"]);
+}
+
+#[test]
+fn what_a_server_says_is_escaped() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = server.local_addr().expect("its address").to_string();
+    let answering = std::thread::spawn(move || {
+        let (mut connection, _) = server.accept().expect("a client");
+        let mut asked = [0; 4096];
+        let read = connection.read(&mut asked).expect("a request");
+        assert!(read > 0);
+        let body = json!({ "error": "\u{1b}[2J\nsandhog: all is well" }).to_string();
+        let length = body.len();
+        write!(
+            connection,
+            "HTTP/1.1 400 No\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+        )
+        .expect("an answer");
+    });
+    let said = sandhog(&["queues", "--listen", &address]);
+    answering.join().expect("the server ends");
+    assert_eq!(
+        (said.code, said.err.as_str()),
+        (Some(1), "sandhog: \\u{1b}[2J\\nsandhog: all is well\n")
+    );
+}
+
+#[test]
+fn a_hidden_command_is_never_suggested() {
+    let said = sandhog(&["completions"]);
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(!said.err.contains("compile'"), "{}", said.err);
+    assert!(sandhog(&["quees"]).err.contains("'queues'"));
+}
+
+#[test]
+fn a_reason_of_several_lines_stays_one() {
+    let place = Place::new();
+    let text = "(data (i32.const 8192) \"one\\nsend = [\\22two\\22]\")";
+    let reject = "(call $fail (i32.const 2) (i32.const 8192) (i32.const 18) (i32.const 0))";
+    place.install("orders", &harness::guests::handler_with(reject, text, 16), "");
+    let host = place.start();
+    host.wait_ready();
+    host.send("orders", b"x");
+    wait_for("the dead letter", || (host.count("orders", "dead") == 1).then_some(()));
+    // Its line end was stored as a backslash and an n, for good.
+    assert_eq!(host.dead("orders")[0]["failure"]["reason"], "one\nsend = [\"two\"]");
+    let ids = dead_ids(&place, &host);
+    let shown = ask(&place, &host, &["dead", "show", "orders", &ids[0]]);
+    assert!(
+        shown.out.contains("reason      one\n            send = [\"two\"]\n"),
+        "{}",
+        shown.out
+    );
+    let listed = ask(&place, &host, &["dead", "list", "orders"]);
+    assert!(listed.out.contains("one\\nsend"), "{}", listed.out);
+}
+
+#[test]
 fn a_queue_that_does_not_exist_is_refused_with_the_names_of_those_that_do() {
     let (place, host) = host_with_orders("");
     let said = ask(&place, &host, &["send", "oders", "x"]);
@@ -409,7 +485,7 @@ fn an_id_that_cannot_be_redriven_ends_with_1() {
         (said.code, said.out.as_str()),
         (Some(1), "put 0 dead letters back into orders\n")
     );
-    assert_eq!(said.err, "sandhog: 1 of the 1 ids are not dead letters of orders\n");
+    assert_eq!(said.err, "sandhog: this id is not that of a dead letter of orders\n");
 }
 
 #[test]
@@ -515,6 +591,8 @@ fn a_component_without_its_grants_is_described_with_what_it_needs() {
         assert!(said.out.contains(words), "{words} in {}", said.out);
     }
     assert!(said.err.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.err);
+    // Once for what it is, and once more for what it wants.
+    assert_eq!(said.err.matches("compiled (fast)").count(), 1, "{}", said.err);
     let granting = place.path().join("granting.toml");
     std::fs::write(&granting, "[grant]\nsend = [\"out\"]\n").expect("a file");
     let granting = granting.to_str().expect("text");

@@ -258,8 +258,11 @@ async fn send_batch(
             .map_err(SendError::from)
             .and_then(|_| sent.next().expect("one answer per message"));
         results.push(match answer {
-            Ok(id) => wire::BatchResult::Id(id.to_string()),
-            Err(error) => wire::BatchResult::Error(chain(&error)),
+            Ok(id) => wire::BatchResult::Sent { id: id.to_string() },
+            Err(error) => wire::BatchResult::Refused {
+                again: error.is_transient(),
+                error: chain(&error),
+            },
         });
     }
     Ok(Json(wire::BatchResults { results }))

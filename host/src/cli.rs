@@ -50,8 +50,14 @@ pub enum CliError {
     /// The host refused one thing of those that were asked for, or it can't be one.
     #[error("{0}")]
     Refused(String),
+    /// The same: but it passes, and what was asked for is not the reason.
+    #[error("{0}; try again later")]
+    Again(String),
+    /// The arguments do not go together.
+    #[error("{0}")]
+    Arguments(&'static str),
     /// A destructive command without its confirmation.
-    #[error("this deletes {dead} dead letters of {queue} for good: repeat it with --yes")]
+    #[error("this deletes {} of {queue} for good: repeat it with --yes", dead::count(*dead))]
     NotConfirmed {
         /// Which queue.
         queue: QueueName,
@@ -77,7 +83,10 @@ impl CliError {
             Self::Client(error) => error.exit_code(),
             // Whoever read our output has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::New(NewError::Name(_)) | Self::NotConfirmed { .. } => ExitCode::Usage,
+            Self::Again(_) => ExitCode::Unavailable,
+            Self::New(NewError::Name(_)) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
+                ExitCode::Usage
+            }
             Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
         }
     }

@@ -12,6 +12,7 @@ use crate::{
     admin::wire::{Affected, Batch, BatchResults, DeadLetters, MessageForm, Queues, RedriveRequest, Redriven, Refusal},
     config::Secret,
     exit_code::ExitCode,
+    printable::printable,
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -19,6 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
 /// The largest answer: a page of 1000 dead letters may carry 1000 bodies.
 const MAX_ANSWER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// How much is shown of what a host says, in bytes: whoever answers is not known to be one.
+const MAX_WHY_BYTES: usize = 16 * 1024;
 
 /// Why a request to the host did not give what was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -68,9 +72,12 @@ impl ClientError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Address(_) => ExitCode::Usage,
-            Self::Refused { status: 503, .. } | Self::NoHost { .. } | Self::NoAnswer { .. } | Self::Foreign { .. } => {
-                ExitCode::Unavailable
-            }
+            Self::NoHost { .. } | Self::NoAnswer { .. } | Self::Foreign { .. } => ExitCode::Unavailable,
+            // Too slow, too many, no room: another time may do, and the request is not the reason.
+            Self::Refused {
+                status: 408 | 429 | 500..=599,
+                ..
+            } => ExitCode::Unavailable,
             Self::Refused { .. } => ExitCode::Refused,
         }
     }
@@ -221,7 +228,7 @@ impl Client {
         let refusal: Refusal = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
         Err(ClientError::Refused {
             status: status.as_u16(),
-            why: refusal.error,
+            why: printable(&refusal.error, MAX_WHY_BYTES),
         })
     }
 
@@ -266,6 +273,20 @@ mod tests {
     #[test]
     fn a_segment_of_a_path_cannot_leave_its_place() {
         assert_eq!(escape("a/../b?c=d é"), "a%2F..%2Fb%3Fc%3Dd%20%C3%A9");
+    }
+
+    #[test]
+    fn a_refusal_that_passes_has_the_code_of_one() {
+        let code = |status| {
+            let why = String::new();
+            ClientError::Refused { status, why }.exit_code()
+        };
+        for status in [408, 429, 500, 502, 503, 504, 507] {
+            assert_eq!(code(status), ExitCode::Unavailable, "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 413, 415] {
+            assert_eq!(code(status), ExitCode::Refused, "{status}");
+        }
     }
 
     #[test]

@@ -139,7 +139,11 @@ impl HandlerSet {
         } else {
             "it does not serve"
         };
-        tracing::error!(handler = name, reason, "a handler was refused; {serving}");
+        // What is to be copied has to be as it is, which a quoted text is not.
+        match reason.split_once('\n') {
+            Some((_, lines)) => tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}"),
+            None => tracing::error!(handler = name, reason, "a handler was refused; {serving}"),
+        }
         self.surroundings.board.refused(name, reason);
         self.surroundings.metrics.reloads(name, false);
     }

@@ -7,7 +7,6 @@ use std::{
     process,
 };
 
-use clap::Parser as _;
 use sandhog::{
     cli::{
         self, Cli, CliError, Command, Streams,
@@ -17,6 +16,7 @@ use sandhog::{
     executor::compile_and_answer,
     exit_code::ExitCode,
     pages,
+    printable::printable_lines,
     telemetry::{self, LogFormat, LogGuard, TelemetryError},
     threads::{self, ThreadsError},
 };
@@ -27,7 +27,7 @@ use sandhog::{
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> process::ExitCode {
-    let command = match Cli::try_parse() {
+    let command = match Cli::of_this_process() {
         Ok(cli) => cli.command,
         Err(answer) => {
             // Help and version are such answers too. Whoever closed the pipe has seen enough.
@@ -124,8 +124,8 @@ impl Failure {
             let text = causes.fold(format!("sandhog: {}", self.error), |text, cause| {
                 format!("{text}\n  caused by: {cause}")
             });
-            // Without standard error there is nobody to tell.
-            drop(writeln!(io::stderr(), "{text}"));
+            // Names of files, and what a server says, are others' choice. Without standard error there is nobody to tell.
+            drop(writeln!(io::stderr(), "{}", printable_lines(&text, usize::MAX)));
         }
         self.code
     }

@@ -5,7 +5,8 @@ use std::{error::Error, fmt::Write as _};
 /// The longest reason that is kept with a message, in bytes.
 pub const MAX_REASON_BYTES: usize = 1024;
 
-/// `text` with control characters escaped (`\n`, `\u{1b}`), cut after about `max_bytes` at a character's end.
+/// `text` with control characters and what is invisible escaped (`\n`, `\u{1b}`), cut after about `max_bytes` at a character's
+/// end.
 ///
 /// # Examples
 ///
@@ -15,20 +16,55 @@ pub const MAX_REASON_BYTES: usize = 1024;
 /// assert_eq!(printable("longer", 4), "long…");
 /// ```
 pub fn printable(text: &str, max_bytes: usize) -> String {
+    escaped(text, max_bytes, is_deceptive)
+}
+
+/// The same, but lines stay lines (with `\n` between them): for texts that are kept, and shown line by line.
+///
+/// # Examples
+///
+/// ```
+/// use sandhog::printable::printable_lines;
+/// assert_eq!(printable_lines("one\r\ntwo\u{7}", 100), "one\ntwo\\u{7}");
+/// ```
+pub fn printable_lines(text: &str, max_bytes: usize) -> String {
+    escaped(&text.replace("\r\n", "\n"), max_bytes, |c| c != '\n' && is_deceptive(c))
+}
+
+fn escaped(text: &str, max_bytes: usize, is_escaped: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len().min(max_bytes));
     for c in text.chars() {
         if out.len() + c.len_utf8() > max_bytes {
             out.push('…');
             break;
         }
-        // Bidirectional overrides can make a log line read as something else than it says.
-        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+        if is_escaped(c) {
             write!(out, "{}", c.escape_default()).expect("writing to a string cannot fail");
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// Whether a character makes a text read as something else than it is: controls, ends of lines and paragraphs, marks and
+/// overrides of direction, and what takes no room, such as tags.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'
+                | '\u{200e}'
+                | '\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 /// Bytes in hexadecimal, two lower-case digits each.
@@ -51,4 +87,40 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn chain(error: &dyn Error) -> String {
     let causes = std::iter::successors(error.source(), |&error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_not_be_seen_is_escaped() {
+        for c in [
+            '\u{7f}',
+            '\u{9b}',
+            '\u{61c}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{feff}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e007f}',
+        ] {
+            let (shown, lines) = (
+                printable(&format!("a{c}b"), 100),
+                printable_lines(&format!("a{c}b"), 100),
+            );
+            assert_eq!(shown, format!("a{}b", c.escape_default()));
+            assert_eq!(lines, shown);
+        }
+        for text in ["größe", "日本語", "🙂", "a b\u{a0}c", "👩\u{200d}🚀", "\\ \"quoted\""] {
+            assert_eq!(printable(text, 100), text);
+        }
+    }
 }

@@ -411,6 +411,17 @@ pub enum SendError {
     Queue(#[from] QueueError),
 }
 
+impl SendError {
+    /// Whether neither the message nor a setting of the queue is the reason, so that the same message may be taken later, by
+    /// this process or the next.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Queue(_) => true,
+            Self::Invalid(_) | Self::NoSuchQueue(_) | Self::Full { .. } => false,
+        }
+    }
+}
+
 impl QueueError {
     /// Whether doing the same again later can succeed.
     pub fn is_transient(&self) -> bool {

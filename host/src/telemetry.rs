@@ -1,13 +1,21 @@
 //! Where log events go: standard error, for people or for machines.
 
-use std::{io, str::FromStr as _};
+use std::{fmt, io, str::FromStr as _};
+
+use tracing::field::Field;
 
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
-    fmt::fmt as subscriber,
+    field::MakeExt as _,
+    fmt::{
+        fmt as subscriber,
+        format::{Writer, debug_fn},
+    },
     util::{SubscriberInitExt as _, TryInitError},
 };
+
+use crate::printable::printable;
 
 /// The variable that holds the filter, in the form of `RUST_LOG`: `debug`, `info,sandhog::reload=trace`.
 pub const FILTER_VARIABLE: &str = "SANDHOG_LOG";
@@ -64,10 +72,30 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
         .with_writer(writer)
         .log_internal_errors(false);
     let set = match format {
-        LogFormat::Text => builder.compact().with_ansi(colour).finish().try_init(),
+        LogFormat::Text => builder
+            .compact()
+            .with_ansi(colour)
+            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .finish()
+            .try_init(),
         LogFormat::Json => builder.json().finish().try_init(),
     };
     set.map(|()| LogGuard(guard)).map_err(TelemetryError::AlreadySet)
+}
+
+/// The field whose value is shown as it is, each line indented so that it can't be taken for an event: for what is copied.
+const LINES: &str = "lines";
+
+/// A field of a line for people. Names of files, queues and messages are the choice of others: they can't begin another line.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    match field.name() {
+        "message" => write!(writer, "{}", printable(&value, usize::MAX)),
+        LINES => value
+            .lines()
+            .try_for_each(|line| write!(writer, "\n    {}", printable(line, usize::MAX))),
+        name => write!(writer, "{name}={}", printable(&value, usize::MAX)),
+    }
 }
 
 /// Writes what is still buffered when it is dropped; held by a binary until it ends.
@@ -85,7 +113,55 @@ fn parse(filter: Option<&str>) -> Result<EnvFilter, TelemetryError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
     use super::*;
+
+    /// Takes what is written in the text form.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(event: impl FnOnce()) -> String {
+        let page = Page::default();
+        let copy = page.clone();
+        let builder = subscriber().with_writer(move || copy.clone()).without_time();
+        let format = debug_fn(write_field).delimited(" ");
+        let log = builder.compact().with_ansi(false).fmt_fields(format).finish();
+        tracing::subscriber::with_default(log, event);
+        let bytes = page.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_name_can_not_begin_a_line_of_the_log() {
+        // They were written as they are, and so wrote lines of their own.
+        let name = "a\u{1b}[2J\n2026-01-01 ERROR sandhog: it\u{2028}fails";
+        let page = written(|| tracing::info!(file = %name, text = name, "{name}"));
+        assert_eq!(page.lines().count(), 1, "{page}");
+        assert!(!page.contains(['\u{1b}', '\u{2028}']), "{page}");
+        assert!(page.contains("file=a\\u{1b}[2J\\n2026"), "{page}");
+    }
+
+    #[test]
+    fn a_line_to_copy_is_written_as_it_is() {
+        let lines = "[grant]\nsend = [\"QUEUE\"]";
+        let page = written(|| tracing::error!(handler = "orders", %lines, "refused"));
+        assert!(
+            page.ends_with("refused handler=\"orders\" \n    [grant]\n    send = [\"QUEUE\"]\n"),
+            "{page}"
+        );
+    }
 
     #[test]
     fn a_filter_that_is_none_is_named() {

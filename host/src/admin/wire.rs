@@ -275,14 +275,23 @@ pub struct BatchResults {
     pub results: Vec<BatchResult>,
 }
 
-/// `{"id": ..}` or `{"error": ..}`.
+/// `{"id": ..}`, or `{"error": ..}`, or `{"error": .., "again": true}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(untagged)]
 pub enum BatchResult {
-    /// It was sent, and has this id.
-    Id(String),
+    /// It was sent.
+    Sent {
+        /// The id that the queue gave the message.
+        id: String,
+    },
     /// It was not sent.
-    Error(String),
+    Refused {
+        /// Why, for people.
+        error: String,
+        /// Whether the same message may be taken another time: the refusal passes, and the message is not the reason.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
+    },
 }
 
 /// The answer of `POST /queues/{name}`.

@@ -13,7 +13,7 @@ use crate::{
     keyvalue::Writes,
     lease::Lease,
     message::{MessageId, QueueName},
-    printable::{MAX_REASON_BYTES, chain, printable},
+    printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{Effects, FailureKind, QueueError, Send, SettleError, Settlement},
     settlement::{Outcome, SettlementPolicy, settlement},
 };
@@ -429,7 +429,7 @@ struct Settled {
 
 fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
     for outcome in outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Success) {
-        let reason = printable(reason, MAX_REASON_BYTES);
+        let reason = printable_lines(reason, MAX_REASON_BYTES);
         *outcome = Outcome::Failed(Failure {
             kind: FailureKind::Retry,
             reason,

@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
 
 use crate::{config, executor::CompileOrder, exit_code, message::QueueName, telemetry::LogFormat};
 
@@ -15,6 +18,31 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// The arguments of this process.
+    ///
+    /// # Errors
+    ///
+    /// What is to be printed rather than done, help and the version included. It never suggests a command that is hidden.
+    pub fn of_this_process() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(|mut error| {
+            let hidden = Self::command()
+                .get_subcommands()
+                .filter(|command| command.is_hide_set())
+                .cloned()
+                .collect::<Vec<_>>();
+            let is_hidden = |name: &String| hidden.iter().any(|command| command.get_name() == name.as_str());
+            if let Some(ContextValue::Strings(mut names)) = error.remove(ContextKind::SuggestedSubcommand) {
+                names.retain(|name| !is_hidden(name));
+                if !names.is_empty() {
+                    error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+                }
+            }
+            error
+        })
+    }
 }
 
 /// What to do.
@@ -191,7 +219,7 @@ pub struct SendArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
     pub priority: Option<u8>,
     /// Send every line of standard input as a message, without its line end
-    #[arg(long, conflicts_with = "body")]
+    #[arg(long)]
     pub lines: bool,
     /// Where the host is.
     #[command(flatten)]

@@ -14,7 +14,7 @@ use crate::{
     admin::wire::{Attribute, MessageForm},
     client::Client,
     message::QueueName,
-    printable::printable,
+    printable::{printable, printable_lines},
 };
 
 /// The last millisecond of the year 9999, beyond which there is no text form.
@@ -53,10 +53,7 @@ pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Writ
                 writeln!(output, "There are more: run the command again.")?;
             }
             if redriven < asked {
-                let missing = asked - redriven;
-                return Err(CliError::Refused(format!(
-                    "{missing} of the {asked} ids are not dead letters of {queue}"
-                )));
+                return Err(CliError::Refused(missing(asked - redriven, asked, queue)));
             }
             Ok(())
         }
@@ -78,7 +75,17 @@ pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Writ
     }
 }
 
-fn count(letters: u64) -> String {
+/// `1` is spelt out of the way: "1 of the 1 ids are" is no sentence.
+fn missing(missing: u64, asked: u64, queue: &QueueName) -> String {
+    match (missing, asked) {
+        (_, 1) => format!("this id is not that of a dead letter of {queue}"),
+        (1, _) => format!("1 of the {asked} ids is not that of a dead letter of {queue}"),
+        (all, asked) if all == asked => format!("none of the {asked} ids is that of a dead letter of {queue}"),
+        _ => format!("{missing} of the {asked} ids are not those of dead letters of {queue}"),
+    }
+}
+
+pub(super) fn count(letters: u64) -> String {
     if letters == 1 {
         "1 dead letter".to_owned()
     } else {
@@ -128,7 +135,9 @@ fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
     }
     if let Some(failure) = &letter.failure {
         line("failure", failure.kind.as_str())?;
-        line("reason", &printable(&failure.reason, 4096))?;
+        for (number, text) in printable_lines(&failure.reason, 4096).lines().enumerate() {
+            line(if number == 0 { "reason" } else { "" }, text)?;
+        }
         line("handler", &printable(&failure.handler, 256))?;
         line("component", &printable(&failure.component, 80))?;
     }

@@ -378,11 +378,7 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
         for (name, value) in send.message.attributes.pairs() {
             line(
                 "",
-                &format!(
-                    "{} = {}",
-                    printable(name, SHOWN_BYTES),
-                    printable(&format!("{value:?}"), SHOWN_BYTES)
-                ),
+                &format!("{} = {}", printable(name, SHOWN_BYTES), shown_attribute(value)),
             )?;
         }
     }
@@ -399,7 +395,9 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
         Some(Verdict::Success) => line("verdict", "success")?,
         Some(Verdict::Failed(failure)) => {
             line("verdict", failure.kind.as_str())?;
-            line("reason", &failure.reason)?;
+            for (number, text) in failure.reason.lines().enumerate() {
+                line(if number == 0 { "reason" } else { "" }, text)?;
+            }
             if let Some(after) = failure.retry_after {
                 line("again in", &humantime::format_duration(after).to_string())?;
             }
@@ -422,6 +420,13 @@ fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result
         )?;
     }
     Ok(())
+}
+
+fn shown_attribute(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::Text(text) | AttributeValue::Number(text) => printable(text, SHOWN_BYTES),
+        AttributeValue::Binary(bytes) => format!("{} bytes that are not text; --json shows them", bytes.len()),
+    }
 }
 
 fn shown(value: &Value) -> String {

@@ -1,6 +1,9 @@
 //! `sandhog queues`.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use super::{
     CliError, QueuesArgs,
@@ -8,20 +11,32 @@ use super::{
     write_json,
 };
 use crate::{
+    admin::wire::Queues,
     client::Client,
     printable::{MAX_REASON_BYTES, printable},
 };
 
 pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
     let answer = client.queues()?;
+    let unknown = answer.queues.iter().filter(|queue| queue.error.is_some()).count();
     if args.json {
-        return Ok(write_json(output, &answer)?);
+        write_json(output, &answer)?;
+    } else {
+        write_table(answer, output)?;
     }
+    match unknown {
+        0 => Ok(()),
+        1 => Err(CliError::Again("one queue could not be asked".to_owned())),
+        _ => Err(CliError::Again(format!("{unknown} queues could not be asked"))),
+    }
+}
+
+fn write_table(answer: Queues, output: &mut dyn Write) -> io::Result<()> {
     if answer.queues.is_empty() {
-        return Ok(writeln!(
+        return writeln!(
             output,
             "The host has no queues: no handler is loaded and none is configured."
-        )?);
+        );
     }
     let mut columns = vec![
         Column::Text("QUEUE"),
@@ -38,7 +53,8 @@ pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write)
     }
     let mut table = Table::new(columns);
     let mut errors = Vec::new();
-    for queue in answer.queues {
+    for mut queue in answer.queues {
+        queue.name = printable(&queue.name, MAX_REASON_BYTES);
         if let Some(error) = queue.error {
             errors.push(error);
             let mut row = vec![queue.name];

@@ -9,6 +9,7 @@ use crate::{
     admin::wire::{Attribute, Batch, BatchResult, Entry, MAX_BATCH},
     client::Client,
     message::MAX_BODY_BYTES,
+    printable::{MAX_REASON_BYTES, printable},
 };
 
 /// The bodies of one request together; base64 and the JSON around them fit into the host's limit besides.
@@ -17,17 +18,33 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(super) fn send(args: &SendArgs, client: &Client, streams: &mut Streams<'_>) -> Result<(), CliError> {
     let template = template(args)?;
-    let Some(body) = &args.body else {
-        return send_lines(args, &template, client, streams);
+    let body = match &args.body {
+        Some(body) if args.lines && body != "-" => {
+            return Err(CliError::Arguments(
+                "--lines reads standard input: leave BODY out, or use -",
+            ));
+        }
+        Some(body) if !args.lines => body,
+        _ => return send_lines(args, &template, client, streams),
     };
     let body = read_body(body, streams.input).map_err(CliError::Input)?;
     let batch = Batch {
         messages: vec![template.with_body(body)],
     };
     match client.send(args.queue.as_str(), &batch)?.results.pop() {
-        Some(BatchResult::Id(id)) => Ok(writeln!(streams.output, "{id}")?),
-        Some(BatchResult::Error(why)) => Err(CliError::Refused(why)),
+        Some(BatchResult::Sent { id }) => Ok(writeln!(streams.output, "{}", printable(&id, MAX_REASON_BYTES))?),
+        Some(BatchResult::Refused { error, again }) => Err(refusal(&error, again)),
         None => Err(CliError::Refused("the host gave no result".to_owned())),
+    }
+}
+
+/// What a host says of a message; whoever answers is not known to be one.
+fn refusal(why: &str, again: bool) -> CliError {
+    let why = printable(why, MAX_REASON_BYTES);
+    if again {
+        CliError::Again(why)
+    } else {
+        CliError::Refused(why)
     }
 }
 
@@ -153,17 +170,21 @@ impl Lines<'_> {
         let mut refused = None;
         for (number, result) in (first..).zip(results) {
             match result {
-                BatchResult::Id(_) => self.sent += 1,
-                BatchResult::Error(why) => drop(refused.get_or_insert((number, why))),
+                BatchResult::Sent { .. } => self.sent += 1,
+                // One that never passes says more than one that does.
+                BatchResult::Refused { error, again } => match &refused {
+                    Some((_, _, passes)) if !passes || again => {}
+                    _ => refused = Some((number, error, again)),
+                },
             }
         }
         self.progress.set_position(self.sent);
         match refused {
             None => Ok(()),
-            Some((number, why)) => Err(CliError::Refused(format!(
-                "line {number} was not sent: {why}; {}",
-                self.so_far()
-            ))),
+            Some((number, why, again)) => {
+                let why = format!("line {number} was not sent: {why}; {}", self.so_far());
+                Err(refusal(&why, again))
+            }
         }
     }
 

@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     config::LogLevel,
-    printable::{MAX_REASON_BYTES, printable},
+    printable::{MAX_REASON_BYTES, printable, printable_lines},
     queue::FailureKind,
 };
 
@@ -470,7 +470,7 @@ impl Verdict {
     pub(super) fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Self {
         Self::Failed(Failure {
             kind,
-            reason: printable(reason.as_ref(), MAX_REASON_BYTES),
+            reason: printable_lines(reason.as_ref().trim_end(), MAX_REASON_BYTES),
             retry_after: None,
             backtrace,
         })

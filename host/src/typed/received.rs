@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::upkeep::Held;
 use crate::{
     message::{MAX_DELAY, Message},
-    printable::{MAX_REASON_BYTES, chain, printable},
+    printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{FailureKind, FailureRecord, SettleError, Settlement},
 };
 
@@ -206,7 +206,7 @@ pub(super) fn rejection(reason: &str) -> Settlement {
 fn failure(kind: FailureKind, reason: &str) -> FailureRecord {
     FailureRecord {
         kind,
-        reason: printable(reason, MAX_REASON_BYTES),
+        reason: printable_lines(reason, MAX_REASON_BYTES),
         handler: HANDLER.to_owned(),
         // No component ran.
         component: String::new(),

@@ -14,7 +14,7 @@ use crate::{
         instance::GuestState,
     },
     message::{AttributeValue, MAX_DELAY},
-    printable::{MAX_REASON_BYTES, printable},
+    printable::{MAX_REASON_BYTES, printable_lines},
     queue::FailureKind,
 };
 
@@ -84,7 +84,7 @@ fn verdict(answer: Result<(), types::Failure>) -> Verdict {
                     "retry-after is past the limit, which is used instead"
                 );
             }
-            let reason = printable(&reason, MAX_REASON_BYTES);
+            let reason = printable_lines(reason.trim_end(), MAX_REASON_BYTES);
             let retry_after = Some(asked.min(MAX_DELAY));
             Verdict::Failed(Failure {
                 kind: FailureKind::Retry,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     message::{MessageId, QueueName},
-    printable::{MAX_REASON_BYTES, printable},
+    printable::{MAX_REASON_BYTES, printable, printable_lines},
     queue::{DeadLetter, FailureKind, FailureRecord, QueueError},
 };
 
@@ -247,7 +247,7 @@ impl Graveyard {
             failure: FailureRecord {
                 kind: provenance.kind,
                 // Somebody else may have written it.
-                reason: printable(&provenance.reason, MAX_REASON_BYTES),
+                reason: printable_lines(&provenance.reason, MAX_REASON_BYTES),
                 handler: printable(&provenance.handler, MAX_REASON_BYTES),
                 component: printable(&provenance.component, MAX_REASON_BYTES),
             },

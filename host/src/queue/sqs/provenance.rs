@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     message::{AttributeValue, MAX_ATTRIBUTES},
-    printable::printable,
+    printable::printable_lines,
     queue::FailureKind,
 };
 
@@ -130,7 +130,7 @@ pub(super) fn put_on(message: &mut Sendable, mut provenance: Provenance, max_byt
         provenance.reason = if keep == 0 {
             String::new()
         } else {
-            printable(&provenance.reason, keep)
+            printable_lines(&provenance.reason, keep)
         };
     }
     if let Some((index, attribute)) = displaced {
