@@ -365,6 +365,41 @@ fn an_address_that_others_can_reach_needs_a_secret() {
 }
 
 #[test]
+fn a_missing_secret_is_among_the_other_mistakes() {
+    // It was found when everything else was right.
+    let directory = host_directory("listen = \"0.0.0.0:9324\"\ncolour = 1\n[queues.\"Orders X\"]\nmax-receives = 0\n");
+    let errors = load(directory.path(), Overrides::default(), None).expect_err("mistakes");
+    assert!(errors.starts_with("4 mistakes"), "{errors}");
+    for said in [
+        "colour: unknown key",
+        "queues.Orders X: \"Orders X\" is not a queue name",
+        "queues.Orders X.max-receives = 0: use a whole number",
+        "listen: 0.0.0.0:9324 can be reached from other machines, so it needs a secret",
+    ] {
+        assert!(errors.contains(said), "{said} in {errors}");
+    }
+    let with_secret = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect_err("mistakes");
+    assert!(with_secret.starts_with("3 mistakes"), "{with_secret}");
+}
+
+#[test]
+fn the_exit_codes_of_a_command_can_be_answers() {
+    let manifest = Manifest::parse("[exit-codes]\nsuccess = [10, 20]\nreject = [1]", "solver").expect("a manifest");
+    let codes = manifest.grants.exit_codes;
+    assert_eq!((codes.success, codes.reject), ([10, 20].into(), [1].into()));
+    check_manifest(
+        "[exit-codes]\nsuccess = [1, 256]\nretry = [1]\nreject = \"no\"\n[grant]\ndirs = [\"/srv\"]",
+        r#"
+4 mistakes in the configuration
+  resize.toml:2: exit-codes.success[1] = 256: use a whole number from 0 to 255
+  resize.toml:3: exit-codes.retry = [1]: 1 is in success already
+  resize.toml:4: exit-codes.reject = "no": use a list of at most 256, each a whole number from 0 to 255
+  resize.toml:6: grant.dirs[0] = "/srv": use a table such as { host = "PATH", guest = "/NAME", write = false }
+"#,
+    );
+}
+
+#[test]
 fn a_secret_can_stand_in_a_file() {
     let directory = host_directory("listen = \"0.0.0.0:9324\"\nsecret-file = \"secret\"");
     fs::write(directory.path().join("secret"), "fedcba9876543210\n").expect("the secret");

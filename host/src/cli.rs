@@ -84,7 +84,7 @@ impl CliError {
             // Whoever read our output has seen enough.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
             Self::Again(_) => ExitCode::Unavailable,
-            Self::New(NewError::Name(_)) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
+            Self::New(NewError::Name(_) | NewError::Taken { .. }) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
                 ExitCode::Usage
             }
             Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,

@@ -4,6 +4,7 @@
 //! is replaced by a default. Only this file reads the environment.
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     fmt, fs,
     net::{Ipv4Addr, SocketAddr},
@@ -21,6 +22,7 @@ use crate::{
     queue::simple::LedgerSettings,
 };
 
+mod exit_codes;
 mod grants;
 mod manifest;
 mod mistake;
@@ -28,6 +30,7 @@ mod queues;
 mod section;
 
 pub use self::{
+    exit_codes::ExitCodes,
     grants::{DirGrant, Grants, HttpGrant, LogLevel, OriginPattern, Value, default_port},
     manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry, Reuse},
     mistake::{ConfigErrors, Mistake},
@@ -170,10 +173,18 @@ impl Config {
         overrides: Overrides,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigErrors> {
-        let (file, secret) = (Self::load_file(source), secret_from(environment));
+        let noted = Cell::new(Listening::default());
+        let (file, secret) = (Self::load_file(source, &noted), secret_from(environment));
         let (mut config, secret) = match (file, secret) {
             (Ok(config), Ok(secret)) => (config, secret),
-            (file, secret) => return Err(together([file.err(), secret.err()])),
+            (file, secret) => {
+                // A secret that is wrong is a mistake already, and not another one for being missing.
+                let Listening { address, has_secret } = noted.get();
+                let has_secret = has_secret || !matches!(secret, Ok(None));
+                let address = overrides.listen.or(address).unwrap_or(DEFAULT_LISTEN);
+                let listen = check_listen(address, has_secret);
+                return Err(together([file.err(), secret.err(), listen.err()]));
+            }
         };
         if let Some(secret) = secret {
             config.secret = Some(secret);
@@ -190,14 +201,14 @@ impl Config {
         if overrides.ephemeral {
             config.data = None;
         }
-        config.check_listen()?;
+        check_listen(config.listen, config.secret.is_some())?;
         Ok(config)
     }
 
-    fn load_file(source: Option<&Path>) -> Result<Self, ConfigErrors> {
+    fn load_file(source: Option<&Path>, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
         let Some(source) = source else {
             return match (Path::new(FILE_NAME), Path::new(DEFAULT_PLUGINS)) {
-                (file, _) if file.exists() => Self::read(file),
+                (file, _) if file.exists() => Self::read(file, noted),
                 (_, plugins) if plugins.is_dir() => Ok(Self::zero(plugins)),
                 _ => {
                     let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
@@ -210,12 +221,12 @@ impl Config {
             Ok(metadata) if metadata.is_dir() => {
                 let file = source.join(FILE_NAME);
                 if file.exists() {
-                    Self::read(&file)
+                    Self::read(&file, noted)
                 } else {
                     Ok(Self::zero(source))
                 }
             }
-            Ok(_) if source.extension().is_some_and(|extension| extension == "toml") => Self::read(source),
+            Ok(_) if source.extension().is_some_and(|extension| extension == "toml") => Self::read(source, noted),
             Ok(_) => Err(ConfigErrors::one(
                 &place,
                 "neither a directory nor a sandhog.toml".to_owned(),
@@ -239,12 +250,12 @@ impl Config {
         }
     }
 
-    fn read(file: &Path) -> Result<Self, ConfigErrors> {
+    fn read(file: &Path, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
         let place = file.display().to_string();
         let text =
             fs::read_to_string(file).map_err(|error| ConfigErrors::one(&place, format!("cannot be read: {error}")))?;
         let directory = file.parent().unwrap_or(Path::new(""));
-        Self::parse(&text, &place, directory)
+        Self::parse_noting(&text, &place, directory, noted)
     }
 
     /// Reads the text of a `sandhog.toml`; `place` is its name in messages, and paths are relative to `directory`.
@@ -253,6 +264,11 @@ impl Config {
     ///
     /// Every mistake, a missing directory of components included.
     pub fn parse(text: &str, place: &str, directory: &Path) -> Result<Self, ConfigErrors> {
+        Self::parse_noting(text, place, directory, &Cell::default())
+    }
+
+    /// The same. What it says about the listener is in `noted` even if other things are wrong.
+    fn parse_noting(text: &str, place: &str, directory: &Path, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
         let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
         Document::read(place, text, |root| {
             let mut config = Self::zero(&directory.join(DEFAULT_PLUGINS));
@@ -269,6 +285,10 @@ impl Config {
             if let Some(secret_file) = root.text("secret-file", "the path of a file", path) {
                 config.secret = read_secret(root, &secret_file);
             }
+            noted.set(Listening {
+                address: Some(config.listen),
+                has_secret: root.has("secret-file"),
+            });
             config.grace_period = root
                 .duration("grace-period", Duration::ZERO..=MAX_DELAY)
                 .unwrap_or(config.grace_period);
@@ -282,20 +302,27 @@ impl Config {
             config
         })
     }
-
-    fn check_listen(&self) -> Result<(), ConfigErrors> {
-        if self.listen.ip().is_loopback() || self.secret.is_some() {
-            return Ok(());
-        }
-        let text = format!(
-            "{} can be reached from other machines, so it needs a secret: set {SECRET_VARIABLE} or the key secret-file, or listen on 127.0.0.1",
-            self.listen
-        );
-        Err(ConfigErrors::one("listen", text))
-    }
 }
 
-fn together(errors: [Option<ConfigErrors>; 2]) -> ConfigErrors {
+/// What a file says about the listener.
+#[derive(Debug, Clone, Copy, Default)]
+struct Listening {
+    address: Option<SocketAddr>,
+    /// A right one or a wrong one.
+    has_secret: bool,
+}
+
+fn check_listen(address: SocketAddr, has_secret: bool) -> Result<(), ConfigErrors> {
+    if address.ip().is_loopback() || has_secret {
+        return Ok(());
+    }
+    let text = format!(
+        "{address} can be reached from other machines, so it needs a secret: set {SECRET_VARIABLE} or the key secret-file, or listen on 127.0.0.1"
+    );
+    Err(ConfigErrors::one("listen", text))
+}
+
+fn together(errors: [Option<ConfigErrors>; 3]) -> ConfigErrors {
     ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect())
 }
 

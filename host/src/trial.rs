@@ -140,25 +140,21 @@ impl Trial {
             refusal: None,
             dry_run: None,
         };
-        match Self::of((file, wasm.clone()), inspection.manifest.clone(), Tiers::Fast) {
+        // With grants that lead nowhere it can be looked at whatever it imports, and is compiled once.
+        let mut generous = inspection.manifest.clone();
+        generous.grants = generous.grants.with_every_import();
+        match Self::of((file, wasm), generous, Tiers::Fast) {
             Ok(trial) => {
-                let started = Instant::now();
-                let (executor, component) = (&trial.executor, &trial.component);
-                let again = executor.relink(file.to_owned(), component, Arc::clone(&trial.policy));
-                trial.control.block_on(again)?;
-                inspection.dry_run = Some(started.elapsed());
                 inspection.info = Some(Arc::clone(&trial.component.info));
-            }
-            Err(TrialError::Refused(refusal)) => {
-                if matches!(refusal, LoadError::NotGranted { .. }) {
-                    // With grants that lead nowhere it can be looked at all the same.
-                    let mut manifest = inspection.manifest.clone();
-                    manifest.grants = manifest.grants.with_every_import();
-                    let trial = Self::of((file, wasm), manifest, Tiers::Fast);
-                    inspection.info = trial.ok().map(|trial| Arc::clone(&trial.component.info));
+                let started = Instant::now();
+                let policy = Arc::new(policy(stem(file), &inspection.manifest));
+                let again = trial.executor.relink(file.to_owned(), &trial.component, policy);
+                match trial.control.block_on(again) {
+                    Ok(_) => inspection.dry_run = Some(started.elapsed()),
+                    Err(refusal) => inspection.refusal = Some(refusal),
                 }
-                inspection.refusal = Some(refusal);
             }
+            Err(TrialError::Refused(refusal)) => inspection.refusal = Some(refusal),
             Err(error) => return Err(error),
         }
         Ok(inspection)

@@ -244,6 +244,9 @@ fn facts_of_grants(grants: &Grants) -> Facts {
             json!(grants.stdout.iter().map(ToString::to_string).collect::<Vec<_>>()),
         ),
         ("args", json!(grants.args)),
+        ("exit-codes.success", json!(grants.exit_codes.success)),
+        ("exit-codes.reject", json!(grants.exit_codes.reject)),
+        ("exit-codes.retry", json!(grants.exit_codes.retry)),
     ]
 }
 

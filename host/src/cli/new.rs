@@ -11,6 +11,8 @@ use rust_embed::{Embed, EmbeddedFile};
 
 use super::{Language, NewArgs};
 
+mod taken;
+
 /// What stands for the project's name in a template: in the text, and in the names of files.
 const NAME: &str = "{{name}}";
 const NAME_OF_FILE: &str = "NAME";
@@ -20,8 +22,6 @@ const MODULE: &str = "{{module}}";
 const SDK_DIRECTORY: &str = "sandhog";
 /// The longest name: that of a queue.
 const MAX_NAME_BYTES: usize = 80;
-/// What the SDKs and the languages' own libraries are called.
-const TAKEN_NAMES: [&str; 7] = ["sandhog", "sandhog-guest", "alloc", "core", "proc-macro", "std", "test"];
 /// What only the workspace of this repository can resolve.
 const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
 
@@ -52,9 +52,19 @@ struct Sdks;
 pub enum NewError {
     /// The name can't be that of a project in every language.
     #[error(
-        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter, and no name of an SDK"
+        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter"
     )]
     Name(String),
+    /// The name is legal, and the project could not be built.
+    #[error(
+        "{name:?} can't be the name of this project: it belongs to {taken_by}; choose another, such as {name}-handler"
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// Whose it is.
+        taken_by: &'static str,
+    },
     /// There is something of this name already.
     #[error("{0} is there already: choose another name, or remove it")]
     Exists(PathBuf),
@@ -97,8 +107,12 @@ pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
     let name = &args.name;
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_legal = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(legal);
-    if !is_legal || name.len() > MAX_NAME_BYTES || TAKEN_NAMES.contains(&name.as_str()) {
+    if !is_legal || name.len() > MAX_NAME_BYTES {
         return Err(NewError::Name(name.clone()));
+    }
+    if let Some(taken_by) = taken::by(args.language, name) {
+        let name = name.clone();
+        return Err(NewError::Taken { name, taken_by });
     }
     let project = args.directory.join(name);
     match fs::create_dir(&project) {

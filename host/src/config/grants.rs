@@ -16,6 +16,7 @@ use ipnet::IpNet;
 
 use super::{
     Environment,
+    exit_codes::ExitCodes,
     section::{Section, TextOrSection},
 };
 use crate::message::QueueName;
@@ -46,6 +47,8 @@ pub struct Grants {
     pub stdout: Option<QueueName>,
     /// What a command is started with behind its name. Key `args` of the manifest.
     pub args: Vec<String>,
+    /// What the exit codes of a command mean. Table `exit-codes` of the manifest.
+    pub exit_codes: ExitCodes,
 }
 
 /// What the manifest says beside its table `[grant]`.
@@ -53,6 +56,7 @@ pub struct Grants {
 pub(super) struct Beside {
     pub(super) stdout: Option<QueueName>,
     pub(super) args: Vec<String>,
+    pub(super) exit_codes: ExitCodes,
 }
 
 impl Beside {
@@ -62,6 +66,7 @@ impl Beside {
         Self {
             stdout: root.queue_name("stdout"),
             args: root.list("args", accepted, MAX_ITEMS, arg).unwrap_or_default(),
+            exit_codes: ExitCodes::read(root.section("exit-codes")),
         }
     }
 }
@@ -262,7 +267,11 @@ impl Grants {
     }
 
     pub(super) fn read(mut section: Section<'_>, beside: Beside, origin: &Origin<'_>) -> Self {
-        let Beside { stdout, args } = beside;
+        let Beside {
+            stdout,
+            args,
+            exit_codes,
+        } = beside;
         let env = read_values(&mut section, "env", origin).unwrap_or_default();
         let config = read_values(&mut section, "config", origin);
         let mut send: Option<BTreeSet<QueueName>> =
@@ -284,6 +293,7 @@ impl Grants {
             log: log.unwrap_or_default(),
             stdout,
             args,
+            exit_codes,
         };
         section.finish();
         grants
@@ -310,9 +320,12 @@ fn read_http(section: &mut Section<'_>) -> Option<HttpGrant> {
     })
 }
 
+/// How a directory is granted.
+const DIRECTORY: &str = "{ host = \"PATH\", guest = \"/NAME\", write = false }";
+
 fn read_dirs(section: &mut Section<'_>, origin: &Origin<'_>) -> Vec<DirGrant> {
     let mut dirs: Vec<DirGrant> = Vec::new();
-    for mut entry in section.section_list("dirs", MAX_ITEMS) {
+    for mut entry in section.section_list("dirs", DIRECTORY, MAX_ITEMS) {
         let host = entry.text("host", "the path of a directory", |text| {
             (!text.is_empty() && !text.contains('\0')).then(|| origin.directory.join(text))
         });

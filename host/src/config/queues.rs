@@ -47,6 +47,7 @@ pub(super) fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, QueueSe
             Ok(name) => drop(sections.insert(name, section)),
             Err(why) => {
                 section.refuse_section(&why.to_string());
+                note_mistakes(section);
             }
         }
     }
@@ -66,6 +67,16 @@ pub(super) fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, QueueSe
     refuse_twins(&queues, &sections);
     sections.into_values().for_each(Section::finish);
     queues
+}
+
+/// Reads a queue that can't be one for its name, for the sake of what else is wrong with it.
+fn note_mistakes(mut section: Section<'_>) {
+    if section.has("url") {
+        drop(read_sqs(&mut section));
+    } else if let Ok(other) = QueueName::new("other") {
+        drop(read_simple(&other, &mut section));
+    }
+    section.finish();
 }
 
 fn read_visibility_timeout(section: &mut Section<'_>) -> Option<Duration> {

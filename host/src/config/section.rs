@@ -101,10 +101,7 @@ impl<'d> Section<'d> {
     pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, &accepted, |value| {
-            let integer = value.as_integer()?;
-            u64::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .filter(|number| range.contains(number))
+            whole(value).filter(|number| range.contains(number))
         })
     }
 
@@ -141,9 +138,7 @@ impl<'d> Section<'d> {
         self.value(key, &accepted, |value| {
             let bytes = match value.as_str() {
                 Some(text) => text.parse::<ByteSize>().ok()?.as_u64(),
-                None => value
-                    .as_integer()
-                    .and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok())?,
+                None => whole(value)?,
             };
             Some(bytes).filter(|bytes| range.contains(bytes))
         })
@@ -194,16 +189,31 @@ impl<'d> Section<'d> {
         Some(values)
     }
 
-    /// A list of at most `max` tables. The caller reads them and finishes them.
-    pub(super) fn section_list(&mut self, key: &'static str, max: usize) -> Vec<Self> {
-        let list = format!("a list of at most {max} tables");
+    /// A list of at most `max` whole numbers.
+    pub(super) fn numbers(&mut self, key: &'static str, range: RangeInclusive<u64>, max: usize) -> Option<Vec<u64>> {
+        let accepted = format!("a whole number from {} to {}", range.start(), range.end());
+        let list = format!("a list of at most {max}, each {accepted}");
+        let items = self.value(key, &list, |value| value.as_array().filter(|items| items.len() <= max))?;
+        let mut numbers = Vec::new();
+        for (index, item) in items.iter().enumerate() {
+            match whole(item.get_ref()).filter(|number| range.contains(number)) {
+                Some(number) => numbers.push(number),
+                None => self.note_value(&format!("{key}[{index}]"), item, &accepted),
+            }
+        }
+        Some(numbers)
+    }
+
+    /// A list of at most `max` tables, each as `accepted` says. The caller reads them and finishes them.
+    pub(super) fn section_list(&mut self, key: &'static str, accepted: &str, max: usize) -> Vec<Self> {
+        let list = format!("a list of at most {max} tables such as {accepted}");
         let items = self.value(key, &list, |value| value.as_array().filter(|items| items.len() <= max));
         let mut sections = Vec::new();
         for (index, item) in items.into_iter().flatten().enumerate() {
             let path = format!("{key}[{index}]");
             match item.get_ref().as_table() {
                 Some(table) => sections.push(self.below(&path, Some(table))),
-                None => self.note_value(&path, item, "a table"),
+                None => self.note_value(&path, item, &format!("a table such as {accepted}")),
             }
         }
         sections
@@ -368,6 +378,11 @@ impl<'d> Section<'d> {
             format!("{}.{key}", self.path)
         }
     }
+}
+
+fn whole(value: &DeValue<'_>) -> Option<u64> {
+    let integer = value.as_integer()?;
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
 const QUEUE_NAME: &str = "the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'";

@@ -232,6 +232,7 @@ fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
     let settings = [
         ("stdout", policy.grants.stdout.is_some() && !is_command),
         ("args", !policy.grants.args.is_empty() && !is_command),
+        ("exit-codes", !policy.grants.exit_codes.is_empty() && !is_command),
     ];
     if let Some((key, _)) = settings.into_iter().find(|(_, is_wrong)| *is_wrong) {
         return Err(format!(

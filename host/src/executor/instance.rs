@@ -37,7 +37,7 @@ pub(super) struct GuestState {
     http: HttpState,
     /// Not made before the guest asks for something of it, unless that could fail.
     wasi: Option<WasiCtx>,
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     pub(super) table: ResourceTable,
     memory: MemoryAccount,
     pub(super) sends: Sends,

@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
 };
 use wasmtime::{Engine, component::Component};
@@ -51,6 +51,8 @@ pub(super) struct Compilations {
     at_once: Semaphore,
     /// Code that has a predecessor is made one at a time, so that a new handler never waits for two of those.
     improving: Semaphore,
+    /// How many handlers wait for the first code that they can serve with.
+    beginners: watch::Sender<usize>,
     held: Arc<Semaphore>,
 }
 
@@ -97,6 +99,7 @@ impl Compilations {
             artifacts,
             at_once: Semaphore::new(MAX_AT_ONCE),
             improving: Semaphore::new(1),
+            beginners: watch::Sender::new(0),
             held: Arc::new(Semaphore::new(MAX_HELD)),
         })
     }
@@ -107,6 +110,7 @@ impl Compilations {
     ///
     /// Safe: a compilation under way is ended.
     pub(super) async fn first(self: &Arc<Self>, source: &Source) -> Result<Made, LoadError> {
+        let _beginner = Beginner::new(&self.beginners);
         let limit = usize::try_from(source.limits.wasm_bytes)
             .unwrap_or(usize::MAX)
             .min(MAX_WASM_BYTES);
@@ -150,6 +154,7 @@ impl Compilations {
             let Ok(_turn) = self.improving.acquire().await else {
                 return;
             };
+            self.beginners_first().await;
             let file = later.file.clone();
             let Some(source) = later.source().await else {
                 tracing::debug!(file = %file.display(), "the file is another now, and nothing is optimised");
@@ -169,6 +174,13 @@ impl Compilations {
                 tracing::warn!(%error, "the component could not be optimised: its first code goes on serving");
             }
         }
+    }
+
+    /// Waits until no handler waits for code to serve with: better code is worth less than any.
+    async fn beginners_first(&self) {
+        let mut beginners = self.beginners.subscribe();
+        // The sender is here.
+        drop(beginners.wait_for(|count| *count == 0).await);
     }
 
     /// Code of one tier, compiled if there is no artifact.
@@ -359,4 +371,28 @@ fn read(file: &Path, expected: &str) -> Option<Bytes> {
         .read_to_end(&mut wasm)
         .ok()?;
     (digest(&wasm) == expected).then(|| wasm.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn better_code_waits_for_handlers_that_can_not_serve_yet() {
+        let engine = Engine::default();
+        let compilations = Compilations::new(&engine, Compiler::InProcess, Tiers::default(), None);
+        let (first, second) = (
+            Beginner::new(&compilations.beginners),
+            Beginner::new(&compilations.beginners),
+        );
+        let mut waiting = pin!(compilations.beginners_first());
+        // It took its turn among them, so that a handler of milliseconds waited for seconds of optimising.
+        assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
+        drop(first);
+        assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
+        drop(second);
+        waiting.await;
+    }
 }

@@ -55,6 +55,7 @@ mod long;
 mod memory;
 mod open;
 mod operation;
+mod place;
 mod row;
 mod rows;
 mod rules;

@@ -1,3 +1,3 @@
-module {{name}}
+module handlers.local/{{name}}
 
 go 1.24

@@ -1,4 +1,4 @@
-module {{name}}
+module handlers.local/{{name}}
 
 go 1.24
 

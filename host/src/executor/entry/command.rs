@@ -3,13 +3,15 @@
 //! The codes are those of `sysexits.h`: a program that crashes in the way of its language ends with 1, 2 or 255, so only
 //! codes that nothing ends with by accident mean more than a failure.
 
+use std::collections::BTreeSet;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmtime::{Store, component::Instance};
 pub(in crate::executor) use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::pipe::MemoryInputPipe};
 
 use crate::{
-    config::Limits,
+    config::{ExitCodes, Limits},
     executor::{CallMessage, Policy, Verdict, instance::GuestState, output::GuestOutput},
     message::{AttributeValue, Outgoing, QueueName},
     queue::FailureKind,
@@ -129,8 +131,8 @@ pub(super) async fn run(
     let Some(console) = &state.console else {
         return Err(wasmtime::Error::msg("a program was started without a message"));
     };
-    if code != 0 {
-        return Ok(failure(code, console.last_line()));
+    if let Some(failed) = failure(code, &state.policy.grants.exit_codes, || console.last_line()) {
+        return Ok(failed);
     }
     let sent = match console.messages() {
         None => Ok(()),
@@ -150,26 +152,27 @@ pub(super) async fn run(
     })
 }
 
-fn failure(code: i32, last_line: Option<String>) -> Verdict {
-    match code {
-        TRY_LATER => Verdict::failed(
-            FailureKind::Retry,
-            last_line.unwrap_or_else(|| "the program asked for another attempt (exit code 75)".to_owned()),
-            None,
-        ),
-        BAD_DATA => Verdict::failed(
-            FailureKind::Reject,
-            last_line.unwrap_or_else(|| "the program rejected the message (exit code 65)".to_owned()),
-            None,
-        ),
-        code => {
-            let reason = match last_line {
-                Some(line) => format!("the program exited with code {code}: {line}"),
-                None => format!("the program exited with code {code}"),
-            };
-            Verdict::failed(FailureKind::Trap, reason, None)
-        }
+/// What an exit code means, as the manifest says or as it does for every program; `None` for success.
+fn failure(code: i32, codes: &ExitCodes, last_line: impl FnOnce() -> Option<String>) -> Option<Verdict> {
+    let is_in = |codes: &BTreeSet<u8>| u8::try_from(code).is_ok_and(|code| codes.contains(&code));
+    let is_named = is_in(&codes.success) || is_in(&codes.reject) || is_in(&codes.retry);
+    let means = |named: &BTreeSet<u8>, usual: i32| is_in(named) || (!is_named && code == usual);
+    if means(&codes.success, 0) {
+        return None;
     }
+    let (kind, said) = if means(&codes.reject, BAD_DATA) {
+        (FailureKind::Reject, "the program rejected the message")
+    } else if means(&codes.retry, TRY_LATER) {
+        (FailureKind::Retry, "the program asked for another attempt")
+    } else {
+        let reason = match last_line() {
+            Some(line) => format!("the program exited with code {code}: {line}"),
+            None => format!("the program exited with code {code}"),
+        };
+        return Some(Verdict::failed(FailureKind::Trap, reason, None));
+    };
+    let reason = last_line().unwrap_or_else(|| format!("{said} (exit code {code})"));
+    Some(Verdict::failed(kind, reason, None))
 }
 
 #[cfg(test)]
@@ -184,15 +187,44 @@ mod tests {
 
     #[test]
     fn an_exit_code_that_is_no_accident_is_a_verdict() {
-        let kind = |code| match failure(code, Some("why".to_owned())) {
-            Verdict::Failed(failure) => (failure.kind, failure.reason),
-            Verdict::Success | Verdict::NotRun(_) => panic!("{code}"),
+        let kind = |code| match failure(code, &ExitCodes::default(), || Some("why".to_owned())) {
+            Some(Verdict::Failed(failure)) => (failure.kind, failure.reason),
+            Some(Verdict::Success | Verdict::NotRun(_)) | None => panic!("{code}"),
         };
         assert_eq!(kind(75), (FailureKind::Retry, "why".to_owned()));
         assert_eq!(kind(65), (FailureKind::Reject, "why".to_owned()));
         for code in [1, 2, 101, 127, 255] {
             let reason = format!("the program exited with code {code}: why");
             assert_eq!(kind(code), (FailureKind::Trap, reason));
+        }
+    }
+
+    #[test]
+    fn an_exit_code_means_what_the_manifest_says() {
+        let codes = ExitCodes {
+            success: [10, 20].into(),
+            reject: [1, 75].into(),
+            retry: [0, 2].into(),
+        };
+        let kind = |code| match failure(code, &codes, || None) {
+            Some(Verdict::Failed(failure)) => Some(failure.kind),
+            Some(Verdict::Success | Verdict::NotRun(_)) => panic!("{code}"),
+            None => None,
+        };
+        // A solver that says 10 for "satisfiable" was a crash, and its output was dropped.
+        for code in [10, 20] {
+            assert_eq!(kind(code), None, "{code}");
+        }
+        for (code, expected) in [
+            (0, FailureKind::Retry),
+            (1, FailureKind::Reject),
+            (2, FailureKind::Retry),
+            (65, FailureKind::Reject),
+            (75, FailureKind::Reject),
+            (101, FailureKind::Trap),
+            (266, FailureKind::Trap),
+        ] {
+            assert_eq!(kind(code), Some(expected), "{code}");
         }
     }
 }

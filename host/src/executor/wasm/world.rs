@@ -1,6 +1,6 @@
 //! What a core module is, by its exports, and the world that the host writes into one that names none.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use wasm_encoder::{ImportSection, Module, RawSection, reencode::Reencode as _, reencode::RoundtripReencoder};
 use wasmparser::{CustomSectionReader, ExternalKind, Parser, Payload};
 use wit_component::{StringEncoding, embed_component_metadata};
@@ -8,8 +8,9 @@ use wit_parser::{PackageId, Resolve, SourceMap};
 
 /// What every binding generator calls the section in which it describes the world; some add to the name.
 const WORLD_SECTION: &str = "component-type";
-/// What a program exports (WASI application ABI).
+/// What a program exports, and what a library does that has to be initialised (WASI application ABI).
 const PROGRAM: &str = "_start";
+const LIBRARY: &str = "_initialize";
 /// The function of a handler, as a core module names it (component model, name mangling).
 const HANDLER: &str = "sandhog:worker/handler@0.1.0#handle";
 const BATCH_HANDLER: &str = "sandhog:worker/batch-handler@0.1.0#handle-batch";
@@ -36,6 +37,8 @@ pub(super) struct Shape {
     describes_itself: bool,
     /// It is a program: it runs from its start to its exit.
     pub(super) is_program: bool,
+    /// It has a function that prepares it for calls of its functions.
+    is_library: bool,
     /// Of which handlers it exports the functions: worlds of `host/wit/core-module`.
     handlers: Vec<&'static str>,
 }
@@ -55,6 +58,7 @@ impl Shape {
                     }
                     match export.name {
                         PROGRAM => shape.is_program = true,
+                        LIBRARY => shape.is_library = true,
                         HANDLER => shape.handlers.push("handler"),
                         BATCH_HANDLER => shape.handlers.push("batch-handler"),
                         _ => {}
@@ -62,8 +66,17 @@ impl Shape {
                 }
             }
         }
-        // What has a handler's functions is one, and its start is its toolchain's business.
-        shape.is_program &= shape.handlers.is_empty();
+        // As a program it would succeed without having run its handler; and nothing would have prepared that for a call.
+        let [handler, ..] = shape.handlers.as_slice() else {
+            return Ok(shape);
+        };
+        if shape.is_program && !shape.is_library && !shape.describes_itself {
+            bail!(
+                "it has the functions of a {handler}, and was linked as a program ({PROGRAM} without {LIBRARY}): link it as a \
+                 library, in Go with -buildmode=c-shared, in C with -mexec-model=reactor"
+            );
+        }
+        shape.is_program = false;
         Ok(shape)
     }
 
@@ -157,10 +170,21 @@ mod tests {
         let handler = shape(r#"(module (func (export "sandhog:worker/handler@0.1.0#handle")))"#);
         assert_eq!(handler.worlds(), Some(vec!["handler"]));
         assert_eq!(shape(r#"(module (func (export "main")))"#).worlds(), None);
+        let library = r#"(module (func (export "_initialize")) (func (export "_start"))
+            (func (export "sandhog:worker/handler@0.1.0#handle")))"#;
+        assert_eq!(shape(library).worlds(), Some(vec!["handler"]));
         assert_eq!(
             shape(r#"(module (@custom "component-type:x" "") )"#).worlds(),
             Some(vec![])
         );
+    }
+
+    #[test]
+    fn a_handler_that_was_linked_as_a_program_is_refused() {
+        // Go without -buildmode=c-shared: it was taken, and trapped at every message.
+        let text = r#"(module (func (export "_start")) (func (export "sandhog:worker/handler@0.1.0#handle")))"#;
+        let error = Shape::of(&wat::parse_str(text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("-buildmode=c-shared"), "{error}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 use super::{
     gate::SharedGate,
     ledger::LedgerSettings,
+    place,
     row::Fault,
     rules::Core,
     schema,
@@ -184,6 +185,11 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
         path: directory.clone(),
         source,
     })?;
+    let of_database = ["", "-wal", "-shm"].map(|suffix| format!("{DATABASE}{suffix}"));
+    place::examine(
+        directory,
+        &[of_database.as_slice(), &[WITNESS.into(), LOCK.into()]].concat(),
+    )?;
     let lock = lock(directory)?;
     let path = directory.join(DATABASE);
     let witness_path = directory.join(WITNESS);
