@@ -10,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    process::Command,
+    process::{Child, Command},
     time::timeout,
 };
 
@@ -36,9 +36,7 @@ fn max_artifact_bytes(wasm: usize) -> u64 {
 /// Compiles in a child of `program`. To be called on a thread that outlives the child: it is killed with that thread.
 pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -> Result<Compiled, CompileError> {
     let host = |what: &str, error: io::Error| CompileError::Host(format!("{what}: {error}"));
-    let mut child = command(program, order)
-        .spawn()
-        .map_err(|error| not_started(program, &error))?;
+    let mut child = start(program, order).map_err(|error| not_started(program, &error))?;
     let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
         (child.stdin.take(), child.stdout.take(), child.stderr.take())
     else {
@@ -111,6 +109,15 @@ fn not_started(program: &Path, error: &io::Error) -> CompileError {
     ))
 }
 
+/// In a process group of its own, so that what a terminal sends to the host is not meant for it; where `setpgid` is denied,
+/// in that of the host.
+fn start(program: &Path, order: &CompileOrder) -> io::Result<Child> {
+    match command(program, order).process_group(0).spawn() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => command(program, order).spawn(),
+        started => started,
+    }
+}
+
 fn command(program: &Path, order: &CompileOrder) -> Command {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let mut command = Command::new(program);
@@ -125,8 +132,6 @@ fn command(program: &Path, order: &CompileOrder) -> Command {
         .env("MALLOC_ARENA_MAX", "2")
         .env("MIMALLOC_ARENA_RESERVE", "32MiB")
         .current_dir("/")
-        // What a terminal sends to the host is not meant for it.
-        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
