@@ -72,9 +72,11 @@ impl ClientError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Address(_) => ExitCode::Usage,
-            Self::NoHost { .. } | Self::NoAnswer { .. } | Self::Foreign { .. } => ExitCode::Unavailable,
             // Too slow, too many, no room: another time may do, and the request is not the reason.
-            Self::Refused {
+            Self::NoHost { .. }
+            | Self::NoAnswer { .. }
+            | Self::Foreign { .. }
+            | Self::Refused {
                 status: 408 | 429 | 500..=599,
                 ..
             } => ExitCode::Unavailable,

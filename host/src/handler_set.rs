@@ -140,9 +140,10 @@ impl HandlerSet {
             "it does not serve"
         };
         // What is to be copied has to be as it is, which a quoted text is not.
-        match reason.split_once('\n') {
-            Some((_, lines)) => tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}"),
-            None => tracing::error!(handler = name, reason, "a handler was refused; {serving}"),
+        if let Some((_, lines)) = reason.split_once('\n') {
+            tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}");
+        } else {
+            tracing::error!(handler = name, reason, "a handler was refused; {serving}");
         }
         self.surroundings.board.refused(name, reason);
         self.surroundings.metrics.reloads(name, false);

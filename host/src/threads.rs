@@ -40,24 +40,24 @@ pub fn check() -> Result<(), ThreadsError> {
 /// See [`check`].
 pub fn check_for(count: usize) -> Result<(), ThreadsError> {
     // All are there at one time: one waits for the sender to be dropped, and the others for that one.
-    let (hold, held) = mpsc::channel::<()>();
-    let held = Arc::new(Mutex::new(held));
-    let mut threads = Vec::with_capacity(count);
+    let (gate, waiting) = mpsc::channel::<()>();
+    let waiting = Arc::new(Mutex::new(waiting));
+    let mut probes = Vec::with_capacity(count);
     let mut failure = None;
     for number in 1..=count {
-        let held = Arc::clone(&held);
-        let waits = move || drop(held.lock().map(|held| held.recv()));
+        let waiting = Arc::clone(&waiting);
+        let waits = move || drop(waiting.lock().map(|waiting| waiting.recv()));
         match thread::Builder::new().name("sandhog-probe".to_owned()).spawn(waits) {
-            Ok(thread) => threads.push(thread),
+            Ok(probe) => probes.push(probe),
             Err(source) => {
                 failure = Some(refused(number, count, source));
                 break;
             }
         }
     }
-    drop(hold);
-    for thread in threads {
-        drop(thread.join());
+    drop(gate);
+    for probe in probes {
+        drop(probe.join());
     }
     failure.map_or(Ok(()), Err)
 }

@@ -50,7 +50,7 @@ impl Compiler {
     ///
     /// The system can't say which program is running.
     pub fn of_this_program() -> io::Result<Self> {
-        let program = process::this_program()?;
+        let program = process::this_program();
         Ok(Self::Process { program })
     }
 

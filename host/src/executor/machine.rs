@@ -169,6 +169,9 @@ mod tests {
         check(&files("max\n", "max\n", "314572800\n"), 300 * MIB, "a.slice/memory.max");
     }
 
+    /// What version 1 says where there is no limit.
+    const NONE: &str = "9223372036854771712\n";
+
     #[test]
     fn groups_of_version_1_count() {
         // They were not looked at: the host took half of the machine, and the kernel killed it.
@@ -180,7 +183,6 @@ mod tests {
                 ("sys/fs/cgroup/memory/a/memory.limit_in_bytes", parent),
             ]
         };
-        const NONE: &str = "9223372036854771712\n";
         check(&files("629145600\n", NONE), 600 * MIB, "a/b/memory.limit_in_bytes");
         check(&files(NONE, "104857600\n"), 100 * MIB, "a/memory.limit_in_bytes");
         check(&files(NONE, NONE), 8192 * MIB, "machine");

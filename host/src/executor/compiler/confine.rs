@@ -179,7 +179,9 @@ mod linux {
         let program: BpfProgram = filter.try_into().map_err(io::Error::other)?;
         seccompiler::apply_filter(&program).map_err(|error| match error {
             seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error) => error,
-            other => io::Error::other(other),
+            other @ (seccompiler::Error::Backend(_)
+            | seccompiler::Error::EmptyFilter
+            | seccompiler::Error::ThreadSync(_)) => io::Error::other(other),
         })
     }
 

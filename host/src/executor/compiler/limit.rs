@@ -62,15 +62,17 @@ mod linux {
     }
 
     fn number(resource: Resource) -> io::Result<libc::c_long> {
-        let number = match resource {
-            Resource::As => libc::RLIMIT_AS,
-            Resource::Cpu => libc::RLIMIT_CPU,
-            Resource::Core => libc::RLIMIT_CORE,
-            Resource::Fsize => libc::RLIMIT_FSIZE,
-            Resource::Nofile => libc::RLIMIT_NOFILE,
-            _ => return Err(io::ErrorKind::InvalidInput.into()),
-        };
-        Ok(number.into())
+        let numbers = [
+            (Resource::As, libc::RLIMIT_AS),
+            (Resource::Cpu, libc::RLIMIT_CPU),
+            (Resource::Core, libc::RLIMIT_CORE),
+            (Resource::Fsize, libc::RLIMIT_FSIZE),
+            (Resource::Nofile, libc::RLIMIT_NOFILE),
+        ];
+        let found = numbers.into_iter().find(|(known, _)| *known == resource);
+        found
+            .map(|(_, number)| number.into())
+            .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
     /// What younger architectures do not have any more.

@@ -74,17 +74,17 @@ pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
 
 /// Where the running program can be started again. `/proc/self/exe` is it whatever becomes of its file; without `/proc` it
 /// is the file that was started.
-pub(super) fn this_program() -> io::Result<PathBuf> {
+pub(super) fn this_program() -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && link.exists() {
-        return Ok(link.to_owned());
+        return link.to_owned();
     }
     let started = std::env::current_exe().or_else(|error| {
         let name = std::env::args_os().next().map(PathBuf::from);
         name.and_then(|name| found(&name)).ok_or(error)
     });
     // Without it everything else works; what can't be compiled says so.
-    Ok(started.unwrap_or_else(|_| link.to_owned()))
+    started.unwrap_or_else(|_| link.to_owned())
 }
 
 /// The file that a shell takes for a command of this name.
