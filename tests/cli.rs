@@ -527,6 +527,31 @@ fn a_host_with_a_secret_is_asked_with_it() {
         (with("0123456789abcdef"), with("0123456789abcdeX"), with("short")),
         (Some(0), Some(1), Some(64))
     );
+    assert_eq!(with("0123456789abcdef\n"), Some(0), "a line end is no part of it");
+    let mut command = place.command();
+    command
+        .envs([
+            ("SANDHOG_SECRET", "0123456789abcdef"),
+            ("SANDHOG_URL", &format!("{}\n", host.url)),
+        ])
+        .args(["queues"]);
+    assert_eq!(said(command.output().expect("the binary runs")).code, Some(0));
+}
+
+#[test]
+fn a_secret_that_is_not_unicode_is_not_taken_for_none() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let place = Place::new();
+    let mut command = place.run();
+    command.env("SANDHOG_SECRET", std::ffi::OsStr::from_bytes(b"0123456789abcdef\xff"));
+    let refused = said(command.output().expect("the binary runs"));
+    assert!(
+        refused
+            .err
+            .contains("SANDHOG_SECRET: it has a character beyond ASCII inside"),
+        "{}",
+        refused.err
+    );
 }
 
 #[test]

@@ -408,6 +408,26 @@ fn a_secret_can_stand_in_a_file() {
 }
 
 #[test]
+fn a_line_end_behind_a_secret_is_no_part_of_it_wherever_it_stands() {
+    // The variable was compared with its line end, unlike the file.
+    let directory = host_directory("secret-file = \"secret\"");
+    fs::write(directory.path().join("secret"), " fedcba9876543210 \r\n").expect("the secret");
+    for (variable, expected) in [
+        (None, "fedcba9876543210"),
+        (Some("0123456789abcdef\n"), "0123456789abcdef"),
+        (Some(" 0123456789abcdef\r\n"), "0123456789abcdef"),
+    ] {
+        let config = load(directory.path(), Overrides::default(), variable).expect("a configuration");
+        assert_eq!(config.secret.expect("the secret").expose(), expected);
+    }
+    let rule = "a secret has 16 or more visible ASCII characters without spaces";
+    for (variable, why) in [("", "it is empty"), ("0123456789 abcdef", "it has a space inside")] {
+        let error = load(directory.path(), Overrides::default(), Some(variable)).expect_err("no secret");
+        assert_eq!(error, format!("SANDHOG_SECRET: {why}: {rule}"));
+    }
+}
+
+#[test]
 fn a_short_secret_is_refused_together_with_the_mistakes_of_the_file() {
     let directory = host_directory("grace-period = 30");
     let expected = "2 mistakes in the configuration

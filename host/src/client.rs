@@ -9,7 +9,9 @@ use ureq::{
 };
 
 use crate::{
-    admin::wire::{Affected, Batch, BatchResults, DeadLetters, MessageForm, Queues, RedriveRequest, Redriven, Refusal},
+    admin::wire::{
+        Affected, Batch, BatchResults, DeadLetters, MAX_BATCH, MessageForm, Queues, RedriveRequest, Redriven, Refusal,
+    },
     config::Secret,
     exit_code::ExitCode,
     printable::printable,
@@ -100,8 +102,11 @@ impl Client {
     ///
     /// [`ClientError::Address`].
     pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, ClientError> {
+        // A line end stands behind what some tools put into a variable.
+        let url = url.trim();
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
-        if address.is_empty() || address.contains("://") || address.contains(['/', '?', '#', '@']) {
+        let foreign = |c: char| matches!(c, '/' | '?' | '#' | '@') || c.is_whitespace() || c.is_control();
+        if address.is_empty() || address.contains(foreign) {
             return Err(ClientError::Address(url.to_owned()));
         }
         let config = Agent::config_builder()
@@ -170,11 +175,19 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<Redriven, ClientError> {
-        self.call(
-            "POST",
-            &format!("/queues/{}/dead/redrive", escape(queue)),
-            Some(&RedriveRequest { ids }),
-        )
+        let path = format!("/queues/{}/dead/redrive", escape(queue));
+        let ask = |ids| self.call("POST", &path, Some(&RedriveRequest { ids }));
+        let Some(ids) = ids else { return ask(None) };
+        let mut all = Redriven {
+            messages: 0,
+            more: false,
+        };
+        for ids in ids.chunks(MAX_BATCH) {
+            let some: Redriven = ask(Some(ids.to_vec()))?;
+            all.messages += some.messages;
+            all.more |= some.more;
+        }
+        Ok(all)
     }
 
     /// Deletes the dead letters of a queue.
@@ -297,6 +310,9 @@ mod tests {
             ("http://127.0.0.1:9324", Some("http://127.0.0.1:9324")),
             ("http://127.0.0.1:9324/", Some("http://127.0.0.1:9324")),
             ("localhost:1", Some("http://localhost:1")),
+            (" http://localhost:1/\r\n", Some("http://localhost:1")),
+            ("http://local host:1", None),
+            ("http://localhost:1\nx", None),
             ("https://example.com", None),
             ("http://user@example.com", None),
             ("http://example.com/queues", None),

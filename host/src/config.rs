@@ -6,7 +6,7 @@
 use std::{
     cell::Cell,
     collections::BTreeMap,
-    fmt, fs,
+    fs,
     net::{Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -27,6 +27,7 @@ mod grants;
 mod manifest;
 mod mistake;
 mod queues;
+mod secret;
 mod section;
 
 pub use self::{
@@ -35,6 +36,7 @@ pub use self::{
     manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry, Reuse},
     mistake::{ConfigErrors, Mistake},
     queues::QueueSettings,
+    secret::{BadSecret, Secret},
 };
 
 /// Where the listener is unless it is configured otherwise. The port is that of other SQS look-alikes.
@@ -49,7 +51,6 @@ const DEFAULT_DATA: &str = ".sandhog";
 const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
 const MEMORY_BUDGET: RangeInclusive<u64> = 64 << 20..=16 << 40;
-const MIN_SECRET_BYTES: usize = 16;
 /// The longest window of the ledger: no SQS queue keeps a message for longer.
 const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
 
@@ -93,46 +94,10 @@ pub struct Overrides {
     pub grace_period: Option<Duration>,
 }
 
-/// A secret that requests have to bear. Never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Checks a secret: 16 or more visible ASCII characters, since it has to travel in a header.
-    pub fn new(text: &str) -> Option<Self> {
-        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        (text.len() >= MIN_SECRET_BYTES && visible).then(|| Self(text.to_owned()))
-    }
-
-    /// The text, for the header of a request.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether a request bore this secret. Takes as long for a wrong one as for a right one of the same length.
-    pub fn matches(&self, candidate: &[u8]) -> bool {
-        let differences = self
-            .0
-            .bytes()
-            .zip(candidate)
-            .fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
-        self.0.len() == candidate.len() && std::hint::black_box(differences) == 0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
-
-/// A variable of the process's environment; absent if it is not Unicode.
+/// A variable of the process's environment. What is not Unicode in it reads as U+FFFD: it is refused where it can't stand, and
+/// not taken for absent.
 pub fn environment(name: &str) -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that reads the environment"
-    )]
-    std::env::var(name).ok()
+    std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
 /// The secret in the environment, for a client of the host.
@@ -146,10 +111,8 @@ pub fn secret_from(environment: Environment<'_>) -> Result<Option<Secret>, Confi
     };
     Secret::new(&text)
         .map(Some)
-        .ok_or_else(|| ConfigErrors::one(SECRET_VARIABLE, SECRET_RULE.to_owned()))
+        .map_err(|why| ConfigErrors::one(SECRET_VARIABLE, why.to_string()))
 }
-
-const SECRET_RULE: &str = "a secret has 16 or more visible ASCII characters without spaces";
 
 /// An address to listen on: an IP address, or `localhost`, and a port.
 pub fn parse_listen(text: &str) -> Option<SocketAddr> {
@@ -328,7 +291,7 @@ fn together(errors: [Option<ConfigErrors>; 3]) -> ConfigErrors {
 
 fn read_secret(root: &Section<'_>, file: &Path) -> Option<Secret> {
     let secret = match fs::read_to_string(file) {
-        Ok(text) => Secret::new(text.trim_end_matches(['\r', '\n'])).ok_or_else(|| SECRET_RULE.to_owned()),
+        Ok(text) => Secret::new(&text).map_err(|why| why.to_string()),
         Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
     };
     secret.map_err(|why| root.refuse("secret-file", &why)).ok()

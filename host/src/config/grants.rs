@@ -380,10 +380,17 @@ fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Val
         (!text.is_empty() && !text.contains('\0')).then(|| origin.directory.join(text))
     });
     let value = match (variable, file) {
-        (Some(name), None) => (origin.environment)(&name).map(|text| Value(text.into())).or_else(|| {
-            reference.refuse("from-env", "the host's environment has no such variable");
-            None
-        }),
+        (Some(name), None) => match (origin.environment)(&name) {
+            Some(text) if !text.contains(char::REPLACEMENT_CHARACTER) => Some(without_line_end(&text)),
+            Some(_) => {
+                reference.refuse("from-env", "the variable is not UTF-8");
+                None
+            }
+            None => {
+                reference.refuse("from-env", "the host's environment has no such variable");
+                None
+            }
+        },
         (None, Some(file)) => match read_value_file(&file) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -400,7 +407,7 @@ fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Val
     value
 }
 
-/// The text of a file without the line end that editors put there.
+/// The text of a file.
 fn read_value_file(file: &Path) -> io::Result<Value> {
     let mut text = String::new();
     fs::File::open(file)?
@@ -412,7 +419,12 @@ fn read_value_file(file: &Path) -> io::Result<Value> {
     if text.contains('\0') {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a NUL character"));
     }
-    Ok(Value(text.trim_end_matches(['\r', '\n']).into()))
+    Ok(without_line_end(&text))
+}
+
+/// What tools put behind a value is no part of it.
+fn without_line_end(text: &str) -> Value {
+    Value(text.trim_end_matches(['\r', '\n']).into())
 }
 
 #[cfg(test)]

@@ -1,0 +1,114 @@
+//! The secret that requests have to bear: what can be one, and how one is compared.
+//!
+//! Invariant: no text of this module, error or debug form, has a character of a secret.
+
+use std::fmt;
+
+const MIN_BYTES: usize = 16;
+
+/// A secret that requests have to bear. Never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+/// Why a text can't be a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BadSecret {
+    /// There is nothing.
+    #[error("it is empty: a secret has 16 or more visible ASCII characters without spaces")]
+    Empty,
+    /// It is easy to guess.
+    #[error("a secret has 16 or more visible ASCII characters without spaces")]
+    Short,
+    /// A header can't carry it.
+    #[error("it has {0} inside: a secret has 16 or more visible ASCII characters without spaces")]
+    Inside(&'static str),
+}
+
+impl Secret {
+    /// Checks a secret: 16 or more visible ASCII characters, since it has to travel in a header. White space around it, such as
+    /// the line end that editors and other tools put behind it, is no part of it.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSecret`] says what is wrong with it.
+    pub fn new(text: &str) -> Result<Self, BadSecret> {
+        let text = text.trim_ascii();
+        let wrong = text.chars().find_map(|c| match c {
+            '!'..='~' => None,
+            ' ' => Some("a space"),
+            '\t' => Some("a tab"),
+            '\n' | '\r' => Some("a line end"),
+            '\0'..='\x7f' => Some("a control character"),
+            _ => Some("a character beyond ASCII"),
+        });
+        match wrong {
+            Some(wrong) => Err(BadSecret::Inside(wrong)),
+            None if text.is_empty() => Err(BadSecret::Empty),
+            None if text.len() < MIN_BYTES => Err(BadSecret::Short),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The text, for the header of a request.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether a request bore this secret. Takes as long for a wrong one as for a right one of the same length.
+    pub fn matches(&self, candidate: &[u8]) -> bool {
+        let differences = self
+            .0
+            .bytes()
+            .zip(candidate)
+            .fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
+        self.0.len() == candidate.len() && std::hint::black_box(differences) == 0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<&str, BadSecret>) {
+        let secret = Secret::new(text);
+        assert_eq!(
+            secret.as_ref().map(Secret::expose).map_err(|&why| why),
+            expected,
+            "{text:?}"
+        );
+    }
+
+    #[test]
+    fn white_space_around_a_secret_is_no_part_of_it_and_inside_it_is_named() {
+        for text in [
+            "0123456789abcdef",
+            "0123456789abcdef\n",
+            "0123456789abcdef\r\n\n",
+            " \t0123456789abcdef ",
+        ] {
+            check(text, Ok("0123456789abcdef"));
+        }
+        for (inside, name) in [
+            (" ", "a space"),
+            ("\t", "a tab"),
+            ("\n", "a line end"),
+            ("\r\n", "a line end"),
+            ("\0", "a control character"),
+            ("\u{7f}", "a control character"),
+            ("é", "a character beyond ASCII"),
+            ("\u{feff}", "a character beyond ASCII"),
+        ] {
+            check(&format!("01234567{inside}89abcdef"), Err(BadSecret::Inside(name)));
+        }
+        check("", Err(BadSecret::Empty));
+        check("\n", Err(BadSecret::Empty));
+        check("0123456789abcde\n", Err(BadSecret::Short));
+    }
+}
