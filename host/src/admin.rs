@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | `GET /live` | 200 while the process can answer at all |
 //! | `GET /ready` | 200, or 503 with the reasons |
-//! | `GET /metrics` | the Prometheus page |
+//! | `GET /metrics` | the page for Prometheus; as `OpenMetrics` if the header `accept` says so |
 //! | `GET /handlers` | every handler with its state |
 //! | `GET /queues` | every queue with its counts |
 //! | `GET /queues/{name}` | one of them |
@@ -45,7 +45,7 @@ use crate::{
     config::Secret,
     handler_status::HandlerBoard,
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
-    metrics::Metrics,
+    metrics::{Format, Metrics},
     printable::chain,
     queue::{Counts, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
     queue_set::QueueSet,
@@ -153,18 +153,32 @@ async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCo
     }
 }
 
-async fn metrics(State(state): State<AdminState>) -> Response {
+async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    let mut queues = state.queues.kept(&state.metrics.used_queues());
     for (queue, counts) in all_counts(&state).await {
-        // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
-        if let Ok(counts) = counts {
-            state.metrics.queue_counts(queue.name().as_str(), &counts);
+        let name = queue.name().as_str();
+        match counts {
+            Ok(counts) if counts == Counts::default() && !queues.contains(name) => {}
+            Ok(counts) => {
+                state.metrics.queue_counts(name, &counts);
+                queues.insert(name.to_owned());
+            }
+            // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
+            Err(_) => drop(queues.insert(name.to_owned())),
         }
     }
     if let Ok(Ok(Some(disk))) = timeout(COUNTS_LIMIT, state.queues.disk_use()).await {
         state.metrics.disk_use(&disk);
     }
-    let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    ([(header::CONTENT_TYPE, content_type)], state.metrics.page()).into_response()
+    let handlers = state.handlers.list().into_iter().map(|handler| handler.name);
+    state.metrics.keep_only(handlers.collect(), queues);
+    let accept = headers.get_all(header::ACCEPT).iter();
+    let format = Format::accepted(accept.filter_map(|line| line.to_str().ok()));
+    (
+        [(header::CONTENT_TYPE, format.content_type())],
+        state.metrics.page_in(format),
+    )
+        .into_response()
 }
 
 async fn handlers(State(state): State<AdminState>) -> Json<wire::Handlers> {

@@ -121,6 +121,9 @@ impl HandlerSet {
         if leaves {
             self.remove(name);
         }
+        let sends = version.manifest.grants.send.iter().flatten();
+        let used = sends.chain([&queue]).map(ToString::to_string).collect();
+        self.surroundings.metrics.handler_uses(name, used);
         let version = Arc::new(version);
         if let Some(running) = self.running.get(name) {
             running.versions.send_replace(Arc::clone(&version));

@@ -1,10 +1,11 @@
 //! The names and units of every metric, and the page that Prometheus reads.
 //!
 //! Labels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
-//! guest or a sender can make up, so the number of series is bounded.
+//! guest or a sender can make up, so the number of series is bounded. A series ends with its handler or its queue. Each family
+//! has a line in `docs/metrics.md`.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -12,11 +13,15 @@ use std::{
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+    metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
 };
 
+use self::series::{Families, Labels, Living, Series};
+pub use self::{page::Format, series::Description};
 use crate::queue::{Counts, simple::DiskUse};
+
+mod page;
+mod series;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfHandler {
@@ -58,29 +63,42 @@ struct HandlerResult {
     result: &'static str,
 }
 
+macro_rules! end_with {
+    ($field:ident, $all:ident: $($labels:ty),*) => {
+        $(impl Labels for $labels {
+            fn live(&self, living: &Living) -> bool {
+                living.$all.contains(&self.$field)
+            }
+        })*
+    };
+}
+end_with!(handler, handlers: OfHandler, Attempt, HandlerResult);
+end_with!(queue, queues: OfQueue, Settled, QueueResult, QueueAction);
+
 /// What a keeper of leases says of itself when the page is read: how many it holds, and the age of the oldest.
 pub type LeaseProbe = Box<dyn Fn() -> (usize, Option<Duration>) + Send + Sync>;
 
-type Durations = Family<OfHandler, Histogram, fn() -> Histogram>;
-
 /// Every metric of the host. Each method is one observation; all are cheap and none blocks for long.
 pub struct Metrics {
-    registry: Registry,
-    received: Family<OfQueue, Counter>,
-    receives: Family<QueueResult, Counter>,
-    not_taken: Family<OfQueue, Counter>,
-    attempts: Family<Attempt, Counter>,
-    attempt_duration: Durations,
-    settled: Family<Settled, Counter>,
-    leases_lost: Family<OfQueue, Counter>,
-    extensions: Family<QueueResult, Counter>,
-    extension_lateness: Family<OfQueue, Histogram, fn() -> Histogram>,
-    sent: Family<OfQueue, Counter>,
-    log_lines_dropped: Family<OfHandler, Counter>,
-    reloads: Family<HandlerResult, Counter>,
-    paused: Family<OfHandler, Gauge>,
-    in_flight: Family<OfHandler, Gauge>,
+    families: Families,
+    used: Mutex<BTreeMap<String, BTreeSet<String>>>,
+    received: Series<OfQueue, Counter>,
+    receives: Series<QueueResult, Counter>,
+    not_taken: Series<OfQueue, Counter>,
+    attempts: Series<Attempt, Counter>,
+    attempt_duration: Series<OfHandler, Histogram>,
+    settled: Series<Settled, Counter>,
+    leases_lost: Series<OfQueue, Counter>,
+    extensions: Series<QueueResult, Counter>,
+    extension_lateness: Series<OfQueue, Histogram>,
+    sent: Series<OfQueue, Counter>,
+    log_lines_dropped: Series<OfHandler, Counter>,
+    reloads: Series<HandlerResult, Counter>,
+    paused: Series<OfHandler, Gauge>,
+    in_flight: Series<OfHandler, Gauge>,
     requests: Gauge,
+    connections: Gauge,
+    replaced: Counter,
     queues: QueueGauges,
     leases: LeaseGauges,
     sqs: SqsCounters,
@@ -98,25 +116,25 @@ struct StoreGauges {
 #[derive(Default)]
 struct LeaseGauges {
     probes: Mutex<BTreeMap<u64, (String, LeaseProbe)>>,
-    held: Family<OfQueue, Gauge>,
-    oldest: Family<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    held: Series<OfQueue, Gauge>,
+    oldest: Series<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
 #[derive(Default)]
 struct SqsCounters {
-    requests: Family<QueueAction, Counter>,
-    throttled: Family<OfQueue, Counter>,
-    deletes_failed: Family<OfQueue, Counter>,
+    requests: Series<QueueAction, Counter>,
+    throttled: Series<OfQueue, Counter>,
+    deletes_failed: Series<OfQueue, Counter>,
 }
 
 #[derive(Default)]
 struct QueueGauges {
-    ready: Family<OfQueue, Gauge>,
-    in_flight: Family<OfQueue, Gauge>,
-    delayed: Family<OfQueue, Gauge>,
-    dead: Family<OfQueue, Gauge>,
-    damaged: Family<OfQueue, Gauge>,
-    oldest_age: Family<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    ready: Series<OfQueue, Gauge>,
+    in_flight: Series<OfQueue, Gauge>,
+    delayed: Series<OfQueue, Gauge>,
+    dead: Series<OfQueue, Gauge>,
+    damaged: Series<OfQueue, Gauge>,
+    oldest_age: Series<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -143,22 +161,25 @@ impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("sandhog"),
-            received: Family::default(),
-            receives: Family::default(),
-            not_taken: Family::default(),
-            attempts: Family::default(),
-            attempt_duration: Family::new_with_constructor(|| Histogram::new(DURATION_BUCKETS)),
-            settled: Family::default(),
-            leases_lost: Family::default(),
-            extensions: Family::default(),
-            extension_lateness: Family::new_with_constructor(|| Histogram::new(LATENESS_BUCKETS)),
-            sent: Family::default(),
-            log_lines_dropped: Family::default(),
-            reloads: Family::default(),
-            paused: Family::default(),
-            in_flight: Family::default(),
+            families: Families::new(),
+            used: Mutex::default(),
+            received: Series::default(),
+            receives: Series::default(),
+            not_taken: Series::default(),
+            attempts: Series::default(),
+            attempt_duration: Series::new(|| Histogram::new(DURATION_BUCKETS)),
+            settled: Series::default(),
+            leases_lost: Series::default(),
+            extensions: Series::default(),
+            extension_lateness: Series::new(|| Histogram::new(LATENESS_BUCKETS)),
+            sent: Series::default(),
+            log_lines_dropped: Series::default(),
+            reloads: Series::default(),
+            paused: Series::default(),
+            in_flight: Series::default(),
             requests: Gauge::default(),
+            connections: Gauge::default(),
+            replaced: Counter::default(),
             queues: QueueGauges::default(),
             leases: LeaseGauges::default(),
             sqs: SqsCounters::default(),
@@ -171,7 +192,7 @@ impl Metrics {
     /// A receive of a handler's poller has ended with so many messages.
     pub fn received(&self, queue: &str, messages: u64) {
         if messages > 0 {
-            self.received.get_or_create(&of_queue(queue)).inc_by(messages);
+            self.received.with(&of_queue(queue), |metric| metric.inc_by(messages));
         }
         self.receive_ended(queue, if messages > 0 { "messages" } else { "empty" });
     }
@@ -182,17 +203,18 @@ impl Metrics {
     }
 
     fn receive_ended(&self, queue: &str, result: &'static str) {
-        self.receives
-            .get_or_create(&QueueResult {
+        self.receives.with(
+            &QueueResult {
                 queue: queue.to_owned(),
                 result,
-            })
-            .inc();
+            },
+            Counter::inc,
+        );
     }
 
     /// A message should have become a dead letter and stayed in its queue: there is no dead-letter queue, or it did not take it.
     pub fn dead_letter_not_taken(&self, queue: &str) {
-        self.not_taken.get_or_create(&of_queue(queue)).inc();
+        self.not_taken.with(&of_queue(queue), Counter::inc);
     }
 
     /// Shows the leases of this queue that `probe` tells of, until the answer is dropped.
@@ -225,95 +247,115 @@ impl Metrics {
         for (queue, (held, oldest)) in queues {
             let labels = of_queue(queue);
             let held = i64::try_from(held).unwrap_or(i64::MAX);
-            self.leases.held.get_or_create(&labels).set(held);
-            self.leases.oldest.get_or_create(&labels).set(oldest.as_secs_f64());
+            self.leases.held.with(&labels, |metric| metric.set(held));
+            self.leases
+                .oldest
+                .with(&labels, |metric| metric.set(oldest.as_secs_f64()));
         }
     }
 
     /// An attempt has ended. `outcome` is `success` or the kind of failure.
     pub fn attempt_finished(&self, handler: &str, outcome: &'static str, duration: Duration) {
-        self.attempts
-            .get_or_create(&Attempt {
+        self.attempts.with(
+            &Attempt {
                 handler: handler.to_owned(),
                 outcome,
-            })
-            .inc();
+            },
+            Counter::inc,
+        );
         self.attempt_duration
-            .get_or_create(&of_handler(handler))
-            .observe(duration.as_secs_f64());
+            .with(&of_handler(handler), |metric| metric.observe(duration.as_secs_f64()));
     }
 
     /// A delivery was settled: `delete`, `retry`, `dead-letter` or `release`.
     pub fn settled(&self, queue: &str, settlement: &'static str) {
-        self.settled
-            .get_or_create(&Settled {
+        self.settled.with(
+            &Settled {
                 queue: queue.to_owned(),
                 settlement,
-            })
-            .inc();
+            },
+            Counter::inc,
+        );
     }
 
     /// A delivery's visibility ran out under an attempt, which was interrupted.
     pub fn lease_lost(&self, queue: &str) {
-        self.leases_lost.get_or_create(&of_queue(queue)).inc();
+        self.leases_lost.with(&of_queue(queue), Counter::inc);
     }
 
     /// So many leases were extended, and so many could not be.
     pub fn extensions(&self, queue: &str, extended: u64, failed: u64) {
         for (result, number) in [("ok", extended), ("failed", failed)] {
-            self.extensions
-                .get_or_create(&QueueResult {
+            self.extensions.with(
+                &QueueResult {
                     queue: queue.to_owned(),
                     result,
-                })
-                .inc_by(number);
+                },
+                |metric| metric.inc_by(number),
+            );
         }
     }
 
     /// An extension was started so long after the half-life of its lease.
     pub fn extension_started(&self, queue: &str, late: Duration) {
         self.extension_lateness
-            .get_or_create(&of_queue(queue))
-            .observe(late.as_secs_f64());
+            .with(&of_queue(queue), |metric| metric.observe(late.as_secs_f64()));
     }
 
     /// Handlers sent `messages` to a queue, and the sends are committed.
     pub fn sends(&self, queue: &str, messages: u64) {
-        self.sent.get_or_create(&of_queue(queue)).inc_by(messages);
+        self.sent.with(&of_queue(queue), |metric| metric.inc_by(messages));
     }
 
     /// A guest wrote more than it may: so many lines were dropped.
     pub fn log_lines_dropped(&self, handler: &str, lines: u64) {
-        self.log_lines_dropped.get_or_create(&of_handler(handler)).inc_by(lines);
+        self.log_lines_dropped
+            .with(&of_handler(handler), |metric| metric.inc_by(lines));
     }
 
     /// A new version of a handler was loaded: it serves (`accepted`), or it was refused.
     pub fn reloads(&self, handler: &str, accepted: bool) {
         let result = if accepted { "ok" } else { "refused" };
-        self.reloads
-            .get_or_create(&HandlerResult {
+        self.reloads.with(
+            &HandlerResult {
                 handler: handler.to_owned(),
                 result,
-            })
-            .inc();
+            },
+            Counter::inc,
+        );
     }
 
     /// Whether a handler is paused.
     pub fn handler_paused(&self, handler: &str, paused: bool) {
-        self.paused.get_or_create(&of_handler(handler)).set(i64::from(paused));
+        self.paused
+            .with(&of_handler(handler), |metric| metric.set(i64::from(paused)));
     }
 
     /// How many attempts of a handler are under way.
     pub fn in_flight(&self, handler: &str, attempts: u32) {
         self.in_flight
-            .get_or_create(&of_handler(handler))
-            .set(i64::from(attempts));
+            .with(&of_handler(handler), |metric| metric.set(i64::from(attempts)));
     }
 
-    /// A handler is gone: its gauges go with it, its counters stay.
+    /// A handler receives from and sends to these queues from now on.
+    pub fn handler_uses(&self, handler: &str, queues: BTreeSet<String>) {
+        self.used().insert(handler.to_owned(), queues);
+    }
+
+    /// The queues that handlers use.
+    pub fn used_queues(&self) -> BTreeSet<String> {
+        self.used().values().flatten().cloned().collect()
+    }
+
+    fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A handler is gone: its gauges go with it, everything else with the next look at the page.
     pub fn handler_removed(&self, handler: &str) {
-        self.paused.remove(&of_handler(handler));
-        self.in_flight.remove(&of_handler(handler));
+        self.used().remove(handler);
+        self.paused.end(&of_handler(handler));
+        self.in_flight.end(&of_handler(handler));
     }
 
     /// A request to the listener has begun; it is under way until the answer is dropped.
@@ -322,28 +364,38 @@ impl Metrics {
         RequestUnderWay(self.requests.clone())
     }
 
+    /// The listener has a connection, until the answer is dropped.
+    pub fn connection(&self) -> RequestUnderWay {
+        self.connections.inc();
+        RequestUnderWay(self.connections.clone())
+    }
+
+    /// The listener has ended a connection, or refused one, because there was no room for another.
+    pub fn connection_replaced(&self) {
+        self.replaced.inc();
+    }
+
     /// A request was made to SQS for a queue; `action` is its name there. What the SDK repeats by itself is not counted.
     pub fn sqs_request(&self, queue: &str, action: &'static str) {
-        self.sqs
-            .requests
-            .get_or_create(&QueueAction {
+        self.sqs.requests.with(
+            &QueueAction {
                 queue: queue.to_owned(),
                 action,
-            })
-            .inc();
+            },
+            Counter::inc,
+        );
     }
 
     /// SQS refused a request, or an entry of one, because there were too many.
     pub fn throttled(&self, queue: &str) {
-        self.sqs.throttled.get_or_create(&of_queue(queue)).inc();
+        self.sqs.throttled.with(&of_queue(queue), Counter::inc);
     }
 
     /// SQS did not take so many deletions or changes of visibility that end a delivery.
     pub fn deletes_failed(&self, queue: &str, settlements: u64) {
         self.sqs
             .deletes_failed
-            .get_or_create(&of_queue(queue))
-            .inc_by(settlements);
+            .with(&of_queue(queue), |metric| metric.inc_by(settlements));
     }
 
     /// How full a queue is; set when the page is read.
@@ -357,12 +409,11 @@ impl Metrics {
             (&gauges.dead, counts.dead),
             (&gauges.damaged, counts.damaged),
         ] {
-            gauge
-                .get_or_create(&labels)
-                .set(i64::try_from(number).unwrap_or(i64::MAX));
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            gauge.with(&labels, |gauge| gauge.set(number));
         }
         let age = Duration::from_millis(counts.oldest_age_ms.unwrap_or(0));
-        gauges.oldest_age.get_or_create(&labels).set(age.as_secs_f64());
+        gauges.oldest_age.with(&labels, |gauge| gauge.set(age.as_secs_f64()));
     }
 
     /// How much room the store takes on its disk; set when the page is read.
@@ -378,147 +429,110 @@ impl Metrics {
         }
     }
 
-    /// The page, in the `OpenMetrics` text format (`application/openmetrics-text; version=1.0.0; charset=utf-8`).
+    /// Ends every series of a handler and of a queue that is not among these. One that comes back starts anew.
+    pub fn keep_only(&self, handlers: BTreeSet<String>, queues: BTreeSet<String>) {
+        self.families.keep(&Living { handlers, queues });
+    }
+
+    /// The page in the text format of Prometheus.
     pub fn page(&self) -> String {
+        self.page_in(Format::Text)
+    }
+
+    /// The page in one of its formats.
+    pub fn page_in(&self, format: Format) -> String {
         self.look_at_leases();
         let mut page = String::new();
         // Writing to a string does not fail, and neither do the encoders of our own labels.
-        match encode(&mut page, &self.registry) {
-            Ok(()) => page,
-            Err(fmt::Error) => String::new(),
+        match (encode(&mut page, &self.families.registry), format) {
+            (Ok(()), Format::OpenMetrics) => page,
+            (Ok(()), Format::Text) => page::as_text(&page),
+            (Err(fmt::Error), _) => String::new(),
         }
     }
 
+    /// Every family that the page can have.
+    pub fn families(&self) -> &[Description] {
+        &self.families.descriptions
+    }
+
     fn register(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "received_messages",
-            "Messages received by handlers",
-            self.received.clone(),
+        let families = &mut self.families;
+        families.series("received_messages", "Messages received by handlers", &self.received);
+        families.series("receives", "Receives that ended, by result", &self.receives);
+        families.series("attempts", "Attempts that ended, by outcome", &self.attempts);
+        families.series(
+            "attempt_duration_seconds",
+            "How long attempts took",
+            &self.attempt_duration,
         );
-        registry.register("receives", "Receives that ended, by result", self.receives.clone());
-        registry.register("attempts", "Attempts that ended, by outcome", self.attempts.clone());
-        let help = "How long attempts took";
-        registry.register_with_unit("attempt_duration", help, Unit::Seconds, self.attempt_duration.clone());
-        registry.register(
-            "settled_deliveries",
-            "Deliveries settled, by settlement",
-            self.settled.clone(),
-        );
+        families.series("settled_deliveries", "Deliveries settled, by settlement", &self.settled);
         let help = "Messages that stayed in their queue because no dead-letter queue took them";
-        registry.register("dead_letters_not_taken", help, self.not_taken.clone());
-        registry.register(
-            "lost_leases",
-            "Deliveries whose visibility ran out",
-            self.leases_lost.clone(),
-        );
-        registry.register(
-            "lease_extensions",
-            "Extensions of leases, by result",
-            self.extensions.clone(),
-        );
+        families.series("dead_letters_not_taken", help, &self.not_taken);
+        families.series("lost_leases", "Deliveries whose visibility ran out", &self.leases_lost);
+        families.series("lease_extensions", "Extensions of leases, by result", &self.extensions);
         let help = "How late extensions of leases were started";
-        let late = self.extension_lateness.clone();
-        registry.register_with_unit("lease_extension_lateness", help, Unit::Seconds, late);
-        registry.register("leases", "Deliveries held, started or not", self.leases.held.clone());
+        families.series("lease_extension_lateness_seconds", help, &self.extension_lateness);
+        families.series("leases", "Deliveries held, started or not", &self.leases.held);
         let help = "Time since the oldest delivery held was received";
-        registry.register_with_unit("oldest_lease_age", help, Unit::Seconds, self.leases.oldest.clone());
-        registry.register(
-            "sent_messages",
-            "Messages sent by handlers and committed",
-            self.sent.clone(),
-        );
-        registry.register(
+        families.series("oldest_lease_age_seconds", help, &self.leases.oldest);
+        families.series("sent_messages", "Messages sent by handlers and committed", &self.sent);
+        families.series(
             "dropped_log_lines",
             "Lines of guests over their limit",
-            self.log_lines_dropped.clone(),
+            &self.log_lines_dropped,
         );
-        registry.register(
-            "handler_loads",
-            "Versions of handlers loaded, by result",
-            self.reloads.clone(),
-        );
-        registry.register("handler_paused", "1 while a handler is paused", self.paused.clone());
-        registry.register(
-            "handler_in_flight_attempts",
-            "Attempts under way",
-            self.in_flight.clone(),
-        );
-        registry.register(
-            "listener_requests",
-            "Requests to the listener under way",
-            self.requests.clone(),
-        );
+        families.series("handler_loads", "Versions of handlers loaded, by result", &self.reloads);
+        families.series("handler_paused", "1 while a handler is paused", &self.paused);
+        families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
+        self.register_listener();
         self.register_queues();
         self.register_sqs();
         self.register_store();
     }
 
+    fn register_listener(&mut self) {
+        let families = &mut self.families;
+        let help = "Requests to the listener under way";
+        families.metric("listener_requests", help, self.requests.clone());
+        let help = "Connections of the listener";
+        families.metric("listener_connections", help, self.connections.clone());
+        let help = "Connections that the listener ended or refused because it has too many";
+        families.metric("listener_replaced_connections", help, self.replaced.clone());
+    }
+
     fn register_sqs(&mut self) {
-        let registry = &mut self.registry;
-        registry.register(
-            "sqs_requests",
-            "Requests made to SQS, by action",
-            self.sqs.requests.clone(),
-        );
-        registry.register(
-            "sqs_throttled_requests",
-            "Requests to SQS, or entries of them, that were throttled",
-            self.sqs.throttled.clone(),
-        );
-        registry.register(
-            "sqs_failed_settlements",
-            "Settlements that SQS did not take",
-            self.sqs.deletes_failed.clone(),
-        );
+        let families = &mut self.families;
+        families.series("sqs_requests", "Requests made to SQS, by action", &self.sqs.requests);
+        let help = "Requests to SQS, or entries of them, that were throttled";
+        families.series("sqs_throttled_requests", help, &self.sqs.throttled);
+        let help = "Settlements that SQS did not take";
+        families.series("sqs_failed_settlements", help, &self.sqs.deletes_failed);
     }
 
     fn register_store(&mut self) {
-        for (name, help, gauge) in [
-            (
-                "store_database",
-                "The database file of the queues",
-                &self.store.database,
-            ),
-            ("store_free", "What of the database file is empty", &self.store.free),
-            ("store_log", "The write-ahead log of the queues", &self.store.log),
-            (
-                "store_pinned_log",
-                "What of it a reader keeps from being emptied",
-                &self.store.pinned_log,
-            ),
-        ] {
-            self.registry.register_with_unit(name, help, Unit::Bytes, gauge.clone());
-        }
+        let (families, store) = (&mut self.families, &self.store);
+        let help = "The database file of the queues";
+        families.metric("store_database_bytes", help, store.database.clone());
+        let help = "What of the database file is empty";
+        families.metric("store_free_bytes", help, store.free.clone());
+        let help = "The write-ahead log of the queues";
+        families.metric("store_log_bytes", help, store.log.clone());
+        let help = "What of it a reader keeps from being emptied";
+        families.metric("store_pinned_log_bytes", help, store.pinned_log.clone());
     }
 
     fn register_queues(&mut self) {
-        let registry = &mut self.registry;
-        let queues = &self.queues;
-        registry.register("queue_ready_messages", "Messages that wait", queues.ready.clone());
-        registry.register(
-            "queue_in_flight_messages",
-            "Messages received, not settled",
-            queues.in_flight.clone(),
-        );
-        registry.register(
-            "queue_delayed_messages",
-            "Messages hidden by a delay",
-            queues.delayed.clone(),
-        );
-        registry.register("queue_dead_messages", "Dead letters of the queue", queues.dead.clone());
-        registry.register(
-            "queue_damaged_messages",
-            "Messages that cannot be read",
-            queues.damaged.clone(),
-        );
+        let (families, queues) = (&mut self.families, &self.queues);
+        families.series("queue_ready_messages", "Messages that wait", &queues.ready);
+        let help = "Messages received, not settled";
+        families.series("queue_in_flight_messages", help, &queues.in_flight);
+        families.series("queue_delayed_messages", "Messages hidden by a delay", &queues.delayed);
+        families.series("queue_dead_messages", "Dead letters of the queue", &queues.dead);
+        let help = "Messages that cannot be read";
+        families.series("queue_damaged_messages", help, &queues.damaged);
         let help = "Age of the oldest message not in flight";
-        registry.register_with_unit(
-            "queue_oldest_message_age",
-            help,
-            Unit::Seconds,
-            queues.oldest_age.clone(),
-        );
+        families.series("queue_oldest_message_age_seconds", help, &queues.oldest_age);
     }
 }
 
@@ -535,13 +549,13 @@ impl Drop for LeaseWatch {
         let mut probes = self.metrics.probes();
         drop(probes.remove(&self.key));
         if !probes.values().any(|(queue, _)| *queue == self.queue) {
-            self.metrics.leases.held.remove(&of_queue(&self.queue));
-            self.metrics.leases.oldest.remove(&of_queue(&self.queue));
+            self.metrics.leases.held.end(&of_queue(&self.queue));
+            self.metrics.leases.oldest.end(&of_queue(&self.queue));
         }
     }
 }
 
-/// Counts one request for as long as it is held.
+/// Counts one request, or one connection, for as long as it is held.
 #[derive(Debug)]
 pub struct RequestUnderWay(Gauge);
 
@@ -645,6 +659,36 @@ mod tests {
                 metrics.handler_removed("bill");
             },
             &[],
+        );
+    }
+
+    #[test]
+    fn series_end_with_their_handler_or_their_queue() {
+        let keep = |metrics: &Metrics, handlers: &[&str], queues: &[&str]| {
+            let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+            metrics.keep_only(names(handlers), names(queues));
+        };
+        check(
+            |metrics| {
+                for name in ["bill", "gone"] {
+                    metrics.attempt_finished(name, "success", Duration::from_secs(1));
+                    metrics.reloads(name, true);
+                    metrics.log_lines_dropped(name, 1);
+                    metrics.received(name, 1);
+                    metrics.extension_started(name, Duration::from_secs(1));
+                    metrics.sqs_request(name, "ReceiveMessage");
+                    metrics.queue_counts(name, &Counts::default());
+                }
+                keep(metrics, &[], &["bill"]);
+                metrics.reloads("bill", true);
+                keep(metrics, &["bill"], &[]);
+                metrics.sends("bill", 1);
+            },
+            // Nothing of what was gone is remembered.
+            &[
+                r#"sandhog_sent_messages_total{queue="bill"} 1"#,
+                r#"sandhog_handler_loads_total{handler="bill",result="ok"} 1"#,
+            ],
         );
     }
 

@@ -5,7 +5,7 @@
 //! process ends, so that an `Arc` handed out never goes stale. Nothing here knows what a handler is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, PoisonError, RwLock},
 };
 
@@ -155,6 +155,16 @@ impl QueueSet {
             .unwrap_or_else(PoisonError::into_inner)
             .values()
             .map(Arc::clone)
+            .collect()
+    }
+
+    /// The names of the queues that somebody counts on, whether anything is in them or not: the configured ones, the `used`
+    /// ones, and their dead-letter queues.
+    pub fn kept(&self, used: &BTreeSet<String>) -> BTreeSet<String> {
+        let used = used.iter().filter_map(|name| QueueName::new(name).ok());
+        let named = self.configured.keys().cloned().chain(used);
+        named
+            .flat_map(|name| [self.settings(&name).dead_letter.to_string(), name.to_string()])
             .collect()
     }
 
