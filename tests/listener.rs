@@ -15,6 +15,11 @@ use harness::{
 };
 use serde_json::{Value, json};
 
+mod bodies;
+mod connections;
+mod metrics;
+mod served;
+
 /// A request as bytes, so that every header is the test's own. Answers the status and the body.
 fn raw(host: &Host, head: &str, body: &[u8]) -> (u16, String) {
     let address = host.url.strip_prefix("http://").expect("a URL");

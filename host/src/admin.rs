@@ -22,42 +22,49 @@
 //! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 503 (the
 //! queue is unavailable) or 507 (the queue is full). It knows no handler's code and never waits for a guest.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, Path, State, rejection::BytesRejection},
-    http::{HeaderMap, StatusCode, header},
+    extract::{DefaultBodyLimit, State, rejection::BytesRejection},
+    http::{HeaderMap, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse as _, Response},
     routing::{delete, get, post},
 };
 use futures_util::future::join_all;
-use tokio::{
-    net::TcpListener,
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::{parameters::Parameters, refused::Refused, wire::Affected};
+use self::{
+    body::{Bodies, json},
+    guard::Guard,
+    parameters::{Parameters, Path},
+    refused::Refused,
+    wire::Affected,
+};
 use crate::{
     config::Secret,
     handler_status::HandlerBoard,
-    message::{AttributeValue, Attributes, MAX_BODY_BYTES, MAX_DELAY, MessageId, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
     printable::chain,
     queue::{Counts, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
+mod accept;
+mod body;
+mod connections;
 mod guard;
 mod parameters;
 mod refused;
+mod stream;
 pub mod wire;
 
-/// How long a request under way may hold up the end of the listener.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
+pub use self::accept::{Limits, serve, serve_within};
+
 /// How long a queue that does not answer may hold up the counts of the others.
 const COUNTS_LIMIT: Duration = Duration::from_secs(3);
 /// The longest wait of a receive, as on SQS.
@@ -82,29 +89,14 @@ pub struct AdminState {
     pub draining: CancellationToken,
 }
 
-/// Serves until `stop` is cancelled and the requests under way have ended, or five seconds later.
-///
-/// # Errors
-///
-/// The listener's, which are final.
-///
-/// # Cancel safety
-///
-/// Dropping the future ends every request under way.
-pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> io::Result<()> {
-    let limit = async {
-        stop.cancelled().await;
-        tokio::time::sleep(STOP_LIMIT).await;
+/// The routes, behind what guards them.
+fn routes(state: AdminState, limits: &Limits) -> Router {
+    let bodies = Arc::new(Bodies::new(limits.body_bytes, limits.body));
+    let guard = Guard {
+        state: state.clone(),
+        bodies: Arc::clone(&bodies),
+        limit: limits.request,
     };
-    tokio::select! {
-        result = axum::serve(listener, router(state)).with_graceful_shutdown(stop.clone().cancelled_owned()) => result,
-        () = limit => Ok(()),
-    }
-}
-
-/// The routes.
-pub fn router(state: AdminState) -> Router {
-    let batch_limit = DefaultBodyLimit::max(wire::MAX_BATCH_BYTES);
     Router::new()
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
@@ -112,7 +104,7 @@ pub fn router(state: AdminState) -> Router {
         .route("/handlers", get(handlers))
         .route("/queues", get(queues))
         .route("/queues/{name}", get(queue).post(send))
-        .route("/queues/{name}/batch", post(send_batch).layer(batch_limit))
+        .route("/queues/{name}/batch", post(send_batch))
         .route("/queues/{name}/receive", post(receive))
         .route("/queues/{name}/settle", post(settle))
         .route("/queues/{name}/messages", delete(purge))
@@ -121,15 +113,17 @@ pub fn router(state: AdminState) -> Router {
         .route("/queues/{name}/dead/redrive", post(redrive))
         .fallback(async || Refused::new(StatusCode::NOT_FOUND, "no such route"))
         .method_not_allowed_fallback(async || Refused::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .layer(middleware::from_fn_with_state(state.clone(), guard::guard))
+        // The guard has read the body, with a bound of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(guard, guard::guard))
+        .layer(Extension(bodies))
         .with_state(state)
 }
 
 type Answer<T> = Result<Json<T>, Refused>;
 type Body = Result<Bytes, BytesRejection>;
 
-async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCode, Json<wire::Readiness>) {
+async fn ready(State(state): State<AdminState>, uri: Uri, headers: HeaderMap) -> (StatusCode, Json<wire::Readiness>) {
     match state.handlers.readiness(state.draining.is_cancelled()) {
         Ok(()) => (
             StatusCode::OK,
@@ -140,7 +134,7 @@ async fn ready(State(state): State<AdminState>, headers: HeaderMap) -> (StatusCo
         ),
         Err(reasons) => {
             // A reason can hold words of a guest, which are not for everybody.
-            let reasons = if guard::admit(&state, &headers).is_ok() {
+            let reasons = if guard::admit(&state, &uri, &headers).is_ok() {
                 reasons
             } else {
                 vec![]
@@ -252,15 +246,11 @@ fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused
 async fn send_batch(
     State(state): State<AdminState>,
     Path(name): Path<String>,
+    Extension(bodies): Extension<Arc<Bodies>>,
     body: Body,
 ) -> Answer<wire::BatchResults> {
     let queue = state.find(&name)?;
-    let batch: wire::Batch = json(&body?)?;
-    if batch.messages.is_empty() || batch.messages.len() > wire::MAX_BATCH {
-        let why = format!("{} messages: send 1 to {}", batch.messages.len(), wire::MAX_BATCH);
-        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
-    }
-    let entries: Vec<_> = batch.messages.into_iter().map(wire::Entry::into_outgoing).collect();
+    let entries = bodies.parse(body?, entries).await?;
     let valid = entries
         .iter()
         .filter_map(|entry| entry.as_ref().ok().cloned())
@@ -280,6 +270,15 @@ async fn send_batch(
         });
     }
     Ok(Json(wire::BatchResults { results }))
+}
+
+fn entries(body: &[u8]) -> Result<Vec<Result<Outgoing, InvalidMessage>>, Refused> {
+    let batch: wire::Batch = json(body)?;
+    if batch.messages.is_empty() {
+        let why = format!("0 messages: send 1 to {}", wire::MAX_BATCH);
+        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
+    }
+    Ok(batch.messages.into_iter().map(wire::Entry::into_outgoing).collect())
 }
 
 async fn receive(
@@ -322,9 +321,14 @@ async fn receive(
     }))
 }
 
-async fn settle(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<Affected> {
+async fn settle(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    Extension(bodies): Extension<Arc<Bodies>>,
+    body: Body,
+) -> Answer<Affected> {
     let queue = state.find(&name)?;
-    let request: wire::SettleRequest = json(&body?)?;
+    let request: wire::SettleRequest = bodies.parse(body?, json).await?;
     let not_one = || {
         Refused::new(
             StatusCode::BAD_REQUEST,
@@ -381,13 +385,18 @@ async fn dead_letter(
     Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
 }
 
-async fn redrive(State(state): State<AdminState>, Path(name): Path<String>, body: Body) -> Answer<wire::Redriven> {
+async fn redrive(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    Extension(bodies): Extension<Arc<Bodies>>,
+    body: Body,
+) -> Answer<wire::Redriven> {
     let queue = state.find(&name)?;
     let body = body?;
     let request: wire::RedriveRequest = if body.is_empty() {
         wire::RedriveRequest::default()
     } else {
-        json(&body)?
+        bodies.parse(body, json).await?
     };
     if let Some(ids) = request.ids {
         let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
@@ -451,8 +460,4 @@ impl AdminState {
             )
         })
     }
-}
-
-fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }

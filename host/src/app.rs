@@ -15,6 +15,7 @@ use crate::{
     admin::{self, AdminState},
     alarm::wake_at,
     config::Config,
+    descriptors,
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
@@ -202,6 +203,7 @@ impl App {
             .data
             .as_ref()
             .map_or_else(|| "memory".to_owned(), |data| data.display().to_string());
+        descriptors::warn_if_few();
         tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
         let state = AdminState {
             queues: Arc::clone(&surroundings.queues),

@@ -32,6 +32,7 @@ pub mod watcher;
 
 pub mod alarm;
 pub mod config;
+pub mod descriptors;
 pub mod handler_status;
 pub mod keyvalue;
 pub mod machine_clock;

@@ -13,6 +13,7 @@ use sandhog::{
         local::{self, LocalError},
     },
     config::environment,
+    descriptors,
     executor::compile_and_answer,
     exit_code::ExitCode,
     pages,
@@ -62,6 +63,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
     // The guard goes after the last event: what is buffered is written then.
     let _guard = start_log(&command)?;
     pages::keep_small();
+    descriptors::raise();
     dispatch(command)
 }
 

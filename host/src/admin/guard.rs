@@ -4,36 +4,79 @@
 //! loopback addresses, by name too if they control a domain's addresses (DNS rebinding). So a request has to
 //! name a loopback host, and must not come from a page of another origin.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, Uri, Version, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
-use super::{AdminState, refused::Refused};
+use super::{
+    AdminState,
+    body::Bodies,
+    connections::{Connection, Phase},
+    refused::Refused,
+};
 
-/// The longest that a request may take, its body included; the longest receive waits 20 s.
-const MAX_REQUEST_TIME: Duration = Duration::from_mins(1);
 /// Routes that anyone may ask, since a probe has no secret and learns nothing.
 const OPEN: [&str; 2] = ["/live", "/ready"];
 
-/// Lets a request through, or refuses it.
-pub(super) async fn guard(State(state): State<AdminState>, request: Request, next: Next) -> Response {
-    if !OPEN.contains(&request.uri().path())
-        && let Err(refused) = admit(&state, request.headers())
-    {
-        return refused.into_response();
-    }
-    let _under_way = state.metrics.request();
-    match tokio::time::timeout(MAX_REQUEST_TIME, next.run(request)).await {
-        Ok(response) => response,
-        Err(_elapsed) => {
-            Refused::new(StatusCode::REQUEST_TIMEOUT, "the request took more than a minute").into_response()
+/// What stands between a request and its route.
+#[derive(Debug, Clone)]
+pub(super) struct Guard {
+    pub(super) state: AdminState,
+    pub(super) bodies: Arc<Bodies>,
+    /// The longest that a request may take, its body included.
+    pub(super) limit: Duration,
+}
+
+/// Lets a request through with the whole of its body, or refuses it.
+pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    let answer = guard.answer(request, next).await;
+    answer.unwrap_or_else(Refused::into_response)
+}
+
+impl Guard {
+    async fn answer(&self, request: Request, next: Next) -> Result<Response, Refused> {
+        check_host(&request)?;
+        let _under_way = self.state.metrics.request();
+        if OPEN.contains(&request.uri().path()) {
+            return Ok(next.run(request).await);
         }
+        admit(&self.state, request.uri(), request.headers())?;
+        let connection = request.extensions().get::<Arc<Connection>>().map(Arc::clone);
+        if connection.as_ref().is_some_and(|connection| connection.for_probes) {
+            let why = "the host has as many connections as it may have: try again";
+            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        }
+        let answer = async {
+            let (request, paid) = self.bodies.whole(request).await?;
+            if let Some(connection) = connection {
+                connection.turn(Phase::UnderWay);
+            }
+            let answer = next.run(request).await;
+            drop(paid);
+            Ok(answer)
+        };
+        tokio::time::timeout(self.limit, answer)
+            .await
+            .unwrap_or_else(|_elapsed| {
+                let why = format!("the request took more than {}", humantime::format_duration(self.limit));
+                Err(Refused::new(StatusCode::REQUEST_TIMEOUT, why))
+            })
     }
+}
+
+/// A request says once whom it asks, as HTTP/1.1 demands.
+fn check_host(request: &Request) -> Result<(), Refused> {
+    let why = match request.headers().get_all(header::HOST).iter().count() {
+        0 if request.version() == Version::HTTP_11 => "the header \"host\" is missing",
+        0 | 1 => return Ok(()),
+        _ => "the header \"host\" is given twice",
+    };
+    Err(Refused::new(StatusCode::BAD_REQUEST, why))
 }
 
 /// Whether the request bears the secret, if one is needed.
@@ -46,7 +89,7 @@ fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
 }
 
 /// Whether a request may do what it asks for.
-pub(super) fn admit(state: &AdminState, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text(header::ORIGIN) {
         // Another page on this machine is another origin as well: it may show what anybody wrote.
@@ -70,13 +113,14 @@ pub(super) fn admit(state: &AdminState, headers: &HeaderMap) -> Result<(), Refus
             "the header \"authorization: Bearer SECRET\" is needed",
         ));
     }
-    match text(header::HOST) {
-        Some(host) if state.secret.is_none() && !is_loopback(host) => {
-            let why = "refused: without a secret the host's name has to be localhost or a loopback address";
-            Err(Refused::new(StatusCode::FORBIDDEN, why))
-        }
-        _ => Ok(()),
+    // A target with an authority of its own goes before the header.
+    let names = [uri.host(), text(header::HOST)];
+    let names: Vec<&str> = names.into_iter().flatten().collect();
+    if state.secret.is_none() && (names.is_empty() || !names.into_iter().all(is_loopback)) {
+        let why = "refused: without a secret the host's name has to be localhost or a loopback address";
+        return Err(Refused::new(StatusCode::FORBIDDEN, why));
     }
+    Ok(())
 }
 
 /// Whether `host`, with or without a port, is this machine and nothing else.

@@ -3,11 +3,19 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
-    extract::{FromRequestParts, Query},
+    extract::{self, FromRequestParts},
     http::{StatusCode, request::Parts},
 };
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
 
 use super::refused::Refused;
+use crate::printable::printable;
+
+/// How much of a wrong parameter is repeated, in bytes.
+const SHOWN_BYTES: usize = 100;
+/// The most parameters of a request: more than any route knows.
+const MAX_PARAMETERS: usize = 100;
 
 /// The parameters that nobody has asked for so far.
 #[derive(Debug)]
@@ -19,10 +27,55 @@ pub(super) struct Parameters {
 impl<S: Send + Sync> FromRequestParts<S> for Parameters {
     type Rejection = Refused;
 
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+        Ok(Self {
+            pairs: pairs(parts.uri.query().unwrap_or_default())?,
+            known: vec![],
+        })
+    }
+}
+
+/// The pairs of a query, each name of which is there once.
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Refused> {
+    let mut pairs: Vec<(String, String)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let undecodable = |why| bad(format!("{}: {why}", printable(name, SHOWN_BYTES)));
+        let (name, value) = (decode(name).map_err(undecodable)?, decode(value).map_err(undecodable)?);
+        if pairs.iter().any(|(other, _)| *other == name) {
+            return Err(bad(format!("{} is given twice", printable(&name, SHOWN_BYTES))));
+        }
+        if pairs.len() == MAX_PARAMETERS {
+            return Err(bad(format!("more than {MAX_PARAMETERS} parameters")));
+        }
+        pairs.push((name, value));
+    }
+    Ok(pairs)
+}
+
+/// The text that an escaped one stands for. One that stands for none is not guessed at: two of them would become the same.
+fn decode(escaped: &str) -> Result<String, &'static str> {
+    let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
+    if !escaped.split('%').skip(1).all(is_escape) {
+        return Err("a % is followed by two hexadecimal digits; the sign itself is %25");
+    }
+    let spaced = escaped.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(Into::into).map_err(|_| "its bytes are not UTF-8")
+}
+
+/// The segments of a path that a route names.
+#[derive(Debug)]
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Refused;
+
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
-        let query = Query::from_request_parts(parts, state).await;
-        let Query(pairs) = query.map_err(|rejection| bad(rejection.body_text()))?;
-        Ok(Self { pairs, known: vec![] })
+        let segments = extract::Path::from_request_parts(parts, state).await;
+        segments
+            .map(|extract::Path(segments)| Self(segments))
+            .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text()))
     }
 }
 
@@ -79,13 +132,13 @@ impl Parameters {
             .collect()
     }
 
-    /// Refuses what nobody asked for, and what was given twice.
+    /// Refuses what nobody asked for.
     pub(super) fn finish(self) -> Result<(), Refused> {
         match self.pairs.first() {
             None => Ok(()),
-            Some((name, _)) if self.known.contains(&name.as_str()) => Err(bad(format!("{name} is given twice"))),
             Some((name, _)) => Err(bad(format!(
-                "unknown parameter {name}; known here: {}",
+                "unknown parameter {}; known here: {}",
+                printable(name, SHOWN_BYTES),
                 self.known.join(", ")
             ))),
         }
@@ -94,4 +147,37 @@ impl Parameters {
 
 fn bad(why: String) -> Refused {
     Refused::new(StatusCode::BAD_REQUEST, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(query: &str, expected: Result<&[(&str, &str)], &str>) {
+        let owned = |pairs: &[(&str, &str)]| pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let expected: Result<Vec<(String, String)>, String> = expected.map(owned).map_err(str::to_owned);
+        assert_eq!(pairs(query).map_err(|refused| refused.to_string()), expected, "{query}");
+    }
+
+    #[test]
+    fn what_stands_for_no_text_is_refused_by_the_name_of_its_parameter() {
+        check("", Ok(&[]));
+        check("a=1&&b=%c3%A9+x%2B&c", Ok(&[("a", "1"), ("b", "\u{e9} x+"), ("c", "")]));
+        check("dedup=%ff", Err("dedup: its bytes are not UTF-8"));
+        check("attr.n=%c3", Err("attr.n: its bytes are not UTF-8"));
+        check("%ff=1", Err("%ff: its bytes are not UTF-8"));
+        check(
+            "a=%u0041",
+            Err("a: a % is followed by two hexadecimal digits; the sign itself is %25"),
+        );
+        check(
+            "a=100%",
+            Err("a: a % is followed by two hexadecimal digits; the sign itself is %25"),
+        );
+        check(
+            "a=%4",
+            Err("a: a % is followed by two hexadecimal digits; the sign itself is %25"),
+        );
+        check("a=1&b=2&%61=3", Err("a is given twice"));
+    }
 }

@@ -1,9 +1,11 @@
 //! Errors as answers: which status each has. A queue's errors keep their causes, on one line.
 
+use std::fmt;
+
 use axum::{
     Json,
     extract::rejection::BytesRejection,
-    http::StatusCode,
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
@@ -14,6 +16,9 @@ use crate::{
     queue::{QueueError, SendError, SettleError},
 };
 
+/// The longest text of a refusal, in bytes: it may repeat what the client sent.
+const MAX_WHY_BYTES: usize = 4096;
+
 /// An answer that is not what was asked for.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -23,16 +28,29 @@ pub(super) struct Refused {
 
 impl Refused {
     pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
-        Self {
-            status,
-            why: why.into(),
+        let mut why = why.into();
+        if why.len() > MAX_WHY_BYTES {
+            why.truncate(why.floor_char_boundary(MAX_WHY_BYTES));
+            why.push('…');
         }
+        Self { status, why }
+    }
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
     }
 }
 
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
-        (self.status, Json(wire::Refusal { error: self.why })).into_response()
+        let mut answer = (self.status, Json(wire::Refusal { error: self.why })).into_response();
+        if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let headers = answer.headers_mut();
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
+        answer
     }
 }
 

@@ -16,7 +16,9 @@ use crate::{
     queue::{Counts, DeadLetter, Delivery, FailureRecord, Receipt},
 };
 
-/// The most messages of one `POST /queues/{name}/batch`.
+mod bounded;
+
+/// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.
 pub const MAX_BATCH: usize = 1000;
 /// The largest request of one `POST /queues/{name}/batch`, in bytes.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
@@ -184,7 +186,11 @@ pub struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
     /// By name.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "bounded::attributes"
+    )]
     pub attributes: BTreeMap<String, Attribute>,
     /// The message group.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -265,6 +271,7 @@ fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// In the order in which they are sent.
+    #[serde(deserialize_with = "bounded::messages")]
     pub messages: Vec<Entry>,
 }
 
@@ -452,8 +459,8 @@ pub enum SettleAction {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedriveRequest {
-    /// Which dead letters; all if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Which dead letters, at most [`MAX_BATCH`]; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded::ids")]
     pub ids: Option<Vec<String>>,
 }
 

@@ -1,0 +1,240 @@
+//! Accepts connections and speaks HTTP/1.1 on them, within bounds that hold whoever is at the other end.
+//!
+//! Invariant: every connection is a task of one set, which ends with [`serve`]. HTTP/2 is not spoken, with or without TLS.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{body::Body, extract::Request, response::Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http1,
+    service::{Service as _, service_fn},
+};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinError, JoinSet},
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    AdminState,
+    connections::{Admission, Connection, Connections, Phase, Place},
+    routes,
+    stream::Stream,
+};
+use crate::{descriptors, metrics::Metrics, printable::chain};
+
+/// The largest head of a request, and how much is read ahead, in bytes.
+const MAX_BUFFER_BYTES: usize = 32 * 1024;
+/// How long nothing is accepted after the system had nothing to accept with.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the listener gives its clients. The defaults are those of a host.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Connections at a time: a quarter of the descriptors that the process may have, from 16 to 1024.
+    pub connections: usize,
+    /// How many of them are for probes alone while the others have requests under way.
+    pub reserve: usize,
+    /// How long a connection may be without the whole head of a request.
+    pub head: Duration,
+    /// How long the body of a request may take, from its head on.
+    pub body: Duration,
+    /// How long a request may take, its body included; the longest receive waits 20 s.
+    pub request: Duration,
+    /// How long a client that is behind may take for the rest of an answer.
+    pub answer: Duration,
+    /// How long a client that is behind may hold up the end of the listener.
+    pub patience: Duration,
+    /// How long a request under way may hold up the end of the listener.
+    pub stop: Duration,
+    /// How many bytes the bodies of all requests under way may have together. At least the largest body.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let quarter = usize::try_from(descriptors::limit() / 4).unwrap_or(usize::MAX);
+        Self {
+            connections: quarter.clamp(16, 1024),
+            reserve: 8,
+            head: Duration::from_secs(30),
+            body: Duration::from_secs(30),
+            request: Duration::from_mins(1),
+            answer: Duration::from_mins(1),
+            patience: Duration::from_secs(1),
+            stop: Duration::from_secs(5),
+            body_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// Serves until `stop` is cancelled and the requests under way have ended, or five seconds later.
+///
+/// # Errors
+///
+/// None so far: what can't be accepted is tried again.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends every request under way.
+pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> io::Result<()> {
+    serve_within(listener, state, Limits::default(), stop).await
+}
+
+/// As [`serve`], with other limits.
+///
+/// # Errors
+///
+/// See [`serve`].
+///
+/// # Cancel safety
+///
+/// See [`serve`].
+pub async fn serve_within(
+    listener: TcpListener,
+    state: AdminState,
+    limits: Limits,
+    stop: CancellationToken,
+) -> io::Result<()> {
+    let acceptor = Acceptor {
+        connections: Arc::new(Connections::new(limits.connections, limits.reserve)),
+        metrics: Arc::clone(&state.metrics),
+        service: TowerToHyperService::new(routes(state, &limits)),
+        limits,
+        stop,
+    };
+    acceptor.run(listener).await;
+    Ok(())
+}
+
+type Service = TowerToHyperService<axum::Router>;
+
+struct Acceptor {
+    connections: Arc<Connections>,
+    metrics: Arc<Metrics>,
+    service: Service,
+    limits: Limits,
+    stop: CancellationToken,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener) {
+        let mut tasks = JoinSet::new();
+        let mut short = false;
+        loop {
+            // One that was ended for another may need a moment to be gone.
+            let room = tasks.len() <= self.limits.connections;
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                Some(ended) = tasks.join_next() => note_end(ended),
+                accepted = listener.accept(), if room => match accepted {
+                    Ok((stream, _)) => {
+                        short = false;
+                        self.begin(stream, &mut tasks);
+                    }
+                    Err(error) => self.not_accepted(&error, &mut short).await,
+                },
+            }
+        }
+        // Nobody is left in the line of the system, which would wait in vain.
+        drop(listener);
+        while let Some(ended) = tasks.join_next().await {
+            note_end(ended);
+        }
+    }
+
+    fn begin(&self, stream: TcpStream, tasks: &mut JoinSet<()>) {
+        let place = match self.connections.admit() {
+            Admission::Room(place) => place,
+            Admission::Replaced(place) => {
+                self.metrics.connection_replaced();
+                place
+            }
+            Admission::Full => return self.metrics.connection_replaced(),
+        };
+        let counted = self.metrics.connection();
+        let (service, limits, stop) = (self.service.clone(), self.limits.clone(), self.stop.clone());
+        tasks.spawn(async move {
+            converse(stream, &place, service, &limits, stop).await;
+            drop(counted);
+        });
+    }
+
+    /// The client is gone already, or the system has no descriptors or no memory: then one of ours goes, and later more.
+    async fn not_accepted(&self, error: &io::Error, short: &mut bool) {
+        let client_is_gone = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+        );
+        if client_is_gone {
+            return;
+        }
+        if !std::mem::replace(short, true) {
+            tracing::warn!(error = %chain(error), "the listener can't accept a connection; it tries again");
+        }
+        if self.connections.end_one() {
+            self.metrics.connection_replaced();
+        }
+        sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+fn note_end(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!(%error, "a connection of the listener has died");
+    }
+}
+
+/// Answers the requests of one connection until its client goes, it has to go, or the listener ends.
+async fn converse(stream: TcpStream, place: &Place, service: Service, limits: &Limits, stop: CancellationToken) {
+    // What is small and late would wait for more. Without it an answer is slower, and no less right.
+    drop(stream.set_nodelay(true));
+    let connection = &place.connection;
+    let stream = Stream::new(stream, Arc::clone(connection), limits.answer);
+    let answering = service_fn(|request| answer(request, &service, connection));
+    let mut http = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.head)
+            .max_buf_size(MAX_BUFFER_BYTES)
+            .keep_alive(!connection.for_probes)
+            .serve_connection(TokioIo::new(stream), answering)
+    );
+    tokio::select! {
+        ended = http.as_mut() => {
+            if let Err(error) = ended {
+                tracing::debug!(error = %chain(&error), "a connection of the listener has failed");
+            }
+            return;
+        }
+        () = connection.ended() => return,
+        () = stop.cancelled() => {}
+    }
+    if connection.phase() == Phase::Silent {
+        return;
+    }
+    http.as_mut().graceful_shutdown();
+    let gone = timeout(limits.patience, http.as_mut()).await.is_ok();
+    if !gone && connection.phase() == Phase::UnderWay {
+        drop(timeout(limits.stop.saturating_sub(limits.patience), http).await);
+    }
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    service: &Service,
+    connection: &Arc<Connection>,
+) -> Result<Response, std::convert::Infallible> {
+    let mut request: Request = request.map(Body::new);
+    connection.turn(Phase::Sending);
+    request.extensions_mut().insert(Arc::clone(connection));
+    let answer = service.call(request).await;
+    connection.turn(Phase::Answering);
+    answer
+}

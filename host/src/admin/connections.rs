@@ -1,0 +1,254 @@
+//! Which connections are open, and which of them has to go when there is no room for another.
+//!
+//! Invariant: there are never more than the limit, and one whose request is under way is never ended for another. Knows
+//! nothing of HTTP.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// What a connection waits for. In the order in which they have to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// The head of a request, of which some may be there.
+    Silent,
+    /// The client, to take an answer.
+    Answering,
+    /// The client, to send a body.
+    Sending,
+    /// This host.
+    UnderWay,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Whether it came when there was no room but for probes.
+    pub(super) for_probes: bool,
+    phase: Mutex<(Phase, Instant)>,
+    ended: CancellationToken,
+}
+
+impl Connection {
+    fn new(for_probes: bool) -> Self {
+        Self {
+            for_probes,
+            phase: Mutex::new((Phase::Silent, Instant::now())),
+            ended: CancellationToken::new(),
+        }
+    }
+
+    /// Notes what it waits for from now on.
+    pub(super) fn turn(&self, phase: Phase) {
+        *self.standing() = (phase, Instant::now());
+    }
+
+    /// Everything written so far has left: if that was an answer, the next request may come.
+    pub(super) fn flushed(&self) {
+        let mut standing = self.standing();
+        if standing.0 == Phase::Answering {
+            *standing = (Phase::Silent, Instant::now());
+        }
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.standing().0
+    }
+
+    /// Waits until the connection has to go.
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    fn standing(&self) -> MutexGuard<'_, (Phase, Instant)> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The open connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    most: usize,
+    reserve: usize,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    connections: BTreeMap<u64, Arc<Connection>>,
+}
+
+/// Whether there is room for one more.
+#[derive(Debug)]
+pub(super) enum Admission {
+    /// There is.
+    Room(Place),
+    /// There is, because another one was ended.
+    Replaced(Place),
+    /// Every one has a request under way.
+    Full,
+}
+
+impl Connections {
+    /// At most `most`, the last `reserve` of which are for probes while the others have requests under way.
+    pub(super) fn new(most: usize, reserve: usize) -> Self {
+        Self {
+            most,
+            reserve,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Makes room for a connection.
+    pub(super) fn admit(self: &Arc<Self>) -> Admission {
+        let mut open = self.open();
+        let ordinary = self.most.saturating_sub(self.reserve);
+        if open.count(false) < ordinary {
+            return Admission::Room(self.place(&mut open, false));
+        }
+        if open.end_one(false) {
+            return Admission::Replaced(self.place(&mut open, false));
+        }
+        if open.connections.len() < self.most {
+            return Admission::Room(self.place(&mut open, true));
+        }
+        if open.end_one(true) {
+            return Admission::Replaced(self.place(&mut open, true));
+        }
+        Admission::Full
+    }
+
+    /// Ends one that waits for its client, and answers whether there was one.
+    pub(super) fn end_one(&self) -> bool {
+        let mut open = self.open();
+        open.end_one(false) || open.end_one(true)
+    }
+
+    fn place(self: &Arc<Self>, open: &mut Open, for_probes: bool) -> Place {
+        let connection = Arc::new(Connection::new(for_probes));
+        let id = open.next;
+        open.next += 1;
+        open.connections.insert(id, Arc::clone(&connection));
+        Place {
+            connections: Arc::clone(self),
+            connection,
+            id,
+        }
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // Every change is one call, so a panic elsewhere leaves nothing half done.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn count(&self, for_probes: bool) -> usize {
+        let same = |connection: &&Arc<Connection>| connection.for_probes == for_probes;
+        self.connections.values().filter(same).count()
+    }
+
+    /// Ends the one that has kept this host waiting for longest with the least to show for it.
+    fn end_one(&mut self, for_probes: bool) -> bool {
+        let candidates = self.connections.iter().filter_map(|(id, connection)| {
+            let standing = *connection.standing();
+            (connection.for_probes == for_probes && standing.0 != Phase::UnderWay).then_some((standing, *id))
+        });
+        let Some((_, id)) = candidates.min() else { return false };
+        if let Some(connection) = self.connections.remove(&id) {
+            connection.ended.cancel();
+        }
+        true
+    }
+}
+
+/// The right to one connection, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Place {
+    connections: Arc<Connections>,
+    pub(super) connection: Arc<Connection>,
+    id: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        drop(self.connections.open().connections.remove(&self.id));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(connections: &Arc<Connections>) -> Place {
+        let admission = connections.admit();
+        let Admission::Room(place) = admission else {
+            panic!("{admission:?}")
+        };
+        place
+    }
+
+    fn replaced(connections: &Arc<Connections>) -> Place {
+        let admission = connections.admit();
+        let Admission::Replaced(place) = admission else {
+            panic!("{admission:?}")
+        };
+        place
+    }
+
+    fn is_ended(place: &Place) -> bool {
+        place.connection.ended.is_cancelled()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_one_that_was_silent_for_longest_goes_first() {
+        let connections = Arc::new(Connections::new(3, 0));
+        let places = [(); 3].map(|()| room(&connections));
+        for (place, phase) in places.iter().zip([Phase::Sending, Phase::Silent, Phase::Silent]) {
+            tokio::time::advance(std::time::Duration::from_secs(1)).await;
+            place.connection.turn(phase);
+        }
+        let next = replaced(&connections);
+        assert_eq!(places.each_ref().map(is_ended), [false, true, false]);
+        tokio::time::advance(std::time::Duration::from_secs(1)).await;
+        next.connection.turn(Phase::UnderWay);
+        let (_a, _b) = (replaced(&connections), replaced(&connections));
+        assert!(!is_ended(&next) && is_ended(&places[2]));
+    }
+
+    #[tokio::test]
+    async fn a_probe_has_room_while_every_request_is_under_way() {
+        let connections = Arc::new(Connections::new(4, 2));
+        let places = [(); 2].map(|()| room(&connections));
+        for place in &places {
+            assert!(!place.connection.for_probes);
+            place.connection.turn(Phase::UnderWay);
+        }
+        let probes = [(); 2].map(|()| room(&connections));
+        assert!(probes.iter().all(|place| place.connection.for_probes));
+        assert!(replaced(&connections).connection.for_probes);
+        assert!(!places.iter().any(is_ended) && probes.iter().any(is_ended));
+        drop(places);
+        assert!(!room(&connections).connection.for_probes, "there is room again");
+    }
+
+    #[tokio::test]
+    async fn nobody_is_ended_for_another_whose_request_is_under_way() {
+        let connections = Arc::new(Connections::new(2, 1));
+        let places = [(); 2].map(|()| {
+            let place = room(&connections);
+            place.connection.turn(Phase::UnderWay);
+            place
+        });
+        assert!(matches!(connections.admit(), Admission::Full));
+        assert!(!connections.end_one());
+        // A flush in the middle of a request is no end of it.
+        places[0].connection.flushed();
+        assert_eq!(places[0].connection.phase(), Phase::UnderWay);
+    }
+}
