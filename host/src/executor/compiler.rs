@@ -22,6 +22,7 @@ mod answer;
 mod child;
 mod confine;
 mod denied;
+mod instances;
 mod limit;
 mod process;
 mod scan;

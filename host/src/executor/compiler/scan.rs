@@ -5,7 +5,10 @@
 
 use wasmparser::{FunctionBody, KnownCustom, Parser, Payload, ProducersSectionReader};
 
-use super::{Refusal, Toolchain};
+use super::{
+    Refusal, Toolchain,
+    instances::{Instances, TooMany},
+};
 use crate::{executor::wasm::shown, printable::printable};
 
 /// How deep components and modules may be nested. Toolchains make three or four levels.
@@ -66,6 +69,7 @@ fn too_much(found: &str, bound: &str) -> Refusal {
 pub(super) fn scan(wasm: &[u8]) -> Result<Toolchain, Refusal> {
     let invalid = |error: wasmparser::BinaryReaderError| Refusal::Invalid(shown(&error));
     let (mut counts, mut toolchain, mut depth) = (Counts::default(), Toolchain::default(), 0_usize);
+    let mut instances = Instances::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
         match &payload {
@@ -89,8 +93,29 @@ pub(super) fn scan(wasm: &[u8]) -> Result<Toolchain, Refusal> {
         }
         counts.add(&payload);
         counts.check()?;
+        if let Some(too_many) = instances.add(&payload).map_err(invalid)? {
+            return Err(too_many_instances(too_many));
+        }
     }
     Ok(toolchain)
+}
+
+fn too_many_instances(too_many: TooMany) -> Refusal {
+    let (what, bound) = match too_many {
+        TooMany::OfComponents { bound } => ("instances of components", bound),
+        TooMany::OfAll { bound } => ("instances", bound),
+        TooMany::Unknown => {
+            return Refusal::Invalid(
+                "it instantiates a component that it imports or takes from an instance, so that nobody can say how many \
+                instances it comes to: compose it into one whose parts are known"
+                    .to_owned(),
+            );
+        }
+    };
+    too_much(
+        &format!("more {what} than are accepted, those of its parts included"),
+        &bound.to_string(),
+    )
 }
 
 fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
@@ -198,6 +223,48 @@ mod tests {
         let functions = format!("(module {})", "(func)".repeat(500_001));
         check(&functions, "functions");
         assert!(scanned("(module (func (local i32)))").is_ok());
+    }
+
+    /// 3 KB came to 250,000 instances of components, which no limit counted.
+    #[test]
+    fn instances_of_parts_count_for_the_whole() {
+        let refused = |text: &str, said: &str| {
+            let refused = scanned(text).unwrap_err();
+            assert!(refused.contains(said), "{refused}");
+        };
+        let many = |count: usize, text: &str| text.repeat(count);
+        let squared = |first: usize, second: usize| {
+            format!(
+                "(component (component $middle (component $leaf) {}) {})",
+                many(first, "(instance (instantiate $leaf))"),
+                many(second, "(instance (instantiate $middle))")
+            )
+        };
+        assert!(scanned(&squared(31, 31)).is_ok());
+        refused(&squared(500, 500), "more than the 1000");
+        refused(&squared(32, 31), "instances of components");
+        let aliased = format!(
+            "(component (component $leaf) (component $middle (alias outer 1 $leaf (component $same)) {}) {})",
+            many(40, "(instance (instantiate $same))"),
+            many(40, "(instance (instantiate $middle))")
+        );
+        refused(&aliased, "instances of components");
+        let exported = format!(
+            "(component (component $leaf) (export $same \"same\" (component $leaf)) {})",
+            many(1001, "(instance (instantiate $same))")
+        );
+        refused(&exported, "instances of components");
+        let modules = format!(
+            "(component (component $many (core module $leaf) {}) {})",
+            many(200, "(core instance (instantiate $leaf))"),
+            many(60, "(instance (instantiate $many))")
+        );
+        refused(&modules, "more than the 10000");
+        refused(
+            "(component (import \"part\" (component $part)) (instance (instantiate $part)))",
+            "a component that it imports",
+        );
+        assert!(scanned("(component (import \"part\" (component $part)))").is_ok());
     }
 
     #[test]
