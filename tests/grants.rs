@@ -343,10 +343,10 @@ async fn a_handler_that_could_never_fit_into_the_memory_budget_is_refused() {
 
 #[tokio::test]
 async fn calls_past_the_memory_budget_wait_for_others_to_end() {
-    // Room for two by their limits, though for eight by their number: each may take 47 MiB, 43 of them beside its memory.
+    // Room for two by their limits, though for eight by their number: each may take 51 MiB, 47 of them beside its memory.
     let mut bench = Bench::with(EngineOptions {
         max_live_instances: 8,
-        memory_budget: 128 << 20,
+        memory_budget: 144 << 20,
         ..EngineOptions::default()
     });
     bench.policy.limits.memory = 4 << 20;
@@ -371,10 +371,10 @@ async fn calls_past_the_memory_budget_wait_for_others_to_end() {
 
 #[tokio::test]
 async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
-    // 300 MiB and a reserve of 100. A large one may take 295 MiB, and a small one 40.
+    // 315 MiB and a reserve of 105. A large one may take 303 MiB, and a small one 48.
     let mut bench = Bench::with(EngineOptions {
         max_live_instances: 8,
-        memory_budget: 400 << 20,
+        memory_budget: 420 << 20,
         ..EngineOptions::default()
     });
     let policy = |memory| {

@@ -22,6 +22,7 @@ mod fuzz;
 mod generated;
 mod grants;
 mod handler_set;
+mod holding;
 mod hostile;
 mod http;
 mod instructions;

@@ -24,6 +24,7 @@ mod budget;
 mod compiler;
 mod component;
 mod cpu;
+mod descriptors;
 mod engine;
 mod entry;
 mod import;
@@ -33,6 +34,7 @@ mod memory;
 mod output;
 mod random;
 mod reuse;
+mod threads;
 mod tiers;
 mod wasm;
 

@@ -26,6 +26,7 @@ pub mod guests;
 pub mod host;
 pub mod hostile;
 pub mod http_server;
+pub mod interfaces;
 pub mod keeping;
 pub mod pipeline;
 pub mod process;

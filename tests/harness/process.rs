@@ -34,6 +34,13 @@ impl Resources {
         Self::read(Path::new("/proc/self"))
     }
 
+    /// The most memory that this process has had at one time, in KiB.
+    pub fn peak() -> u64 {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    }
+
     fn read(process: &Path) -> Self {
         let status = fs::read_to_string(process.join("status")).unwrap();
         let field = |name: &str| {

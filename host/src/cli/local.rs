@@ -192,6 +192,7 @@ fn facts_of_limits(limits: &Limits) -> Facts {
         ("table-elements", json!(limits.table_elements)),
         ("instances", json!(limits.instances)),
         ("handles", json!(limits.handles)),
+        ("open-files", json!(limits.open_files)),
         ("host-call-bytes", size(limits.host_call_bytes)),
         ("log-bytes", size(limits.log_bytes)),
         ("log-line-bytes", size(limits.log_line_bytes)),

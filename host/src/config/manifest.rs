@@ -98,6 +98,8 @@ pub struct Limits {
     pub instances: u64,
     /// Resources that the guest holds at a time. Key `handles`: 16 to 65,536, default 2048.
     pub handles: u64,
+    /// Files, directories and streams that the guest opens and has open at a time. Key `open-files`: 1 to 4096, default 64.
+    pub open_files: u64,
     /// Bytes copied by one call of the host. Key `host-call-bytes`: 64 KiB to 512 MiB, default 16 MiB.
     pub host_call_bytes: u64,
     /// Bytes of log output. Key `log-bytes`: 0 to 64 MiB, default 256 KiB.
@@ -146,6 +148,7 @@ impl Default for Limits {
             table_elements: 20_000,
             instances: 64,
             handles: 2048,
+            open_files: 64,
             host_call_bytes: 16 * MIB,
             log_bytes: 256 * KIB,
             log_line_bytes: 8 * KIB,
@@ -278,6 +281,7 @@ impl Limits {
                 .unwrap_or(defaults.table_elements),
             instances: section.number("instances", 1..=1000).unwrap_or(defaults.instances),
             handles: section.number("handles", 16..=65_536).unwrap_or(defaults.handles),
+            open_files: section.number("open-files", 1..=4096).unwrap_or(defaults.open_files),
             host_call_bytes: section
                 .size("host-call-bytes", 64 * KIB..=512 * MIB)
                 .unwrap_or(defaults.host_call_bytes),

@@ -1,6 +1,6 @@
-//! Decides who may make an instance when: a budget of memory and a number of instances, for the whole host.
+//! Decides who may make an instance when: a budget of memory, of descriptors, and a number of instances, for the whole host.
 //!
-//! A quarter of both is a reserve. A call takes from the rest, in the order in which calls come. While it waits there, one
+//! A quarter of each is a reserve. A call takes from the rest, in the order in which calls come. While it waits there, one
 //! call of each component waits for the reserve too. So one component may fill the rest, and one that is too large for
 //! what is free may stand first in line there: as long as the reserve has room for a call of each of the others, none of
 //! them waits for it. A call that is larger than the rest takes from both.
@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    Policy,
-    import::{http, messaging::MAX_LETTER_BYTES},
+    Policy, descriptors,
+    import::{files, http, messaging::MAX_LETTER_BYTES},
     instance::Running,
     reuse::{ComponentId, IdleInstances},
 };
@@ -39,6 +39,22 @@ pub(super) const MAX_CONTEXT_BYTES: usize = 4 * 1024 * 1024;
 /// The engine's own stack of a call, of which a guest can touch a quarter.
 const STACK_BYTES: u64 = 2 * 1024 * 1024;
 
+/// What one handle or one call that is under way takes of the host beside what the guest put into it: its entry, what it
+/// waits for, and the engine's bookkeeping.
+const HANDLE_BYTES: u64 = 2 * 1024;
+/// The same for a message that was sent, and for a change of the key-value store.
+const ENTRY_BYTES: u64 = 512;
+
+/// What the host has for guests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    /// Instances.
+    pub(super) slots: usize,
+    /// Bytes.
+    pub(super) memory: u64,
+    pub(super) descriptors: u32,
+}
+
 /// What all live instances may come to.
 pub(super) struct Admission {
     open: Part,
@@ -51,6 +67,7 @@ struct Part {
     all: Need,
     /// In units.
     memory: Arc<Semaphore>,
+    descriptors: Arc<Semaphore>,
     slots: Arc<Semaphore>,
 }
 
@@ -59,6 +76,7 @@ struct Part {
 struct Need {
     /// In units.
     memory: u32,
+    descriptors: u32,
     slots: u32,
 }
 
@@ -100,13 +118,22 @@ pub(super) enum Entered {
 pub(super) type Permits = Vec<OwnedSemaphorePermit>;
 
 impl Need {
+    fn of(policy: &Policy, slots: u32) -> Self {
+        Self {
+            memory: worst_case(policy),
+            descriptors: descriptors::worst_case(policy),
+            slots,
+        }
+    }
+
     fn fits(self, into: Self) -> bool {
-        self.memory <= into.memory && self.slots <= into.slots
+        self.memory <= into.memory && self.descriptors <= into.descriptors && self.slots <= into.slots
     }
 
     fn at_most(self, other: Self) -> Self {
         Self {
             memory: self.memory.min(other.memory),
+            descriptors: self.descriptors.min(other.descriptors),
             slots: self.slots.min(other.slots),
         }
     }
@@ -114,6 +141,7 @@ impl Need {
     fn without(self, other: Self) -> Self {
         Self {
             memory: self.memory.saturating_sub(other.memory),
+            descriptors: self.descriptors.saturating_sub(other.descriptors),
             slots: self.slots.saturating_sub(other.slots),
         }
     }
@@ -125,6 +153,7 @@ impl Part {
         Self {
             all,
             memory: permits(all.memory),
+            descriptors: permits(all.descriptors),
             slots: permits(all.slots),
         }
     }
@@ -136,20 +165,27 @@ impl Part {
             return None;
         }
         let memory = Arc::clone(&self.memory).acquire_many_owned(need.memory).await.ok()?;
-        let slots = Arc::clone(&self.slots).acquire_many_owned(need.slots).await.ok()?;
-        Some(vec![memory, slots])
+        let mut taken = vec![memory];
+        if need.descriptors > 0 {
+            let descriptors = Arc::clone(&self.descriptors).acquire_many_owned(need.descriptors);
+            taken.push(descriptors.await.ok()?);
+        }
+        taken.push(Arc::clone(&self.slots).acquire_many_owned(need.slots).await.ok()?);
+        Some(taken)
     }
 }
 
 impl Admission {
-    /// `slots` instances that may take `budget` bytes together. Counts those that live in `live`.
-    pub(super) fn new(slots: usize, budget: u64, live: Arc<AtomicUsize>) -> Self {
+    /// Instances that have this room together. Counts those that live in `live`.
+    pub(super) fn new(room: Room, live: Arc<AtomicUsize>) -> Self {
         let all = Need {
-            memory: units(budget).min(MAX_UNITS),
-            slots: u32::try_from(slots).unwrap_or(MAX_UNITS).min(MAX_UNITS),
+            memory: units(room.memory).min(MAX_UNITS),
+            descriptors: room.descriptors.min(MAX_UNITS),
+            slots: u32::try_from(room.slots).unwrap_or(MAX_UNITS).min(MAX_UNITS),
         };
         let reserve = Need {
             memory: all.memory / RESERVE,
+            descriptors: all.descriptors / RESERVE,
             slots: all.slots / RESERVE,
         };
         Self {
@@ -163,42 +199,46 @@ impl Admission {
         let [open, reserve] = [self.open.all, self.reserve.all];
         Need {
             memory: open.memory + reserve.memory,
+            descriptors: open.descriptors + reserve.descriptors,
             slots: open.slots + reserve.slots,
         }
     }
 
     /// Refuses a policy of which one call needs more than there is.
     pub(super) fn check(&self, policy: &Policy) -> Result<(), String> {
-        let (need, budget) = (worst_case(policy), self.all().memory);
-        if need <= budget {
-            return Ok(());
+        let (need, all) = (Need::of(policy, 1), self.all());
+        if need.memory > all.memory {
+            return Err(format!(
+                "by its limits it may take {} MiB, and the host's memory-budget is {} MiB: lower its memory or raise the budget",
+                need.memory, all.memory
+            ));
         }
-        Err(format!(
-            "by its limits it may take {need} MiB, and the host's memory-budget is {budget} MiB: lower its memory or raise the budget"
-        ))
+        if need.descriptors > all.descriptors {
+            return Err(format!(
+                "by its limits it may open {} files and connections, and guests have {} descriptors: lower its \
+                limits.open-files or limits.http-concurrent, or raise the host's limit on open files (ulimit -n)",
+                need.descriptors, all.descriptors
+            ));
+        }
+        Ok(())
     }
 
     /// How many calls with this policy can run at one time, of one component with so many slots for each instance and if no
     /// other has any. At least one.
     pub(super) fn most_at_once(&self, policy: &Policy, slots: u32) -> usize {
-        let need = Need {
-            memory: worst_case(policy),
-            slots: slots.max(1),
-        };
-        let by_memory = self.open.all.memory / need.memory.max(1);
-        let by_slots = self.open.all.slots / need.slots;
+        let (need, open) = (Need::of(policy, slots.max(1)), self.open.all);
+        let by_memory = open.memory / need.memory.max(1);
+        let by_descriptors = open.descriptors.checked_div(need.descriptors).unwrap_or(u32::MAX);
+        let by_slots = open.slots / need.slots;
         let reserved = u32::from(need.fits(self.reserve.all));
-        let most = by_memory.min(by_slots) + reserved;
+        let most = by_memory.min(by_descriptors).min(by_slots) + reserved;
         usize::try_from(most.max(1)).unwrap_or(usize::MAX)
     }
 
     /// Waits until there is room for an instance under this policy, or an idle one of the component. Idle instances of
     /// others are given up rather than waited for. `None` if the host is stopping.
     pub(super) async fn enter(&self, claim: Claim<'_>, policy: &Policy, idle: &IdleInstances) -> Option<Entered> {
-        let need = Need {
-            memory: worst_case(policy),
-            slots: claim.slots,
-        };
+        let need = Need::of(policy, claim.slots);
         let kept = || {
             let (running, permits) = idle.take(claim.reuses?)?;
             Some(Entered::Kept(running, self.resume(permits)))
@@ -271,7 +311,8 @@ impl Admitted {
 }
 
 /// What an attempt can make the host hold at most, in units of [`UNIT`]: memories, tables (a pointer for each element), the
-/// instances themselves, one call of the host, and what it sends and writes before it ends. Bodies of HTTP are streamed.
+/// instances themselves, handles and calls under way, one call of the host with the longest answer, buffers of files, and
+/// what it sends and writes before it ends. Bodies of HTTP are streamed.
 fn worst_case(policy: &Policy) -> u32 {
     let Policy { limits, grants, .. } = policy;
     let contexts = u64::try_from(MAX_CONTEXT_BYTES).unwrap_or(u64::MAX);
@@ -280,13 +321,27 @@ fn worst_case(policy: &Policy) -> u32 {
         limits.table_elements.saturating_mul(8),
         contexts,
         STACK_BYTES,
-        limits.host_call_bytes,
+        limits.handles.saturating_mul(HANDLE_BYTES),
+        limits.host_call_bytes.max(limits.random_bytes),
         MAX_LETTER_BYTES,
-        grants.send.as_ref().map_or(0, |_| limits.send_bytes),
+        files::worst_case(policy),
+        grants
+            .send
+            .as_ref()
+            .map_or(0, |_| held(limits.send_bytes, limits.sends)),
         grants.http.as_ref().map_or(0, |_| http::worst_case(limits)),
-        if grants.keyvalue { limits.keyvalue_bytes } else { 0 },
+        if grants.keyvalue {
+            // One answer, too.
+            held(limits.keyvalue_bytes, limits.keyvalue_writes).saturating_add(limits.host_call_bytes)
+        } else {
+            0
+        },
     ];
     units(parts.into_iter().fold(0, u64::saturating_add))
+}
+
+fn held(bytes: u64, entries: u64) -> u64 {
+    bytes.saturating_add(entries.saturating_mul(ENTRY_BYTES))
 }
 
 fn units(bytes: u64) -> u32 {
@@ -318,12 +373,29 @@ mod tests {
     use super::*;
     use crate::config::{Grants, Limits};
 
-    const LARGE: Need = Need { memory: 500, slots: 1 };
-    const SMALL: Need = Need { memory: 50, slots: 1 };
+    const LARGE: Need = need(500, 1);
+    const SMALL: Need = need(50, 1);
 
-    /// 1000 units: 750 and a reserve of 250; 16 slots: 12 and a reserve of 4.
+    const fn need(memory: u32, descriptors: u32) -> Need {
+        Need {
+            memory,
+            descriptors,
+            slots: 1,
+        }
+    }
+
+    fn of(slots: usize, descriptors: u32) -> Admission {
+        let room = Room {
+            slots,
+            memory: 1000 * UNIT,
+            descriptors,
+        };
+        Admission::new(room, Arc::default())
+    }
+
+    /// 1000 units: 750 and a reserve of 250; as many descriptors; 16 slots: 12 and a reserve of 4.
     fn admission() -> Admission {
-        Admission::new(16, 1000 * UNIT, Arc::default())
+        of(16, 1000)
     }
 
     /// What is taken now; time is paused, so that nobody waits in truth.
@@ -346,7 +418,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_component_that_takes_all_it_can_leaves_a_call_to_each_of_the_others() {
-        for greedy in [SMALL, LARGE, Need { memory: 1, slots: 1 }] {
+        for greedy in [SMALL, LARGE, need(1, 1), need(1, 500)] {
             let (admission, turns) = (admission(), [(); 4].map(|()| Turn::default()));
             let [first, others @ ..] = &turns;
             let _held = fill(&admission, first, greedy).await;
@@ -404,14 +476,14 @@ mod tests {
             ..Limits::default()
         };
         for (memory, slots, expected) in [
-            (28, 16, 13),
-            (223, 16, 4),
-            (428, 16, 1),
-            (828, 16, 1),
-            (28, 1, 1),
-            (28, 4, 4),
+            (24, 16, 13),
+            (219, 16, 4),
+            (424, 16, 1),
+            (824, 16, 1),
+            (24, 1, 1),
+            (24, 4, 4),
         ] {
-            let admission = Admission::new(slots, 1000 * UNIT, Arc::default());
+            let admission = of(slots, 1000);
             let policy = Policy {
                 handler: "test".to_owned(),
                 timeout: Duration::from_secs(1),
@@ -419,11 +491,7 @@ mod tests {
                 grants: Grants::default(),
                 reuse: None,
             };
-            let need = Need {
-                memory: worst_case(&policy),
-                slots: 1,
-            };
-            let held = fill(&admission, &Turn::default(), need).await.len();
+            let held = fill(&admission, &Turn::default(), Need::of(&policy, 1)).await.len();
             assert_eq!(
                 (admission.most_at_once(&policy, 1), held),
                 (expected, expected),

@@ -25,9 +25,10 @@ use super::{
     admission::{Claim, Turn},
     engine::Shared,
     entry::Entry,
-    import::http::Outbound,
+    import::{files, http::Outbound},
     instance::GuestState,
     reuse::{ComponentId, IdleInstances},
+    threads::BlockingThreads,
     tiers::{Made, Source},
     wasm::shown,
 };
@@ -60,6 +61,10 @@ pub(super) struct LocalComponent {
     pub(super) config: Arc<WasiConfigVariables>,
     /// Its way to the network, if it is granted one.
     pub(super) outbound: Option<Arc<Outbound>>,
+    /// The threads that wait for its files, if it is granted any.
+    pub(super) files: Option<Arc<BlockingThreads>>,
+    /// Whether it imports what can still be under way when it has answered, so that no instance of it is kept.
+    pub(super) goes_on: bool,
 }
 
 /// One code with its imports. A call begins and ends on the same.
@@ -125,6 +130,17 @@ impl LocalComponent {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
+        let files = files::threads(policy).map_err(|error| LoadError::Host {
+            file: file.to_owned(),
+            reason: format!("the threads for its files could not be made: {error}"),
+        })?;
+        let goes_on = goes_on(&code.info.imports);
+        if goes_on && policy.reuse.is_some() {
+            tracing::warn!(
+                file = %file.display(),
+                "it imports WASI 0.3, whose calls can be under way when it has answered: none of its instances is reused"
+            );
+        }
         let needs = code.info.needs;
         let config = policy.grants.config.iter().flatten();
         Ok(Self {
@@ -134,6 +150,8 @@ impl LocalComponent {
             turn: Turn::default(),
             config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
             outbound: Outbound::new(policy, &shared.network),
+            files,
+            goes_on,
             code,
             linker,
             linked: ArcSwap::from_pointee(ready),
@@ -224,6 +242,13 @@ fn is_asynchronous(component: &Component, engine: &Engine) -> bool {
         .any(|(_, item)| is(&item.ty, engine))
 }
 
+/// Whether something that a guest began with these imports can go on behind its answer: calls and streams of WASI 0.3.
+fn goes_on(imports: &[Import]) -> bool {
+    imports
+        .iter()
+        .any(|import| import.name.starts_with("wasi:") && import.name.contains("@0.3."))
+}
+
 /// Refuses settings that mean nothing for a flavour, so that nobody waits for their effect.
 fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
     let flavour = code.info.flavour;
@@ -239,6 +264,17 @@ fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
             "its manifest has {key}, which is for a {}, and it is a {flavour}: remove it",
             Flavour::Command
         ));
+    }
+    let imports_files = |version: &str| {
+        let mut names = code.info.imports.iter().map(|import| import.name.as_str());
+        names.any(|name| name.starts_with("wasi:filesystem/") && name.contains(version))
+    };
+    if !policy.grants.dirs.is_empty() && imports_files("@0.3.") && !imports_files("@0.2.") {
+        return Err(
+            "its manifest has [[grant.dirs]], and it imports wasi:filesystem of WASI 0.3 only, where the host offers no \
+            directories: build it for WASI 0.2, or remove them"
+                .to_owned(),
+        );
     }
     if policy.reuse.is_some() && is_asynchronous {
         return Err(

@@ -26,11 +26,12 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 
 use super::{
     Call, Component, Executor, LoadError, Policy, Report, Resolver, SystemResolver,
-    admission::{Admission, Entered, MAX_CONTEXT_BYTES},
+    admission::{Admission, Entered, MAX_CONTEXT_BYTES, Room},
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
     budget::Budget,
     compiler::{self, Compiler, Tier},
     component::{Code, LocalComponent},
+    descriptors::Descriptors,
     import::{Linkers, http::Network},
     instance::{self, DryRunError},
     machine,
@@ -228,11 +229,18 @@ impl LocalExecutor {
         let (live_too, idle_too) = (Arc::clone(&live), Arc::clone(&idle));
         let ticker =
             Ticker::start(&engine, live_too, idle_too, runtime.handle().clone()).map_err(EngineError::Threads)?;
+        let descriptors = Descriptors::of_this_process();
+        let network = Network::new(resolver, descriptors.idle).map_err(EngineError::Threads)?;
+        let room = Room {
+            slots: options.max_live_instances,
+            memory: options.memory_budget,
+            descriptors: descriptors.attempts,
+        };
         let shared = Shared {
             linkers: Linkers::new(&engine),
-            network: Arc::new(Network::new(resolver)),
+            network: Arc::new(network),
             engine,
-            admission: Admission::new(options.max_live_instances, options.memory_budget, Arc::clone(&live)),
+            admission: Admission::new(room, Arc::clone(&live)),
             idle,
             live,
         };

@@ -17,6 +17,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::{Grant, bindings, instance::GuestState};
 use crate::config::Grants;
 
+pub(super) mod files;
 pub(super) mod http;
 pub(super) mod keyvalue;
 mod logging;
@@ -54,6 +55,7 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
     let mut linker: Linker<GuestState> = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
     logging::add_to_linker(&mut linker)?;
     messaging::add_types_to_linker(&mut linker)?;
     for grant in granted {

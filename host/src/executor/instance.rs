@@ -10,7 +10,10 @@ use wasmtime::{
     PoolConcurrencyLimitError, Store, StoreContextMut, Trap, UpdateDeadline, WasmBacktrace,
     component::{Instance, ResourceTable},
 };
-use wasmtime_wasi::{I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, filesystem::FsPerms};
+use wasmtime_wasi::{
+    I32Exit, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView,
+    filesystem::{FsPerms, WasiFilesystemCtxView},
+};
 use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
@@ -20,7 +23,13 @@ use super::{
     cpu::CpuAccount,
     engine::{Shared, TICK},
     entry::command::{self, Console},
-    import::{http::HttpState, keyvalue::Stores, messaging::Letters, sender::Sends},
+    import::{
+        files::{self, Files, FilesState},
+        http::{self, HttpState},
+        keyvalue::Stores,
+        messaging::Letters,
+        sender::Sends,
+    },
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
     random::{RandomAccount, RandomUsedUp},
@@ -34,11 +43,12 @@ use crate::{
 /// What a store carries for its guest.
 pub(super) struct GuestState {
     // The first to be dropped: it marks the bodies that the table holds as cut short.
-    http: HttpState,
+    pub(super) http: HttpState,
     /// Not made before the guest asks for something of it, unless that could fail.
     wasi: Option<WasiCtx>,
     pub(super) policy: Arc<Policy>,
     pub(super) table: ResourceTable,
+    pub(super) files: FilesState,
     memory: MemoryAccount,
     pub(super) sends: Sends,
     pub(super) letters: Letters,
@@ -64,6 +74,24 @@ impl WasiView for GuestState {
             ctx,
             table: &mut self.table,
         }
+    }
+}
+
+impl GuestState {
+    /// What its files are reached by.
+    pub(super) fn opened(&mut self) -> Files<'_> {
+        let Self {
+            wasi: made,
+            policy,
+            streams,
+            random,
+            table,
+            files,
+            ..
+        } = self;
+        let made = made.get_or_insert_with(|| wasi(policy, streams, random, &|_| true).build());
+        let ctx = made.filesystem();
+        Files::new(WasiFilesystemCtxView { ctx, table }, files)
     }
 }
 
@@ -192,7 +220,7 @@ pub(super) async fn run(
     };
     verdicts.truncate(count);
     let report = running.report(verdicts, started, &terms);
-    (report, running.kept(is_whole, &policy))
+    (report, running.kept(is_whole, component, &policy))
 }
 
 impl Running {
@@ -269,12 +297,14 @@ impl Running {
         }
     }
 
-    /// Itself, if it may have another message: the guest has answered, was refused no memory, holds no connection, and is
-    /// not used up.
-    fn kept(mut self, is_whole: bool, policy: &Policy) -> Option<Self> {
+    /// Itself, if it may have another message: the guest has answered, was refused no memory, holds no request, no connection
+    /// and no file, can have no call under way, and is not used up.
+    fn kept(mut self, is_whole: bool, component: &LocalComponent, policy: &Policy) -> Option<Self> {
         self.uses += 1;
-        let state = self.store.data();
-        let fit = is_whole && !state.memory.refused && !state.http.has_open_connections();
+        let state = self.store.data_mut();
+        let has_request = state.table.iter_mut().any(|resource| http::is_request(resource));
+        let holds = has_request || state.http.has_open_connections() || !state.files.are_closed() || component.goes_on;
+        let fit = is_whole && !state.memory.refused && !holds;
         policy.reuse.filter(|reuse| fit && self.uses < reuse.max).map(|_| self)
     }
 }
@@ -312,6 +342,7 @@ fn store(
     message: Option<&CallMessage>,
     (output, terms): (&Arc<OutputAccount>, &Terms<'_>),
 ) -> Result<Store<GuestState>, String> {
+    files::answer(component.files.as_ref())?;
     let policy = terms.policy;
     let limits = &policy.limits;
     let random = RandomAccount::new(limits.random_bytes);
@@ -337,6 +368,7 @@ fn store(
         wasi: made,
         policy: Arc::clone(policy),
         table,
+        files: FilesState::new(policy, component.files.as_ref(), output),
         memory: MemoryAccount::new(limits),
         sends: Sends::new(&policy.grants, limits),
         letters: Letters::default(),
@@ -381,6 +413,8 @@ fn wasi(
     wasi.max_random_size(policy.limits.random_bytes);
     wasi.secure_random(random.generator());
     wasi.insecure_random(random.generator());
+    // Each socket would be a descriptor, and none leads anywhere.
+    wasi.allow_tcp(false).allow_udp(false);
     for (name, value) in policy.grants.env.iter().filter(|(name, _)| granted(name)) {
         wasi.env(name, value.expose());
     }

@@ -11,11 +11,12 @@ mod body;
 mod connection;
 mod origin;
 mod resolver;
+mod texts;
 
 use std::{future::Future, io, sync::Arc};
 
 use http::Request;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_rustls::{
     TlsConnector,
     rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs},
@@ -23,45 +24,67 @@ use tokio_rustls::{
 use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
-use self::{attempt::Attempt, connection::Pool, origin::Origin, resolver::Lookups};
+use self::{attempt::Attempt, connection::Pool, origin::Origin, resolver::Lookups, texts::Texts};
 use super::super::{Policy, instance::GuestState, output::OutputAccount};
 use crate::config::{HttpGrant, Limits, OriginPattern};
 
 pub use resolver::{Resolver, SystemResolver};
+pub(in crate::executor) use texts::is_request;
 
 /// The head of a response, at most.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// What one set of fields takes that a guest makes. It can make as many as it may have handles.
 const MAX_FIELDS_BYTES: usize = 16 * 1024;
-/// What a guest writes to a body in one go. That much waits in the host's memory for each body that is open, which takes
-/// a guest three handles.
-const CHUNK_BYTES: usize = 32 * 1024;
+/// What a guest writes to a body in one go. Twice as much waits in the host's memory for each body that is open, which takes
+/// a guest three handles: with the fields of the request no more than three sets of fields.
+const CHUNK_BYTES: usize = MAX_FIELDS_BYTES;
 
-/// What an attempt can make the host hold of its requests and responses, but for bodies on their way.
+/// What one connection buffers: what it reads and what it writes, with and without TLS.
+const CONNECTION_BYTES: usize = 4 * MAX_HEAD_BYTES;
+
+/// What an attempt can make the host hold of its requests and responses: as many fields as it has handles (a body on its way
+/// takes three), those of requests that wait for their turn, texts of requests, heads of responses, and connections.
 pub(in crate::executor) fn worst_case(limits: &Limits) -> u64 {
     let bytes = |count: u64, each: usize| count.saturating_mul(u64::try_from(each).unwrap_or(u64::MAX));
-    let responses = bytes(limits.http_requests.min(limits.handles), MAX_HEAD_BYTES);
-    bytes(limits.handles, MAX_FIELDS_BYTES).saturating_add(responses)
+    let sent = limits.http_requests.min(limits.handles);
+    [
+        bytes(limits.handles, MAX_FIELDS_BYTES),
+        bytes(sent, MAX_FIELDS_BYTES),
+        texts::worst_case(limits),
+        bytes(sent, MAX_HEAD_BYTES),
+        bytes(limits.http_concurrent, CONNECTION_BYTES),
+    ]
+    .into_iter()
+    .fold(0, u64::saturating_add)
 }
 
 /// Links `wasi:http` of both versions, for a component that it is granted to.
 pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
-    wasmtime_wasi_http::p3::add_to_linker(linker)
+    wasmtime_wasi_http::p3::add_to_linker(linker)?;
+    texts::add_to_linker(linker)
 }
 
-/// What all handlers share of the network: the resolver, and the system's root certificates, read when they are first needed.
+/// What all handlers share of the network: the resolver, the room for connections that nobody uses, and the system's root
+/// certificates, read when they are first needed.
 pub(in crate::executor) struct Network {
     lookups: Lookups,
+    idle: Arc<Semaphore>,
     roots: OnceCell<Arc<RootCertStore>>,
 }
 
 impl Network {
-    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>) -> Self {
-        Self {
-            lookups: Lookups::new(resolver),
+    /// With so many connections that wait for the next request, of all handlers together.
+    ///
+    /// # Errors
+    ///
+    /// The threads of lookups can't be had.
+    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>, idle: u32) -> io::Result<Self> {
+        Ok(Self {
+            lookups: Lookups::new(resolver)?,
+            idle: Arc::new(Semaphore::new(usize::try_from(idle).unwrap_or(Semaphore::MAX_PERMITS))),
             roots: OnceCell::new(),
-        }
+        })
     }
 
     async fn roots(&self) -> io::Result<Arc<RootCertStore>> {
@@ -95,7 +118,7 @@ impl Outbound {
             network: Arc::clone(network),
             lookups: network.lookups.share(),
             tls: OnceCell::new(),
-            pool: Arc::default(),
+            pool: Arc::new(Pool::new(&network.idle)),
         }))
     }
 
@@ -117,6 +140,7 @@ impl Outbound {
 pub(in crate::executor) struct HttpState {
     ctx: WasiHttpCtx,
     hooks: Hooks,
+    texts: Texts,
 }
 
 impl HttpState {
@@ -132,7 +156,11 @@ impl HttpState {
             requests: 0,
             limit: limits.http_requests,
         };
-        Self { ctx, hooks }
+        Self {
+            ctx,
+            hooks,
+            texts: Texts::new(limits),
+        }
     }
 
     pub(in crate::executor) fn view<'a>(&'a mut self, table: &'a mut ResourceTable) -> WasiHttpCtxView<'a> {

@@ -226,7 +226,7 @@ mod tests {
             grants,
             reuse: None,
         };
-        let network = Arc::new(Network::new(Arc::new(SystemResolver)));
+        let network = Arc::new(Network::new(Arc::new(SystemResolver), 8).unwrap());
         let outbound = Outbound::new(&policy, &network).unwrap();
         let output = OutputAccount::new(Arc::new(|_| {}), &limits);
         Arc::new(Attempt::new(&outbound, &limits, &output))

@@ -22,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout_at},
 };
 use tokio_rustls::{TlsConnector, rustls};
@@ -143,8 +144,11 @@ fn tls_error(error: &io::Error) -> Error {
 }
 
 /// The connections of one handler that wait for the next request.
-#[derive(Default)]
-pub(super) struct Pool(Mutex<Waiting>);
+pub(super) struct Pool {
+    waiting: Mutex<Waiting>,
+    /// Of all handlers: who finds none closes his connection.
+    room: Arc<Semaphore>,
+}
 
 #[derive(Default)]
 struct Waiting {
@@ -156,10 +160,19 @@ struct Waiting {
 struct Idle {
     number: u64,
     connection: Connection,
+    _room: OwnedSemaphorePermit,
     _expiry: AbortOnDropJoinHandle<()>,
 }
 
 impl Pool {
+    /// An empty one, which keeps connections as long as there is room among those of all handlers.
+    pub(super) fn new(room: &Arc<Semaphore>) -> Self {
+        Self {
+            waiting: Mutex::default(),
+            room: Arc::clone(room),
+        }
+    }
+
     /// The connection to this origin that was used last. It may have been closed by the other side.
     pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
         let idle = &mut self.waiting().idle;
@@ -173,12 +186,16 @@ impl Pool {
         if connection.sender.is_closed() {
             return;
         }
+        let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
+            return;
+        };
         let mut waiting = self.waiting();
         waiting.last += 1;
         let number = waiting.last;
         let idle = Idle {
             number,
             connection,
+            _room: room,
             _expiry: spawn(expire(Arc::downgrade(self), number)),
         };
         waiting.idle.push_back(idle);
@@ -188,7 +205,7 @@ impl Pool {
     }
 
     fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

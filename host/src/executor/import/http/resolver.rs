@@ -1,4 +1,5 @@
-//! Names to addresses, within bounds: a lookup by the system can't be cancelled, so only so many are under way.
+//! Names to addresses, within bounds: a lookup by the system can't be cancelled, so only so many are under way, on threads
+//! that nobody else needs.
 
 use std::{
     fmt, io,
@@ -8,9 +9,11 @@ use std::{
 
 use tokio::sync::Semaphore;
 
+use crate::executor::threads::BlockingThreads;
+
 /// Lookups of one handler that are under way at a time.
 const MAX_LOOKUPS: usize = 8;
-/// Lookups of all handlers together.
+/// Lookups of all handlers together. Each has a thread.
 const MAX_LOOKUPS_IN_TOTAL: usize = 64;
 /// Addresses of one name that are considered.
 const MAX_ADDRESSES: usize = 16;
@@ -40,17 +43,22 @@ impl Resolver for SystemResolver {
 #[derive(Debug, Clone)]
 pub(in crate::executor) struct Lookups {
     resolver: Arc<dyn Resolver>,
+    threads: Arc<BlockingThreads>,
     all: Arc<Semaphore>,
     own: Arc<Semaphore>,
 }
 
 impl Lookups {
-    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>) -> Self {
-        Self {
+    /// # Errors
+    ///
+    /// Their threads can't be had.
+    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>) -> io::Result<Self> {
+        Ok(Self {
             resolver,
+            threads: Arc::new(BlockingThreads::new("sandhog-lookup", MAX_LOOKUPS_IN_TOTAL)?),
             all: Arc::new(Semaphore::new(MAX_LOOKUPS_IN_TOTAL)),
             own: Arc::new(Semaphore::new(MAX_LOOKUPS)),
-        }
+        })
     }
 
     /// The same resolver with a share of its own, so that a handler whose lookups hang does not take those of others.
@@ -71,7 +79,7 @@ impl Lookups {
         let own = Arc::clone(&self.own).acquire_owned().await.map_err(closed)?;
         let all = Arc::clone(&self.all).acquire_owned().await.map_err(closed)?;
         let (resolver, host) = (Arc::clone(&self.resolver), host.to_owned());
-        let lookup = tokio::task::spawn_blocking(move || {
+        let lookup = self.threads.handle().spawn_blocking(move || {
             let _permits = (own, all);
             resolver.resolve(&host)
         });

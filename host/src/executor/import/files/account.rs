@@ -1,0 +1,75 @@
+//! How many files, directories and streams one attempt has open.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// The account of one store.
+#[derive(Debug)]
+pub(super) struct OpenFiles {
+    held: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+/// One that is open. It counts until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenFile(Arc<AtomicUsize>);
+
+impl OpenFiles {
+    pub(super) fn new(limit: u64) -> Self {
+        Self {
+            held: Arc::default(),
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// One more, if there may be.
+    pub(super) fn take(&self) -> Option<OpenFile> {
+        let more = |held: usize| (held < self.limit).then_some(held + 1);
+        let taken = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok().then(|| OpenFile(Arc::clone(&self.held)))
+    }
+
+    /// One that was kept by [`OpenFile::until_given_back`] is closed.
+    pub(super) fn give_back(&self) {
+        let fewer = |held: usize| held.checked_sub(1);
+        let given_back = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+        debug_assert!(given_back.is_ok(), "it was taken before");
+    }
+}
+
+impl OpenFile {
+    /// It counts until [`OpenFiles::give_back`]: for what lies in a table whose entries are the engine's.
+    pub(super) fn until_given_back(self) {
+        // The drop takes this one away.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_open_counts_until_it_is_closed_and_no_more_than_the_limit_is_open() {
+        let open = OpenFiles::new(2);
+        let (first, second) = (open.take().unwrap(), open.take().unwrap());
+        assert!(open.take().is_none());
+        drop(first);
+        second.until_given_back();
+        assert_eq!(open.held(), 1);
+        open.give_back();
+        assert_eq!(open.held(), 0);
+    }
+}
