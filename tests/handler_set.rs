@@ -62,7 +62,8 @@ impl Handlers {
             policy: Arc::new(policy(handler, &manifest)),
             manifest,
         };
-        self.set.serve(handler, version).await.unwrap();
+        self.set.accept(handler, version).await.unwrap();
+        self.set.arrange(&BTreeMap::new());
     }
 
     /// Waits until so many guests are under way, and for whatever else may have been started.

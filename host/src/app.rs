@@ -7,7 +7,7 @@ use tokio::{
     net::TcpListener,
     sync::Notify,
     task::{JoinError, JoinSet},
-    time::{Instant, sleep, timeout},
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,8 @@ use crate::{
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
-    handler_status::{HandlerBoard, HandlerState},
+    handler_status::HandlerBoard,
+    kept::Kept,
     metrics::Metrics,
     plugin_dir::PluginDir,
     printable::chain,
@@ -33,10 +34,12 @@ use crate::{
     signals::Signals,
 };
 
+mod waiting;
+
+use waiting::{Emptied, empty, watch_paused};
+
 /// How long releasing what was interrupted may take, once nobody wants to wait any more.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
-/// How often a host that ends when its queues are empty looks at them.
-const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a host could not start.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +220,9 @@ impl App {
             HandlerSet::new(surroundings.clone()),
         );
         let look = Arc::new(Notify::new());
-        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers).looking_at(Arc::clone(&look));
+        let kept = config.data.as_ref().map(|data| Kept::new(data.join("versions")));
+        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers, kept);
+        let reload = reload.looking_at(Arc::clone(&look));
         let stop_listening = CancellationToken::new();
         // Tasks of their own, so that a panic in one is an exit code and not a half-dead process.
         let mut reloading = JoinSet::new();
@@ -225,15 +230,15 @@ impl App {
         let mut listening = JoinSet::new();
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
-        let mut emptying = pin!(empty(&surroundings));
-        let (mut watch_empty, mut refused) = (until_empty, None);
+        let (mut emptying, mut watching) = (pin!(empty(&surroundings)), pin!(watch_paused(&surroundings)));
+        let (mut watch_empty, mut not_all) = (until_empty, None);
         let (mut forced, mut give_up_at) = (None, None);
         let code = loop {
             tokio::select! {
                 Some(ended) = reloading.join_next() => {
                     // Told to stop before its queues were empty: it has not done what it was started for.
                     let cut_short = watch_empty.then_some(ExitCode::Terminated);
-                    break ended_with(ended).or(forced).or(refused).or(cut_short).unwrap_or(ExitCode::Ok);
+                    break ended_with(ended).or(forced).or(not_all).or(cut_short).unwrap_or(ExitCode::Ok);
                 }
                 Some(ended) = listening.join_next() => {
                     tracing::error!(?ended, "the listener has ended; stopping");
@@ -241,11 +246,12 @@ impl App {
                 }
                 code = &mut escalating, if forced.is_none() => forced = Some(code),
                 () = stop.working.cancelled(), if give_up_at.is_none() => give_up_at = Some(Instant::now() + RELEASE_LIMIT),
-                any_refused = &mut emptying, if watch_empty => {
+                emptied = &mut emptying, if watch_empty => {
                     watch_empty = false;
-                    refused = any_refused.then_some(ExitCode::Refused);
+                    not_all = code_of(&emptied);
                     stop.receiving.cancel();
                 }
+                never = &mut watching => match never {},
                 () = wake_at(give_up_at) => {
                     tracing::error!("what was interrupted could not be released in time; it returns by itself");
                     break forced.unwrap_or(ExitCode::Internal);
@@ -271,6 +277,16 @@ async fn close(queues: &QueueSet, store: SimpleStore) {
     }
 }
 
+/// The exit code of a host that ends because its queues are empty, if not all of them are.
+fn code_of(emptied: &Emptied) -> Option<ExitCode> {
+    let Emptied { refused, unserved } = emptied;
+    for queue in unserved {
+        tracing::warn!(%queue, "messages wait in a queue that no handler serves");
+    }
+    let waiting = (!unserved.is_empty()).then_some(ExitCode::Unserved);
+    refused.then_some(ExitCode::Refused).or(waiting)
+}
+
 /// The exit code that the end of all handlers stands for, unless they ended because they were told to.
 fn ended_with(ended: Result<Result<(), QueueError>, JoinError>) -> Option<ExitCode> {
     match ended {
@@ -283,32 +299,5 @@ fn ended_with(ended: Result<Result<(), QueueError>, JoinError>) -> Option<ExitCo
             tracing::error!(%error, "a task of the host has died; stopping");
             Some(ExitCode::Internal)
         }
-    }
-}
-
-/// Waits until every queue that has a handler is empty, with nothing in flight or delayed. Answers whether a handler was
-/// refused, so that its queue was not looked at.
-async fn empty(surroundings: &Surroundings) -> bool {
-    let mut empty_before = false;
-    loop {
-        sleep(EMPTY_INTERVAL).await;
-        let handlers = surroundings.board.list();
-        let mut waiting = surroundings.board.is_first_load_under_way();
-        for queue in handlers
-            .iter()
-            .filter_map(|handler| handler.queue.as_ref())
-            .filter_map(|name| surroundings.queues.get(name))
-        {
-            // A queue that can't be asked is not known to be empty.
-            waiting |= queue
-                .counts()
-                .await
-                .map_or(true, |counts| counts.ready + counts.in_flight + counts.delayed > 0);
-        }
-        // A message may have gone from a queue not looked at yet to one that was: only two empty looks in a row count.
-        if !waiting && empty_before {
-            return handlers.iter().any(|handler| handler.state == HandlerState::Refused);
-        }
-        empty_before = !waiting;
     }
 }

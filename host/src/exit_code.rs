@@ -12,6 +12,8 @@ pub enum ExitCode {
     Refused,
     /// 2: the command line is wrong.
     Usage,
+    /// 3: a host that was to end once its queues are empty has ended, and messages wait in queues that no handler serves.
+    Unserved,
     /// 64: the configuration is wrong. Every mistake is listed.
     Config,
     /// 69: no host answers at the address, or it can't do now what it was asked for: try again. Or the listener's address is
@@ -37,6 +39,7 @@ impl ExitCode {
             Self::Ok => 0,
             Self::Refused => 1,
             Self::Usage => 2,
+            Self::Unserved => 3,
             Self::Config => 64,
             Self::Unavailable => 69,
             Self::Internal => 70,
@@ -60,6 +63,7 @@ Exit codes:
   0    done
   1    refused: a component, a message, a queue that does not exist
   2    wrong command line
+  3    with --until-empty: messages wait in queues that no handler serves
   64   wrong configuration; every mistake is listed
   69   no host answers, or it can't do it now (try again), or the listener's address is taken
   70   internal error of the host, or the machine denies what it needs

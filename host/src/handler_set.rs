@@ -24,6 +24,10 @@ use crate::{
     slots::Slots,
 };
 
+mod claims;
+
+use claims::{Claim, Ruling};
+
 /// How long the other handlers may take to release what they have in flight, once a queue has failed for good. Less than the host
 /// waits for after an order to stop working.
 const ABANDONED: Duration = Duration::from_secs(4);
@@ -45,10 +49,12 @@ pub struct Surroundings {
     pub stop_working: CancellationToken,
 }
 
-/// The handlers that run.
+/// The handlers that run, and the newest version of each that was accepted.
 #[derive(Debug)]
 pub struct HandlerSet {
     surroundings: Surroundings,
+    /// May differ from what runs only where another handler has its queue.
+    newest: BTreeMap<String, Arc<Version>>,
     running: BTreeMap<String, Running>,
     /// The slots of each handler, which a dispatcher that ends shares with its successor.
     slots: BTreeMap<String, Slots>,
@@ -62,16 +68,24 @@ struct Running {
     stop_receiving: CancellationToken,
 }
 
-/// Why a version does not serve.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StartError {
-    /// It clashes with what runs. Final until something changes; the text says what.
-    #[error("{0}")]
-    Refused(String),
-    /// A queue that it needs could not be declared.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
+/// What came of versions that were accepted.
+#[derive(Debug, Default)]
+pub struct Arranged {
+    /// Handlers whose newest version has begun to serve.
+    pub began: Vec<String>,
+    /// Handlers whose newest version does not serve because another one has its queue, each with the reason.
+    pub clashes: BTreeMap<String, String>,
+}
+
+/// Why the newest version of a handler does not serve.
+#[derive(Debug)]
+pub struct Refused {
+    /// Names what is wrong, and what to do.
+    pub reason: String,
+    /// Whether the same files may be accepted another time.
+    pub passes: bool,
+    /// Whether this was said before.
+    pub known: bool,
 }
 
 impl HandlerSet {
@@ -79,6 +93,7 @@ impl HandlerSet {
     pub fn new(surroundings: Surroundings) -> Self {
         Self {
             surroundings,
+            newest: BTreeMap::new(),
             running: BTreeMap::new(),
             slots: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -90,6 +105,11 @@ impl HandlerSet {
         &self.surroundings.board
     }
 
+    /// Where counts go.
+    pub fn metrics(&self) -> &Metrics {
+        &self.surroundings.metrics
+    }
+
     /// The component that a handler gives to new deliveries.
     pub fn component(&self, name: &str) -> Option<Component> {
         self.running
@@ -97,68 +117,176 @@ impl HandlerSet {
             .map(|running| running.versions.borrow().component.clone())
     }
 
-    /// Serves a version from now on: in place of the one before it, or as a new handler. Answers whether the handler left
-    /// another queue for that, which is free now.
+    /// Whether a version of the handler was accepted.
+    pub fn has(&self, name: &str) -> bool {
+        self.newest.contains_key(name)
+    }
+
+    /// Makes queues exist from now on.
     ///
     /// # Errors
     ///
-    /// See [`StartError`]. The version before it goes on serving.
-    pub async fn serve(&mut self, name: &str, version: Version) -> Result<bool, StartError> {
-        let queue = version.manifest.queue.clone();
-        let taken = self
-            .running
-            .iter()
-            .find(|(other, running)| *other != name && running.queue == queue);
-        if let Some((other, _)) = taken {
-            let reason = format!("queue {queue} has the handler {other} already; a queue has one handler");
-            return Err(StartError::Refused(reason));
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`QueueSet::declare`].
+    pub async fn declare(&self, queues: &[QueueName]) -> Result<(), QueueError> {
+        for queue in queues {
+            self.surroundings.queues.declare(queue).await?;
         }
-        let served = self.surroundings.queues.declare(&queue).await?;
-        for destination in version.manifest.grants.send.iter().flatten() {
-            self.surroundings.queues.declare(destination).await?;
-        }
-        let leaves = self.running.get(name).is_some_and(|running| running.queue != queue);
-        if leaves {
-            self.remove(name);
-        }
-        let sends = version.manifest.grants.send.iter().flatten();
-        let used = sends.chain([&queue]).map(ToString::to_string).collect();
-        self.surroundings.metrics.handler_uses(name, used);
-        let version = Arc::new(version);
-        if let Some(running) = self.running.get(name) {
-            running.versions.send_replace(Arc::clone(&version));
-        } else {
-            self.start(name, &served, Arc::clone(&version));
-        }
-        // Only now: whoever reads it may count on the version.
-        self.announce(name, &version);
-        Ok(leaves)
+        Ok(())
     }
 
-    /// A newer version did not pass.
-    pub fn refused(&self, name: &str, reason: &str) {
+    /// Takes a version as the newest of a handler. What it needs exists from now on; it serves once
+    /// [`HandlerSet::arrange`] gives it its queue.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]; then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the version is taken at the end.
+    pub async fn accept(&mut self, name: &str, version: Version) -> Result<(), QueueError> {
+        self.declare(&version.manifest.queues()).await?;
+        self.newest.insert(name.to_owned(), Arc::new(version));
+        Ok(())
+    }
+
+    /// Gives each queue to the handler that it belongs to. `coming` are the handlers of which another version is on the way,
+    /// with its queue if that is known.
+    pub fn arrange(&mut self, coming: &BTreeMap<String, Option<QueueName>>) -> Arranged {
+        let rulings = self.rulings(coming);
+        let mut arranged = Arranged::default();
+        // First all that end: a queue has one handler.
+        for (name, ruling) in &rulings {
+            match ruling {
+                Ruling::Newest if self.leaves(name) => self.leave(name),
+                Ruling::Nothing(winner) => {
+                    self.leave(name);
+                    arranged.clashes.insert(name.clone(), self.clash(name, winner));
+                }
+                Ruling::Older(winner) => drop(arranged.clashes.insert(name.clone(), self.clash(name, winner))),
+                Ruling::Newest | Ruling::Wait => {}
+            }
+        }
+        let newest = rulings.iter().filter(|(_, ruling)| **ruling == Ruling::Newest);
+        arranged.began = newest
+            .filter(|(name, _)| self.serve(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        arranged
+    }
+
+    fn rulings(&self, coming: &BTreeMap<String, Option<QueueName>>) -> BTreeMap<String, Ruling> {
+        let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
+        for (name, version) in &self.newest {
+            claims.entry(name).or_default().newest = Some(&version.manifest.queue);
+        }
+        for (name, running) in &self.running {
+            claims.entry(name).or_default().serving = Some(&running.queue);
+        }
+        for (name, queue) in coming {
+            let claim = claims.entry(name).or_default();
+            (claim.is_coming, claim.coming) = (true, queue.as_ref());
+        }
+        claims::rule(&claims)
+    }
+
+    /// Whether the newest version of a handler that runs is for another queue.
+    fn leaves(&self, name: &str) -> bool {
+        let (newest, running) = (self.newest.get(name), self.running.get(name));
+        newest
+            .zip(running)
+            .is_some_and(|(newest, running)| newest.manifest.queue != running.queue)
+    }
+
+    fn clash(&self, name: &str, winner: &str) -> String {
+        let queue = self
+            .newest
+            .get(name)
+            .map_or("?", |version| version.manifest.queue.as_str());
+        format!(
+            "queue {queue} has the handler {winner} already; a queue has one handler, and of several files that name it the first by name has it"
+        )
+    }
+
+    /// Serves the newest version of a handler; answers whether it did not yet.
+    fn serve(&mut self, name: &str) -> bool {
+        let Some(version) = self.newest.get(name).map(Arc::clone) else {
+            return false;
+        };
+        match self.running.get(name) {
+            Some(running) if Arc::ptr_eq(&running.versions.borrow(), &version) => return false,
+            Some(running) => drop(running.versions.send_replace(Arc::clone(&version))),
+            None => {
+                // A queue stays declared once it was.
+                let Some(queue) = self.surroundings.queues.get(&version.manifest.queue) else {
+                    return false;
+                };
+                self.start(name, &queue, Arc::clone(&version));
+            }
+        }
+        let used = version.manifest.queues().iter().map(ToString::to_string).collect();
+        self.surroundings.metrics.handler_uses(name, used);
+        // Only now: whoever reads it may count on the version.
+        self.announce(name, &version);
+        true
+    }
+
+    /// A newer version did not pass, or can't be loaded now if it `passes`. Says it once for each reason.
+    pub fn refused(&self, name: &str, refused: &Refused) {
+        let Refused { reason, passes, known } = refused;
         let serving = if self.running.contains_key(name) {
             "the version before it goes on serving"
         } else {
             "it does not serve"
         };
-        // What is to be copied has to be as it is, which a quoted text is not.
-        if let Some((_, lines)) = reason.split_once('\n') {
+        self.surroundings.board.refused(name, reason);
+        if *known {
+            tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
+            return;
+        }
+        if *passes {
+            tracing::error!(
+                handler = name,
+                reason,
+                "a handler can't be loaded now, and is tried again; {serving}"
+            );
+        } else if let Some((_, lines)) = reason.split_once('\n') {
+            // What is to be copied has to be as it is, which a quoted text is not.
             tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}");
         } else {
             tracing::error!(handler = name, reason, "a handler was refused; {serving}");
         }
-        self.surroundings.board.refused(name, reason);
         self.surroundings.metrics.reloads(name, false);
     }
 
-    /// Stops a handler after what is in flight.
+    /// Stops a handler after what is in flight, and forgets it.
     pub fn remove(&mut self, name: &str) {
-        let Some(running) = self.running.remove(name) else {
+        self.newest.remove(name);
+        if let Some(running) = self.running.get(name) {
+            tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
+            self.stop(name);
+        } else {
             self.surroundings.board.removed(name);
+        }
+    }
+
+    /// Stops a handler on the queue that it leaves.
+    fn leave(&mut self, name: &str) {
+        if let Some(running) = self.running.get(name) {
+            tracing::info!(handler = name, queue = %running.queue, "a handler leaves its queue; what is in flight ends");
+            self.stop(name);
+        }
+    }
+
+    /// Stops what runs of a handler after what is in flight.
+    fn stop(&mut self, name: &str) {
+        let Some(running) = self.running.remove(name) else {
             return;
         };
-        tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
         self.surroundings.board.stopping(name);
         running.stop_receiving.cancel();
     }
@@ -210,7 +338,8 @@ impl HandlerSet {
         match joined {
             Ok((name, ended)) => {
                 if !self.running.contains_key(&name) {
-                    self.surroundings.board.removed(&name);
+                    // A file of the same name that came meanwhile, or has lost its queue, stays on the board.
+                    self.surroundings.board.stopped(&name);
                     self.surroundings.metrics.handler_removed(&name);
                 }
                 self.slots.retain(|_, slots| slots.are_in_use());
@@ -252,6 +381,7 @@ impl HandlerSet {
             flavour: info.flavour.to_string(),
             digest: info.digest.clone(),
             loaded_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
         self.surroundings.board.serving(name, loaded);
         self.surroundings.metrics.reloads(name, true);

@@ -28,7 +28,7 @@ pub enum HandlerState {
         /// The failure that repeats, for people.
         reason: String,
     },
-    /// No version of it has ever passed; [`HandlerStatus::last_error`] says why.
+    /// No version of it serves; [`HandlerStatus::last_error`] says why.
     Refused,
     /// Its file was removed: what is in flight ends, then it is gone.
     Stopping,
@@ -52,7 +52,7 @@ impl HandlerState {
 pub struct HandlerStatus {
     /// Its file's name without the extension.
     pub name: String,
-    /// The queue that it serves, once a version was loaded.
+    /// The queue that it serves, or will once a version was loaded, if that is known.
     pub queue: Option<QueueName>,
     /// What it is doing.
     pub state: HandlerState,
@@ -64,6 +64,12 @@ pub struct HandlerStatus {
     pub version: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
+    /// Whether that version is the one that was kept, and not what lies in the plugin directory.
+    pub kept: bool,
+    /// The queues that it may send to.
+    pub sends_to: Vec<QueueName>,
+    /// Whether nothing waits in its queue, as far as somebody has looked since it was paused.
+    pub idle: bool,
     /// Attempts under way.
     pub in_flight: u32,
     /// Why the newest version of the file was refused; an older one may be serving.
@@ -85,6 +91,8 @@ pub struct LoadedVersion {
     pub digest: String,
     /// Milliseconds since 1970-01-01T00:00:00Z.
     pub loaded_at_ms: u64,
+    /// The queues that it may send to.
+    pub sends_to: Vec<QueueName>,
 }
 
 /// What is wrong with the store of the host, as far as it knows.
@@ -102,14 +110,27 @@ struct Board {
     handlers: BTreeMap<String, HandlerStatus>,
     first_load_finished: bool,
     store: Option<Box<dyn StoreHealth>>,
+    directory_failure: Option<String>,
 }
 
 impl HandlerBoard {
     /// A version of the handler is being loaded. One that serves goes on serving.
     pub fn loading(&self, name: &str) {
         self.update(name, |status| {
-            if status.version == 0 {
+            if status.state == HandlerState::Stopping {
+                *status = HandlerStatus::new(name);
+            }
+            if !status.serves() {
                 status.state = HandlerState::Loading;
+            }
+        });
+    }
+
+    /// The queue that the handler will serve, unless it serves one.
+    pub fn named(&self, name: &str, queue: &QueueName) {
+        self.update(name, |status| {
+            if !status.serves() {
+                status.queue = Some(queue.clone());
             }
         });
     }
@@ -122,7 +143,9 @@ impl HandlerBoard {
             status.flavour = Some(loaded.flavour);
             status.digest = Some(loaded.digest);
             status.loaded_at_ms = Some(loaded.loaded_at_ms);
+            status.sends_to = loaded.sends_to;
             status.version += 1;
+            status.kept = false;
             status.last_error = None;
         });
     }
@@ -131,19 +154,52 @@ impl HandlerBoard {
     pub fn refused(&self, name: &str, why: &str) {
         self.update(name, |status| {
             status.last_error = Some(why.to_owned());
-            if status.version == 0 {
+            if !status.serves() {
                 status.state = HandlerState::Refused;
             }
+        });
+    }
+
+    /// The newest files can't be loaded yet. One that serves goes on serving.
+    pub fn waiting(&self, name: &str, why: &str) {
+        self.update(name, |status| status.last_error = Some(why.to_owned()));
+    }
+
+    /// The version that serves is the one that was kept, because what lies in the plugin directory does not pass.
+    pub fn kept(&self, name: &str, why: &str) {
+        self.update(name, |status| {
+            status.kept = true;
+            status.last_error = Some(why.to_owned());
         });
     }
 
     /// The handler is paused.
     pub fn paused(&self, name: &str, reason: &str) {
         self.update(name, |status| {
+            status.idle = false;
             status.state = HandlerState::Paused {
                 reason: reason.to_owned(),
             }
         });
+    }
+
+    /// The paused handlers, each with its queue.
+    pub fn paused_queues(&self) -> Vec<(String, QueueName)> {
+        let board = self.board();
+        let paused = board
+            .handlers
+            .values()
+            .filter(|status| matches!(status.state, HandlerState::Paused { .. }));
+        paused
+            .filter_map(|status| Some((status.name.clone(), status.queue.clone()?)))
+            .collect()
+    }
+
+    /// Whether nothing waits for a paused handler: then a pause holds nothing back.
+    pub fn idle(&self, name: &str, idle: bool) {
+        if let Some(status) = self.board().handlers.get_mut(name) {
+            status.idle = idle;
+        }
     }
 
     /// The handler goes on after a pause.
@@ -162,6 +218,23 @@ impl HandlerBoard {
             status.last_receive_at = None;
             status.queue_error = None;
         });
+    }
+
+    /// What was in flight has ended. The handler is gone, unless a file of its name is there again.
+    pub fn stopped(&self, name: &str) {
+        let mut board = self.board();
+        if board
+            .handlers
+            .get(name)
+            .is_some_and(|status| status.state == HandlerState::Stopping)
+        {
+            board.handlers.remove(name);
+        }
+    }
+
+    /// The plugin directory can't be read, or can again.
+    pub fn directory(&self, failure: Option<&str>) {
+        self.board().directory_failure = failure.map(str::to_owned);
     }
 
     /// The handler is gone.
@@ -225,7 +298,10 @@ impl HandlerBoard {
         }
         reasons.extend(board.store.iter().flat_map(|store| store.troubles()));
         if !board.first_load_finished {
-            reasons.push("loading: the first load of the handlers is under way".to_owned());
+            reasons.push(match &board.directory_failure {
+                Some(why) => format!("the plugin directory can't be read: {why}"),
+                None => "loading: the first load of the handlers is under way".to_owned(),
+            });
         }
         reasons.extend(board.handlers.values().flat_map(HandlerStatus::troubles));
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
@@ -256,6 +332,9 @@ impl HandlerStatus {
             digest: None,
             version: 0,
             loaded_at_ms: None,
+            kept: false,
+            sends_to: Vec::new(),
+            idle: false,
             in_flight: 0,
             last_error: None,
             queue_error: None,
@@ -263,12 +342,26 @@ impl HandlerStatus {
         }
     }
 
-    /// What keeps the host from being ready. A refused file does not: the rest of the host serves, and a
-    /// restart would not help.
+    /// Whether a version of it serves.
+    fn serves(&self) -> bool {
+        match self.state {
+            HandlerState::Serving | HandlerState::Paused { .. } => true,
+            HandlerState::Loading | HandlerState::Refused | HandlerState::Stopping => false,
+        }
+    }
+
+    /// What keeps the host from being ready: a handler that should serve has nothing that serves, whatever the cause. The first
+    /// load of a new handler does not.
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
-        if let HandlerState::Paused { reason } = &self.state {
-            troubles.push(format!("handler {} is paused: {reason}", self.name));
+        match (&self.state, &self.last_error) {
+            (HandlerState::Paused { reason }, _) if !self.idle => {
+                troubles.push(format!("handler {} is paused: {reason}", self.name));
+            }
+            (HandlerState::Refused | HandlerState::Loading, Some(why)) => {
+                troubles.push(format!("handler {} has no version that serves: {why}", self.name));
+            }
+            _ => {}
         }
         if let Some(silence) = self
             .last_receive_at
@@ -296,6 +389,7 @@ mod tests {
             flavour: "handler".to_owned(),
             digest: "ab".to_owned(),
             loaded_at_ms: 1,
+            sends_to: Vec::new(),
         }
     }
 
@@ -315,9 +409,35 @@ mod tests {
             board.readiness(false).unwrap_err(),
             ["loading: the first load of the handlers is under way"]
         );
-        board.refused("orders", "no such export");
+        board.serving("orders", loaded());
         board.first_load_finished();
         assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    /// It was ready once, so that a rollout went on with a host that handled nothing.
+    #[test]
+    fn a_host_with_a_handler_that_has_nothing_to_serve_is_not_ready() {
+        let board = HandlerBoard::default();
+        board.first_load_finished();
+        board.loading("orders");
+        assert_eq!(board.readiness(false), Ok(()));
+        board.refused("orders", "no such export");
+        let expected = "handler orders has no version that serves: no such export";
+        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
+        board.loading("orders");
+        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
+        board.serving("orders", loaded());
+        assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    #[test]
+    fn a_file_that_comes_back_while_its_handler_drains_stays_on_the_board() {
+        let board = serving_board();
+        board.stopping("orders");
+        board.loading("orders");
+        board.refused("orders", "no such export");
+        board.stopped("orders");
+        assert_eq!(board.list().remove(0).state, HandlerState::Refused);
     }
 
     #[test]
@@ -368,6 +488,17 @@ mod tests {
         );
         board.resumed("orders");
         assert_eq!(board.readiness(false), Ok(()));
+    }
+
+    /// Behind a load balancer no message would come any more, and so no probe ever did.
+    #[test]
+    fn a_paused_handler_with_an_empty_queue_does_not_keep_the_host_unready() {
+        let board = serving_board();
+        board.paused("orders", "timeout, 20 times in a row");
+        board.idle("orders", true);
+        assert_eq!(board.readiness(false), Ok(()));
+        board.idle("orders", false);
+        assert!(board.readiness(false).is_err());
     }
 
     #[derive(Debug)]

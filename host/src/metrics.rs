@@ -95,6 +95,7 @@ pub struct Metrics {
     log_lines_dropped: Series<OfHandler, Counter>,
     reloads: Series<HandlerResult, Counter>,
     paused: Series<OfHandler, Gauge>,
+    kept: Series<OfHandler, Gauge>,
     in_flight: Series<OfHandler, Gauge>,
     requests: Gauge,
     connections: Gauge,
@@ -176,6 +177,7 @@ impl Metrics {
             log_lines_dropped: Series::default(),
             reloads: Series::default(),
             paused: Series::default(),
+            kept: Series::default(),
             in_flight: Series::default(),
             requests: Gauge::default(),
             connections: Gauge::default(),
@@ -331,6 +333,12 @@ impl Metrics {
             .with(&of_handler(handler), |metric| metric.set(i64::from(paused)));
     }
 
+    /// Whether a handler serves the version that was kept, because what lies in the plugin directory does not pass.
+    pub fn handler_kept(&self, handler: &str, kept: bool) {
+        self.kept
+            .with(&of_handler(handler), |metric| metric.set(i64::from(kept)));
+    }
+
     /// How many attempts of a handler are under way.
     pub fn in_flight(&self, handler: &str, attempts: u32) {
         self.in_flight
@@ -355,6 +363,7 @@ impl Metrics {
     pub fn handler_removed(&self, handler: &str) {
         self.used().remove(handler);
         self.paused.end(&of_handler(handler));
+        self.kept.end(&of_handler(handler));
         self.in_flight.end(&of_handler(handler));
     }
 
@@ -484,6 +493,11 @@ impl Metrics {
         );
         families.series("handler_loads", "Versions of handlers loaded, by result", &self.reloads);
         families.series("handler_paused", "1 while a handler is paused", &self.paused);
+        families.series(
+            "handler_kept",
+            "1 while a handler serves the version that served last, because the file that is there does not pass",
+            &self.kept,
+        );
         families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
         self.register_listener();
         self.register_queues();

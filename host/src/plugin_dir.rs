@@ -1,82 +1,59 @@
 //! What lies in the plugin directory: which handlers, and which bytes of theirs. Reads names and file attributes;
 //! never parses, never compiles.
+//!
+//! Invariant: an entry that can't be used costs its own name only. Knows nothing of what runs.
 
 use std::{
-    collections::BTreeMap,
-    fs,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use crate::executor::digest;
 
-/// Tells one state of a file from another without reading it. Follows symbolic links, so a link that is swapped
-/// changes the stamp of every file behind it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
+mod entry;
 
-impl Stamp {
-    /// The stamp of the file at `path` as it is now.
-    ///
-    /// # Errors
-    ///
-    /// The file is not there, is not a regular file, or cannot be looked at.
-    pub fn of(path: &Path) -> io::Result<Self> {
-        let metadata = fs::metadata(path)?;
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
-        }
-        Ok(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
+pub use entry::{Content, Look, Stamp, Trouble, Unread, Writer, read};
 
-    /// As [`Stamp::of`]; `None` if no regular file is there.
-    fn if_there(path: &Path) -> io::Result<Option<Self>> {
-        match Self::of(path) {
-            Ok(stamp) => Ok(Some(stamp)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidInput) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The files of one handler.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What was found of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamps {
-    /// Of `NAME.wasm`.
-    pub wasm: Stamp,
+    /// Of `NAME.wasm`; `None`: only a manifest is there.
+    pub wasm: Option<Look>,
     /// Of `NAME.toml`, if it is there.
-    pub manifest: Option<Stamp>,
+    pub manifest: Option<Look>,
 }
 
 /// The largest manifest, in bytes.
-const MAX_MANIFEST_BYTES: usize = 256 * 1024;
+pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
+/// How many names of what is passed over are kept.
+const MAX_PASSED_OVER: usize = 32;
+/// The host's own configuration, which often lies beside the components.
+const HOST_CONFIGURATION: &str = "sandhog";
 
 /// A directory of handlers: `NAME.wasm`, and `NAME.toml` beside it if need be.
 #[derive(Debug, Clone)]
 pub struct PluginDir(PathBuf);
 
-/// Everything about one handler that is read at once.
+/// What is in the directory.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// By name.
+    pub handlers: BTreeMap<String, Stamps>,
+    /// What looks as if somebody meant a handler by it, and is none; for people, at most 32.
+    pub passed_over: BTreeSet<String>,
+}
+
+/// A component as it was read.
 #[derive(Debug)]
-pub struct Files {
-    /// The component's bytes.
-    pub wasm: Vec<u8>,
+pub struct Wasm {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
     /// Their digest.
     pub digest: String,
-    /// The manifest's text.
-    pub manifest: Option<String>,
+    /// Whether somebody was writing it.
+    pub writer: Writer,
 }
 
 impl PluginDir {
@@ -100,70 +77,206 @@ impl PluginDir {
         self.0.join(format!("{name}.toml"))
     }
 
-    /// The handlers that are there now. Hidden files (editors', and those of a copy under way) are passed over.
+    /// What is there now. Hidden files (editors', and those of a copy under way) are passed over. Costs a look at each file
+    /// of a handler, and a comparison for every other one.
     ///
     /// # Errors
     ///
-    /// The directory cannot be read.
-    pub fn scan(&self) -> io::Result<BTreeMap<String, Stamps>> {
-        let mut handlers = BTreeMap::new();
+    /// The directory itself cannot be read; then nothing is known of any entry.
+    pub fn scan(&self) -> io::Result<Scan> {
+        let mut scan = Scan::default();
         for entry in fs::read_dir(&self.0)? {
-            let path = entry?.path();
-            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()) else {
-                continue;
-            };
-            if path.extension().is_none_or(|extension| extension != "wasm") || name.starts_with('.') {
+            let entry = entry?;
+            let file_name = entry.file_name();
+            if file_name.as_encoded_bytes().starts_with(b".") {
                 continue;
             }
-            // A file that can't be looked at is not one that is gone: the whole scan says nothing then.
-            let Some(wasm) = Stamp::if_there(&path)? else { continue };
-            let manifest = Stamp::if_there(&self.manifest(name))?;
-            handlers.insert(name.to_owned(), Stamps { wasm, manifest });
+            match extension(&file_name) {
+                Some(Extension::Wasm) => self.found_wasm(&mut scan, &file_name),
+                Some(Extension::Manifest) => self.found_manifest(&mut scan, &file_name),
+                Some(Extension::WrongCase) => {
+                    let why = "its extension is not in lower case";
+                    scan.pass_over(&file_name, why);
+                }
+                None if entry.file_type().is_ok_and(|kind| kind.is_dir()) => {
+                    scan.pass_over(&file_name, "folders are not looked into");
+                }
+                None => {}
+            }
         }
-        Ok(handlers)
+        Ok(scan)
     }
 
-    /// Reads a handler's files, if they are still those of `stamps` afterwards; `None` if they have changed.
+    fn found_wasm(&self, scan: &mut Scan, file_name: &OsStr) {
+        let path = self.0.join(file_name);
+        let Some(stem) = path.file_stem() else { return };
+        let Some(name) = stem.to_str() else {
+            let trouble = Trouble {
+                reason: "its name is not UTF-8".to_owned(),
+                passes: false,
+            };
+            let (wasm, manifest) = (Some(Look::Trouble(trouble)), None);
+            scan.handlers.insert(escaped(stem), Stamps { wasm, manifest });
+            return;
+        };
+        // Gone since the directory was read.
+        let Some(look) = Look::at(&path) else { return };
+        let (wasm, manifest) = (Some(look), Look::at(&self.manifest(name)));
+        scan.handlers.insert(name.to_owned(), Stamps { wasm, manifest });
+    }
+
+    fn found_manifest(&self, scan: &mut Scan, file_name: &OsStr) {
+        let path = self.0.join(file_name);
+        let Some(name) = path.file_stem().and_then(OsStr::to_str) else {
+            scan.pass_over(file_name, "its name is not UTF-8");
+            return;
+        };
+        if name == HOST_CONFIGURATION || scan.handlers.contains_key(name) {
+            return;
+        }
+        let manifest = Look::at(&path);
+        if manifest.is_some() {
+            let stamps = Stamps { wasm: None, manifest };
+            scan.handlers.insert(name.to_owned(), stamps);
+        }
+    }
+
+    /// Reads a handler's manifest, and says whether somebody was writing it; `None` if it has none.
     ///
     /// # Errors
     ///
-    /// A file cannot be read, the component is larger than `max_bytes`, or the manifest is not UTF-8.
-    pub fn read(&self, name: &str, stamps: Stamps, max_bytes: usize) -> io::Result<Option<Files>> {
-        if usize::try_from(stamps.wasm.size).is_ok_and(|size| size > max_bytes) {
-            let message = format!(
-                "{} bytes, more than the {max_bytes} that are accepted",
-                stamps.wasm.size
-            );
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    /// See [`Unread`].
+    pub fn read_manifest(&self, name: &str) -> Result<Option<(String, Writer)>, Unread> {
+        match read(&self.manifest(name), MAX_MANIFEST_BYTES) {
+            Ok(Content { bytes, writer }) => match String::from_utf8(bytes) {
+                Ok(text) => Ok(Some((text, writer))),
+                Err(_) => Err(Unread::Trouble(Trouble {
+                    reason: "it is not UTF-8".to_owned(),
+                    passes: false,
+                })),
+            },
+            Err(Unread::Gone) => Ok(None),
+            Err(unread) => Err(unread),
         }
-        // One byte more than the limit, so that a file that has grown meanwhile is noticed and not read whole.
-        let wasm = read_up_to(&self.wasm(name), max_bytes)?;
-        let manifest = match stamps.manifest {
-            Some(_) => Some(read_up_to(&self.manifest(name), MAX_MANIFEST_BYTES)?),
-            None => None,
-        };
-        let manifest = manifest.map(String::from_utf8).transpose().map_err(io::Error::other)?;
-        let digest = digest(&wasm);
-        let now = Stamps {
-            wasm: Stamp::of(&self.wasm(name))?,
-            manifest: Stamp::if_there(&self.manifest(name))?,
-        };
-        Ok((now == stamps).then_some(Files { wasm, digest, manifest }))
+    }
+
+    /// Reads a handler's component.
+    ///
+    /// # Errors
+    ///
+    /// See [`Unread`]; it is also refused if it is larger than `max_bytes`.
+    pub fn read_wasm(&self, name: &str, max_bytes: usize) -> Result<Wasm, Unread> {
+        let Content { bytes, writer } = read(&self.wasm(name), max_bytes)?;
+        let digest = digest(&bytes);
+        Ok(Wasm { bytes, digest, writer })
+    }
+
+    /// What is there of one name now.
+    pub fn look(&self, name: &str) -> Stamps {
+        Stamps {
+            wasm: Look::at(&self.wasm(name)),
+            manifest: Look::at(&self.manifest(name)),
+        }
     }
 }
 
-fn read_up_to(path: &Path, max_bytes: usize) -> io::Result<Vec<u8>> {
-    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
-    let mut bytes = Vec::new();
-    fs::File::open(path)?
-        .take(limit.saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    if bytes.len() > max_bytes {
-        let message = format!(
-            "{} has more than the {max_bytes} bytes that are accepted",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+impl Scan {
+    fn pass_over(&mut self, file_name: &OsStr, why: &str) {
+        if self.passed_over.len() < MAX_PASSED_OVER {
+            self.passed_over.insert(format!("{}: {why}", escaped(file_name)));
+        }
     }
-    Ok(bytes)
+}
+
+enum Extension {
+    Wasm,
+    Manifest,
+    WrongCase,
+}
+
+fn extension(file_name: &OsStr) -> Option<Extension> {
+    let extension = Path::new(file_name).extension()?;
+    match extension.as_encoded_bytes() {
+        b"wasm" => Some(Extension::Wasm),
+        b"toml" => Some(Extension::Manifest),
+        other if other.eq_ignore_ascii_case(b"wasm") || other.eq_ignore_ascii_case(b"toml") => {
+            Some(Extension::WrongCase)
+        }
+        _ => None,
+    }
+}
+
+/// A name that may hold any bytes, for people.
+fn escaped(name: &OsStr) -> String {
+    match name.to_str() {
+        Some(text) => text.escape_debug().to_string(),
+        None => name.as_encoded_bytes().escape_ascii().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{ffi::OsStrExt as _, fs::symlink};
+
+    use super::*;
+
+    /// One entry that could not be looked at once voided the whole scan, so nothing was loaded or removed.
+    #[test]
+    fn an_entry_that_cannot_be_used_costs_its_own_name_only() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in [
+            "good.wasm",
+            "good.toml",
+            "alone.toml",
+            "sandhog.toml",
+            ".hidden.wasm",
+            "other.json",
+        ] {
+            fs::write(at(name), "x").unwrap();
+        }
+        symlink("loop.wasm", at("loop.wasm")).unwrap();
+        symlink("/etc/passwd/x", at("through.wasm")).unwrap();
+        fs::create_dir(at("folder.wasm")).unwrap();
+        fs::create_dir(at("subfolder")).unwrap();
+        fs::write(at("UPPER.WASM"), "x").unwrap();
+        fs::write(directory.path().join(OsStr::from_bytes(b"\xff.wasm")), "x").unwrap();
+        let scan = PluginDir::new(directory.path().to_owned()).scan().unwrap();
+        let is_file = |look: &Option<Look>| matches!(look, Some(Look::File(_)));
+        let found: Vec<_> = scan
+            .handlers
+            .iter()
+            .map(|(name, stamps)| (name.as_str(), is_file(&stamps.wasm), is_file(&stamps.manifest)))
+            .collect();
+        let expected = [
+            ("\\xff", false, false),
+            ("alone", false, true),
+            ("folder", false, false),
+            ("good", true, true),
+            ("loop", false, false),
+            ("through", false, false),
+        ];
+        assert_eq!(found, expected);
+        let passed_over: Vec<_> = scan.passed_over.into_iter().collect();
+        assert_eq!(
+            passed_over,
+            [
+                "UPPER.WASM: its extension is not in lower case",
+                "subfolder: folders are not looked into"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_manifest_that_is_not_utf8_is_refused_for_good() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("x.toml"), [0xff]).unwrap();
+        let unread = PluginDir::new(directory.path().to_owned())
+            .read_manifest("x")
+            .unwrap_err();
+        assert!(
+            matches!(unread, Unread::Trouble(Trouble { passes: false, .. })),
+            "{unread:?}"
+        );
+    }
 }

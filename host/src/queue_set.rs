@@ -169,7 +169,7 @@ impl QueueSet {
     }
 
     /// Whether the messages of another queue end in this one, so that what fails in it stays in it.
-    fn is_dead_letter_queue(&self, name: &QueueName) -> bool {
+    pub fn is_dead_letter_queue(&self, name: &QueueName) -> bool {
         let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
         declared
             .keys()

@@ -1,99 +1,119 @@
 //! Keeps the running handlers the same as the plugin directory: adds, replaces, removes.
 //!
-//! Invariants: a file is read only once it was quiet, and used only if it has not changed while it was read; a file that
-//! does not pass leaves the version before it serving; a delivery under way ends on the version it started with;
-//! at most one load per handler is under way.
+//! Invariants: a file that does not pass, or can't be read, leaves the version before it serving, and every other handler
+//! alone; an error that passes is never final; a delivery under way ends on the version it started with; at most one load
+//! per handler is under way.
 
-use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+    time::Duration,
+};
 
-use bytes::Bytes;
 use tokio::{
     sync::Notify,
     task::{JoinError, JoinSet},
-    time::Instant,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     alarm::wake_at,
-    attempt::{Version, policy},
-    config::{Manifest, environment},
-    executor::{Component, Executor, MAX_WASM_BYTES},
-    handler_set::{HandlerSet, StartError},
-    plugin_dir::{Files, PluginDir, Stamps},
+    executor::Executor,
+    handler_set::{HandlerSet, Refused},
+    kept::{Kept, KeptPair},
+    message::QueueName,
+    plugin_dir::{PluginDir, Scan, Stamps},
+    printable::chain,
     queue::QueueError,
-    watcher::Watcher,
+    watcher::{POLL_INTERVAL, Watcher},
 };
 
-/// How long a file must not have changed before it is read.
-const QUIET: Duration = Duration::from_millis(100);
+mod keep;
+mod load;
+mod seen;
 
-/// How long to wait after the host could not do its part of a load, before it is tried again.
-const AGAIN_AFTER: Duration = Duration::from_secs(5);
+use keep::Keeper;
+use load::{Accepted, Loaded, Loader, Order, Refusal};
+use seen::{Due, QUIET, Seen};
+
 /// How many handlers are read and loaded at one time; bounds what their files take in memory.
 const MAX_LOADS: usize = 4;
-
-/// What was seen of one name in the directory.
-#[derive(Debug)]
-struct Seen {
-    /// As of the last scan; `None` if the file is not there.
-    stamps: Option<Stamps>,
-    /// Since when it has looked like that; in the future if it is to be left alone until then.
-    since: Instant,
-    /// What the handler that runs, or was refused, was made of.
-    applied: Option<Stamps>,
-    loading: bool,
-    /// Refused because of what another handler does, which may change without a change of these files.
-    clashes: bool,
-}
+/// How many manifests are read at one time for the queues that they name.
+const MAX_NAMINGS: usize = 16;
+/// The least time between two scans, whatever changes.
+const MIN_BETWEEN_SCANS: Duration = Duration::from_millis(100);
+/// How long it may take at the end to keep what has begun to serve.
+const KEEP_LIMIT: Duration = Duration::from_secs(2);
 
 /// The task that reloads.
 #[derive(Debug)]
 pub struct Reload {
-    directory: PluginDir,
-    executor: Arc<dyn Executor>,
+    loader: Arc<Loader>,
+    watcher: Watcher,
     handlers: HandlerSet,
     seen: BTreeMap<String, Seen>,
+    /// What the newest accepted version of each handler was made of.
+    origins: BTreeMap<String, Origin>,
+    keeper: Keeper,
     /// At most one. A task of its own, so that a directory that hangs holds up nothing else.
-    scans: JoinSet<io::Result<BTreeMap<String, Stamps>>>,
+    scans: JoinSet<(io::Result<Scan>, Duration)>,
+    scanned_at: Instant,
+    next_scan_at: Instant,
+    namings: JoinSet<Named>,
     loads: JoinSet<Loaded>,
     first_scan_finished: bool,
     first_load_finished: bool,
     /// An order to look at the directory now.
     look: Arc<Notify>,
+    /// Why the directory could not be read the last time.
+    unreadable: Option<String>,
+    passed_over: BTreeSet<String>,
 }
 
 #[derive(Debug)]
-struct Loaded {
+struct Origin {
+    pair: Option<KeptPair>,
+    /// Why what was kept is used.
+    kept_because: Option<String>,
+}
+
+#[derive(Debug)]
+struct Named {
     name: String,
     stamps: Stamps,
-    version: Result<Version, Refusal>,
-}
-
-/// Why a load came to nothing.
-#[derive(Debug)]
-enum Refusal {
-    /// The files changed while they were read: look again once they are quiet.
-    Changed,
-    /// The host could not do its part; the text says what.
-    Again(String),
-    /// The files are not acceptable; the text says why.
-    Final(String),
+    queues: Vec<QueueName>,
 }
 
 impl Reload {
-    /// Nothing is read before [`Reload::run`].
-    pub fn new(directory: PluginDir, executor: Arc<dyn Executor>, handlers: HandlerSet) -> Self {
-        Self {
+    /// Nothing is read before [`Reload::run`]. What serves is kept in `kept`, if there is such a place.
+    pub fn new(directory: PluginDir, executor: Arc<dyn Executor>, handlers: HandlerSet, kept: Option<Kept>) -> Self {
+        let watcher = Watcher::new(directory.path());
+        let kept = kept.map(Arc::new);
+        let loader = Loader {
             directory,
             executor,
+            kept: kept.clone(),
+            closings: watcher.closings(),
+        };
+        Self {
+            loader: Arc::new(loader),
+            watcher,
             handlers,
             seen: BTreeMap::new(),
+            origins: BTreeMap::new(),
+            keeper: Keeper::new(kept),
             scans: JoinSet::new(),
+            scanned_at: Instant::now(),
+            next_scan_at: Instant::now(),
+            namings: JoinSet::new(),
             loads: JoinSet::new(),
             first_scan_finished: false,
             first_load_finished: false,
             look: Arc::default(),
+            unreadable: None,
+            passed_over: BTreeSet::new(),
         }
     }
 
@@ -114,8 +134,13 @@ impl Reload {
     /// Not to be dropped before it ends: attempts under way would be.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), QueueError> {
         let followed = self.follow(stop).await;
+        self.namings.abort_all();
         self.loads.abort_all();
         self.scans.abort_all();
+        let kept = async { while self.keeper.next().await.is_some() {} };
+        if timeout(KEEP_LIMIT, kept).await.is_err() {
+            tracing::warn!("what serves could not be kept in time");
+        }
         match followed {
             Ok(()) => self.handlers.drain().await,
             Err(error) => {
@@ -127,235 +152,371 @@ impl Reload {
 
     /// Follows every change until `stop`, or until a queue has failed for good.
     async fn follow(&mut self, stop: CancellationToken) -> Result<(), QueueError> {
-        let watcher = Watcher::new(self.directory.path());
         self.start_scan();
         while !stop.is_cancelled() {
-            self.start_loads();
+            self.arrange();
+            self.start_due(Instant::now());
             if !self.first_load_finished && self.first_scan_finished && self.settled() {
                 self.first_load_finished = true;
                 self.handlers.board().first_load_finished();
             }
-            let quiet_at = self.quiet_at();
+            let (after, at) = (self.next_scan_at, self.look_at());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                Some(loaded) = self.loads.join_next() => self.loaded(loaded).await?,
+                Some(named) = self.namings.join_next() => self.named(joined(named)).await?,
+                Some(loaded) = self.loads.join_next() => self.loaded(joined(loaded)).await?,
                 ended = self.handlers.ended() => ended?,
-                Some(scanned) = self.scans.join_next() => self.scanned(scanned, Instant::now()),
+                Some(()) = self.keeper.next() => {}
+                Some(scanned) = self.scans.join_next() => self.scanned(joined(scanned), Instant::now()),
                 // What changes during a scan may not be in it: its event waits for the next one.
-                () = watcher.changed(), if self.scans.is_empty() => self.start_scan(),
                 () = self.look.notified(), if self.scans.is_empty() => self.look_now(Instant::now()),
-                () = wake_at(quiet_at), if self.scans.is_empty() => self.start_scan(),
+                () = look(&self.watcher, after, at), if self.scans.is_empty() => self.start_scan(),
             }
         }
         Ok(())
     }
 
-    /// When the next file that has changed may have been quiet for long enough. What is due already waits for the poll
-    /// interval: its scan has failed, or its load has no room yet.
-    fn quiet_at(&self) -> Option<Instant> {
-        let now = Instant::now();
-        let times = self
+    /// When the directory is to be read again if no event comes: a file that has changed may have been quiet for long enough,
+    /// or events may have been lost.
+    fn look_at(&self) -> Instant {
+        let quiet = self
             .seen
             .values()
-            .filter(|seen| seen.pending())
-            .map(|seen| seen.since + QUIET);
-        times.filter(|at| *at > now).min()
+            .filter_map(Seen::at)
+            .filter(|at| *at > self.scanned_at);
+        quiet
+            .chain([self.scanned_at + POLL_INTERVAL])
+            .min()
+            .unwrap_or(self.scanned_at)
     }
 
+    /// Whether every handler had its first load. What is to be tried again later has had it.
     fn settled(&self) -> bool {
-        let now = Instant::now();
-        // What is to be tried again later has had its first load.
-        self.seen
-            .values()
-            .all(|seen| !seen.loading && (!seen.pending() || seen.since > now))
+        !self.seen.values().any(Seen::is_coming)
     }
 
     fn start_scan(&mut self) {
         if self.scans.is_empty() {
-            let directory = self.directory.clone();
-            self.scans.spawn_blocking(move || directory.scan());
+            self.scanned_at = Instant::now();
+            let loader = Arc::clone(&self.loader);
+            self.scans.spawn_blocking(move || {
+                let began = Instant::now();
+                (loader.directory.scan(), began.elapsed())
+            });
         }
     }
 
     fn look_now(&mut self, now: Instant) {
         for seen in self.seen.values_mut() {
-            seen.since = seen.since.min(now);
+            seen.hurry(now);
         }
         self.start_scan();
     }
 
-    fn scanned(&mut self, scanned: Result<io::Result<BTreeMap<String, Stamps>>, JoinError>, now: Instant) {
-        let found = match scanned.map_err(io::Error::other).flatten() {
-            Ok(found) => found,
+    fn scanned(&mut self, (scanned, took): (io::Result<Scan>, Duration), now: Instant) {
+        // At most a fifth of a core, however large the directory is and whatever happens in it.
+        self.next_scan_at = now + took.saturating_mul(4).clamp(MIN_BETWEEN_SCANS, POLL_INTERVAL);
+        let scan = match scanned {
+            Ok(scan) => scan,
             Err(error) => {
-                // What runs goes on: a directory that can't be read is not an order to stop everything.
-                tracing::error!(directory = %self.directory.path().display(), %error, "the plugin directory can't be read");
+                self.unreadable(&error);
                 return;
             }
         };
+        if self.unreadable.take().is_some() {
+            tracing::info!(directory = %self.loader.directory.path().display(), "the plugin directory can be read again");
+            self.handlers.board().directory(None);
+        }
+        self.first_scan(&scan);
+        for what in scan.passed_over.difference(&self.passed_over) {
+            tracing::warn!(what, "an entry of the plugin directory is passed over");
+        }
+        self.passed_over = scan.passed_over;
         // What was there before the host came is quiet already; if not, its content tells.
         let since = if self.first_scan_finished { now } else { now - QUIET };
         self.first_scan_finished = true;
-        for (name, stamps) in &found {
-            let fresh = || Seen {
-                stamps: Some(*stamps),
-                since,
-                applied: None,
-                loading: false,
-                clashes: false,
-            };
-            self.seen
-                .entry(name.clone())
-                .and_modify(|seen| seen.look(Some(*stamps), now))
-                .or_insert_with(fresh);
-        }
         for (name, seen) in &mut self.seen {
-            if !found.contains_key(name) {
+            if !scan.handlers.contains_key(name) {
                 seen.look(None, now);
             }
         }
-        let gone = |seen: &Seen| seen.stamps.is_none() && seen.since + QUIET <= now && !seen.loading;
-        let removed: Vec<_> = self
+        for (name, stamps) in scan.handlers {
+            match self.seen.get_mut(&name) {
+                Some(seen) => seen.look(Some(stamps), now),
+                None => drop(self.seen.insert(name, Seen::new(stamps, since))),
+            }
+        }
+    }
+
+    fn unreadable(&mut self, error: &io::Error) {
+        let (directory, reason) = (self.loader.directory.path().display(), error.to_string());
+        if self.unreadable.as_ref() == Some(&reason) {
+            tracing::debug!(%directory, error = reason, "the plugin directory still can't be read");
+            return;
+        }
+        // What runs goes on: a directory that can't be read is not an order to stop everything.
+        tracing::error!(%directory, error = reason, "the plugin directory can't be read; trying again until it can");
+        self.handlers.board().directory(Some(&reason));
+        self.unreadable = Some(reason);
+    }
+
+    fn first_scan(&mut self, scan: &Scan) {
+        if self.first_scan_finished {
+            return;
+        }
+        if !scan.handlers.values().any(|stamps| stamps.wasm.is_some()) {
+            let directory = self.loader.directory.path().display();
+            tracing::warn!(%directory, "no component (NAME.wasm) lies in the plugin directory: nothing serves until one does");
+            // It may be a volume that is not mounted yet: that is no reason to forget what served.
+            return;
+        }
+        self.keeper.forget_others(scan.handlers.keys().cloned().collect());
+    }
+
+    fn start_due(&mut self, now: Instant) {
+        // Only what a scan after the quiet has not found is gone.
+        let current = self.scans.is_empty() && self.unreadable.is_none();
+        let is_gone = |seen: &Seen| current && seen.at().is_some_and(|at| at <= self.scanned_at);
+        let due: Vec<(String, Due)> = self
             .seen
             .iter()
-            .filter(|(_, seen)| gone(seen))
-            .map(|(name, _)| name.clone())
+            .filter_map(|(name, seen)| Some((seen, name.clone(), seen.due(now)?)))
+            .filter(|(seen, _, due)| matches!(due, Due::Name | Due::Load) || is_gone(seen))
+            .map(|(_, name, due)| (name, due))
             .collect();
-        for name in removed {
-            self.seen.remove(&name);
-            self.handlers.remove(&name);
-            self.retry_clashes();
+        for (name, due) in due {
+            match due {
+                Due::Name if self.namings.len() < MAX_NAMINGS => self.start_naming(name),
+                Due::Load if self.loads.len() < MAX_LOADS && !self.keeper.is_forgetting(&name) => {
+                    self.start_load(name, now);
+                }
+                // There is no room yet.
+                Due::Name | Due::Load => {}
+                Due::Remove => self.remove(&name),
+                Due::Forget => drop(self.seen.remove(&name)),
+            }
         }
     }
 
-    /// A queue may have become free.
-    fn retry_clashes(&mut self) {
-        for seen in self.seen.values_mut().filter(|seen| seen.clashes) {
-            (seen.clashes, seen.applied) = (false, None);
+    fn remove(&mut self, name: &str) {
+        if let Some(seen) = self.seen.get_mut(name) {
+            seen.removed();
         }
+        self.origins.remove(name);
+        self.handlers.remove(name);
+        self.keeper.forget(name);
     }
 
-    fn start_loads(&mut self) {
+    fn start_naming(&mut self, name: String) {
+        let Some(seen) = self.seen.get_mut(&name) else { return };
+        let Some(stamps) = seen.stamps.clone() else { return };
+        seen.begin();
+        let loader = Arc::clone(&self.loader);
+        self.namings.spawn(async move {
+            let queues = loader.queues(name.clone(), stamps.clone()).await;
+            Named { name, stamps, queues }
+        });
+    }
+
+    /// From now on senders find the queues, whatever becomes of the component.
+    async fn named(&mut self, named: Named) -> Result<(), QueueError> {
+        let Named { name, stamps, queues } = named;
+        let declared = self.handlers.declare(&queues).await;
         let now = Instant::now();
-        for (name, seen) in &mut self.seen {
-            let Some(stamps) = seen.stamps else { continue };
-            let due = !seen.loading && seen.applied != Some(stamps) && seen.since + QUIET <= now;
-            if !due || self.loads.len() >= MAX_LOADS {
-                continue;
-            }
-            seen.loading = true;
-            self.handlers.board().loading(name);
-            let running = self.handlers.component(name);
-            let (directory, executor, name) = (self.directory.clone(), Arc::clone(&self.executor), name.clone());
-            self.loads.spawn(async move {
-                let version = load(&directory, &*executor, &name, stamps, running).await;
-                Loaded { name, stamps, version }
-            });
-        }
-    }
-
-    async fn loaded(&mut self, loaded: Result<Loaded, JoinError>) -> Result<(), QueueError> {
-        let Loaded { name, stamps, version } = match loaded {
-            Ok(loaded) => loaded,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        let Some(seen) = self.seen.get_mut(&name) else {
+            return Ok(());
         };
-        let (mut refused, mut clashes) = (None, false);
-        match version {
-            Ok(version) => match self.handlers.serve(&name, version).await {
-                Ok(true) => self.retry_clashes(),
-                Ok(false) => {}
-                Err(StartError::Refused(reason)) => (refused, clashes) = (Some(reason), true),
-                Err(StartError::Queue(error)) => return Err(error),
-            },
-            Err(Refusal::Final(reason)) => refused = Some(reason),
-            Err(Refusal::Again(reason)) => {
-                self.handlers.refused(&name, &reason);
-                self.look_again(&name, Instant::now() + AGAIN_AFTER);
-                return Ok(());
+        match declared {
+            Err(error) if error.is_transient() => {
+                seen.again(now);
+                self.refused(&name, &no_queue(&error), true);
             }
-            Err(Refusal::Changed) => {
-                self.look_again(&name, Instant::now());
-                return Ok(());
+            Err(error) => return Err(error),
+            Ok(()) => {
+                let alone = stamps.wasm.is_none();
+                if let Some(queue) = queues.first().filter(|_| !alone) {
+                    self.handlers.board().named(&name, queue);
+                }
+                seen.named(stamps, queues.into_iter().next());
+                if alone {
+                    tracing::warn!(
+                        handler = name,
+                        "a manifest has no component: {name}.wasm is not beside {name}.toml, and nothing serves"
+                    );
+                }
             }
-        }
-        if let Some(reason) = refused {
-            self.handlers.refused(&name, &reason);
-        }
-        if let Some(seen) = self.seen.get_mut(&name) {
-            (seen.loading, seen.applied, seen.clashes) = (false, Some(stamps), clashes);
         }
         Ok(())
     }
 
-    fn look_again(&mut self, name: &str, since: Instant) {
+    fn start_load(&mut self, name: String, now: Instant) {
+        let Some(seen) = self.seen.get_mut(&name) else { return };
+        let Some(stamps) = seen.stamps.clone() else { return };
+        seen.begin();
+        if seen.is_first_try() {
+            self.handlers.board().loading(&name);
+        }
+        let order = Order {
+            stamps,
+            quiet_for: seen.quiet_for(now),
+            running: self.handlers.component(&name),
+            fall_back: !self.handlers.has(&name),
+            name,
+        };
+        self.loads.spawn(Arc::clone(&self.loader).load(order));
+    }
+
+    async fn loaded(&mut self, loaded: Loaded) -> Result<(), QueueError> {
+        let Loaded {
+            name,
+            stamps,
+            version,
+            fallback,
+        } = loaded;
+        let refusal = match version {
+            Ok(accepted) => match self.accept(&name, accepted, None).await? {
+                None => {
+                    self.change(&name, |seen| seen.settle(stamps));
+                    return Ok(());
+                }
+                Some(refusal) => refusal,
+            },
+            Err(refusal) => refusal,
+        };
+        let now = Instant::now();
+        match refusal {
+            Refusal::Changed => self.change(&name, |seen| seen.changed(now)),
+            Refusal::Held(why) => {
+                self.change(&name, |seen| seen.held(now));
+                self.held(&name, &why);
+                self.fall_back(&name, fallback, &why).await?;
+            }
+            Refusal::Again(why) => {
+                self.change(&name, |seen| seen.again(now));
+                self.refused(&name, &why, true);
+                self.fall_back(&name, fallback, &why).await?;
+            }
+            Refusal::Final(why) => {
+                self.change(&name, |seen| seen.settle(stamps));
+                self.refused(&name, &why, false);
+                self.fall_back(&name, fallback, &why).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn fall_back(&mut self, name: &str, fallback: Option<Accepted>, why: &str) -> Result<(), QueueError> {
+        if let Some(accepted) = fallback {
+            // If its queue can't be had now, the next try of the files comes here again.
+            self.accept(name, accepted, Some(why)).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a version as the newest; answers why that can't be done now.
+    async fn accept(
+        &mut self,
+        name: &str,
+        accepted: Accepted,
+        kept_because: Option<&str>,
+    ) -> Result<Option<Refusal>, QueueError> {
+        let Accepted { version, pair } = accepted;
+        match self.handlers.accept(name, version).await {
+            Ok(()) => {
+                let kept_because = kept_because.map(str::to_owned);
+                self.origins.insert(name.to_owned(), Origin { pair, kept_because });
+                Ok(None)
+            }
+            Err(error) if error.is_transient() => Ok(Some(Refusal::Again(no_queue(&error)))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives the queues to those that they belong to, and says what has changed by that.
+    fn arrange(&mut self) {
+        let coming = self.seen.iter().filter(|(_, seen)| seen.is_coming());
+        let coming = coming.map(|(name, seen)| (name.clone(), seen.queue.clone())).collect();
+        let mut arranged = self.handlers.arrange(&coming);
+        for name in std::mem::take(&mut arranged.began) {
+            self.began(&name);
+        }
+        for (name, seen) in &mut self.seen {
+            let clash = arranged.clashes.remove(name);
+            if let Some(reason) = clash.clone().filter(|_| seen.clash != clash) {
+                let (passes, known) = (false, false);
+                self.handlers.refused(name, &Refused { reason, passes, known });
+            }
+            seen.clash = clash;
+        }
+    }
+
+    fn began(&mut self, name: &str) {
+        let Some(origin) = self.origins.get(name) else { return };
+        if let Some(pair) = &origin.pair {
+            self.keeper.serves(name, pair.clone());
+        }
+        self.handlers
+            .metrics()
+            .handler_kept(name, origin.kept_because.is_some());
+        match &origin.kept_because {
+            Some(why) => {
+                tracing::warn!(
+                    handler = name,
+                    why,
+                    "the version that served last serves, because what lies in the plugin directory does not pass"
+                );
+                self.handlers.board().kept(name, why);
+            }
+            None => self.change(name, |seen| seen.said = None),
+        }
+    }
+
+    /// Says once that somebody is writing.
+    fn held(&mut self, name: &str, why: &str) {
+        let Some(seen) = self.seen.get_mut(name) else { return };
+        if seen.said.replace(why.to_owned()).as_deref() != Some(why) {
+            tracing::info!(handler = name, why, "a handler waits for its file");
+        }
+        self.handlers.board().waiting(name, why);
+    }
+
+    fn refused(&mut self, name: &str, reason: &str, passes: bool) {
+        let Some(seen) = self.seen.get_mut(name) else { return };
+        let known = seen.said.replace(reason.to_owned()).as_deref() == Some(reason);
+        let refused = Refused {
+            reason: reason.to_owned(),
+            passes,
+            known,
+        };
+        self.handlers.refused(name, &refused);
+    }
+
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut Seen)) {
         if let Some(seen) = self.seen.get_mut(name) {
-            (seen.loading, seen.since) = (false, since);
+            change(seen);
         }
     }
 }
 
-impl Seen {
-    fn look(&mut self, stamps: Option<Stamps>, now: Instant) {
-        if self.stamps != stamps {
-            self.stamps = stamps;
-            self.since = now;
-        }
-    }
-
-    /// Whether there is something to do once it has been quiet.
-    fn pending(&self) -> bool {
-        !self.loading && (self.stamps.is_none() || self.stamps != self.applied)
+/// Waits until the directory is to be read: not before `after`, then at an event or at `at`.
+///
+/// # Cancel safety
+///
+/// Safe: an event that comes meanwhile is kept.
+async fn look(watcher: &Watcher, after: Instant, at: Instant) {
+    sleep_until(after).await;
+    tokio::select! {
+        () = watcher.changed() => {}
+        () = wake_at(Some(at)) => {}
     }
 }
 
-/// Reads, checks and compiles one handler. A component whose bytes have not changed is not compiled again.
-async fn load(
-    directory: &PluginDir,
-    executor: &dyn Executor,
-    name: &str,
-    stamps: Stamps,
-    running: Option<Component>,
-) -> Result<Version, Refusal> {
-    let (blocking, stem) = (directory.clone(), name.to_owned());
-    let read = tokio::task::spawn_blocking(move || blocking.read(&stem, stamps, MAX_WASM_BYTES));
-    let read = read.await.map_err(io::Error::other).flatten();
-    let file = directory.wasm(name);
-    let files = read.map_err(|error| {
-        let reason = format!("{} can't be read: {error}", file.display());
-        if error.kind() == io::ErrorKind::FileTooLarge {
-            Refusal::Final(reason)
-        } else {
-            Refusal::Again(reason)
-        }
-    })?;
-    let Files { wasm, digest, manifest } = files.ok_or(Refusal::Changed)?;
-    // It reads the files that values come from.
-    let (blocking, stem) = (directory.clone(), name.to_owned());
-    let parsed = tokio::task::spawn_blocking(move || {
-        Manifest::parse_in(&manifest.unwrap_or_default(), &stem, blocking.path(), &environment)
-    });
-    let manifest = match parsed.await {
-        Ok(manifest) => manifest.map_err(|errors| Refusal::Final(errors.to_string()))?,
-        Err(error) => return Err(Refusal::Again(format!("{name}.toml can't be read: {error}"))),
-    };
-    let policy = Arc::new(policy(name, &manifest));
-    let same = running.filter(|running| running.info.digest == digest);
-    let loaded = match same {
-        Some(component) => executor.relink(file, &component, Arc::clone(&policy)).await,
-        None => executor.load(file, Bytes::from(wasm), Arc::clone(&policy)).await,
-    };
-    let component = loaded.map_err(|error| {
-        let reason = error.to_string();
-        if error.is_transient() {
-            Refusal::Again(reason)
-        } else {
-            Refusal::Final(reason)
-        }
-    })?;
-    Ok(Version {
-        component,
-        manifest,
-        policy,
-    })
+/// A half-dead worker is worse than a restarted one: a panic goes up to the process.
+fn joined<T>(joined: Result<T, JoinError>) -> T {
+    joined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
+}
+
+fn no_queue(error: &QueueError) -> String {
+    format!("its queues can't be made now: {}", chain(error))
 }

@@ -15,9 +15,10 @@ use crate::{
     config::{ConfigErrors, Manifest, environment},
     executor::{
         Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
-        LocalExecutor, LogLine, Policy, Report, Tiers, digest,
+        LocalExecutor, LogLine, MAX_WASM_BYTES, Policy, Report, Tiers, digest,
     },
     message::{Message, MessageId, Outgoing},
+    plugin_dir::{self, Look, MAX_MANIFEST_BYTES, Unread},
     queue::simple::SimpleStore,
 };
 
@@ -80,7 +81,18 @@ fn stem(file: &Path) -> &str {
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
-    fs::read(file).map_err(|source| TrialError::Read {
+    read_up_to(file, MAX_WASM_BYTES)
+}
+
+/// As the host reads it, which waits for nobody.
+fn read_up_to(file: &Path, max_bytes: usize) -> Result<Vec<u8>, TrialError> {
+    let source = match plugin_dir::read(file, max_bytes) {
+        Ok(content) => return Ok(content.bytes),
+        Err(Unread::Gone) => io::ErrorKind::NotFound.into(),
+        Err(Unread::Written) => io::Error::other("somebody is writing it"),
+        Err(Unread::Trouble(trouble)) => io::Error::other(trouble),
+    };
+    Err(TrialError::Read {
         file: file.to_owned(),
         source,
     })
@@ -89,17 +101,21 @@ fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
 fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialError> {
     let beside = file.with_extension("toml");
     let path = given.unwrap_or(&beside);
-    match fs::read_to_string(path) {
-        Ok(text) => {
-            let directory = path.parent().unwrap_or(Path::new(""));
-            Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && given.is_none() => Ok(Manifest::defaults(stem(file))?),
-        Err(source) => Err(TrialError::Read {
-            file: path.to_owned(),
+    let bytes = match given {
+        // It can be a pipe, as a shell makes one of a command.
+        Some(given) => fs::read(given).map_err(|source| TrialError::Read {
+            file: given.to_owned(),
             source,
-        }),
-    }
+        })?,
+        None if Look::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
+        None => read_up_to(path, MAX_MANIFEST_BYTES)?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| TrialError::Read {
+        file: path.to_owned(),
+        source: io::Error::other("it is not UTF-8"),
+    })?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
 }
 
 /// What a message came to.

@@ -1,21 +1,33 @@
-//! Directory events -> "something may have changed". Never reads a file, never compiles.
+//! Directory events -> "something may have changed", and who is still writing. Never reads a file, never compiles.
 //!
 //! Network mounts and symbolic links that are swapped do not always send events, so whoever listens looks by
-//! itself every [`POLL_INTERVAL`] as well; events only make it sooner.
+//! itself every [`POLL_INTERVAL`] as well; events only make it sooner. An event of a file that is neither a component nor
+//! a manifest wakes nobody.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
 use tokio::sync::Notify;
 
 /// How often to look without having been told to.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// Of how many files it is remembered whether they were closed. Past that nothing is known of any.
+const MAX_REMEMBERED: usize = 4096;
 
 /// Watches one directory for as long as it lives.
 pub struct Watcher {
     changed: Arc<Notify>,
+    closings: Closings,
     // Held for its drop, which ends the watch.
-    _watcher: Option<RecommendedWatcher>,
+    _events: Option<RecommendedWatcher>,
 }
 
 impl std::fmt::Debug for Watcher {
@@ -24,20 +36,86 @@ impl std::fmt::Debug for Watcher {
     }
 }
 
+/// Which files were written to, and whether their writers have closed them, as far as events tell.
+#[derive(Debug, Clone, Default)]
+pub struct Closings(Arc<Mutex<BTreeMap<String, bool>>>);
+
+impl Closings {
+    /// Whether the file of this name was closed, or renamed into place, after it was last written to; `None` if no event
+    /// has told.
+    pub fn is_closed(&self, file_name: &str) -> Option<bool> {
+        let closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        closings.get(file_name).copied()
+    }
+
+    fn note(&self, event: &Event) {
+        let closed = match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Modify(ModifyKind::Name(_)) => {
+                Some(true)
+            }
+            EventKind::Modify(ModifyKind::Data(_)) => Some(false),
+            EventKind::Create(_) | EventKind::Remove(_) => None,
+            EventKind::Access(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => return,
+        };
+        let mut closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for name in event
+            .paths
+            .iter()
+            .filter(|path| is_ours(path))
+            .filter_map(|path| file_name(path))
+        {
+            match closed {
+                Some(closed) => drop(closings.insert(name.to_owned(), closed)),
+                None => drop(closings.remove(name)),
+            }
+        }
+        if closings.len() > MAX_REMEMBERED {
+            closings.clear();
+        }
+    }
+
+    fn forget_all(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+}
+
+fn file_name(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()
+}
+
+fn is_ours(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "wasm" || extension == "toml")
+}
+
+/// Whether a handler may look otherwise after this event. Links that are swapped as a whole, as those of a mounted
+/// ConfigMap, have names with two dots; what else leads to other files is seen by the poll.
+fn matters(event: &Event, directory: &Path) -> bool {
+    let swaps = |path: &Path| file_name(path).is_some_and(|name| name.starts_with("..")) || path == directory;
+    !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(|path| is_ours(path) || swaps(path)))
+}
+
 impl Watcher {
     /// Starts to watch `directory`. Where that is not possible (no more watches, a file system without events),
     /// polling alone has to do, and the log says so.
     pub fn new(directory: &Path) -> Self {
-        let changed = Arc::new(Notify::new());
-        let signal = Arc::clone(&changed);
-        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // An event that was lost shows up as an error; the answer is to look as well.
-            if event.map_or(true, |event| !event.kind.is_access()) {
+        let (changed, closings) = (Arc::new(Notify::new()), Closings::default());
+        let (signal, notes, place) = (Arc::clone(&changed), closings.clone(), directory.to_owned());
+        let events = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
+            Ok(event) if !event.need_rescan() => {
+                notes.note(&event);
+                if matters(&event, &place) {
+                    signal.notify_one();
+                }
+            }
+            // Events were lost; the answer is to look as well.
+            Ok(_) | Err(_) => {
+                notes.forget_all();
                 signal.notify_one();
             }
         })
         .and_then(|mut watcher| watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher));
-        let watcher = watcher
+        let events = events
             .inspect_err(|error| {
                 let seconds = POLL_INTERVAL.as_secs();
                 tracing::warn!(directory = %directory.display(), %error, "no file events: looking every {seconds} s");
@@ -45,17 +123,59 @@ impl Watcher {
             .ok();
         Self {
             changed,
-            _watcher: watcher,
+            closings,
+            _events: events,
         }
     }
 
-    /// Waits until something may have changed: an event, or the poll interval.
+    /// What the events tell of files that are being written.
+    pub fn closings(&self) -> Closings {
+        self.closings.clone()
+    }
+
+    /// Waits until an event says that something may have changed.
     ///
     /// # Cancel safety
     ///
     /// Safe: an event that comes while nobody waits is kept.
     pub async fn changed(&self) {
-        // Either way the answer is the same: look.
-        drop(tokio::time::timeout(POLL_INTERVAL, self.changed.notified()).await);
+        self.changed.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, RenameMode};
+
+    use super::*;
+
+    fn event(kind: EventKind, file: &str) -> Event {
+        Event::new(kind).add_path(Path::new("/plugins").join(file))
+    }
+
+    const DATA: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+
+    /// Each event of any file was a look at the whole directory once.
+    #[test]
+    fn an_event_of_a_foreign_file_wakes_nobody() {
+        let matters = |file| matters(&event(DATA, file), Path::new("/plugins"));
+        let files = ["a.wasm", "a.toml", "..data", "a.json", "asset", "a.wasm.part"];
+        assert_eq!(files.map(matters), [true, true, true, false, false, false]);
+    }
+
+    #[test]
+    fn a_file_is_being_written_until_it_is_closed_or_renamed_into_place() {
+        let closings = Closings::default();
+        assert_eq!(closings.is_closed("a.wasm"), None);
+        for (kind, expected) in [
+            (EventKind::Create(CreateKind::File), None),
+            (DATA, Some(false)),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), Some(true)),
+            (DATA, Some(false)),
+            (EventKind::Modify(ModifyKind::Name(RenameMode::To)), Some(true)),
+        ] {
+            closings.note(&event(kind, "a.wasm"));
+            assert_eq!(closings.is_closed("a.wasm"), expected, "{kind:?}");
+        }
     }
 }

@@ -66,6 +66,9 @@ pub struct Handler {
     pub version: u64,
     /// When the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
+    /// Whether that version is the one that served last, and not what lies in the plugin directory.
+    #[serde(default)]
+    pub kept: bool,
     /// Attempts under way.
     pub in_flight: u32,
     /// Why the newest version was refused.
@@ -91,6 +94,7 @@ impl From<HandlerStatus> for Handler {
             digest: status.digest,
             version: status.version,
             loaded_at_ms: status.loaded_at_ms,
+            kept: status.kept,
             in_flight: status.in_flight,
             last_error: status.last_error,
             queue_error: status.queue_error,

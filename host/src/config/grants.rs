@@ -5,8 +5,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt, fs,
-    io::{self, Read as _},
+    fmt, io,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -19,10 +18,13 @@ use super::{
     exit_codes::ExitCodes,
     section::{Section, TextOrSection},
 };
-use crate::message::QueueName;
+use crate::{
+    message::QueueName,
+    plugin_dir::{self, Unread},
+};
 
 /// The largest file that a value may come from, in bytes.
-const MAX_VALUE_BYTES: u64 = 64 * 1024;
+const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// The most patterns, addresses or directories of one grant.
 const MAX_ITEMS: usize = 256;
 
@@ -342,7 +344,7 @@ fn read_dirs(section: &mut Section<'_>, origin: &Origin<'_>) -> Vec<DirGrant> {
         if let Some(host) = &host
             && !host.is_dir()
         {
-            entry.refuse("host", &format!("{} is not a directory", host.display()));
+            entry.refuse_for_now("host", &format!("{} is not a directory", host.display()));
         }
         if let (Some(host), Some(guest)) = (host, guest) {
             if dirs.iter().any(|dir| dir.guest == guest) {
@@ -394,7 +396,7 @@ fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Val
         (None, Some(file)) => match read_value_file(&file) {
             Ok(value) => Some(value),
             Err(error) => {
-                reference.refuse("from-file", &format!("{} can't be read: {error}", file.display()));
+                reference.refuse_for_now("from-file", &format!("{} can't be read: {error}", file.display()));
                 None
             }
         },
@@ -409,13 +411,15 @@ fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Val
 
 /// The text of a file.
 fn read_value_file(file: &Path) -> io::Result<Value> {
-    let mut text = String::new();
-    fs::File::open(file)?
-        .take(MAX_VALUE_BYTES + 1)
-        .read_to_string(&mut text)?;
-    if text.len() > usize::try_from(MAX_VALUE_BYTES).unwrap_or(usize::MAX) {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it has more than 64 KiB"));
-    }
+    // Of any kind of entry this waits for nobody, as opening a FIFO would.
+    let content = match plugin_dir::read(file, MAX_VALUE_BYTES) {
+        Ok(content) => content,
+        Err(Unread::Gone) => return Err(rustix::io::Errno::NOENT.into()),
+        Err(Unread::Written) => return Err(io::Error::other("somebody is writing it")),
+        Err(Unread::Trouble(trouble)) => return Err(io::Error::other(trouble)),
+    };
+    let text =
+        String::from_utf8(content.bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;
     if text.contains('\0') {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it has a NUL character"));
     }

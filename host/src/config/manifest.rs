@@ -182,6 +182,25 @@ impl Manifest {
         Self::parse("", stem)
     }
 
+    /// The queues that the handler needs: the one that it serves, then those that it may send to.
+    pub fn queues(&self) -> Vec<QueueName> {
+        let destinations = self.grants.send.iter().flatten().cloned();
+        std::iter::once(self.queue.clone()).chain(destinations).collect()
+    }
+
+    /// The queues that a handler of this name needs, as far as its manifest can be understood, which may have mistakes: where
+    /// senders find them before it is loaded, and whatever becomes of it.
+    pub fn queues_in(text: &str, stem: &str) -> Vec<QueueName> {
+        let Ok(table) = text.parse::<toml::Table>() else {
+            return Vec::new();
+        };
+        let queue = match table.get("queue") {
+            Some(queue) => queue.as_str(),
+            None => Some(stem),
+        };
+        queue.and_then(|name| QueueName::new(name).ok()).into_iter().collect()
+    }
+
     /// Reads a manifest, of the component in a file of this name without its extension. Paths are relative to the current
     /// directory.
     ///

@@ -11,6 +11,8 @@ pub struct Mistake {
     pub line: Option<usize>,
     /// The key, its value, and what is accepted.
     pub text: String,
+    /// Whether the same text may be right another time: it leads to a file or directory that is not as it should be now.
+    pub passes: bool,
 }
 
 impl fmt::Display for Mistake {
@@ -32,11 +34,17 @@ impl ConfigErrors {
         &self.0
     }
 
+    /// Whether the same text may be accepted another time.
+    pub fn is_transient(&self) -> bool {
+        self.0.iter().all(|mistake| mistake.passes)
+    }
+
     pub(super) fn one(place: &str, text: String) -> Self {
         Self(vec![Mistake {
             place: place.to_owned(),
             line: None,
             text,
+            passes: false,
         }])
     }
 }

@@ -71,12 +71,17 @@ impl<'d> Document<'d> {
     }
 
     fn note(&self, offset: Option<usize>, text: String) {
+        self.note_of(offset, text, false);
+    }
+
+    fn note_of(&self, offset: Option<usize>, text: String, passes: bool) {
         let before = offset.and_then(|offset| self.text.get(..offset));
         let line = before.map(|before| before.matches('\n').count() + 1);
         self.mistakes.borrow_mut().push(Mistake {
             place: self.place.to_owned(),
             line,
             text,
+            passes,
         });
     }
 }
@@ -303,11 +308,21 @@ impl<'d> Section<'d> {
 
     /// Notes a mistake that the value of `key` has only together with other things.
     pub(super) fn refuse(&self, key: &str, why: &str) {
+        self.refuse_of(key, why, false);
+    }
+
+    /// Notes that a value leads to something that is not as it should be now.
+    pub(super) fn refuse_for_now(&self, key: &str, why: &str) {
+        self.refuse_of(key, why, true);
+    }
+
+    fn refuse_of(&self, key: &str, why: &str, passes: bool) {
         let (offset, shown) = match self.table.and_then(|table| table.get_key_value(key)) {
             Some((name, value)) => (Some(name.span().start), self.shown(value)),
             None => (None, String::new()),
         };
-        self.document.note(offset, format!("{}{shown}: {why}", self.full(key)));
+        let text = format!("{}{shown}: {why}", self.full(key));
+        self.document.note_of(offset, text, passes);
     }
 
     /// Notes a mistake of the table itself.

@@ -1,0 +1,217 @@
+//! Who serves which queue when several handlers want it. Pure.
+//!
+//! Invariant: the answer depends on what was accepted and on what serves, and not on the order in which it came, so that a
+//! host that has followed many changes ends where a restart would.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::message::QueueName;
+
+/// What one handler wants.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Claim<'a> {
+    /// The queue of its newest version that was accepted.
+    pub(super) newest: Option<&'a QueueName>,
+    /// The queue that it serves now, which can be that of an older version.
+    pub(super) serving: Option<&'a QueueName>,
+    /// A version of it is on the way.
+    pub(super) is_coming: bool,
+    /// For this queue, if that is known.
+    pub(super) coming: Option<&'a QueueName>,
+}
+
+/// What one handler is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ruling {
+    /// Serve its newest version.
+    Newest,
+    /// Go on with what serves, since this handler has the queue of the newest version.
+    Older(String),
+    /// Serve nothing, since this handler has the queue.
+    Nothing(String),
+    /// Go on as before until what another handler is about to do is known.
+    Wait,
+}
+
+/// Rules for all handlers with a version that was accepted. Of several newest versions for one queue the first by name
+/// serves it; an older version goes on only where no newest one wants its queue.
+pub(super) fn rule(claims: &BTreeMap<&str, Claim<'_>>) -> BTreeMap<String, Ruling> {
+    let mut winners: BTreeMap<&QueueName, &str> = BTreeMap::new();
+    for (name, claim) in claims {
+        if let Some(queue) = claim.newest {
+            winners.entry(queue).or_insert(name);
+        }
+    }
+    let mut rulings: BTreeMap<String, Ruling> = claims
+        .iter()
+        .filter_map(|(name, claim)| Some(((*name).to_owned(), first_ruling(name, claim, claims, &winners)?)))
+        .collect();
+    wait_for_those_who_stay(claims, &winners, &mut rulings);
+    rulings
+}
+
+fn first_ruling(
+    name: &str,
+    claim: &Claim<'_>,
+    claims: &BTreeMap<&str, Claim<'_>>,
+    winners: &BTreeMap<&QueueName, &str>,
+) -> Option<Ruling> {
+    let queue = claim.newest?;
+    let winner = *winners.get(queue)?;
+    if winner == name {
+        return Some(if must_wait(name, claim, claims) {
+            Ruling::Wait
+        } else {
+            Ruling::Newest
+        });
+    }
+    // One that is about to change may leave the queue to this one.
+    let undecided = |claim: &Claim<'_>| claim.is_coming || must_wait(winner, claim, claims);
+    if claims.get(winner).is_some_and(undecided) {
+        return Some(Ruling::Wait);
+    }
+    let winner = winner.to_owned();
+    let goes_on = claim
+        .serving
+        .is_some_and(|serving| serving != queue && !winners.contains_key(serving));
+    Some(if goes_on {
+        Ruling::Older(winner)
+    } else {
+        Ruling::Nothing(winner)
+    })
+}
+
+/// Whether another handler is about to change in a way that decides who gets the queue, and this one does not serve it yet.
+fn must_wait(name: &str, claim: &Claim<'_>, claims: &BTreeMap<&str, Claim<'_>>) -> bool {
+    let Some(queue) = claim.newest.filter(|queue| claim.serving != Some(*queue)) else {
+        return false;
+    };
+    let mut others = claims
+        .iter()
+        .filter(|(other, claim)| **other != name && claim.is_coming);
+    // It may leave the queue by itself, or come first.
+    others.any(|(other, claim)| claim.serving == Some(queue) || (*other < name && claim.coming == Some(queue)))
+}
+
+/// One that waits keeps what it serves, so nobody else may take that meanwhile.
+fn wait_for_those_who_stay(
+    claims: &BTreeMap<&str, Claim<'_>>,
+    winners: &BTreeMap<&QueueName, &str>,
+    rulings: &mut BTreeMap<String, Ruling>,
+) {
+    loop {
+        let held: BTreeSet<&QueueName> = claims
+            .iter()
+            .filter(|(name, _)| rulings.get(**name) == Some(&Ruling::Wait))
+            .filter_map(|(_, claim)| claim.serving)
+            .collect();
+        let stopped = held.into_iter().filter_map(|queue| winners.get(queue)).find(|winner| {
+            let serves = claims.get(**winner).is_some_and(|claim| claim.serving == claim.newest);
+            !serves && rulings.get(**winner) == Some(&Ruling::Newest)
+        });
+        match stopped {
+            Some(winner) => drop(rulings.insert((*winner).to_owned(), Ruling::Wait)),
+            None => return,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn queues() -> Vec<QueueName> {
+        ["x", "y", "z"].map(|name| QueueName::new(name).unwrap()).to_vec()
+    }
+
+    /// Handlers, and the queue that each serves, after files were put there in some order.
+    #[derive(Debug, Default, Clone, PartialEq, Eq)]
+    struct Host {
+        newest: BTreeMap<&'static str, QueueName>,
+        serving: BTreeMap<&'static str, QueueName>,
+    }
+
+    impl Host {
+        fn accept(&mut self, name: &'static str, queue: &QueueName, coming: &[(&'static str, QueueName)]) {
+            self.newest.insert(name, queue.clone());
+            let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
+            for (name, queue) in &self.newest {
+                claims.entry(name).or_default().newest = Some(queue);
+            }
+            for (name, queue) in &self.serving {
+                claims.entry(name).or_default().serving = Some(queue);
+            }
+            for (name, queue) in coming {
+                let claim = claims.entry(name).or_default();
+                (claim.is_coming, claim.coming) = (true, Some(queue));
+            }
+            let before = self.serving.clone();
+            for (name, ruling) in rule(&claims) {
+                let name = *self.newest.keys().find(|known| **known == name).unwrap();
+                match ruling {
+                    Ruling::Newest => drop(self.serving.insert(name, self.newest[name].clone())),
+                    Ruling::Nothing(_) => drop(self.serving.remove(name)),
+                    Ruling::Older(_) => {
+                        assert!(coming.is_empty(), "{name} was refused too early");
+                        assert_eq!(self.serving.get(name), before.get(name));
+                    }
+                    Ruling::Wait => assert_eq!(self.serving.get(name), before.get(name)),
+                }
+            }
+            let served: BTreeSet<_> = self.serving.values().collect();
+            assert_eq!(served.len(), self.serving.len(), "a queue has two handlers: {self:?}");
+        }
+    }
+
+    /// Each was refused because of the other's old queue, for ever.
+    #[test]
+    fn two_manifests_that_swap_queues_swap_them() {
+        let [x, y, _] = <[QueueName; 3]>::try_from(queues()).unwrap();
+        for together in [false, true] {
+            for order in [["a", "b"], ["b", "a"]] {
+                let mut host = Host::default();
+                host.accept("a", &x, &[]);
+                host.accept("b", &y, &[]);
+                let swapped = BTreeMap::from([("a", y.clone()), ("b", x.clone())]);
+                for (number, name) in order.into_iter().enumerate() {
+                    // Neither is refused meanwhile.
+                    let other = order[1];
+                    let coming = (together && number == 0).then(|| (other, swapped[other].clone()));
+                    host.accept(name, &swapped[name], coming.as_slice());
+                    assert!(
+                        !together || host.serving.len() == 2,
+                        "one stopped for nothing: {host:?}"
+                    );
+                }
+                assert_eq!(host.serving, swapped, "{order:?}");
+            }
+        }
+    }
+
+    proptest! {
+        /// The last word of each file decides, in whatever order the files came and changed. What had no word in it is an
+        /// older version that goes on where nobody else wants its queue: a restart would have none.
+        #[test]
+        fn a_host_that_followed_every_change_ends_as_a_restart_would(
+            changes in proptest::collection::vec((0..4_usize, 0..3_usize), 1..20),
+        ) {
+            let names = ["a", "b", "c", "d"];
+            let mut host = Host::default();
+            for (name, queue) in changes {
+                host.accept(names[name], &queues()[queue], &[]);
+            }
+            let mut restarted = Host::default();
+            for (name, queue) in &host.newest {
+                restarted.accept(name, queue, &[]);
+            }
+            for (name, queue) in &restarted.serving {
+                prop_assert_eq!(host.serving.get(name), Some(queue));
+            }
+            for (name, queue) in host.serving.iter().filter(|(name, _)| !restarted.serving.contains_key(*name)) {
+                prop_assert!(!restarted.serving.values().any(|other| other == queue), "{} on {}", name, queue);
+            }
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! One entry of the plugin directory, whatever it is: looked at, and read only if it is a regular file.
+//!
+//! Invariant: no call waits for anybody. A FIFO, a socket or a device is neither opened on purpose nor waited for, whoever
+//! puts it there between two looks. Knows nothing of handlers.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use rustix::{
+    fs::{Mode, OFlags},
+    io::Errno,
+};
+
+/// Tells one state of a file from another without reading it. Follows symbolic links, so a link that is swapped
+/// changes the stamp of every file behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    /// In bytes.
+    pub size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// For how long the file has not changed, by the clocks of its file system and of `now`; zero if they do not agree.
+    pub fn unchanged_for(&self, now: SystemTime) -> Duration {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::from_secs(self.changed.0.try_into().unwrap_or(u64::MAX));
+        now.saturating_sub(changed.saturating_add(Duration::from_secs(1)))
+    }
+}
+
+/// What a look at an entry found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Look {
+    /// A regular file, perhaps behind links.
+    File(Stamp),
+    /// No file that can be used.
+    Trouble(Trouble),
+}
+
+/// Why an entry can't be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct Trouble {
+    /// Names what is wrong, without the path.
+    pub reason: String,
+    /// Whether the same entry may be usable another time: the machine refused, or a right is missing.
+    pub passes: bool,
+}
+
+impl Trouble {
+    fn lasting(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            passes: false,
+        }
+    }
+
+    /// Sorts what the system says by whom it concerns: the entry itself, or the machine and the rights.
+    fn of(error: &io::Error) -> Self {
+        let lasting = match error.raw_os_error().map(Errno::from_raw_os_error) {
+            Some(Errno::NOENT) => "it is a link that leads nowhere",
+            Some(Errno::LOOP) => "it is a link that leads back to itself, or through too many links",
+            Some(Errno::NOTDIR) => "it is a link whose path leads through something that is no directory",
+            Some(Errno::NAMETOOLONG) => "it is a link to a name that is too long",
+            _ => {
+                return Self {
+                    reason: format!("it can't be read: {error}"),
+                    passes: true,
+                };
+            }
+        };
+        Self::lasting(lasting)
+    }
+}
+
+impl Look {
+    /// Looks at the entry at `path`; `None` if there is none.
+    pub fn at(path: &Path) -> Option<Self> {
+        let error = match fs::metadata(path) {
+            Ok(metadata) => return Some(Self::of(&metadata)),
+            Err(error) => error,
+        };
+        let gone = error.kind() == io::ErrorKind::NotFound
+            && fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        (!gone).then(|| Self::Trouble(Trouble::of(&error)))
+    }
+
+    fn of(metadata: &Metadata) -> Self {
+        let kind = metadata.file_type();
+        let what = if kind.is_file() {
+            return Self::File(Stamp::of(metadata));
+        } else if kind.is_dir() {
+            "a directory"
+        } else if kind.is_fifo() {
+            "a FIFO"
+        } else if kind.is_socket() {
+            "a socket"
+        } else {
+            "a device"
+        };
+        Self::Trouble(Trouble::lasting(&format!("it is {what} and not a regular file")))
+    }
+}
+
+/// Whether somebody may still be writing to an open file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Writer {
+    /// Nobody has it open for writing.
+    Absent,
+    /// Somebody has.
+    Present,
+    /// The system does not tell: another user's file, or a file system without leases.
+    Untold,
+}
+
+/// What was read of one entry.
+#[derive(Debug)]
+pub struct Content {
+    /// All of it.
+    pub bytes: Vec<u8>,
+    /// Whether somebody was writing when the reading began.
+    pub writer: Writer,
+}
+
+/// Why an entry was not read.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// It is not there any more.
+    Gone,
+    /// Somebody is writing it.
+    Written,
+    /// It can't be used.
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Unread {
+    fn from(trouble: Trouble) -> Self {
+        Self::Trouble(trouble)
+    }
+}
+
+/// Reads a regular file of at most `max_bytes`, unless somebody is writing it. Blocks on the disk and on nothing else.
+///
+/// # Errors
+///
+/// See [`Unread`].
+pub fn read(path: &Path, max_bytes: usize) -> Result<Content, Unread> {
+    let file = open(path)?;
+    let writer = writer_of(&file);
+    if writer == Writer::Present {
+        return Err(Unread::Written);
+    }
+    let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
+    let mut bytes = Vec::new();
+    // One byte more than the limit, so that a file that has grown meanwhile is noticed and not read whole.
+    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(|error| Trouble::of(&error))?;
+    if bytes.len() > max_bytes {
+        let reason = format!("it has more than the {max_bytes} bytes that are accepted");
+        return Err(Trouble::lasting(&reason).into());
+    }
+    Ok(Content { bytes, writer })
+}
+
+fn open(path: &Path) -> Result<File, Unread> {
+    // Looked at before it is opened: opening a device can do something.
+    match Look::at(path) {
+        None => return Err(Unread::Gone),
+        Some(Look::Trouble(trouble)) => return Err(trouble.into()),
+        Some(Look::File(_)) => {}
+    }
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::open(path, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Err(Unread::Gone),
+        // Its writer holds a lease on it.
+        Err(Errno::AGAIN) => return Err(Unread::Written),
+        Err(error) => return Err(Trouble::of(&error.into()).into()),
+    };
+    let metadata = file.metadata().map_err(|error| Trouble::of(&error))?;
+    match Look::of(&metadata) {
+        Look::File(_) => Ok(file),
+        Look::Trouble(trouble) => Err(trouble.into()),
+    }
+}
+
+/// A read lease is granted only while nobody has the file open for writing. It is given back at once.
+#[cfg(target_os = "linux")]
+fn writer_of(file: &File) -> Writer {
+    use std::os::fd::AsRawFd as _;
+    /// Of `fcntl.h`; the crate does not name it.
+    const F_SETSIG: libc::c_int = 10;
+    let lease = |command, argument: libc::c_int| {
+        #[expect(unsafe_code, reason = "no safe function asks for a lease")]
+        // SAFETY: both commands take a number and touch no memory; the descriptor is open as long as `file` lives.
+        let answer = unsafe { libc::fcntl(file.as_raw_fd(), command, argument) };
+        if answer == -1 {
+            Err(io::Error::last_os_error())
+        } else {
+            Ok(())
+        }
+    };
+    // A writer that comes while the lease is held breaks it by a signal. The usual one would end the process; this one is
+    // ignored.
+    if lease(F_SETSIG, libc::SIGURG).is_err() {
+        return Writer::Untold;
+    }
+    match lease(libc::F_SETLEASE, libc::F_RDLCK) {
+        Ok(()) => {
+            // If it fails, closing the file gives it back.
+            drop(lease(libc::F_SETLEASE, libc::F_UNLCK));
+            Writer::Absent
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Writer::Present,
+        Err(_) => Writer::Untold,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn writer_of(_: &File) -> Writer {
+    Writer::Untold
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+
+    use super::*;
+
+    fn trouble(path: &Path) -> Trouble {
+        match Look::at(path) {
+            Some(Look::Trouble(trouble)) => trouble,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_by_its_kind_and_never_opened() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        fs::create_dir(at("directory")).unwrap();
+        rustix::fs::mknodat(rustix::fs::CWD, at("fifo"), rustix::fs::FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let socket = UnixListener::bind(at("socket")).unwrap();
+        symlink("/dev/null", at("device")).unwrap();
+        symlink("/nowhere", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        symlink("/etc/passwd/x", at("through-a-file")).unwrap();
+        symlink("x".repeat(300), at("long")).unwrap();
+        for (name, word) in [
+            ("directory", "a directory"),
+            ("fifo", "a FIFO"),
+            ("socket", "a socket"),
+            ("device", "a device"),
+            ("dangling", "nowhere"),
+            ("loop", "itself"),
+            ("through-a-file", "no directory"),
+            ("long", "too long"),
+        ] {
+            let trouble = trouble(&at(name));
+            assert!(trouble.reason.contains(word) && !trouble.passes, "{name}: {trouble:?}");
+            assert_eq!(read(&at(name), 10).unwrap_err(), Unread::Trouble(trouble), "{name}");
+        }
+        drop(socket);
+        assert_eq!(Look::at(&at("absent")), None);
+        assert_eq!(read(&at("absent"), 10).unwrap_err(), Unread::Gone);
+    }
+
+    #[test]
+    fn what_the_machine_refuses_may_pass() {
+        for error in [
+            Errno::MFILE,
+            Errno::NFILE,
+            Errno::NOMEM,
+            Errno::IO,
+            Errno::PERM,
+            Errno::STALE,
+        ] {
+            assert!(Trouble::of(&error.into()).passes, "{error}");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_somebody_has_open_for_writing_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.wasm");
+        let writer = File::create(&path).unwrap();
+        assert_eq!(read(&path, 10).unwrap_err(), Unread::Written);
+        drop(writer);
+        assert_eq!(read(&path, 10).unwrap().writer, Writer::Absent);
+    }
+}

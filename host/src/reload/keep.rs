@@ -1,0 +1,107 @@
+//! Keeps on disk what serves, behind the back of the reload: one handler at a time, the newest order for each.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    sync::Arc,
+};
+
+use tokio::task::{JoinError, JoinSet};
+
+use crate::kept::{Kept, KeptPair};
+
+/// What is to be done for one handler.
+#[derive(Debug)]
+enum Order {
+    /// It serves these files.
+    Serves(KeptPair),
+    /// Its file was removed.
+    Forget,
+}
+
+/// The orders that are not carried out yet.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    kept: Option<Arc<Kept>>,
+    orders: BTreeMap<String, Order>,
+    /// At most one.
+    under_way: JoinSet<io::Result<()>>,
+    forgetting: Option<String>,
+}
+
+impl Keeper {
+    pub(super) fn new(kept: Option<Arc<Kept>>) -> Self {
+        Self {
+            kept,
+            orders: BTreeMap::new(),
+            under_way: JoinSet::new(),
+            forgetting: None,
+        }
+    }
+
+    pub(super) fn serves(&mut self, name: &str, pair: KeptPair) {
+        self.order(name, Order::Serves(pair));
+    }
+
+    pub(super) fn forget(&mut self, name: &str) {
+        self.order(name, Order::Forget);
+    }
+
+    fn order(&mut self, name: &str, order: Order) {
+        if self.kept.is_some() {
+            self.orders.insert(name.to_owned(), order);
+        }
+        self.start();
+    }
+
+    /// Whether files of this name would be removed if they were put now.
+    pub(super) fn is_forgetting(&self, name: &str) -> bool {
+        self.forgetting.as_deref() == Some(name) || matches!(self.orders.get(name), Some(Order::Forget))
+    }
+
+    /// Forgets all handlers but these. Blocks nobody: what can't be listed now is listed at the next start.
+    pub(super) fn forget_others(&mut self, there: BTreeSet<String>) {
+        let Some(kept) = self.kept.clone() else { return };
+        self.under_way.spawn_blocking(move || {
+            let mut gone = kept.handlers()?.into_iter().filter(|name| !there.contains(name));
+            gone.try_for_each(|name| kept.forget(&name))
+        });
+    }
+
+    fn start(&mut self) {
+        if !self.under_way.is_empty() {
+            return;
+        }
+        let Some((kept, (name, order))) = self.kept.clone().zip(self.orders.pop_first()) else {
+            return;
+        };
+        self.forgetting = matches!(order, Order::Forget).then(|| name.clone());
+        self.under_way.spawn_blocking(move || match order {
+            Order::Serves(pair) => kept.serves(&name, &pair),
+            Order::Forget => kept.forget(&name),
+        });
+    }
+
+    /// Waits until one order was carried out; `None` if there is none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(super) async fn next(&mut self) -> Option<()> {
+        let done = self.under_way.join_next().await?;
+        self.done(done);
+        Some(())
+    }
+
+    fn done(&mut self, done: Result<io::Result<()>, JoinError>) {
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "what serves could not be kept: after a restart the version kept before it would serve if its file is not good then");
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+        self.forgetting = None;
+        self.start();
+    }
+}
