@@ -11,6 +11,7 @@ mod bleed;
 mod busy_store;
 mod cancel;
 mod cli;
+mod clock;
 mod compiler;
 mod config;
 mod conformance;

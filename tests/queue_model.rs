@@ -1,4 +1,7 @@
 //! Random histories of a Simple queue against a model that is obviously right: a list that is searched from end to end.
+//!
+//! Meanwhile somebody sets the wall clock, and the machine sleeps. The model knows nothing of the wall clock: no message ends
+//! earlier, no delay lasts longer and no deduplication id is forgotten because of it.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,13 +13,14 @@
 
 use std::{cmp::Reverse, collections::BTreeMap, num::NonZeroU32, sync::Arc, time::Duration};
 
+use harness::set_clock::SetClock;
 use proptest::prelude::*;
 use sandhog::{
     message::{Outgoing, QueueName},
     queue::{
         Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
         simple::{
-            SimpleQueue, SimpleStore, StoreOptions,
+            LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
         },
     },
@@ -28,6 +32,7 @@ const MAX_RECEIVES: u32 = 3;
 const TIME_TO_LIVE: u64 = 400;
 const MAX_MESSAGES: usize = 12;
 const DEDUPLICATION: u64 = 300;
+const DAY: i64 = 86_400;
 const LONG: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Clone)]
@@ -50,6 +55,14 @@ enum Step {
         by: u64,
     },
     Pass {
+        seconds: u64,
+    },
+    /// Somebody sets the wall clock.
+    Jump {
+        seconds: i64,
+    },
+    /// The machine sleeps.
+    Sleep {
         seconds: u64,
     },
     Redrive {
@@ -94,7 +107,18 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let settle = (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how });
     let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
     let pass = (1..60_u64).prop_map(|seconds| Step::Pass { seconds });
-    let meanwhile = prop_oneof![3 => send.clone(), 3 => settle.clone(), 1 => redrive.clone(), 2 => pass];
+    let jump = prop_oneof![
+        -100_i64..100,
+        Just(20 * DAY),
+        Just(-20 * DAY),
+        // To 1970 and, if it was there, back again.
+        Just(-2_000_000_000_i64),
+        Just(1_790_000_000_i64),
+    ];
+    let jump = jump.prop_map(|seconds| Step::Jump { seconds });
+    let sleep = (1..100_u64).prop_map(|seconds| Step::Sleep { seconds });
+    let meanwhile =
+        prop_oneof![3 => send.clone(), 3 => settle.clone(), 1 => redrive.clone(), 2 => pass, 1 => jump.clone()];
     let step = prop_oneof![
         8 => send,
         6 => (1..4_usize).prop_map(|max| Step::Receive { max }),
@@ -104,6 +128,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         4 => prop_oneof![5 => 1..20_u64, 1 => 20..200_u64].prop_map(|seconds| Step::Pass { seconds }),
         1 => redrive,
         1 => Just(Step::Purge),
+        2 => jump,
+        1 => sleep,
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -143,6 +169,7 @@ struct Model {
     last_seq: usize,
     last_token: usize,
     last_dead: usize,
+    expired: u64,
 }
 
 impl Model {
@@ -156,6 +183,7 @@ impl Model {
             last_seq: 0,
             last_token: 0,
             last_dead: 0,
+            expired: 0,
         }
     }
 
@@ -176,7 +204,29 @@ impl Model {
             let idle = !matches!(entry.place, Place::InFlight { .. } | Place::Dead(_));
             idle && entry.queued_at + TIME_TO_LIVE <= now
         };
+        let before = self.entries.len();
         self.entries.retain(|entry| !aged(entry));
+        self.expired += u64::try_from(before - self.entries.len()).unwrap();
+    }
+
+    /// As time that passes, but that what is in flight stays so: a guest does not work while the machine sleeps.
+    fn sleep(&mut self, seconds: u64) {
+        self.now += seconds;
+        for entry in &mut self.entries {
+            if let Place::InFlight { deadline, .. } = &mut entry.place {
+                *deadline += seconds;
+            }
+        }
+    }
+
+    /// What was in flight is visible, and so may be past its time to live. Time stands still meanwhile.
+    fn restart(&mut self) {
+        for entry in &mut self.entries {
+            if matches!(entry.place, Place::InFlight { .. }) {
+                entry.place = Place::Visible;
+            }
+        }
+        self.catch_up();
     }
 
     fn is_full(&self) -> bool {
@@ -321,6 +371,7 @@ impl Model {
             oldest_age_ms: oldest.map(|queued_at| (self.now - queued_at) * 1000),
             dead: count(|place| matches!(place, Place::Dead(_))),
             damaged: 0,
+            expired: self.expired,
         }
     }
 }
@@ -328,7 +379,10 @@ impl Model {
 /// A queue and its model, side by side.
 struct Pair {
     queue: Arc<SimpleQueue>,
+    clock: SetClock,
     model: Model,
+    /// When each body was sent, by the wall clock.
+    sent_at: BTreeMap<String, u64>,
     receipts: Vec<(Receipt, usize)>,
     sent: usize,
 }
@@ -344,7 +398,7 @@ fn failure() -> FailureRecord {
 }
 
 impl Pair {
-    async fn new(store: &SimpleStore, order: Order) -> Self {
+    async fn new(store: &SimpleStore, clock: SetClock, order: Order) -> Self {
         let name = QueueName::new("model").unwrap();
         let settings = Settings {
             visibility_timeout: Duration::from_secs(VISIBILITY),
@@ -357,7 +411,9 @@ impl Pair {
         let queue = store.queue(name, settings).await.unwrap();
         Self {
             queue,
+            clock,
             model: Model::new(order),
+            sent_at: BTreeMap::new(),
             receipts: Vec::new(),
             sent: 0,
         }
@@ -385,8 +441,14 @@ impl Pair {
             Step::Settle { which, how } => self.settle(which, how).await,
             Step::Extend { which, by } => self.extend(which, *by).await,
             Step::Pass { seconds } => {
-                tokio::time::advance(Duration::from_secs(*seconds)).await;
+                self.clock.pass(Duration::from_secs(*seconds)).await;
                 self.model.now += seconds;
+                self.model.catch_up();
+            }
+            Step::Jump { seconds } => self.clock.move_wall(*seconds),
+            Step::Sleep { seconds } => {
+                self.clock.sleep(Duration::from_secs(*seconds));
+                self.model.sleep(*seconds);
                 self.model.catch_up();
             }
             Step::Redrive { limit } => {
@@ -435,7 +497,9 @@ impl Pair {
 
     fn body(&mut self) -> String {
         self.sent += 1;
-        self.sent.to_string()
+        let body = self.sent.to_string();
+        self.sent_at.insert(body.clone(), self.clock.wall_ms());
+        body
     }
 
     async fn send(&mut self, group: Option<u8>, priority: u8, delay: u64, deduplication: Option<u8>) {
@@ -478,6 +542,7 @@ impl Pair {
             .iter()
             .map(|delivery| {
                 let body = String::from_utf8(delivery.message.body.to_vec()).unwrap();
+                assert_eq!(delivery.message.sent_at_ms, self.sent_at[&body], "{body}");
                 (body, delivery.receive_count.get())
             })
             .collect();
@@ -579,8 +644,8 @@ fn paused() -> tokio::runtime::Runtime {
         .unwrap()
 }
 
-async fn run(store: &SimpleStore, order: Order, steps: &[Step]) -> Pair {
-    let mut pair = Pair::new(store, order).await;
+async fn run(store: &SimpleStore, clock: SetClock, order: Order, steps: &[Step]) -> Pair {
+    let mut pair = Pair::new(store, clock, order).await;
     for step in steps {
         pair.step(step).await;
     }
@@ -593,17 +658,21 @@ async fn run_durable(order: Order, steps: &[Step]) {
     let (end, ended) = std::sync::mpsc::channel::<()>();
     drop(tokio::task::spawn_blocking(move || ended.recv().is_err()));
     let directory = tempfile::tempdir().unwrap();
-    let options = StoreOptions::new(directory.path());
+    let clock = SetClock::new();
+    let options = StoreOptions {
+        clock: clock.clock(),
+        ..StoreOptions::new(directory.path())
+    };
     let store = SimpleStore::open(&options).unwrap();
-    let pair = run(&store, order, steps).await;
+    let mut pair = run(&store, clock.clone(), order, steps).await;
     store.close().await;
     // What is counted in memory is what is on the disk.
     let store = SimpleStore::open(&options).unwrap();
-    let again = Pair::new(&store, order).await;
+    let again = Pair::new(&store, clock, order).await;
+    pair.model.restart();
     let (before, after) = (pair.model.counts(), again.queue.counts().await.unwrap());
     assert_eq!(after.dead, before.dead);
     let all = |counts: Counts| counts.ready + counts.in_flight + counts.delayed;
-    // The wall clock did not move with the paused one, so nothing has grown older meanwhile.
     assert_eq!(all(after), all(before));
     store.close().await;
     drop(end);
@@ -618,7 +687,11 @@ proptest! {
 
     #[test]
     fn the_ephemeral_queue_does_what_the_model_does(order in order(), steps in steps()) {
-        paused().block_on(async { drop(run(&SimpleStore::ephemeral(), order, &steps).await) });
+        paused().block_on(async {
+            let clock = SetClock::new();
+            let store = SimpleStore::ephemeral_on(LedgerSettings::default(), clock.clock());
+            drop(run(&store, clock, order, &steps).await);
+        });
     }
 }
 

@@ -35,11 +35,11 @@ pub struct Reading {
 impl Reading {
     /// What the machine's clocks say now. Costs some hundred nanoseconds.
     pub fn now() -> Self {
-        let asleep = asleep();
+        let since_boot = since_boot();
         Self {
+            asleep: asleep_until(since_boot),
             wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
-            since_boot: since_boot(),
-            asleep,
+            since_boot,
             boot: boot(),
         }
     }
@@ -73,15 +73,17 @@ impl fmt::Debug for MachineClock {
     }
 }
 
-/// How long the machine has slept since this was first asked: add it to what an `Instant` says has passed. It never goes back by
-/// more than the time between two readings; take a difference below a second for none.
+/// How long the machine has slept since this was first asked: add it to what an `Instant` says has passed. Two readings may differ by
+/// the time that a thread was kept waiting between two clocks; take a difference below a second for none.
 pub fn asleep() -> Duration {
+    asleep_until(since_boot())
+}
+
+fn asleep_until(since_boot_now: Duration) -> Duration {
     static START: OnceLock<(Instant, Duration)> = OnceLock::new();
-    // In this order, and below in the other one, so that a thread that is kept waiting in between makes the sleep
-    // shorter and never longer.
+    // Both pairs are read in the order that makes the sleep shorter, and never longer, if a thread is kept waiting in between.
     let (start, booted) = START.get_or_init(|| (Instant::now(), since_boot()));
-    let since_boot = since_boot();
-    since_boot.saturating_sub(*booted).saturating_sub(start.elapsed())
+    since_boot_now.saturating_sub(*booted).saturating_sub(start.elapsed())
 }
 
 fn since_boot() -> Duration {

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
@@ -136,6 +136,7 @@ struct QueueGauges {
     dead: Series<OfQueue, Gauge>,
     damaged: Series<OfQueue, Gauge>,
     oldest_age: Series<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    expired: Series<OfQueue, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -423,6 +424,9 @@ impl Metrics {
         }
         let age = Duration::from_millis(counts.oldest_age_ms.unwrap_or(0));
         gauges.oldest_age.with(&labels, |gauge| gauge.set(age.as_secs_f64()));
+        // The queue counts by itself, from 0 on, and never down.
+        let most = |expired: &Counter| expired.inner().fetch_max(counts.expired, Relaxed);
+        gauges.expired.with(&labels, most);
     }
 
     /// How much room the store takes on its disk; set when the page is read.
@@ -547,6 +551,8 @@ impl Metrics {
         families.series("queue_damaged_messages", help, &queues.damaged);
         let help = "Age of the oldest message not in flight";
         families.series("queue_oldest_message_age_seconds", help, &queues.oldest_age);
+        let help = "Messages that the time to live has removed";
+        families.series("queue_expired_messages", help, &queues.expired);
     }
 }
 
@@ -715,6 +721,7 @@ mod tests {
             oldest_age_ms: Some(4_500),
             dead: 5,
             damaged: 6,
+            expired: 7,
         };
         check(
             |metrics| metrics.queue_counts("orders", &counts),
@@ -725,6 +732,7 @@ mod tests {
                 r#"sandhog_queue_dead_messages{queue="orders"} 5"#,
                 r#"sandhog_queue_damaged_messages{queue="orders"} 6"#,
                 r#"sandhog_queue_oldest_message_age_seconds{queue="orders"} 4.5"#,
+                r#"sandhog_queue_expired_messages_total{queue="orders"} 7"#,
             ],
         );
     }

@@ -296,6 +296,9 @@ pub struct Counts {
     pub dead: u64,
     /// Messages whose stored form is damaged; kept, never delivered.
     pub damaged: u64,
+    /// Messages that the time to live has removed since the host was started.
+    #[serde(default)]
+    pub expired: u64,
 }
 
 /// A message that could not be handled, with where it came from.

@@ -32,6 +32,7 @@ pub mod pipeline;
 pub mod process;
 pub mod prompt;
 pub mod ratios;
+pub mod set_clock;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;

@@ -143,6 +143,7 @@ impl Queue {
             oldest_age_ms,
             dead,
             damaged,
+            expired: _,
         } = counts;
         Self {
             name: name.to_string(),

@@ -42,6 +42,7 @@ use super::{
 use crate::{
     handler_status::StoreHealth,
     keyvalue::KeyValue,
+    machine_clock::MachineClock,
     message::{MessageId, Outgoing, QueueName},
 };
 
@@ -136,7 +137,12 @@ impl SimpleStore {
 
     /// As [`SimpleStore::ephemeral`], with other bounds for the ledger.
     pub fn ephemeral_with(ledger: LedgerSettings) -> Self {
-        let core = Core::new(MemoryRows::default(), false, ledger);
+        Self::ephemeral_on(ledger, MachineClock::default())
+    }
+
+    /// As [`SimpleStore::ephemeral_with`], with another clock than the machine's.
+    pub fn ephemeral_on(ledger: LedgerSettings, clock: MachineClock) -> Self {
+        let core = Core::new(MemoryRows::default(), false, ledger, clock);
         let (ledger, gate) = (core.ledger().clone(), core.shared_gate().clone());
         Self::with(Engine::Ephemeral(Box::new(Mutex::new(core))), ledger, gate)
     }

@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     super::FailureRecord,
+    clock::Sighting,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
     rows::{Census, DiskUse, Letter, Rows, StoredQueue},
@@ -205,6 +206,11 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
+    fn cap_delays(&mut self, _queue: QueueKey, _now_ms: u64) -> Result<(), Fault> {
+        // As above.
+        Ok(())
+    }
+
     fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault> {
         let ready = (queue, State::Ready, Reverse(u8::MAX), 0)..=(queue, State::Ready, Reverse(0), u64::MAX);
         Ok(self
@@ -337,6 +343,19 @@ impl Rows for MemoryRows {
 
     fn segments(&mut self, _show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault> {
         Ok(())
+    }
+
+    fn sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+        Ok(None)
+    }
+
+    fn note_sighting(&mut self, _sighting: &Sighting) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn is_changed(&self) -> bool {
+        // Of nothing here does anybody learn later.
+        false
     }
 
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {

@@ -18,6 +18,7 @@ use super::{
     witness::{Testimony, Witness},
     writer::{Estate, Writer},
 };
+use crate::machine_clock::MachineClock;
 
 /// The database.
 pub(super) const DATABASE: &str = "queues.db";
@@ -35,6 +36,8 @@ pub struct StoreOptions {
     pub vfs: Option<String>,
     /// How much the ledger of handled messages remembers.
     pub ledger: LedgerSettings,
+    /// What tells the time; by default the machine.
+    pub clock: MachineClock,
 }
 
 impl StoreOptions {
@@ -44,6 +47,7 @@ impl StoreOptions {
             directory: directory.into(),
             vfs: None,
             ledger: LedgerSettings::default(),
+            clock: MachineClock::default(),
         }
     }
 }
@@ -140,7 +144,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         path,
     } = open_files(options)?;
     rows.shrink();
-    let mut core = Core::new(rows, true, options.ledger);
+    let mut core = Core::new(rows, true, options.ledger, options.clock.clone());
     restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
     let gate = core.shared_gate().clone();
     let estate = Estate {

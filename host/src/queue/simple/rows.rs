@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     super::FailureRecord,
+    clock::Sighting,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
     settings::Order,
@@ -117,6 +118,8 @@ pub(super) trait Rows: ValueRows {
     fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault>;
     /// Makes nothing in the queue due later than `latest_ms`.
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault>;
+    /// Delays by no more than was asked for, counted from `now_ms`, what was sent later than that.
+    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault>;
 
     // Reads for a receive.
     /// Ready messages: highest priority first, then lowest `seq`.
@@ -166,6 +169,13 @@ pub(super) trait Rows: ValueRows {
     fn remove_segment(&mut self, number: u64) -> Result<(), Fault>;
     /// Shows every segment as it is stored, lowest number first.
     fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault>;
+
+    // The clock.
+    /// When the store's time was noted last.
+    fn sighting(&mut self) -> Result<Option<Sighting>, Fault>;
+    fn note_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault>;
+    /// Whether the transaction has changed anything so far.
+    fn is_changed(&self) -> bool;
 
     // Queues.
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;

@@ -34,6 +34,7 @@ mod receive;
 mod send;
 mod settle;
 mod tend;
+mod time;
 
 use self::handled::Entries;
 
@@ -101,6 +102,8 @@ pub(super) struct QueueState {
     pub(super) due_ms: u64,
     /// No message is past its time to live before this time.
     pub(super) aged_ms: u64,
+    /// How many messages the time to live has removed in this run.
+    pub(super) expired: u64,
     /// Whether the lanes were derived anew in this run, so that a message in flight may have left its own.
     pub(super) relaned: bool,
     /// Behind which message and up to which they have yet to be, if that is under way. Nothing is handed out meanwhile.
@@ -113,6 +116,8 @@ pub(super) struct QueueState {
 pub(super) struct Core<R> {
     pub(super) rows: R,
     clock: Clock,
+    /// The store's time when it was noted last; 0 if that is unknown.
+    seen_ms: u64,
     latest: Instant,
     queues: BTreeMap<QueueKey, QueueState>,
     names: HashMap<QueueName, QueueKey>,
@@ -151,6 +156,7 @@ impl<R: Rows> Core<R> {
         self.flights.undo();
         self.undo_handled();
         self.wakes.clear();
+        self.seen_ms = 0;
         let Some(saved) = self.saved.as_mut().map(std::mem::take) else {
             return;
         };

@@ -86,3 +86,14 @@ CREATE TABLE IF NOT EXISTS handled (
     keys BLOB NOT NULL
 ) STRICT;
 ";
+
+/// Makes the table of the store's time, if it is not there.
+pub(super) const CLOCK: &str = "
+CREATE TABLE IF NOT EXISTS clock (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    boot TEXT,
+    since_boot INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    wall INTEGER NOT NULL
+) STRICT;
+";

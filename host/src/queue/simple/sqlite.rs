@@ -10,6 +10,7 @@ use rusqlite::{Statement, params};
 use self::read::{bytes, integer, key, limit, number, read_all, read_letter, read_meta, signed, text};
 use super::{
     super::FailureRecord,
+    clock::Sighting,
     codec,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
@@ -23,6 +24,7 @@ mod database;
 mod failing;
 mod log;
 mod read;
+mod time;
 mod values;
 
 pub(super) use database::{Refusal, SqliteRows};
@@ -187,6 +189,15 @@ impl Rows for SqliteRows {
         self.write(
             "UPDATE messages SET visible_at = ?2 WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4)",
             params![queue.0, signed(latest_ms)],
+        )
+    }
+
+    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault> {
+        self.write_arrivals()?;
+        self.write(
+            "UPDATE messages SET visible_at = ?2 + visible_at - queued_at
+             WHERE queue = ?1 AND state = 3 AND queued_at > ?2 AND visible_at > queued_at",
+            params![queue.0, signed(now_ms)],
         )
     }
 
@@ -427,6 +438,18 @@ impl Rows for SqliteRows {
                 Ok(())
             },
         )
+    }
+
+    fn sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+        self.read_sighting()
+    }
+
+    fn note_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault> {
+        self.write_sighting(sighting)
+    }
+
+    fn is_changed(&self) -> bool {
+        self.has_written() || !self.arrivals.is_empty()
     }
 
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {

@@ -382,6 +382,7 @@ impl Clerk {
         }
         self.serve(Vec::new(), &waiting);
         self.write_notes();
+        self.write_time();
         if self.failure.is_none() {
             self.estate.core.rows.checkpoint();
         }
@@ -425,7 +426,8 @@ impl Clerk {
             for job in &mut asking {
                 job.apply(core)?;
             }
-            core.write_handled()
+            core.write_handled()?;
+            core.keep_time()
         });
         batch.append(&mut asking);
         self.standing = standing;
@@ -496,6 +498,17 @@ impl Clerk {
             tracing::warn!(%cause, "handled messages can't be noted on the disk for now: after a crash they may be handled again");
         }
         self.notes_refused = true;
+    }
+
+    /// One transaction at the end, so that the next run knows when this one ended.
+    fn write_time(&mut self) {
+        if self.failure.is_some() || !self.estate.core.waits_for_time() {
+            return;
+        }
+        if let Err(fault) = self.transact(Core::keep_last_time) {
+            let cause = self.take_back(fault).cause;
+            tracing::debug!(%cause, "the end of this run could not be noted");
+        }
     }
 
     fn transact(&mut self, work: impl FnOnce(&mut Core<SqliteRows>) -> Result<(), Fault>) -> Result<(), Fault> {

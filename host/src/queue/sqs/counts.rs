@@ -33,6 +33,7 @@ impl Remote {
             oldest_age_ms: None,
             dead,
             damaged: 0,
+            expired: 0,
         })
     }
 

@@ -12,7 +12,10 @@ use super::{
     },
     Core, Which,
 };
-use crate::message::{Outgoing, QueueName};
+use crate::{
+    machine_clock::MachineClock,
+    message::{Outgoing, QueueName},
+};
 
 /// What one step may change.
 const STEP: usize = 256;
@@ -53,7 +56,12 @@ fn outgoing(priority: u8) -> Outgoing {
 
 impl Store {
     fn with(messages: usize) -> Self {
-        let mut core = Core::new(MemoryRows::default(), false, LedgerSettings::default());
+        let mut core = Core::new(
+            MemoryRows::default(),
+            false,
+            LedgerSettings::default(),
+            MachineClock::default(),
+        );
         let (queue, _notify) = core.declare(&name(), settings(Order::Group)).unwrap();
         let mut store = Self { core, queue };
         store.send(messages, 0);

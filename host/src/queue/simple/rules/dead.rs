@@ -43,7 +43,7 @@ impl<R: Rows> Core<R> {
         };
         to.state = self.claim(&to)?;
         let death = Death {
-            dead_at_ms: now.ms,
+            dead_at_ms: now.wall_ms,
             receive_count: meta.receive_count,
             failure,
         };

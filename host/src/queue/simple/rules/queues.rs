@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::{
     super::{
         super::Counts,
-        clock::{Clock, Now, millis},
+        clock::{Clock, Now},
         flights::Flights,
         gate::{Gate, SharedGate},
         ledger::{Ledger, LedgerSettings, SharedLedger},
@@ -20,22 +20,20 @@ use super::{
     },
     Core, QueueState, Saved, Tally,
     handled::Entries,
-    send::DEDUPLICATION,
 };
-use crate::message::{MAX_DELAY, QueueName};
+use crate::{machine_clock::MachineClock, message::QueueName};
 
 /// How many rows one step of a long operation changes.
 const STEP: usize = 256;
-/// A wall clock that is further behind the newest message than this is worth a warning.
-const CLOCK_TOLERANCE_MS: u64 = 60_000;
 
 impl<R: Rows> Core<R> {
     /// A store with these rows. With `undoable`, [`Core::undo`] works, and what is noted in the ledger waits to be written.
-    pub(in super::super) fn new(rows: R, undoable: bool, ledger: LedgerSettings) -> Self {
-        let clock = Clock::start();
+    pub(in super::super) fn new(rows: R, undoable: bool, ledger: LedgerSettings, machine: MachineClock) -> Self {
+        let clock = Clock::start(machine);
         Self {
             rows,
-            clock,
+            clock: clock.clone(),
+            seen_ms: 0,
             latest: tokio::time::Instant::now(),
             queues: BTreeMap::new(),
             names: HashMap::new(),
@@ -57,15 +55,8 @@ impl<R: Rows> Core<R> {
         }
         let census = self.rows.census()?;
         self.count(&census);
-        let now = self.tick(tokio::time::Instant::now());
-        if let Some((_, newest_ms)) = census.last.filter(|(_, newest)| *newest > now.ms + CLOCK_TOLERANCE_MS) {
-            tracing::warn!(
-                behind_ms = newest_ms - now.ms,
-                "the wall clock is behind the newest message of the store: messages will live longer than they should"
-            );
-        }
+        let now = self.go_on(census.last.map(|(_, newest_ms)| newest_ms))?;
         self.raise_suspicion()?;
-        self.shorten_delays(now)?;
         self.learn_handled(now)
     }
 
@@ -131,19 +122,6 @@ impl<R: Rows> Core<R> {
         }
     }
 
-    /// No delay, and no memory of a deduplication id, outlasts its longest possible length, whatever the wall clock did meanwhile.
-    fn shorten_delays(&mut self, now: Now) -> Result<(), Fault> {
-        let latest = now.ms + millis(MAX_DELAY);
-        self.rows.cap_remembered(now.ms + millis(DEDUPLICATION))?;
-        let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
-        for key in keys {
-            self.rows.cap_due(key, latest)?;
-            let next = self.rows.next_due(key)?.unwrap_or(u64::MAX);
-            self.queue_mut(key).due_ms = next;
-        }
-        Ok(())
-    }
-
     fn admit(&mut self, stored: StoredQueue) -> QueueKey {
         let StoredQueue { key, name, order } = stored;
         self.names.insert(name.clone(), key);
@@ -159,6 +137,7 @@ impl<R: Rows> Core<R> {
             tally: Tally::default(),
             due_ms: u64::MAX,
             aged_ms: 0,
+            expired: 0,
             relaned: false,
             relaning: None,
             notify: Arc::new(Notify::new()),
@@ -260,6 +239,7 @@ impl<R: Rows> Core<R> {
             oldest_age_ms: oldest.map(|queued_at_ms| now.ms.saturating_sub(queued_at_ms)),
             dead: tally.dead_of,
             damaged: tally.damaged,
+            expired: self.queue(key).expired,
         })
     }
 

@@ -1,6 +1,6 @@
 //! Handing messages out.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, time::Duration};
 
 use tokio::time::Instant;
 
@@ -29,6 +29,8 @@ pub(in super::super) struct Received {
 
 /// A receive hands out no more once it has so many bytes of bodies, so that it stays in bounds whatever was asked for.
 const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
+/// A receive that waits for a delay asks again at least this often: its timer stands still while the machine sleeps.
+const NOTICE_SLEEP: Duration = Duration::from_secs(10);
 /// How many rows are read at a time.
 const RECEIVE_STEP: usize = 64;
 
@@ -157,7 +159,7 @@ impl<R: Rows> Core<R> {
             next = next.min(open_until);
         }
         if queue.due_ms != u64::MAX {
-            next = next.min(now.instant_of(queue.due_ms));
+            next = next.min(now.instant_of(queue.due_ms)).min(now.instant + NOTICE_SLEEP);
         }
         if let Some((deadline, _)) = self.flights.first_deadline(key) {
             next = next.min(deadline);
@@ -176,8 +178,8 @@ impl<R: Rows> Core<R> {
             }
         };
         if self.is_aged(&meta, now) {
-            tracing::debug!(queue = %self.queue(meta.queue).name, id = %content.message.id, "discarded a message past its time to live");
-            self.remove(&meta)?;
+            tracing::info!(queue = %self.queue(meta.queue).name, id = %content.message.id, "a message past its time to live was removed");
+            self.expire(&meta)?;
             return Ok(None);
         }
         let max_receives = self.queue(meta.queue).settings.max_receives.get();

@@ -94,7 +94,7 @@ impl<R: Rows> Core<R> {
             id: id.clone(),
             body: message.body,
             attributes: message.attributes,
-            sent_at_ms: now.ms,
+            sent_at_ms: now.wall_ms,
             group_id: message.group_id,
             priority: meta.priority,
         };
@@ -110,9 +110,9 @@ impl<R: Rows> Core<R> {
     }
 }
 
-/// A UUID of version 7 by the store's clock. Made here, because the system's randomness costs a system call per id.
+/// A UUID of version 7 by the wall clock. Made here, because the system's randomness costs a system call per id.
 fn new_id(now: Now) -> MessageId {
-    let uuid = uuid::Builder::from_unix_timestamp_millis(now.ms, &rand::random()).into_uuid();
+    let uuid = uuid::Builder::from_unix_timestamp_millis(now.wall_ms, &rand::random()).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     MessageId::from_queue(uuid.hyphenated().encode_lower(&mut text))
 }

@@ -76,6 +76,18 @@ impl<R: Rows> Core<R> {
             .is_some_and(|limit| meta.queued_at_ms.saturating_add(millis(limit)) <= now.ms)
     }
 
+    /// Removes a message that is past its time to live.
+    pub(super) fn expire(&mut self, meta: &Meta) -> Result<(), Fault> {
+        self.queue_mut(meta.queue).expired += 1;
+        self.remove(meta)
+    }
+
+    fn tell_discarded(&self, key: QueueKey, messages: usize) {
+        if messages > 0 {
+            tracing::info!(queue = %self.queue(key).name, messages, "messages past their time to live were removed");
+        }
+    }
+
     /// Discards messages past their time to live, whatever they wait for. Those in flight are left alone.
     fn discard_aged(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
         let Some(limit) = self.queue(key).settings.time_to_live else {
@@ -92,15 +104,14 @@ impl<R: Rows> Core<R> {
                     break;
                 }
                 if discarded == STEP {
+                    self.tell_discarded(key, discarded);
                     return Ok(true);
                 }
-                self.remove(&meta)?;
+                self.expire(&meta)?;
                 discarded += 1;
             }
         }
-        if discarded > 0 {
-            tracing::debug!(queue = %self.queue(key).name, discarded, "discarded messages past their time to live");
-        }
+        self.tell_discarded(key, discarded);
         // What comes later is later past its time; what comes back from a flight lowers the bound itself.
         self.queue_mut(key).aged_ms = next.min(now.ms.saturating_add(millis(limit)));
         Ok(false)

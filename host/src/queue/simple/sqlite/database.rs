@@ -101,10 +101,11 @@ impl SqliteRows {
         connection.wal_hook(Some(log::copy_and_complain(path, page_bytes, pinned.clone())))?;
         if fresh {
             let create = format!(
-                "BEGIN IMMEDIATE; {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
+                "BEGIN IMMEDIATE; {} {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
                 schema::CREATE,
                 schema::LEDGER,
                 schema::KEYVALUE,
+                schema::CLOCK,
                 schema::APPLICATION_ID,
                 schema::VERSION
             );
@@ -113,6 +114,7 @@ impl SqliteRows {
             // The tables that a file of this version may lack: they came later, and without them nothing is amiss.
             connection.execute_batch(schema::LEDGER)?;
             connection.execute_batch(schema::KEYVALUE)?;
+            connection.execute_batch(schema::CLOCK)?;
         }
         let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
         Ok(Self {
@@ -129,6 +131,11 @@ impl SqliteRows {
     /// The number of the last transaction that changed something.
     pub(in super::super) fn commits(&self) -> u64 {
         self.commits
+    }
+
+    /// Whether the transaction under way has written anything.
+    pub(super) fn has_written(&self) -> bool {
+        self.changed
     }
 
     /// Starts a transaction.
