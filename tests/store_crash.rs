@@ -1,8 +1,8 @@
 //! What the durable queue keeps when the disk, the power or somebody's hand fails.
 //!
 //! A workload runs once on a disk that logs every change. For every point of the log the directory is built that a power
-//! loss at that point would have left; the store must open it and hold all that was acknowledged by then, nothing that
-//! was settled, and of a chained send and a write all or nothing; the same of what was sent and written with a note that
+//! loss at that point would have left; the store must open it and hold all that was acknowledged by then: nothing that
+//! was deleted, what was retried as a retry and what was dead-lettered as a dead letter, and of a chained send and a write all or nothing; the same of what was sent and written with a note that
 //! something was handled.
 
 #![expect(
@@ -44,6 +44,10 @@ const DELAY: Duration = Duration::from_hours(1);
 struct Story {
     sent: Option<Step>,
     deleted: Option<Step>,
+    /// That it waits for a retry.
+    retried: Option<Step>,
+    /// That it is a dead letter.
+    buried: Option<Step>,
     /// That a message of this name in another queue was handled.
     handled: Option<Step>,
     /// The body of the message with whose delete it was sent.
@@ -204,9 +208,13 @@ impl Bench {
             acknowledged: None,
         });
         let deletes = settlement == Settlement::Delete;
-        if deletes {
-            self.journal.stories.get_mut(&body).unwrap().deleted = step;
-        }
+        let ended: fn(&mut Story) -> &mut Option<Step> = match settlement {
+            Settlement::Delete => |story| &mut story.deleted,
+            Settlement::Retry { .. } => |story| &mut story.retried,
+            Settlement::DeadLetter { .. } => |story| &mut story.buried,
+            Settlement::Release => panic!("the workload releases nothing"),
+        };
+        *ended(self.journal.stories.get_mut(&body).unwrap()) = step;
         for child in children {
             let story = Story {
                 sent: step,
@@ -235,9 +243,7 @@ impl Bench {
             Err(SettleError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
         }
-        if deletes {
-            self.note(&body, |story| story.deleted.as_mut());
-        }
+        self.note(&body, |story| ended(story).as_mut());
         for child in children {
             self.note(child, |story| story.sent.as_mut());
         }
@@ -379,6 +385,9 @@ async fn receive(queue: &SimpleQueue, body: &str) -> Result<Delivery, QueueError
 struct Present {
     /// The body of every message.
     bodies: Vec<String>,
+    /// Of those the ones that wait for a retry after a failure, and the dead letters.
+    retried: Vec<String>,
+    buried: Vec<String>,
     /// What of the journal is known to have been handled.
     handled: Vec<String>,
     /// The keys that were written with the end of what was handled.
@@ -402,18 +411,20 @@ async fn examined(directory: &Path, journal: &Journal) -> Result<Present, OpenEr
         .query_row("PRAGMA integrity_check", [], |row| row.get(0))
         .unwrap();
     assert_eq!(intact, "ok");
-    let mut statement = database.prepare("SELECT body, state FROM messages").unwrap();
-    let rows = statement
-        .query_map([], |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, i64>(1)?)))
-        .unwrap();
-    let read = |row: rusqlite::Result<(Vec<u8>, i64)>| {
-        let (body, state) = row.unwrap();
-        assert_ne!(state, 5, "{} is damaged", text(&body));
-        text(&body)
+    let bodies = |which: &str| -> Vec<String> {
+        let mut statement = database
+            .prepare(&format!("SELECT body FROM messages WHERE {which}"))
+            .unwrap();
+        let rows = statement.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        rows.map(|body| text(&body.unwrap())).collect()
     };
-    let bodies = rows.map(read).collect();
+    let damaged = bodies("state = 5");
+    assert!(damaged.is_empty(), "{damaged:?} are damaged");
+    let buried = "origin IS NOT NULL AND dead_failure IS NOT NULL AND queue != origin AND receive_count = 0";
     Ok(Present {
-        bodies,
+        bodies: bodies("TRUE"),
+        retried: bodies("state = 4 AND failure IS NOT NULL AND visible_at > queued_at AND receive_count = 1"),
+        buried: bodies(buried),
         handled,
         written,
     })
@@ -445,6 +456,18 @@ impl Journal {
             }
             if story.deleted.is_some_and(|deleted| deleted.has_happened(n)) && is_there {
                 complaints.push(format!("{body} was deleted and is back"));
+            }
+            for (what, ended, present) in [
+                ("a retry", story.retried, &present.retried),
+                ("a dead letter", story.buried, &present.buried),
+            ] {
+                let is_so = present.contains(body);
+                if ended.is_some_and(|ended| ended.has_happened(n)) && !is_so {
+                    complaints.push(format!("{body} was {what} and is back"));
+                }
+                if is_so && !ended.is_some_and(|ended| ended.may_have_happened(n)) {
+                    complaints.push(format!("{body} is {what} and was not settled"));
+                }
             }
             let is_written = present.written.contains(body);
             if story.deleted.is_some() && is_gone && is_written == is_there {

@@ -1,7 +1,8 @@
 //! A disk that fails on demand and remembers everything that was done to it: an `SQLite` VFS above the system's own.
 //!
 //! Every change of a file is numbered and logged. [`FaultyStore::fail`] makes one of them fail; [`crash`] builds the
-//! directory that a power loss after the nth would have left. The shared-memory file of the write-ahead log is not
+//! directory that a power loss after the nth would have left. That a file was made or deleted survives only once the directory
+//! was synced; whether `SQLite` does that is watched where it does it. The shared-memory file of the write-ahead log is not
 //! logged: it is no part of what survives. Nothing here knows what the files mean.
 
 #![expect(unsafe_code, reason = "SQLite takes a VFS as a table of C functions")]
@@ -12,6 +13,7 @@
 )]
 
 use std::{
+    cell::Cell,
     collections::BTreeMap,
     ffi::{CStr, CString, OsStr, c_char, c_int, c_void},
     fs,
@@ -20,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
     ptr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, Once,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -42,6 +44,8 @@ pub enum Change {
     Sync,
     /// It was deleted.
     Delete,
+    /// Which files there are is on the disk.
+    SyncDirectory,
 }
 
 /// One entry of the log.
@@ -145,34 +149,81 @@ pub enum Loss {
 
 /// Writes the files that a power loss after the first `n` changes would have left into an empty directory.
 pub fn crash(log: &[Entry], n: usize, loss: Loss, directory: &Path) {
-    let mut files: BTreeMap<&str, FileImage> = BTreeMap::new();
+    let mut disk = Disk::default();
     for (index, entry) in log.iter().take(n).enumerate() {
-        let image = files.entry(&entry.file).or_default();
-        match &entry.change {
-            Change::Create => image.exists = true,
-            Change::Delete => *image = FileImage::default(),
-            Change::Sync => image.settle(|_, change| apply(change)),
-            Change::Write(..) | Change::Truncate(_) => {
-                image.exists = true;
-                image.pending.push((index, entry.change.clone()));
-            }
-        }
+        disk.change(index, entry);
     }
-    for (name, mut image) in files {
+    for (name, links) in disk.names {
+        let (last, synced) = (links.now, links.durable);
+        let link = match loss {
+            Loss::All => synced,
+            Loss::TornTail => last,
+            Loss::Sectors => survivor((n, &name), last, synced),
+        };
+        let Some(mut image) = link.and_then(|number| disk.images.get_mut(number).map(std::mem::take)) else {
+            continue;
+        };
         match loss {
             Loss::All => image.pending.clear(),
             Loss::TornTail => image.settle(|index, change| if index + 1 == n { tear(change) } else { apply(change) }),
             Loss::Sectors => image.settle(|index, change| scatter(change, (n, index))),
         }
-        if image.exists {
-            fs::write(directory.join(name), image.content).unwrap();
+        fs::write(directory.join(name), image.content).unwrap();
+    }
+}
+
+/// Which of two states of a directory entry survives.
+fn survivor(seed: (usize, &str), last: Option<usize>, synced: Option<usize>) -> Option<usize> {
+    let mut hasher = DefaultHasher::new();
+    seed.hash(&mut hasher);
+    if hasher.finish().is_multiple_of(2) {
+        last
+    } else {
+        synced
+    }
+}
+
+/// Files, and the directory that names them.
+#[derive(Debug, Default)]
+struct Disk {
+    names: BTreeMap<String, Links>,
+    images: Vec<FileImage>,
+}
+
+/// Which image a name stands for.
+#[derive(Debug, Default)]
+struct Links {
+    now: Option<usize>,
+    /// After a power loss.
+    durable: Option<usize>,
+}
+
+impl Disk {
+    fn change(&mut self, index: usize, entry: &Entry) {
+        match &entry.change {
+            Change::SyncDirectory => self.names.values_mut().for_each(|links| links.durable = links.now),
+            Change::Delete => self.names.entry(entry.file.clone()).or_default().now = None,
+            Change::Create => {
+                self.images.push(FileImage::default());
+                self.names.entry(entry.file.clone()).or_default().now = Some(self.images.len() - 1);
+            }
+            Change::Sync => self.image(&entry.file).settle(|_, change| apply(change)),
+            Change::Write(..) | Change::Truncate(_) => {
+                let change = (index, entry.change.clone());
+                self.image(&entry.file).pending.push(change);
+            }
         }
+    }
+
+    fn image(&mut self, file: &str) -> &mut FileImage {
+        let links = self.names.get(file);
+        let number = links.and_then(|links| links.now).expect("a file is made first");
+        &mut self.images[number]
     }
 }
 
 #[derive(Debug, Default)]
 struct FileImage {
-    exists: bool,
     content: Vec<u8>,
     pending: Vec<(usize, Change)>,
 }
@@ -191,7 +242,7 @@ impl FileImage {
                         self.content[offset..end].copy_from_slice(&bytes);
                     }
                     Change::Truncate(length) => self.content.resize(length, 0),
-                    Change::Create | Change::Sync | Change::Delete => {}
+                    Change::Create | Change::Sync | Change::Delete | Change::SyncDirectory => {}
                 }
             }
         }
@@ -208,7 +259,9 @@ fn tear(change: Change) -> Vec<Change> {
             bytes.truncate(bytes.len() / 2);
             vec![Change::Write(offset, bytes)]
         }
-        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete) => vec![other],
+        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete | Change::SyncDirectory) => {
+            vec![other]
+        }
     }
 }
 
@@ -228,7 +281,7 @@ fn scatter(change: Change, seed: (usize, usize)) -> Vec<Change> {
                 .map(sector)
                 .collect()
         }
-        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete) => {
+        other @ (Change::Create | Change::Truncate(_) | Change::Sync | Change::Delete | Change::SyncDirectory) => {
             if survives(0) {
                 vec![other]
             } else {
@@ -255,6 +308,49 @@ struct ShimFile {
 struct About {
     file: String,
     state: Arc<Mutex<State>>,
+    /// Whether its next sync is passed on, so that what the real VFS does with the directory is seen.
+    is_new: Cell<bool>,
+}
+
+/// How `SQLite` opens a directory, to sync it.
+type OpenDirectory = unsafe extern "C" fn(*const c_char, *mut c_int) -> c_int;
+
+thread_local! {
+    /// Whether a directory was opened in the call under way.
+    static DIRECTORY_SYNCED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What the real VFS opens directories with.
+static OPEN_DIRECTORY: Mutex<Option<OpenDirectory>> = Mutex::new(None);
+
+unsafe extern "C" fn open_directory(path: *const c_char, descriptor: *mut c_int) -> c_int {
+    DIRECTORY_SYNCED.set(true);
+    let real = OPEN_DIRECTORY.lock().unwrap().expect("it is set before this is");
+    // SAFETY: passed on as it came.
+    unsafe { real(path, descriptor) }
+}
+
+/// Learns of every sync of a directory, which `SQLite` does without a VFS.
+unsafe fn watch_directories(real: *mut sqlite::sqlite3_vfs) {
+    static WATCHED: Once = Once::new();
+    WATCHED.call_once(|| {
+        let name = c"openDirectory".as_ptr();
+        // SAFETY: the VFS is the system's own, whose table of calls has a function of this type under this name.
+        unsafe {
+            let known = (*real).xGetSystemCall.unwrap()(real, name);
+            *OPEN_DIRECTORY.lock().unwrap() =
+                std::mem::transmute::<sqlite::sqlite3_syscall_ptr, Option<OpenDirectory>>(known);
+            let ours = std::mem::transmute::<OpenDirectory, sqlite::sqlite3_syscall_ptr>(open_directory);
+            assert_eq!((*real).xSetSystemCall.unwrap()(real, name, ours), sqlite::SQLITE_OK);
+        }
+    });
+}
+
+/// Logs that the directory was synced, if it was since this was asked.
+fn directory_synced(state: &Mutex<State>) {
+    if DIRECTORY_SYNCED.take() {
+        change(state, "", Change::SyncDirectory);
+    }
 }
 
 fn register(name: &str, state: Arc<Mutex<State>>) {
@@ -262,6 +358,7 @@ fn register(name: &str, state: Arc<Mutex<State>>) {
     unsafe {
         assert_eq!(sqlite::sqlite3_initialize(), sqlite::SQLITE_OK);
         let real = sqlite::sqlite3_vfs_find(ptr::null());
+        watch_directories(real);
         let shim = Box::leak(Box::new(Shim { real, state }));
         let mut vfs = *real;
         vfs.iVersion = 2;
@@ -278,6 +375,13 @@ fn register(name: &str, state: Arc<Mutex<State>>) {
             sqlite::SQLITE_OK
         );
     }
+}
+
+/// Whether a file that is opened was there before. One that is empty and was never logged has just been made, by the host itself.
+fn is_known(state: &Mutex<State>, path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let is_logged = || state.lock().unwrap().log.iter().any(|entry| entry.file == name);
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0 || is_logged())
 }
 
 /// Counts and logs a change, unless it is the one to fail: then returns the code to fail with.
@@ -333,7 +437,11 @@ unsafe extern "C" fn open(
         let ours = file.cast::<ShimFile>();
         (*ours).base.pMethods = ptr::null();
         (*ours).about = ptr::null_mut();
-        let existed = !path.is_null() && Path::new(OsStr::from_bytes(CStr::from_ptr(path).to_bytes())).exists();
+        let existed = !path.is_null()
+            && is_known(
+                &shim.state,
+                Path::new(OsStr::from_bytes(CStr::from_ptr(path).to_bytes())),
+            );
         let code = (*shim.real).xOpen.unwrap()(shim.real, path, real(file), flags, out_flags);
         if code != sqlite::SQLITE_OK {
             return code;
@@ -341,6 +449,7 @@ unsafe extern "C" fn open(
         let about = About {
             file: name_of(path),
             state: Arc::clone(&shim.state),
+            is_new: Cell::new(true),
         };
         if !existed {
             change(&about.state, &about.file, Change::Create);
@@ -356,7 +465,10 @@ unsafe extern "C" fn delete(vfs: *mut sqlite::sqlite3_vfs, path: *const c_char, 
     unsafe {
         let shim = shim(vfs);
         change(&shim.state, &name_of(path), Change::Delete);
-        (*shim.real).xDelete.unwrap()(shim.real, path, sync)
+        DIRECTORY_SYNCED.set(false);
+        let code = (*shim.real).xDelete.unwrap()(shim.real, path, sync);
+        directory_synced(&shim.state);
+        code
     }
 }
 
@@ -450,11 +562,20 @@ unsafe extern "C" fn truncate(file: File, size: sqlite::sqlite3_int64) -> c_int 
     }
 }
 
-unsafe extern "C" fn sync(file: File, _flags: c_int) -> c_int {
+unsafe extern "C" fn sync(file: File, flags: c_int) -> c_int {
     // SAFETY: the file is open.
     let about = unsafe { about(file) };
-    // The log is the disk: the real one need not be waited for.
-    change(&about.state, &about.file, Change::Sync).unwrap_or(sqlite::SQLITE_OK)
+    if let Some(code) = change(&about.state, &about.file, Change::Sync) {
+        return code;
+    }
+    // The log is the disk: the real one need not be waited for, but for what it does with the directory the first time.
+    if !about.is_new.replace(false) {
+        return sqlite::SQLITE_OK;
+    }
+    DIRECTORY_SYNCED.set(false);
+    let code = pass_on!(file, xSync, flags);
+    directory_synced(&about.state);
+    code
 }
 
 unsafe extern "C" fn file_size(file: File, size: *mut sqlite::sqlite3_int64) -> c_int {

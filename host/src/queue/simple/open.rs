@@ -253,16 +253,25 @@ fn restore(core: &mut Core<SqliteRows>, witness: &mut Witness) -> Result<(), Fau
 }
 
 fn make_directory(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
+    let missing = directory
+        .ancestors()
+        .take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    let missing = missing.count();
+    if missing == 0 {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // Its entry must be as durable as what it will hold.
-    let parent = directory
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    File::open(parent)?.sync_all()
+    // The entry of each must be as durable as what it will hold.
+    for made in directory.ancestors().take(missing) {
+        sync_entry(made)?;
+    }
+    Ok(())
+}
+
+/// Makes it durable that a file or directory is there.
+fn sync_entry(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Makes the database file, if it is not there, readable for its owner only; `SQLite` gives its other files the same mode.
