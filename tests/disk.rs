@@ -4,6 +4,8 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -34,11 +36,77 @@ fn filled() -> Place {
 }
 
 #[test]
-fn a_read_only_data_directory_is_refused_by_name() {
+fn a_file_where_the_data_directory_should_be_is_refused_by_name() {
     let place = Place::new();
-    // Root may write anywhere, so the directory is one where nobody can: a file.
     fs::write(place.data(), "").unwrap();
     let (code, text) = refusal(&place);
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains(place.data().to_str().unwrap()), "{text}");
+}
+
+/// A place whose queues hold something, without what a killed host leaves.
+fn stopped() -> Place {
+    let mut place = Place::new();
+    place.configure("[queues.kept]\n");
+    let host = place.start();
+    host.send("kept", b"kept");
+    host.terminate();
+    place.prefix = namespace(&[]);
+    place
+}
+
+/// Starts the host, which can't write to `what`, and then again as it is.
+fn refused_by_name(mut place: Place, what: &str, restore: impl FnOnce(&Place)) {
+    let (code, text) = refusal(&place);
+    assert_eq!(code, Some(74), "{text}");
+    assert!(text.contains(place.data().join(what).to_str().unwrap()), "{text}");
+    restore(&place);
+    place.prefix.clear();
+    assert_eq!(place.start().take_all("kept"), ["kept"]);
+}
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_data_directory_on_a_read_only_mount_is_refused_by_name() {
+    let mut place = stopped();
+    place.prefix = namespace(&[
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        "mount --bind data data && mount -o remount,bind,ro data || exit 99; exec \"$0\" \"$@\"",
+    ]);
+    refused_by_name(place, "queues.lock", |_| ());
+}
+
+#[test]
+fn a_data_directory_that_may_not_be_written_is_refused_by_name() {
+    // In a namespace that maps nobody even root has the rights of the files' owner and no more.
+    let place = stopped();
+    fs::remove_file(place.data().join("queues.lock")).unwrap();
+    set_mode(&place.data(), 0o500);
+    refused_by_name(place, "queues.lock", |place| set_mode(&place.data(), 0o700));
+}
+
+#[test]
+fn files_that_may_not_be_written_are_refused_by_name() {
+    for file in ["queues.db", "queues.commits", "queues.lock"] {
+        let place = stopped();
+        set_mode(&place.data().join(file), 0o400);
+        refused_by_name(place, file, |place| set_mode(&place.data().join(file), 0o600));
+    }
+}
+
+#[test]
+fn a_data_directory_that_can_not_be_made_is_refused_by_name() {
+    let mut place = Place::new();
+    place.prefix = namespace(&[]);
+    set_mode(place.path(), 0o500);
+    let (code, text) = refusal(&place);
+    set_mode(place.path(), 0o700);
     assert_eq!(code, Some(74), "{text}");
     assert!(text.contains(place.data().to_str().unwrap()), "{text}");
 }
@@ -204,9 +272,11 @@ fn give_small_disk(place: &mut Place, megabytes: u32) {
         wait $host; wait $host; code=$?
         cp -r data/. saved && exit $code"
     );
-    place.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", &script]
-        .map(str::to_owned)
-        .to_vec();
+    place.prefix = namespace(&["--map-root-user", "--mount", "sh", "-c", &script]);
+}
+
+/// What runs a command in a user namespace of its own.
+fn namespace(arguments: &[&str]) -> Vec<String> {
     let probe = Command::new("unshare")
         .args(["--user", "--map-root-user", "--mount", "true"])
         .status();
@@ -214,6 +284,8 @@ fn give_small_disk(place: &mut Place, megabytes: u32) {
         probe.is_ok_and(|status| status.success()),
         "this test needs unshare (util-linux) and user namespaces"
     );
+    let words = ["unshare", "--user"].iter().chain(arguments);
+    words.map(|word| (*word).to_owned()).collect()
 }
 
 #[test]
