@@ -202,12 +202,7 @@ impl App {
         } = self;
         let address = listener.local_addr()?;
         let queues = Arc::clone(&surroundings.queues);
-        let data = config
-            .data
-            .as_ref()
-            .map_or_else(|| "memory".to_owned(), |data| data.display().to_string());
-        descriptors::warn_if_few();
-        tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
+        announce(address, &config);
         let state = AdminState {
             queues: Arc::clone(&surroundings.queues),
             handlers: Arc::clone(&surroundings.board),
@@ -266,6 +261,16 @@ impl App {
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }
+}
+
+fn announce(address: SocketAddr, config: &Config) {
+    let memory = || "memory".to_owned();
+    let data = config
+        .data
+        .as_ref()
+        .map_or_else(memory, |data| data.display().to_string());
+    descriptors::warn_if_few();
+    tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
 }
 
 async fn close(queues: &QueueSet, store: SimpleStore) {
