@@ -113,7 +113,15 @@ fn not_started(program: &Path, error: &io::Error) -> CompileError {
 /// in that of the host.
 fn start(program: &Path, order: &CompileOrder) -> io::Result<Child> {
     match command(program, order).process_group(0).spawn() {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => command(program, order).spawn(),
+        // EPERM, EACCES, ENOSYS.
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported
+            ) =>
+        {
+            command(program, order).spawn()
+        }
         started => started,
     }
 }
