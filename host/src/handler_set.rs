@@ -243,7 +243,11 @@ impl HandlerSet {
         } else {
             "it does not serve"
         };
-        self.surroundings.board.refused(name, reason);
+        if *passes {
+            self.surroundings.board.refused_for_now(name, reason);
+        } else {
+            self.surroundings.board.refused(name, reason);
+        }
         if *known {
             tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
             return;

@@ -74,6 +74,8 @@ pub struct HandlerStatus {
     pub in_flight: u32,
     /// Why the newest version of the file was refused; an older one may be serving.
     pub last_error: Option<String>,
+    /// Whether that may pass, and the same file is tried again.
+    tried_again: bool,
     /// Why the last receive failed, until one succeeds.
     pub queue_error: Option<String>,
     /// When the last receive completed; `None` while the poller does not listen, on purpose.
@@ -147,13 +149,24 @@ impl HandlerBoard {
             status.version += 1;
             status.kept = false;
             status.last_error = None;
+            status.tried_again = false;
         });
     }
 
     /// The newest version did not pass. One that serves goes on serving.
     pub fn refused(&self, name: &str, why: &str) {
+        self.refuse(name, why, false);
+    }
+
+    /// The newest version can't be loaded now, and is tried again. One that serves goes on serving.
+    pub fn refused_for_now(&self, name: &str, why: &str) {
+        self.refuse(name, why, true);
+    }
+
+    fn refuse(&self, name: &str, why: &str, tried_again: bool) {
         self.update(name, |status| {
             status.last_error = Some(why.to_owned());
+            status.tried_again = tried_again;
             if !status.serves() {
                 status.state = HandlerState::Refused;
             }
@@ -337,9 +350,15 @@ impl HandlerStatus {
             idle: false,
             in_flight: 0,
             last_error: None,
+            tried_again: false,
             queue_error: None,
             last_receive_at: None,
         }
+    }
+
+    /// Whether nothing serves only for now: its file is tried again.
+    pub fn is_tried_again(&self) -> bool {
+        self.tried_again && matches!(self.state, HandlerState::Loading | HandlerState::Refused)
     }
 
     /// Whether a version of it serves.
@@ -448,6 +467,24 @@ mod tests {
         let status = board.list().remove(0);
         assert_eq!(status.state, HandlerState::Serving);
         assert_eq!(status.last_error.as_deref(), Some("no such export"));
+    }
+
+    /// A host that ends once its queues are empty ended as if the handler were refused for good.
+    #[test]
+    fn a_handler_that_can_not_be_loaded_now_is_tried_again_until_it_serves_or_is_refused() {
+        let board = HandlerBoard::default();
+        let is_tried_again = || board.list().remove(0).is_tried_again();
+        board.refused_for_now("orders", "too many open files");
+        assert!(is_tried_again());
+        board.loading("orders");
+        assert!(is_tried_again());
+        board.refused("orders", "no such export");
+        assert!(!is_tried_again());
+        board.refused_for_now("orders", "too many open files");
+        board.serving("orders", loaded());
+        assert!(!is_tried_again());
+        board.refused_for_now("orders", "too many open files");
+        assert!(!is_tried_again(), "the version before it serves");
     }
 
     #[test]

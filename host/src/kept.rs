@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     executor::{MAX_WASM_BYTES, digest},
-    plugin_dir::{Unread, read},
+    plugin_dir::{Trouble, Unread, read},
 };
 
 /// The file that says what served last.
@@ -154,6 +154,24 @@ impl Kept {
         }))
     }
 
+    /// Makes nothing count as what served last, unless `pair` does: what serves could not be kept, and the version before it
+    /// may have grants that were taken away.
+    ///
+    /// # Errors
+    ///
+    /// The disk's. What was kept before may still be.
+    pub fn supersede(&self, handler: &str, pair: Option<&KeptPair>) -> io::Result<()> {
+        if pair.is_some() && self.record(handler).ok().flatten().as_ref() == pair {
+            return Ok(());
+        }
+        let directory = self.root.join(handler);
+        match fs::remove_file(directory.join(RECORD)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => File::open(&directory)?.sync_all(),
+        }
+    }
+
     /// Removes all that is kept of a handler.
     ///
     /// # Errors
@@ -214,10 +232,16 @@ impl KeptPair {
     }
 }
 
+/// Whether what [`Kept::last`] could not read may be readable another time. What is gone or damaged is not.
+pub fn may_pass(error: &io::Error) -> bool {
+    let trouble = error.get_ref().and_then(|inner| inner.downcast_ref::<Trouble>());
+    error.kind() == io::ErrorKind::ResourceBusy || trouble.is_some_and(|trouble| trouble.passes)
+}
+
 fn unusable(unread: Unread) -> io::Error {
     match unread {
         Unread::Gone => io::Error::new(io::ErrorKind::NotFound, "it is not there"),
-        Unread::Written => io::Error::other("somebody is writing it"),
+        Unread::Written => io::Error::new(io::ErrorKind::ResourceBusy, "somebody is writing it"),
         Unread::Trouble(trouble) => io::Error::other(trouble),
     }
 }
@@ -331,6 +355,42 @@ mod tests {
         kept.serves("orders", &first).unwrap();
         kept.serves("orders", &second).unwrap();
         assert_eq!(last(&kept).0, b"second");
+    }
+
+    /// A restart gave back the grants that the version which could not be kept had lost.
+    #[test]
+    fn what_is_older_than_a_version_that_could_not_be_kept_does_not_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept::new(directory.path().to_owned());
+        kept.supersede("orders", None).unwrap();
+        let (first, second) = (put(&kept, b"first", None), put(&kept, b"second", None));
+        kept.serves("orders", &first).unwrap();
+        kept.supersede("orders", Some(&first)).unwrap();
+        assert_eq!(last(&kept).0, b"first");
+        kept.supersede("orders", Some(&second)).unwrap();
+        assert!(kept.last("orders").unwrap().is_none());
+        kept.serves("orders", &second).unwrap();
+        assert_eq!(last(&kept).0, b"second");
+    }
+
+    /// A kept version that the machine could not read at the start was never tried again.
+    #[test]
+    fn what_can_not_be_read_now_may_be_readable_later_and_what_is_gone_or_damaged_may_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = Kept::new(directory.path().to_owned());
+        let pair = put(&kept, b"good", None);
+        kept.serves("orders", &pair).unwrap();
+        let file = directory.path().join("orders").join(digest(b"good"));
+        fs::write(&file, "evil").unwrap();
+        assert!(!may_pass(&kept.last("orders").unwrap_err()));
+        fs::remove_file(&file).unwrap();
+        assert!(!may_pass(&kept.last("orders").unwrap_err()));
+        let trouble = |passes| {
+            let reason = "too many open files".to_owned();
+            unusable(Unread::Trouble(Trouble { reason, passes }))
+        };
+        assert!(may_pass(&trouble(true)) && !may_pass(&trouble(false)));
+        assert!(may_pass(&unusable(Unread::Written)));
     }
 
     #[test]

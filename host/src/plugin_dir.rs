@@ -8,6 +8,7 @@ use std::{
     ffi::OsStr,
     fs, io,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use crate::executor::digest;
@@ -23,6 +24,18 @@ pub struct Stamps {
     pub wasm: Option<Look>,
     /// Of `NAME.toml`, if it is there.
     pub manifest: Option<Look>,
+}
+
+impl Stamps {
+    /// For how long no file of it has changed, by the clocks of the file system and of `now`; zero if they do not agree.
+    pub fn unchanged_for(&self, now: SystemTime) -> Duration {
+        let files = [self.wasm.as_ref(), self.manifest.as_ref()];
+        let ages = files.into_iter().flatten().filter_map(|look| match look {
+            Look::File(stamp) => Some(stamp.unchanged_for(now)),
+            Look::Trouble(_) => None,
+        });
+        ages.min().unwrap_or_default()
+    }
 }
 
 /// The largest manifest, in bytes.
@@ -278,5 +291,23 @@ mod tests {
             matches!(unread, Unread::Trouble(Trouble { passes: false, .. })),
             "{unread:?}"
         );
+    }
+
+    /// A manifest that is being written counts, however old the component is.
+    #[test]
+    fn a_handler_has_not_changed_for_as_long_as_the_newest_of_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let plugins = PluginDir::new(directory.path().to_owned());
+        fs::write(plugins.wasm("a"), "x").unwrap();
+        let (mut stamps, now) = (plugins.look("a"), SystemTime::now());
+        let hour = Duration::from_hours(1);
+        assert_eq!(stamps.unchanged_for(now), Duration::ZERO);
+        assert!(stamps.unchanged_for(now + hour) > hour / 2);
+        // A clock that is behind says nothing.
+        assert_eq!(stamps.unchanged_for(now - hour), Duration::ZERO);
+        (stamps.wasm, stamps.manifest) = (None, stamps.wasm);
+        assert!(stamps.unchanged_for(now + hour) > hour / 2);
+        stamps.manifest = None;
+        assert_eq!(stamps.unchanged_for(now + hour), Duration::ZERO);
     }
 }

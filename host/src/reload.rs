@@ -8,7 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     io,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use tokio::{
@@ -44,6 +44,8 @@ const MAX_LOADS: usize = 4;
 const MAX_NAMINGS: usize = 16;
 /// The least time between two scans, whatever changes.
 const MIN_BETWEEN_SCANS: Duration = Duration::from_millis(100);
+/// The most that counts of the time for which a file has not changed before the host came.
+const MAX_AGE: Duration = Duration::from_hours(1);
 /// How long it may take at the end to keep what has begun to serve.
 const KEEP_LIMIT: Duration = Duration::from_secs(2);
 
@@ -233,9 +235,7 @@ impl Reload {
             tracing::warn!(what, "an entry of the plugin directory is passed over");
         }
         self.passed_over = scan.passed_over;
-        // What was there before the host came is quiet already; if not, its content tells.
-        let since = if self.first_scan_finished { now } else { now - QUIET };
-        self.first_scan_finished = true;
+        let first = !std::mem::replace(&mut self.first_scan_finished, true);
         for (name, seen) in &mut self.seen {
             if !scan.handlers.contains_key(name) {
                 seen.look(None, now);
@@ -244,7 +244,10 @@ impl Reload {
         for (name, stamps) in scan.handlers {
             match self.seen.get_mut(&name) {
                 Some(seen) => seen.look(Some(stamps), now),
-                None => drop(self.seen.insert(name, Seen::new(stamps, since))),
+                None => {
+                    let since = if first { quiet_since(&stamps, now) } else { now };
+                    self.seen.insert(name, Seen::new(stamps, since));
+                }
             }
         }
     }
@@ -384,34 +387,51 @@ impl Reload {
             },
             Err(refusal) => refusal,
         };
-        let now = Instant::now();
+        let (now, later) = (Instant::now(), self.fall_back(&name, fallback, &refusal).await?);
         match refusal {
             Refusal::Changed => self.change(&name, |seen| seen.changed(now)),
             Refusal::Held(why) => {
                 self.change(&name, |seen| seen.held(now));
                 self.held(&name, &why);
-                self.fall_back(&name, fallback, &why).await?;
             }
             Refusal::Again(why) => {
                 self.change(&name, |seen| seen.again(now));
                 self.refused(&name, &why, true);
-                self.fall_back(&name, fallback, &why).await?;
             }
-            Refusal::Final(why) => {
-                self.change(&name, |seen| seen.settle(stamps));
-                self.refused(&name, &why, false);
-                self.fall_back(&name, fallback, &why).await?;
-            }
+            Refusal::Final(why) => match later {
+                // The files are not better the next time, but what served last may be there.
+                Some(later) => {
+                    self.change(&name, |seen| seen.again(now));
+                    let why = format!("{why}; the version that served last can't serve now: {later}");
+                    self.refused(&name, &why, true);
+                }
+                None => {
+                    self.change(&name, |seen| seen.settle(stamps));
+                    self.refused(&name, &why, false);
+                }
+            },
         }
         Ok(())
     }
 
-    async fn fall_back(&mut self, name: &str, fallback: Option<Accepted>, why: &str) -> Result<(), QueueError> {
-        if let Some(accepted) = fallback {
-            // If its queue can't be had now, the next try of the files comes here again.
-            self.accept(name, accepted, Some(why)).await?;
-        }
-        Ok(())
+    /// Takes what served last in place of files that did not pass; answers why that can't be done now.
+    async fn fall_back(
+        &mut self,
+        name: &str,
+        fallback: Result<Option<Accepted>, Refusal>,
+        refusal: &Refusal,
+    ) -> Result<Option<String>, QueueError> {
+        let why = match refusal {
+            // They are read again at once.
+            Refusal::Changed => return Ok(None),
+            Refusal::Held(why) | Refusal::Again(why) | Refusal::Final(why) => why,
+        };
+        let refusal = match fallback {
+            Ok(None) => None,
+            Ok(Some(accepted)) => self.accept(name, accepted, Some(why)).await?,
+            Err(refusal) => Some(refusal),
+        };
+        Ok(refusal.and_then(Refusal::passing))
     }
 
     /// Takes a version as the newest; answers why that can't be done now.
@@ -426,6 +446,8 @@ impl Reload {
             Ok(()) => {
                 let kept_because = kept_because.map(str::to_owned);
                 self.origins.insert(name.to_owned(), Origin { pair, kept_because });
+                // A clash of this version is to be said even if the one before it had the same.
+                self.change(name, |seen| seen.clash = None);
                 Ok(None)
             }
             Err(error) if error.is_transient() => Ok(Some(Refusal::Again(no_queue(&error)))),
@@ -453,8 +475,9 @@ impl Reload {
 
     fn began(&mut self, name: &str) {
         let Some(origin) = self.origins.get(name) else { return };
-        if let Some(pair) = &origin.pair {
-            self.keeper.serves(name, pair.clone());
+        match &origin.pair {
+            Some(pair) => self.keeper.serves(name, pair.clone()),
+            None => self.keeper.serves_unkept(name),
         }
         self.handlers
             .metrics()
@@ -510,6 +533,13 @@ async fn look(watcher: &Watcher, after: Instant, at: Instant) {
         () = watcher.changed() => {}
         () = wake_at(Some(at)) => {}
     }
+}
+
+/// Since when files that were there before the host have not changed. This alone is told by the clock of their file system,
+/// which may be another machine's: what comes later is timed by the host's own.
+fn quiet_since(stamps: &Stamps, now: Instant) -> Instant {
+    let age = stamps.unchanged_for(SystemTime::now()).clamp(QUIET, MAX_AGE);
+    now.checked_sub(age).unwrap_or(now)
 }
 
 /// A half-dead worker is worse than a restarted one: a panic goes up to the process.

@@ -17,6 +17,8 @@ use notify::{
 };
 use tokio::sync::Notify;
 
+use crate::plugin_dir::Look;
+
 /// How often to look without having been told to.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Of how many files it is remembered whether they were closed. Past that nothing is known of any.
@@ -36,16 +38,21 @@ impl std::fmt::Debug for Watcher {
     }
 }
 
-/// Which files were written to, and whether their writers have closed them, as far as events tell.
+/// Which files were written to, and whether their writers have closed them, as far as events tell: as what each was closed, or
+/// `None` while it is written.
 #[derive(Debug, Clone, Default)]
-pub struct Closings(Arc<Mutex<BTreeMap<String, bool>>>);
+pub struct Closings(Arc<Mutex<BTreeMap<String, Option<Look>>>>);
 
 impl Closings {
-    /// Whether the file of this name was closed, or renamed into place, after it was last written to; `None` if no event
-    /// has told.
-    pub fn is_closed(&self, file_name: &str) -> Option<bool> {
+    /// Whether the file of this name, which looks like `look`, was closed, or renamed into place, after it was last written
+    /// to; `None` if no event has told. What is behind a link changes without an event: then what was told is of another
+    /// state of it.
+    pub fn is_closed(&self, file_name: &str, look: Option<&Look>) -> Option<bool> {
         let closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        closings.get(file_name).copied()
+        match closings.get(file_name)? {
+            None => Some(false),
+            closed => (closed.as_ref() == look).then_some(true),
+        }
     }
 
     fn note(&self, event: &Event) {
@@ -57,15 +64,14 @@ impl Closings {
             EventKind::Create(_) | EventKind::Remove(_) => None,
             EventKind::Access(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => return,
         };
+        let paths = event.paths.iter().filter(|path| is_ours(path));
+        let notes: Vec<_> = paths
+            .filter_map(|path| Some((file_name(path)?, closed.and_then(|closed| note_of(path, closed)))))
+            .collect();
         let mut closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for name in event
-            .paths
-            .iter()
-            .filter(|path| is_ours(path))
-            .filter_map(|path| file_name(path))
-        {
-            match closed {
-                Some(closed) => drop(closings.insert(name.to_owned(), closed)),
+        for (name, note) in notes {
+            match note {
+                Some(note) => drop(closings.insert(name.to_owned(), note)),
                 None => drop(closings.remove(name)),
             }
         }
@@ -77,6 +83,11 @@ impl Closings {
     fn forget_all(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
+}
+
+/// What is noted of a file; `None`: nothing, as it is gone.
+fn note_of(path: &Path, closed: bool) -> Option<Option<Look>> {
+    if closed { Look::at(path).map(Some) } else { Some(None) }
 }
 
 fn file_name(path: &Path) -> Option<&str> {
@@ -155,6 +166,8 @@ mod tests {
 
     const DATA: EventKind = EventKind::Modify(ModifyKind::Data(DataChange::Any));
 
+    const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
+
     /// Each event of any file was a look at the whole directory once.
     #[test]
     fn an_event_of_a_foreign_file_wakes_nobody() {
@@ -165,17 +178,33 @@ mod tests {
 
     #[test]
     fn a_file_is_being_written_until_it_is_closed_or_renamed_into_place() {
-        let closings = Closings::default();
-        assert_eq!(closings.is_closed("a.wasm"), None);
+        let (closings, directory) = (Closings::default(), tempfile::tempdir().unwrap());
+        let path = directory.path().join("a.wasm");
+        std::fs::write(&path, "all of it").unwrap();
+        let is_closed = || closings.is_closed("a.wasm", Look::at(&path).as_ref());
+        assert_eq!(is_closed(), None);
         for (kind, expected) in [
             (EventKind::Create(CreateKind::File), None),
             (DATA, Some(false)),
-            (EventKind::Access(AccessKind::Close(AccessMode::Write)), Some(true)),
+            (CLOSED, Some(true)),
             (DATA, Some(false)),
             (EventKind::Modify(ModifyKind::Name(RenameMode::To)), Some(true)),
         ] {
-            closings.note(&event(kind, "a.wasm"));
-            assert_eq!(closings.is_closed("a.wasm"), expected, "{kind:?}");
+            closings.note(&Event::new(kind).add_path(path.clone()));
+            assert_eq!(is_closed(), expected, "{kind:?}");
         }
+    }
+
+    /// The note of the state before let half of a file through, as no event told that it was written again.
+    #[test]
+    fn what_is_written_behind_a_link_is_not_closed_because_it_was_once() {
+        let (closings, directory) = (Closings::default(), tempfile::tempdir().unwrap());
+        let (target, link) = (directory.path().join("target"), directory.path().join("a.wasm"));
+        std::fs::write(&target, "all of it").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        closings.note(&Event::new(CLOSED).add_path(link.clone()));
+        assert_eq!(closings.is_closed("a.wasm", Look::at(&link).as_ref()), Some(true));
+        std::fs::write(&target, "half").unwrap();
+        assert_eq!(closings.is_closed("a.wasm", Look::at(&link).as_ref()), None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     handler_set::Surroundings,
@@ -17,6 +17,11 @@ const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
 /// How often the queues of paused handlers are looked at.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the queue of a paused handler may take to answer, so that one that hangs keeps no other from being asked.
+const ANSWER_LIMIT: Duration = Duration::from_secs(3);
+/// For how long a handler is waited for that can't be loaded now and is tried again, while nothing else is to be done.
+const TRIED_AGAIN_LIMIT: Duration = Duration::from_mins(2);
+
 /// What was found once every queue that a handler serves was empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Emptied {
@@ -28,7 +33,7 @@ pub(super) struct Emptied {
 
 /// Waits until every queue that a handler serves is empty, with nothing in flight or delayed.
 pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
-    let mut empty_before = false;
+    let (mut empty_before, mut busy_at) = (false, Instant::now());
     loop {
         sleep(EMPTY_INTERVAL).await;
         let handlers = surroundings.board.list();
@@ -40,6 +45,12 @@ pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
         {
             waiting |= holds_messages(&*queue).await;
         }
+        if waiting {
+            busy_at = Instant::now();
+        }
+        // Its messages wait for what may pass; for a right that is missing nobody waits for ever.
+        let tried_again = handlers.iter().any(HandlerStatus::is_tried_again);
+        waiting |= tried_again && busy_at.elapsed() < TRIED_AGAIN_LIMIT;
         // A message may have gone from a queue not looked at yet to one that was: only two empty looks in a row count.
         if !waiting && empty_before {
             return Emptied {
@@ -82,7 +93,7 @@ pub(super) async fn watch_paused(surroundings: &Surroundings) -> std::convert::I
         sleep(PAUSED_INTERVAL).await;
         for (handler, queue) in surroundings.board.paused_queues() {
             if let Some(queue) = surroundings.queues.get(&queue) {
-                let idle = !holds_messages(&*queue).await;
+                let idle = timeout(ANSWER_LIMIT, holds_messages(&*queue)).await == Ok(false);
                 surroundings.board.idle(&handler, idle);
             }
         }

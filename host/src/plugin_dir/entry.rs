@@ -128,7 +128,7 @@ pub enum Writer {
     Absent,
     /// Somebody has.
     Present,
-    /// The system does not tell: another user's file, or a file system without leases.
+    /// The system does not tell: another user's file, or a file system that is shared or has no leases.
     Untold,
 }
 
@@ -219,6 +219,9 @@ fn writer_of(file: &File) -> Writer {
             Ok(())
         }
     };
+    if is_shared(file) {
+        return Writer::Untold;
+    }
     // A writer that comes while the lease is held breaks it by a signal. The usual one would end the process; this one is
     // ignored.
     if lease(F_SETSIG, libc::SIGURG).is_err() {
@@ -233,6 +236,28 @@ fn writer_of(file: &File) -> Writer {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Writer::Present,
         Err(_) => Writer::Untold,
     }
+}
+
+/// Whether the writer may be on another machine, of which the lease tells nothing: it may be granted all the same, or always
+/// be refused as if there were a writer.
+#[cfg(target_os = "linux")]
+fn is_shared(file: &File) -> bool {
+    /// Of `linux/magic.h`: NFS, SMB, CIFS, SMB 2, FUSE, 9P, Ceph, AFS, Lustre.
+    const SHARED: [i128; 9] = [
+        0x6969,
+        0x517B,
+        0xFF53_4D42,
+        0xFE53_4D42,
+        0x6573_5546,
+        0x0102_1997,
+        0x00C3_6400,
+        0x5346_414F,
+        0x0BD0_0BD0,
+    ];
+    // The type of the number, and its sign, are not the same on all machines.
+    rustix::fs::fstatfs(file).map_or(true, |system| {
+        SHARED.contains(&(i128::from(system.f_type) & 0xFFFF_FFFF))
+    })
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -15,6 +15,8 @@ use crate::kept::{Kept, KeptPair};
 enum Order {
     /// It serves these files.
     Serves(KeptPair),
+    /// It serves what could not be kept.
+    ServesUnkept,
     /// Its file was removed.
     Forget,
 }
@@ -43,6 +45,11 @@ impl Keeper {
         self.order(name, Order::Serves(pair));
     }
 
+    /// A restart then has nothing to fall back on, rather than a version whose grants may have been taken away since.
+    pub(super) fn serves_unkept(&mut self, name: &str) {
+        self.order(name, Order::ServesUnkept);
+    }
+
     pub(super) fn forget(&mut self, name: &str) {
         self.order(name, Order::Forget);
     }
@@ -63,8 +70,9 @@ impl Keeper {
     pub(super) fn forget_others(&mut self, there: BTreeSet<String>) {
         let Some(kept) = self.kept.clone() else { return };
         self.under_way.spawn_blocking(move || {
-            let mut gone = kept.handlers()?.into_iter().filter(|name| !there.contains(name));
-            gone.try_for_each(|name| kept.forget(&name))
+            let gone = kept.handlers()?.into_iter().filter(|name| !there.contains(name));
+            // One that can't be removed keeps no other one.
+            gone.fold(Ok(()), |so_far, name| so_far.and(kept.forget(&name)))
         });
     }
 
@@ -77,7 +85,11 @@ impl Keeper {
         };
         self.forgetting = matches!(order, Order::Forget).then(|| name.clone());
         self.under_way.spawn_blocking(move || match order {
-            Order::Serves(pair) => kept.serves(&name, &pair),
+            Order::Serves(pair) => kept.serves(&name, &pair).or_else(|error| {
+                kept.supersede(&name, Some(&pair))?;
+                Err(error)
+            }),
+            Order::ServesUnkept => kept.supersede(&name, None),
             Order::Forget => kept.forget(&name),
         });
     }
@@ -97,7 +109,7 @@ impl Keeper {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "what serves could not be kept: after a restart the version kept before it would serve if its file is not good then");
+                tracing::warn!(%error, "what serves could not be kept: after a restart it serves only if its file is good then");
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }

@@ -3,11 +3,7 @@
 //! Invariants: files are used only if they were complete and have not changed while they were read; each error is sorted
 //! once, by whether the same files may pass another time. Knows nothing of what the other handlers do.
 
-use std::{
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
@@ -16,7 +12,7 @@ use crate::{
     attempt::{Version, policy},
     config::{Manifest, environment},
     executor::{Component, Executor, LoadError, MAX_WASM_BYTES},
-    kept::{Kept, KeptFiles, KeptPair},
+    kept::{Kept, KeptFiles, KeptPair, may_pass},
     message::QueueName,
     plugin_dir::{Look, PluginDir, Stamps, Trouble, Unread, Wasm, Writer},
     watcher::Closings,
@@ -56,8 +52,8 @@ pub(super) struct Loaded {
     pub(super) name: String,
     pub(super) stamps: Stamps,
     pub(super) version: Result<Accepted, Refusal>,
-    /// What served last, if the files did not pass.
-    pub(super) fallback: Option<Accepted>,
+    /// What served last, if the files did not pass; or why it can't be had now.
+    pub(super) fallback: Result<Option<Accepted>, Refusal>,
 }
 
 /// A version that can serve.
@@ -87,6 +83,16 @@ struct Understood {
     manifest: Manifest,
     /// `None`: there is no file.
     text: Option<String>,
+}
+
+impl Refusal {
+    /// The reason, if the same files may pass another time.
+    pub(super) fn passing(self) -> Option<String> {
+        match self {
+            Self::Again(why) => Some(why),
+            Self::Changed | Self::Held(_) | Self::Final(_) => None,
+        }
+    }
 }
 
 impl Loader {
@@ -133,7 +139,7 @@ impl Loader {
         };
         let fallback = match &version {
             Err(_) if order.fall_back => self.last(&name, understood.ok(), digest.as_deref()).await,
-            Ok(_) | Err(_) => None,
+            Ok(_) | Err(_) => Ok(None),
         };
         Loaded {
             name,
@@ -186,18 +192,13 @@ impl Loader {
     /// the directory, or by how long nothing has changed.
     fn complete(&self, file: &Path, writer: Writer, order: &Order, look: Option<&Look>) -> Result<(), Refusal> {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let age = match look {
-            Some(Look::File(stamp)) => stamp.unchanged_for(SystemTime::now()),
-            Some(Look::Trouble(_)) | None => Duration::ZERO,
-        };
-        let quiet_for = order.quiet_for.max(age);
         let complete = match writer {
             Writer::Absent => true,
             Writer::Present => false,
-            Writer::Untold => match self.closings.is_closed(name) {
+            Writer::Untold => match self.closings.is_closed(name, look) {
                 Some(true) => true,
-                Some(false) => quiet_for >= UNCLOSED_LIMIT,
-                None => quiet_for >= UNTOLD_QUIET,
+                Some(false) => order.quiet_for >= UNCLOSED_LIMIT,
+                None => order.quiet_for >= UNTOLD_QUIET,
             },
         };
         if complete { Ok(()) } else { Err(held(file)) }
@@ -254,31 +255,41 @@ impl Loader {
     }
 
     /// What served last. The manifest of the directory counts for it too if it can be understood, so that what was taken away
-    /// by it does not come back. `digest` is that of a component that does not pass with it.
-    async fn last(&self, name: &str, understood: Option<Understood>, digest: Option<&str>) -> Option<Accepted> {
-        let (kept, handler) = (self.kept.clone()?, name.to_owned());
+    /// by it does not come back. `digest` is that of a component that does not pass with it. An error is one that passes.
+    async fn last(
+        &self,
+        name: &str,
+        understood: Option<Understood>,
+        digest: Option<&str>,
+    ) -> Result<Option<Accepted>, Refusal> {
+        let Some(kept) = self.kept.clone() else { return Ok(None) };
+        let handler = name.to_owned();
         let last = spawn_blocking(move || kept.last(&handler)).await;
         let files = match last {
-            Ok(Ok(files)) => files?,
+            Ok(Ok(Some(files))) => files,
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(error)) if may_pass(&error) => return Err(Refusal::Again(error.to_string())),
             Ok(Err(error)) => {
                 tracing::warn!(handler = name, %error, "the version that served last can't be used");
-                return None;
+                return Ok(None);
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         if understood.is_some() && digest == Some(&files.digest) {
-            return None;
+            return Ok(None);
         }
-        let accepted = self.last_of(name, understood, files).await;
-        accepted
-            .inspect_err(|refusal| {
+        match self.last_of(name, understood, files).await {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(Refusal::Again(why)) => Err(Refusal::Again(why)),
+            Err(refusal) => {
                 tracing::warn!(
                     handler = name,
                     ?refusal,
                     "the version that served last does not pass either"
                 );
-            })
-            .ok()
+                Ok(None)
+            }
+        }
     }
 
     async fn last_of(&self, name: &str, understood: Option<Understood>, files: KeptFiles) -> Result<Accepted, Refusal> {
