@@ -82,7 +82,7 @@ hostile! {
     a_reason_with_a_surrogate_is_a_trap: Hostile::traps(reason(b"\xed\xa0\x80"), "utf-8");
     a_reason_with_an_overlong_character_is_a_trap: Hostile::traps(reason(b"\xc0\xaf"), "utf-8");
     a_reason_that_ends_within_a_character_is_a_trap: Hostile::traps(reason(b"ab\xe2\x82"), "utf-8");
-    a_reason_with_control_characters_is_escaped: Hostile::rejects(reason(b"\0a\x1b[2J\r\n"), "\\u{0}a\\u{1b}[2J\\r\\n");
+    a_reason_with_control_characters_is_escaped: Hostile::rejects(reason(b"\0a\x1b[2J\r\n\rb"), "\\u{0}a\\u{1b}[2J\n\\rb");
     a_reason_that_reads_backwards_is_escaped: Hostile::rejects(reason("a\u{202e}b".as_bytes()), "a\\u{202e}b");
     an_empty_reason_is_a_reason: Hostile::rejects(reason_at("0", "0"), "");
     a_huge_reason_is_cut: Hostile::rejects(

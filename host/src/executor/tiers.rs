@@ -219,7 +219,7 @@ impl Compilations {
         let mapped = spawn_blocking(move || (this.map(&compiled), compiled)).await;
         let (component, compiled) = mapped.map_err(|_| host(&source.file, "the code could not be loaded"))?;
         Ok(Made {
-            component: component.map_err(|error| host(&source.file, &unmapped(&error)))?,
+            component: component.map_err(|error| unmapped(&source.file, &error))?,
             facts: compiled.facts.clone(),
             tier,
             compiled_in: Some(took),
@@ -290,16 +290,24 @@ fn host(file: &Path, reason: &str) -> LoadError {
     }
 }
 
-/// Why code is not mapped that the host's own compiler has made: whatever it is, the file is not the reason.
-fn unmapped(error: &wasmtime::Error) -> String {
+/// Why code is not mapped that the host's own compiler has made: the machine denies something, or the engine has no room for
+/// what the file asks for.
+fn unmapped(file: &Path, error: &wasmtime::Error) -> LoadError {
     let shown = shown(error);
+    // What the system has answered says so; the engine wraps it in types of its own.
+    if !shown.contains("(os error ") {
+        return LoadError::Invalid {
+            file: file.to_owned(),
+            reason: shown,
+        };
+    }
     let is_denied = ["Permission denied", "Operation not permitted"];
     let advice = if is_denied.iter().any(|words| shown.contains(words)) {
         ": memory must be allowed to become executable (MemoryDenyWriteExecute=no, mprotect in the seccomp profile)"
     } else {
         ""
     };
-    format!("its code could not be mapped, {shown}{advice}")
+    host(file, &format!("its code could not be mapped, {shown}{advice}"))
 }
 
 /// A handler that waits for its first code, as long as this lives.
