@@ -1,17 +1,25 @@
 //! Threads for one purpose that may block: those who wait for files or for name servers never take the threads of others.
+//!
+//! Invariant: each pool has a thread from its making to its end. So work that is given to it never fails for want of one: it
+//! waits in line if the machine denies another.
 
 use std::{
     io,
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// A pool of threads that are started when they are needed and end when they have been idle for a while. Its last owner does
-/// not wait for a thread that blocks.
+use crate::threads;
+
+/// A pool of threads: the first is there from the beginning, and others are started when they are needed. They stay: if the
+/// last one ended, and the machine denied a new one, the next work would panic. Its last owner does not wait for a thread
+/// that blocks.
 #[derive(Debug)]
 pub(super) struct BlockingThreads {
     /// Nothing but its blocking pool is used: nobody drives it.
@@ -21,21 +29,34 @@ pub(super) struct BlockingThreads {
 }
 
 impl BlockingThreads {
-    /// At most `most` threads of this name.
+    /// At most `most` threads of this name, of which one is started.
     ///
     /// # Errors
     ///
-    /// The system refuses what a runtime needs.
+    /// The system refuses what a runtime needs, or the first thread.
     pub(super) fn new(name: &str, most: usize) -> io::Result<Self> {
         let runtime = Builder::new_current_thread()
             .thread_name(name)
             .max_blocking_threads(most)
+            .thread_keep_alive(Duration::MAX)
             .build()?;
-        Ok(Self {
+        let this = Self {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
             left_behind: Arc::default(),
-        })
+        };
+        // Whoever only tried would panic, and print that.
+        threads::check_for(1).map_err(io::Error::other)?;
+        if !this.begin(|| ()) {
+            return Err(io::Error::other("the machine did not let their first thread start"));
+        }
+        Ok(this)
+    }
+
+    /// Gives work to them that nobody waits for. Never panics, and tells whether a thread is there for it.
+    fn begin(&self, work: impl FnOnce() + Send + 'static) -> bool {
+        let begin = AssertUnwindSafe(|| drop(self.handle.spawn_blocking(work)));
+        panic::catch_unwind(begin).is_ok()
     }
 
     /// Where blocking work is given to them.
@@ -43,11 +64,11 @@ impl BlockingThreads {
         &self.handle
     }
 
-    /// Somebody has gone whose work may still stand in line. He counts until a thread has come to it.
+    /// Somebody has gone whose work may still stand in line. He counts until a thread has come to it. Never panics: whoever
+    /// goes may be unwinding.
     pub(super) fn leave_behind(&self) {
-        let left = Arc::clone(&self.left_behind);
-        left.fetch_add(1, Ordering::Relaxed);
-        drop(self.handle.spawn_blocking(move || left.fetch_sub(1, Ordering::Relaxed)));
+        let left = LeftBehind::new(&self.left_behind);
+        self.begin(move || drop(left));
     }
 
     /// How many have gone whose work no thread has come to.
@@ -61,6 +82,22 @@ impl Drop for BlockingThreads {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+/// Counts for as long as it is there, whoever drops it.
+struct LeftBehind(Arc<AtomicUsize>);
+
+impl LeftBehind {
+    fn new(left: &Arc<AtomicUsize>) -> Self {
+        left.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(left))
+    }
+}
+
+impl Drop for LeftBehind {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -82,5 +119,43 @@ mod tests {
         // The only thread comes to this after all that stood in line.
         threads.handle().spawn_blocking(|| ()).await.unwrap();
         assert_eq!(threads.left_behind(), 0);
+    }
+
+    /// Makes the system deny every thread that the calling thread would start.
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    fn deny_threads() {
+        use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
+
+        let rules = [libc::SYS_clone, libc::SYS_clone3].map(|call| (call, Vec::new()));
+        let again = SeccompAction::Errno(libc::EAGAIN.unsigned_abs());
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules.into(), SeccompAction::Allow, again, arch).unwrap();
+        let program = BpfProgram::try_from(filter).unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+    }
+
+    // The machine had as many threads as it may: the next call of a file panicked, and then whoever cleaned up after it.
+    #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[test]
+    fn a_thread_that_is_denied_fails_no_work_and_nobody_who_leaves() {
+        let denied = std::thread::spawn(|| {
+            let threads = BlockingThreads::new("test", 8).unwrap();
+            let control = Builder::new_current_thread().build().unwrap();
+            deny_threads();
+            let refused = BlockingThreads::new("test", 8).unwrap_err().to_string();
+            assert!(refused.contains("pids limit"), "{refused}");
+            let done: Vec<_> = (0..8).map(|_| threads.handle().spawn_blocking(|| ())).collect();
+            for done in done {
+                control.block_on(done).unwrap();
+            }
+            let (go_on, wait) = mpsc::channel::<()>();
+            drop(threads.handle().spawn_blocking(move || wait.recv().is_ok()));
+            threads.leave_behind();
+            assert_eq!(threads.left_behind(), 1);
+            go_on.send(()).unwrap();
+            control.block_on(threads.handle().spawn_blocking(|| ())).unwrap();
+            assert_eq!(threads.left_behind(), 0);
+        });
+        denied.join().unwrap();
     }
 }
