@@ -435,6 +435,33 @@ fn a_list_of_dead_letters_goes_on_where_it_ended() {
     );
 }
 
+// A page of large letters ends before the limit, and was taken for the last one.
+#[test]
+fn a_list_of_large_dead_letters_says_that_it_is_a_part() {
+    let (place, host) = {
+        let place = Place::new();
+        place.configure("[queues.orders]\nmax-receives = 1");
+        let reject = handler("(call $fail (i32.const 2) (i32.const 272) (i32.const 7) (i32.const 0))");
+        place.install("orders", &reject, "");
+        let host = place.start();
+        host.wait_ready();
+        (place, host)
+    };
+    for _ in 0..20 {
+        host.send("orders", &[b'a'; 1_000_000]);
+    }
+    wait_for("twenty dead letters", || {
+        (host.count("orders", "dead") == 20).then_some(())
+    });
+    let list = |more: &[&str]| ask(&place, &host, &[&["dead", "list", "orders"], more].concat());
+    let first = list(&["--limit", "100"]);
+    let (letters, after) = first.out.split_once("There may be more: --after ").expect("a part");
+    assert!(letters.lines().count() < 21, "{}", first.out);
+    let rest = list(&["--after", after.trim_end()]);
+    assert!(!rest.out.contains("There may be more"), "{}", rest.out);
+    assert_eq!(letters.lines().count() + rest.out.lines().count(), 22, "{}", rest.out);
+}
+
 #[test]
 fn a_dead_letter_is_shown_with_why_it_failed() {
     let (place, host) = host_with_dead_letters();

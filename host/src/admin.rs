@@ -13,7 +13,7 @@
 //! | `POST /queues/{name}/receive` | up to `max` messages (1 to 10), waiting `wait` (0s to 20s), hidden for `visibility` |
 //! | `POST /queues/{name}/settle` | deletes or releases a message that was received here |
 //! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
-//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id) |
+//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id); `more` if there are others behind |
 //! | `GET /queues/{name}/dead/{id}` | one of them |
 //! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all; `more` if time was too short |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
@@ -50,7 +50,7 @@ use crate::{
     message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
     printable::chain,
-    queue::{Counts, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
+    queue::{Counts, DeadLetter, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
     queue_set::QueueSet,
 };
 
@@ -370,10 +370,25 @@ async fn dead_letters(
     let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
     let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
     parameters.finish()?;
-    let letters = queue.dead_letters(after, limit).await?.into_iter();
+    let letters = queue.dead_letters(after, limit).await?;
+    let more = are_behind(&*queue, &letters, limit).await?;
     Ok(Json(wire::DeadLetters {
-        dead_letters: letters.map(wire::MessageForm::dead).collect(),
+        dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
+        more,
     }))
+}
+
+/// Whether there are dead letters behind a page: its length does not tell.
+async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Result<bool, QueueError> {
+    match page.last() {
+        // Nobody can ask a remote queue for those behind one.
+        Some(_) if queue.nature().remote => Ok(page.len() >= limit),
+        Some(last) => {
+            let next = queue.dead_letters(Some(last.message.id.clone()), 1).await?;
+            Ok(!next.is_empty())
+        }
+        None => Ok(false),
+    }
 }
 
 async fn dead_letter(

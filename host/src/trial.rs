@@ -35,6 +35,21 @@ pub enum TrialError {
         #[source]
         source: io::Error,
     },
+    /// A file can't be read now: somebody is writing it.
+    #[error("{file} can't be read: somebody is writing it")]
+    Written {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The machine does not let a file be read, which may be good.
+    #[error("the machine does not let {file} be read")]
+    Denied {
+        /// Which file.
+        file: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
     /// The manifest beside the component has mistakes.
     #[error(transparent)]
     Manifest(#[from] ConfigErrors),
@@ -86,16 +101,41 @@ fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
 
 /// As the host reads it, which waits for nobody.
 fn read_up_to(file: &Path, max_bytes: usize) -> Result<Vec<u8>, TrialError> {
-    let source = match plugin_dir::read(file, max_bytes) {
-        Ok(content) => return Ok(content.bytes),
-        Err(Unread::Gone) => io::ErrorKind::NotFound.into(),
-        Err(Unread::Written) => io::Error::other("somebody is writing it"),
-        Err(Unread::Trouble(trouble)) => io::Error::other(trouble),
-    };
-    Err(TrialError::Read {
-        file: file.to_owned(),
-        source,
-    })
+    plugin_dir::read(file, max_bytes)
+        .map(|content| content.bytes)
+        .map_err(|unread| TrialError::of(file, unread))
+}
+
+impl TrialError {
+    fn of(file: &Path, unread: Unread) -> Self {
+        let file = file.to_owned();
+        match unread {
+            Unread::Gone => Self::Read {
+                file,
+                source: io::ErrorKind::NotFound.into(),
+            },
+            Unread::Written => Self::Written { file },
+            Unread::Trouble(trouble) if trouble.passes => Self::Denied {
+                file,
+                source: io::Error::other(trouble),
+            },
+            Unread::Trouble(trouble) => Self::Read {
+                file,
+                source: io::Error::other(trouble),
+            },
+        }
+    }
+}
+
+/// Sorts why a manifest of any kind was not read.
+fn of_given(file: &Path, source: io::Error) -> TrialError {
+    let file = file.to_owned();
+    match source.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            TrialError::Read { file, source }
+        }
+        _ => TrialError::Denied { file, source },
+    }
 }
 
 fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialError> {
@@ -103,10 +143,7 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
     let path = given.unwrap_or(&beside);
     let bytes = match given {
         // It can be a pipe, as a shell makes one of a command.
-        Some(given) => fs::read(given).map_err(|source| TrialError::Read {
-            file: given.to_owned(),
-            source,
-        })?,
+        Some(given) => fs::read(given).map_err(|source| of_given(given, source))?,
         None if Look::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
         None => read_up_to(path, MAX_MANIFEST_BYTES)?,
     };

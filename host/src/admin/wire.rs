@@ -326,6 +326,9 @@ pub struct Messages {
 pub struct DeadLetters {
     /// Oldest first.
     pub dead_letters: Vec<MessageForm>,
+    /// There are others behind the last one: a page ends at its limit, and earlier if the letters are large.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
 }
 
 /// A message that was received, or a dead letter.

@@ -11,7 +11,7 @@ use super::{
     write_json,
 };
 use crate::{
-    admin::wire::{Attribute, MessageForm},
+    admin::wire::{Attribute, DeadLetters, MessageForm},
     client::Client,
     message::QueueName,
     printable::{printable, printable_lines},
@@ -33,7 +33,7 @@ pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Writ
             if *json {
                 Ok(write_json(output, &answer)?)
             } else {
-                Ok(list(queue, *limit, &answer.dead_letters, output)?)
+                Ok(list(queue, &answer, output)?)
             }
         }
         DeadCommand::Show { queue, id, json, .. } => {
@@ -93,7 +93,8 @@ pub(super) fn count(letters: u64) -> String {
     }
 }
 
-fn list(queue: &QueueName, limit: u16, letters: &[MessageForm], output: &mut dyn Write) -> io::Result<()> {
+fn list(queue: &QueueName, page: &DeadLetters, output: &mut dyn Write) -> io::Result<()> {
+    let letters = &page.dead_letters;
     let Some(last) = letters.last() else {
         return writeln!(output, "{queue} has no dead letters.");
     };
@@ -117,7 +118,7 @@ fn list(queue: &QueueName, limit: u16, letters: &[MessageForm], output: &mut dyn
         ]);
     }
     table.write(output)?;
-    if letters.len() >= usize::from(limit) {
+    if page.more {
         writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
     }
     Ok(())

@@ -47,9 +47,14 @@ impl LocalError {
     /// The exit code that stands for it.
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            // What it leads to is not as it should be now, or somebody is writing the file.
+            Self::Trial(TrialError::Manifest(errors)) if errors.is_transient() => ExitCode::Unavailable,
+            Self::Trial(TrialError::Written { .. }) => ExitCode::Unavailable,
             Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
             Self::Start(error) => error.exit_code(),
-            Self::Trial(TrialError::Engine(_) | TrialError::Process(_)) => ExitCode::Internal,
+            Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
+                ExitCode::Internal
+            }
             // The machine is the reason, and the file may be good.
             Self::Trial(TrialError::Refused(error)) if error.is_transient() => ExitCode::Internal,
             // Whoever read our output has seen enough.
@@ -439,5 +444,30 @@ fn shown(value: &Value) -> String {
         Value::Array(values) if values.is_empty() => "nothing".to_owned(),
         Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join("\n                "),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(target_os = "linux")]
+    // The file was refused for it, as if the next attempt could not go better.
+    #[test]
+    fn a_file_is_not_refused_for_what_the_machine_does() {
+        let place = tempfile::tempdir().unwrap();
+        let code = |file: &Path| LocalError::from(Trial::inspect(file, None).unwrap_err()).exit_code();
+        assert_eq!(code(&place.path().join("missing.wasm")), ExitCode::Refused);
+        assert_eq!(code(place.path()), ExitCode::Refused);
+        let file = place.path().join("a.wasm");
+        let source = io::Error::from_raw_os_error(24);
+        let error = TrialError::Denied {
+            file: file.clone(),
+            source,
+        };
+        assert_eq!(LocalError::from(error).exit_code(), ExitCode::Internal);
+        let writer = std::fs::File::create(&file).unwrap();
+        assert_eq!(code(&file), ExitCode::Unavailable);
+        drop(writer);
     }
 }
