@@ -9,7 +9,13 @@
 
 use std::{fs, path::Path, process::Command, sync::Arc, sync::mpsc, time::Duration};
 
-use harness::{host::Place, repository, set_clock::SetClock, wait_for};
+use harness::{
+    faulty_store::{Fault, FaultyStore},
+    host::Place,
+    repository,
+    set_clock::SetClock,
+    wait_for,
+};
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
@@ -481,4 +487,37 @@ fn a_host_that_can_not_know_for_how_long_it_was_off_says_so_and_keeps_the_messag
     assert_eq!(said.len(), 1, "{:#?}", host.log());
     assert_eq!(said[0]["level"], "WARN");
     assert_eq!(host.take_all("orders"), ["kept"]);
+}
+
+// Keeping the time wrote in every transaction once a write had been refused, so that those that write nothing were refused too: whoever
+// held a message lost it.
+#[tokio::test(start_paused = true)]
+async fn on_a_full_disk_what_writes_nothing_goes_on_while_something_is_delayed() {
+    let (bench, disk) = (Bench::new(), FaultyStore::new());
+    let store = SimpleStore::open(&StoreOptions {
+        clock: bench.machine.clock(),
+        vfs: Some(disk.vfs()),
+        ..StoreOptions::new(bench.directory.path())
+    });
+    let (store, name) = (store.unwrap(), QueueName::new("orders").unwrap());
+    let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
+    let run = Run { store, queue };
+    run.send("held", 0, None).await;
+    let held = run.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
+    run.send("delayed", 3600, None).await;
+    disk.fail(0, Fault::Full);
+    assert!(run.queue.send(Outgoing::default()).await.is_err(), "the disk has room");
+    for _ in 0..3 {
+        disk.fail(0, Fault::Full);
+        bench.machine.pass(10 * SECOND).await;
+        let extended = run.queue.extend(vec![held.receipt.clone()], 60 * SECOND).await;
+        assert!(extended.iter().all(Result::is_ok), "{extended:?}");
+        disk.fail(0, Fault::Full);
+        // The time is a minute old and would be noted.
+        bench.machine.pass(40 * SECOND).await;
+        assert_eq!(run.counts().await, (0, 1, 0));
+        assert!(run.queue.receive(1, Duration::ZERO).await.unwrap().is_empty());
+    }
+    disk.heal();
+    run.store.close().await;
 }

@@ -135,6 +135,7 @@ pub(super) struct Core<R> {
 #[derive(Debug, Default)]
 struct Saved {
     gate: Gate,
+    seen_ms: u64,
     queues: Vec<(QueueKey, QueueState)>,
     added: Vec<QueueKey>,
 }
@@ -146,6 +147,7 @@ impl<R: Rows> Core<R> {
         if let Some(saved) = &mut self.saved {
             *saved = Saved {
                 gate: self.gate,
+                seen_ms: self.seen_ms,
                 ..Saved::default()
             };
         }
@@ -156,11 +158,11 @@ impl<R: Rows> Core<R> {
         self.flights.undo();
         self.undo_handled();
         self.wakes.clear();
-        self.seen_ms = 0;
         let Some(saved) = self.saved.as_mut().map(std::mem::take) else {
             return;
         };
         self.gate = saved.gate;
+        self.seen_ms = saved.seen_ms;
         self.queues.extend(saved.queues);
         for key in saved.added {
             if let Some(queue) = self.queues.remove(&key) {

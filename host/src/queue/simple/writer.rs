@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::JoinHandle,
-    time::Instant as Moment,
+    time::{Duration, Instant as Moment},
 };
 
 use tokio::{
@@ -43,6 +43,8 @@ const WAITING: usize = 1024;
 const BATCH: usize = 512;
 /// A transaction takes no further command once it writes so many bytes.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
+/// How long the time is not noted on its own once it could not be.
+const REFUSED: Duration = Duration::from_mins(1);
 
 /// Why the durable store refuses everything.
 #[derive(Debug, thiserror::Error)]
@@ -254,6 +256,7 @@ impl Writer {
             failure: None,
             write_notes_at: None,
             notes_refused: false,
+            write_time_after: None,
         };
         let thread = std::thread::Builder::new()
             .name("queue-store".into())
@@ -346,6 +349,8 @@ struct Clerk {
     write_notes_at: Option<Moment>,
     /// Whether the notes could not be written the last time.
     notes_refused: bool,
+    /// Before when the time is not noted on its own, because it could not be the last time.
+    write_time_after: Option<Moment>,
 }
 
 impl Clerk {
@@ -438,6 +443,7 @@ impl Clerk {
                 self.standing.wake(&mut self.estate.core);
                 self.gathering
                     .committed(started.elapsed(), waiting.len() + likely_to_ask);
+                self.write_stale_time();
             }
             Err(fault) => {
                 self.returned
@@ -500,14 +506,23 @@ impl Clerk {
         self.notes_refused = true;
     }
 
-    /// One transaction at the end, so that the next run knows when this one ended.
+    /// The same now and then while nothing else is written. Apart from what was asked, so that nobody is refused because there is no
+    /// room for it.
+    fn write_stale_time(&mut self) {
+        if self.write_time_after.is_none_or(|after| after <= Moment::now()) && self.estate.core.is_time_stale() {
+            self.write_time();
+        }
+    }
+
+    /// One transaction for the time, so that the next run knows when this one was seen last.
     fn write_time(&mut self) {
         if self.failure.is_some() || !self.estate.core.waits_for_time() {
             return;
         }
-        if let Err(fault) = self.transact(Core::keep_last_time) {
+        if let Err(fault) = self.transact(Core::write_time) {
             let cause = self.take_back(fault).cause;
-            tracing::debug!(%cause, "the end of this run could not be noted");
+            tracing::debug!(%cause, "the store's time could not be noted");
+            self.write_time_after = Some(Moment::now() + REFUSED);
         }
     }
 

@@ -50,15 +50,21 @@ impl<R: Rows> Core<R> {
         Ok(())
     }
 
-    /// Notes the time with what the transaction writes, if it is worth it. Call it before the end of each.
+    /// Notes the time with what the transaction writes, if it writes anything. Call it before the end of each.
     pub(in super::super) fn keep_time(&mut self) -> Result<(), Fault> {
         let now = self.tick(self.latest);
         let age = now.ms.saturating_sub(self.seen_ms);
-        let is_old = age >= millis(STALE) && self.waits_for_time();
-        if is_old || (age >= millis(FRESH) && self.rows.is_changed()) {
+        if age >= millis(FRESH) && self.rows.is_changed() {
             self.note_sighting(now)?;
         }
         Ok(())
+    }
+
+    /// Whether the time should be noted although nothing else is written. It needs a transaction of its own: what writes nothing
+    /// must not be refused because the disk is full.
+    pub(in super::super) fn is_time_stale(&mut self) -> bool {
+        let now = self.tick(self.latest);
+        now.ms.saturating_sub(self.seen_ms) >= millis(STALE) && self.waits_for_time()
     }
 
     /// Whether the next run would count something wrongly that it could count well if the end of this one were noted.
@@ -66,8 +72,8 @@ impl<R: Rows> Core<R> {
         self.queues.values().any(QueueState::waits_for_time)
     }
 
-    /// Notes the time at the end of a run.
-    pub(in super::super) fn keep_last_time(&mut self) -> Result<(), Fault> {
+    /// Notes the time, in a transaction of its own.
+    pub(in super::super) fn write_time(&mut self) -> Result<(), Fault> {
         let now = self.tick(self.latest);
         self.note_sighting(now)
     }
