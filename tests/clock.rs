@@ -521,3 +521,19 @@ async fn on_a_full_disk_what_writes_nothing_goes_on_while_something_is_delayed()
     disk.heal();
     run.store.close().await;
 }
+
+// The earlier program stamps by the wall clock. The next start took its newest stamp for now and removed what was fresh.
+#[tokio::test(start_paused = true)]
+async fn what_an_earlier_version_wrote_in_between_ages_nothing() {
+    let bench = Bench::new();
+    let run = bench.open().await;
+    run.send("fresh", 0, None).await;
+    run.send("newest", 0, None).await;
+    run.store.close().await;
+    bench.alter("UPDATE messages SET queued_at = queued_at + 1728000000 WHERE seq = (SELECT max(seq) FROM messages)");
+    let run = bench.open().await;
+    assert_eq!(run.counts().await, (2, 0, 0));
+    bench.machine.pass(TIME_TO_LIVE).await;
+    assert_eq!(run.counts().await, (1, 0, 1), "what passes counts all the same");
+    run.store.close().await;
+}

@@ -6,6 +6,7 @@
 
 use std::{
     fmt,
+    os::unix::fs::MetadataExt as _,
     sync::{Arc, OnceLock},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -94,8 +95,16 @@ fn boot() -> Option<u128> {
     static BOOT: OnceLock<Option<u128>> = OnceLock::new();
     *BOOT.get_or_init(|| {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        Some(uuid::Uuid::try_parse(text.trim()).ok()?.as_u128())
+        Some(uuid::Uuid::try_parse(text.trim()).ok()?.as_u128() ^ time_namespace())
     })
+}
+
+/// Zero, or which time namespace this is, if it is not the first of the machine: its time since the boot may be its own.
+fn time_namespace() -> u128 {
+    /// `PROC_TIME_INIT_INO` of Linux.
+    const FIRST: u64 = 0xEFFF_FFFA;
+    let inode = std::fs::metadata("/proc/self/ns/time").map_or(FIRST, |namespace| namespace.ino());
+    u128::from(inode ^ FIRST)
 }
 
 #[cfg(test)]

@@ -177,6 +177,12 @@ pub(super) enum Passage {
     },
     /// A version that did not keep its time has left the store, and the wall clock is believed.
     Believed,
+    /// Such a version has used the store in between, so messages are stamped by the wall clock. What is known to have passed
+    /// was counted, and nothing else.
+    Strange {
+        /// How much later than now the newest message came.
+        ahead_ms: u64,
+    },
 }
 
 /// The store's time now.
@@ -191,8 +197,13 @@ fn resume(seen: Option<&Sighting>, newest_ms: Option<u64>, reading: &Reading) ->
         (None, Some(newest)) if newest >= NEVER_BEFORE_MS && wall_ms >= newest => (wall_ms, Passage::Believed),
         (None, Some(newest)) => (newest, uncounted(wall_ms, newest)),
     };
-    // Nothing was stored later than now.
-    (ms.max(newest_ms.unwrap_or(0)), passage)
+    let newest_ms = newest_ms.unwrap_or(0);
+    match newest_ms.saturating_sub(ms) {
+        // Nothing was stored later than now.
+        ahead_ms if ahead_ms < NOTABLE_MS => (ms.max(newest_ms), passage),
+        // Whoever stored this goes by another clock. To believe it would be to age all the rest.
+        ahead_ms => (ms, Passage::Strange { ahead_ms }),
+    }
 }
 
 fn passed_since(seen: &Sighting, reading: &Reading) -> Option<u64> {
@@ -219,6 +230,13 @@ impl Passage {
                 by_wall_ms,
                 "nobody knows for how long the store was closed (another start of the machine, or a clock that was set): that \
                  time is not counted, so that no message ends too early; delays take no longer from now than was asked for"
+            );
+        }
+        if let Self::Strange { ahead_ms } = self {
+            tracing::warn!(
+                ahead_ms,
+                "an earlier version of sandhog has used the queue store since: what it stored lives for longer by that time, and what \
+                 was stored before may have ended too early while it ran"
             );
         }
     }
@@ -310,13 +328,17 @@ mod tests {
     }
 
     #[test]
-    fn nothing_was_stored_later_than_now() {
-        let (now, _) = resume(
-            Some(&sighting(TODAY, TODAY)),
-            Some(TODAY + DAY),
-            &reading(TODAY, 5_000, 1),
-        );
-        assert_eq!(now, TODAY + DAY);
+    fn nothing_was_stored_later_than_now_unless_by_another_clock() {
+        let now = |newest_ms| {
+            resume(
+                Some(&sighting(TODAY, TODAY)),
+                Some(newest_ms),
+                &reading(TODAY, 5_000, 1),
+            )
+        };
+        assert_eq!(now(TODAY - DAY), (TODAY, Passage::Counted));
+        assert_eq!(now(TODAY + 1_000), (TODAY + 1_000, Passage::Counted));
+        assert_eq!(now(TODAY + DAY), (TODAY, Passage::Strange { ahead_ms: DAY }));
     }
 
     #[tokio::test(start_paused = true)]

@@ -28,7 +28,7 @@ impl<R: Rows> Core<R> {
         let passage = self.clock.go_on(seen.as_ref(), newest_ms);
         passage.log();
         let now = self.tick(tokio::time::Instant::now());
-        if seen.is_none() {
+        if seen.is_none() || matches!(passage, Passage::Strange { .. }) {
             self.shorten_each(|rows, key| rows.cap_delays(key, now.ms))?;
         }
         self.rows.cap_remembered(now.ms + millis(DEDUPLICATION))?;
