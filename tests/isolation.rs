@@ -183,6 +183,44 @@ async fn a_suspect_holds_the_rest_back_for_a_bound_whoever_holds_it() {
     }
 }
 
+// Suspects in flight were taken for some that were ready, so one message was not seen to be held back before all of them had run.
+#[tokio::test(start_paused = true)]
+async fn one_message_of_the_suspects_own_queue_goes_after_the_first_of_them() {
+    let settings = Settings {
+        visibility_timeout: 5 * SECOND,
+        ..with_receives(5)
+    };
+    let backend = crashed(&settings, &["a", "b", "c", "d"]).await;
+    let queue = backend.queue_with("orders", settings).await;
+    send(&queue, [message("ordinary")]).await;
+    let suspect = take_one(&queue).await;
+    extend(&queue, &suspect, HOURS).await;
+    assert!(take(&queue, 9).await.is_empty());
+    backend.pass(5 * SECOND).await;
+    assert_eq!(taken(&queue, 9).await, ["ordinary"]);
+}
+
+// The others slept until the time that the suspect had when they asked.
+#[tokio::test(start_paused = true)]
+async fn a_suspect_that_is_given_less_time_holds_nobody_back_for_longer() {
+    let backend = crashed(&with_receives(5), &["a"]).await;
+    let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
+    send(&other, [message("x")]).await;
+    let suspect = take_one(&queue).await;
+    let mut receives = waiting(&other, LONG).await;
+    extend(&queue, &suspect, 5 * SECOND).await;
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+        queue.counts().await.unwrap();
+    }
+    backend.pass(5 * SECOND).await;
+    for _ in 0..5 {
+        tokio::task::yield_now().await;
+        queue.counts().await.unwrap();
+    }
+    assert_eq!(receives.try_join_next().unwrap().unwrap(), ["x"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn many_long_suspects_run_side_by_side_and_leave_the_store_open_most_of_the_time() {
     let suspects = &["a", "b", "c", "d", "e", "f", "g", "h"];

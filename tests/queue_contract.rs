@@ -335,6 +335,7 @@ contract! {
     a_queue_in_strict_order_is_one_group,
     changing_the_order_keeps_every_message,
     a_message_rejected_across_a_change_of_order_blocks_nothing,
+        a_message_put_aside_across_a_change_of_order_keeps_its_lane,
     a_duplicate_is_answered_with_the_first_id,
     a_duplicate_is_dropped_though_the_first_is_gone,
     a_deduplication_id_is_forgotten_after_five_minutes,
@@ -1111,6 +1112,28 @@ async fn a_message_rejected_across_a_change_of_order_blocks_nothing(backend: &im
         assert_eq!(bodies(&deliveries), [expected]);
         end(&queue, &deliveries[0], Settlement::Delete).await.unwrap();
     }
+}
+
+// It came back without a lane, and went beside the lane's head.
+async fn a_message_put_aside_across_a_change_of_order_keeps_its_lane(backend: &impl Backend) {
+    let terminal = Settings {
+        dead_letter: queue_name("ledger"),
+        ..defaults("ledger")
+    };
+    let queue = backend.queue_with("ledger", terminal.clone()).await;
+    send(&queue, ["a", "b"].map(message)).await;
+    let flying = take(&queue, 1).await;
+    let strict = Settings {
+        order: Order::Queue,
+        ..terminal
+    };
+    let queue = backend.queue_with("ledger", strict).await;
+    let reject = Settlement::DeadLetter {
+        failure: failure("bad"),
+    };
+    end(&queue, &flying[0], reject).await.unwrap();
+    backend.pass(Duration::from_hours(12)).await;
+    assert_eq!(take(&queue, 9).await.len(), 1, "the queue is one lane");
 }
 
 fn once(body: &'static str, id: &str) -> Outgoing {

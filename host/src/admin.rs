@@ -73,6 +73,8 @@ const MAX_WAIT: Duration = Duration::from_secs(20);
 const REDRIVE_STEP: usize = 1000;
 /// How long one request goes on to put dead letters back: with one step more it is answered before it takes too long.
 const REDRIVE_TIME: Duration = Duration::from_secs(40);
+/// The same for a remote queue, each of whose steps may take as long as all of that.
+const REMOTE_REDRIVE_TIME: Duration = Duration::from_secs(5);
 
 /// What the listener reads and acts on.
 #[derive(Debug, Clone)]
@@ -425,18 +427,15 @@ async fn redrive(
 /// Puts back all dead letters that there are now. Whoever stops waiting for it tears nothing apart: the queue ends each step that
 /// it has begun.
 async fn redrive_all(queue: &dyn Queue) -> Result<wire::Redriven, QueueError> {
-    let end = Instant::now() + REDRIVE_TIME;
+    let remote = queue.nature().remote;
+    let end = Instant::now() + if remote { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
     // A message that fails again at once is dead again before this ends: so no more than there are now.
     let all = queue.counts().await?.dead;
     let mut messages = 0;
     while messages < all {
         let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
         // A remote queue knows best how to put back many, and bounds the time by itself.
-        let most = if queue.nature().remote {
-            usize::MAX
-        } else {
-            left.min(REDRIVE_STEP)
-        };
+        let most = if remote { usize::MAX } else { left.min(REDRIVE_STEP) };
         match queue.redrive(None, most).await {
             Ok(0) => break,
             Ok(redriven) => messages += redriven,

@@ -42,7 +42,10 @@ impl Slots {
 
     /// How many are taken.
     pub fn taken(&self) -> usize {
-        self.0.count.load(Ordering::Acquire)
+        // Each side writes one of the two and then reads the other: a successor that shares the slots and then counts them, and a
+        // taker that gives back and then looks whether they are shared. With less than one order of all four both might read what
+        // was before, and the successor would wait for what has come.
+        self.0.count.load(Ordering::SeqCst)
     }
 
     /// Whether there is another clone, or a slot is taken.
@@ -53,7 +56,7 @@ impl Slots {
     /// The same slots for another dispatcher of the handler, whose predecessor still ends what it has begun.
     #[must_use]
     pub fn share(&self) -> Self {
-        self.0.shared.store(true, Ordering::Release);
+        self.0.shared.store(true, Ordering::SeqCst);
         self.clone()
     }
 
@@ -73,8 +76,8 @@ impl Slots {
 impl Drop for TakenSlots {
     fn drop(&mut self) {
         let taken = &self.slots.0;
-        taken.count.fetch_sub(self.count, Ordering::AcqRel);
-        if taken.shared.load(Ordering::Acquire) {
+        taken.count.fetch_sub(self.count, Ordering::SeqCst);
+        if taken.shared.load(Ordering::SeqCst) {
             taken.given_back.notify_one();
         }
     }

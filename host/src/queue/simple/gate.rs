@@ -117,6 +117,11 @@ impl Gate {
         self.missed = true;
     }
 
+    /// Whether that is noted already.
+    pub(super) fn is_missed(&self) -> bool {
+        self.missed
+    }
+
     /// The suspect that holds the others back.
     pub(super) fn alone(&self) -> Option<Alone> {
         self.alone

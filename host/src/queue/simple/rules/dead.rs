@@ -14,6 +14,7 @@ use super::{
         rows::{Letter, Rows},
     },
     Core,
+    lanes::Landed,
 };
 use crate::message::{MAX_DELAY, MessageId};
 
@@ -24,10 +25,11 @@ const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 impl<R: Rows> Core<R> {
     /// Moves a message to its dead-letter queue.
-    pub(super) fn bury(&mut self, meta: &Meta, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        let Some(grave) = self.grave_of(meta)? else {
-            return self.set_aside(meta, &failure, now);
+    pub(super) fn bury(&mut self, landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        let Some(grave) = self.grave_of(&landed.meta)? else {
+            return self.set_aside(landed, &failure, now);
         };
+        let Landed { mut meta, leads } = landed;
         let group = self.rows.group(meta.seq)?;
         let mut to = Meta {
             seq: self.next_seq(),
@@ -47,7 +49,9 @@ impl<R: Rows> Core<R> {
             receive_count: meta.receive_count,
             failure,
         };
-        self.relocate(meta, &to, Some(&death))
+        // One that does not lead its lane has no lane to hand on.
+        meta.lane = meta.lane.filter(|_| leads);
+        self.relocate(&meta, &to, Some(&death))
     }
 
     fn grave_of(&mut self, meta: &Meta) -> Result<Option<QueueKey>, Fault> {
@@ -61,14 +65,18 @@ impl<R: Rows> Core<R> {
     }
 
     /// Hides an exhausted message of a queue that has no dead-letter queue. It gets one more receive afterwards.
-    fn set_aside(&mut self, meta: &Meta, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
+    fn set_aside(&mut self, landed: Landed, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
+        let Landed { meta, leads } = landed;
         self.rows.note(meta.seq, failure)?;
         let mut aside = meta.clone();
         aside.visible_at_ms = now.ms + millis(MAX_DELAY);
         self.acquit(&mut aside);
         aside.receive_count = self.queue(meta.queue).settings.max_receives.get().saturating_sub(1);
         self.change(aside, State::Delayed)?;
-        self.promote(meta)
+        if leads {
+            self.promote(&meta)?;
+        }
+        Ok(())
     }
 
     /// Dead letters of a queue behind the place `after`, oldest first: at most `limit`, and no more than one step looks at. Returns

@@ -110,6 +110,8 @@ impl<R: Rows> Core<R> {
         let flight = self.flights.get(alone.seq).filter(|flight| flight.deadline > now);
         let Some(mut flight) = flight.cloned() else {
             self.gate.land(alone.seq, now);
+            // Its deadline may have been moved: whoever waits may wait for a later one.
+            self.wake_everybody_later();
             return Ok(());
         };
         if alone.until > now {

@@ -12,6 +12,7 @@ use super::{
         rows::Rows,
     },
     Core,
+    lanes::Landed,
 };
 use crate::message::MAX_DELAY;
 
@@ -52,10 +53,7 @@ impl<R: Rows> Core<R> {
         let more = self.tend(key, now)?;
         self.end_isolation()?;
         if let Some(again) = self.closed_until(key, now) {
-            let tally = &self.queue(key).tally;
-            if tally.ready > tally.suspects {
-                self.gate.miss();
-            }
+            self.note_miss(key)?;
             return Ok(Received {
                 deliveries: Vec::new(),
                 again: Some(again),
@@ -123,6 +121,7 @@ impl<R: Rows> Core<R> {
             self.end_visibility_everywhere(now)?;
             let quiet = self.flights.are_quiet();
             if !quiet && let Some(again) = self.gate.wait(key, now.instant) {
+                self.note_miss(key)?;
                 return Ok(Some(Received {
                     deliveries: Vec::new(),
                     again: Some(again),
@@ -138,6 +137,18 @@ impl<R: Rows> Core<R> {
             deliveries: Vec::new(),
             again: Some(now.instant),
         }))
+    }
+
+    /// Notes that a receive is held back, if it would have got a message.
+    fn note_miss(&mut self, key: QueueKey) -> Result<(), Fault> {
+        if self.gate.is_missed() || self.queue(key).tally.ready == 0 {
+            return Ok(());
+        }
+        // The tallies do not tell: suspects that are in flight are counted with those that are ready.
+        if !self.rows.ready_unsuspected(key, 1)?.is_empty() {
+            self.gate.miss();
+        }
+        Ok(())
     }
 
     fn closed_until(&mut self, key: QueueKey, now: Now) -> Option<Instant> {
@@ -189,7 +200,7 @@ impl<R: Rows> Core<R> {
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
                 kind = %failure.kind, reason = failure.reason, "a message was received too often"
             );
-            self.bury(&meta, failure, now)?;
+            self.bury(Landed { meta, leads: true }, failure, now)?;
             return Ok(None);
         }
         Ok(Some((meta, content)))

@@ -11,7 +11,7 @@ use super::{
         clock::{Now, millis},
         flights::Flight,
         ledger::CommitError,
-        row::{Fault, Meta, QueueKey},
+        row::{Fault, QueueKey},
         rows::Rows,
     },
     Core,
@@ -33,7 +33,9 @@ impl<R: Rows> Core<R> {
             let flight = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
             let (seq, earlier) = (flight.meta.seq, deadline < flight.deadline);
             self.flights.extend(seq, deadline);
-            if earlier {
+            if earlier && self.gate.alone().is_some_and(|alone| alone.seq == seq) {
+                self.wake_everybody_later();
+            } else if earlier {
                 self.wake_later(key);
             }
             Ok(())
@@ -131,9 +133,7 @@ impl<R: Rows> Core<R> {
 
     fn bury_landed(&mut self, mut landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
         self.acquit(&mut landed.meta);
-        // One that does not lead its lane has no lane to hand on.
-        let lane = landed.meta.lane.clone().filter(|_| landed.leads);
-        self.bury(&Meta { lane, ..landed.meta }, failure, now)
+        self.bury(landed, failure, now)
     }
 
     /// Takes back deliveries that nobody can settle, because their receiver went away before it got them.
