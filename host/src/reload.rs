@@ -242,12 +242,11 @@ impl Reload {
             }
         }
         for (name, stamps) in scan.handlers {
-            match self.seen.get_mut(&name) {
-                Some(seen) => seen.look(Some(stamps), now),
-                None => {
-                    let since = if first { quiet_since(&stamps, now) } else { now };
-                    self.seen.insert(name, Seen::new(stamps, since));
-                }
+            if let Some(seen) = self.seen.get_mut(&name) {
+                seen.look(Some(stamps), now);
+            } else {
+                let since = if first { quiet_since(&stamps, now) } else { now };
+                self.seen.insert(name, Seen::new(stamps, since));
             }
         }
     }
@@ -398,18 +397,17 @@ impl Reload {
                 self.change(&name, |seen| seen.again(now));
                 self.refused(&name, &why, true);
             }
-            Refusal::Final(why) => match later {
-                // The files are not better the next time, but what served last may be there.
-                Some(later) => {
+            Refusal::Final(why) => {
+                if let Some(later) = later {
+                    // The files are not better the next time, but what served last may be there.
                     self.change(&name, |seen| seen.again(now));
                     let why = format!("{why}; the version that served last can't serve now: {later}");
                     self.refused(&name, &why, true);
-                }
-                None => {
+                } else {
                     self.change(&name, |seen| seen.settle(stamps));
                     self.refused(&name, &why, false);
                 }
-            },
+            }
         }
         Ok(())
     }

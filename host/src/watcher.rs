@@ -66,13 +66,18 @@ impl Closings {
         };
         let paths = event.paths.iter().filter(|path| is_ours(path));
         let notes: Vec<_> = paths
-            .filter_map(|path| Some((file_name(path)?, closed.and_then(|closed| note_of(path, closed)))))
+            .filter_map(|path| {
+                let look = closed.unwrap_or(false).then(|| Look::at(path)).flatten();
+                Some((file_name(path)?, look))
+            })
             .collect();
         let mut closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, note) in notes {
-            match note {
-                Some(note) => drop(closings.insert(name.to_owned(), note)),
-                None => drop(closings.remove(name)),
+        for (name, look) in notes {
+            if look.is_some() || closed == Some(false) {
+                closings.insert(name.to_owned(), look);
+            } else {
+                // It is gone, or has just come.
+                closings.remove(name);
             }
         }
         if closings.len() > MAX_REMEMBERED {
@@ -83,11 +88,6 @@ impl Closings {
     fn forget_all(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
-}
-
-/// What is noted of a file; `None`: nothing, as it is gone.
-fn note_of(path: &Path, closed: bool) -> Option<Option<Look>> {
-    if closed { Look::at(path).map(Some) } else { Some(None) }
 }
 
 fn file_name(path: &Path) -> Option<&str> {

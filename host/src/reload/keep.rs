@@ -72,7 +72,11 @@ impl Keeper {
         self.under_way.spawn_blocking(move || {
             let gone = kept.handlers()?.into_iter().filter(|name| !there.contains(name));
             // One that can't be removed keeps no other one.
-            gone.fold(Ok(()), |so_far, name| so_far.and(kept.forget(&name)))
+            let mut ended = Ok(());
+            for name in gone {
+                ended = ended.and(kept.forget(&name));
+            }
+            ended
         });
     }
 
