@@ -130,11 +130,14 @@ impl TrialError {
 /// Sorts why a manifest of any kind was not read.
 fn of_given(file: &Path, source: io::Error) -> TrialError {
     let file = file.to_owned();
-    match source.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
-            TrialError::Read { file, source }
-        }
-        _ => TrialError::Denied { file, source },
+    let is_of_the_path = matches!(
+        source.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    );
+    if is_of_the_path {
+        TrialError::Read { file, source }
+    } else {
+        TrialError::Denied { file, source }
     }
 }
 
