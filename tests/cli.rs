@@ -448,7 +448,7 @@ fn a_list_of_large_dead_letters_says_that_it_is_a_part() {
         (place, host)
     };
     for _ in 0..20 {
-        host.send("orders", &[b'a'; 1_000_000]);
+        host.send("orders", &vec![b'a'; 1_000_000]);
     }
     wait_for("twenty dead letters", || {
         (host.count("orders", "dead") == 20).then_some(())
