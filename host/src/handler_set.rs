@@ -329,7 +329,7 @@ impl HandlerSet {
     }
 
     /// Interrupts every handler, since a queue has failed for good, which ends the process: what the others have in flight is
-    /// released, for [`ABANDONED`] at most.
+    /// released, for 4 s at most.
     pub async fn abandon(self) {
         self.surroundings.stop_working.cancel();
         // The failure that led here is the one to report.
