@@ -11,14 +11,6 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
-/// The clock that goes on while the machine sleeps.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const SLEEPLESS: ClockId = ClockId::Boottime;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const SLEEPLESS: ClockId = ClockId::Monotonic;
-
 /// All clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
@@ -87,8 +79,27 @@ fn asleep_until(since_boot_now: Duration) -> Duration {
     since_boot_now.saturating_sub(*booted).saturating_sub(start.elapsed())
 }
 
+/// The clock that goes on while the machine sleeps. The system is asked and not what it maps into the process, which tools that
+/// count instructions do without.
+#[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
-    Duration::try_from(clock_gettime(SLEEPLESS)).unwrap_or_default()
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    #[expect(unsafe_code, reason = "the standard library has no such clock")]
+    // SAFETY: the call writes one `timespec` to where it is told, and that is one.
+    let done = unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_BOOTTIME, &raw mut time) };
+    let read = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    match read {
+        (Ok(seconds), Ok(nanoseconds)) if done == 0 => Duration::new(seconds, nanoseconds),
+        _ => Duration::ZERO,
+    }
+}
+
+/// The clock that goes on while the machine sleeps.
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    use rustix::time::{ClockId, clock_gettime};
+
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
 }
 
 fn boot() -> Option<u128> {
