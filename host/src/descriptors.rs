@@ -2,7 +2,9 @@
 //!
 //! Whoever opens things on behalf of others takes a part of the limit, so that the host keeps some for itself.
 
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::Resource;
+
+use crate::process_limit::{self, ProcessLimit};
 
 /// More than this is not asked for: programs that go through all descriptors would take long.
 const MOST: u64 = 1 << 20;
@@ -14,14 +16,16 @@ const FEW: u64 = 1024;
 /// Raises the limit of this process, and of those that it starts, to what it may have. Many systems begin with 1024, for the
 /// sake of old programs. Where it can't be raised it stays.
 pub fn raise() {
-    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let Ok(ProcessLimit { current, maximum }) = process_limit::read(Resource::Nofile) else {
+        return;
+    };
     let wanted = maximum.unwrap_or(MOST).min(MOST);
     for soft in [wanted, wanted.min(MODEST)] {
         // No limit is read as none.
         let raised = current.is_some_and(|current| current < soft)
-            && setrlimit(
+            && process_limit::write(
                 Resource::Nofile,
-                Rlimit {
+                ProcessLimit {
                     current: Some(soft),
                     maximum,
                 },
@@ -34,9 +38,9 @@ pub fn raise() {
     }
 }
 
-/// How many the process may have open now, at most 1,048,576.
+/// How many the process may have open now, at most 1,048,576; 1024 where the machine does not tell.
 pub fn limit() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(MOST).min(MOST)
+    process_limit::read(Resource::Nofile).map_or(FEW, |limit| limit.current.unwrap_or(MOST).min(MOST))
 }
 
 /// Tells the operator if there are few.

@@ -40,6 +40,7 @@ pub mod machine_clock;
 pub mod metrics;
 pub mod pages;
 pub mod printable;
+mod process_limit;
 pub mod queue_set;
 pub mod shutdown;
 pub mod signals;

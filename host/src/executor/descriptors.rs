@@ -1,9 +1,8 @@
 //! How many of the process's file descriptors guests may have. Half of them: the rest is for the listener, the store, queues
 //! and compilers, which no guest may stop.
 
-use rustix::process::{Resource, getrlimit};
-
 use super::{Policy, import::files};
+use crate::descriptors;
 
 /// More than a host of guests needs; a limit of the system can be without end.
 const MOST: u64 = 1 << 20;
@@ -22,7 +21,7 @@ pub(super) struct Descriptors {
 impl Descriptors {
     /// By the soft limit of this process, as it is now.
     pub(super) fn of_this_process() -> Self {
-        Self::within(getrlimit(Resource::Nofile).current)
+        Self::within(Some(descriptors::limit()))
     }
 
     fn within(soft_limit: Option<u64>) -> Self {
