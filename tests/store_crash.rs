@@ -21,7 +21,10 @@ use std::{
     time::Duration,
 };
 
-use harness::faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash};
+use harness::{
+    faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash},
+    wait_for,
+};
 use sandhog::{
     keyvalue::{self, KeyValueWrite, Writes},
     message::{MessageId, Outgoing, QueueName},
@@ -91,7 +94,12 @@ fn options(directory: &Path, vfs: Option<String>) -> StoreOptions {
 }
 
 async fn open(options: StoreOptions) -> Result<SimpleStore, OpenError> {
-    tokio::task::spawn_blocking(move || SimpleStore::open(&options))
+    // A process that another test starts holds a copy of each descriptor until it becomes its program: of the store's lock, too.
+    let opened = move || match SimpleStore::open(&options) {
+        Err(OpenError::InUse { .. }) => None,
+        opened => Some(opened),
+    };
+    tokio::task::spawn_blocking(move || wait_for("the lock of the store", opened))
         .await
         .unwrap()
 }
@@ -1089,7 +1097,9 @@ async fn another_format_version_is_refused_with_both_numbers() {
 async fn a_second_store_in_the_same_directory_is_refused() {
     let directory = TempDir::new().unwrap();
     let store = open(options(directory.path(), None)).await.unwrap();
-    let error = refusal(directory.path()).await;
+    let of_second = options(directory.path(), None);
+    let second = tokio::task::spawn_blocking(move || SimpleStore::open(&of_second)).await;
+    let error = second.unwrap().unwrap_err();
     assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
     assert!(
         error.to_string().contains(&directory.path().display().to_string()),

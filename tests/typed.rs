@@ -509,5 +509,5 @@ async fn reject_makes_a_dead_letter_with_the_reason() {
     let dead = queue.dead_letters(None, 10).await.unwrap();
     assert_eq!(dead.len(), 1);
     assert_eq!(dead[0].failure.kind, FailureKind::Reject);
-    assert_eq!(dead[0].failure.reason, "no such order\\n");
+    assert_eq!(dead[0].failure.reason, "no such order\n");
 }
