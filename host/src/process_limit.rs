@@ -1,4 +1,5 @@
-//! Limits of the running process, read and set also where the machine denies the newer call for them. Knows no purpose.
+//! Reads and sets limits of the running process, also where the machine denies the newer call for them. Knows no purpose of a
+//! limit.
 
 use std::io;
 
@@ -11,27 +12,43 @@ pub(crate) struct ProcessLimit {
     pub(crate) maximum: Option<u64>,
 }
 
-/// The limit that holds now.
+/// Returns the limit that holds now.
+///
+/// # Errors
+///
+/// The machine denies the call.
 #[cfg(target_os = "linux")]
 pub(crate) fn read(resource: Resource) -> io::Result<ProcessLimit> {
     linux::read(resource)
 }
 
 /// Sets a limit of this process.
+///
+/// # Errors
+///
+/// The machine denies the call, or the limit is above the hard limit.
 #[cfg(target_os = "linux")]
 pub(crate) fn write(resource: Resource, limit: ProcessLimit) -> io::Result<()> {
     linux::write(resource, limit)
 }
 
-/// The limit that holds now.
+/// Returns the limit that holds now.
+///
+/// # Errors
+///
+/// The machine denies the call.
 #[cfg(not(target_os = "linux"))]
-#[expect(clippy::unnecessary_wraps, reason = "it can fail on Linux")]
+#[expect(clippy::unnecessary_wraps, reason = "the function can fail on Linux")]
 pub(crate) fn read(resource: Resource) -> io::Result<ProcessLimit> {
     let rustix::process::Rlimit { current, maximum } = rustix::process::getrlimit(resource);
     Ok(ProcessLimit { current, maximum })
 }
 
 /// Sets a limit of this process.
+///
+/// # Errors
+///
+/// The machine denies the call, or the limit is above the hard limit.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn write(resource: Resource, limit: ProcessLimit) -> io::Result<()> {
     let ProcessLimit { current, maximum } = limit;
@@ -70,7 +87,7 @@ mod linux {
         limits_of(resource, Some(&limits), None)
     }
 
-    /// Writes or reads a limit, by the older call where the newer one is denied: no safe function does.
+    /// Writes or reads a limit, by the older call where the newer one is denied. No safe function does this.
     fn limits_of(resource: Resource, new: Option<&libc::rlimit64>, old: Option<&mut libc::rlimit64>) -> io::Result<()> {
         let number = number(resource)?;
         let old_call = if new.is_some() { SET_LIMIT } else { GET_LIMIT };
@@ -107,7 +124,7 @@ mod linux {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// What younger architectures do not have any more.
+    /// The older calls, which younger architectures do not have.
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     const OLD_LIMITS: (Option<i64>, Option<i64>) = (Some(libc::SYS_getrlimit), Some(libc::SYS_setrlimit));
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]

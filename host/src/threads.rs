@@ -1,5 +1,5 @@
-//! Whether the machine lets this process start threads, asked before anything needs one: the libraries that start most of
-//! them can only panic.
+//! Checks that the machine lets this process start threads, before anything needs one: the libraries that start most threads can
+//! only panic.
 
 use std::{
     io,
@@ -9,7 +9,8 @@ use std::{
 
 use rustix::io::Errno;
 
-/// Threads of a host beside those that run guests: control, log, epochs, the store, compiling, and some that block.
+/// The number of threads of a host beside those that run guests: control, log, epochs, the store, compiling, and some that
+/// block.
 const OF_A_HOST: usize = 12;
 
 /// The machine allows no threads, or not enough of them.
@@ -23,7 +24,7 @@ pub struct ThreadsError {
     source: io::Error,
 }
 
-/// Starts as many threads as a host has at least, and ends them again.
+/// Starts as many threads as a host needs, and ends them again.
 ///
 /// # Errors
 ///
@@ -39,7 +40,7 @@ pub fn check() -> Result<(), ThreadsError> {
 ///
 /// See [`check`].
 pub fn check_for(count: usize) -> Result<(), ThreadsError> {
-    // All are there at one time: one waits for the sender to be dropped, and the others for that one.
+    // All threads exist at one time: one waits until the sender is dropped, and the others wait for the lock that it holds.
     let (gate, waiting) = mpsc::channel::<()>();
     let waiting = Arc::new(Mutex::new(waiting));
     let mut probes = Vec::with_capacity(count);

@@ -1,13 +1,12 @@
-//! Compiled artifacts on disk: found again by what they were made of, and mapped only if this host made them.
+//! Compiled artifacts on disk: found by the file that they were made of, and mapped only if this host made them.
 //!
-//! An artifact is machine code, so a file that somebody else can write is as good as the host's own program. Therefore
-//! the directory, the key and every file belong to this user and to nobody else, every file carries an HMAC under the
-//! key over its content and its name, and the bytes that were verified are the bytes that are used: there is no second
-//! look at the file. What does not pass is deleted and made anew. The files are a cache: without them, or without room
-//! for them, everything works and only takes longer.
+//! An artifact is machine code, so another user who can write one controls the host. Therefore the directory, the key and every
+//! file belong to this user alone, every file carries an HMAC under the key over its content and its name, and the bytes that
+//! were verified are the bytes that are used: the file is not read a second time. A file that does not pass is deleted and made
+//! anew. The files are a cache: without them, or without room for them, everything works and only takes longer.
 //!
-//! A file has a line that says what it is, the length of the facts (4 bytes, little-endian), the facts (JSON), the
-//! artifact as the engine serialises it, and 32 bytes of HMAC-SHA256 over its name, a zero byte, and all before it.
+//! A file has a line that names its format, the length of the facts (4 bytes, little-endian), the facts (JSON), the artifact
+//! as the engine serialises it, and 32 bytes of HMAC-SHA256 over its name, a zero byte, and all before it.
 
 use std::{
     fs::{DirBuilder, File},
@@ -34,57 +33,58 @@ const MAGIC: &[u8] = b"sandhog artifact 1\n";
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
-/// The end of the name of a file that is not finished.
+/// The suffix of a file that is not finished.
 const UNFINISHED: &str = ".tmp";
 /// The largest file that is read, in bytes (1.25 GiB): more than the compiler may answer for the largest wasm.
 const MAX_FILE_BYTES: u64 = 1280 * 1024 * 1024;
-/// What all files may take together, in bytes (2 GiB); the one that was not used for longest goes first.
+/// The bytes that all files may take together (2 GiB); the file that has not been used for the longest time goes first.
 pub(super) const MAX_TOTAL_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-/// What a file must leave free on the disk, in bytes (64 MiB): the queues need it more.
+/// The bytes that a file must leave free on the disk (64 MiB): the queues need them more.
 const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The directory with the artifacts of one engine. Every call blocks on the disk.
 #[derive(Debug)]
 pub(super) struct Artifacts {
     path: PathBuf,
-    /// What code depends on besides its source: the engine, its settings, the processor, and the version of the host.
+    /// A digest of everything that code depends on besides its source: the engine, its settings, the processor, and the version
+    /// of the host.
     made_by: String,
     max_total_bytes: u64,
-    /// Opened when it is first needed: then it is known that this process owns the data directory.
-    opened: OnceLock<Option<Opened>>,
+    /// Opened when it is first needed: by then this process owns the data directory.
+    directory: OnceLock<Option<ArtifactDirectory>>,
 }
 
 #[derive(Debug)]
-struct Opened {
-    directory: OwnedFd,
+struct ArtifactDirectory {
+    fd: OwnedFd,
     key: [u8; KEY_BYTES],
 }
 
-/// Why a file can't be used.
+/// A file can't be used.
 enum Unusable {
     Absent,
-    /// It is not what this host has written; the text says why.
+    /// The file is not as this host has written it; the text says why.
     Refused(String),
 }
 
 impl Artifacts {
-    /// Nothing is opened or made yet.
+    /// Describes the directory, which is opened and made only when it is first needed.
     pub(super) fn new(path: PathBuf, engine: &Engine, max_total_bytes: u64) -> Self {
         Self {
             path,
             made_by: made_by(engine),
             max_total_bytes,
-            opened: OnceLock::new(),
+            directory: OnceLock::new(),
         }
     }
 
-    /// The artifact that was made of the file with this digest, if it is there and is what was kept.
+    /// Returns the artifact that was made of the file with this digest, if it was kept and passes every check.
     pub(super) fn find(&self, digest: &str, tier: Tier) -> Option<Compiled> {
-        let opened = self.opened()?;
+        let directory = self.directory()?;
         let name = self.name(digest, tier);
-        let found = opened
+        let found = directory
             .read(&name, MAX_FILE_BYTES)
-            .and_then(|bytes| verified(bytes, &name, &opened.key));
+            .and_then(|bytes| verified(bytes, &name, &directory.key));
         match found {
             Ok(compiled) => {
                 let now = Timespec {
@@ -95,7 +95,7 @@ impl Artifacts {
                     last_access: now,
                     last_modification: now,
                 };
-                let used = rustix::fs::utimensat(&opened.directory, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
+                let used = rustix::fs::utimensat(&directory.fd, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
                 if let Err(error) = used {
                     tracing::debug!(name, %error, "a compiled artifact is thought to be older than it is");
                 }
@@ -104,33 +104,33 @@ impl Artifacts {
             Err(Unusable::Absent) => None,
             Err(Unusable::Refused(why)) => {
                 tracing::warn!(file = %self.path.join(&name).display(), why, "a compiled artifact is refused, and made anew");
-                opened.remove(&name);
+                directory.remove(&name);
                 None
             }
         }
     }
 
-    /// Keeps an artifact. Whether it could be kept changes nothing but how long the next start takes.
+    /// Keeps an artifact. If it can't be kept, the next start takes longer.
     pub(super) fn keep(&self, digest: &str, tier: Tier, compiled: &Compiled) {
-        let Some(opened) = self.opened() else { return };
+        let Some(directory) = self.directory() else { return };
         let name = self.name(digest, tier);
-        if let Err(error) = opened.write(&name, compiled) {
+        if let Err(error) = directory.write(&name, compiled) {
             let file = self.path.join(&name);
             tracing::warn!(file = %file.display(), %error, "a compiled artifact could not be kept: the component serves, and is compiled again at the next start");
             return;
         }
         if tier == Tier::Optimised {
-            opened.remove(&self.name(digest, Tier::Fast));
+            directory.remove(&self.name(digest, Tier::Fast));
         }
-        if let Err(error) = opened.make_room(self.max_total_bytes, &name) {
+        if let Err(error) = directory.make_room(self.max_total_bytes, &name) {
             tracing::warn!(directory = %self.path.display(), %error, "old compiled artifacts could not be removed");
         }
     }
 
     /// Removes an artifact that the engine does not take.
     pub(super) fn discard(&self, digest: &str, tier: Tier) {
-        if let Some(opened) = self.opened() {
-            opened.remove(&self.name(digest, tier));
+        if let Some(directory) = self.directory() {
+            directory.remove(&self.name(digest, tier));
         }
     }
 
@@ -138,21 +138,21 @@ impl Artifacts {
         format!("{digest}-{}-{tier}", self.made_by)
     }
 
-    fn opened(&self) -> Option<&Opened> {
-        let open = || match Opened::open(&self.path) {
-            Ok(opened) => Some(opened),
+    fn directory(&self) -> Option<&ArtifactDirectory> {
+        let open = || match ArtifactDirectory::open(&self.path) {
+            Ok(directory) => Some(directory),
             Err(error) => {
                 tracing::warn!(directory = %self.path.display(), %error, "compiled artifacts are not kept: every start compiles every component");
                 None
             }
         };
-        self.opened.get_or_init(open).as_ref()
+        self.directory.get_or_init(open).as_ref()
     }
 }
 
-/// A digest of all that decides whether an engine can run an artifact.
+/// Returns a digest of everything that decides whether an engine can run an artifact.
 fn made_by(engine: &Engine) -> String {
-    /// Takes all bytes that are hashed, and has no use for 64 bits of them.
+    /// Digests all bytes that are hashed. The 64 bits of the trait are not used.
     struct Everything(Sha256);
     impl Hasher for Everything {
         fn write(&mut self, bytes: &[u8]) {
@@ -169,7 +169,7 @@ fn made_by(engine: &Engine) -> String {
     hex(&everything.0.finalize())
 }
 
-/// The content of a file that was written under this name with this key.
+/// Returns the content of a file, if it was written under this name with this key.
 fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Compiled, Unusable> {
     let refused = |why: &str| Unusable::Refused(why.to_owned());
     let (content, tag) = bytes
@@ -203,28 +203,28 @@ fn mac(name: &str, key: &[u8]) -> Option<Hmac<Sha256>> {
     Some(mac)
 }
 
-impl Opened {
+impl ArtifactDirectory {
     fn open(path: &Path) -> io::Result<Self> {
         match DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
             Ok(()) | Err(_) => {}
         }
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let directory = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
-        if let Some(why) = belongs_to_others(&rustix::fs::fstat(&directory)?, 0o022) {
+        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+        if let Some(why) = belongs_to_others(&rustix::fs::fstat(&fd)?, 0o022) {
             return Err(io::Error::other(format!("the directory {why}")));
         }
-        let mut opened = Self {
-            directory,
+        let mut directory = Self {
+            fd,
             key: [0; KEY_BYTES],
         };
-        for (name, _) in opened.list()? {
+        for (name, _) in directory.list()? {
             if name.ends_with(UNFINISHED) {
-                opened.remove(&name);
+                directory.remove(&name);
             }
         }
-        opened.key = opened.find_or_make_key()?;
-        Ok(opened)
+        directory.key = directory.find_or_make_key()?;
+        Ok(directory)
     }
 
     fn find_or_make_key(&self) -> io::Result<[u8; KEY_BYTES]> {
@@ -239,7 +239,7 @@ impl Opened {
         let mut file = self.create(KEY_FILE)?;
         file.write_all(&key)?;
         file.sync_all()?;
-        rustix::fs::fsync(&self.directory)?;
+        rustix::fs::fsync(&self.fd)?;
         Ok(key)
     }
 
@@ -251,12 +251,12 @@ impl Opened {
         self.remove(KEY_FILE);
     }
 
-    /// Reads a whole file that belongs to this user and to nobody else.
+    /// Reads a whole file that belongs to this user alone.
     fn read(&self, name: &str, max_bytes: u64) -> Result<Vec<u8>, Unusable> {
         let refused = |error: &dyn std::fmt::Display| Unusable::Refused(error.to_string());
-        // What is not a file must not hold this thread up.
+        // A pipe under this name must not block the thread.
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, name, flags, Mode::empty());
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::empty());
         let file = file.map_err(|error| match error {
             Errno::NOENT => Unusable::Absent,
             Errno::LOOP => Unusable::Refused("it is a symbolic link".to_owned()),
@@ -297,16 +297,16 @@ impl Opened {
                 file.write_all(part)?;
             }
             file.write_all(&mac.finalize().into_bytes())?;
-            // Otherwise a crash could leave the name with other bytes behind it.
+            // Without this a crash could leave the name of the artifact on a file with other bytes.
             file.sync_all()?;
-            rustix::fs::renameat(&self.directory, &*unfinished, &self.directory, name)?;
+            rustix::fs::renameat(&self.fd, &*unfinished, &self.fd, name)?;
             Ok(())
         };
         write().inspect_err(|_| self.remove(&unfinished))
     }
 
     fn check_free(&self, bytes: u64) -> io::Result<()> {
-        let disk = rustix::fs::fstatvfs(&self.directory)?;
+        let disk = rustix::fs::fstatvfs(&self.fd)?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < bytes.saturating_add(MIN_FREE_BYTES) {
             return Err(io::Error::new(
@@ -319,11 +319,11 @@ impl Opened {
 
     fn create(&self, name: &str) -> io::Result<File> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, name, flags, Mode::RUSR | Mode::WUSR)?;
+        let file = rustix::fs::openat(&self.fd, name, flags, Mode::RUSR | Mode::WUSR)?;
         Ok(File::from(file))
     }
 
-    /// Removes what was not used for longest until the rest is within `max_bytes`; never `newest`.
+    /// Removes the files that have not been used for the longest time until the rest is within `max_bytes`; never `newest`.
     fn make_room(&self, max_bytes: u64, newest: &str) -> io::Result<()> {
         let mut files = self.list()?;
         files.retain(|(name, _)| name != KEY_FILE);
@@ -340,33 +340,33 @@ impl Opened {
         Ok(())
     }
 
-    /// Every regular file, with what is known of it.
+    /// Lists every regular file with its metadata.
     fn list(&self) -> io::Result<Vec<(String, Stat)>> {
         let mut files = Vec::new();
-        for entry in Dir::read_from(&self.directory)? {
+        for entry in Dir::read_from(&self.fd)? {
             let entry = entry?;
             let Ok(name) = entry.file_name().to_str() else { continue };
-            match rustix::fs::statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
                     files.push((name.to_owned(), stat));
                 }
-                // It is gone, or none of ours.
+                // The entry is gone, or is no file of the host.
                 Ok(_) | Err(_) => {}
             }
         }
         Ok(files)
     }
 
-    /// What can't be removed is refused again when it is found again.
+    /// Removes a file. A file that can't be removed is refused again when it is found again.
     fn remove(&self, name: &str) {
-        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
+        match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => {}
             Err(error) => tracing::warn!(name, %error, "a compiled artifact could not be removed"),
         }
     }
 }
 
-/// Says why if another user could have written it, or has one of the `rights`.
+/// Returns the reason if another user could have written the file, or has one of the `rights`.
 fn belongs_to_others(stat: &Stat, rights: RawMode) -> Option<&'static str> {
     if stat.st_uid != rustix::process::geteuid().as_raw() {
         Some("belongs to another user")
@@ -444,7 +444,7 @@ mod tests {
     fn a_disk_without_room_is_left_to_the_queues() {
         let directory = tempfile::tempdir().unwrap();
         let artifacts = artifacts(&directory, MAX_TOTAL_BYTES);
-        let opened = artifacts.opened().unwrap();
+        let opened = artifacts.directory().unwrap();
         assert_eq!(
             opened.check_free(u64::MAX).unwrap_err().kind(),
             io::ErrorKind::StorageFull

@@ -1,4 +1,4 @@
-//! Counts the processor time of one call: that of the thread which polls it, while it polls it.
+//! Counts the processor time of one call: the time of the thread that polls the call, while it polls it.
 
 use std::{
     cell::Cell,
@@ -14,22 +14,22 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// A poll that is so short is charged the time that went by, and what a thread does for so long between two polls is not looked
-/// at.
+/// A poll that takes no longer is charged the time that went by. Between two polls that are no further apart, the thread's own
+/// work is not counted.
 const CLOSE: Duration = Duration::from_micros(50);
-/// For how long a thread goes on from what its clock showed: reading it is a system call, which would cost a short call more
-/// than anything else that it does in the kernel. A poll is charged at most so much too much or too little.
+/// The time after which a thread reads its clock again. Reading it is a system call, which would cost a short call more than
+/// anything else that the call does in the kernel. A poll is charged at most this time too much or too little.
 const READ_AGAIN: Duration = Duration::from_millis(1);
 
 /// The account of one call.
 #[derive(Debug)]
 pub(super) struct CpuAccount {
     limit: u64,
-    /// Of the polls that have ended, in nanoseconds.
+    /// The processor time of the polls that have ended, in nanoseconds.
     used: AtomicU64,
-    /// What the clock of the polling thread showed when it began the poll under way.
+    /// The clock of the polling thread when the current poll began.
     poll_started: AtomicU64,
-    /// When that was, counted from when the account was made, in nanoseconds.
+    /// The time from the making of the account to the beginning of the current poll, in nanoseconds.
     poll_began: AtomicU64,
     made_at: Instant,
 }
@@ -45,11 +45,15 @@ impl CpuAccount {
         })
     }
 
-    /// Polls `future`, adding the processor time spent inside of it.
+    /// Polls `future`, and counts the processor time of its polls.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `future`.
     pub(super) async fn measure<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         poll_fn(|cx| {
-            let before = Reading::recent();
+            let before = ClockReading::recent();
             self.poll_started.store(before.shown, Ordering::Relaxed);
             let began = nanoseconds(before.at.duration_since(self.made_at));
             self.poll_began.store(began, Ordering::Relaxed);
@@ -62,12 +66,12 @@ impl CpuAccount {
         .await
     }
 
-    /// Whether the limit is passed. To be asked from inside a poll.
+    /// Returns whether the limit is passed. Must be called from inside a poll.
     pub(super) fn is_used_up(&self) -> bool {
         self.used_in_poll() > self.limit
     }
 
-    /// Of all polls that have ended.
+    /// Returns the processor time of all polls that have ended.
     pub(super) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))
     }
@@ -76,8 +80,8 @@ impl CpuAccount {
         self.used_until(thread_time(), Instant::now())
     }
 
-    /// Never more than the time that went by in the poll under way: what the thread's clock was reckoned to show at its beginning
-    /// may have been too little.
+    /// Returns the time used, the current poll included. That poll counts no more than the time that went by in it, since the
+    /// reckoned clock at its beginning may have been too low.
     fn used_until(&self, shown: u64, now: Instant) -> u64 {
         let used = shown.saturating_sub(self.poll_started.load(Ordering::Relaxed));
         let passed =
@@ -86,22 +90,22 @@ impl CpuAccount {
     }
 }
 
-/// What the clock of a thread showed.
+/// The clock of a thread at one time.
 #[derive(Debug, Clone, Copy)]
-struct Reading {
-    /// In nanoseconds.
+struct ClockReading {
+    /// The processor time of the thread, in nanoseconds.
     shown: u64,
     at: Instant,
-    /// When it was read in truth, and not reckoned.
+    /// The time of the last system call; later readings are reckoned.
     read_at: Instant,
 }
 
 thread_local! {
-    /// At the end of the last poll that was measured on this thread.
-    static LAST: Cell<Option<Reading>> = const { Cell::new(None) };
+    /// The clock at the end of the last poll that was measured on this thread.
+    static LAST: Cell<Option<ClockReading>> = const { Cell::new(None) };
 }
 
-impl Reading {
+impl ClockReading {
     fn now(at: Instant) -> Self {
         Self {
             shown: thread_time(),
@@ -110,8 +114,8 @@ impl Reading {
         }
     }
 
-    /// The clock of this thread, or what it showed a moment ago: where one call of a guest follows another, the end of the one
-    /// will do for the beginning of the other.
+    /// Returns the clock of this thread, or its last reading if that is recent: where one call of a guest follows another, the
+    /// end of the first will do for the beginning of the second.
     fn recent() -> Self {
         let now = Instant::now();
         match LAST.get() {
@@ -122,8 +126,8 @@ impl Reading {
         }
     }
 
-    /// The clock of this thread at the end of a poll that began with this. A poll that was short can't have used more than the
-    /// time that went by.
+    /// Returns the clock of this thread at the end of a poll that began with this reading. A short poll can't have used more
+    /// than the time that went by.
     fn after(self) -> Self {
         let now = Instant::now();
         let took = now.duration_since(self.at);
@@ -141,7 +145,7 @@ impl Reading {
     }
 }
 
-/// The processor time of the calling thread, in nanoseconds.
+/// Returns the processor time of the calling thread, in nanoseconds.
 fn thread_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
@@ -161,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// What calls are charged that do this in one poll each.
+    /// Returns the time that is charged for calls which do this work in one poll each.
     async fn charged(calls: u32, work: impl Fn()) -> Duration {
         let mut all = Duration::ZERO;
         for _ in 0..calls {

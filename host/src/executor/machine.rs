@@ -1,7 +1,7 @@
-//! What the machine gives this process: memory, address space, swap, images of memories. Read from `/proc` and the control
-//! groups, where there are any.
+//! The machine's bounds on this process: memory, address space, swap, images of memories. They are read from `/proc` and from
+//! the control groups, where there are any.
 //!
-//! Everything is read below a root, which is `/` but for tests. What can't be read does not bound anything.
+//! Everything is read below a root, which is `/` outside of tests. A file that can't be read bounds nothing.
 
 use std::{fmt, fs, path::Path};
 
@@ -9,16 +9,16 @@ use bytesize::ByteSize;
 
 mod groups;
 
-/// What is assumed of a machine that does not tell.
+/// The memory of a machine that does not tell.
 const ASSUMED_MEMORY: u64 = 4 << 30;
 const ROOT: &str = "/";
 
 /// A bound on memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Memory {
-    /// How much there is at most.
+    /// The most bytes.
     pub(super) bytes: u64,
-    /// What bounds it, for people.
+    /// The name of the bound, for people.
     of: String,
 }
 
@@ -28,8 +28,8 @@ impl fmt::Display for Memory {
     }
 }
 
-/// The memory that this process may have: the machine's, or the least of the limits of its control groups, their parents
-/// and its own (`ulimit -v`, `ulimit -d`).
+/// Returns the memory that this process may have: the machine's, or the least of the limits of its control groups, their
+/// parents and its own (`ulimit -v`, `ulimit -d`).
 pub(super) fn memory() -> Memory {
     memory_below(Path::new(ROOT))
 }
@@ -38,9 +38,9 @@ fn memory_below(root: &Path) -> Memory {
     let read = |file: &str| fs::read_to_string(root.join(file)).unwrap_or_default();
     let machine = memory_total(&read("proc/meminfo")).map(|bytes| (bytes, "the machine's memory".to_owned()));
     let limits = read("proc/self/limits");
-    let of_process = [ADDRESS_SPACE, DATA].into_iter().filter_map(|(name, said)| {
+    let of_process = [ADDRESS_SPACE, DATA].into_iter().filter_map(|(name, shown)| {
         let bytes = soft_limit(&limits, name)?;
-        Some((bytes, format!("the limit on the {said}")))
+        Some((bytes, format!("the limit on the {shown}")))
     });
     let groups = groups::limits(root, &read("proc/self/cgroup"), &read("proc/self/mountinfo"));
     let groups = groups
@@ -61,27 +61,27 @@ fn memory_total(meminfo: &str) -> Option<u64> {
     kib.checked_mul(1024)
 }
 
-/// Limits as `/proc/self/limits` calls them, and as an operator does.
+/// The names of limits in `/proc/self/limits`, and for operators.
 const ADDRESS_SPACE: (&str, &str) = ("Max address space", "address space (ulimit -v)");
 const DATA: (&str, &str) = ("Max data size", "data (ulimit -d)");
 
-/// `None` if it is unlimited.
+/// Returns a soft limit, or `None` if there is none.
 fn soft_limit(limits: &str, name: &str) -> Option<u64> {
     let columns = limits.lines().find_map(|line| line.strip_prefix(name))?;
     columns.split_whitespace().next()?.parse().ok()
 }
 
-/// The limit on address space in bytes, if there is one.
+/// Returns the limit on address space in bytes, if there is one.
 pub(super) fn address_space() -> Option<u64> {
     soft_limit(&fs::read_to_string("/proc/self/limits").ok()?, ADDRESS_SPACE.0)
 }
 
-/// Whether the system has any swap space; `true` when it can't be told.
+/// Returns whether the system has swap space; `true` if the system does not tell.
 pub(super) fn can_swap() -> bool {
     fs::read_to_string("/proc/swaps").map_or(true, |swaps| swaps.lines().skip(1).any(|line| !line.trim().is_empty()))
 }
 
-/// Why a process may be refused memory although it has not had `wanted` bytes of it.
+/// Returns the reason that a process may be refused memory before it has had `wanted` bytes of it.
 pub(super) fn scarce(wanted: u64) -> Option<String> {
     if let Some(limit) = address_space().filter(|limit| *limit < wanted) {
         let limit = ByteSize::b(limit).display().iec();
@@ -93,8 +93,8 @@ pub(super) fn scarce(wanted: u64) -> Option<String> {
     (overcommit.trim() == "2").then(|| "the machine promises no more than it has (vm.overcommit_memory = 2)".to_owned())
 }
 
-/// Whether the engine can make an image of a memory that instances share until they write. Where the machine denies that,
-/// their memories are filled by copying.
+/// Returns whether the engine can make an image of a memory that instances share until they write. Where the machine denies
+/// that, their memories are filled by copying.
 #[cfg(target_os = "linux")]
 pub(super) fn makes_images() -> bool {
     use rustix::{
@@ -102,7 +102,7 @@ pub(super) fn makes_images() -> bool {
         io::Errno,
     };
     let probe = memfd_create(c"sandhog-probe", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING);
-    // The engine itself does without a call that the kernel does not have.
+    // The engine needs no check for a kernel that does not have the call.
     let is_denied = matches!(probe, Err(Errno::PERM | Errno::ACCESS));
     if is_denied {
         tracing::warn!(

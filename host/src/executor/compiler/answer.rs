@@ -1,4 +1,4 @@
-//! What goes over the child's standard output: the length of a head (4 bytes, little-endian), the head (JSON), the artifact.
+//! The answer on the child's standard output: the length of a head (4 bytes, little-endian), the head (JSON), the artifact.
 
 use std::io::{self, Write};
 
@@ -11,18 +11,23 @@ use super::{Compiled, Facts, Refusal};
 const MAX_HEAD_BYTES: u32 = 1024 * 1024;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Head {
+struct AnswerHead {
     verdict: Result<Facts, Refusal>,
-    /// How many bytes follow the head.
+    /// The number of bytes after the head.
     artifact_bytes: u64,
 }
 
+/// Writes an answer.
+///
+/// # Errors
+///
+/// The parent does not read.
 pub(super) fn write(output: &mut dyn Write, answer: Result<&Compiled, &Refusal>) -> io::Result<()> {
     let (verdict, artifact) = match answer {
         Ok(compiled) => (Ok(compiled.facts.clone()), &*compiled.artifact),
         Err(refusal) => (Err(refusal.clone()), [].as_slice()),
     };
-    let head = serde_json::to_vec(&Head {
+    let head = serde_json::to_vec(&AnswerHead {
         verdict,
         artifact_bytes: u64::try_from(artifact.len()).unwrap_or(u64::MAX),
     })?;
@@ -33,7 +38,15 @@ pub(super) fn write(output: &mut dyn Write, answer: Result<&Compiled, &Refusal>)
     output.flush()
 }
 
-/// Reads a whole answer and nothing behind it. Never holds more than `max_artifact_bytes` and a head.
+/// Reads an answer to the end of the stream. Never holds more than `max_artifact_bytes` and a head.
+///
+/// # Errors
+///
+/// The stream is not one whole answer.
+///
+/// # Cancel safety
+///
+/// Not safe: the part that was read is lost.
 pub(super) async fn read(
     input: &mut (impl AsyncRead + Unpin),
     max_artifact_bytes: u64,
@@ -45,7 +58,7 @@ pub(super) async fn read(
     }
     let mut head = Vec::new();
     input.take(length.into()).read_to_end(&mut head).await?;
-    let Head {
+    let AnswerHead {
         verdict,
         artifact_bytes,
     } = serde_json::from_slice(&head)?;

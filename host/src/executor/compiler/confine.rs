@@ -1,42 +1,42 @@
-//! Takes from the running process what a compiler has no use for, before it reads what nobody trusts.
+//! Gives up the rights of the running process that a compiler does not need, before it reads untrusted bytes.
 //!
-//! On Linux: files, sockets, other processes, new programs, privileges, more memory and more time than ordered, and its
-//! life without its parent. On other systems only the limits and the priority that they have; there a compiler that is
-//! taken over has the rights of the host.
+//! On Linux these are files, sockets, other processes, new programs, privileges, more memory and more time than ordered, and a
+//! life without the parent. On other systems the process only gets the limits and the priority that they have; there a
+//! compiler that is taken over has the rights of the host.
 
 use rustix::process::Resource;
 
-use super::{CompileOrder, denied::Denied, limit::limit};
+use super::{CompileOrder, denied::DeniedCall, limit::limit};
 
-/// A guest that spins on every core must not keep a compilation from its end, which the lowest priority (19) would:
-/// this one gets about a tenth of what a guest gets.
+/// The priority of the compiler, which gives it about a tenth of the time of a guest. With the lowest priority (19) guests that
+/// compute on every core would keep a compilation from its end.
 const NICE: i32 = 10;
-/// Standard input, output and error, and as many again.
+/// The most open files: standard input, output and error, and as many again.
 const MAX_FILES: u64 = 6;
 
-/// Confines this process, which must have neither another thread yet, since only those that are begun later inherit all of
-/// it, nor a file of its own, since all but the standard ones are closed.
+/// Confines this process. It must not have another thread yet, since only later threads inherit everything, nor a file of its
+/// own, since all but the standard files are closed.
 ///
 /// # Errors
 ///
-/// [`Denied`]: the machine does not let a right be given up without which bytes that nobody trusts could do harm. What only
-/// helps is left out where it is denied.
-pub(super) fn confine(order: &CompileOrder) -> Result<(), Denied> {
+/// [`DeniedCall`]: the machine does not let the process give up a right with which untrusted bytes could do harm. A measure
+/// that only helps is left out where it is denied.
+pub(super) fn confine(order: &CompileOrder) -> Result<(), DeniedCall> {
     #[cfg(target_os = "linux")]
     linux::leave_others_alone()?;
     // The parent has chosen the directory already, and a slower host or another name does no harm.
     let _denied = rustix::process::chdir("/");
     let _denied = rustix::process::nice(NICE);
     limit(Resource::As, order.memory_bytes, 0)?;
-    // The signal at the soft limit ends it; the hard one, a second later, would be a kill without a reason.
+    // The signal at the soft limit ends the process with a reason; the hard limit, a second later, would kill it without one.
     limit(Resource::Cpu, order.processor_seconds, 1)?;
-    // A dump of its memory is of no use, and would be of the size of its limit.
+    // A dump of the memory is of no use, and would be as large as the limit.
     limit(Resource::Core, 0, 0)?;
     limit(Resource::Fsize, 0, 0)?;
     limit(Resource::Nofile, MAX_FILES, 0)?;
-    // Last, since it forbids the above.
+    // Last, since the filter forbids the calls above.
     #[cfg(target_os = "linux")]
-    linux::forbid().map_err(|error| Denied::new("seccomp", error))?;
+    linux::forbid().map_err(|error| DeniedCall::new("seccomp", error))?;
     Ok(())
 }
 
@@ -52,19 +52,19 @@ mod linux {
         BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
     };
 
-    use crate::executor::compiler::denied::Denied;
+    use crate::executor::compiler::denied::DeniedCall;
 
-    /// Neither traces nor privileges, and no life without the parent. If that is gone already, there is no more to read
-    /// on standard input than what is in the pipe, and nobody to answer.
-    pub(super) fn leave_others_alone() -> Result<(), Denied> {
-        // Whoever sees to the end of the child besides: the parent, and the limit on processor time.
+    /// Gives up privileges, and a life without the parent; lets no process trace this one. If the parent is gone already, the
+    /// process ends after the bytes that are in its pipe.
+    pub(super) fn leave_others_alone() -> Result<(), DeniedCall> {
+        // These three may be denied: the parent and the limit on processor time end the child, too.
         let _denied = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         let _denied = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         let _denied = rustix::thread::set_name(c"sandhog-compile");
-        rustix::thread::set_no_new_privs(true).map_err(|error| Denied::new("prctl", error))?;
+        rustix::thread::set_no_new_privs(true).map_err(|error| DeniedCall::new("prctl", error))?;
         close_inherited();
-        // Where the system call for random bytes is denied, the standard library opens a device for them, once: here, and
-        // not where opening is forbidden.
+        // Where the system call for random bytes is denied, the standard library opens a device for them once. It must do so
+        // here, before opening is forbidden.
         drop(RandomState::new());
         let none = CapabilitySet::empty();
         let sets = CapabilitySets {
@@ -74,28 +74,28 @@ mod linux {
         };
         match rustix::thread::set_capabilities(None, sets) {
             Err(_) if has_none() => Ok(()),
-            done => done.map_err(|error| Denied::new("capset", error)),
+            done => done.map_err(|error| DeniedCall::new("capset", error)),
         }
     }
 
-    /// Whether there is no capability to give up.
+    /// Returns whether the process has no capability to give up.
     fn has_none() -> bool {
         rustix::thread::capabilities(None)
             .is_ok_and(|held| held.effective.is_empty() && held.permitted.is_empty() && held.inheritable.is_empty())
     }
 
-    /// The host's own files are not inherited, but what it has inherited itself may be.
+    /// Closes inherited files. The host's own files are not inherited, but files that the host has inherited may be.
     fn close_inherited() {
-        #[expect(unsafe_code, reason = "closing what no value owns")]
-        // SAFETY: this process has opened nothing yet, so that nothing in it owns what is closed.
+        #[expect(unsafe_code, reason = "no value owns the closed files")]
+        // SAFETY: this process has opened no file yet, so no value in it owns a closed descriptor.
         let done = unsafe { libc::close_range(FIRST_INHERITED.unsigned_abs(), libc::c_uint::MAX, 0) };
         if done != 0 {
-            // Before Linux 5.9, and where a filter does not know the call.
+            // Linux before 5.9 and old filters do not know the call.
             inherited().into_iter().for_each(close);
         }
     }
 
-    /// What is open, beside the standard files: as the system lists it, or else every number that may be.
+    /// Returns the open descriptors beside the standard files: as the system lists them, or else every number that may be one.
     fn inherited() -> Vec<i32> {
         let listed = std::fs::read_dir("/proc/self/fd").map(|entries| {
             let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -105,26 +105,26 @@ mod linux {
     }
 
     fn close(descriptor: i32) {
-        #[expect(unsafe_code, reason = "closing what no value owns")]
+        #[expect(unsafe_code, reason = "no value owns the closed files")]
         // SAFETY: as above; the list's own descriptor is closed already, and closing it again is an error without effect.
         unsafe {
             libc::close(descriptor);
         }
     }
 
-    /// The first descriptor behind the standard ones.
+    /// The first descriptor after the standard ones.
     const FIRST_INHERITED: i32 = 3;
-    /// How many are closed where nothing lists them.
+    /// The end of the descriptors that are closed where the system does not list them.
     const MOST_INHERITED: i32 = 65_536;
 
-    /// Forbids system calls: those that are listed, and those that are newer than the lists.
+    /// Forbids system calls: the listed ones, and those that are newer than the lists.
     ///
-    /// A list of what is allowed would be stricter. It would also depend on the C library, the allocator and the kernel of
-    /// every machine, and break where nobody looks. So the lists below name everything that reaches beyond the process:
-    /// what is left are its own memory, its own threads, clocks, randomness, and the three open files.
+    /// A list of allowed calls would be stricter. It would also depend on the C library, the allocator and the kernel of every
+    /// machine, and break on machines that no test runs on. So the lists below name every call that reaches beyond the
+    /// process. The process keeps its own memory, its own threads, clocks, randomness, and the three open files.
     pub(super) fn forbid() -> io::Result<()> {
         let errno = |errno: rustix::io::Errno| SeccompAction::Errno(errno.raw_os_error().unsigned_abs());
-        // The C library falls back on an older call, whose arguments can be looked at, if there is none of the name.
+        // If a call is unknown, the C library falls back on an older call, whose arguments the filter can check.
         let unknown = NEWER.chain([libc::SYS_clone3]).map(|call| (call, Vec::new()));
         install(unknown, errno(rustix::io::Errno::NOSYS))?;
         let always = FORBIDDEN.iter().chain(FORBIDDEN_OLD).map(|&call| (call, Vec::new()));
@@ -150,7 +150,7 @@ mod linux {
         install(rules, errno(rustix::io::Errno::PERM))
     }
 
-    /// Matches a call with another value of an argument than these.
+    /// Returns the rule that matches a call with any other value of an argument than these.
     fn all_but(argument: u8, allowed: &[i32]) -> io::Result<SeccompRule> {
         let other = |value: &i32| {
             let value = u64::from(value.unsigned_abs());
@@ -167,7 +167,7 @@ mod linux {
     fn install(calls: impl IntoIterator<Item = (i64, Vec<SeccompRule>)>, action: SeccompAction) -> io::Result<()> {
         let mut rules = BTreeMap::new();
         for (call, conditions) in calls {
-            // The same call by its number in the x32 interface, which the kernel may offer besides.
+            // The same call has another number in the x32 interface, which the kernel may offer, too.
             #[cfg(target_arch = "x86_64")]
             rules.insert(call | X32, conditions.clone());
             rules.insert(call, conditions);
@@ -187,15 +187,15 @@ mod linux {
 
     #[cfg(target_arch = "x86_64")]
     const X32: i64 = 0x4000_0000;
-    /// What has a number of its own there.
+    /// The calls that have numbers of their own there.
     #[cfg(target_arch = "x86_64")]
     const ONLY_X32: std::ops::RangeInclusive<i64> = 512..=547;
 
-    /// Numbers that were not given when the lists were written, or to nothing that a compiler needs.
+    /// The calls that were unknown when the lists were written, or that a compiler does not need.
     const NEWER: std::ops::RangeInclusive<i64> = 450..=600;
 
-    /// What may be asked of an open file: its flags, and another descriptor. Not that signals, leases, locks or sizes of pipes
-    /// come of it.
+    /// The allowed operations on an open file: its flags, and another descriptor. Operations that cause signals, leases or
+    /// locks, or that change the size of a pipe, are not among them.
     const FCNTL: [i32; 4] = [libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_DUPFD_CLOEXEC];
 
     const FORBIDDEN: &[i64] = &[
@@ -347,7 +347,7 @@ mod linux {
         libc::SYS_vhangup,
     ];
 
-    /// What younger architectures have under other names only.
+    /// The calls that younger architectures have under other names only.
     #[cfg(not(target_arch = "x86_64"))]
     const FORBIDDEN_OLD: &[i64] = &[];
     #[cfg(target_arch = "x86_64")]
@@ -393,7 +393,7 @@ mod tests {
 
     use super::*;
 
-    /// In a thread of its own, which nothing leaves.
+    /// Runs a claim in a confined thread of its own.
     fn confined(claim: fn()) {
         let thread = thread::spawn(move || {
             linux::forbid().expect("this kernel has filters");

@@ -1,24 +1,24 @@
-//! What the machine refuses, in words for whoever runs it. Such a refusal says nothing about a file.
+//! The refusals of the machine, in words for its operator. Such a refusal says nothing about a file.
 
 use std::{fmt, io};
 
 use rustix::io::Errno;
 
-/// A system call that the machine did not carry out.
+/// The machine did not carry out a system call.
 #[derive(Debug)]
-pub(super) struct Denied {
+pub(super) struct DeniedCall {
     call: &'static str,
     error: io::Error,
 }
 
-impl Denied {
+impl DeniedCall {
     pub(super) fn new(call: &'static str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         Self { call, error }
     }
 }
 
-impl fmt::Display for Denied {
+impl fmt::Display for DeniedCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { call, error } = self;
         write!(
@@ -29,7 +29,7 @@ impl fmt::Display for Denied {
     }
 }
 
-/// What an operator can do about an error of a system call.
+/// Returns what an operator can do about an error of a system call.
 pub(super) fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS) => {
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn what_the_machine_denies_is_named_with_what_to_do() {
-        let text = Denied::new("close_range", Errno::PERM).to_string();
+        let text = DeniedCall::new("close_range", Errno::PERM).to_string();
         assert!(
             text.starts_with("the machine denied the system call close_range (Operation not permitted"),
             "{text}"

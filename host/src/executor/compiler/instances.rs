@@ -1,37 +1,37 @@
-//! How many instances a component comes to: its own, and those of the components that it instantiates, down to the last. A
-//! few bytes can stand for millions.
+//! Counts the instances of a component: its own, and those of all the components that it instantiates. A few bytes can stand
+//! for millions of instances.
 
 use wasmparser::{
     BinaryReaderError, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentOuterAliasKind,
     ComponentTypeRef, Instance, Payload,
 };
 
-/// Instances of components that one file may come to. What composers make of many parts has dozens.
+/// The most instances of components of one file. A component that composers make of many parts has dozens.
 const MAX_OF_COMPONENTS: u64 = 1_000;
-/// The same with instances of core modules.
+/// The most instances of components and of core modules together.
 const MAX_OF_ALL: u64 = 10_000;
 
-/// What an instance of one component comes to.
+/// The instances that one instance of a component comes to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Count {
+struct InstanceCount {
     of_components: u64,
     of_modules: u64,
 }
 
-/// A component of which it is not said what it is: one that is imported, or an export of an instance.
-const UNKNOWN: Count = Count {
+/// The count of a component that is not in the file: one that is imported, or an export of an instance.
+const UNKNOWN: InstanceCount = InstanceCount {
     of_components: u64::MAX,
     of_modules: u64::MAX,
 };
 
-impl Count {
+impl InstanceCount {
     fn add(&mut self, other: Self) {
         self.of_components = self.of_components.saturating_add(other.of_components);
         self.of_modules = self.of_modules.saturating_add(other.of_modules);
     }
 }
 
-/// Why a file has too many.
+/// A file has too many instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TooMany {
     OfComponents {
@@ -40,39 +40,43 @@ pub(super) enum TooMany {
     OfAll {
         bound: u64,
     },
-    /// It instantiates a component that is not in it.
+    /// The file instantiates a component that is not in it.
     Unknown,
 }
 
 /// A module or component that is being read.
 #[derive(Debug)]
-enum Open {
+enum OpenItem {
     Module,
-    Component(Contents),
+    Component(ComponentContents),
 }
 
 #[derive(Debug, Default)]
-struct Contents {
-    /// What can be instantiated, by its index.
-    components: Vec<Count>,
-    count: Count,
+struct ComponentContents {
+    /// The components that can be instantiated, by their index.
+    components: Vec<InstanceCount>,
+    count: InstanceCount,
 }
 
-/// The count of a file that is being read, section by section.
+/// Counts the instances of a file, section by section.
 #[derive(Debug, Default)]
-pub(super) struct Instances {
-    /// Those that contain what is read now, the outermost first.
-    open: Vec<Open>,
+pub(super) struct InstanceCounter {
+    /// The modules and components around the current section, the outermost first.
+    open: Vec<OpenItem>,
 }
 
-impl Instances {
-    /// Counts what a section has.
+impl InstanceCounter {
+    /// Counts a section. Returns the reason if the file has too many instances.
+    ///
+    /// # Errors
+    ///
+    /// The section can't be parsed.
     #[expect(clippy::wildcard_enum_match_arm, reason = "most sections instantiate nothing")]
     pub(super) fn add(&mut self, payload: &Payload<'_>) -> Result<Option<TooMany>, BinaryReaderError> {
         match payload {
             Payload::Version { encoding, .. } => self.open.push(match encoding {
-                wasmparser::Encoding::Module => Open::Module,
-                wasmparser::Encoding::Component => Open::Component(Contents::default()),
+                wasmparser::Encoding::Module => OpenItem::Module,
+                wasmparser::Encoding::Component => OpenItem::Component(ComponentContents::default()),
             }),
             Payload::End(_) => self.end(),
             Payload::ComponentAliasSection(aliases) => {
@@ -90,7 +94,7 @@ impl Instances {
             Payload::ComponentExportSection(exports) => {
                 for export in exports.clone() {
                     let export = export?;
-                    // What is exported can be instantiated by the index of its export, too.
+                    // An exported component can be instantiated by the index of its export, too.
                     if export.kind == ComponentExternalKind::Component {
                         self.define(self.component(0, export.index));
                     }
@@ -106,7 +110,7 @@ impl Instances {
             Payload::InstanceSection(instances) => {
                 for instance in instances.clone() {
                     if let Instance::Instantiate { .. } = instance? {
-                        self.count(Count {
+                        self.count(InstanceCount {
                             of_components: 0,
                             of_modules: 1,
                         });
@@ -135,32 +139,32 @@ impl Instances {
         }
     }
 
-    /// What an instance comes to of a component that is known so many levels further out by this index.
-    fn component(&self, levels: u32, index: u32) -> Count {
+    /// Returns the count of the component that has this index so many levels further out.
+    fn component(&self, levels: u32, index: u32) -> InstanceCount {
         let levels = usize::try_from(levels).unwrap_or(usize::MAX);
         let index = usize::try_from(index).unwrap_or(usize::MAX);
         match self.open.iter().rev().nth(levels) {
-            Some(Open::Component(contents)) => contents.components.get(index).copied().unwrap_or(UNKNOWN),
-            Some(Open::Module) | None => UNKNOWN,
+            Some(OpenItem::Component(contents)) => contents.components.get(index).copied().unwrap_or(UNKNOWN),
+            Some(OpenItem::Module) | None => UNKNOWN,
         }
     }
 
-    fn define(&mut self, component: Count) {
-        if let Some(Open::Component(contents)) = self.open.last_mut() {
+    fn define(&mut self, component: InstanceCount) {
+        if let Some(OpenItem::Component(contents)) = self.open.last_mut() {
             contents.components.push(component);
         }
     }
 
-    fn count(&mut self, instance: Count) {
-        if let Some(Open::Component(contents)) = self.open.last_mut() {
+    fn count(&mut self, instance: InstanceCount) {
+        if let Some(OpenItem::Component(contents)) = self.open.last_mut() {
             contents.count.add(instance);
         }
     }
 
     fn end(&mut self) {
-        if let Some(Open::Component(contents)) = self.open.pop() {
+        if let Some(OpenItem::Component(contents)) = self.open.pop() {
             let mut count = contents.count;
-            count.add(Count {
+            count.add(InstanceCount {
                 of_components: 1,
                 of_modules: 0,
             });
@@ -169,7 +173,7 @@ impl Instances {
     }
 
     fn too_many(&self) -> Option<TooMany> {
-        let Some(Open::Component(Contents { count, .. })) = self.open.last() else {
+        let Some(OpenItem::Component(ComponentContents { count, .. })) = self.open.last() else {
             return None;
         };
         if count.of_components == UNKNOWN.of_components {

@@ -1,13 +1,17 @@
-//! Limits that the compiler gives itself.
+//! The limits that a compiler sets for itself.
 
 use rustix::process::Resource;
 
-use super::denied::Denied;
+use super::denied::DeniedCall;
 use crate::process_limit::{self, ProcessLimit};
 
-/// Never above what the process was allowed before.
-pub(super) fn limit(resource: Resource, wanted: u64, above: u64) -> Result<(), Denied> {
-    let denied = |error| Denied::new("prlimit64", error);
+/// Sets the soft limit to `wanted`, and the hard limit to `above` more; never above the hard limit that the process has.
+///
+/// # Errors
+///
+/// The machine denies it.
+pub(super) fn limit(resource: Resource, wanted: u64, above: u64) -> Result<(), DeniedCall> {
+    let denied = |error| DeniedCall::new("prlimit64", error);
     let allowed = process_limit::read(resource)
         .map_err(denied)?
         .maximum

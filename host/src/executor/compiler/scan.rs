@@ -1,26 +1,26 @@
-//! A first look at a file that costs little: counts what makes compiling expensive, and reads which tools made the file.
+//! A cheap scan of a file: counts what makes compiling expensive, and reads which tools made the file.
 //!
-//! The bounds are far above what toolchains make, and far below what the engine would take. What stays below them all
-//! and still takes too long meets the limits of the process.
+//! The bounds are far above the files of toolchains, and far below those that the engine would take. A file that is within all
+//! bounds and still takes too long meets the limits of the process.
 
 use wasmparser::{FunctionBody, KnownCustom, Parser, Payload, ProducersSectionReader};
 
 use super::{
     Refusal, Toolchain,
-    instances::{Instances, TooMany},
+    instances::{InstanceCounter, TooMany},
 };
 use crate::{executor::wasm::shown, printable::printable};
 
-/// How deep components and modules may be nested. Toolchains make three or four levels.
+/// The most levels of nested components and modules. Toolchains make three or four.
 const MAX_DEPTH: usize = 16;
-/// How many languages, tools and SDKs are shown of each kind.
+/// The most languages, tools and SDKs that are shown, of each kind.
 const MAX_PRODUCERS: usize = 16;
-/// How much of the name or version of one is shown, in bytes.
+/// The most bytes of a name or a version that are shown.
 const MAX_PRODUCER_BYTES: usize = 100;
 
-/// What is counted over all modules and components of a file, with the most that there may be.
+/// The counts of a file, over all its modules and components.
 #[derive(Debug, Default)]
-struct Counts {
+struct FileCounts {
     modules: u64,
     instances: u64,
     types: u64,
@@ -32,7 +32,7 @@ struct Counts {
     aliases: u64,
 }
 
-impl Counts {
+impl FileCounts {
     fn check(&self) -> Result<(), Refusal> {
         let bounds = [
             (self.modules, 1_000, "modules and components"),
@@ -62,14 +62,20 @@ fn too_much(found: &str, bound: &str) -> Refusal {
 }
 
 /// Reads a whole module or component, without validating it.
+///
+/// # Errors
+///
+/// The file is out of bounds, or can't be parsed.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "the parser knows more kinds of sections than have to be counted"
 )]
 pub(super) fn scan(wasm: &[u8]) -> Result<Toolchain, Refusal> {
     let invalid = |error: wasmparser::BinaryReaderError| Refusal::Invalid(shown(&error));
-    let (mut counts, mut toolchain, mut depth) = (Counts::default(), Toolchain::default(), 0_usize);
-    let mut instances = Instances::default();
+    let mut counts = FileCounts::default();
+    let mut toolchain = Toolchain::default();
+    let mut depth = 0_usize;
+    let mut instances = InstanceCounter::default();
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(invalid)?;
         match &payload {
@@ -141,7 +147,7 @@ fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
     Ok(())
 }
 
-impl Counts {
+impl FileCounts {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the parser knows more kinds of sections than have to be counted"
@@ -174,7 +180,7 @@ impl Counts {
 }
 
 impl Toolchain {
-    /// What can't be read is left out: it is for people only.
+    /// Adds the tools of a section. Tools that can't be read are left out: the list is for people only.
     fn add(&mut self, producers: ProducersSectionReader<'_>) {
         for field in producers.into_iter().map_while(Result::ok) {
             let kind = match field.name {

@@ -1,13 +1,13 @@
-//! Control groups, version 1 and 2: which limits on memory hold for this process.
+//! The limits on memory of the control groups of this process, version 1 and 2.
 //!
-//! A limit of any parent holds, too. What a container does not see of its parents can't be read.
+//! A limit of any parent holds, too. A container can't read the limits of parents that it does not see.
 
 use std::{
     fs,
     path::{Component, Path, PathBuf},
 };
 
-/// Where groups are mounted by convention, for a process that can't read its mounts.
+/// The usual mounts of groups, for a process that can't read its mounts.
 const USUAL: [(&str, Version); 2] = [
     ("/sys/fs/cgroup", Version::Two),
     ("/sys/fs/cgroup/memory", Version::One),
@@ -20,7 +20,7 @@ enum Version {
 }
 
 impl Version {
-    /// The files of a group that bound its memory.
+    /// Returns the files of a group that bound its memory.
     fn files(self) -> &'static [&'static str] {
         match self {
             Self::One => &["memory.limit_in_bytes", "memory.stat"],
@@ -29,7 +29,7 @@ impl Version {
     }
 }
 
-/// Every limit in bytes, and the file that says it. `groups` is `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`.
+/// Returns every limit in bytes, with the file that has it. `groups` is `/proc/self/cgroup`, `mounts` is `/proc/self/mountinfo`.
 pub(super) fn limits(root: &Path, groups: &str, mounts: &str) -> Vec<(u64, PathBuf)> {
     let mut mounted: Vec<_> = mounts.lines().filter_map(Mount::parse).collect();
     if mounted.is_empty() {
@@ -56,7 +56,7 @@ fn below(root: &Path, absolute: &Path) -> PathBuf {
     root.join(absolute.strip_prefix("/").unwrap_or(absolute))
 }
 
-/// The number in a file, or in the line of `memory.stat` that knows of the parents.
+/// Returns the number in a file, or in the line of `memory.stat` that counts the parents.
 fn limit(text: &str) -> Option<u64> {
     let of_parents = text
         .lines()
@@ -64,11 +64,13 @@ fn limit(text: &str) -> Option<u64> {
     of_parents.unwrap_or(text).trim().parse().ok()
 }
 
-/// The group of the process, as the kernel names it: `0::/a/b`, or `4:memory:/a/b`.
+/// Returns the group of the process from a line of the kernel: `0::/a/b`, or `4:memory:/a/b`.
 fn group(groups: &str, version: Version) -> Option<PathBuf> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
-        let (_number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+        let _number = fields.next()?;
+        let controllers = fields.next()?;
+        let path = fields.next()?;
         let is_it = match version {
             Version::One => controllers.split(',').any(|controller| controller == "memory"),
             Version::Two => controllers.is_empty(),
@@ -80,28 +82,28 @@ fn group(groups: &str, version: Version) -> Option<PathBuf> {
 /// A tree of groups.
 struct Mount {
     version: Version,
-    /// Which group is seen at `point`.
+    /// The group that is seen at `point`.
     top: PathBuf,
     point: PathBuf,
 }
 
 impl Mount {
-    /// `25 1 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw`.
+    /// Parses a line such as `25 1 0:22 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw`.
     fn parse(line: &str) -> Option<Self> {
         let (mount, system) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
-        let (top, point) = (unescaped(mount.next()?), unescaped(mount.next()?));
+        let top = PathBuf::from(unescaped(mount.next()?));
+        let point = PathBuf::from(unescaped(mount.next()?));
         let mut system = system.split(' ');
         let version = match system.next()? {
             "cgroup2" => Version::Two,
             "cgroup" if system.nth(1)?.split(',').any(|option| option == "memory") => Version::One,
             _ => return None,
         };
-        let (top, point) = (PathBuf::from(top), PathBuf::from(point));
         Some(Self { version, top, point })
     }
 
-    /// The directory of the group, if it is seen here, and those of its parents up to the mount.
+    /// Returns the directory of the group, if it is seen here, and those of its parents up to the mount.
     fn directories(&self, group: &Path) -> Vec<PathBuf> {
         let inside = group.strip_prefix(&self.top).unwrap_or(Path::new(""));
         let is_above = inside.components().any(|component| component == Component::ParentDir);
@@ -110,7 +112,7 @@ impl Mount {
     }
 }
 
-/// Without the escapes of blanks (`\040`).
+/// Removes the escapes of blanks (`\040`).
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut plain = parts.next().unwrap_or_default().to_owned();

@@ -1,4 +1,4 @@
-//! What a core module is, by its exports, and the world that the host writes into one that names none.
+//! The kind of a core module, by its exports, and the world that the host writes into a module that names none.
 
 use anyhow::{Context as _, Result, bail};
 use wasm_encoder::{ImportSection, Module, RawSection, reencode::Reencode as _, reencode::RoundtripReencoder};
@@ -6,9 +6,9 @@ use wasmparser::{CustomSectionReader, ExternalKind, Parser, Payload};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::{PackageId, Resolve, SourceMap};
 
-/// What every binding generator calls the section in which it describes the world; some add to the name.
+/// The section in which every binding generator describes the world; some generators add to the name.
 const WORLD_SECTION: &str = "component-type";
-/// What a program exports, and what a library does that has to be initialised (WASI application ABI).
+/// The export of a program, and the export of a library that has to be initialised (WASI application ABI).
 const PROGRAM: &str = "_start";
 const LIBRARY: &str = "_initialize";
 /// The function of a handler, as a core module names it (component model, name mangling).
@@ -30,16 +30,16 @@ const WORKER: [(&str, &str); 5] = [
 const KEYVALUE: &str = include_str!("../../../wit/keyvalue/keyvalue.wit");
 const CORE_MODULE: &str = include_str!("../../../wit/core-module/core-module.wit");
 
-/// What a core module tells about itself.
+/// The kind of a core module.
 #[derive(Debug, Default)]
 pub(super) struct Shape {
-    /// It carries the description of its world.
+    /// The module carries the description of its world.
     describes_itself: bool,
-    /// It is a program: it runs from its start to its exit.
+    /// The module is a program: it runs from its start to its exit.
     pub(super) is_program: bool,
-    /// It has a function that prepares it for calls of its functions.
+    /// The module has a function that prepares it for calls of its functions.
     is_library: bool,
-    /// Of which handlers it exports the functions: worlds of `host/wit/core-module`.
+    /// The worlds of `host/wit/core-module` whose functions the module exports.
     handlers: Vec<&'static str>,
 }
 
@@ -66,7 +66,7 @@ impl Shape {
                 }
             }
         }
-        // As a program it would succeed without having run its handler; and nothing would have prepared that for a call.
+        // As a program the module would succeed without a call of its handler, and as a handler it would not be initialised.
         let [handler, ..] = shape.handlers.as_slice() else {
             return Ok(shape);
         };
@@ -80,7 +80,7 @@ impl Shape {
         Ok(shape)
     }
 
-    /// The worlds that the module has to be told of. `None` if it is nothing that the host knows.
+    /// Returns the worlds that the host has to write into the module. `None` if the host does not know its kind.
     fn worlds(&self) -> Option<Vec<&'static str>> {
         let mut worlds = Vec::new();
         if self.is_program {
@@ -97,7 +97,7 @@ fn describes_world(section: &CustomSectionReader<'_>) -> bool {
     section.name().starts_with(WORLD_SECTION)
 }
 
-/// The module with every description that it needs to become a component, and a way out that keeps the exit code.
+/// Returns the module with every description that it needs to become a component, and with an exit that keeps the exit code.
 pub(super) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
     let worlds = shape.worlds().with_context(|| {
         format!("it exports neither {PROGRAM}, as a program does, nor {HANDLER}, and has no description of its world")
@@ -131,8 +131,8 @@ fn interfaces() -> Result<(Resolve, PackageId)> {
     Ok((resolve, package))
 }
 
-/// The adapter of WASI preview 1 knows success and failure only. So the one import that takes an exit code is given to the host
-/// directly; both have the same type, and both never return.
+/// Links the import that takes an exit code to the host, past the adapter of WASI preview 1, which knows success and failure
+/// only. Both functions have the same type, and neither returns.
 fn with_exit_code(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut module = Module::new();
     for payload in Parser::new(0).parse_all(wasm) {

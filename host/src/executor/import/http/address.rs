@@ -1,7 +1,7 @@
-//! Which addresses a name may lead to. Pure: resolves nothing and connects to nothing.
+//! The addresses that a name may lead to. Pure: resolves nothing and connects to nothing.
 //!
-//! A name belongs to whoever runs its zone, so what it leads to is decided here and not by the name: only addresses of the
-//! public Internet, and those that the operator granted.
+//! The owner of a zone can let a name lead anywhere, so the addresses are checked and not the name: only addresses of the public
+//! Internet, and those that the operator granted, are allowed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -15,7 +15,7 @@ const fn v6(first: u16, second: u16, prefix: u8) -> Ipv6Net {
     Ipv6Net::new_assert(Ipv6Addr::new(first, second, 0, 0, 0, 0, 0, 0), prefix)
 }
 
-/// What is not the public Internet, after the registry of special-purpose addresses.
+/// The networks that are not the public Internet, after the registry of special-purpose addresses.
 const SPECIAL_V4: [Ipv4Net; 16] = [
     v4(0, 0, 0, 8),       // this network
     v4(10, 0, 0, 8),      // private
@@ -38,7 +38,7 @@ const SPECIAL_V4: [Ipv4Net; 16] = [
 /// The only addresses of version 6 that are assigned to the public Internet.
 const GLOBAL_V6: Ipv6Net = v6(0x2000, 0, 3);
 
-/// What of those has another purpose.
+/// The networks among those that have another purpose.
 const SPECIAL_V6: [Ipv6Net; 3] = [
     v6(0x2001, 0, 23),      // protocol assignments, Teredo among them
     v6(0x2001, 0x0db8, 32), // documentation
@@ -49,7 +49,7 @@ const SPECIAL_V6: [Ipv6Net; 3] = [
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 96);
 const SIX_TO_FOUR: Ipv6Net = v6(0x2002, 0, 16);
 
-/// Whether a name may lead to this address: it is public, or one of the granted networks has it.
+/// Returns whether a name may lead to this address: it is public, or in one of the granted networks.
 pub(super) fn allowed(address: IpAddr, granted: &[IpNet]) -> bool {
     let address = address.to_canonical();
     is_public(address) || granted.iter().any(|network| network.contains(&address))

@@ -1,4 +1,4 @@
-//! Where a request goes: its scheme, host and port, and whether that is granted. Pure.
+//! The origin of a request: its scheme, host and port. Decides whether an origin is granted. Pure.
 
 use std::{fmt, net::IpAddr};
 
@@ -10,7 +10,7 @@ use crate::config::{HttpGrant, OriginPattern, default_port};
 /// The longest name of a method. The registered ones have up to 17 bytes.
 const MAX_METHOD_BYTES: usize = 32;
 
-/// What connections are made to, and kept for.
+/// The origin that a connection is made to, and kept for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) scheme: Scheme,
@@ -20,11 +20,11 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    /// The origin of a request.
+    /// Returns the origin of a request.
     ///
     /// # Errors
     ///
-    /// It is not one that a client can send: no host, a port that is none, a user, a method that opens a tunnel.
+    /// A client can't send the request: it has no host, a broken port, a user, or a method that opens a tunnel.
     pub(super) fn of(method: &Method, uri: &Uri) -> Result<Self, Error> {
         // A tunnel would lead past the grant, from the origin to anywhere.
         if *method == Method::CONNECT || method.as_str().len() > MAX_METHOD_BYTES {
@@ -51,13 +51,13 @@ impl Origin {
         })
     }
 
-    /// Whether one of the granted patterns has it.
+    /// Returns whether one of the granted patterns matches.
     pub(super) fn is_in(&self, grant: &HttpGrant) -> bool {
         let allows = |pattern: &OriginPattern| pattern.allows(&self.scheme, &self.host, self.port);
         grant.origins.iter().any(allows)
     }
 
-    /// The address that it names, if it is not a name.
+    /// Returns the address, if the host is an address and not a name.
     pub(super) fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()
     }
