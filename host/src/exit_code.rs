@@ -71,3 +71,14 @@ Exit codes:
   75   another process uses the data directory
   130  a second SIGINT cut the grace period short
   143  a second SIGTERM cut the grace period short, or --until-empty was cut short";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::executor::COMPILER_FAILED;
+
+    #[test]
+    fn a_compiler_that_has_no_answer_ends_with_the_code_that_its_parent_expects() {
+        assert_eq!(ExitCode::Internal.code(), COMPILER_FAILED);
+    }
+}

@@ -102,7 +102,9 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Invoke(args) => local::invoke(&args, &mut streams)?,
         Command::Check(args) => local::check(&args, &mut streams)?,
         Command::Compact(args) => local::compact(&args, &environment, &mut streams)?,
-        Command::Compile(order) => compile_and_answer(&order, streams.input, streams.output),
+        Command::Compile(order) => {
+            compile_and_answer(&order, streams.input, streams.output).map_or(ExitCode::Internal, |()| ExitCode::Ok)
+        }
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,

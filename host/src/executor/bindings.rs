@@ -1,4 +1,4 @@
-//! What `bindgen!` makes of `wit/`, and nothing else.
+//! The code that `bindgen!` makes of the WIT files, and nothing else.
 
 pub(crate) mod worker {
     wasmtime::component::bindgen!({
@@ -26,7 +26,7 @@ pub(crate) mod keyvalue {
         world: "imports",
         imports: { default: async | trappable },
         with: {
-            "wasi:keyvalue/store.bucket": crate::executor::import::keyvalue::Bucket,
+            "wasi:keyvalue/store.bucket": crate::executor::import::keyvalue::bucket::Bucket,
         },
     });
 }
@@ -38,9 +38,9 @@ pub(crate) mod wasi_messaging {
         imports: { default: trappable },
         exports: { default: async },
         with: {
-            "wasi:messaging/types.message": crate::executor::import::messaging::Letter,
-            "wasi:messaging/types.client": crate::executor::import::messaging::Client,
-            "wasi:messaging/request-reply.request-options": crate::executor::import::messaging::RequestOptions,
+            "wasi:messaging/types.message": crate::executor::import::messaging::resources::WasiMessage,
+            "wasi:messaging/types.client": crate::executor::import::messaging::resources::Client,
+            "wasi:messaging/request-reply.request-options": crate::executor::import::messaging::resources::RequestOptions,
         },
     });
 }

@@ -1,9 +1,9 @@
-//! How much memory instances may come to together where nobody has said it.
+//! The memory that all instances may take together where the configuration does not say.
 
 use super::machine;
 
-/// What the budget is at least, unless it is configured: one instance with the default limits, and room beside it. But never
-/// more than three quarters of what there is.
+/// The least budget that is not configured: one instance with the default limits, and room beside it. But never more than
+/// three quarters of the memory.
 const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
 
 /// The budget for instances where none is configured.
@@ -11,15 +11,16 @@ const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
 pub struct Budget {
     /// Bytes that all live instances may come to by their limits.
     pub bytes: u64,
-    /// What it follows from, for people.
+    /// The reason for the number, for people.
     pub because: String,
 }
 
 impl Budget {
-    /// Half of the memory that the machine lets this process have.
+    /// Returns half of the memory that the machine lets this process have.
     pub fn of_machine() -> Self {
         let memory = machine::memory();
-        let (half, most) = (memory.bytes / 2, memory.bytes / 4 * 3);
+        let half = memory.bytes / 2;
+        let most = memory.bytes / 4 * 3;
         if half >= LEAST_BUDGET.min(most) {
             let because = format!("half of {memory}");
             return Self { bytes: half, because };

@@ -1,22 +1,18 @@
-//! Wasm and a tier -> an artifact of the engine and facts about the file, or a refusal. One code path, in a process of its
-//! own or in this one.
+//! Compiles a file: makes an artifact of the engine and facts about the file, or a refusal. The code is the same in a process of
+//! its own and in this one.
 //!
-//! Compiling is where bytes that nobody trusts meet the most code. So a host gives them to a child of its own program
-//! (`process.rs`), which takes every right from itself before it reads the first of them (`child.rs`, `confine.rs`).
-//! What it answers is machine code that the host will run: the confinement limits what a bomb can cost, and what a
-//! bug in the compiler can reach from there; it does not make the answer of a compiler that was taken over harmless.
+//! When a file is compiled, untrusted bytes meet more code than anywhere else. So a host gives them to a child of its own
+//! program (`process.rs`), which gives up every right before it reads the first byte (`child.rs`, `confine.rs`). The child's
+//! answer is machine code that the host will run: the confinement limits what a bomb can cost, and what a bug in the compiler
+//! can reach from there; it does not make the answer of a compiler that was taken over harmless.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, io, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Config, Engine, OptLevel};
 
-use super::{LoadError, wasm};
+use super::wasm;
 
 mod answer;
 mod child;
@@ -24,18 +20,22 @@ mod confine;
 mod denied;
 mod instances;
 mod limit;
+mod order;
 mod process;
+mod refusal;
 mod scan;
 
-pub use child::{CompileOrder, compile_and_answer};
+pub use child::{COMPILER_FAILED, CompilerFailed, compile_and_answer};
+pub use order::CompileOrder;
+pub(super) use refusal::Refusal;
 
-/// Who compiles.
+/// The place where files are compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {
     /// A child process for each file, with the limits of the handler on its processor time and its address space.
     Process {
-        /// A `sandhog`: it is started with the arguments of [`CompileOrder`].
+        /// The `sandhog` program, which is started with the arguments of [`CompileOrder`].
         program: PathBuf,
     },
     /// Threads of this process. Nothing stops a compilation that takes too long or too much: for programs that embed
@@ -44,18 +44,23 @@ pub enum Compiler {
 }
 
 impl Compiler {
-    /// The running program as the compiler, which it can be if it is `sandhog`. On Linux it stays the same program when
-    /// its file is replaced, unless there is no `/proc`. To be called before the current directory changes.
+    /// Returns the running program as the compiler, which it can be if it is `sandhog`. On Linux it stays the same program when
+    /// its file is replaced, unless there is no `/proc`; then the program is looked for in the directories of `search_path`,
+    /// which is `PATH`. Must be called before the current directory changes.
     ///
     /// # Errors
     ///
     /// The system can't say which program is running.
-    pub fn of_this_program() -> io::Result<Self> {
-        let program = process::this_program();
+    pub fn of_this_program(search_path: Option<&str>) -> io::Result<Self> {
+        let program = process::this_program(search_path);
         Ok(Self::Process { program })
     }
 
-    /// Compiles, with the bounds of `order` if it is a process.
+    /// Compiles a file, within the bounds of `order` if the compiler is a process.
+    ///
+    /// # Errors
+    ///
+    /// See [`CompileError`].
     ///
     /// # Cancel safety
     ///
@@ -72,17 +77,17 @@ impl Compiler {
     }
 }
 
-/// How much work goes into the code.
+/// The work that goes into the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Tier {
-    /// Compiled in a fraction of the time, and runs slower.
+    /// Code that is compiled in a fraction of the time, and runs slower.
     Fast,
-    /// As good as the compiler can make it.
+    /// The fastest code that the compiler can make.
     Optimised,
 }
 
 impl Tier {
-    /// How it is called in the log and in the names of files.
+    /// Returns the name in the log and in the names of files.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Fast => "fast",
@@ -97,61 +102,43 @@ impl fmt::Display for Tier {
     }
 }
 
-/// What a file says about itself. It may lie.
+/// The tools that a file says it was made with. It may lie.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Toolchain {
-    /// Languages of its sources, such as `Rust`, with their versions if they are given.
+    /// The languages of its sources, such as `Rust`, with their versions if they are given.
     pub languages: Vec<String>,
-    /// Tools that made it, such as `rustc 1.95.0`.
+    /// The tools that made it, such as `rustc 1.95.0`.
     pub tools: Vec<String>,
-    /// SDKs, such as `Emscripten 4.0`.
+    /// The SDKs, such as `Emscripten 4.0`.
     pub sdks: Vec<String>,
 }
 
-/// What the compiler saw in a file besides what it compiled.
+/// Facts about a file that the compiler saw in it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Facts {
-    /// It was a core module, and was made a component.
+    /// The file was a core module, of which a component was made.
     pub(super) core_module: bool,
     pub(super) toolchain: Toolchain,
 }
 
-/// What a compilation comes to.
+/// The result of a compilation.
 pub(super) struct Compiled {
     pub(super) facts: Facts,
-    /// What the engine serialises. To be mapped only as it came from here, or proven to be what came from here.
+    /// The bytes that the engine serialises. They may be mapped only as they came from here, or proven to be what came from
+    /// here.
     pub(super) artifact: Bytes,
 }
 
-/// Why a file is not compiled; final for its bytes and its limits.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Refusal {
-    NotWasm(String),
-    NotAComponent(String),
-    Invalid(String),
-}
-
-impl Refusal {
-    pub(super) fn of(self, file: &Path) -> LoadError {
-        let file = file.to_owned();
-        match self {
-            Self::NotWasm(found) => LoadError::NotWasm { file, found },
-            Self::NotAComponent(reason) => LoadError::NotAComponent { file, reason },
-            Self::Invalid(reason) => LoadError::Invalid { file, reason },
-        }
-    }
-}
-
-/// Why there is no artifact.
+/// There is no artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum CompileError {
     Refused(Refusal),
-    /// The host or the machine could not do its part.
+    /// The host or the machine could not do its part. The text says why.
     Host(String),
 }
 
-/// The settings that decide about code. The engine that runs it has the same, and a pool besides. Without `images` new
-/// memories are filled by copying.
+/// Returns the settings of the engine that decide about code. The engine that runs the code has the same settings, and a pool
+/// besides. Without `images` new memories are filled by copying.
 pub(super) fn settings(tier: Tier, images: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
@@ -162,7 +149,7 @@ pub(super) fn settings(tier: Tier, images: bool) -> Config {
     config.parallel_compilation(true);
     // Registering unwind tables gets slow with many modules, and only native debuggers read them.
     config.native_unwind_info(false);
-    // Debug information of a guest is input that nobody trusts, and parsing it costs.
+    // Debug information of a guest is untrusted input, and parsing it costs.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config.cranelift_opt_level(match tier {
         Tier::Fast => OptLevel::None,
@@ -171,7 +158,7 @@ pub(super) fn settings(tier: Tier, images: bool) -> Config {
     config
 }
 
-/// Compiles on the calling thread and the compiler's own. Bytes that are out of bounds are refused before they cost
+/// Compiles a file on the calling thread and on threads of the compiler. A file that is out of bounds is refused before it costs
 /// much.
 fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
     let core_module = wasm::is_core_module(wasm)?;
@@ -185,7 +172,8 @@ fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
     Ok(Compiled { facts, artifact })
 }
 
-/// How long a compilation may take on the clock before it is given up: the machine may be busy, and it has low priority.
+/// Returns the time on the clock after which a compilation is given up. It is longer than the processor time: the machine may be
+/// busy, and the compiler has low priority.
 fn wall_limit(processor_time: Duration) -> Duration {
     processor_time.saturating_mul(10)
 }

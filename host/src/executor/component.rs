@@ -1,4 +1,4 @@
-//! Compiled code -> code whose flavour is known -> a component whose imports are linked. Never calls it.
+//! Turns compiled code into code whose flavour is known, and that into a component whose imports are linked. Calls no guest.
 
 use std::{
     path::Path,
@@ -6,7 +6,6 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use sha2::{Digest as _, Sha256};
 use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
 use wasmtime::{
@@ -17,57 +16,53 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::{
     config::Grants,
-    printable::{MAX_REASON_BYTES, hex, printable},
+    printable::{MAX_REASON_BYTES, printable},
 };
 
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
-    admission::{Claim, Turn},
-    engine::Shared,
     entry::Entry,
-    import::{files, http::Outbound},
-    instance::GuestState,
-    reuse::{ComponentId, IdleInstances},
-    threads::BlockingThreads,
-    tiers::{Made, Source},
+    guest_state::{GuestResources, GuestState},
+    import::{
+        Linkers, files,
+        http::{Network, Outbound},
+    },
+    tiers::{CompiledComponent, Source},
     wasm::shown,
 };
 
 /// A page of linear memory (core specification, 4.2.8).
 const PAGE_BYTES: u64 = 64 * 1024;
 
-/// What a file was compiled to. Not linked: it does not depend on a policy.
+/// The code that a file was compiled to. It is not linked, so it does not depend on a policy.
 pub(super) struct Code {
-    /// Replaced by better code of the same file.
+    /// The code that new calls run. Better code of the same file replaces it.
     current: ArcSwap<Component>,
     pub(super) info: Arc<ComponentInfo>,
-    /// What makes the better code; given up with the last user of this one.
+    /// The task that makes the better code, aborted with the last user of this code.
     improving: OnceLock<AbortOnDropHandle<()>>,
+}
+
+/// Links components, with what all components of an executor share.
+pub(super) struct ComponentLinker {
+    linkers: Linkers,
+    network: Arc<Network>,
 }
 
 /// A component that can be instantiated at once.
 pub(super) struct LocalComponent {
-    pub(super) id: ComponentId,
-    /// Has those of this component, until it is dropped.
-    idle: Arc<IdleInstances>,
     pub(super) code: Arc<Code>,
     linker: Arc<Linker<GuestState>>,
     linked: ArcSwap<Linked>,
-    /// How many slots of the pool one instance takes: one for what a toolchain makes of a module, more for a component
-    /// of many memories or tables, which would otherwise take what others need.
+    /// The number of slots of the pool that one instance takes: one if a toolchain made the component of a module, more if the
+    /// component has many memories or tables, which would otherwise take those that others need.
     pub(super) slots: u32,
-    turn: Turn,
-    /// What `wasi:config` answers.
-    pub(super) config: Arc<WasiConfigVariables>,
-    /// Its way to the network, if it is granted one.
-    pub(super) outbound: Option<Arc<Outbound>>,
-    /// The threads that wait for its files, if it is granted any.
-    pub(super) files: Option<Arc<BlockingThreads>>,
-    /// Whether it imports what can still be under way when it has answered, so that no instance of it is kept.
-    pub(super) goes_on: bool,
+    pub(super) resources: GuestResources,
+    /// The component imports functions that can still be under way when it has answered, so that no instance of it is kept.
+    pub(super) outlives_answer: bool,
 }
 
-/// One code with its imports. A call begins and ends on the same.
+/// Code with its imports. A call begins and ends on the same one.
 pub(super) struct Linked {
     of: Arc<Component>,
     pub(super) pre: InstancePre<GuestState>,
@@ -75,9 +70,13 @@ pub(super) struct Linked {
 }
 
 impl Code {
-    /// Learns from code what it is. Refuses what is no handler.
-    pub(super) fn new(engine: &Engine, source: &Source, made: &Made) -> Result<Self, LoadError> {
-        let ty = made.component.component_type();
+    /// Reads the facts about a component from its code.
+    ///
+    /// # Errors
+    ///
+    /// [`LoadError::Flavour`]: it is not a handler.
+    pub(super) fn new(engine: &Engine, source: &Source, compiled: &CompiledComponent) -> Result<Self, LoadError> {
+        let ty = compiled.component.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
         let import = |name: &str| Import {
             name: printable(name, MAX_REASON_BYTES),
@@ -87,41 +86,52 @@ impl Code {
             digest: source.digest.clone(),
             flavour: flavour(&source.file, &exports)?,
             size: source.wasm.len(),
-            core_module: made.facts.core_module,
-            toolchain: made.facts.toolchain.clone(),
+            core_module: compiled.facts.core_module,
+            toolchain: compiled.facts.toolchain.clone(),
             imports: ty.imports(engine).map(|(name, _)| import(name)).collect(),
-            needs: needs(&made.component),
-            compile_time: made.compiled_in.unwrap_or_default(),
-            from_cache: made.compiled_in.is_none(),
+            needs: needs(&compiled.component),
+            compile_time: compiled.compiled_in.unwrap_or_default(),
+            from_cache: compiled.compiled_in.is_none(),
         };
         Ok(Self {
-            current: ArcSwap::from_pointee(made.component.clone()),
+            current: ArcSwap::from_pointee(compiled.component.clone()),
             info: Arc::new(info),
             improving: OnceLock::new(),
         })
     }
 
-    /// Calls that begin from now on run this code, which is of the same file.
+    /// Replaces the code that new calls run with better code of the same file.
     pub(super) fn replace(&self, better: Component) {
         self.current.store(Arc::new(better));
     }
 
-    /// Keeps the task that makes better code alive as long as somebody uses this.
+    /// Keeps the task that makes better code alive as long as this code is used.
     pub(super) fn improve_with(&self, task: JoinHandle<()>) {
-        // A second one would be for the same code: it ends here.
+        // A second task would be for the same code: it is aborted here.
         drop(self.improving.set(AbortOnDropHandle::new(task)));
     }
 }
 
-impl LocalComponent {
-    /// Links the imports that the policy grants, and refuses a component that has others.
-    pub(super) fn link(shared: &Shared, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<Self, LoadError> {
-        granted(file, &code.info.imports, &policy.grants)?;
-        suits(&code, &shared.engine, policy).map_err(|reason| LoadError::Start {
+impl ComponentLinker {
+    pub(super) fn new(engine: &Engine, network: Network) -> Self {
+        Self {
+            linkers: Linkers::new(engine),
+            network: Arc::new(network),
+        }
+    }
+
+    /// Links the imports that the policy grants.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`]: above all, the component has imports that are not granted.
+    pub(super) fn link(&self, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<LocalComponent, LoadError> {
+        check_grants(file, &code.info.imports, &policy.grants)?;
+        check_settings(&code, self.linkers.engine(), policy).map_err(|reason| LoadError::Start {
             file: file.to_owned(),
             reason,
         })?;
-        let linker = shared.linkers.with(&policy.grants).map_err(|error| LoadError::Host {
+        let linker = self.linkers.with(&policy.grants).map_err(|error| LoadError::Host {
             file: file.to_owned(),
             reason: shown(&error),
         })?;
@@ -134,40 +144,41 @@ impl LocalComponent {
             file: file.to_owned(),
             reason: format!("the threads for its files could not be made: {error}"),
         })?;
-        let goes_on = goes_on(&code.info.imports);
-        if goes_on && policy.reuse.is_some() {
+        let outlives_answer = outlives_answer(&code.info.imports);
+        if outlives_answer && policy.reuse.is_some() {
             tracing::warn!(
                 file = %file.display(),
                 "it imports WASI 0.3, whose calls can be under way when it has answered: none of its instances is reused"
             );
         }
         let needs = code.info.needs;
-        let config = policy.grants.config.iter().flatten();
-        Ok(Self {
-            id: ComponentId::next(),
-            idle: Arc::clone(&shared.idle),
+        Ok(LocalComponent {
             slots: needs.memories.div_ceil(2).max(needs.tables.div_ceil(4)).max(1),
-            turn: Turn::default(),
-            config: Arc::new(config.map(|(name, value)| (name.as_str(), value.expose())).collect()),
-            outbound: Outbound::new(policy, &shared.network),
-            files,
-            goes_on,
+            resources: GuestResources {
+                config: Arc::new(config_variables(&policy.grants)),
+                outbound: Outbound::new(policy, &self.network),
+                files,
+                is_program: code.info.flavour == Flavour::Command,
+            },
+            outlives_answer,
             code,
             linker,
             linked: ArcSwap::from_pointee(ready),
         })
     }
+}
 
-    /// What it takes to run, of its own idle instances if some will do.
-    pub(super) fn claim(&self, reuses: Option<ComponentId>) -> Claim<'_> {
-        Claim {
-            turn: &self.turn,
-            slots: self.slots,
-            reuses,
-        }
+fn config_variables(grants: &Grants) -> WasiConfigVariables {
+    let granted = grants.config.iter().flatten();
+    granted.map(|(name, value)| (name.as_str(), value.expose())).collect()
+}
+
+impl LocalComponent {
+    pub(super) fn engine(&self) -> &Engine {
+        self.linker.engine()
     }
 
-    /// What a call that begins now runs.
+    /// Returns the linked code that a call that begins now runs.
     pub(super) fn linked(&self) -> Arc<Linked> {
         let linked = self.linked.load_full();
         let current = self.code.current.load_full();
@@ -190,12 +201,6 @@ impl LocalComponent {
     }
 }
 
-impl Drop for LocalComponent {
-    fn drop(&mut self) {
-        self.idle.give_up_all_of(self.id);
-    }
-}
-
 impl Linked {
     fn new(linker: &Linker<GuestState>, of: Arc<Component>, flavour: Flavour) -> wasmtime::Result<Self> {
         let pre = linker.instantiate_pre(&of)?;
@@ -205,7 +210,7 @@ impl Linked {
 }
 
 fn needs(component: &Component) -> Needs {
-    // It is not known what a component needs that gets modules from elsewhere, so it can't run beside anything.
+    // The engine does not know the needs of a component that imports modules, so that component can't run beside anything.
     let Some(needs) = component.resources_required() else {
         return Needs {
             memories: u32::MAX,
@@ -221,7 +226,7 @@ fn needs(component: &Component) -> Needs {
     }
 }
 
-/// Whether any function that it exports can go on behind its answer.
+/// Returns whether a function that the component exports can go on after its answer.
 fn is_asynchronous(component: &Component, engine: &Engine) -> bool {
     fn is(item: &ComponentItem, engine: &Engine) -> bool {
         match item {
@@ -242,15 +247,15 @@ fn is_asynchronous(component: &Component, engine: &Engine) -> bool {
         .any(|(_, item)| is(&item.ty, engine))
 }
 
-/// Whether something that a guest began with these imports can go on behind its answer: calls and streams of WASI 0.3.
-fn goes_on(imports: &[Import]) -> bool {
+/// Returns whether a call or a stream that a guest begins with these imports can go on after its answer: those of WASI 0.3 can.
+fn outlives_answer(imports: &[Import]) -> bool {
     imports
         .iter()
         .any(|import| import.name.starts_with("wasi:") && import.name.contains("@0.3."))
 }
 
-/// Refuses settings that mean nothing for a flavour, so that nobody waits for their effect.
-fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
+/// Refuses settings that mean nothing for the flavour, so that no operator waits for their effect.
+fn check_settings(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
     let flavour = code.info.flavour;
     let is_asynchronous = is_asynchronous(&code.current.load(), engine);
     let is_command = flavour == Flavour::Command;
@@ -291,8 +296,8 @@ fn suits(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
     Ok(())
 }
 
-/// Refuses a component that imports what was not granted, with the lines that would grant it.
-fn granted(file: &Path, imports: &[Import], grants: &Grants) -> Result<(), LoadError> {
+/// Refuses a component whose imports are not granted, with the lines of the manifest that would grant them.
+fn check_grants(file: &Path, imports: &[Import], grants: &Grants) -> Result<(), LoadError> {
     let (mut names, mut missing) = (Vec::new(), Vec::new());
     for import in imports {
         match import.offer {
@@ -318,7 +323,7 @@ fn granted(file: &Path, imports: &[Import], grants: &Grants) -> Result<(), LoadE
     })
 }
 
-/// The one flavour that the exports match. Other exports are tolerated: some toolchains add their own.
+/// Returns the one flavour that the exports match. Other exports are tolerated: some toolchains add their own.
 fn flavour(file: &Path, exports: &[String]) -> Result<Flavour, LoadError> {
     let made = |flavour: &Flavour| exports.iter().any(|export| flavour.is_made_by(export));
     let found: Vec<_> = Flavour::ALL.into_iter().filter(made).collect();
@@ -341,11 +346,6 @@ fn shown_export(flavour: Flavour) -> String {
         (name, "") => name.to_owned(),
         (name, version) => format!("{name}@{}", version.trim_end_matches('.')),
     }
-}
-
-/// What a component is known by: the SHA-256 of its file's bytes, in hexadecimal.
-pub fn digest(wasm: &[u8]) -> String {
-    hex(&Sha256::digest(wasm))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The flavours: how messages go into a component, and how their verdicts come out. One file for each contract.
+//! The flavours: how a message goes into a component, and how its verdict comes out. One file for each contract.
 
 use wasmtime::{
     Store,
@@ -13,7 +13,7 @@ use super::{
         wasmcloud_messaging::exports::wasmcloud::messaging::handler as wasmcloud_handler,
         worker::exports::sandhog::worker::handler,
     },
-    instance::GuestState,
+    guest_state::GuestState,
 };
 
 pub(super) mod command;
@@ -22,7 +22,7 @@ mod wasi_messaging;
 mod wasmcloud_messaging;
 mod worker;
 
-/// Where a call goes in; found once, so that a call looks up nothing.
+/// The export that a call goes to. It is found once for a component, so that a call looks up nothing.
 pub(super) enum Entry {
     Handler(handler::GuestIndices),
     BatchHandler(batch_handler::GuestIndices),
@@ -44,7 +44,11 @@ impl Entry {
         })
     }
 
-    /// Whether the exports have the types of the contract.
+    /// Checks that the exports have the types of the contract.
+    ///
+    /// # Errors
+    ///
+    /// They have other types.
     pub(super) fn check(&self, store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<()> {
         match self {
             Self::Handler(indices) => indices.load(store, instance).map(drop),
@@ -65,23 +69,27 @@ impl Entry {
         &self,
         store: &mut Store<GuestState>,
         instance: &Instance,
-        mut messages: Vec<CallMessage>,
+        messages: Vec<CallMessage>,
     ) -> wasmtime::Result<Vec<Verdict>> {
-        if let Self::BatchHandler(indices) = self {
-            return worker::handle_batch(indices, store, instance, messages).await;
-        }
-        let Some(message) = messages.pop() else {
-            return Ok(Vec::new());
-        };
         let verdict = match self {
-            Self::Handler(indices) => worker::handle(indices, store, instance, message).await,
+            Self::BatchHandler(indices) => {
+                return worker::handle_batch(indices, store, instance, messages).await;
+            }
+            // The console of the store has the message already.
             Self::Command(indices) => command::run(indices, store, instance).await,
-            Self::WasiMessaging(indices) => wasi_messaging::handle(indices, store, instance, message).await,
-            Self::WasmcloudMessaging(indices) => wasmcloud_messaging::handle(indices, store, instance, message).await,
-            Self::SpinSqs(export) => spin_sqs::handle(*export, store, instance, message).await,
-            // Returned above.
-            Self::BatchHandler(_) => return Ok(Vec::new()),
+            Self::Handler(indices) => worker::handle(indices, store, instance, only(messages)).await,
+            Self::WasiMessaging(indices) => wasi_messaging::handle(indices, store, instance, only(messages)).await,
+            Self::WasmcloudMessaging(indices) => {
+                wasmcloud_messaging::handle(indices, store, instance, only(messages)).await
+            }
+            Self::SpinSqs(export) => spin_sqs::handle(*export, store, instance, only(messages)).await,
         };
         Ok(vec![verdict?])
     }
+}
+
+/// Returns the message of a call that is no batch.
+fn only(mut messages: Vec<CallMessage>) -> CallMessage {
+    assert_eq!(messages.len(), 1, "a call of a flavour without batches has one message");
+    messages.remove(0)
 }

@@ -1,52 +1,59 @@
-//! The list of what a guest may link: WASI with nothing behind it, and what its manifest grants.
+//! The imports of a guest: WASI with nothing behind it, and the interfaces that its manifest grants.
 //!
-//! What the toolchains import whether it is used or not, is always linked, and reaches nothing without a grant. What stands
-//! for a grant of its own is linked only with it, so that a component which wants more is refused when it is loaded.
+//! Toolchains import much of WASI whether a guest uses it or not. Those interfaces are always linked, and reach nothing
+//! without a grant. An interface that stands for a grant of its own is linked only with that grant, so that a component that
+//! imports more is refused when it is loaded.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use parking_lot::Mutex;
 use wasmtime::{
     Engine,
     component::{HasSelf, Linker},
 };
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{Grant, bindings, instance::GuestState};
+use super::{Grant, bindings, guest_state::GuestState};
 use crate::config::Grants;
 
 pub(super) mod files;
 pub(super) mod http;
 pub(super) mod keyvalue;
-mod logging;
+pub(super) mod logging;
 pub(super) mod messaging;
 pub(super) mod sender;
 
-/// The linkers, one per set of grants, made when they are first wanted.
+/// The linkers of an engine, one for each set of grants, made when a component first needs it.
 pub(super) struct Linkers {
     engine: Engine,
-    made: Mutex<HashMap<Vec<Grant>, Arc<Linker<GuestState>>>>,
+    by_grants: Mutex<HashMap<Vec<Grant>, Arc<Linker<GuestState>>>>,
 }
 
 impl Linkers {
     pub(super) fn new(engine: &Engine) -> Self {
         Self {
             engine: engine.clone(),
-            made: Mutex::default(),
+            by_grants: Mutex::default(),
         }
     }
 
-    /// The linker with every import that these grants allow. What an import reaches is decided per store.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Returns the linker with every import that these grants allow. Each store decides what an import reaches.
+    ///
+    /// # Errors
+    ///
+    /// The engine refuses a definition.
     pub(super) fn with(&self, grants: &Grants) -> wasmtime::Result<Arc<Linker<GuestState>>> {
         let granted: Vec<Grant> = Grant::ALL.into_iter().filter(|grant| grant.is_in(grants)).collect();
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(linker) = made.get(&granted) {
+        let mut by_grants = self.by_grants.lock();
+        if let Some(linker) = by_grants.get(&granted) {
             return Ok(Arc::clone(linker));
         }
         let linker = Arc::new(linker(&self.engine, &granted)?);
-        made.insert(granted, Arc::clone(&linker));
+        by_grants.insert(granted, Arc::clone(&linker));
         Ok(linker)
     }
 }
@@ -56,22 +63,22 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
-    logging::add_to_linker(&mut linker)?;
-    messaging::add_types_to_linker(&mut linker)?;
+    logging::add_to_linker(&mut linker, GuestState::logging_view)?;
+    messaging::add_types_to_linker(&mut linker, GuestState::messaging_view)?;
     for grant in granted {
         match grant {
             Grant::Send => {
-                bindings::worker::sandhog::worker::sender::add_to_linker::<_, HasSelf<sender::Sends>>(
+                bindings::worker::sandhog::worker::sender::add_to_linker::<_, HasSelf<sender::CollectedSends>>(
                     &mut linker,
                     |state| &mut state.sends,
                 )?;
-                messaging::add_senders_to_linker(&mut linker)?;
+                messaging::add_senders_to_linker(&mut linker, GuestState::messaging_view, |state| &mut state.sends)?;
             }
             Grant::Config => {
                 wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;
             }
-            Grant::KeyValue => keyvalue::add_to_linker(&mut linker)?,
-            Grant::Http => http::add_to_linker(&mut linker)?,
+            Grant::KeyValue => keyvalue::add_to_linker(&mut linker, GuestState::keyvalue_view)?,
+            Grant::Http => http::add_to_linker(&mut linker, |state| state.http.texts())?,
         }
     }
     Ok(linker)

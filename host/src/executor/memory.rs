@@ -1,4 +1,4 @@
-//! Counts what a guest's instances take from the host's memory, and refuses what is past the limit.
+//! Counts the memory of the host that a guest takes, and refuses what is past the limit.
 
 use wasmtime::ResourceLimiter;
 
@@ -15,11 +15,12 @@ pub(super) struct MemoryAccount {
     used: u64,
     /// The most that was used at one time, in bytes.
     pub(super) peak: u64,
-    /// Whether a request was refused. Without it a guest that ran out of memory looks like any other trap.
+    /// A request was refused. Without this fact a guest that ran out of memory looks like any other trap.
     pub(super) refused: bool,
 }
 
 impl MemoryAccount {
+    /// Makes the account of a store that holds nothing yet.
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             limit: limits.memory,
@@ -32,11 +33,9 @@ impl MemoryAccount {
             refused: false,
         }
     }
-}
 
-impl MemoryAccount {
-    /// Another message begins with what is in use.
-    pub(super) fn renew(&mut self) {
+    /// Begins another call of the same instance, whose peak is at least what is in use now.
+    pub(super) fn begin_call(&mut self) {
         self.peak = self.used;
     }
 }
@@ -56,7 +55,7 @@ impl ResourceLimiter for MemoryAccount {
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        // Granted here and refused by the memory's own maximum: nothing was taken.
+        // The account granted the request and the memory's own maximum refused it, so nothing was taken.
         self.used = self.used.saturating_sub(std::mem::take(&mut self.requested));
         Ok(())
     }

@@ -1,19 +1,20 @@
-//! A guest's standard output and standard error: split into lines, capped, handed to the log or collected.
+//! A guest's standard output and standard error: split into lines, bounded, and logged or collected.
 //!
-//! A guest never sees the cap of the log: what is past it is dropped and counted, so that a chatty guest is not a
-//! failing one. What is collected is meant to be sent, so there a guest that prints too much has failed.
+//! A guest never sees the bound of the log: lines past it are dropped and counted, so that a guest does not fail because it
+//! prints much. Collected lines are meant to be sent, so a guest that prints more of them than it may send has failed.
 
 use std::{
     io,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
@@ -27,13 +28,13 @@ use crate::{
     printable::{MAX_REASON_BYTES, printable},
 };
 
-/// How much a guest may write in one go. WASI's own streams use the same.
+/// The bytes that a guest may write in one go. WASI's own streams use the same number.
 const PERMIT_BYTES: usize = 64 * 1024;
 
-/// What a line costs besides its text, so that a flood of empty lines is a flood too. In bytes.
+/// The bytes that a line costs besides its text, so that empty lines use up the bound, too.
 const LINE_COST: u64 = 64;
 
-/// What both streams of one attempt share.
+/// The log of one attempt, which both of its streams share.
 pub(super) struct OutputAccount {
     sink: Mutex<LogSink>,
     line_bytes: usize,
@@ -51,15 +52,11 @@ impl OutputAccount {
         })
     }
 
-    /// What is written from now on belongs to another message, under the same limits.
-    pub(super) fn renew(&self, sink: LogSink, limits: &Limits) {
-        *self.sink() = sink;
+    /// Begins another call of the same instance: later output goes to `sink`, under the same limits.
+    pub(super) fn begin_call(&self, sink: LogSink, limits: &Limits) {
+        *self.sink.lock() = sink;
         self.bytes_left.store(limits.log_bytes, Ordering::Relaxed);
         self.lines_dropped.store(0, Ordering::Relaxed);
-    }
-
-    fn sink(&self) -> MutexGuard<'_, LogSink> {
-        self.sink.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lines_dropped(&self) -> u64 {
@@ -77,7 +74,7 @@ impl OutputAccount {
             .bytes_left
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
         if taken.is_ok() {
-            let sink = Arc::clone(&*self.sink());
+            let sink = Arc::clone(&*self.sink.lock());
             sink(LogLine { stream, text });
         } else {
             self.bytes_left.store(0, Ordering::Relaxed);
@@ -88,15 +85,15 @@ impl OutputAccount {
 
 /// One of the two streams. Clones write to the same place; the last one flushes an unfinished line.
 #[derive(Clone)]
-pub(super) struct GuestOutput(Arc<Lines>);
+pub(super) struct GuestOutput(Arc<LineWriter>);
 
-struct Lines {
-    to: Destination,
+struct LineWriter {
+    to: LineDestination,
     line_bytes: usize,
     state: Mutex<LineState>,
 }
 
-enum Destination {
+enum LineDestination {
     Log(Arc<OutputAccount>, LogStream),
     Collected,
 }
@@ -104,62 +101,62 @@ enum Destination {
 #[derive(Default)]
 struct LineState {
     unfinished: Vec<u8>,
-    /// The last line that said something.
+    /// The last line that was not blank.
     last: Option<String>,
     collected: Vec<Bytes>,
     lines_left: u64,
     bytes_left: u64,
-    /// Why nothing of it can be sent.
+    /// The reason that no line can be sent.
     overflow: Option<String>,
 }
 
 impl GuestOutput {
     pub(super) fn new(account: &Arc<OutputAccount>, stream: LogStream) -> Self {
-        Self(Arc::new(Lines {
-            to: Destination::Log(Arc::clone(account), stream),
+        Self(Arc::new(LineWriter {
+            to: LineDestination::Log(Arc::clone(account), stream),
             line_bytes: account.line_bytes,
             state: Mutex::default(),
         }))
     }
 
-    /// Keeps at most so many lines of so many bytes together, for [`Self::take_collected`].
+    /// Collects lines for [`Self::take_collected`]: at most so many, of so many bytes together.
     pub(super) fn collecting(lines: u64, bytes: u64) -> Self {
         let state = LineState {
             lines_left: lines,
             bytes_left: bytes,
             ..LineState::default()
         };
-        Self(Arc::new(Lines {
-            to: Destination::Collected,
+        Self(Arc::new(LineWriter {
+            to: LineDestination::Collected,
             line_bytes: MAX_BODY_BYTES,
             state: Mutex::new(state),
         }))
     }
 
-    /// Ends a line that has not ended.
+    /// Ends the unfinished line.
     pub(super) fn flush_line(&self) {
-        let mut state = self.0.state();
-        self.0.finish_what_is_there(&mut state);
+        let mut state = self.0.state.lock();
+        self.0.finish_unfinished(&mut state);
     }
 
-    /// The lines so far, an unfinished one included.
+    /// Takes the lines so far, an unfinished one included.
     ///
     /// # Errors
     ///
-    /// There was more than may be kept.
+    /// There were more lines, or longer ones, than may be collected.
     pub(super) fn take_collected(&self) -> Result<Vec<Bytes>, String> {
-        let mut state = self.0.state();
-        self.0.finish_what_is_there(&mut state);
+        let mut state = self.0.state.lock();
+        self.0.finish_unfinished(&mut state);
         match state.overflow.take() {
             Some(overflow) => Err(overflow),
             None => Ok(std::mem::take(&mut state.collected)),
         }
     }
 
-    /// The last line that is not blank, an unfinished one included; `None` if there is none, or lines are collected.
+    /// Takes the last line that is not blank, an unfinished one included. `None` if there is none, or lines are collected.
     pub(super) fn last_line(&self) -> Option<String> {
-        let mut state = self.0.state();
-        self.0.finish_what_is_there(&mut state);
+        let mut state = self.0.state.lock();
+        self.0.finish_unfinished(&mut state);
         state.last.take()
     }
 
@@ -168,13 +165,9 @@ impl GuestOutput {
     }
 }
 
-impl Lines {
-    fn state(&self) -> MutexGuard<'_, LineState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl LineWriter {
     fn write(&self, bytes: &[u8]) -> Result<(), String> {
-        let state = &mut *self.state();
+        let state = &mut *self.state.lock();
         let mut rest = bytes;
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let (line, after) = rest.split_at(end);
@@ -183,19 +176,19 @@ impl Lines {
             rest = after.get(1..).unwrap_or_default();
         }
         self.keep(&mut state.unfinished, rest);
-        if state.unfinished.len() > self.line_bytes && matches!(self.to, Destination::Collected) {
+        if state.unfinished.len() > self.line_bytes && matches!(self.to, LineDestination::Collected) {
             self.finish(state);
         }
         state.overflow.clone().map_or(Ok(()), Err)
     }
 
-    /// One byte more than the limit is kept, so that `finish` sees that there was more.
+    /// Appends a part to the unfinished line. Keeps one byte more than the limit, so that `finish` sees that there was more.
     fn keep(&self, unfinished: &mut Vec<u8>, part: &[u8]) {
         let room = (self.line_bytes + 1).saturating_sub(unfinished.len());
         unfinished.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
     }
 
-    fn finish_what_is_there(&self, state: &mut LineState) {
+    fn finish_unfinished(&self, state: &mut LineState) {
         if !state.unfinished.is_empty() {
             self.finish(state);
         }
@@ -204,18 +197,18 @@ impl Lines {
     fn finish(&self, state: &mut LineState) {
         let mut line = std::mem::take(&mut state.unfinished);
         match &self.to {
-            Destination::Log(account, stream) => {
+            LineDestination::Log(account, stream) => {
                 let text = String::from_utf8_lossy(&line);
                 let text = text.strip_suffix('\r').unwrap_or(&text);
                 account.log(*stream, text);
                 if !text.trim().is_empty() {
                     state.last = Some(printable(text.trim(), MAX_REASON_BYTES));
                 }
-                // Its room is used for the next one.
+                // The next line reuses the allocation.
                 line.clear();
                 state.unfinished = line;
             }
-            Destination::Collected => state.collect(line),
+            LineDestination::Collected => state.collect(line),
         }
     }
 }
@@ -226,14 +219,16 @@ impl LineState {
             line.pop();
         }
         let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
-        let left = (self.lines_left.checked_sub(1), self.bytes_left.checked_sub(bytes));
+        let lines_left = self.lines_left.checked_sub(1);
+        let bytes_left = self.bytes_left.checked_sub(bytes);
         if line.len() > MAX_BODY_BYTES {
             self.overflow = Some(format!("a line has more than the {MAX_BODY_BYTES} bytes of a message"));
-        } else if let (Some(lines), Some(bytes)) = left {
-            (self.lines_left, self.bytes_left) = (lines, bytes);
+        } else if let (Some(lines_left), Some(bytes_left)) = (lines_left, bytes_left) {
+            self.lines_left = lines_left;
+            self.bytes_left = bytes_left;
             self.collected.push(line.into());
         } else {
-            let limit = left.0.map_or("limits.sends", |_| "limits.send-bytes");
+            let limit = lines_left.map_or("limits.sends", |_| "limits.send-bytes");
             self.overflow = Some(format!("the program printed more than it may send ({limit})"));
         }
         if self.overflow.is_some() {
@@ -242,11 +237,11 @@ impl LineState {
     }
 }
 
-impl Drop for Lines {
+impl Drop for LineWriter {
     fn drop(&mut self) {
-        let mut state = std::mem::take(self.state.get_mut().unwrap_or_else(PoisonError::into_inner));
-        if matches!(self.to, Destination::Log(..)) {
-            self.finish_what_is_there(&mut state);
+        let mut state = std::mem::take(self.state.get_mut());
+        if matches!(self.to, LineDestination::Log(..)) {
+            self.finish_unfinished(&mut state);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Counts the random bytes that a guest draws. The engine bounds each call by itself, and asks nobody about their sum.
+//! Counts the random bytes that a guest draws. The engine bounds each call by itself, but not the sum of all calls.
 
 use std::{
     convert::Infallible,
@@ -17,7 +17,7 @@ pub(super) struct RandomAccount {
     drawn: AtomicU64,
 }
 
-/// A guest has drawn more than it may.
+/// A guest has drawn more random bytes than it may.
 #[derive(Debug, thiserror::Error)]
 #[error("the random bytes are used up")]
 pub(super) struct RandomUsedUp;
@@ -30,20 +30,25 @@ impl RandomAccount {
         })
     }
 
-    /// A generator as good as the engine's own, whose bytes count. It can't refuse, and goes on to give good ones: who has
-    /// drawn too many is told by [`RandomAccount::check`].
+    /// Returns a generator as good as the engine's own, whose bytes are counted. It can't refuse, and never gives bad bytes:
+    /// [`RandomAccount::check`] ends a guest that has drawn too many.
     pub(super) fn generator(self: &Arc<Self>) -> impl Rng + Send + use<> {
-        Counted {
+        CountedGenerator {
             generator: StdRng::from_rng(&mut rand::rng()),
             account: Arc::clone(self),
         }
     }
 
-    /// Another message begins.
-    pub(super) fn renew(&self) {
+    /// Begins another call of the same instance.
+    pub(super) fn begin_call(&self) {
         self.drawn.store(0, Ordering::Relaxed);
     }
 
+    /// Checks that the guest has not drawn more than it may.
+    ///
+    /// # Errors
+    ///
+    /// [`RandomUsedUp`].
     pub(super) fn check(&self) -> Result<(), RandomUsedUp> {
         if self.drawn.load(Ordering::Relaxed) > self.limit {
             return Err(RandomUsedUp);
@@ -57,16 +62,16 @@ impl RandomAccount {
     }
 }
 
-struct Counted {
+struct CountedGenerator {
     generator: StdRng,
     account: Arc<RandomAccount>,
 }
 
-impl TryRng for Counted {
+impl TryRng for CountedGenerator {
     type Error = Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-        // This is how the engine draws a single byte.
+        // The engine draws a single byte by this function.
         self.account.count(1);
         Ok(self.generator.next_u32())
     }

@@ -1,13 +1,16 @@
-//! Where the code of a component comes from: an artifact that was kept, or the compiler. Made quickly first, so that its
-//! handler can begin; then made well, behind the backs of the calls under way.
+//! The source of the code of a component: an artifact that was kept, or the compiler.
+//!
+//! The code is first made quickly, so that its handler can begin. Then it is made well, while the first code serves.
 
 use std::{
+    io,
     path::{Path, PathBuf},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::spawn_blocking,
@@ -18,27 +21,26 @@ use super::{
     LoadError,
     artifacts::Artifacts,
     compiler::{CompileError, CompileOrder, Compiled, Compiler, Facts, Tier},
-    component::{Code, digest},
-    wasm::{MAX_WASM_BYTES, shown},
+    wasm::{MAX_WASM_BYTES, digest, shown},
 };
 use crate::config::Limits;
 
-/// How many files are compiled at a time: one that takes long must not hold up the next.
+/// The most files that are compiled at a time: one that takes long must not hold up the next.
 const MAX_AT_ONCE: usize = 2;
-/// How many bytes of files are held for code that is to be made well (256 MiB), in units of [`HELD_UNIT`]. A file past
-/// that is read again when its turn comes.
+/// The most bytes of files that are held for code that is to be made well (256 MiB), in units of [`HELD_UNIT`]. Further files
+/// are read again when their turn comes.
 const MAX_HELD: usize = 256;
 const HELD_UNIT: usize = 1024 * 1024;
 
-/// Which code is made of a component.
+/// The code that is made of a component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Tiers {
-    /// Code that is quickly there, and better code that replaces it as soon as it is there.
+    /// Code that is compiled quickly, and then code that runs faster, which replaces it.
     #[default]
     FastThenOptimised,
-    /// Only what is quickly there.
+    /// Only code that is compiled quickly.
     Fast,
-    /// Only what runs fastest.
+    /// Only code that runs fastest.
     Optimised,
 }
 
@@ -49,19 +51,19 @@ pub(super) struct Compilations {
     tiers: Tiers,
     artifacts: Option<Artifacts>,
     at_once: Semaphore,
-    /// Code that has a predecessor is made one at a time, so that a new handler never waits for two of those.
+    /// Better code is made for one component at a time, so that a new handler never waits for two of those compilations.
     improving: Semaphore,
-    /// How many handlers wait for the first code that they can serve with.
+    /// The number of handlers that wait for their first code.
     beginners: watch::Sender<usize>,
     held: Arc<Semaphore>,
 }
 
-/// A file, and what its compilation may cost.
+/// A file, and the limits of its compilation.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
     pub(super) file: PathBuf,
     pub(super) wasm: Bytes,
-    /// Of `wasm`.
+    /// The digest of `wasm`.
     pub(super) digest: String,
     pub(super) limits: Limits,
 }
@@ -80,13 +82,13 @@ impl Source {
 }
 
 /// Code that the engine can run.
-pub(super) struct Made {
+pub(super) struct CompiledComponent {
     pub(super) component: Component,
     pub(super) facts: Facts,
     pub(super) tier: Tier,
-    /// How long it took, if it was not there already.
+    /// The time that compiling took; `None` if the code was an artifact.
     pub(super) compiled_in: Option<Duration>,
-    /// What is still to be kept.
+    /// The artifact, until it is kept.
     unkept: Option<Compiled>,
 }
 
@@ -104,12 +106,16 @@ impl Compilations {
         })
     }
 
-    /// The best code that is there, or else the code that is to be made first.
+    /// Returns the best code that was kept, or else makes the first code.
+    ///
+    /// # Errors
+    ///
+    /// See [`LoadError`].
     ///
     /// # Cancel safety
     ///
     /// Safe: a compilation under way is ended.
-    pub(super) async fn first(self: &Arc<Self>, source: &Source) -> Result<Made, LoadError> {
+    pub(super) async fn first(self: &Arc<Self>, source: &Source) -> Result<CompiledComponent, LoadError> {
         let _beginner = Beginner::new(&self.beginners);
         let limit = usize::try_from(source.limits.wasm_bytes)
             .unwrap_or(usize::MAX)
@@ -135,19 +141,23 @@ impl Compilations {
         Ok(made)
     }
 
-    /// Whether better code is to be made of what this was made of.
-    pub(super) fn improves(&self, made: &Made) -> bool {
+    /// Returns whether better code of the same component is to be made.
+    pub(super) fn improves(&self, made: &CompiledComponent) -> bool {
         self.tiers == Tiers::FastThenOptimised && made.tier == Tier::Fast
     }
 
-    /// Makes better code and gives it to `code`, unless that is gone by then. A failure leaves everything as it is.
+    /// Makes better code and calls `replace` with it. A failure leaves everything as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: a compilation under way is ended.
     pub(super) fn improve(
         self: Arc<Self>,
         source: Source,
-        mut made: Made,
-        code: Weak<Code>,
+        mut made: CompiledComponent,
+        replace: impl FnOnce(Component) + Send + 'static,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let later = Later::new(source, &self.held);
+        let later = LaterSource::new(source, &self.held);
         async move {
             self.keep(later.digest.clone(), &mut made).await;
             drop(made);
@@ -162,9 +172,7 @@ impl Compilations {
             };
             let better = match self.made(&source, Tier::Optimised).await {
                 Ok(mut better) => {
-                    if let Some(code) = code.upgrade() {
-                        code.replace(better.component.clone());
-                    }
+                    replace(better.component.clone());
                     self.keep(source.digest.clone(), &mut better).await;
                     Ok(())
                 }
@@ -176,15 +184,15 @@ impl Compilations {
         }
     }
 
-    /// Waits until no handler waits for code to serve with: better code is worth less than any.
+    /// Waits until no handler waits for its first code: better code is worth less than the first.
     async fn beginners_first(&self) {
         let mut beginners = self.beginners.subscribe();
-        // The sender is here.
+        // The wait can't fail: the sender is a field of `self`.
         drop(beginners.wait_for(|count| *count == 0).await);
     }
 
-    /// Code of one tier, compiled if there is no artifact.
-    async fn made(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<Made, LoadError> {
+    /// Returns the code of one tier, compiled if there is no artifact.
+    async fn made(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<CompiledComponent, LoadError> {
         let _permit = self
             .at_once
             .acquire()
@@ -210,7 +218,7 @@ impl Compilations {
         let started = Instant::now();
         let compiled = self.compiler.compile(source.wasm.clone(), order).await;
         let compiled = compiled.map_err(|error| match error {
-            CompileError::Refused(refusal) => refusal.of(&source.file),
+            CompileError::Refused(refusal) => refusal.into_load_error(&source.file),
             CompileError::Host(reason) => host(&source.file, &reason),
         })?;
         let took = started.elapsed();
@@ -218,7 +226,7 @@ impl Compilations {
         let this = Arc::clone(self);
         let mapped = spawn_blocking(move || (this.map(&compiled), compiled)).await;
         let (component, compiled) = mapped.map_err(|_| host(&source.file, "the code could not be loaded"))?;
-        Ok(Made {
+        Ok(CompiledComponent {
             component: component.map_err(|error| unmapped(&source.file, &error))?,
             facts: compiled.facts.clone(),
             tier,
@@ -227,8 +235,8 @@ impl Compilations {
         })
     }
 
-    /// What was compiled before, if it is there and as it was.
-    async fn kept(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<Option<Made>, LoadError> {
+    /// Returns the code of one tier if its artifact was kept and the engine takes it.
+    async fn kept(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<Option<CompiledComponent>, LoadError> {
         let (this, digest) = (Arc::clone(self), source.digest.clone());
         let found = spawn_blocking(move || {
             let artifacts = this.artifacts.as_ref()?;
@@ -247,7 +255,7 @@ impl Compilations {
             .map_err(|_| host(&source.file, "the artifacts could not be read"))?;
         Ok(found.map(|(component, facts)| {
             tracing::info!(file = %source.file.display(), digest = source.digest, "already compiled ({tier})");
-            Made {
+            CompiledComponent {
                 component,
                 facts,
                 tier,
@@ -257,7 +265,7 @@ impl Compilations {
         }))
     }
 
-    async fn keep(self: &Arc<Self>, digest: String, made: &mut Made) {
+    async fn keep(self: &Arc<Self>, digest: String, made: &mut CompiledComponent) {
         let Some(compiled) = made.unkept.take() else { return };
         let (this, tier) = (Arc::clone(self), made.tier);
         let keeping = spawn_blocking(move || {
@@ -273,11 +281,11 @@ impl Compilations {
     /// The only place where machine code that is not the host's own becomes part of the process.
     fn map(&self, compiled: &Compiled) -> wasmtime::Result<Component> {
         #[expect(unsafe_code, reason = "the engine can't check machine code")]
-        // SAFETY: the bytes are what the engine has serialised. They come out of the compiler in this process, out of the
-        // pipe of a child that ran this program, or out of a file whose HMAC was verified over these very bytes, which
-        // nobody can change any more. Those are the only places that make a `Compiled`.
+        // SAFETY: the engine has serialised the bytes. They come out of the compiler in this process, out of the pipe of a
+        // child that ran this program, or out of a file whose HMAC was verified over these very bytes, which nothing can
+        // change any more. Those are the only places that make a `Compiled`.
         let component = unsafe { Component::deserialize(&self.engine, &compiled.artifact) }?;
-        // Otherwise the first message would pay for it.
+        // Without this the first message would pay for the image.
         component.initialize_copy_on_write_image()?;
         Ok(component)
     }
@@ -290,19 +298,17 @@ fn host(file: &Path, reason: &str) -> LoadError {
     }
 }
 
-/// Why code is not mapped that the host's own compiler has made: the machine denies something, or the engine has no room for
-/// what the file asks for.
+/// Returns the error for code that the host's own compiler has made and the engine does not map: the system refuses something,
+/// or the engine has no room for what the file asks for.
 fn unmapped(file: &Path, error: &wasmtime::Error) -> LoadError {
     let shown = shown(error);
-    // What the system has answered says so; the engine wraps it in types of its own.
-    if !shown.contains("(os error ") {
+    let Some(errno) = system_error(error) else {
         return LoadError::Invalid {
             file: file.to_owned(),
             reason: shown,
         };
-    }
-    let is_denied = ["Permission denied", "Operation not permitted"];
-    let advice = if is_denied.iter().any(|words| shown.contains(words)) {
+    };
+    let advice = if matches!(errno, Errno::ACCESS | Errno::PERM) {
         ": memory must be allowed to become executable (MemoryDenyWriteExecute=no, mprotect in the seccomp profile)"
     } else {
         ""
@@ -310,7 +316,15 @@ fn unmapped(file: &Path, error: &wasmtime::Error) -> LoadError {
     host(file, &format!("its code could not be mapped, {shown}{advice}"))
 }
 
-/// A handler that waits for its first code, as long as this lives.
+/// Returns the answer of the system among the causes of an error, if there is one.
+fn system_error(error: &wasmtime::Error) -> Option<Errno> {
+    error.chain().find_map(|cause| {
+        let errno = cause.downcast_ref::<Errno>().copied();
+        errno.or_else(|| Errno::from_io_error(cause.downcast_ref::<io::Error>()?))
+    })
+}
+
+/// Counts a handler that waits for its first code, until it is dropped.
 struct Beginner<'c>(&'c watch::Sender<usize>);
 
 impl<'c> Beginner<'c> {
@@ -327,15 +341,15 @@ impl Drop for Beginner<'_> {
 }
 
 /// A file that is compiled later.
-struct Later {
+struct LaterSource {
     file: PathBuf,
     digest: String,
     limits: Limits,
-    /// Its bytes, as long as there is room for them.
+    /// The bytes of the file; `None` if there was no room for them.
     held: Option<(Bytes, OwnedSemaphorePermit)>,
 }
 
-impl Later {
+impl LaterSource {
     fn new(source: Source, room: &Arc<Semaphore>) -> Self {
         let Source {
             file,
@@ -353,7 +367,7 @@ impl Later {
         }
     }
 
-    /// `None` if the file has changed since.
+    /// Returns the file, read again if its bytes were not held. `None` if the file has changed since.
     async fn source(self) -> Option<Source> {
         let (file, digest) = (self.file.clone(), self.digest.clone());
         let wasm = match self.held {
@@ -386,6 +400,24 @@ mod tests {
     use std::{future::poll_fn, pin::pin, task::Poll};
 
     use super::*;
+
+    #[test]
+    fn code_that_the_system_does_not_map_is_not_the_fault_of_the_file() {
+        let load_error = |error: wasmtime::Error| {
+            let error = error.context("unable to make memory executable");
+            let error = unmapped(Path::new("a.wasm"), &error);
+            (error.is_transient(), error.to_string())
+        };
+        let denied = "MemoryDenyWriteExecute=no";
+        let (is_transient, text) = load_error(Errno::ACCESS.into());
+        assert!(is_transient && text.contains(denied), "{text}");
+        let (is_transient, text) = load_error(io::Error::from(Errno::PERM).into());
+        assert!(is_transient && text.contains(denied), "{text}");
+        let (is_transient, text) = load_error(Errno::NOMEM.into());
+        assert!(is_transient && !text.contains(denied), "{text}");
+        let (is_transient, text) = load_error(wasmtime::Error::msg("its text is long (os error 12)"));
+        assert!(!is_transient, "{text}");
+    }
 
     #[tokio::test]
     async fn better_code_waits_for_handlers_that_can_not_serve_yet() {

@@ -1,7 +1,8 @@
-//! Turns the bytes of a file into the bytes of a component, before anything is compiled.
+//! Turns the bytes of a file into the bytes of a component, before they are compiled.
 
 use std::{borrow::Cow, fmt, panic};
 
+use sha2::{Digest as _, Sha256};
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
@@ -10,18 +11,23 @@ use wit_component::ComponentEncoder;
 
 use self::world::Shape;
 use super::compiler::Refusal;
-use crate::printable::{MAX_REASON_BYTES, printable};
+use crate::printable::{MAX_REASON_BYTES, hex, printable};
 
 mod world;
 
 /// The largest file that is accepted, in bytes (64 MiB).
 pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
 
-/// The last four bytes of the header tell the two kinds of binary apart (component model, binary format).
+/// The headers of the two kinds of binary, which differ in the last four bytes (component model, binary format).
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
-/// Whether it is a core module, by its header. Text is never accepted, whatever it describes.
+/// Returns the name of a component: the SHA-256 of its file's bytes, in hexadecimal.
+pub fn digest(wasm: &[u8]) -> String {
+    hex(&Sha256::digest(wasm))
+}
+
+/// Returns whether the file is a core module, by its header. Text is never accepted.
 pub(super) fn is_core_module(wasm: &[u8]) -> Result<bool, Refusal> {
     if wasm.starts_with(COMPONENT) {
         Ok(false)
@@ -32,7 +38,7 @@ pub(super) fn is_core_module(wasm: &[u8]) -> Result<bool, Refusal> {
     }
 }
 
-/// The bytes of a component: `wasm` itself, or the component that wraps a core module.
+/// Returns the bytes of a component: `wasm` itself, or the component that wraps a core module.
 ///
 /// A core module carries the description of its world, as binding generators embed it, or it is a program, or it exports
 /// the functions of a handler. Imports of WASI preview 1 are adapted to WASI 0.2.
@@ -44,9 +50,9 @@ pub(super) fn component_bytes<'w>(
     if !core_module {
         return Ok(Cow::Borrowed(wasm));
     }
-    // The encoder trusts the sections of a module more than it should, so they are validated first.
+    // The encoder trusts the sections of a module, so the engine validates them first.
     Module::validate(engine, wasm).map_err(|error| Refusal::Invalid(shown(&error)))?;
-    // The encoder reads bytes that nobody trusts; a bug in it must not take a host down that compiles by itself.
+    // The encoder reads untrusted bytes; a bug in it must not end a host that compiles in its own process.
     let encoded = panic::catch_unwind(|| {
         let shape = Shape::of(wasm)?;
         let adapter = if shape.is_program {
@@ -67,7 +73,7 @@ pub(super) fn component_bytes<'w>(
     }
 }
 
-/// What the engine or the encoder says, as far as it is shown: it quotes names that the file chose.
+/// Returns the text of an error of the engine or the encoder, cut and escaped: it quotes names that the file chose.
 pub(super) fn shown(error: &dyn fmt::Display) -> String {
     printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES)
 }

@@ -1,60 +1,33 @@
-//! The child: gives up its rights, reads a file from standard input, compiles it, writes the answer to standard output.
+//! The child: gives up its rights, reads a file from standard input, compiles it, and writes the answer to standard output.
 
-use std::{
-    io::{Read, Write},
-    time::Duration,
-};
+use std::io::{Read, Write};
 
-use clap::Args;
+use super::{CompileOrder, answer, compile, confine};
+use crate::executor::MAX_WASM_BYTES;
 
-use super::{Tier, answer, compile, confine};
-use crate::{executor::MAX_WASM_BYTES, exit_code::ExitCode};
+/// The exit code of a compiler that has no answer, be it a refusal (`EX_SOFTWARE`). It says nothing about the file.
+pub const COMPILER_FAILED: u8 = 70;
 
-/// What a host asks of a compiler, which are also the arguments of the child.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
-pub struct CompileOrder {
-    /// How much work goes into the code.
-    #[arg(long, value_enum)]
-    pub tier: Tier,
-    /// Address space of the child, in bytes.
-    #[arg(long)]
-    pub memory_bytes: u64,
-    /// Processor time of all threads of the child, in seconds.
-    #[arg(long)]
-    pub processor_seconds: u64,
-    /// The code is for a host whose machine makes no images of memories.
-    #[arg(long)]
-    pub without_images: bool,
-}
+/// The compiler has no answer: a right could not be given up, or reading or writing failed. The reason is on standard error,
+/// which the parent reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompilerFailed;
 
-impl CompileOrder {
-    pub(super) fn arguments(&self) -> Vec<String> {
-        let mut arguments = vec![
-            "--tier".to_owned(),
-            self.tier.to_string(),
-            "--memory-bytes".to_owned(),
-            self.memory_bytes.to_string(),
-            "--processor-seconds".to_owned(),
-            self.processor_seconds.to_string(),
-        ];
-        arguments.extend(self.without_images.then(|| "--without-images".to_owned()));
-        arguments
-    }
-
-    pub(super) fn processor_time(&self) -> Duration {
-        Duration::from_secs(self.processor_seconds)
-    }
-}
-
-/// `sandhog compile`, which only a host calls: reads a file, writes the answer. Confines the whole process first.
+/// Runs `sandhog compile`, which only a host starts: confines the whole process, reads a file, and writes the answer, which
+/// may be a refusal.
 ///
-/// Answers [`ExitCode::Ok`] if there is an answer, be it a refusal, and [`ExitCode::Internal`] if a right could not be given
-/// up, or reading or writing failed: that says nothing about the file.
-pub fn compile_and_answer(order: &CompileOrder, input: &mut dyn Read, output: &mut dyn Write) -> ExitCode {
-    let could_not = |what: &str| {
-        // Whoever asked reads this, or is gone.
-        drop(writeln!(std::io::stderr(), "{what}"));
-        ExitCode::Internal
+/// # Errors
+///
+/// [`CompilerFailed`]: there is no answer. The process must end with [`COMPILER_FAILED`].
+pub fn compile_and_answer(
+    order: &CompileOrder,
+    input: &mut dyn Read,
+    output: &mut dyn Write,
+) -> Result<(), CompilerFailed> {
+    let could_not = |reason: &str| {
+        // The parent reads this, or is gone.
+        drop(writeln!(std::io::stderr(), "{reason}"));
+        Err(CompilerFailed)
     };
     if let Err(error) = confine::confine(order) {
         return could_not(&format!("the compiler could not be confined: {error}"));
@@ -66,7 +39,7 @@ pub fn compile_and_answer(order: &CompileOrder, input: &mut dyn Read, output: &m
     }
     let compiled = compile(&wasm, order);
     match answer::write(output, compiled.as_ref()) {
-        Ok(()) => ExitCode::Ok,
+        Ok(()) => Ok(()),
         Err(error) => could_not(&format!("the answer could not be written: {error}")),
     }
 }

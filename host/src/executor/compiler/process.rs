@@ -1,4 +1,4 @@
-//! The parent's side: starts a child, feeds it, reads its answer within bounds, and says what its end means.
+//! The parent of a compiler: starts a child, feeds it, reads its answer within bounds, and says what its end means.
 
 use std::{
     io,
@@ -14,43 +14,39 @@ use tokio::{
     time::timeout,
 };
 
-use super::{CompileError, CompileOrder, Compiled, Refusal, answer, denied::advice, wall_limit};
+use super::{COMPILER_FAILED, CompileError, CompileOrder, Compiled, Refusal, answer, denied::advice, wall_limit};
 use crate::{
     executor::machine,
-    exit_code::ExitCode,
     printable::{MAX_REASON_BYTES, printable},
 };
 
-/// How much of the end of standard error is kept, in bytes.
+/// The bytes of the end of standard error that are kept.
 const STDERR_BYTES: usize = 4096;
-/// The threads of one compilation at most; each takes address space, which is limited.
+/// The most threads of one compilation; each takes address space, which is limited.
 const MAX_THREADS: usize = 8;
 
-/// The largest artifact that is accepted for a file of this size, in bytes. Optimised code is about five times as large as
-/// its wasm, that of modules which are nothing but small functions about ten times.
+/// Returns the size of the largest artifact that is accepted for a file of this size, in bytes. Optimised code is about five
+/// times as large as its wasm, and about ten times if a module has only small functions.
 fn max_artifact_bytes(wasm: usize) -> u64 {
     let wasm = u64::try_from(wasm).unwrap_or(u64::MAX);
     wasm.saturating_mul(16).saturating_add(64 * 1024 * 1024)
 }
 
-/// Compiles in a child of `program`. To be called on a thread that outlives the child: it is killed with that thread.
+/// Compiles in a child of `program`. The calling thread must outlive the child, which is killed with it.
 pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -> Result<Compiled, CompileError> {
-    let host = |what: &str, error: io::Error| CompileError::Host(format!("{what}: {error}"));
     let mut child = start(program, order).map_err(|error| not_started(program, &error))?;
-    let (Some(mut stdin), Some(mut stdout), Some(stderr)) =
-        (child.stdin.take(), child.stdout.take(), child.stderr.take())
-    else {
-        return Err(CompileError::Host("the compiler has no pipes".to_owned()));
-    };
+    let mut stdin = child.stdin.take().expect("the child was started with pipes");
+    let mut stdout = child.stdout.take().expect("the child was started with pipes");
+    let stderr = child.stderr.take().expect("the child was started with pipes");
     let max_bytes = max_artifact_bytes(wasm.len());
     let feed = async {
-        // One that ended early has said why elsewhere.
+        // A child that ended early has written the reason to its other streams.
         drop(stdin.write_all(&wasm).await);
         drop(stdin);
     };
     let listen = async {
         let answer = answer::read(&mut stdout, max_bytes).await;
-        // What it still wants to say would hold it up for ever.
+        // A child that writes more than its answer must not wait for a reader for ever.
         drop(stdout);
         answer
     };
@@ -65,35 +61,34 @@ pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
         let reason = format!("compiling it was given up after {limit:?}: the machine is too busy");
         return Err(CompileError::Host(reason));
     };
-    let status = status.map_err(|error| host("the compiler was lost", error))?;
+    let status = status.map_err(|error| CompileError::Host(format!("the compiler was lost: {error}")))?;
     match answer {
         Ok(answer) if status.success() => answer.map_err(CompileError::Refused),
-        Ok(_) | Err(_) => Err(ended(status, &complaint, order)),
+        Ok(_) | Err(_) => Err(end_without_answer(status, &complaint, order)),
     }
 }
 
-/// Where the running program can be started again. `/proc/self/exe` is it whatever becomes of its file; without `/proc` it
-/// is the file that was started.
-pub(super) fn this_program() -> PathBuf {
+/// Returns the path by which the running program can be started again. `/proc/self/exe` leads to it whatever becomes of its
+/// file; without `/proc` the path is that of the file that was started.
+pub(super) fn this_program(search_path: Option<&str>) -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && link.exists() {
         return link.to_owned();
     }
     let started = std::env::current_exe().or_else(|error| {
         let name = std::env::args_os().next().map(PathBuf::from);
-        name.and_then(|name| found(&name)).ok_or(error)
+        name.and_then(|name| find(&name, search_path)).ok_or(error)
     });
-    // Without it everything else works; what can't be compiled says so.
+    // Without the program everything else works, and each compilation fails with a reason.
     started.unwrap_or_else(|_| link.to_owned())
 }
 
-/// The file that a shell takes for a command of this name.
-fn found(name: &Path) -> Option<PathBuf> {
+/// Returns the file that a shell takes for a command of this name.
+fn find(name: &Path, search_path: Option<&str>) -> Option<PathBuf> {
     if name.components().count() > 1 {
         return std::path::absolute(name).ok().filter(|file| file.is_file());
     }
-    let path = crate::config::environment("PATH")?;
-    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    let mut files = std::env::split_paths(search_path?).map(|directory| directory.join(name));
     files.find(|file| file.is_file())
 }
 
@@ -109,8 +104,8 @@ fn not_started(program: &Path, error: &io::Error) -> CompileError {
     ))
 }
 
-/// In a process group of its own, so that what a terminal sends to the host is not meant for it; where `setpgid` is denied,
-/// in that of the host.
+/// Starts a child in a process group of its own, so that signals of a terminal reach only the host. Where `setpgid` is denied,
+/// the child is in the group of the host.
 fn start(program: &Path, order: &CompileOrder) -> io::Result<Child> {
     match command(program, order).process_group(0).spawn() {
         // EPERM, EACCES, ENOSYS.
@@ -134,8 +129,8 @@ fn command(program: &Path, order: &CompileOrder) -> Command {
         .arg("compile")
         .args(order.arguments())
         .env_clear()
-        // All of them cost address space otherwise, of which a limit counts what is not used, too: for each core of the
-        // machine, and the allocator's first gibibyte.
+        // The child's limit counts address space that is not used, too. Without these variables the threads for each core
+        // and the allocator's first gibibyte would take much of it.
         .env("RAYON_NUM_THREADS", threads.to_string())
         .env("MALLOC_ARENA_MAX", "2")
         .env("MIMALLOC_ARENA_RESERVE", "32MiB")
@@ -147,7 +142,7 @@ fn command(program: &Path, order: &CompileOrder) -> Command {
     command
 }
 
-/// Reads all there is, and keeps the end.
+/// Reads a stream to its end, and returns the last bytes.
 async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
     let (mut kept, mut chunk) = (Vec::new(), [0; STDERR_BYTES]);
     while let Ok(read @ 1..) = stream.read(&mut chunk).await {
@@ -157,8 +152,8 @@ async fn tail(mut stream: impl AsyncRead + Unpin) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
-/// What it means that a child ended without an answer.
-fn ended(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileError {
+/// Returns what the end of a child without an answer means.
+fn end_without_answer(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileError {
     let refused = |reason: String| CompileError::Refused(Refusal::Invalid(reason));
     let complained = printable(complaint.trim(), MAX_REASON_BYTES);
     let mebibytes = order.memory_bytes / (1024 * 1024);
@@ -170,7 +165,7 @@ fn ended(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileEr
             )),
         };
     }
-    let is_host = status.code() == Some(ExitCode::Internal.code().into());
+    let is_host = status.code() == Some(COMPILER_FAILED.into());
     if is_host || FROM_THE_SYSTEM.iter().any(|words| complaint.contains(words)) {
         return CompileError::Host(complained);
     }
@@ -191,7 +186,7 @@ fn ended(status: ExitStatus, complaint: &str, order: &CompileOrder) -> CompileEr
     }
 }
 
-/// What is in the complaint of a child that the system refused something, such as a thread: nothing that a file could say.
+/// Texts in the complaint of a child to which the system refused something, such as a thread. No file can cause them.
 const FROM_THE_SYSTEM: [&str; 5] = [
     "ThreadPoolBuildError",
     "os error",
@@ -203,7 +198,7 @@ const FROM_THE_SYSTEM: [&str; 5] = [
 const CPU_TIME: i32 = 24;
 /// `SIGSYS`.
 const DENIED: i32 = if cfg!(target_os = "linux") { 31 } else { 12 };
-/// `SIGILL`, `SIGTRAP`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV`: what a process brings about itself.
+/// `SIGILL`, `SIGTRAP`, `SIGABRT`, `SIGBUS`, `SIGFPE`, `SIGSEGV`: the signals that a process causes itself.
 const BY_A_CRASH: [i32; 6] = [4, 5, 6, if cfg!(target_os = "linux") { 7 } else { 10 }, 8, 11];
 
 fn signal(status: ExitStatus) -> Option<i32> {
@@ -226,7 +221,7 @@ mod tests {
     };
 
     fn check(raw_status: i32, complaint: &str, refused: bool, said: &str) {
-        let (is_refused, reason) = match ended(ExitStatus::from_raw(raw_status), complaint, &ORDER) {
+        let (is_refused, reason) = match end_without_answer(ExitStatus::from_raw(raw_status), complaint, &ORDER) {
             CompileError::Refused(Refusal::Invalid(reason)) => (true, reason),
             CompileError::Host(reason) => (false, reason),
             CompileError::Refused(other) => panic!("{other:?}"),
@@ -252,10 +247,10 @@ mod tests {
 
     #[test]
     fn a_program_is_found_as_a_shell_finds_it() {
-        assert!(found(Path::new("sh")).is_some_and(|file| file.is_absolute()));
-        assert_eq!(found(Path::new("/bin/sh")), Some(PathBuf::from("/bin/sh")));
-        assert_eq!(found(Path::new("./no-such-program")), None);
-        assert_eq!(found(Path::new("no-such-program")), None);
+        assert!(find(Path::new("sh"), Some("/usr/bin:/bin")).is_some_and(|file| file.is_absolute()));
+        assert_eq!(find(Path::new("/bin/sh"), None), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(find(Path::new("./no-such-program"), Some("/usr/bin:/bin")), None);
+        assert_eq!(find(Path::new("no-such-program"), Some("/usr/bin:/bin")), None);
     }
 
     #[test]

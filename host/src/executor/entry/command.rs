@@ -1,119 +1,24 @@
 //! Programs: the body on standard input, the rest of the message in the environment, the verdict in the exit code.
 //!
-//! The codes are those of `sysexits.h`: a program that crashes in the way of its language ends with 1, 2 or 255, so only
-//! codes that nothing ends with by accident mean more than a failure.
+//! The codes are those of `sysexits.h`. A program that crashes in the way of its language ends with 1, 2 or 255, so only codes
+//! that no program ends with by accident mean more than a failure.
 
 use std::collections::BTreeSet;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmtime::{Store, component::Instance};
+use wasmtime_wasi::I32Exit;
 pub(in crate::executor) use wasmtime_wasi::p2::bindings::exports::wasi::cli::run::GuestIndices;
-use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::pipe::MemoryInputPipe};
 
 use crate::{
-    config::{ExitCodes, Limits},
-    executor::{CallMessage, Policy, Verdict, instance::GuestState, output::GuestOutput},
-    message::{AttributeValue, Outgoing, QueueName},
+    config::ExitCodes,
+    executor::{Verdict, guest_state::GuestState},
     queue::FailureKind,
 };
 
-/// `EX_TEMPFAIL`: another time may do.
+/// `EX_TEMPFAIL`: another attempt may succeed.
 const TRY_LATER: i32 = 75;
 /// `EX_DATAERR`: the message is bad and stays bad.
 const BAD_DATA: i32 = 65;
-/// How the names of all variables begin that a program finds its message in.
-pub(in crate::executor) const VARIABLES: &str = "SANDHOG_";
-/// What a program is called, as its first argument.
-const PROGRAM: &str = "handler";
-
-/// What is remembered of a program's output.
-pub(in crate::executor) struct Console {
-    stderr: GuestOutput,
-    /// Where the lines of standard output go, if not to the log.
-    stdout: Option<(QueueName, GuestOutput)>,
-}
-
-impl Console {
-    /// Gives a program its message, and keeps hold of what it prints.
-    pub(in crate::executor) fn new(
-        wasi: &mut WasiCtxBuilder,
-        call: &CallMessage,
-        policy: &Policy,
-        stderr: &GuestOutput,
-    ) -> Self {
-        wasi.arg(PROGRAM).args(&policy.grants.args);
-        wasi.stdin(MemoryInputPipe::new(call.message.body.clone()));
-        for (name, value) in environment(call) {
-            wasi.env(name, value);
-        }
-        let stdout = policy.grants.stdout.as_ref().map(|queue| {
-            let lines = collected(&policy.limits);
-            wasi.stdout(lines.clone());
-            (queue.clone(), lines)
-        });
-        Self {
-            stderr: stderr.clone(),
-            stdout,
-        }
-    }
-
-    /// The last line of standard error that is not blank.
-    pub(in crate::executor) fn last_line(&self) -> Option<String> {
-        self.stderr.last_line()
-    }
-
-    /// The messages that a program printed, or why they can't be sent.
-    fn messages(&self) -> Option<Result<(&QueueName, Vec<Outgoing>), String>> {
-        let (queue, lines) = self.stdout.as_ref()?;
-        let lines = lines.take_collected();
-        Some(lines.map(|lines| (queue, lines.into_iter().map(Outgoing::new).collect())))
-    }
-}
-
-fn collected(limits: &Limits) -> GuestOutput {
-    GuestOutput::collecting(limits.sends, limits.send_bytes)
-}
-
-/// Nothing that the C library of a guest could not hold: no NUL, and text only.
-fn environment(call: &CallMessage) -> Vec<(String, String)> {
-    let message = &call.message;
-    let mut variables = vec![
-        ("SANDHOG_MESSAGE_ID".to_owned(), message.id.as_str().to_owned()),
-        ("SANDHOG_QUEUE".to_owned(), call.queue.as_str().to_owned()),
-        ("SANDHOG_RECEIVE_COUNT".to_owned(), call.receive_count.to_string()),
-        ("SANDHOG_SENT_AT_MS".to_owned(), message.sent_at_ms.to_string()),
-    ];
-    if let Some(group) = &message.group_id {
-        variables.push(("SANDHOG_GROUP_ID".to_owned(), group.clone()));
-    }
-    for (name, value) in message.attributes.pairs() {
-        let value = match value {
-            AttributeValue::Text(text) | AttributeValue::Number(text) => text.clone(),
-            AttributeValue::Binary(bytes) => STANDARD.encode(bytes),
-        };
-        let name = format!("{VARIABLES}ATTR_{}", variable(name));
-        // Of two attributes that differ in nothing a variable can show, the first.
-        if variables.iter().all(|(earlier, _)| *earlier != name) {
-            variables.push((name, value));
-        }
-    }
-    variables.retain(|(_, value)| !value.contains('\0'));
-    variables
-}
-
-/// As the names of variables are written: in capitals, and everything but letters and digits an underscore.
-fn variable(attribute: &str) -> String {
-    attribute
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_uppercase()
-            } else {
-                '_'
-            }
-        })
-        .collect()
-}
 
 pub(super) async fn run(
     indices: &GuestIndices,
@@ -123,18 +28,17 @@ pub(super) async fn run(
     let program = indices.load(&mut *store, instance)?;
     let code = match program.call_run(&mut *store).await {
         Ok(Ok(())) => 0,
-        // A component has no other way to say it.
+        // A component has no other code to fail with.
         Ok(Err(())) => 1,
         Err(error) => error.downcast::<I32Exit>()?.0,
     };
     let state = store.data_mut();
-    let Some(console) = &state.console else {
-        return Err(wasmtime::Error::msg("a program was started without a message"));
-    };
+    let console = state.console.as_ref();
+    let console = console.expect("the store of a program that is called was made with its message");
     if let Some(failed) = failure(code, &state.policy.grants.exit_codes, || console.last_line()) {
         return Ok(failed);
     }
-    let sent = match console.messages() {
+    let sent = match console.printed_messages() {
         None => Ok(()),
         Some(Ok((queue, messages))) => state
             .sends
@@ -152,7 +56,7 @@ pub(super) async fn run(
     })
 }
 
-/// What an exit code means, as the manifest says or as it does for every program; `None` for success.
+/// Returns the verdict that an exit code means, by the manifest or else by the usual meaning; `None` for success.
 fn failure(code: i32, codes: &ExitCodes, last_line: impl FnOnce() -> Option<String>) -> Option<Verdict> {
     let is_in = |codes: &BTreeSet<u8>| u8::try_from(code).is_ok_and(|code| codes.contains(&code));
     let is_named = is_in(&codes.success) || is_in(&codes.reject) || is_in(&codes.retry);
@@ -160,7 +64,7 @@ fn failure(code: i32, codes: &ExitCodes, last_line: impl FnOnce() -> Option<Stri
     if means(&codes.success, 0) {
         return None;
     }
-    let (kind, said) = if means(&codes.reject, BAD_DATA) {
+    let (kind, meaning) = if means(&codes.reject, BAD_DATA) {
         (FailureKind::Reject, "the program rejected the message")
     } else if means(&codes.retry, TRY_LATER) {
         (FailureKind::Retry, "the program asked for another attempt")
@@ -171,19 +75,13 @@ fn failure(code: i32, codes: &ExitCodes, last_line: impl FnOnce() -> Option<Stri
         };
         return Some(Verdict::failed(FailureKind::Trap, reason, None));
     };
-    let reason = last_line().unwrap_or_else(|| format!("{said} (exit code {code})"));
+    let reason = last_line().unwrap_or_else(|| format!("{meaning} (exit code {code})"));
     Some(Verdict::failed(kind, reason, None))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_attribute_has_the_name_of_a_variable() {
-        assert_eq!(variable("content-type"), "CONTENT_TYPE");
-        assert_eq!(variable("größe 1"), "GR__E_1");
-    }
 
     #[test]
     fn an_exit_code_that_is_no_accident_is_a_verdict() {

@@ -1,5 +1,5 @@
 //! The SQS trigger of Spin: `handle-queue-message` of `fermyon:spin-sqs@2` and, asynchronous, of `spin:sqs@3`. The two have the
-//! same types, which the engine compares by their structure.
+//! same types; the engine compares types by their structure.
 
 use wasmtime::{
     Store,
@@ -7,16 +7,16 @@ use wasmtime::{
 };
 
 use crate::{
-    executor::{CallMessage, Flavour, Verdict, instance::GuestState},
+    executor::{CallMessage, Flavour, Verdict, guest_state::GuestState},
     message::AttributeValue,
     queue::FailureKind,
 };
 
-/// What a component is told as the kind of an attribute: the names of SQS.
+/// The names of the kinds of attributes, which are those of SQS.
 const TEXT: &str = "String";
 const NUMBER: &str = "Number";
 const BINARY: &str = "Binary";
-/// Those system attributes of SQS that every queue knows.
+/// The system attributes of SQS that every queue knows.
 const RECEIVE_COUNT: &str = "ApproximateReceiveCount";
 const SENT_AT: &str = "SentTimestamp";
 const GROUP: &str = "MessageGroupId";
@@ -48,7 +48,7 @@ pub(super) enum SqsValue {
     Binary(Vec<u8>),
 }
 
-#[expect(dead_code, reason = "a guest makes them, by number")]
+#[expect(dead_code, reason = "a guest makes the values, by number")]
 #[derive(Debug, Clone, Copy, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
@@ -68,7 +68,11 @@ pub(super) enum SqsError {
 
 type HandleQueueMessage = TypedFunc<(SqsMessage,), (Result<Action, SqsError>,)>;
 
-/// Where the function is.
+/// Finds the function.
+///
+/// # Errors
+///
+/// The component does not export it.
 pub(super) fn export(component: &Component) -> wasmtime::Result<ComponentExportIndex> {
     let (name, _) = Flavour::SpinSqs.export();
     let export = component.get_export_index(None, name);
@@ -122,7 +126,7 @@ fn sqs_message(call: CallMessage) -> Result<SqsMessage, &'static str> {
         data_type: Some(NUMBER.to_owned()),
         value: SqsValue::Str(value),
     };
-    // What only the queue says, nobody who sends a message says instead.
+    // A sender must not be able to imitate the attributes of the queue.
     let pairs = call.message.attributes.pairs().iter();
     let sent = pairs.filter(|(name, _)| ![RECEIVE_COUNT, SENT_AT, GROUP].contains(&name.as_str()));
     let mut attributes: Vec<_> = sent.map(attribute).collect();

@@ -6,8 +6,8 @@ use crate::{
     executor::{
         CallMessage, Verdict,
         bindings::wasi_messaging::{exports::wasi::messaging::incoming_handler, wasi::messaging::types::Error},
-        import::messaging::Letter,
-        instance::GuestState,
+        guest_state::GuestState,
+        import::messaging::resources::WasiMessage,
     },
     queue::FailureKind,
 };
@@ -20,9 +20,9 @@ pub(super) async fn handle(
 ) -> wasmtime::Result<Verdict> {
     let handler = indices.load(&mut *store, instance)?;
     let state = store.data_mut();
-    let mut letter = Letter::received(call);
-    state.letters.hand_out(&mut letter)?;
-    let message = state.table.push(letter)?;
+    let mut received = WasiMessage::received(call);
+    state.wasi_messages.charge_message(&mut received)?;
+    let message = state.table.push(received)?;
     Ok(match handler.call_handle(&mut *store, message).await? {
         Ok(()) => Verdict::Success,
         Err(error) => Verdict::failed(FailureKind::Retry, reason(error), None),

@@ -1,4 +1,4 @@
-//! `wasmcloud:messaging/handler@0.2`: a subject, a body, and who wants a reply.
+//! `wasmcloud:messaging/handler@0.2`: a subject, a body, and the queue for a reply.
 
 use wasmtime::{Store, component::Instance};
 
@@ -8,8 +8,8 @@ use crate::{
         bindings::wasmcloud_messaging::{
             exports::wasmcloud::messaging::handler, wasmcloud::messaging::types::BrokerMessage,
         },
+        guest_state::GuestState,
         import::messaging::REPLY_TO,
-        instance::GuestState,
     },
     message::AttributeValue,
     queue::FailureKind,

@@ -1,4 +1,4 @@
-//! `sandhog:worker`: the contract that has everything a message has.
+//! `sandhog:worker`: the contract that passes on every part of a message.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
             batch_worker::exports::sandhog::worker::batch_handler,
             worker::{exports::sandhog::worker::handler, sandhog::worker::types},
         },
-        instance::GuestState,
+        guest_state::GuestState,
     },
     message::{AttributeValue, MAX_DELAY},
     printable::{MAX_REASON_BYTES, printable_lines},

@@ -1,9 +1,9 @@
 //! `wasi:filesystem`: the granted directories in WASI 0.2, and none in 0.3.
 //!
-//! The engine's own functions do the work. What stands here bounds what they can make the host keep: paths before anything is
-//! done with them, open files and streams, what a stream buffers, the entries of a directory, and the threads that wait for
-//! the disk, of which each handler has its own. The functions of 0.3 park a thread for each directory that is read, and hold
-//! paths of any length while they wait, which nobody outside of the engine can bound: there no directory is offered.
+//! The engine's own functions do the work. This module bounds what they can make the host keep: the length of paths, open files
+//! and streams, the buffers of streams, the entries of a directory, and the threads that wait for the disk, of which each
+//! handler has its own. The functions of 0.3 park a thread for each directory that is read, and hold paths of any length while
+//! they wait. The host can't bound that from outside of the engine, so it offers no directory there.
 
 use std::{
     collections::HashSet,
@@ -25,40 +25,44 @@ use wasmtime_wasi::{
 };
 
 use self::account::{OpenFile, OpenFiles};
-use super::super::{LogStream, Policy, instance::GuestState, output::OutputAccount, threads::BlockingThreads};
+use super::super::{LogStream, Policy, blocking_threads::BlockingThreads, output::OutputAccount};
 
 mod account;
 mod descriptor;
 mod entries;
 mod streams;
 
-/// The longest path, in bytes, as on Linux. A longer one is refused before a thread is asked for.
+/// The longest path, in bytes, as on Linux. A longer path is refused before a thread is asked for.
 const MAX_PATH_BYTES: usize = 4096;
-/// What a file's stream reads or writes at a time, which waits in the host's memory.
+/// The bytes that a file's stream reads or writes at a time, which wait in the host's memory.
 const BUFFER_BYTES: u64 = 64 * 1024;
-/// What is written to a file by one call; the guest is told how much it was.
+/// The most bytes that one call writes to a file; the guest is told the number.
 const MAX_WRITE_BYTES: usize = 1024 * 1024;
-/// Threads that wait for the files of one handler, at most.
+/// The most threads that wait for the files of one handler.
 const THREADS: usize = 8;
-/// Attempts of one handler that have ended while their work stands in line for those threads, at most.
+/// The most attempts of one handler that have ended while their work is in the queue for those threads.
 const LEFT_BEHIND: usize = 16;
 
-/// Files, directories and streams that an attempt may have open at a time: those that it opens, and its granted directories,
-/// which it may ask for once more.
+/// Returns the most files, directories and streams that an attempt may have open at a time: those that it opens, and its granted
+/// directories, which it may ask for once more.
 pub(in crate::executor) fn most_open(policy: &Policy) -> u64 {
     match u64::try_from(policy.grants.dirs.len()).unwrap_or(u64::MAX) {
         0 => 0,
-        // The host's own handle of each, and what the guest has.
+        // The host has a handle of each directory, and the guest another.
         dirs => policy.limits.open_files.saturating_add(dirs.saturating_mul(2)),
     }
 }
 
-/// What an attempt can make the host hold of files, in bytes: a buffer for each.
+/// Returns the most bytes that an attempt can make the host hold for files: a buffer for each.
 pub(in crate::executor) fn worst_case(policy: &Policy) -> u64 {
     most_open(policy).saturating_mul(BUFFER_BYTES)
 }
 
-/// The threads for the files of one handler; `None` if it is granted no directory.
+/// Starts the threads for the files of one handler. `None` if the handler is granted no directory.
+///
+/// # Errors
+///
+/// The machine lets no thread start.
 pub(in crate::executor) fn threads(policy: &Policy) -> io::Result<Option<Arc<BlockingThreads>>> {
     if policy.grants.dirs.is_empty() {
         return Ok(None);
@@ -66,18 +70,18 @@ pub(in crate::executor) fn threads(policy: &Policy) -> io::Result<Option<Arc<Blo
     BlockingThreads::new("sandhog-file", THREADS).map(|threads| Some(Arc::new(threads)))
 }
 
-/// What a store carries for `wasi:filesystem`.
+/// The state of `wasi:filesystem` in a store.
 pub(in crate::executor) struct FilesState {
-    /// Those that the limit allows, and a handle of each granted directory.
+    /// Counts the files that the limit allows, and a handle of each granted directory.
     open: OpenFiles,
     limit: u64,
     threads: Option<Arc<BlockingThreads>>,
     output: Arc<OutputAccount>,
-    /// Operations that have begun and not ended.
+    /// The number of operations that have begun and not ended.
     under_way: usize,
     /// The handles of granted directories, which a guest may keep for as long as it lives.
     granted: HashSet<u32>,
-    /// What the functions of 0.3 see: a context without directories, and a table in which no handle of 0.2 is.
+    /// The view of the functions of 0.3: a context without directories, and a table without handles of 0.2.
     nothing: (WasiFilesystemCtx, ResourceTable),
 }
 
@@ -99,7 +103,7 @@ impl FilesState {
         }
     }
 
-    /// Whether the guest has nothing open but granted directories.
+    /// Returns whether the guest has nothing open but granted directories.
     pub(in crate::executor) fn are_closed(&self) -> bool {
         self.open.held() <= self.granted.len()
     }
@@ -107,7 +111,7 @@ impl FilesState {
 
 impl Drop for FilesState {
     fn drop(&mut self) {
-        // What it gave to the threads, they have still.
+        // The threads still have the work of operations under way.
         if let Some(threads) = &self.threads
             && (self.under_way > 0 || !self.are_closed())
         {
@@ -116,8 +120,13 @@ impl Drop for FilesState {
     }
 }
 
-/// Refuses one more attempt of a handler whose files don't answer: each would leave something in the line of its threads.
-pub(in crate::executor) fn answer(threads: Option<&Arc<BlockingThreads>>) -> Result<(), String> {
+/// Refuses another attempt of a handler whose files don't answer: each attempt would leave more work in the queue of its
+/// threads.
+///
+/// # Errors
+///
+/// [`LEFT_BEHIND`] attempts have ended while their work waited for a thread.
+pub(in crate::executor) fn check_threads(threads: Option<&Arc<BlockingThreads>>) -> Result<(), String> {
     match threads.map(|threads| threads.left_behind()) {
         Some(left @ LEFT_BEHIND..) => Err(format!(
             "the files of its granted directories don't answer: {left} attempts have ended while they waited for them"
@@ -126,13 +135,13 @@ pub(in crate::executor) fn answer(threads: Option<&Arc<BlockingThreads>>) -> Res
     }
 }
 
-/// The files of an instance, and its handles.
+/// The files of an instance and its handles, for as long as one call of an import.
 pub(in crate::executor) struct Files<'a> {
     files: WasiFilesystemCtxView<'a>,
     state: &'a mut FilesState,
 }
 
-/// As [`Files`], with nothing behind it.
+/// The files of a guest that asks for them in 0.3: none.
 struct NoFiles<'a>(&'a mut FilesState);
 
 struct HasFiles;
@@ -147,23 +156,31 @@ impl HasData for HasNoFiles {
     type Data<'a> = NoFiles<'a>;
 }
 
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    // Those of the engine are there already.
+/// The data of a store whose guest has files.
+pub(in crate::executor) trait FilesView: Send {
+    /// Returns the view of the files of WASI 0.2.
+    fn files(&mut self) -> Files<'_>;
+
+    /// Returns the state alone, which is all that the functions of WASI 0.3 see.
+    fn files_state(&mut self) -> &mut FilesState;
+}
+
+/// Links `wasi:filesystem`. Takes the place of the engine's own functions, which must be linked before.
+pub(super) fn add_to_linker<T: FilesView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let added = add_bounded(linker);
     linker.allow_shadowing(false);
     added
 }
 
-fn add_bounded(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
-    let files: fn(&mut GuestState) -> Files<'_> = GuestState::opened;
-    types::add_to_linker::<_, HasFiles>(linker, files)?;
-    preopens::add_to_linker::<_, HasFiles>(linker, files)?;
+fn add_bounded<T: FilesView + 'static>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
+    types::add_to_linker::<_, HasFiles>(linker, T::files)?;
+    preopens::add_to_linker::<_, HasFiles>(linker, T::files)?;
     p3::types::add_to_linker::<_, WasiFilesystem>(linker, |state| {
-        let (ctx, table) = &mut state.files.nothing;
+        let (ctx, table) = &mut state.files_state().nothing;
         WasiFilesystemCtxView { ctx, table }
     })?;
-    p3::preopens::add_to_linker::<_, HasNoFiles>(linker, |state| NoFiles(&mut state.files))
+    p3::preopens::add_to_linker::<_, HasNoFiles>(linker, |state| NoFiles(state.files_state()))
 }
 
 impl<'a> Files<'a> {
@@ -171,12 +188,12 @@ impl<'a> Files<'a> {
         Self { files, state }
     }
 
-    /// Where blocking work of this handler goes.
+    /// Returns the runtime that takes the blocking work of this handler.
     fn threads(&self) -> Option<Handle> {
         self.state.threads.as_ref().map(|threads| threads.handle().clone())
     }
 
-    /// Counts one more that is open.
+    /// Counts one more open file, directory or stream.
     fn open(&self) -> FsResult<OpenFile> {
         self.state.open.take().ok_or_else(|| {
             let limit = self.state.limit;
@@ -189,20 +206,20 @@ impl<'a> Files<'a> {
     }
 }
 
-/// Refuses what no system takes as a path.
-fn check(path: &str) -> FsResult<()> {
+/// Refuses a path that no system takes.
+fn check_path(path: &str) -> FsResult<()> {
     if path.len() > MAX_PATH_BYTES {
         return Err(types::ErrorCode::NameTooLong.into());
     }
     Ok(())
 }
 
-/// Waits for work of the engine, which gives what blocks to the threads of whoever polls it.
+/// Waits for work of the engine, whose blocking parts run on `threads`: the engine gives them to the runtime that polls it.
 ///
 /// # Cancel safety
 ///
 /// Safe; an operation under way ends in the background.
-async fn on<F: Future>(threads: Option<Handle>, work: F) -> F::Output {
+async fn with_threads<F: Future>(threads: Option<Handle>, work: F) -> F::Output {
     let mut work = pin!(work);
     poll_fn(|cx| {
         let _threads = threads.as_ref().map(Handle::enter);
@@ -242,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_path_is_refused_when_it_is_longer_than_the_system_takes() {
-        assert!(check(&"a".repeat(MAX_PATH_BYTES)).is_ok());
-        assert!(check(&"a".repeat(MAX_PATH_BYTES + 1)).is_err());
+        assert!(check_path(&"a".repeat(MAX_PATH_BYTES)).is_ok());
+        assert!(check_path(&"a".repeat(MAX_PATH_BYTES + 1)).is_err());
     }
 }

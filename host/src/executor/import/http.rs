@@ -2,48 +2,51 @@
 //!
 //! In this order: its origin must be granted; the attempt's limits must have room; a name is looked up once; the addresses
 //! are checked; a connection is made to one of those that were checked, never to the name. The host follows no redirect and
-//! uses no proxy. Connections are kept for the next attempt of the same handler under the same policy, and for nobody
-//! else: another handler may have other grants.
+//! uses no proxy. Connections are kept for the next attempt of the same handler under the same policy, and for no other
+//! handler, which may have other grants.
 
+mod account;
 mod address;
-mod attempt;
-mod body;
 mod connection;
+mod download;
 mod origin;
+mod outbound;
+mod requests;
 mod resolver;
 mod texts;
+mod upload;
 
-use std::{future::Future, io, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use http::Request;
-use tokio::sync::{OnceCell, Semaphore};
-use tokio_rustls::{
-    TlsConnector,
-    rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs},
-};
 use wasmtime::component::{Linker, ResourceTable};
-use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView};
 
-use self::{attempt::Attempt, connection::Pool, origin::Origin, resolver::Lookups, texts::Texts};
-use super::super::{Policy, instance::GuestState, output::OutputAccount};
-use crate::config::{HttpGrant, Limits, OriginPattern};
+use self::{
+    connection::MAX_HEAD_BYTES,
+    origin::Origin,
+    requests::{AdmittedRequest, AttemptRequests},
+    texts::TextAccount,
+};
+use super::super::output::OutputAccount;
+use crate::config::{Limits, OriginPattern};
 
+pub(in crate::executor) use outbound::{Network, Outbound};
 pub use resolver::{Resolver, SystemResolver};
 pub(in crate::executor) use texts::is_request;
 
-/// The head of a response, at most.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-/// What one set of fields takes that a guest makes. It can make as many as it may have handles.
+/// The most bytes of one set of fields that a guest makes. It can make as many sets as it may have handles.
 const MAX_FIELDS_BYTES: usize = 16 * 1024;
-/// What a guest writes to a body in one go. Twice as much waits in the host's memory for each body that is open, which takes
-/// a guest three handles: with the fields of the request no more than three sets of fields.
+/// The bytes that a guest writes to a body in one go. Twice as much waits in the host's memory for each open body, which takes
+/// three handles of the guest: with the fields of the request no more than three sets of fields.
 const CHUNK_BYTES: usize = MAX_FIELDS_BYTES;
 
-/// What one connection buffers: what it reads and what it writes, with and without TLS.
+/// The bytes that one connection buffers: what it reads and what it writes, with and without TLS.
 const CONNECTION_BYTES: usize = 4 * MAX_HEAD_BYTES;
 
-/// What an attempt can make the host hold of its requests and responses: as many fields as it has handles (a body on its way
-/// takes three), those of requests that wait for their turn, texts of requests, heads of responses, and connections.
+/// Returns the most bytes of requests and responses that an attempt can make the host hold: as many fields as the attempt has
+/// handles (a body on its way takes three), the fields of requests that wait for their turn, texts of requests, heads of
+/// responses, and connections.
 pub(in crate::executor) fn worst_case(limits: &Limits) -> u64 {
     let bytes = |count: u64, each: usize| count.saturating_mul(u64::try_from(each).unwrap_or(u64::MAX));
     let sent = limits.http_requests.min(limits.handles);
@@ -58,89 +61,22 @@ pub(in crate::executor) fn worst_case(limits: &Limits) -> u64 {
     .fold(0, u64::saturating_add)
 }
 
-/// Links `wasi:http` of both versions, for a component that it is granted to.
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+/// Links both versions of `wasi:http`, for a component that is granted it. `texts` must return the account of the state
+/// that the view of `T` shows.
+pub(super) fn add_to_linker<T: WasiHttpView + 'static>(
+    linker: &mut Linker<T>,
+    texts: fn(&mut T) -> &mut TextAccount,
+) -> wasmtime::Result<()> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
     wasmtime_wasi_http::p3::add_to_linker(linker)?;
-    texts::add_to_linker(linker)
+    texts::add_to_linker(linker, texts)
 }
 
-/// What all handlers share of the network: the resolver, the room for connections that nobody uses, and the system's root
-/// certificates, read when they are first needed.
-pub(in crate::executor) struct Network {
-    lookups: Lookups,
-    idle: Arc<Semaphore>,
-    roots: OnceCell<Arc<RootCertStore>>,
-}
-
-impl Network {
-    /// With so many connections that wait for the next request, of all handlers together.
-    ///
-    /// # Errors
-    ///
-    /// The threads of lookups can't be had.
-    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>, idle: u32) -> io::Result<Self> {
-        Ok(Self {
-            lookups: Lookups::new(resolver)?,
-            idle: Arc::new(Semaphore::new(usize::try_from(idle).unwrap_or(Semaphore::MAX_PERMITS))),
-            roots: OnceCell::new(),
-        })
-    }
-
-    async fn roots(&self) -> io::Result<Arc<RootCertStore>> {
-        let roots = self.roots.get_or_try_init(|| async {
-            let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await?;
-            let mut roots = RootCertStore::empty();
-            roots.add_parsable_certificates(found.certs);
-            match found.errors.into_iter().next() {
-                Some(error) if roots.is_empty() => Err(io::Error::other(error)),
-                _ => Ok(Arc::new(roots)),
-            }
-        });
-        roots.await.map(Arc::clone)
-    }
-}
-
-/// What one component under one policy shares between its attempts. Dropping the last clone closes its connections.
-pub(in crate::executor) struct Outbound {
-    grant: HttpGrant,
-    network: Arc<Network>,
-    lookups: Lookups,
-    tls: OnceCell<TlsConnector>,
-    pool: Arc<Pool>,
-}
-
-impl Outbound {
-    /// `None` if the policy grants no HTTP.
-    pub(in crate::executor) fn new(policy: &Policy, network: &Arc<Network>) -> Option<Arc<Self>> {
-        Some(Arc::new(Self {
-            grant: policy.grants.http.clone()?,
-            network: Arc::clone(network),
-            lookups: network.lookups.share(),
-            tls: OnceCell::new(),
-            pool: Arc::new(Pool::new(&network.idle)),
-        }))
-    }
-
-    /// A connector with sessions of its own, which would otherwise tell a server which handlers belong together.
-    async fn tls(&self) -> io::Result<&TlsConnector> {
-        let connector = self.tls.get_or_try_init(|| async {
-            let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-                .with_safe_default_protocol_versions()
-                .map_err(io::Error::other)?
-                .with_root_certificates(self.network.roots().await?)
-                .with_no_client_auth();
-            Ok(TlsConnector::from(Arc::new(config)))
-        });
-        connector.await
-    }
-}
-
-/// What a store carries for `wasi:http`. Its drop comes before that of the guest's resources: from then on no body ends well.
+/// The state of `wasi:http` in a store. It must be dropped before the guest's resources: from then on no body ends well.
 pub(in crate::executor) struct HttpState {
     ctx: WasiHttpCtx,
     hooks: Hooks,
-    texts: Texts,
+    texts: TextAccount,
 }
 
 impl HttpState {
@@ -152,14 +88,14 @@ impl HttpState {
         let mut ctx = WasiHttpCtx::new();
         ctx.set_field_size_limit(MAX_FIELDS_BYTES);
         let hooks = Hooks {
-            attempt: outbound.map(|outbound| Arc::new(Attempt::new(outbound, limits, output))),
-            requests: 0,
+            requests: outbound.map(|outbound| Arc::new(AttemptRequests::new(outbound, limits, output))),
+            count: 0,
             limit: limits.http_requests,
         };
         Self {
             ctx,
             hooks,
-            texts: Texts::new(limits),
+            texts: TextAccount::new(limits),
         }
     }
 
@@ -171,79 +107,87 @@ impl HttpState {
         }
     }
 
-    /// Whether the guest holds something that keeps a connection open.
-    pub(in crate::executor) fn has_open_connections(&self) -> bool {
-        self.hooks
-            .attempt
-            .as_ref()
-            .is_some_and(|attempt| attempt.has_open_connections())
+    /// Returns the account of the texts that the guest sets.
+    pub(in crate::executor) fn texts(&mut self) -> &mut TextAccount {
+        &mut self.texts
     }
 
-    /// How many requests the guest has made, refused ones included.
+    /// Returns whether the guest holds something that keeps a connection open.
+    pub(in crate::executor) fn has_open_connections(&self) -> bool {
+        let requests = self.hooks.requests.as_ref();
+        requests.is_some_and(|requests| requests.account.has_open_connections())
+    }
+
+    /// Returns the number of requests that the guest has made, refused ones included.
     pub(in crate::executor) fn requests(&self) -> u64 {
-        self.hooks.requests
+        self.hooks.count
     }
 }
 
 impl Drop for HttpState {
     fn drop(&mut self) {
-        if let Some(attempt) = &self.hooks.attempt {
-            attempt.end();
+        if let Some(requests) = &self.hooks.requests {
+            requests.account.end();
         }
     }
 }
 
 struct Hooks {
-    attempt: Option<Arc<Attempt>>,
-    requests: u64,
+    /// `None` if the handler is granted no HTTP.
+    requests: Option<Arc<AttemptRequests>>,
+    /// The number of requests so far.
+    count: u64,
     limit: u64,
 }
 
 impl Hooks {
-    /// Decides on what can be told from the request alone.
-    fn admit(&mut self, request: &Request<WasiBody>) -> Result<(Arc<Attempt>, Origin), Error> {
-        let attempt = self.attempt.as_ref().ok_or(Error::HttpRequestDenied)?;
-        if self.requests >= self.limit {
-            attempt.note(&format!(
+    /// Admits a request, by what can be told from the request alone.
+    fn admit(&mut self, request: Request<WasiBody>) -> Result<(Arc<AttemptRequests>, AdmittedRequest), Error> {
+        let requests = self.requests.as_ref().ok_or(Error::HttpRequestDenied)?;
+        if self.count >= self.limit {
+            requests.account.note(&format!(
                 "it has made {} HTTP requests, as many as it may (limits.http-requests)",
                 self.limit
             ));
             return Err(Error::HttpRequestDenied);
         }
-        self.requests += 1;
+        self.count += 1;
         let origin = Origin::of(request.method(), request.uri())?;
-        if !origin.is_in(attempt.grant()) {
+        if !origin.is_in(requests.grant()) {
             let shown = origin.to_string();
             let how = match OriginPattern::new(&shown) {
                 Some(_) => format!(": to grant it, add \"{shown}\" to http in [grant] of its manifest"),
                 None => String::new(),
             };
-            attempt.note(&format!("{shown} is not granted{how}"));
+            requests.account.note(&format!("{shown} is not granted{how}"));
             return Err(Error::HttpRequestDenied);
         }
-        Ok((Arc::clone(attempt), origin))
+        let admitted = AdmittedRequest {
+            turn: requests.account.turn(),
+            origin,
+            request,
+        };
+        Ok((Arc::clone(requests), admitted))
     }
 }
 
-/// What the engine wants of a request: the response, and what becomes of the connection, which here is not its business.
-type Sent = Result<(http::Response<WasiBody>, BoxedEnd), Error>;
-type BoxedEnd = Box<dyn Future<Output = Result<(), Error>> + Send>;
+/// The answer that the engine expects to a request: the response, and a future for the end of the connection. The host sees to
+/// connections by itself, so that future ends at once.
+type EngineResponse = Result<(http::Response<WasiBody>, ConnectionEnd), Error>;
+type ConnectionEnd = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Hooks {
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
-        _processed: BoxedEnd,
-    ) -> Box<dyn Future<Output = Sent> + Send> {
-        let admitted = self
-            .admit(&request)
-            .map(|(attempt, origin)| (attempt.turn(), attempt, origin));
+        _processed: ConnectionEnd,
+    ) -> Box<dyn Future<Output = EngineResponse> + Send> {
+        let admitted = self.admit(request);
         Box::new(async move {
-            let (turn, attempt, origin) = admitted?;
-            let sent = attempt.send(turn, (origin, request), options.unwrap_or_default());
-            let response = sent.await?;
-            let end: BoxedEnd = Box::new(std::future::ready(Ok(())));
+            let (requests, request) = admitted?;
+            let response = requests.send(request, options.unwrap_or_default()).await?;
+            let end: ConnectionEnd = Box::new(std::future::ready(Ok(())));
             Ok((response, end))
         })
     }

@@ -1,16 +1,18 @@
-//! `wasi:logging`: a line of the log with a level. The interface is a draft (0.1.0-draft), and some toolchains import it without a
-//! version, so it is linked under both names.
+//! `wasi:logging`: a guest logs a line with a level.
+//!
+//! The interface is a draft (0.1.0-draft), and some toolchains import it without a version, so the host links it under both
+//! names.
 
 use wasmtime::component::{ComponentType, Lift, Linker};
 
 use crate::{
     config::LogLevel,
-    executor::{LogStream, instance::GuestState},
+    executor::{LogStream, output::OutputAccount},
 };
 
 const NAMES: [&str; 2] = ["wasi:logging/logging", "wasi:logging/logging@0.1.0-draft"];
 
-#[expect(dead_code, reason = "a guest makes them, by number")]
+#[expect(dead_code, reason = "a guest makes the values, by number")]
 #[derive(Debug, Clone, Copy, ComponentType, Lift)]
 #[component(enum)]
 #[repr(u8)]
@@ -42,25 +44,41 @@ impl From<Level> for LogLevel {
     }
 }
 
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+/// The log of a guest, for as long as one call of the import.
+pub(in crate::executor) struct LoggingView<'a> {
+    /// The least severe level that is logged.
+    pub(in crate::executor) level: LogLevel,
+    pub(in crate::executor) output: &'a OutputAccount,
+}
+
+/// Links the interface under both names.
+pub(super) fn add_to_linker<T: 'static>(
+    linker: &mut Linker<T>,
+    view: fn(&T) -> LoggingView<'_>,
+) -> wasmtime::Result<()> {
     for name in NAMES {
         let logging = &mut linker.instance(name)?;
-        logging.func_wrap("log", |store, (level, context, message): (Level, String, String)| {
-            log(store.data(), level.into(), &context, message);
-            Ok(())
-        })?;
+        logging.func_wrap(
+            "log",
+            move |store, (level, context, message): (Level, String, String)| {
+                view(store.data()).log(level.into(), &context, message);
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
 
-fn log(state: &GuestState, level: LogLevel, context: &str, message: String) {
-    if level < state.log_level {
-        return;
+impl LoggingView<'_> {
+    fn log(&self, level: LogLevel, context: &str, message: String) {
+        if level < self.level {
+            return;
+        }
+        let text = if context.is_empty() {
+            message
+        } else {
+            format!("{context}: {message}")
+        };
+        self.output.log(LogStream::Logging(level), &text);
     }
-    let text = if context.is_empty() {
-        message
-    } else {
-        format!("{context}: {message}")
-    };
-    state.output.log(LogStream::Logging(level), &text);
 }

@@ -1,4 +1,4 @@
-//! `sandhog:worker/sender`: collects what a guest sends until its verdict is known.
+//! `sandhog:worker/sender`: collects the messages that a guest sends, until its verdict is known.
 
 use std::time::Duration;
 
@@ -13,16 +13,16 @@ use crate::{
     queue::Send,
 };
 
-/// What one attempt has sent, and what it may still send.
+/// The messages that an attempt has sent, and the room for those that it may still send.
 #[derive(Debug)]
-pub(in crate::executor) struct Sends {
+pub(in crate::executor) struct CollectedSends {
     granted: Grants,
     messages_left: u64,
     bytes_left: u64,
     sent: Vec<Send>,
 }
 
-impl Sends {
+impl CollectedSends {
     pub(in crate::executor) fn new(grants: &Grants, limits: &Limits) -> Self {
         Self {
             granted: grants.clone(),
@@ -32,7 +32,7 @@ impl Sends {
         }
     }
 
-    /// Everything that was sent, in order.
+    /// Takes every sent message, in order.
     pub(in crate::executor) fn take(&mut self) -> Vec<Send> {
         std::mem::take(&mut self.sent)
     }
@@ -91,7 +91,7 @@ impl Sends {
     }
 }
 
-impl Host for Sends {
+impl Host for CollectedSends {
     fn send(&mut self, queue: String, message: WitOutgoing) -> Result<(), SendError> {
         self.collect(&queue, vec![message], outgoing)
     }

@@ -1,4 +1,4 @@
-//! How many files, directories and streams one attempt has open.
+//! Counts the files, directories and streams that one attempt has open.
 
 use std::sync::{
     Arc,
@@ -12,7 +12,7 @@ pub(super) struct OpenFiles {
     limit: usize,
 }
 
-/// One that is open. It counts until it is dropped.
+/// One open file, directory or stream. It counts until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenFile(Arc<AtomicUsize>);
 
@@ -28,14 +28,14 @@ impl OpenFiles {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// One more, if there may be.
+    /// Counts one more, if the limit allows it.
     pub(super) fn take(&self) -> Option<OpenFile> {
         let more = |held: usize| (held < self.limit).then_some(held + 1);
         let taken = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         taken.is_ok().then(|| OpenFile(Arc::clone(&self.held)))
     }
 
-    /// One that was kept by [`OpenFile::until_given_back`] is closed.
+    /// Counts one no longer, which [`OpenFile::until_given_back`] has kept.
     pub(super) fn give_back(&self) {
         let fewer = |held: usize| held.checked_sub(1);
         let given_back = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
@@ -44,9 +44,9 @@ impl OpenFiles {
 }
 
 impl OpenFile {
-    /// It counts until [`OpenFiles::give_back`]: for what lies in a table whose entries are the engine's.
+    /// Lets it count until [`OpenFiles::give_back`]. This is for entries of the engine's table, which hold no [`OpenFile`].
     pub(super) fn until_given_back(self) {
-        // The drop takes this one away.
+        // The drop of `self` takes one away.
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }

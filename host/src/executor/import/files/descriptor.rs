@@ -14,17 +14,17 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    Files, MAX_WRITE_BYTES, check,
-    entries::Entries,
-    on,
+    Files, MAX_WRITE_BYTES, check_path,
+    entries::DirectoryEntries,
     streams::{bound_input, bound_output},
+    with_threads,
 };
 
-/// Calls a function of the engine, where what blocks goes to the threads of the handler.
+/// Calls a function of the engine, whose blocking parts run on the threads of the handler.
 macro_rules! wait {
     ($files:ident.$function:ident($($argument:expr),*)) => {{
         $files.state.under_way += 1;
-        let answer = on($files.threads(), HostDescriptor::$function(&mut $files.files, $($argument),*)).await;
+        let answer = with_threads($files.threads(), HostDescriptor::$function(&mut $files.files, $($argument),*)).await;
         $files.state.under_way -= 1;
         answer
     }};
@@ -87,8 +87,8 @@ impl HostDescriptor for Files<'_> {
         let Some(threads) = self.threads() else {
             return Err(ErrorCode::Unsupported.into());
         };
-        let entries = Entries::of(directory, &threads, open).await?;
-        // The generated traits have the engine's type for it, which nobody else can make.
+        let entries = DirectoryEntries::of(directory, &threads, open).await?;
+        // The generated traits use the engine's type for entries, which only the engine can make.
         let entries = self.files.table.push(entries)?;
         Ok(Resource::new_own(entries.rep()))
     }
@@ -98,7 +98,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn create_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.create_directory_at(fd, path))
     }
 
@@ -107,7 +107,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn stat_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<DescriptorStat> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.stat_at(fd, flags, path))
     }
 
@@ -119,13 +119,13 @@ impl HostDescriptor for Files<'_> {
         accessed: NewTimestamp,
         modified: NewTimestamp,
     ) -> FsResult<()> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.set_times_at(fd, flags, path, accessed, modified))
     }
 
     async fn link_at(&mut self, fd: Fd, flags: PathFlags, old: String, to: Fd, new: String) -> FsResult<()> {
-        check(&old)?;
-        check(&new)?;
+        check_path(&old)?;
+        check_path(&new)?;
         wait!(self.link_at(fd, flags, old, to, new))
     }
 
@@ -137,7 +137,7 @@ impl HostDescriptor for Files<'_> {
         open_flags: OpenFlags,
         flags: DescriptorFlags,
     ) -> FsResult<Fd> {
-        check(&path)?;
+        check_path(&path)?;
         let open = self.open()?;
         let opened = wait!(self.open_at(fd, path_flags, path, open_flags, flags))?;
         open.until_given_back();
@@ -153,48 +153,51 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn readlink_at(&mut self, fd: Fd, path: String) -> FsResult<String> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.readlink_at(fd, path))
     }
 
     async fn remove_directory_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.remove_directory_at(fd, path))
     }
 
     async fn rename_at(&mut self, fd: Fd, old: String, to: Fd, new: String) -> FsResult<()> {
-        check(&old)?;
-        check(&new)?;
+        check_path(&old)?;
+        check_path(&new)?;
         wait!(self.rename_at(fd, old, to, new))
     }
 
     async fn symlink_at(&mut self, fd: Fd, target: String, path: String) -> FsResult<()> {
-        check(&target)?;
-        check(&path)?;
+        check_path(&target)?;
+        check_path(&path)?;
         wait!(self.symlink_at(fd, target, path))
     }
 
     async fn unlink_file_at(&mut self, fd: Fd, path: String) -> FsResult<()> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.unlink_file_at(fd, path))
     }
 
     fn read_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynInputStream>> {
-        let bound = (self.threads(), self.open()?);
+        let threads = self.threads();
+        let open = self.open()?;
         let stream = HostDescriptor::read_via_stream(&mut self.files, fd, offset)?;
-        bound_input(self.files.table, stream, bound)
+        bound_input(self.files.table, stream, threads, open)
     }
 
     fn write_via_stream(&mut self, fd: Fd, offset: Filesize) -> FsResult<Resource<DynOutputStream>> {
-        let bound = (self.threads(), self.open()?);
+        let threads = self.threads();
+        let open = self.open()?;
         let stream = HostDescriptor::write_via_stream(&mut self.files, fd, offset)?;
-        bound_output(self.files.table, stream, bound)
+        bound_output(self.files.table, stream, threads, open)
     }
 
     fn append_via_stream(&mut self, fd: Fd) -> FsResult<Resource<DynOutputStream>> {
-        let bound = (self.threads(), self.open()?);
+        let threads = self.threads();
+        let open = self.open()?;
         let stream = HostDescriptor::append_via_stream(&mut self.files, fd)?;
-        bound_output(self.files.table, stream, bound)
+        bound_output(self.files.table, stream, threads, open)
     }
 
     async fn is_same_object(&mut self, a: Fd, b: Fd) -> wasmtime::Result<bool> {
@@ -206,7 +209,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn metadata_hash_at(&mut self, fd: Fd, flags: PathFlags, path: String) -> FsResult<MetadataHashValue> {
-        check(&path)?;
+        check_path(&path)?;
         wait!(self.metadata_hash_at(fd, flags, path))
     }
 }
@@ -219,12 +222,17 @@ impl HostDirectoryEntryStream for Files<'_> {
         let Some(threads) = self.threads() else {
             return Err(ErrorCode::Unsupported.into());
         };
-        let entries = self.files.table.get_mut(&Resource::<Entries>::new_own(stream.rep()))?;
+        let entries = self
+            .files
+            .table
+            .get_mut(&Resource::<DirectoryEntries>::new_own(stream.rep()))?;
         entries.next(&threads).await
     }
 
     fn drop(&mut self, stream: Resource<DirectoryEntryStream>) -> wasmtime::Result<()> {
-        self.files.table.delete(Resource::<Entries>::new_own(stream.rep()))?;
+        self.files
+            .table
+            .delete(Resource::<DirectoryEntries>::new_own(stream.rep()))?;
         Ok(())
     }
 }

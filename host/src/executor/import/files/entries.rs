@@ -1,4 +1,4 @@
-//! The entries of a directory, a few at a time: the engine would copy all of them into the host, for each stream.
+//! The entries of a directory, read a few at a time: the engine would copy all of them into the host, for each stream.
 
 use std::{collections::VecDeque, fs::File, sync::Arc};
 
@@ -14,20 +14,20 @@ use wasmtime_wasi::p2::{
 
 use super::account::OpenFile;
 
-/// How many entries are read at a time. With the longest names that systems have, they and what the system gives fit into
-/// one buffer of a stream.
+/// The number of entries that are read at a time. With the longest names, they and the buffer of the system fit into one buffer
+/// of a stream.
 const BATCH: usize = 64;
 
 /// A directory that is being read.
-pub(super) struct Entries {
-    /// `None` at its end.
+pub(super) struct DirectoryEntries {
+    /// `None` at the end.
     directory: Option<Dir>,
     read: VecDeque<Result<DirectoryEntry, ErrorCode>>,
     _open: OpenFile,
 }
 
-impl Entries {
-    /// Opens a directory once more, since who reads it has a place in it.
+impl DirectoryEntries {
+    /// Opens a directory once more, since each reader has its own position in it.
     pub(super) async fn of(directory: Arc<File>, threads: &Handle, open: OpenFile) -> FsResult<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opening = threads.spawn_blocking(move || openat(&*directory, ".", flags, Mode::empty()).and_then(Dir::new));
@@ -39,7 +39,7 @@ impl Entries {
         })
     }
 
-    /// The next entry; `None` at the end.
+    /// Returns the next entry; `None` at the end.
     pub(super) async fn next(&mut self, threads: &Handle) -> FsResult<Option<DirectoryEntry>> {
         if self.read.is_empty()
             && let Some(directory) = self.directory.take()
@@ -55,7 +55,7 @@ fn failed(error: Errno) -> ErrorCode {
     ErrorCode::from(&std::io::Error::from(error))
 }
 
-/// The next entries, and the directory if there may be more.
+/// Reads the next entries. Returns the directory if there may be more.
 fn some_of(mut directory: Dir) -> (Option<Dir>, VecDeque<Result<DirectoryEntry, ErrorCode>>) {
     let mut read = VecDeque::new();
     while read.len() < BATCH {
@@ -75,7 +75,7 @@ fn some_of(mut directory: Dir) -> (Option<Dir>, VecDeque<Result<DirectoryEntry, 
 fn shown(directory: &Dir, entry: &DirEntry) -> Result<DirectoryEntry, ErrorCode> {
     let name = entry.file_name();
     let mut kind = entry.file_type();
-    // Some file systems don't say.
+    // Some file systems do not tell the type.
     if kind == FileType::Unknown {
         let fd = directory.fd().map_err(failed)?;
         let stat = statat(fd, name, AtFlags::SYMLINK_NOFOLLOW).map_err(failed)?;

@@ -7,10 +7,10 @@ use wasmtime_wasi::p2::{
     DynInputStream, DynOutputStream, FsResult, InputStream, OutputStream, Pollable, StreamError, StreamResult,
 };
 
-use super::{account::OpenFile, on};
+use super::{account::OpenFile, with_threads};
 
-/// A stream of the engine, bounded.
-struct Bounded<S> {
+/// A stream of the engine within its bounds.
+struct BoundedStream<S> {
     stream: S,
     threads: Option<Handle>,
     _open: OpenFile,
@@ -20,10 +20,11 @@ struct Bounded<S> {
 pub(super) fn bound_input(
     table: &mut ResourceTable,
     stream: Resource<DynInputStream>,
-    (threads, open): (Option<Handle>, OpenFile),
+    threads: Option<Handle>,
+    open: OpenFile,
 ) -> FsResult<Resource<DynInputStream>> {
     let stream = table.delete(stream)?;
-    let bounded: DynInputStream = Box::new(Bounded {
+    let bounded: DynInputStream = Box::new(BoundedStream {
         stream,
         threads,
         _open: open,
@@ -31,14 +32,15 @@ pub(super) fn bound_input(
     Ok(table.push(bounded)?)
 }
 
-/// As [`bound_input`].
+/// Bounds a stream that the engine has just made.
 pub(super) fn bound_output(
     table: &mut ResourceTable,
     stream: Resource<DynOutputStream>,
-    (threads, open): (Option<Handle>, OpenFile),
+    threads: Option<Handle>,
+    open: OpenFile,
 ) -> FsResult<Resource<DynOutputStream>> {
     let stream = table.delete(stream)?;
-    let bounded: DynOutputStream = Box::new(Bounded {
+    let bounded: DynOutputStream = Box::new(BoundedStream {
         stream,
         threads,
         _open: open,
@@ -46,66 +48,66 @@ pub(super) fn bound_output(
     Ok(table.push(bounded)?)
 }
 
-impl<S> Bounded<S> {
-    /// Calls the stream where what it spawns goes to the threads of the handler.
-    fn now<T>(&mut self, call: impl FnOnce(&mut S) -> T) -> T {
+impl<S> BoundedStream<S> {
+    /// Calls the stream. Work that the stream spawns goes to the threads of the handler.
+    fn call<T>(&mut self, call: impl FnOnce(&mut S) -> T) -> T {
         let _threads = self.threads.as_ref().map(Handle::enter);
         call(&mut self.stream)
     }
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Bounded<DynInputStream> {
+impl Pollable for BoundedStream<DynInputStream> {
     async fn ready(&mut self) {
-        on(self.threads.clone(), self.stream.ready()).await;
+        with_threads(self.threads.clone(), self.stream.ready()).await;
     }
 }
 
 #[wasmtime_wasi::async_trait]
-impl InputStream for Bounded<DynInputStream> {
+impl InputStream for BoundedStream<DynInputStream> {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
-        self.now(|stream| stream.read(size))
+        self.call(|stream| stream.read(size))
     }
 
     async fn blocking_read(&mut self, size: usize) -> StreamResult<Bytes> {
-        on(self.threads.clone(), self.stream.blocking_read(size)).await
+        with_threads(self.threads.clone(), self.stream.blocking_read(size)).await
     }
 
     async fn cancel(&mut self) {
-        on(self.threads.clone(), self.stream.cancel()).await;
+        with_threads(self.threads.clone(), self.stream.cancel()).await;
     }
 }
 
 #[wasmtime_wasi::async_trait]
-impl Pollable for Bounded<DynOutputStream> {
+impl Pollable for BoundedStream<DynOutputStream> {
     async fn ready(&mut self) {
-        on(self.threads.clone(), self.stream.ready()).await;
+        with_threads(self.threads.clone(), self.stream.ready()).await;
     }
 }
 
 #[wasmtime_wasi::async_trait]
-impl OutputStream for Bounded<DynOutputStream> {
+impl OutputStream for BoundedStream<DynOutputStream> {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        // The engine's own does not look, and holds what it is given until the disk has it.
+        // The engine does not check this, and holds the bytes until the disk has them.
         if bytes.len() > self.check_write()? {
             return Err(StreamError::trap("it wrote more to a stream than check-write allows"));
         }
-        self.now(|stream| stream.write(bytes))
+        self.call(|stream| stream.write(bytes))
     }
 
     fn flush(&mut self) -> StreamResult<()> {
-        self.now(|stream| stream.flush())
+        self.call(|stream| stream.flush())
     }
 
     fn check_write(&mut self) -> StreamResult<usize> {
-        self.now(|stream| stream.check_write())
+        self.call(|stream| stream.check_write())
     }
 
     async fn blocking_write_and_flush(&mut self, bytes: Bytes) -> StreamResult<()> {
-        on(self.threads.clone(), self.stream.blocking_write_and_flush(bytes)).await
+        with_threads(self.threads.clone(), self.stream.blocking_write_and_flush(bytes)).await
     }
 
     async fn cancel(&mut self) {
-        on(self.threads.clone(), self.stream.cancel()).await;
+        with_threads(self.threads.clone(), self.stream.cancel()).await;
     }
 }

@@ -1,12 +1,13 @@
 //! Connections to origins: made only to addresses that were checked, and kept for the next attempt of the same handler.
 //!
-//! Invariant: whoever holds a connection owns its task. Dropping it closes the socket.
+//! Invariant: a connection owns its task. Dropping the connection closes the socket.
 
 use std::{
     collections::VecDeque,
+    error::Error as _,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -19,6 +20,7 @@ use hyper::{
     },
 };
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -29,15 +31,18 @@ use tokio_rustls::{TlsConnector, rustls};
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::Error;
 
-use super::{MAX_HEAD_BYTES, body::Upload, origin::Origin};
+use super::{origin::Origin, upload::Upload};
 
-/// Connections of one handler that wait for the next request, at most; the oldest makes room.
+/// The largest head of a response.
+pub(super) const MAX_HEAD_BYTES: usize = 64 * 1024;
+
+/// The most connections of one handler that wait for the next request; the oldest makes room.
 const MAX_IDLE: usize = 32;
-/// How long one of them waits.
+/// The time after which a waiting connection is closed.
 const MAX_IDLE_TIME: Duration = Duration::from_secs(30);
-/// How long one of several addresses is tried.
+/// The time for which one of several addresses is tried.
 const ADDRESS_TIME: Duration = Duration::from_secs(5);
-/// Fields of a response's head, at most.
+/// The most fields in the head of a response.
 const MAX_FIELDS: usize = 100;
 
 /// An open connection that carries one request at a time.
@@ -49,6 +54,10 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects to the first of these addresses that answers, until `by`.
+    ///
+    /// # Errors
+    ///
+    /// None of them answers, or the origin's certificate is refused.
     pub(super) async fn open(
         origin: Origin,
         addresses: &[IpAddr],
@@ -80,7 +89,7 @@ impl Connection {
             .map_err(|_| Error::ConnectionTimeout)?
             .map_err(|_| Error::ConnectionTerminated)?;
         let task = spawn(async move {
-            // Whoever waits for the response gets the error.
+            // The request that waits for the response gets the error.
             drop(connection.await);
         });
         Ok(Self {
@@ -90,7 +99,7 @@ impl Connection {
         })
     }
 
-    /// Whether it can take a request; waits while it is about to be.
+    /// Waits until the connection can take a request. Returns `false` if it was closed, or at `by`.
     pub(super) async fn ready(&mut self, by: Instant) -> bool {
         timeout_at(by, self.sender.ready())
             .await
@@ -101,7 +110,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// With the request, if none of it was sent.
+    /// The exchange failed; with the request, if nothing of it was sent.
     pub(super) async fn send(
         &mut self,
         request: Request<Upload>,
@@ -116,7 +125,7 @@ async fn dial(addresses: &[IpAddr], port: u16, by: Instant) -> Result<TcpStream,
         let until = by.min(Instant::now() + ADDRESS_TIME);
         match timeout_at(until, TcpStream::connect(SocketAddr::new(*address, port))).await {
             Ok(Ok(socket)) => {
-                // A socket that insists on its delay still serves.
+                // A connection with the delay works, too.
                 drop(socket.set_nodelay(true));
                 return Ok(socket);
             }
@@ -131,6 +140,7 @@ async fn dial(addresses: &[IpAddr], port: u16, by: Instant) -> Result<TcpStream,
     Err(failure)
 }
 
+/// Returns what `wasi:http` tells a guest about a failed handshake.
 fn tls_error(error: &io::Error) -> Error {
     let cause = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>());
     match cause {
@@ -143,29 +153,46 @@ fn tls_error(error: &io::Error) -> Error {
     }
 }
 
+/// Returns what `wasi:http` tells a guest about a failed exchange. Nothing of it goes to the host's own log, which a guest could
+/// flood.
+pub(super) fn exchange_error(error: &hyper::Error) -> Error {
+    if error.is_parse_too_large() {
+        return Error::HttpResponseHeaderSectionSize(u32::try_from(MAX_HEAD_BYTES).ok());
+    }
+    if error.is_incomplete_message() {
+        return Error::HttpResponseIncomplete;
+    }
+    let by_system = matches!(error.source(), Some(cause) if cause.is::<io::Error>());
+    if error.is_canceled() || error.is_closed() || by_system {
+        return Error::ConnectionTerminated;
+    }
+    Error::HttpProtocolError
+}
+
 /// The connections of one handler that wait for the next request.
-pub(super) struct Pool {
-    waiting: Mutex<Waiting>,
-    /// Of all handlers: who finds none closes his connection.
+pub(super) struct ConnectionPool {
+    waiting: Mutex<WaitingConnections>,
+    /// The room for waiting connections of all handlers. A connection that finds none is closed.
     room: Arc<Semaphore>,
 }
 
 #[derive(Default)]
-struct Waiting {
-    /// The oldest first.
-    idle: VecDeque<Idle>,
+struct WaitingConnections {
+    /// The oldest connection is first.
+    idle: VecDeque<IdleConnection>,
+    /// The number of the newest connection.
     last: u64,
 }
 
-struct Idle {
+struct IdleConnection {
     number: u64,
     connection: Connection,
     _room: OwnedSemaphorePermit,
     _expiry: AbortOnDropJoinHandle<()>,
 }
 
-impl Pool {
-    /// An empty one, which keeps connections as long as there is room among those of all handlers.
+impl ConnectionPool {
+    /// Makes an empty pool, which keeps connections as long as there is room among those of all handlers.
     pub(super) fn new(room: &Arc<Semaphore>) -> Self {
         Self {
             waiting: Mutex::default(),
@@ -173,9 +200,9 @@ impl Pool {
         }
     }
 
-    /// The connection to this origin that was used last. It may have been closed by the other side.
+    /// Takes the connection to this origin that was used last. The server may have closed it.
     pub(super) fn take(&self, origin: &Origin) -> Option<Connection> {
-        let idle = &mut self.waiting().idle;
+        let idle = &mut self.waiting.lock().idle;
         idle.retain(|idle| !idle.connection.sender.is_closed());
         let at = idle.iter().rposition(|idle| idle.connection.origin == *origin)?;
         idle.remove(at).map(|idle| idle.connection)
@@ -189,10 +216,10 @@ impl Pool {
         let Ok(room) = Arc::clone(&self.room).try_acquire_owned() else {
             return;
         };
-        let mut waiting = self.waiting();
+        let mut waiting = self.waiting.lock();
         waiting.last += 1;
         let number = waiting.last;
-        let idle = Idle {
+        let idle = IdleConnection {
             number,
             connection,
             _room: room,
@@ -203,15 +230,11 @@ impl Pool {
             waiting.idle.pop_front();
         }
     }
-
-    fn waiting(&self) -> std::sync::MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-async fn expire(pool: Weak<Pool>, number: u64) {
+async fn expire(pool: Weak<ConnectionPool>, number: u64) {
     tokio::time::sleep(MAX_IDLE_TIME).await;
     if let Some(pool) = pool.upgrade() {
-        pool.waiting().idle.retain(|idle| idle.number != number);
+        pool.waiting.lock().idle.retain(|idle| idle.number != number);
     }
 }

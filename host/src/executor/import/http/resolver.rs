@@ -1,5 +1,5 @@
-//! Names to addresses, within bounds: a lookup by the system can't be cancelled, so only so many are under way, on threads
-//! that nobody else needs.
+//! Looks up the addresses of names, within bounds: a lookup by the system can't be cancelled, so only so many are under way, on
+//! threads of their own.
 
 use std::{
     fmt, io,
@@ -9,18 +9,19 @@ use std::{
 
 use tokio::sync::Semaphore;
 
-use crate::executor::threads::BlockingThreads;
+use crate::executor::blocking_threads::BlockingThreads;
 
-/// Lookups of one handler that are under way at a time.
+/// The most lookups of one handler that are under way at a time.
 const MAX_LOOKUPS: usize = 8;
-/// Lookups of all handlers together. Each has a thread.
+/// The most lookups of all handlers together. Each has a thread.
 const MAX_LOOKUPS_IN_TOTAL: usize = 64;
-/// Addresses of one name that are considered.
+/// The most addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 16;
 
 /// Finds the addresses of a host name, in the order in which they should be tried.
 pub trait Resolver: fmt::Debug + Send + Sync {
-    /// Called on a thread that may block, once for each connection to a name; never for an address.
+    /// Looks up a name. The executor calls this on a thread that may block, once for each connection to a name; never for an
+    /// address.
     ///
     /// # Errors
     ///
@@ -28,13 +29,13 @@ pub trait Resolver: fmt::Debug + Send + Sync {
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
 }
 
-/// What the system says: its hosts file, its name servers.
+/// The resolver of the system: its hosts file and its name servers.
 #[derive(Debug, Clone, Copy)]
 pub struct SystemResolver;
 
 impl Resolver for SystemResolver {
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        // The port is only there because the system answers with sockets' addresses.
+        // The system resolves addresses of sockets, which have a port.
         Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
     }
 }
@@ -49,9 +50,11 @@ pub(in crate::executor) struct Lookups {
 }
 
 impl Lookups {
+    /// Makes the resolver and its threads.
+    ///
     /// # Errors
     ///
-    /// Their threads can't be had.
+    /// The machine lets no thread start.
     pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>) -> io::Result<Self> {
         Ok(Self {
             resolver,
@@ -61,7 +64,7 @@ impl Lookups {
         })
     }
 
-    /// The same resolver with a share of its own, so that a handler whose lookups hang does not take those of others.
+    /// Returns the same resolver with lookups of its own, so that a handler whose lookups hang does not take those of others.
     pub(super) fn share(&self) -> Self {
         Self {
             own: Arc::new(Semaphore::new(MAX_LOOKUPS)),
@@ -69,7 +72,11 @@ impl Lookups {
         }
     }
 
-    /// Waits for its turn, then for the answer.
+    /// Looks up a name, when it is its turn.
+    ///
+    /// # Errors
+    ///
+    /// See [`Resolver`].
     ///
     /// # Cancel safety
     ///

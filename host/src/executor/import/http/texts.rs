@@ -1,11 +1,11 @@
 //! The texts of a request: method, scheme, authority, path. The engine keeps them at any length for as many requests as the
-//! guest has handles, so each is refused here, before it is kept, when it is longer than any server takes it.
+//! guest has handles. So the host refuses a text that is longer than any server takes, before the engine keeps it.
 
 use std::any::Any;
 
 use wasmtime::component::{Linker, LinkerInstance, Resource};
 use wasmtime_wasi_http::{
-    WasiHttpView as _,
+    WasiHttpView,
     p2::{
         bindings::http::types::{self as v02, HostOutgoingRequest},
         types::HostOutgoingRequest as Request02,
@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
     },
 };
 
-use crate::{config::Limits, executor::instance::GuestState};
+use crate::config::Limits;
 
 /// The longest method and the longest scheme.
 const MAX_WORD_BYTES: usize = 64;
@@ -24,31 +24,31 @@ const MAX_WORD_BYTES: usize = 64;
 const MAX_AUTHORITY_BYTES: usize = 1024;
 /// The longest path with its query.
 const MAX_PATH_BYTES: usize = 8 * 1024;
-/// What the texts of one request come to.
+/// The most bytes of the texts of one request.
 pub(super) const MAX_TEXT_BYTES: usize = 2 * MAX_WORD_BYTES + MAX_AUTHORITY_BYTES + MAX_PATH_BYTES;
 
-/// The interface as the engine links it. Another version would be an interface of its own, beside the one that is to be
-/// bounded.
+/// The interfaces as the engine links them. Another version would be another interface, and leave the engine's without bounds.
 const V02: &str = "wasi:http/types@0.2.12";
 const V03: &str = "wasi:http/types@0.3.0";
 
-/// How often each text may be set, of as many requests as an attempt may make.
+/// The number of times that each text may be set, for as many requests as an attempt may make.
 const TIMES: u64 = 2;
 
-/// The bytes of texts that one attempt may still set. What it set is not given back: a request may keep it.
+/// Counts the bytes of texts that one attempt may still set. A text that is set again is not given back: a request may keep
+/// it.
 #[derive(Debug)]
-pub(super) struct Texts {
+pub(in crate::executor) struct TextAccount {
     left: u64,
 }
 
-impl Texts {
+impl TextAccount {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             left: texts_of(limits.http_requests),
         }
     }
 
-    /// Whether a text of this length may be set, which must not be longer than `most`.
+    /// Counts a text of this length. Returns `false`, and counts nothing, if it is longer than `most` or the account is used up.
     fn take(&mut self, len: usize, most: usize) -> bool {
         if len > most {
             return false;
@@ -59,8 +59,8 @@ impl Texts {
     }
 }
 
-/// What an attempt can make the host hold of texts, in bytes: of those requests that it may set, as many as it has handles,
-/// and as many that are on their way.
+/// Returns the most bytes of texts that an attempt can make the host hold: those of as many requests as it has handles, and of
+/// as many that are on their way.
 pub(super) fn worst_case(limits: &Limits) -> u64 {
     texts_of(limits.http_requests.min(limits.handles))
 }
@@ -70,31 +70,35 @@ fn texts_of(requests: u64) -> u64 {
     requests.saturating_mul(each).saturating_mul(TIMES)
 }
 
-/// Whether a guest's resource is a request that was not sent.
+/// Returns whether a guest's resource is a request that was not sent.
 pub(in crate::executor) fn is_request(resource: &dyn Any) -> bool {
     resource.is::<Request02>() || resource.is::<Request03>()
 }
 
-/// What the functions answer.
+/// The answer of the setters.
 type Answer = wasmtime::Result<(Result<(), ()>,)>;
 
-/// Puts bounded functions in the place of the engine's, which are linked already.
-pub(super) fn add_to_linker(linker: &mut Linker<GuestState>) -> wasmtime::Result<()> {
+/// Links bounded setters in the place of the engine's, which must be linked already.
+pub(super) fn add_to_linker<T: WasiHttpView + 'static>(
+    linker: &mut Linker<T>,
+    account: fn(&mut T) -> &mut TextAccount,
+) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
-    let added = bound_02(&mut linker.instance(V02)?).and_then(|()| bound_03(&mut linker.instance(V03)?));
+    let added =
+        bound_02(&mut linker.instance(V02)?, account).and_then(|()| bound_03(&mut linker.instance(V03)?, account));
     linker.allow_shadowing(false);
     added
 }
 
 /// Defines a setter that refuses a text, if there is one, that is longer than `$most`.
 macro_rules! setter {
-    ($types:ident, $request:ty, $name:literal, $value:ty, $set:path, $text:expr, $most:expr) => {
+    ($types:ident, $account:ident, $request:ty, $name:literal, $value:ty, $set:path, $text:expr, $most:expr) => {
         $types.func_wrap(
             $name,
-            |mut store, (request, value): (Resource<$request>, $value)| -> Answer {
+            move |mut store, (request, value): (Resource<$request>, $value)| -> Answer {
                 let text: fn(&$value) -> Option<&String> = $text;
                 let len = text(&value).map_or(0, String::len);
-                if !store.data_mut().http.texts.take(len, $most) {
+                if !$account(store.data_mut()).take(len, $most) {
                     return Ok((Err(()),));
                 }
                 Ok(($set(&mut store.data_mut().http(), request, value)?,))
@@ -114,27 +118,27 @@ macro_rules! other {
 }
 
 #[rustfmt::skip]
-fn bound_02(types: &mut LinkerInstance<'_, GuestState>) -> wasmtime::Result<()> {
-    setter!(types, Request02, "[method]outgoing-request.set-method", v02::Method, HostOutgoingRequest::set_method,
+fn bound_02<T: WasiHttpView + 'static>(types: &mut LinkerInstance<'_, T>, account: fn(&mut T) -> &mut TextAccount) -> wasmtime::Result<()> {
+    setter!(types, account, Request02, "[method]outgoing-request.set-method", v02::Method, HostOutgoingRequest::set_method,
         other!(v02::Method::Other), MAX_WORD_BYTES);
-    setter!(types, Request02, "[method]outgoing-request.set-scheme", Option<v02::Scheme>, HostOutgoingRequest::set_scheme,
+    setter!(types, account, Request02, "[method]outgoing-request.set-scheme", Option<v02::Scheme>, HostOutgoingRequest::set_scheme,
         |value| value.as_ref().and_then(other!(v02::Scheme::Other)), MAX_WORD_BYTES);
-    setter!(types, Request02, "[method]outgoing-request.set-authority", Option<String>, HostOutgoingRequest::set_authority,
+    setter!(types, account, Request02, "[method]outgoing-request.set-authority", Option<String>, HostOutgoingRequest::set_authority,
         Option::as_ref, MAX_AUTHORITY_BYTES);
-    setter!(types, Request02, "[method]outgoing-request.set-path-with-query", Option<String>, HostOutgoingRequest::set_path_with_query,
+    setter!(types, account, Request02, "[method]outgoing-request.set-path-with-query", Option<String>, HostOutgoingRequest::set_path_with_query,
         Option::as_ref, MAX_PATH_BYTES);
     Ok(())
 }
 
 #[rustfmt::skip]
-fn bound_03(types: &mut LinkerInstance<'_, GuestState>) -> wasmtime::Result<()> {
-    setter!(types, Request03, "[method]request.set-method", v03::Method, HostRequest::set_method,
+fn bound_03<T: WasiHttpView + 'static>(types: &mut LinkerInstance<'_, T>, account: fn(&mut T) -> &mut TextAccount) -> wasmtime::Result<()> {
+    setter!(types, account, Request03, "[method]request.set-method", v03::Method, HostRequest::set_method,
         other!(v03::Method::Other), MAX_WORD_BYTES);
-    setter!(types, Request03, "[method]request.set-scheme", Option<v03::Scheme>, HostRequest::set_scheme,
+    setter!(types, account, Request03, "[method]request.set-scheme", Option<v03::Scheme>, HostRequest::set_scheme,
         |value| value.as_ref().and_then(other!(v03::Scheme::Other)), MAX_WORD_BYTES);
-    setter!(types, Request03, "[method]request.set-authority", Option<String>, HostRequest::set_authority,
+    setter!(types, account, Request03, "[method]request.set-authority", Option<String>, HostRequest::set_authority,
         Option::as_ref, MAX_AUTHORITY_BYTES);
-    setter!(types, Request03, "[method]request.set-path-with-query", Option<String>, HostRequest::set_path_with_query,
+    setter!(types, account, Request03, "[method]request.set-path-with-query", Option<String>, HostRequest::set_path_with_query,
         Option::as_ref, MAX_PATH_BYTES);
     Ok(())
 }

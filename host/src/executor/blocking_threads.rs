@@ -1,7 +1,7 @@
-//! Threads for one purpose that may block: those who wait for files or for name servers never take the threads of others.
+//! Threads for one purpose that may block, so that waiting for files or for name servers never takes the threads of other work.
 //!
-//! Invariant: each pool has a thread from its making to its end. So work that is given to it never fails for want of one: it
-//! waits in line if the machine denies another.
+//! Invariant: each pool has a thread from its making to its end. So work never fails for want of a thread: it waits in the queue
+//! if the machine denies another one.
 
 use std::{
     io,
@@ -17,19 +17,19 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::threads;
 
-/// A pool of threads: the first is there from the beginning, and others are started when they are needed. They stay: if the
-/// last one ended, and the machine denied a new one, the next work would panic. Its last owner does not wait for a thread
-/// that blocks.
+/// A pool of threads: the first is there from the beginning, and others are started when they are needed. Threads never end
+/// early: if the last one ended, and the machine denied a new one, the next work would panic. The drop of the pool does not
+/// wait for a thread that blocks.
 #[derive(Debug)]
 pub(super) struct BlockingThreads {
-    /// Nothing but its blocking pool is used: nobody drives it.
+    /// Only the blocking pool of this runtime is used; no thread drives the runtime itself.
     runtime: Option<Runtime>,
     handle: Handle,
     left_behind: Arc<AtomicUsize>,
 }
 
 impl BlockingThreads {
-    /// At most `most` threads of this name, of which one is started.
+    /// Makes a pool of at most `most` threads of this name, and starts one.
     ///
     /// # Errors
     ///
@@ -45,7 +45,7 @@ impl BlockingThreads {
             runtime: Some(runtime),
             left_behind: Arc::default(),
         };
-        // Whoever only tried would panic, and print that.
+        // An attempt without this check would panic, and print the panic.
         threads::check_for(1).map_err(io::Error::other)?;
         if !this.begin(|| ()) {
             return Err(io::Error::other("the machine did not let their first thread start"));
@@ -53,25 +53,25 @@ impl BlockingThreads {
         Ok(this)
     }
 
-    /// Gives work to them that nobody waits for. Never panics, and tells whether a thread is there for it.
+    /// Gives work to the threads, without waiting for it. Never panics. Returns whether there is a thread for the work.
     fn begin(&self, work: impl FnOnce() + Send + 'static) -> bool {
         let begin = AssertUnwindSafe(|| drop(self.handle.spawn_blocking(work)));
         panic::catch_unwind(begin).is_ok()
     }
 
-    /// Where blocking work is given to them.
+    /// Returns the runtime that blocking work is given to.
     pub(super) fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Somebody has gone whose work may still stand in line. He counts until a thread has come to it. Never panics: whoever
-    /// goes may be unwinding.
+    /// Counts an attempt that has ended while its work may still be in the queue, until a thread has come to that work. Never
+    /// panics: the attempt may be unwinding.
     pub(super) fn leave_behind(&self) {
         let left = LeftBehind::new(&self.left_behind);
         self.begin(move || drop(left));
     }
 
-    /// How many have gone whose work no thread has come to.
+    /// Returns the number of ended attempts whose work no thread has come to.
     pub(super) fn left_behind(&self) -> usize {
         self.left_behind.load(Ordering::Relaxed)
     }
@@ -85,7 +85,7 @@ impl Drop for BlockingThreads {
     }
 }
 
-/// Counts for as long as it is there, whoever drops it.
+/// Counts one ended attempt until it is dropped.
 struct LeftBehind(Arc<AtomicUsize>);
 
 impl LeftBehind {
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_has_gone_counts_until_a_thread_comes_to_his_work() {
+    async fn an_ended_attempt_counts_until_a_thread_comes_to_its_work() {
         let threads = BlockingThreads::new("test", 1).unwrap();
         let (go_on, wait) = mpsc::channel::<()>();
         drop(threads.handle().spawn_blocking(move || wait.recv().is_ok()));
@@ -116,7 +116,7 @@ mod tests {
         threads.leave_behind();
         assert_eq!(threads.left_behind(), 2);
         go_on.send(()).unwrap();
-        // The only thread comes to this after all that stood in line.
+        // The only thread comes to this after everything in the queue.
         threads.handle().spawn_blocking(|| ()).await.unwrap();
         assert_eq!(threads.left_behind(), 0);
     }
@@ -134,10 +134,10 @@ mod tests {
         seccompiler::apply_filter(&program).unwrap();
     }
 
-    // The machine had as many threads as it may: the next call of a file panicked, and then whoever cleaned up after it.
+    // The machine had as many threads as it may: the next call of a file panicked, and then the cleanup after it.
     #[cfg(all(target_os = "linux", any(target_arch = "x86_64", target_arch = "aarch64")))]
     #[test]
-    fn a_thread_that_is_denied_fails_no_work_and_nobody_who_leaves() {
+    fn a_thread_that_is_denied_fails_no_work_and_no_ended_attempt() {
         let denied = std::thread::spawn(|| {
             let threads = BlockingThreads::new("test", 8).unwrap();
             let control = Builder::new_current_thread().build().unwrap();
