@@ -13,7 +13,9 @@ use harness::{
     host::Place,
 };
 use sandhog::{
-    executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
+    executor::{
+        CallMessage, CallReport, CodeTiers, Component, EngineOptions, Executor as _, Flavour, GuestCall, Verdict,
+    },
     message::{AttributeValue, Attributes, QueueName},
     queue::{FailureKind, Send},
 };
@@ -23,7 +25,7 @@ const RETRY: Option<FailureKind> = Some(FailureKind::Retry);
 const REJECT: Option<FailureKind> = Some(FailureKind::Reject);
 
 /// One message, with attributes of every kind and in a group.
-fn call(bench: &Bench, body: &[u8]) -> Call {
+fn call(bench: &Bench, body: &[u8]) -> GuestCall {
     let mut message = message(body);
     let pairs = vec![
         ("grüße".to_owned(), AttributeValue::Text("häuser".to_owned())),
@@ -53,7 +55,7 @@ impl Subject {
         let mut bench = Bench::with(EngineOptions {
             max_live_instances: 4,
             compiler: harness::sandhog_compiler(),
-            tiers: Tiers::Fast,
+            tiers: CodeTiers::Fast,
             ..EngineOptions::default()
         });
         bench.policy = policy();
@@ -79,7 +81,7 @@ impl Subject {
         }
     }
 
-    async fn run(&self, body: &[u8]) -> Report {
+    async fn run(&self, body: &[u8]) -> CallReport {
         self.bench.executor.run(&self.component, call(&self.bench, body)).await
     }
 

@@ -11,7 +11,7 @@ use harness::{
 };
 use sandhog::{
     config::{Manifest, Reuse},
-    executor::{Component, EngineOptions, Executor as _, Report, Verdict, digest},
+    executor::{CallReport, Component, EngineOptions, Executor as _, Verdict, digest},
     queue::FailureKind,
 };
 
@@ -61,7 +61,7 @@ async fn count(bench: &Bench, component: &Component, body: &str) -> Option<Strin
     counted(&bench.run(component, &[body.as_bytes()]).await)
 }
 
-fn counted(report: &Report) -> Option<String> {
+fn counted(report: &CallReport) -> Option<String> {
     let sends = report.sends.iter();
     let sent: Vec<_> = sends
         .map(|send| String::from_utf8_lossy(&send.message.body).into_owned())

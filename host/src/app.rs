@@ -16,7 +16,7 @@ use crate::{
     alarm::wake_at,
     config::{Config, environment},
     descriptors,
-    executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
+    executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
     handler_status::HandlerBoard,
@@ -102,7 +102,7 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
 
 /// The budget for instances in bytes; the log says where it comes from.
 fn budget(configured: Option<u64>) -> u64 {
-    let Budget { bytes, because } = Budget::of_machine();
+    let MemoryBudget { bytes, because } = MemoryBudget::of_machine();
     let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
     if let Some(configured) = configured {
         let (budget, usual) = (shown(configured), shown(bytes));

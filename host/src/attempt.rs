@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{LogLevel, Manifest},
-    executor::{Call, CallMessage, Component, Executor, LogLine, LogSink, Policy, Report, Verdict},
+    executor::{CallMessage, CallReport, Component, Executor, GuestCall, GuestPolicy, LogLine, LogSink, Verdict},
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
     message::MessageId,
@@ -38,7 +38,7 @@ pub struct Version {
     /// What it was told to be.
     pub manifest: Manifest,
     /// What it may use, taken from the manifest.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<GuestPolicy>,
 }
 
 impl Version {
@@ -67,8 +67,8 @@ impl Version {
 }
 
 /// What a manifest lets a handler's guests use and touch.
-pub fn policy(handler: &str, manifest: &Manifest) -> Policy {
-    Policy {
+pub fn policy(handler: &str, manifest: &Manifest) -> GuestPolicy {
+    GuestPolicy {
         handler: handler.to_owned(),
         timeout: manifest.timeout,
         limits: manifest.limits,
@@ -264,7 +264,7 @@ impl Attempt {
             .grants
             .keyvalue
             .then(|| context.queues.keyvalue(&context.handler));
-        let call = Call {
+        let call = GuestCall {
             messages,
             policy,
             log: self.log_sink(),
@@ -292,7 +292,7 @@ impl Attempt {
     }
 
     /// Fills the outcomes that are not known yet with what the executor said.
-    fn reported(&self, report: Report, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Effects) {
+    fn reported(&self, report: CallReport, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Effects) {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics

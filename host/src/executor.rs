@@ -49,16 +49,16 @@ mod time_limits;
 mod wasm;
 mod worst_case;
 
-pub use budget::Budget;
-pub use compiler::{COMPILER_FAILED, CompileOrder, Compiler, CompilerFailed, Tier, Toolchain, compile_and_answer};
-pub use engine::{Allocation, EngineError, EngineOptions};
+pub use budget::MemoryBudget;
+pub use compiler::{COMPILER_FAILED, CodeTier, CompileOrder, Compiler, CompilerFailed, Toolchain, compile_and_answer};
+pub use engine::{EngineError, EngineOptions, MemoryAllocation};
 pub use flavour::Flavour;
-pub use import::http::{Resolver, SystemResolver};
+pub use import::http::{NameResolver, SystemResolver};
 pub use load_error::LoadError;
 pub use local::LocalExecutor;
-pub use offer::{Grant, Import, Offer};
-pub use report::{Failure, Report, Usage, Verdict};
-pub use tiers::Tiers;
+pub use offer::{ComponentImport, ImportGrant, ImportOffer};
+pub use report::{CallReport, CallUsage, GuestFailure, Verdict};
+pub use tiers::CodeTiers;
 pub use wasm::{MAX_WASM_BYTES, digest};
 
 /// The facts about an accepted component.
@@ -71,9 +71,9 @@ pub struct ComponentInfo {
     /// The size of the file, in bytes.
     pub size: usize,
     /// The interfaces that the component imports.
-    pub imports: Vec<Import>,
+    pub imports: Vec<ComponentImport>,
     /// What one instance begins with.
-    pub needs: Needs,
+    pub needs: InstanceNeeds,
     /// The file is a core module, of which the host has made a component.
     pub core_module: bool,
     /// The tools that the file says it was made with.
@@ -86,7 +86,7 @@ pub struct ComponentInfo {
 
 /// What one instance of a component begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct InstanceNeeds {
     /// The number of linear memories.
     pub memories: u32,
     /// The bytes of the largest memory, before it grows.
@@ -168,7 +168,7 @@ pub type LogSink = Arc<dyn Fn(LogLine) + Send + Sync>;
 
 /// The limits and the grants of a guest.
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct GuestPolicy {
     /// The name of the handler, for texts.
     pub handler: String,
     /// Wall-clock time from the start of the instance to the answer.
@@ -194,20 +194,20 @@ pub struct CallMessage {
 
 /// One call of a guest.
 #[derive(Clone)]
-pub struct Call {
+pub struct GuestCall {
     /// One message; or one or more, if the flavour takes batches.
     pub messages: Vec<CallMessage>,
     /// The limits and the grants of the guest.
-    pub policy: Arc<Policy>,
+    pub policy: Arc<GuestPolicy>,
     /// Takes the guest's output.
     pub log: LogSink,
     /// The handler's key-value store; `None` if it is granted none.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for GuestCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call")
+        f.debug_struct("GuestCall")
             .field("messages", &self.messages)
             .field("policy", &self.policy)
             .finish_non_exhaustive()
@@ -226,7 +226,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// # Cancel safety
     ///
     /// Safe; a compilation under way is ended.
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError>;
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError>;
 
     /// The same component under another policy: links it anew, compiles nothing, and starts one instance to see that it
     /// works. The component that is passed in stays as it is.
@@ -238,7 +238,12 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// # Cancel safety
     ///
     /// Safe.
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError>;
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError>;
 
     /// Calls a guest in an instance of its own, a new one unless the policy says otherwise, and waits for its answer, at most
     /// for the policy's timeout and a few milliseconds. Waits before that while no instance is free.
@@ -247,7 +252,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
     ///
     /// Safe: dropping the future interrupts the guest within a few milliseconds, or at the end of the one
     /// instruction or host call that it is in, and frees its instance.
-    async fn run(&self, component: &Component, call: Call) -> Report;
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport;
 
     /// Returns the runtime of the guests, if they run in this process. A call from this runtime changes no thread. Other tasks
     /// on it wait while guests compute.
@@ -257,7 +262,7 @@ pub trait Executor: fmt::Debug + Send + Sync {
 
     /// Returns the number of calls of this component under this policy that can run at one time, if nothing else runs; at least
     /// one. A caller that receives no more messages than this never holds messages that wait for an instance.
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize;
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize;
 
     /// Returns the number of instances that run now.
     fn live_instances(&self) -> usize;

@@ -7,7 +7,7 @@ use std::{collections::HashSet, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{executor::Failure, message::MessageId, queue::FailureKind};
+use crate::{executor::GuestFailure, message::MessageId, queue::FailureKind};
 
 /// So many different messages have to fail, without a success between, to pause a handler.
 pub const MESSAGES_TO_PAUSE: usize = 20;
@@ -56,7 +56,7 @@ impl Pause {
     ///
     /// A `reject` is a word about the message and none about the handler, so it changes nothing: malformed messages
     /// neither pause a handler that works nor hide that one is broken.
-    pub fn failed(&mut self, id: &MessageId, failure: &Failure, now: Instant) -> Change {
+    pub fn failed(&mut self, id: &MessageId, failure: &GuestFailure, now: Instant) -> Change {
         if failure.kind == FailureKind::Reject {
             return Change::None;
         }
@@ -98,8 +98,8 @@ impl Pause {
 mod tests {
     use super::*;
 
-    fn failure(kind: FailureKind, reason: &str) -> Failure {
-        Failure {
+    fn failure(kind: FailureKind, reason: &str) -> GuestFailure {
+        GuestFailure {
             kind,
             reason: reason.to_owned(),
             retry_after: None,
@@ -107,7 +107,7 @@ mod tests {
         }
     }
 
-    fn fail(pause: &mut Pause, number: usize, failure: &Failure) -> Change {
+    fn fail(pause: &mut Pause, number: usize, failure: &GuestFailure) -> Change {
         pause.failed(&MessageId::from_queue(&number.to_string()), failure, Instant::now())
     }
 

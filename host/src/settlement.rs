@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 
 use crate::{
     backoff::Backoff,
-    executor::Failure,
+    executor::GuestFailure,
     queue::{FailureKind, FailureRecord, Settlement},
 };
 
@@ -21,7 +21,7 @@ pub enum Outcome {
     /// This host handled the message before, and its deletion was lost: the guest did not run again.
     AlreadyHandled,
     /// The guest said that it did not, or broke, or ran into a limit.
-    Failed(Failure),
+    Failed(GuestFailure),
     /// The host could not run the guest to its end; the text says why.
     HostFault(String),
     /// The host ended the attempt because it stops.
@@ -123,7 +123,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn failed(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure {
+        Outcome::Failed(GuestFailure {
             kind,
             reason: "why".to_owned(),
             retry_after: None,
@@ -215,7 +215,7 @@ mod tests {
         let Outcome::Failed(failure) = failed(kind) else {
             unreachable!()
         };
-        let outcome = Outcome::Failed(Failure {
+        let outcome = Outcome::Failed(GuestFailure {
             retry_after: Some(Duration::ZERO),
             ..failure
         });

@@ -14,8 +14,8 @@ use crate::{
     attempt::policy,
     config::{ConfigErrors, Manifest, environment},
     executor::{
-        Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
-        LocalExecutor, LogLine, MAX_WASM_BYTES, Policy, Report, Tiers, digest,
+        CallMessage, CallReport, CodeTiers, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor,
+        GuestCall, GuestPolicy, LoadError, LocalExecutor, LogLine, MAX_WASM_BYTES, digest,
     },
     message::{Message, MessageId, Outgoing},
     plugin_dir::{self, Look, MAX_MANIFEST_BYTES, Unread},
@@ -69,7 +69,7 @@ pub enum TrialError {
 pub struct Trial {
     component: Component,
     manifest: Manifest,
-    policy: Arc<Policy>,
+    policy: Arc<GuestPolicy>,
     executor: LocalExecutor,
     control: tokio::runtime::Runtime,
 }
@@ -162,7 +162,7 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
 #[derive(Debug)]
 pub struct Invocation {
     /// Verdict, sends and cost.
-    pub report: Report,
+    pub report: CallReport,
     /// What the guest printed, in order.
     pub log: Vec<LogLine>,
 }
@@ -174,7 +174,7 @@ impl Trial {
     /// # Errors
     ///
     /// See [`TrialError`].
-    pub fn load(file: &Path, manifest: Option<&Path>, tiers: Tiers) -> Result<Self, TrialError> {
+    pub fn load(file: &Path, manifest: Option<&Path>, tiers: CodeTiers) -> Result<Self, TrialError> {
         let wasm = read(file)?;
         let manifest = read_manifest(file, manifest)?;
         Self::of((file, wasm), manifest, tiers)
@@ -199,7 +199,7 @@ impl Trial {
         // With grants that lead nowhere it can be looked at whatever it imports, and is compiled once.
         let mut generous = inspection.manifest.clone();
         generous.grants = generous.grants.with_every_import();
-        match Self::of((file, wasm), generous, Tiers::Fast) {
+        match Self::of((file, wasm), generous, CodeTiers::Fast) {
             Ok(trial) => {
                 inspection.info = Some(Arc::clone(&trial.component.info));
                 let started = Instant::now();
@@ -216,7 +216,7 @@ impl Trial {
         Ok(inspection)
     }
 
-    fn of((file, wasm): (&Path, Vec<u8>), manifest: Manifest, tiers: Tiers) -> Result<Self, TrialError> {
+    fn of((file, wasm): (&Path, Vec<u8>), manifest: Manifest, tiers: CodeTiers) -> Result<Self, TrialError> {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
@@ -263,7 +263,7 @@ impl Trial {
         // What it would find on its first message.
         let empty = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
         let keyvalue = self.policy.grants.keyvalue.then(empty);
-        let call = Call {
+        let call = GuestCall {
             messages: vec![message],
             policy: Arc::clone(&self.policy),
             log,

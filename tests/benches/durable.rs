@@ -36,7 +36,7 @@ use rusqlite::{Connection, params};
 use sandhog::{
     attempt::policy,
     config::Manifest,
-    executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
+    executor::{CallReport, Component, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor},
     message::{Outgoing, QueueName},
     queue::{
         Queue,
@@ -312,15 +312,20 @@ impl Clocked {
 
 #[async_trait]
 impl Executor for Clocked {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         self.local.load(file, wasm, policy).await
     }
 
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError> {
         self.local.relink(file, component, policy).await
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         let body = call
             .messages
             .first()
@@ -340,7 +345,7 @@ impl Executor for Clocked {
         self.local.guests()
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.local.most_at_once(component, policy)
     }
 

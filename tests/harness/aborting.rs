@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sandhog::{
     config::{Config, Overrides},
-    executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
+    executor::{CallReport, Component, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor},
 };
 
 #[derive(Debug)]
@@ -15,15 +15,20 @@ struct Aborting(LocalExecutor);
 
 #[async_trait]
 impl Executor for Aborting {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         self.0.load(file, wasm, policy).await
     }
 
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError> {
         self.0.relink(file, component, policy).await
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         if call
             .messages
             .iter()
@@ -34,7 +39,7 @@ impl Executor for Aborting {
         self.0.run(component, call).await
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.0.most_at_once(component, policy)
     }
 

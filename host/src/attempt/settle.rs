@@ -9,7 +9,7 @@ use std::{
 use super::{Attempt, AttemptContext, Ended, Handled, Line, derived::derived_deduplication_id, settlement_word};
 use crate::{
     backoff::Backoff,
-    executor::Failure,
+    executor::GuestFailure,
     keyvalue::Writes,
     lease::Lease,
     message::{MessageId, QueueName},
@@ -385,7 +385,7 @@ impl Attempt {
                 Outcome::AlreadyHandled => {
                     tracing::info!(handler, %queue, message_id = %id, receive_count, "handled before, and its deletion was lost; deleted again");
                 }
-                Outcome::Failed(Failure {
+                Outcome::Failed(GuestFailure {
                     kind,
                     reason,
                     backtrace,
@@ -430,7 +430,7 @@ struct Settled {
 fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
     for outcome in outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Success) {
         let reason = printable_lines(reason, MAX_REASON_BYTES);
-        *outcome = Outcome::Failed(Failure {
+        *outcome = Outcome::Failed(GuestFailure {
             kind: FailureKind::Retry,
             reason,
             retry_after: None,

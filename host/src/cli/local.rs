@@ -10,7 +10,7 @@ use crate::{
     admin::wire,
     app::{self, StartError},
     config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits, Overrides, Reuse},
-    executor::{ComponentInfo, Import, Offer, Report, Tiers, Verdict},
+    executor::{CallReport, CodeTiers, ComponentImport, ComponentInfo, ImportOffer, Verdict},
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
@@ -170,10 +170,10 @@ fn instance(reuse: Option<Reuse>) -> String {
 }
 
 fn facts_of_component(info: &ComponentInfo) -> Facts {
-    let import = |import: &Import| match import.offer {
-        Offer::Always => import.name.clone(),
-        Offer::With(grant) => format!("{} (needs grant.{})", import.name, grant.key()),
-        Offer::Never => format!("{} (not offered)", import.name),
+    let import = |import: &ComponentImport| match import.offer {
+        ImportOffer::Always => import.name.clone(),
+        ImportOffer::With(grant) => format!("{} (needs grant.{})", import.name, grant.key()),
+        ImportOffer::Never => format!("{} (not offered)", import.name),
     };
     let form = if info.core_module { "core module" } else { "component" };
     let made_by = [&info.toolchain.languages, &info.toolchain.tools, &info.toolchain.sdks];
@@ -281,7 +281,7 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
     };
     outgoing.check()?;
     let spinner = spinner(&args.file, streams.progress);
-    let trial = Trial::load(&args.file, args.manifest.as_deref(), Tiers::Optimised);
+    let trial = Trial::load(&args.file, args.manifest.as_deref(), CodeTiers::Optimised);
     spinner.finish_and_clear();
     let invocation = trial?.invoke(outgoing, args.receive_count);
     if args.json {
@@ -309,7 +309,7 @@ fn spinner(file: &Path, progress: bool) -> ProgressBar {
 }
 
 fn as_json(invocation: &Invocation) -> Value {
-    let Report {
+    let CallReport {
         verdicts,
         sends,
         writes,
@@ -368,7 +368,7 @@ fn as_json(invocation: &Invocation) -> Value {
 }
 
 fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result<()> {
-    let Report {
+    let CallReport {
         verdicts,
         sends,
         writes,

@@ -267,7 +267,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Grants, Limits},
-        executor::{Policy, worst_case},
+        executor::{GuestPolicy, worst_case},
     };
 
     const LARGE: InstanceCost = cost(500, 1);
@@ -379,7 +379,7 @@ mod tests {
             (24, 4, 4),
         ] {
             let admission = of(slots, 1000);
-            let policy = Policy {
+            let policy = GuestPolicy {
                 handler: "test".to_owned(),
                 timeout: Duration::from_secs(1),
                 limits: limits(memory),

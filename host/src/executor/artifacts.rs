@@ -26,7 +26,7 @@ use rustix::{
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
-use super::compiler::{Compiled, Tier};
+use super::compiler::{CodeTier, Compiled};
 use crate::printable::hex;
 
 const MAGIC: &[u8] = b"sandhog artifact 1\n";
@@ -79,7 +79,7 @@ impl Artifacts {
     }
 
     /// Returns the artifact that was made of the file with this digest, if it was kept and passes every check.
-    pub(super) fn find(&self, digest: &str, tier: Tier) -> Option<Compiled> {
+    pub(super) fn find(&self, digest: &str, tier: CodeTier) -> Option<Compiled> {
         let directory = self.directory()?;
         let name = self.name(digest, tier);
         let found = directory
@@ -111,7 +111,7 @@ impl Artifacts {
     }
 
     /// Keeps an artifact. If it can't be kept, the next start takes longer.
-    pub(super) fn keep(&self, digest: &str, tier: Tier, compiled: &Compiled) {
+    pub(super) fn keep(&self, digest: &str, tier: CodeTier, compiled: &Compiled) {
         let Some(directory) = self.directory() else { return };
         let name = self.name(digest, tier);
         if let Err(error) = directory.write(&name, compiled) {
@@ -119,8 +119,8 @@ impl Artifacts {
             tracing::warn!(file = %file.display(), %error, "a compiled artifact could not be kept: the component serves, and is compiled again at the next start");
             return;
         }
-        if tier == Tier::Optimised {
-            directory.remove(&self.name(digest, Tier::Fast));
+        if tier == CodeTier::Optimised {
+            directory.remove(&self.name(digest, CodeTier::Fast));
         }
         if let Err(error) = directory.make_room(self.max_total_bytes, &name) {
             tracing::warn!(directory = %self.path.display(), %error, "old compiled artifacts could not be removed");
@@ -128,13 +128,13 @@ impl Artifacts {
     }
 
     /// Removes an artifact that the engine does not take.
-    pub(super) fn discard(&self, digest: &str, tier: Tier) {
+    pub(super) fn discard(&self, digest: &str, tier: CodeTier) {
         if let Some(directory) = self.directory() {
             directory.remove(&self.name(digest, tier));
         }
     }
 
-    fn name(&self, digest: &str, tier: Tier) -> String {
+    fn name(&self, digest: &str, tier: CodeTier) -> String {
         format!("{digest}-{}-{tier}", self.made_by)
     }
 
@@ -385,7 +385,7 @@ mod tests {
     use crate::executor::compiler::{Facts, Toolchain, settings};
 
     fn artifacts(directory: &tempfile::TempDir, max_total_bytes: u64) -> Artifacts {
-        let engine = Engine::new(&settings(Tier::Optimised, true)).unwrap();
+        let engine = Engine::new(&settings(CodeTier::Optimised, true)).unwrap();
         Artifacts::new(directory.path().join("artifacts"), &engine, max_total_bytes)
     }
 
@@ -403,17 +403,17 @@ mod tests {
     fn what_was_not_used_for_longest_makes_room_for_what_is_new() {
         let directory = tempfile::tempdir().unwrap();
         let artifacts = artifacts(&directory, 3000);
-        artifacts.keep("a", Tier::Fast, &compiled());
-        artifacts.keep("b", Tier::Fast, &compiled());
+        artifacts.keep("a", CodeTier::Fast, &compiled());
+        artifacts.keep("b", CodeTier::Fast, &compiled());
         // Long ago: the clock of a file system may not tell two calls apart.
         for (digest, seconds) in [("a", 1), ("b", 2)] {
-            let file = File::open(artifacts.path.join(artifacts.name(digest, Tier::Fast))).unwrap();
+            let file = File::open(artifacts.path.join(artifacts.name(digest, CodeTier::Fast))).unwrap();
             let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
             file.set_modified(time).unwrap();
         }
-        assert!(artifacts.find("a", Tier::Fast).is_some());
-        artifacts.keep("c", Tier::Fast, &compiled());
-        let there = ["a", "b", "c"].map(|digest| artifacts.find(digest, Tier::Fast).is_some());
+        assert!(artifacts.find("a", CodeTier::Fast).is_some());
+        artifacts.keep("c", CodeTier::Fast, &compiled());
+        let there = ["a", "b", "c"].map(|digest| artifacts.find(digest, CodeTier::Fast).is_some());
         assert_eq!(there, [true, false, true]);
     }
 
@@ -421,21 +421,25 @@ mod tests {
     fn what_was_optimised_takes_the_place_of_what_was_fast() {
         let directory = tempfile::tempdir().unwrap();
         let artifacts = artifacts(&directory, MAX_TOTAL_BYTES);
-        artifacts.keep("a", Tier::Fast, &compiled());
-        artifacts.keep("a", Tier::Optimised, &compiled());
-        let found = artifacts.find("a", Tier::Optimised).unwrap();
+        artifacts.keep("a", CodeTier::Fast, &compiled());
+        artifacts.keep("a", CodeTier::Optimised, &compiled());
+        let found = artifacts.find("a", CodeTier::Optimised).unwrap();
         assert_eq!((found.facts.core_module, found.artifact), (true, compiled().artifact));
-        assert!(artifacts.find("a", Tier::Fast).is_none());
+        assert!(artifacts.find("a", CodeTier::Fast).is_none());
     }
 
     #[test]
     fn what_was_not_finished_is_removed_and_what_is_not_ours_is_left_alone() {
         let directory = tempfile::tempdir().unwrap();
-        artifacts(&directory, MAX_TOTAL_BYTES).keep("a", Tier::Fast, &compiled());
+        artifacts(&directory, MAX_TOTAL_BYTES).keep("a", CodeTier::Fast, &compiled());
         let path = directory.path().join("artifacts");
         fs::write(path.join("0123.tmp"), "half").unwrap();
         fs::write(path.join("code.cwasm"), "planted").unwrap();
-        assert!(artifacts(&directory, MAX_TOTAL_BYTES).find("a", Tier::Fast).is_some());
+        assert!(
+            artifacts(&directory, MAX_TOTAL_BYTES)
+                .find("a", CodeTier::Fast)
+                .is_some()
+        );
         assert!(!path.join("0123.tmp").exists());
         assert!(path.join("code.cwasm").exists());
     }

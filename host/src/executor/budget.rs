@@ -8,14 +8,14 @@ const LEAST_BUDGET: u64 = 256 * 1024 * 1024;
 
 /// The budget for instances where none is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Budget {
+pub struct MemoryBudget {
     /// Bytes that all live instances may come to by their limits.
     pub bytes: u64,
     /// The reason for the number, for people.
     pub because: String,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Returns half of the memory that the machine lets this process have.
     pub fn of_machine() -> Self {
         let memory = machine::memory();

@@ -79,14 +79,14 @@ impl Compiler {
 
 /// The work that goes into the code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Tier {
+pub enum CodeTier {
     /// Code that is compiled in a fraction of the time, and runs slower.
     Fast,
     /// The fastest code that the compiler can make.
     Optimised,
 }
 
-impl Tier {
+impl CodeTier {
     /// Returns the name in the log and in the names of files.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -96,7 +96,7 @@ impl Tier {
     }
 }
 
-impl fmt::Display for Tier {
+impl fmt::Display for CodeTier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -139,7 +139,7 @@ pub(super) enum CompileError {
 
 /// Returns the settings of the engine that decide about code. The engine that runs the code has the same settings, and a pool
 /// besides. Without `images` new memories are filled by copying.
-pub(super) fn settings(tier: Tier, images: bool) -> Config {
+pub(super) fn settings(tier: CodeTier, images: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_component_model(true);
@@ -152,8 +152,8 @@ pub(super) fn settings(tier: Tier, images: bool) -> Config {
     // Debug information of a guest is untrusted input, and parsing it costs.
     config.wasm_backtrace_details(wasmtime::WasmBacktraceDetails::Disable);
     config.cranelift_opt_level(match tier {
-        Tier::Fast => OptLevel::None,
-        Tier::Optimised => OptLevel::Speed,
+        CodeTier::Fast => OptLevel::None,
+        CodeTier::Optimised => OptLevel::Speed,
     });
     config
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
+    ComponentImport, ComponentInfo, Flavour, GuestPolicy, ImportOffer, InstanceNeeds, LoadError,
     entry::Entry,
     guest_state::{GuestResources, GuestState},
     import::{
@@ -78,9 +78,9 @@ impl Code {
     pub(super) fn new(engine: &Engine, source: &Source, compiled: &CompiledComponent) -> Result<Self, LoadError> {
         let ty = compiled.component.component_type();
         let exports: Vec<String> = ty.exports(engine).map(|(name, _)| name.to_owned()).collect();
-        let import = |name: &str| Import {
+        let import = |name: &str| ComponentImport {
             name: printable(name, MAX_REASON_BYTES),
-            offer: Offer::of(name),
+            offer: ImportOffer::of(name),
         };
         let info = ComponentInfo {
             digest: source.digest.clone(),
@@ -125,7 +125,7 @@ impl ComponentLinker {
     /// # Errors
     ///
     /// See [`LoadError`]: above all, the component has imports that are not granted.
-    pub(super) fn link(&self, file: &Path, code: Arc<Code>, policy: &Policy) -> Result<LocalComponent, LoadError> {
+    pub(super) fn link(&self, file: &Path, code: Arc<Code>, policy: &GuestPolicy) -> Result<LocalComponent, LoadError> {
         check_grants(file, &code.info.imports, &policy.grants)?;
         check_settings(&code, self.linkers.engine(), policy).map_err(|reason| LoadError::Start {
             file: file.to_owned(),
@@ -209,16 +209,16 @@ impl Linked {
     }
 }
 
-fn needs(component: &Component) -> Needs {
+fn needs(component: &Component) -> InstanceNeeds {
     // The engine does not know the needs of a component that imports modules, so that component can't run beside anything.
     let Some(needs) = component.resources_required() else {
-        return Needs {
+        return InstanceNeeds {
             memories: u32::MAX,
             tables: u32::MAX,
-            ..Needs::default()
+            ..InstanceNeeds::default()
         };
     };
-    Needs {
+    InstanceNeeds {
         memories: needs.num_memories,
         memory_bytes: needs.max_initial_memory_size.unwrap_or(0).saturating_mul(PAGE_BYTES),
         tables: needs.num_tables,
@@ -248,14 +248,14 @@ fn is_asynchronous(component: &Component, engine: &Engine) -> bool {
 }
 
 /// Returns whether a call or a stream that a guest begins with these imports can go on after its answer: those of WASI 0.3 can.
-fn outlives_answer(imports: &[Import]) -> bool {
+fn outlives_answer(imports: &[ComponentImport]) -> bool {
     imports
         .iter()
         .any(|import| import.name.starts_with("wasi:") && import.name.contains("@0.3."))
 }
 
 /// Refuses settings that mean nothing for the flavour, so that no operator waits for their effect.
-fn check_settings(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), String> {
+fn check_settings(code: &Code, engine: &Engine, policy: &GuestPolicy) -> Result<(), String> {
     let flavour = code.info.flavour;
     let is_asynchronous = is_asynchronous(&code.current.load(), engine);
     let is_command = flavour == Flavour::Command;
@@ -297,17 +297,17 @@ fn check_settings(code: &Code, engine: &Engine, policy: &Policy) -> Result<(), S
 }
 
 /// Refuses a component whose imports are not granted, with the lines of the manifest that would grant them.
-fn check_grants(file: &Path, imports: &[Import], grants: &Grants) -> Result<(), LoadError> {
+fn check_grants(file: &Path, imports: &[ComponentImport], grants: &Grants) -> Result<(), LoadError> {
     let (mut names, mut missing) = (Vec::new(), Vec::new());
     for import in imports {
         match import.offer {
-            Offer::With(grant) if !grant.is_in(grants) => {
+            ImportOffer::With(grant) if !grant.is_in(grants) => {
                 names.push(import.name.as_str());
                 if !missing.contains(&grant) {
                     missing.push(grant);
                 }
             }
-            Offer::Always | Offer::With(_) | Offer::Never => {}
+            ImportOffer::Always | ImportOffer::With(_) | ImportOffer::Never => {}
         }
     }
     if missing.is_empty() {

@@ -6,7 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmtime_wasi::{WasiCtxBuilder, p2::pipe::MemoryInputPipe};
 
-use super::{CallMessage, Policy, output::GuestOutput};
+use super::{CallMessage, GuestPolicy, output::GuestOutput};
 use crate::message::{AttributeValue, Outgoing, QueueName};
 
 /// The prefix of every environment variable that describes the message.
@@ -23,7 +23,12 @@ pub(super) struct Console {
 
 impl Console {
     /// Writes the message into the program's arguments, environment and standard input, and collects its output.
-    pub(super) fn new(wasi: &mut WasiCtxBuilder, call: &CallMessage, policy: &Policy, stderr: &GuestOutput) -> Self {
+    pub(super) fn new(
+        wasi: &mut WasiCtxBuilder,
+        call: &CallMessage,
+        policy: &GuestPolicy,
+        stderr: &GuestOutput,
+    ) -> Self {
         wasi.arg(PROGRAM).args(&policy.grants.args);
         wasi.stdin(MemoryInputPipe::new(call.message.body.clone()));
         for (name, value) in environment(call) {

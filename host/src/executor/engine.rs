@@ -5,10 +5,10 @@ use std::{path::PathBuf, thread};
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
-    budget::Budget,
-    compiler::{self, Compiler, Tier},
+    budget::MemoryBudget,
+    compiler::{self, CodeTier, Compiler},
     machine,
-    tiers::Tiers,
+    tiers::CodeTiers,
     worst_case::MAX_CONTEXT_BYTES,
 };
 
@@ -35,21 +35,21 @@ pub struct EngineOptions {
     /// The compiler.
     pub compiler: Compiler,
     /// The code that is made of a component.
-    pub tiers: Tiers,
+    pub tiers: CodeTiers,
     /// The directory that keeps compiled code, which is made if it is not there. `None` keeps nothing.
     pub artifacts: Option<PathBuf>,
 }
 
 impl Default for EngineOptions {
-    /// 512 instances, a thread for each core, [`Budget::of_machine`]. Compiles in this process, since a program that embeds this
+    /// 512 instances, a thread for each core, [`MemoryBudget::of_machine`]. Compiles in this process, since a program that embeds this
     /// library can't be started as a compiler. Keeps no compiled code.
     fn default() -> Self {
         Self {
             max_live_instances: 512,
             threads: thread::available_parallelism().map_or(2, usize::from),
-            memory_budget: Budget::of_machine().bytes,
+            memory_budget: MemoryBudget::of_machine().bytes,
             compiler: Compiler::InProcess,
-            tiers: Tiers::default(),
+            tiers: CodeTiers::default(),
             artifacts: None,
         }
     }
@@ -57,7 +57,7 @@ impl Default for EngineOptions {
 
 /// The source of the memory of instances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Allocation {
+pub enum MemoryAllocation {
     /// A pool of slots that are used again and again.
     Pooled {
         /// The kernel is asked which pages have to be reset (Linux 6.7 or newer).
@@ -69,7 +69,7 @@ pub enum Allocation {
     OnDemand,
 }
 
-impl Allocation {
+impl MemoryAllocation {
     /// Returns the allocation that suits this machine.
     fn suitable(max_live_instances: usize) -> Self {
         // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
@@ -105,26 +105,26 @@ pub enum EngineError {
 /// Makes the engine with memory that suits the machine: from a pool, or from the system if the machine has no room for a
 /// pool.
 pub(super) fn suitable_engine(max_live_instances: usize) -> wasmtime::Result<Engine> {
-    let allocation = Allocation::suitable(max_live_instances);
+    let allocation = MemoryAllocation::suitable(max_live_instances);
     engine(max_live_instances, allocation).or_else(|error| {
         let error = format!("{error:#}");
         tracing::warn!(
             error,
             "the machine has no room for a pool of instances: they are allocated one by one, which is slower"
         );
-        engine(max_live_instances, Allocation::OnDemand)
+        engine(max_live_instances, MemoryAllocation::OnDemand)
     })
 }
 
 /// Makes the engine with memory from where `allocation` says.
-pub(super) fn engine(max_live_instances: usize, allocation: Allocation) -> wasmtime::Result<Engine> {
-    let mut config = compiler::settings(Tier::Optimised, machine::makes_images());
+pub(super) fn engine(max_live_instances: usize, allocation: MemoryAllocation) -> wasmtime::Result<Engine> {
+    let mut config = compiler::settings(CodeTier::Optimised, machine::makes_images());
     match allocation {
-        Allocation::Pooled { pagemap_scan, spare } => {
+        MemoryAllocation::Pooled { pagemap_scan, spare } => {
             let pool = pool(max_live_instances + spare, pagemap_scan);
             config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
-        Allocation::OnDemand => {
+        MemoryAllocation::OnDemand => {
             config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
         }
     }

@@ -4,7 +4,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::{
-    Policy, Verdict,
+    GuestPolicy, Verdict,
     console::Console,
     guest_state::GuestState,
     random::RandomUsedUp,
@@ -24,7 +24,7 @@ pub(super) struct NotInstantiated;
 
 /// Returns the verdict that an error of the engine means. The order matters: the host's own reasons come before the
 /// guest's.
-pub(super) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &Policy) -> Verdict {
+pub(super) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) -> Verdict {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
@@ -51,7 +51,7 @@ pub(super) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &Poli
 }
 
 /// Returns the limit of the policy that the guest has used up, if that is what the error means.
-fn used_up(error: &wasmtime::Error, state: &GuestState, policy: &Policy) -> Option<(FailureKind, String)> {
+fn used_up(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) -> Option<(FailureKind, String)> {
     let limits = &policy.limits;
     if error.is::<DeadlinePassed>() {
         let reason = format!("the handler did not answer within its timeout of {:?}", policy.timeout);

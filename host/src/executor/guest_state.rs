@@ -13,7 +13,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
-    CallMessage, LogSink, LogStream, Policy,
+    CallMessage, GuestPolicy, LogSink, LogStream,
     blocking_threads::BlockingThreads,
     console::{Console, VARIABLE_PREFIX},
     import::{
@@ -45,7 +45,7 @@ pub(super) struct GuestResources {
 /// The call that a store is made for.
 #[derive(Clone, Copy)]
 pub(super) struct CallContext<'a> {
-    pub(super) policy: &'a Arc<Policy>,
+    pub(super) policy: &'a Arc<GuestPolicy>,
     pub(super) time: &'a TimeLimits,
     pub(super) output: &'a Arc<OutputAccount>,
     /// The message that a program is started with; `None` if the instance is only tried.
@@ -58,7 +58,7 @@ pub(super) struct GuestState {
     pub(super) http: HttpState,
     /// Made when the guest first asks for it, unless making it can fail.
     wasi: Option<WasiCtx>,
-    pub(super) policy: Arc<Policy>,
+    pub(super) policy: Arc<GuestPolicy>,
     pub(super) table: ResourceTable,
     pub(super) files: FilesState,
     pub(super) memory: MemoryAccount,
@@ -143,7 +143,13 @@ impl GuestState {
 
     /// Prepares the data for another call of the same instance: everything that belongs to a message is made anew. The
     /// guest's memory, tables and open resources stay.
-    pub(super) fn begin_call(&mut self, resources: &GuestResources, policy: &Policy, time: &TimeLimits, log: LogSink) {
+    pub(super) fn begin_call(
+        &mut self,
+        resources: &GuestResources,
+        policy: &GuestPolicy,
+        time: &TimeLimits,
+        log: LogSink,
+    ) {
         let limits = &policy.limits;
         self.output.begin_call(log, limits);
         self.http = HttpState::new(resources.outbound.as_ref(), limits, &self.output);
@@ -214,13 +220,13 @@ impl WasiHttpView for GuestState {
     }
 }
 
-fn max_handles(policy: &Policy) -> usize {
+fn max_handles(policy: &GuestPolicy) -> usize {
     usize::try_from(policy.limits.handles).unwrap_or(usize::MAX)
 }
 
 /// Returns the WASI context of a guest, with those granted environment variables whose names `granted` accepts.
 fn wasi_builder(
-    policy: &Policy,
+    policy: &GuestPolicy,
     [stdout, stderr]: &[GuestOutput; 2],
     random: &Arc<RandomAccount>,
     granted: &dyn Fn(&str) -> bool,
@@ -239,7 +245,7 @@ fn wasi_builder(
     wasi
 }
 
-fn open_dirs(wasi: &mut WasiCtxBuilder, policy: &Policy) -> Result<(), String> {
+fn open_dirs(wasi: &mut WasiCtxBuilder, policy: &GuestPolicy) -> Result<(), String> {
     for dir in &policy.grants.dirs {
         let perms = if dir.write {
             FsPerms::ReadWrite

@@ -13,7 +13,7 @@ use wasmtime::{
 };
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{Grant, bindings, guest_state::GuestState};
+use super::{ImportGrant, bindings, guest_state::GuestState};
 use crate::config::Grants;
 
 pub(super) mod files;
@@ -26,7 +26,7 @@ pub(super) mod sender;
 /// The linkers of an engine, one for each set of grants, made when a component first needs it.
 pub(super) struct Linkers {
     engine: Engine,
-    by_grants: Mutex<HashMap<Vec<Grant>, Arc<Linker<GuestState>>>>,
+    by_grants: Mutex<HashMap<Vec<ImportGrant>, Arc<Linker<GuestState>>>>,
 }
 
 impl Linkers {
@@ -47,7 +47,10 @@ impl Linkers {
     ///
     /// The engine refuses a definition.
     pub(super) fn with(&self, grants: &Grants) -> wasmtime::Result<Arc<Linker<GuestState>>> {
-        let granted: Vec<Grant> = Grant::ALL.into_iter().filter(|grant| grant.is_in(grants)).collect();
+        let granted: Vec<ImportGrant> = ImportGrant::ALL
+            .into_iter()
+            .filter(|grant| grant.is_in(grants))
+            .collect();
         let mut by_grants = self.by_grants.lock();
         if let Some(linker) = by_grants.get(&granted) {
             return Ok(Arc::clone(linker));
@@ -58,7 +61,7 @@ impl Linkers {
     }
 }
 
-fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestState>> {
+fn linker(engine: &Engine, granted: &[ImportGrant]) -> wasmtime::Result<Linker<GuestState>> {
     let mut linker: Linker<GuestState> = Linker::new(engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
@@ -67,18 +70,18 @@ fn linker(engine: &Engine, granted: &[Grant]) -> wasmtime::Result<Linker<GuestSt
     messaging::add_types_to_linker(&mut linker, GuestState::messaging_view)?;
     for grant in granted {
         match grant {
-            Grant::Send => {
+            ImportGrant::Send => {
                 bindings::worker::sandhog::worker::sender::add_to_linker::<_, HasSelf<sender::CollectedSends>>(
                     &mut linker,
                     |state| &mut state.sends,
                 )?;
                 messaging::add_senders_to_linker(&mut linker, GuestState::messaging_view, |state| &mut state.sends)?;
             }
-            Grant::Config => {
+            ImportGrant::Config => {
                 wasmtime_wasi_config::add_to_linker(&mut linker, |state| WasiConfig::from(&*state.config))?;
             }
-            Grant::KeyValue => keyvalue::add_to_linker(&mut linker, GuestState::keyvalue_view)?,
-            Grant::Http => http::add_to_linker(&mut linker, |state| state.http.texts())?,
+            ImportGrant::KeyValue => keyvalue::add_to_linker(&mut linker, GuestState::keyvalue_view)?,
+            ImportGrant::Http => http::add_to_linker(&mut linker, |state| state.http.texts())?,
         }
     }
     Ok(linker)

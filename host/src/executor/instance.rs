@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use wasmtime::{Store, component::Instance};
 
 use super::{
-    Call, CallMessage, LogSink, Policy, Report, Usage, Verdict,
+    CallMessage, CallReport, CallUsage, GuestCall, GuestPolicy, LogSink, Verdict,
     component::{Linked, LocalComponent},
     failure::{self, NotInstantiated},
     guest_state::{CallContext, GuestState},
@@ -42,7 +42,7 @@ pub(super) struct GuestInstance {
 /// # Errors
 ///
 /// See [`DryRunError`].
-pub(super) async fn dry_run(component: &LocalComponent, policy: &Arc<Policy>) -> Result<(), DryRunError> {
+pub(super) async fn dry_run(component: &LocalComponent, policy: &Arc<GuestPolicy>) -> Result<(), DryRunError> {
     let output = OutputAccount::new(Arc::new(|_| {}), &policy.limits);
     let time = TimeLimits::start(policy);
     let context = CallContext {
@@ -72,10 +72,10 @@ pub(super) async fn dry_run(component: &LocalComponent, policy: &Arc<Policy>) ->
 /// one. Returns the instance, too, if it may be kept for another call.
 pub(super) async fn run(
     component: &LocalComponent,
-    call: Call,
+    call: GuestCall,
     kept: Option<GuestInstance>,
-) -> (Report, Option<GuestInstance>) {
-    let Call {
+) -> (CallReport, Option<GuestInstance>) {
+    let GuestCall {
         messages,
         policy,
         log,
@@ -103,7 +103,7 @@ pub(super) async fn run(
     };
     let mut instance = match instance {
         Ok(instance) => instance,
-        Err(reason) => return (Report::not_run(count, &reason), None),
+        Err(reason) => return (CallReport::not_run(count, &reason), None),
     };
     instance.store.data_mut().keyvalue = KeyValueState::new(keyvalue, &policy.limits);
     let answer = time.hold(instance.call(component, messages)).await;
@@ -136,7 +136,7 @@ impl GuestInstance {
         linked.is_some_and(|linked| Arc::ptr_eq(linked, current))
     }
 
-    fn begin_call(&mut self, component: &LocalComponent, policy: &Policy, time: &TimeLimits, log: LogSink) {
+    fn begin_call(&mut self, component: &LocalComponent, policy: &GuestPolicy, time: &TimeLimits, log: LogSink) {
         let state = self.store.data_mut();
         state.begin_call(&component.resources, policy, time, log);
         self.store.set_epoch_deadline(1);
@@ -156,7 +156,7 @@ impl GuestInstance {
         Ok(verdicts)
     }
 
-    fn report(&mut self, verdicts: Vec<Verdict>, started: Instant, time: &TimeLimits) -> Report {
+    fn report(&mut self, verdicts: Vec<Verdict>, started: Instant, time: &TimeLimits) -> CallReport {
         let state = self.store.data_mut();
         let mut sends = state.sends.take();
         let mut writes = state.keyvalue.take();
@@ -165,14 +165,14 @@ impl GuestInstance {
             writes.clear();
         }
         state.flush_lines();
-        let usage = Usage {
+        let usage = CallUsage {
             wall: started.elapsed(),
             cpu: time.cpu.used(),
             memory_peak: state.memory.peak,
             log_lines_dropped: self.output.lines_dropped(),
             http_requests: state.http.requests(),
         };
-        Report {
+        CallReport {
             verdicts,
             sends,
             writes,
@@ -182,7 +182,7 @@ impl GuestInstance {
 
     /// Returns the instance if it may have another call: the guest has answered, was refused no memory, holds no request, no
     /// connection and no file, can have no call under way, and has not answered as often as it may.
-    fn into_kept(mut self, is_whole: bool, component: &LocalComponent, policy: &Policy) -> Option<Self> {
+    fn into_kept(mut self, is_whole: bool, component: &LocalComponent, policy: &GuestPolicy) -> Option<Self> {
         self.answered += 1;
         let state = self.store.data_mut();
         let has_request = state.table.iter_mut().any(|resource| http::is_request(resource));

@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use tokio::task::coop::unconstrained;
 
 use super::{
-    Call, LoadError, Policy, Report,
+    CallReport, GuestCall, GuestPolicy, LoadError,
     admission::{Admission, LivePermits, ReserveTurn, RoomPermits},
     component::{Code, ComponentLinker, LocalComponent},
     idle_instances::{ComponentInstances, IdleInstances},
@@ -67,7 +67,7 @@ impl InstanceRunner {
     /// # Cancel safety
     ///
     /// Safe: the instance is dropped.
-    pub(super) async fn run(&self, admitted: &AdmittedComponent, call: Call) -> Option<Report> {
+    pub(super) async fn run(&self, admitted: &AdmittedComponent, call: GuestCall) -> Option<CallReport> {
         let reuse = call.policy.reuse;
         let Entered { kept, permits } = self.enter(admitted, &call.policy, reuse.is_some()).await?;
         let (report, instance) = instance::run(&admitted.component, call, kept).await;
@@ -94,7 +94,7 @@ impl InstanceRunner {
         &self,
         file: PathBuf,
         code: Arc<Code>,
-        policy: &Arc<Policy>,
+        policy: &Arc<GuestPolicy>,
     ) -> Result<AdmittedComponent, LoadError> {
         if let Err(too_costly) = self.admission.check(worst_case::instance_cost(policy, 1)) {
             let reason = too_costly.to_string();
@@ -122,7 +122,7 @@ impl InstanceRunner {
 
     /// Returns the number of calls of this component under this policy that can run at one time, if nothing else runs; at
     /// least one. `None` stands for a component of another executor.
-    pub(super) fn most_at_once(&self, admitted: Option<&AdmittedComponent>, policy: &Policy) -> usize {
+    pub(super) fn most_at_once(&self, admitted: Option<&AdmittedComponent>, policy: &GuestPolicy) -> usize {
         let slots = admitted.map_or(1, |admitted| admitted.component.slots);
         self.admission.most_at_once(worst_case::instance_cost(policy, slots))
     }
@@ -134,7 +134,7 @@ impl InstanceRunner {
 
     /// Waits until there is room for an instance under this policy, or with `reuses` until an instance of the component is
     /// idle. Idle instances of other components are given up rather than waited for. `None` if the host is stopping.
-    async fn enter(&self, admitted: &AdmittedComponent, policy: &Policy, reuses: bool) -> Option<Entered> {
+    async fn enter(&self, admitted: &AdmittedComponent, policy: &GuestPolicy, reuses: bool) -> Option<Entered> {
         let cost = worst_case::instance_cost(policy, admitted.component.slots);
         let kept = || {
             let kept = reuses.then(|| admitted.instances.take()).flatten()?;

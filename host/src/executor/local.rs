@@ -21,8 +21,8 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 
 use super::{
-    Allocation, Call, Component, EngineError, EngineOptions, Executor, LoadError, Policy, Report, Resolver,
-    SystemResolver,
+    CallReport, Component, EngineError, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, MemoryAllocation,
+    NameResolver, SystemResolver,
     admission::{Admission, InstanceCost},
     artifacts::{Artifacts, MAX_TOTAL_BYTES},
     component::{Code, ComponentLinker},
@@ -67,7 +67,7 @@ impl LocalExecutor {
     /// # Errors
     ///
     /// See [`EngineError`].
-    pub fn with_resolver(options: EngineOptions, resolver: Arc<dyn Resolver>) -> Result<Self, EngineError> {
+    pub fn with_resolver(options: EngineOptions, resolver: Arc<dyn NameResolver>) -> Result<Self, EngineError> {
         let engine = suitable_engine(options.max_live_instances);
         Self::with_engine(options, resolver, engine)
     }
@@ -77,14 +77,14 @@ impl LocalExecutor {
     /// # Errors
     ///
     /// See [`EngineError`]; also if the kernel can't do what `allocation` asks for.
-    pub fn with_allocation(options: EngineOptions, allocation: Allocation) -> Result<Self, EngineError> {
+    pub fn with_allocation(options: EngineOptions, allocation: MemoryAllocation) -> Result<Self, EngineError> {
         let engine = engine(options.max_live_instances, allocation);
         Self::with_engine(options, Arc::new(SystemResolver), engine)
     }
 
     fn with_engine(
         options: EngineOptions,
-        resolver: Arc<dyn Resolver>,
+        resolver: Arc<dyn NameResolver>,
         engine: wasmtime::Result<Engine>,
     ) -> Result<Self, EngineError> {
         let engine = engine.map_err(|error| EngineError::Engine(format!("{error:#}")))?;
@@ -128,7 +128,7 @@ impl LocalExecutor {
     }
 
     /// Links on the guests' threads, since the instance that is tried may run code of the guest.
-    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn link(&self, file: PathBuf, code: Arc<Code>, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         let runner = Arc::clone(&self.runner);
         let task_ended = task_ended(&file);
         let task = self
@@ -197,7 +197,7 @@ impl Drop for LocalExecutor {
 
 #[async_trait]
 impl Executor for LocalExecutor {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         let task_ended = task_ended(&file);
         let limits = policy.limits;
         let engine = self.engine.clone();
@@ -225,7 +225,12 @@ impl Executor for LocalExecutor {
         Ok(component)
     }
 
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError> {
         let Some(admitted) = component.loaded.downcast_ref::<AdmittedComponent>() else {
             return Err(LoadError::Host {
                 file,
@@ -235,32 +240,32 @@ impl Executor for LocalExecutor {
         self.link(file, Arc::clone(admitted.code()), policy).await
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         let count = call.messages.len();
         let Ok(admitted) = Arc::clone(&component.loaded).downcast::<AdmittedComponent>() else {
-            return Report::not_run(count, "the component was loaded by another executor");
+            return CallReport::not_run(count, "the component was loaded by another executor");
         };
         let guests = self.runtime().handle();
         if Handle::try_current().is_ok_and(|current| current.id() == guests.id()) {
             // Boxed where it is made: the future is large, and would be moved several times.
             let run = AssertUnwindSafe(Box::pin(self.runner.run(&admitted, call))).catch_unwind();
             return match run.await {
-                Ok(report) => report.unwrap_or_else(|| Report::not_run(count, STOPPING)),
+                Ok(report) => report.unwrap_or_else(|| CallReport::not_run(count, STOPPING)),
                 // The message itself may cause the panic. A panic counts as a failure, so that the message is not tried for
                 // ever.
-                Err(_panic) => Report::panicked(count),
+                Err(_panic) => CallReport::panicked(count),
             };
         }
         let runner = Arc::clone(&self.runner);
         let task = guests.spawn(async move {
             let report = runner.run(&admitted, call).await;
-            report.unwrap_or_else(|| Report::not_run(count, STOPPING))
+            report.unwrap_or_else(|| CallReport::not_run(count, STOPPING))
         });
         let task_ended = |error: JoinError| {
             if error.is_panic() {
-                Report::panicked(count)
+                CallReport::panicked(count)
             } else {
-                Report::not_run(count, STOPPING)
+                CallReport::not_run(count, STOPPING)
             }
         };
         AbortOnDropHandle::new(task).await.unwrap_or_else(task_ended)
@@ -270,7 +275,7 @@ impl Executor for LocalExecutor {
         Some(self.runtime().handle().clone())
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.runner.most_at_once(component.loaded.downcast_ref(), policy)
     }
 

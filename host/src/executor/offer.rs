@@ -4,27 +4,27 @@ use crate::config::Grants;
 
 /// One interface that a component imports.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Import {
+pub struct ComponentImport {
     /// The name and version of the interface.
     pub name: String,
     /// The condition under which the host links it.
-    pub offer: Offer,
+    pub offer: ImportOffer,
 }
 
 /// The condition under which the host links an import.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offer {
+pub enum ImportOffer {
     /// The host always links it; grants decide what it reaches.
     Always,
     /// The host links it if the manifest has this grant.
-    With(Grant),
+    With(ImportGrant),
     /// The host does not know it.
     Never,
 }
 
 /// A grant without which an import is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Grant {
+pub enum ImportGrant {
     /// `sandhog:worker/sender`, and the interfaces of other hosts that send.
     Send,
     /// `wasi:config`.
@@ -35,7 +35,7 @@ pub enum Grant {
     KeyValue,
 }
 
-impl Grant {
+impl ImportGrant {
     /// Every grant.
     pub const ALL: [Self; 4] = [Self::Send, Self::Config, Self::Http, Self::KeyValue];
 
@@ -70,7 +70,7 @@ impl Grant {
     }
 }
 
-impl Offer {
+impl ImportOffer {
     /// Returns the offer for an interface of this name, its version included.
     pub fn of(import: &str) -> Self {
         let (package, interface) = import.split_once('/').unwrap_or((import, ""));
@@ -85,10 +85,10 @@ impl Offer {
             ) => Self::Always,
             ("sandhog:worker", "sender")
             | ("wasi:messaging", "producer" | "request-reply")
-            | ("wasmcloud:messaging", "consumer") => Self::With(Grant::Send),
-            ("wasi:config", _) => Self::With(Grant::Config),
-            ("wasi:http", "types" | "outgoing-handler" | "client") => Self::With(Grant::Http),
-            ("wasi:keyvalue", "store" | "atomics" | "batch") => Self::With(Grant::KeyValue),
+            | ("wasmcloud:messaging", "consumer") => Self::With(ImportGrant::Send),
+            ("wasi:config", _) => Self::With(ImportGrant::Config),
+            ("wasi:http", "types" | "outgoing-handler" | "client") => Self::With(ImportGrant::Http),
+            ("wasi:keyvalue", "store" | "atomics" | "batch") => Self::With(ImportGrant::KeyValue),
             _ => Self::Never,
         }
     }

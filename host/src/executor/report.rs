@@ -10,7 +10,7 @@ use crate::{
 
 /// The reason that a guest did not handle a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
+pub struct GuestFailure {
     /// The kind of the failure.
     pub kind: FailureKind,
     /// For people; at most 1 KiB, control characters escaped but for the ends of lines.
@@ -27,14 +27,14 @@ pub enum Verdict {
     /// The guest handled the message.
     Success,
     /// The guest did not handle the message, and the guest or its limits are the reason.
-    Failed(Failure),
+    Failed(GuestFailure),
     /// The guest did not run, or not to its end, through no fault of its own. The text says why.
     NotRun(String),
 }
 
 /// The cost of a call.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub struct CallUsage {
     /// The time from the start of the instance to the answer.
     pub wall: Duration,
     /// Processor time, host calls included.
@@ -49,7 +49,7 @@ pub struct Usage {
 
 /// The answer to a call.
 #[derive(Debug, Clone)]
-pub struct Report {
+pub struct CallReport {
     /// One verdict for each message, in order.
     pub verdicts: Vec<Verdict>,
     /// The messages that the guest sent, in order. Empty unless a verdict is [`Verdict::Success`].
@@ -57,13 +57,13 @@ pub struct Report {
     /// The writes to the handler's key-value store, one for each key. Empty unless a verdict is [`Verdict::Success`].
     pub writes: Vec<KeyValueWrite>,
     /// The cost of the call.
-    pub usage: Usage,
+    pub usage: CallUsage,
 }
 
 impl Verdict {
     /// Makes a failure whose reason is cut and escaped.
     pub(super) fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Self {
-        Self::Failed(Failure {
+        Self::Failed(GuestFailure {
             kind,
             reason: printable_lines(reason.as_ref().trim_end(), MAX_REASON_BYTES),
             retry_after: None,
@@ -72,7 +72,7 @@ impl Verdict {
     }
 }
 
-impl Report {
+impl CallReport {
     /// Makes the report of a call during which the host's own code panicked.
     pub fn panicked(messages: usize) -> Self {
         let reason = "the host's own code failed while the handler ran";
@@ -89,7 +89,7 @@ impl Report {
             verdicts: vec![verdict.clone(); messages],
             sends: Vec::new(),
             writes: Vec::new(),
-            usage: Usage::default(),
+            usage: CallUsage::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ use wasmtime::{Engine, component::Component};
 use super::{
     LoadError,
     artifacts::Artifacts,
-    compiler::{CompileError, CompileOrder, Compiled, Compiler, Facts, Tier},
+    compiler::{CodeTier, CompileError, CompileOrder, Compiled, Compiler, Facts},
     wasm::{MAX_WASM_BYTES, digest, shown},
 };
 use crate::config::Limits;
@@ -34,7 +34,7 @@ const HELD_UNIT: usize = 1024 * 1024;
 
 /// The code that is made of a component.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tiers {
+pub enum CodeTiers {
     /// Code that is compiled quickly, and then code that runs faster, which replaces it.
     #[default]
     FastThenOptimised,
@@ -48,7 +48,7 @@ pub enum Tiers {
 pub(super) struct Compilations {
     engine: Engine,
     compiler: Compiler,
-    tiers: Tiers,
+    tiers: CodeTiers,
     artifacts: Option<Artifacts>,
     at_once: Semaphore,
     /// Better code is made for one component at a time, so that a new handler never waits for two of those compilations.
@@ -85,7 +85,7 @@ impl Source {
 pub(super) struct CompiledComponent {
     pub(super) component: Component,
     pub(super) facts: Facts,
-    pub(super) tier: Tier,
+    pub(super) tier: CodeTier,
     /// The time that compiling took; `None` if the code was an artifact.
     pub(super) compiled_in: Option<Duration>,
     /// The artifact, until it is kept.
@@ -93,7 +93,12 @@ pub(super) struct CompiledComponent {
 }
 
 impl Compilations {
-    pub(super) fn new(engine: &Engine, compiler: Compiler, tiers: Tiers, artifacts: Option<Artifacts>) -> Arc<Self> {
+    pub(super) fn new(
+        engine: &Engine,
+        compiler: Compiler,
+        tiers: CodeTiers,
+        artifacts: Option<Artifacts>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             engine: engine.clone(),
             compiler,
@@ -127,12 +132,12 @@ impl Compilations {
                 limit,
             });
         }
-        if let Some(made) = self.kept(source, Tier::Optimised).await? {
+        if let Some(made) = self.kept(source, CodeTier::Optimised).await? {
             return Ok(made);
         }
         let tier = match self.tiers {
-            Tiers::FastThenOptimised | Tiers::Fast => Tier::Fast,
-            Tiers::Optimised => Tier::Optimised,
+            CodeTiers::FastThenOptimised | CodeTiers::Fast => CodeTier::Fast,
+            CodeTiers::Optimised => CodeTier::Optimised,
         };
         let mut made = self.made(source, tier).await?;
         if !self.improves(&made) {
@@ -143,7 +148,7 @@ impl Compilations {
 
     /// Returns whether better code of the same component is to be made.
     pub(super) fn improves(&self, made: &CompiledComponent) -> bool {
-        self.tiers == Tiers::FastThenOptimised && made.tier == Tier::Fast
+        self.tiers == CodeTiers::FastThenOptimised && made.tier == CodeTier::Fast
     }
 
     /// Makes better code and calls `replace` with it. A failure leaves everything as it is.
@@ -170,7 +175,7 @@ impl Compilations {
                 tracing::debug!(file = %file.display(), "the file is another now, and nothing is optimised");
                 return;
             };
-            let better = match self.made(&source, Tier::Optimised).await {
+            let better = match self.made(&source, CodeTier::Optimised).await {
                 Ok(mut better) => {
                     replace(better.component.clone());
                     self.keep(source.digest.clone(), &mut better).await;
@@ -192,7 +197,7 @@ impl Compilations {
     }
 
     /// Returns the code of one tier, compiled if there is no artifact.
-    async fn made(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<CompiledComponent, LoadError> {
+    async fn made(self: &Arc<Self>, source: &Source, tier: CodeTier) -> Result<CompiledComponent, LoadError> {
         let _permit = self
             .at_once
             .acquire()
@@ -236,7 +241,7 @@ impl Compilations {
     }
 
     /// Returns the code of one tier if its artifact was kept and the engine takes it.
-    async fn kept(self: &Arc<Self>, source: &Source, tier: Tier) -> Result<Option<CompiledComponent>, LoadError> {
+    async fn kept(self: &Arc<Self>, source: &Source, tier: CodeTier) -> Result<Option<CompiledComponent>, LoadError> {
         let (this, digest) = (Arc::clone(self), source.digest.clone());
         let found = spawn_blocking(move || {
             let artifacts = this.artifacts.as_ref()?;
@@ -422,7 +427,7 @@ mod tests {
     #[tokio::test]
     async fn better_code_waits_for_handlers_that_can_not_serve_yet() {
         let engine = Engine::default();
-        let compilations = Compilations::new(&engine, Compiler::InProcess, Tiers::default(), None);
+        let compilations = Compilations::new(&engine, Compiler::InProcess, CodeTiers::default(), None);
         let (first, second) = (
             Beginner::new(&compilations.beginners),
             Beginner::new(&compilations.beginners),

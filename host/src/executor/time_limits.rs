@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::{Policy, cpu::CpuAccount, epoch::TICK};
+use super::{GuestPolicy, cpu::CpuAccount, epoch::TICK};
 
 /// The deadline of the call has passed.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +25,7 @@ pub(super) struct TimeLimits {
 
 impl TimeLimits {
     /// Starts the time of a call under this policy.
-    pub(super) fn start(policy: &Policy) -> Self {
+    pub(super) fn start(policy: &GuestPolicy) -> Self {
         Self {
             cpu: CpuAccount::new(policy.limits.cpu_time),
             deadline: Instant::now() + policy.timeout,

@@ -1,7 +1,7 @@
 //! The most that one attempt can make the host hold, by the limits of its policy.
 
 use super::{
-    Policy,
+    GuestPolicy,
     admission::InstanceCost,
     import::{files, http, messaging::resources::MAX_WASI_MESSAGE_BYTES},
 };
@@ -21,15 +21,15 @@ const ENTRY_BYTES: u64 = 512;
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
 /// Returns the most that one instance under this policy takes of the host, if it takes so many slots of the pool.
-pub(super) fn instance_cost(policy: &Policy, slots: u32) -> InstanceCost {
+pub(super) fn instance_cost(policy: &GuestPolicy, slots: u32) -> InstanceCost {
     InstanceCost::new(memory(policy), descriptors(policy), slots)
 }
 
 /// Returns the bytes of memories, of tables, of the instances themselves, of handles and calls under way, of one call of the
 /// host with the longest answer, of buffers of files, and of what the attempt sends and writes before it ends. Bodies of HTTP
 /// are streamed.
-fn memory(policy: &Policy) -> u64 {
-    let Policy { limits, grants, .. } = policy;
+fn memory(policy: &GuestPolicy) -> u64 {
+    let GuestPolicy { limits, grants, .. } = policy;
     let contexts = u64::try_from(MAX_CONTEXT_BYTES).unwrap_or(u64::MAX);
     let parts = [
         limits.memory,
@@ -61,7 +61,7 @@ fn entries(bytes: u64, count: u64) -> u64 {
 
 /// Returns the number of descriptors that one attempt may have open: granted directories, files and streams, and
 /// connections.
-fn descriptors(policy: &Policy) -> u32 {
+fn descriptors(policy: &GuestPolicy) -> u32 {
     let connections = policy.grants.http.as_ref().map_or(0, |_| policy.limits.http_concurrent);
     let all = files::most_open(policy).saturating_add(connections);
     u32::try_from(all).unwrap_or(u32::MAX)

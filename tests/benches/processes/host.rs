@@ -19,7 +19,7 @@ use harness::{
 use sandhog::{
     attempt::policy,
     config::Manifest,
-    executor::{Call, CallMessage, Component, Executor, LoadError, LocalExecutor, Policy, Verdict},
+    executor::{CallMessage, Component, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor, Verdict},
     message::QueueName,
     queue::simple::SimpleStore,
 };
@@ -54,7 +54,7 @@ pub(crate) struct Host {
     pub(crate) executor: Side,
     component: [Component; 2],
     manifest: [Manifest; 2],
-    policies: [Arc<Policy>; 2],
+    policies: [Arc<GuestPolicy>; 2],
     body: fn(usize) -> Bytes,
 }
 
@@ -262,8 +262,8 @@ impl Host {
         deaths
     }
 
-    fn call(&self, which: usize) -> Call {
-        Call {
+    fn call(&self, which: usize) -> GuestCall {
+        GuestCall {
             messages: vec![CallMessage {
                 message: message(&(self.body)(0)),
                 queue: QueueName::new("bench").unwrap(),
@@ -304,7 +304,7 @@ impl Measured {
     }
 }
 
-async fn succeeds(executor: &dyn Executor, component: &Component, call: Call) {
+async fn succeeds(executor: &dyn Executor, component: &Component, call: GuestCall) {
     let report = executor.run(component, call).await;
     assert_eq!(report.verdicts, [Verdict::Success]);
 }

@@ -9,7 +9,7 @@ use std::{io, sync::Mutex, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sandhog::{
-    executor::{CallMessage, Failure, Report, Usage, Verdict},
+    executor::{CallMessage, CallReport, CallUsage, GuestFailure, Verdict},
     message::{AttributeValue, Attributes, Message, MessageId, Outgoing, QueueName},
     queue::{FailureKind, Send},
 };
@@ -53,7 +53,7 @@ pub(crate) struct Load {
 pub(crate) enum Answer {
     /// The number by which calls name it, which is the place in the order of loading; or why not.
     Loaded(Result<u32, String>),
-    Ran(Report),
+    Ran(CallReport),
 }
 
 /// Frames that wait to be written, for everybody who has some.
@@ -215,7 +215,7 @@ fn message(from: &mut Bytes) -> Result<CallMessage> {
     })
 }
 
-fn put_report(to: &mut BytesMut, report: &Report) {
+fn put_report(to: &mut BytesMut, report: &CallReport) {
     put_count(to, report.verdicts.len());
     for verdict in &report.verdicts {
         put_verdict(to, verdict);
@@ -240,8 +240,8 @@ fn put_report(to: &mut BytesMut, report: &Report) {
     }
 }
 
-fn report(from: &mut Bytes) -> Result<Report> {
-    Ok(Report {
+fn report(from: &mut Bytes) -> Result<CallReport> {
+    Ok(CallReport {
         verdicts: list(from, verdict)?,
         sends: list(from, |from| {
             let queue = queue(from)?;
@@ -258,7 +258,7 @@ fn report(from: &mut Bytes) -> Result<Report> {
             Ok(Send { queue, message })
         })?,
         writes: Vec::new(),
-        usage: Usage {
+        usage: CallUsage {
             wall: duration(from)?,
             cpu: duration(from)?,
             memory_peak: from.try_get_u64_le()?,
@@ -291,7 +291,7 @@ fn put_verdict(to: &mut BytesMut, verdict: &Verdict) {
 fn verdict(from: &mut Bytes) -> Result<Verdict> {
     Ok(match from.try_get_u8()? {
         0 => Verdict::Success,
-        1 => Verdict::Failed(Failure {
+        1 => Verdict::Failed(GuestFailure {
             kind: *KINDS
                 .get(usize::from(from.try_get_u8()?))
                 .context("a failure of an unknown kind")?,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Tier;
+use super::CodeTier;
 
 /// The order of one compilation, which is also the arguments of the child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
 pub struct CompileOrder {
     /// The work that goes into the code.
     #[arg(long, value_enum)]
-    pub tier: Tier,
+    pub tier: CodeTier,
     /// The address space of the child, in bytes.
     #[arg(long)]
     pub memory_bytes: u64,

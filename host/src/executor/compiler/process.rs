@@ -211,10 +211,10 @@ mod tests {
     use std::os::unix::process::ExitStatusExt as _;
 
     use super::*;
-    use crate::executor::compiler::Tier;
+    use crate::executor::compiler::CodeTier;
 
     const ORDER: CompileOrder = CompileOrder {
-        tier: Tier::Fast,
+        tier: CodeTier::Fast,
         memory_bytes: 256 * 1024 * 1024,
         processor_seconds: 7,
         without_images: false,

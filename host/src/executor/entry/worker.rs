@@ -6,7 +6,7 @@ use wasmtime::{Store, component::Instance};
 
 use crate::{
     executor::{
-        CallMessage, Failure, Verdict,
+        CallMessage, GuestFailure, Verdict,
         bindings::{
             batch_worker::exports::sandhog::worker::batch_handler,
             worker::{exports::sandhog::worker::handler, sandhog::worker::types},
@@ -86,7 +86,7 @@ fn verdict(answer: Result<(), types::Failure>) -> Verdict {
             }
             let reason = printable_lines(reason.trim_end(), MAX_REASON_BYTES);
             let retry_after = Some(asked.min(MAX_DELAY));
-            Verdict::Failed(Failure {
+            Verdict::Failed(GuestFailure {
                 kind: FailureKind::Retry,
                 reason,
                 retry_after,

@@ -25,7 +25,7 @@ use wasmtime_wasi::{
 };
 
 use self::account::{OpenFile, OpenFiles};
-use super::super::{LogStream, Policy, blocking_threads::BlockingThreads, output::OutputAccount};
+use super::super::{GuestPolicy, LogStream, blocking_threads::BlockingThreads, output::OutputAccount};
 
 mod account;
 mod descriptor;
@@ -45,7 +45,7 @@ const LEFT_BEHIND: usize = 16;
 
 /// Returns the most files, directories and streams that an attempt may have open at a time: those that it opens, and its granted
 /// directories, which it may ask for once more.
-pub(in crate::executor) fn most_open(policy: &Policy) -> u64 {
+pub(in crate::executor) fn most_open(policy: &GuestPolicy) -> u64 {
     match u64::try_from(policy.grants.dirs.len()).unwrap_or(u64::MAX) {
         0 => 0,
         // The host has a handle of each directory, and the guest another.
@@ -54,7 +54,7 @@ pub(in crate::executor) fn most_open(policy: &Policy) -> u64 {
 }
 
 /// Returns the most bytes that an attempt can make the host hold for files: a buffer for each.
-pub(in crate::executor) fn worst_case(policy: &Policy) -> u64 {
+pub(in crate::executor) fn worst_case(policy: &GuestPolicy) -> u64 {
     most_open(policy).saturating_mul(BUFFER_BYTES)
 }
 
@@ -63,7 +63,7 @@ pub(in crate::executor) fn worst_case(policy: &Policy) -> u64 {
 /// # Errors
 ///
 /// The machine lets no thread start.
-pub(in crate::executor) fn threads(policy: &Policy) -> io::Result<Option<Arc<BlockingThreads>>> {
+pub(in crate::executor) fn threads(policy: &GuestPolicy) -> io::Result<Option<Arc<BlockingThreads>>> {
     if policy.grants.dirs.is_empty() {
         return Ok(None);
     }
@@ -87,7 +87,7 @@ pub(in crate::executor) struct FilesState {
 
 impl FilesState {
     pub(in crate::executor) fn new(
-        policy: &Policy,
+        policy: &GuestPolicy,
         threads: Option<&Arc<BlockingThreads>>,
         output: &Arc<OutputAccount>,
     ) -> Self {

@@ -32,7 +32,7 @@ use super::super::output::OutputAccount;
 use crate::config::{Limits, OriginPattern};
 
 pub(in crate::executor) use outbound::{Network, Outbound};
-pub use resolver::{Resolver, SystemResolver};
+pub use resolver::{NameResolver, SystemResolver};
 pub(in crate::executor) use texts::is_request;
 
 /// The most bytes of one set of fields that a guest makes. It can make as many sets as it may have handles.

@@ -10,9 +10,9 @@ use tokio_rustls::{
 
 use super::{
     connection::ConnectionPool,
-    resolver::{Lookups, Resolver},
+    resolver::{Lookups, NameResolver},
 };
-use crate::{config::HttpGrant, executor::Policy};
+use crate::{config::HttpGrant, executor::GuestPolicy};
 
 /// The network that all handlers share: the resolver, the room for idle connections, and the system's root certificates, which
 /// are read when they are first needed.
@@ -28,7 +28,7 @@ impl Network {
     /// # Errors
     ///
     /// The machine lets no thread for lookups start.
-    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>, idle: u32) -> io::Result<Self> {
+    pub(in crate::executor) fn new(resolver: Arc<dyn NameResolver>, idle: u32) -> io::Result<Self> {
         Ok(Self {
             lookups: Lookups::new(resolver)?,
             idle: Arc::new(Semaphore::new(usize::try_from(idle).unwrap_or(Semaphore::MAX_PERMITS))),
@@ -61,7 +61,7 @@ pub(in crate::executor) struct Outbound {
 
 impl Outbound {
     /// Returns `None` if the policy grants no HTTP.
-    pub(in crate::executor) fn new(policy: &Policy, network: &Arc<Network>) -> Option<Arc<Self>> {
+    pub(in crate::executor) fn new(policy: &GuestPolicy, network: &Arc<Network>) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
             grant: policy.grants.http.clone()?,
             network: Arc::clone(network),
@@ -83,7 +83,7 @@ impl Outbound {
     ///
     /// # Errors
     ///
-    /// See [`Resolver`].
+    /// See [`NameResolver`].
     ///
     /// # Cancel safety
     ///

@@ -19,7 +19,7 @@ const MAX_LOOKUPS_IN_TOTAL: usize = 64;
 const MAX_ADDRESSES: usize = 16;
 
 /// Finds the addresses of a host name, in the order in which they should be tried.
-pub trait Resolver: fmt::Debug + Send + Sync {
+pub trait NameResolver: fmt::Debug + Send + Sync {
     /// Looks up a name. The executor calls this on a thread that may block, once for each connection to a name; never for an
     /// address.
     ///
@@ -33,7 +33,7 @@ pub trait Resolver: fmt::Debug + Send + Sync {
 #[derive(Debug, Clone, Copy)]
 pub struct SystemResolver;
 
-impl Resolver for SystemResolver {
+impl NameResolver for SystemResolver {
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         // The system resolves addresses of sockets, which have a port.
         Ok((host, 0).to_socket_addrs()?.map(|address| address.ip()).collect())
@@ -43,7 +43,7 @@ impl Resolver for SystemResolver {
 /// A resolver that all handlers share.
 #[derive(Debug, Clone)]
 pub(in crate::executor) struct Lookups {
-    resolver: Arc<dyn Resolver>,
+    resolver: Arc<dyn NameResolver>,
     threads: Arc<BlockingThreads>,
     all: Arc<Semaphore>,
     own: Arc<Semaphore>,
@@ -55,7 +55,7 @@ impl Lookups {
     /// # Errors
     ///
     /// The machine lets no thread start.
-    pub(in crate::executor) fn new(resolver: Arc<dyn Resolver>) -> io::Result<Self> {
+    pub(in crate::executor) fn new(resolver: Arc<dyn NameResolver>) -> io::Result<Self> {
         Ok(Self {
             resolver,
             threads: Arc::new(BlockingThreads::new("sandhog-lookup", MAX_LOOKUPS_IN_TOTAL)?),
@@ -76,7 +76,7 @@ impl Lookups {
     ///
     /// # Errors
     ///
-    /// See [`Resolver`].
+    /// See [`NameResolver`].
     ///
     /// # Cancel safety
     ///
