@@ -179,7 +179,7 @@ impl Drop for WaitingCall<'_> {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(60);
+    const LONG: Duration = Duration::from_mins(1);
 
     #[tokio::test(start_paused = true)]
     async fn a_component_takes_its_own_instance_that_became_idle_last() {

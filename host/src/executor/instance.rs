@@ -85,21 +85,18 @@ pub(super) async fn run(
     let started = Instant::now();
     let time = TimeLimits::start(&policy);
     let kept = kept.filter(|kept| kept.is_of(&component.linked()));
-    let instance = match kept {
-        Some(mut kept) => {
-            kept.begin_call(component, &policy, &time, log);
-            Ok(kept)
-        }
-        None => {
-            let output = OutputAccount::new(log, &policy.limits);
-            let context = CallContext {
-                policy: &policy,
-                time: &time,
-                output: &output,
-                message: messages.first(),
-            };
-            GuestInstance::new(component, context)
-        }
+    let instance = if let Some(mut kept) = kept {
+        kept.begin_call(component, &policy, &time, log);
+        Ok(kept)
+    } else {
+        let output = OutputAccount::new(log, &policy.limits);
+        let context = CallContext {
+            policy: &policy,
+            time: &time,
+            output: &output,
+            message: messages.first(),
+        };
+        GuestInstance::new(component, context)
     };
     let mut instance = match instance {
         Ok(instance) => instance,
@@ -143,13 +140,12 @@ impl GuestInstance {
     }
 
     async fn call(&mut self, component: &LocalComponent, messages: Vec<CallMessage>) -> wasmtime::Result<Vec<Verdict>> {
-        let (instance, linked) = match &self.instance {
-            Some(made) => made,
-            None => {
-                let linked = component.linked();
-                let instance = instantiate(&linked, &mut self.store).await?;
-                self.instance.insert((instance, linked))
-            }
+        let (instance, linked) = if let Some(made) = &self.instance {
+            made
+        } else {
+            let linked = component.linked();
+            let instance = instantiate(&linked, &mut self.store).await?;
+            self.instance.insert((instance, linked))
         };
         let verdicts = linked.entry.call(&mut self.store, instance, messages).await?;
         self.store.data().random.check()?;
