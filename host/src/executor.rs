@@ -72,7 +72,7 @@ pub struct ComponentInfo {
     pub size: usize,
     /// The interfaces that the component imports.
     pub imports: Vec<ComponentImport>,
-    /// What one instance begins with.
+    /// The memories and tables that one instance begins with.
     pub needs: InstanceNeeds,
     /// The file is a core module, of which the host has made a component.
     pub core_module: bool,
@@ -84,7 +84,7 @@ pub struct ComponentInfo {
     pub from_cache: bool,
 }
 
-/// What one instance of a component begins with.
+/// The memories and tables that one instance of a component begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceNeeds {
     /// The number of linear memories.
@@ -175,9 +175,9 @@ pub struct GuestPolicy {
     pub timeout: Duration,
     /// The limits of everything else that is counted.
     pub limits: Limits,
-    /// What the guest may reach.
+    /// The grants of the guest.
     pub grants: Grants,
-    /// How many calls and how long an instance lives; `None` for one call.
+    /// The number of calls and the time for which an instance lives; `None` for one call.
     pub reuse: Option<Reuse>,
 }
 

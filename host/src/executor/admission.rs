@@ -21,7 +21,7 @@ const MAX_UNITS: u32 = u32::MAX >> 4;
 /// The reserve is one part of so many.
 const RESERVE: u32 = 4;
 
-/// What one instance takes of the host.
+/// The memory, the descriptors and the slots that one instance takes of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InstanceCost {
     /// In units of [`MEMORY_UNIT`].
@@ -30,7 +30,7 @@ pub(super) struct InstanceCost {
     slots: u32,
 }
 
-/// Why no instance of this cost can ever be made on this host.
+/// An instance costs more than the host has, so that it can never be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TooCostly {
     #[error(

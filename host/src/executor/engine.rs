@@ -90,7 +90,7 @@ impl MemoryAllocation {
     }
 }
 
-/// Why the executor could not be made.
+/// The executor could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EngineError {

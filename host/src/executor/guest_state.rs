@@ -30,7 +30,7 @@ use super::{
     time_limits::TimeLimits,
 };
 
-/// What the instances of one component under one policy share.
+/// The resources that the instances of one component under one policy share.
 pub(super) struct GuestResources {
     /// The values that `wasi:config` answers.
     pub(super) config: Arc<WasiConfigVariables>,

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::queue::FailureKind;
 
-/// Why an instance could not be made when a component was loaded.
+/// An instance could not be made when a component was loaded.
 pub(super) enum DryRunError {
     /// The component or its limits are the reason.
     Guest(String),

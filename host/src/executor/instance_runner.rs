@@ -15,7 +15,7 @@ use super::{
     worst_case,
 };
 
-/// Why a call is not run, or a component is not loaded, while the executor is dropped.
+/// The reason that a call is not run, or a component not loaded, while the executor is dropped.
 pub(super) const STOPPING: &str = "the host is stopping";
 
 /// Runs the calls of all components.

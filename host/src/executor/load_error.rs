@@ -11,7 +11,7 @@ pub enum LoadError {
     NotWasm {
         /// The file.
         file: PathBuf,
-        /// What the bytes look like.
+        /// A description of the bytes.
         found: String,
     },
     /// The file is too large.
@@ -73,7 +73,7 @@ pub enum LoadError {
     Start {
         /// The file.
         file: PathBuf,
-        /// What happened.
+        /// The reason.
         reason: String,
     },
     /// The host could not do its part; the file may be good.
@@ -81,7 +81,7 @@ pub enum LoadError {
     Host {
         /// The file.
         file: PathBuf,
-        /// What happened.
+        /// The reason.
         reason: String,
     },
 }

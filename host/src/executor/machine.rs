@@ -169,7 +169,7 @@ mod tests {
         check(&files("max\n", "max\n", "314572800\n"), 300 * MIB, "a.slice/memory.max");
     }
 
-    /// What version 1 says where there is no limit.
+    /// The limit of version 1 for a group without a limit.
     const NONE: &str = "9223372036854771712\n";
 
     #[test]

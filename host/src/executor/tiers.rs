@@ -210,7 +210,7 @@ impl Compilations {
         let order = CompileOrder {
             tier,
             memory_bytes: source.limits.compile_memory,
-            // Whole seconds are what the system counts.
+            // The system counts whole seconds.
             processor_seconds: source
                 .limits
                 .compile_time
@@ -433,7 +433,7 @@ mod tests {
             Beginner::new(&compilations.beginners),
         );
         let mut waiting = pin!(compilations.beginners_first());
-        // It took its turn among them, so that a handler of milliseconds waited for seconds of optimising.
+        // Better code took its turn among first codes, so that a handler of milliseconds waited for seconds of optimising.
         assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);
         drop(first);
         assert!(poll_fn(|context| Poll::Ready(waiting.as_mut().poll(context).is_pending())).await);

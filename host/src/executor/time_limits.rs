@@ -52,7 +52,11 @@ impl TimeLimits {
     ///
     /// # Errors
     ///
-    /// Those of `call`, and [`DeadlinePassed`].
+    /// The errors of `call`, and [`DeadlinePassed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `call`.
     pub(super) async fn hold<T>(&self, call: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
         let call = timeout_at(self.deadline + 2 * TICK, self.cpu.measure(call));
         call.await.unwrap_or_else(|_| Err(DeadlinePassed.into()))

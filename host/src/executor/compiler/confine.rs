@@ -63,8 +63,8 @@ mod linux {
         let _denied = rustix::thread::set_name(c"sandhog-compile");
         rustix::thread::set_no_new_privs(true).map_err(|error| DeniedCall::new("prctl", error))?;
         close_inherited();
-        // Where the system call for random bytes is denied, the standard library opens a device for them once. It must do so
-        // here, before opening is forbidden.
+        // Where the system call for random bytes is denied, the standard library opens a device for them once. The
+        // library must do so here, before opening is forbidden.
         drop(RandomState::new());
         let none = CapabilitySet::empty();
         let sets = CapabilitySets {

@@ -22,7 +22,7 @@ const MAX_OPEN: usize = 64;
 /// The bucket that the empty name stands for.
 const DEFAULT_BUCKET: &str = "default";
 
-/// What an attempt has read and written of its store.
+/// The reads and writes of an attempt in its store.
 #[derive(Debug, Default)]
 pub(in crate::executor) struct KeyValueState {
     /// `None` if the handler is granted no store.

@@ -21,7 +21,7 @@ use super::{
     upload::UploadState,
 };
 
-/// What a response holds until its body was read to the end.
+/// The connection and the place of a request, held until the body of its response was read to the end.
 pub(super) struct ResponseHold {
     pub(super) connection: Connection,
     /// Takes the connection back.

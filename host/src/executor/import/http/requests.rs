@@ -60,7 +60,7 @@ impl AttemptRequests {
     ///
     /// # Errors
     ///
-    /// What `wasi:http` tells a guest.
+    /// The error that `wasi:http` gives to the guest.
     ///
     /// # Cancel safety
     ///
