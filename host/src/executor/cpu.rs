@@ -148,7 +148,8 @@ impl ClockReading {
 /// Returns the processor time of the calling thread, in nanoseconds.
 fn thread_time() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_nsec));
+    let seconds = u64::try_from(time.tv_sec);
+    let nanos = u64::try_from(time.tv_nsec);
     seconds
         .unwrap_or(0)
         .saturating_mul(1_000_000_000)

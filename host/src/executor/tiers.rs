@@ -242,7 +242,8 @@ impl Compilations {
 
     /// Returns the code of one tier if its artifact was kept and the engine takes it.
     async fn kept(self: &Arc<Self>, source: &Source, tier: CodeTier) -> Result<Option<CompiledComponent>, LoadError> {
-        let (this, digest) = (Arc::clone(self), source.digest.clone());
+        let this = Arc::clone(self);
+        let digest = source.digest.clone();
         let found = spawn_blocking(move || {
             let artifacts = this.artifacts.as_ref()?;
             let compiled = artifacts.find(&digest, tier)?;
@@ -272,7 +273,8 @@ impl Compilations {
 
     async fn keep(self: &Arc<Self>, digest: String, made: &mut CompiledComponent) {
         let Some(compiled) = made.unkept.take() else { return };
-        let (this, tier) = (Arc::clone(self), made.tier);
+        let this = Arc::clone(self);
+        let tier = made.tier;
         let keeping = spawn_blocking(move || {
             if let Some(artifacts) = &this.artifacts {
                 artifacts.keep(&digest, tier, &compiled);
@@ -374,7 +376,8 @@ impl LaterSource {
 
     /// Returns the file, read again if its bytes were not held. `None` if the file has changed since.
     async fn source(self) -> Option<Source> {
-        let (file, digest) = (self.file.clone(), self.digest.clone());
+        let file = self.file.clone();
+        let digest = self.digest.clone();
         let wasm = match self.held {
             Some((wasm, _permit)) => wasm,
             None => spawn_blocking(move || read(&file, &digest)).await.ok()??,

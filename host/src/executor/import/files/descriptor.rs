@@ -83,7 +83,8 @@ impl HostDescriptor for Files<'_> {
         let Descriptor::Dir(directory) = self.files.table.get(&fd)? else {
             return Err(ErrorCode::NotDirectory.into());
         };
-        let (directory, open) = (directory.dir.clone(), self.open()?);
+        let directory = directory.dir.clone();
+        let open = self.open()?;
         let Some(threads) = self.threads() else {
             return Err(ErrorCode::Unsupported.into());
         };

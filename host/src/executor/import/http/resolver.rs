@@ -85,7 +85,8 @@ impl Lookups {
         let closed = |_| io::Error::other("the host is stopping");
         let own = Arc::clone(&self.own).acquire_owned().await.map_err(closed)?;
         let all = Arc::clone(&self.all).acquire_owned().await.map_err(closed)?;
-        let (resolver, host) = (Arc::clone(&self.resolver), host.to_owned());
+        let resolver = Arc::clone(&self.resolver);
+        let host = host.to_owned();
         let lookup = self.threads.handle().spawn_blocking(move || {
             let _permits = (own, all);
             resolver.resolve(&host)
