@@ -123,7 +123,7 @@ impl Run {
         let settled = self
             .queue
             .settle(vec![Settle { receipt, settlement }], Effects::default());
-        settled.await.pop().unwrap().unwrap();
+        settled.await.unwrap().pop().unwrap().unwrap();
         self.send("waiting", 0, None).await;
         self.send("known", 0, Some("id")).await;
         self.send("delayed", 10, None).await;

@@ -17,7 +17,7 @@ use sandhog::{
     keyvalue::{Change, KeyValueWrite, MAX_VALUE_BYTES, Overlay, OverlayError, ReadError, WriteError, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, Effects, Queue as _, Send, Settle, SettleError, Settlement,
+        Delivery, Effects, EffectsRefused, Queue as _, Send, Settle, Settlement,
         simple::{CommitError, HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -488,8 +488,8 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
             sends: vec![send("nowhere")],
             writes: writes(vec![set("k", "v")]),
         };
-        let answer = orders.settle(vec![delete(&delivery)], refused).await.pop().unwrap();
-        assert!(matches!(answer, Err(SettleError::SendRefused { .. })), "{answer:?}");
+        let answer = orders.settle(vec![delete(&delivery)], refused).await;
+        assert!(matches!(answer, Err(EffectsRefused::SendRefused { .. })), "{answer:?}");
         let refused = Effects {
             sends: vec![send("out")],
             writes: Writes {
@@ -497,11 +497,11 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
                 ..writes(vec![set("k", "v")])
             },
         };
-        let answer = orders.settle(vec![delete(&delivery)], refused).await.pop().unwrap();
+        let answer = orders.settle(vec![delete(&delivery)], refused).await;
         assert!(
             matches!(
                 answer,
-                Err(SettleError::WriteRefused(WriteError::Full {
+                Err(EffectsRefused::WriteRefused(WriteError::Full {
                     bytes: 67,
                     limit: 10,
                     ..
@@ -518,6 +518,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         orders
             .settle(vec![delete(&delivery)], all.clone())
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap();
@@ -527,6 +528,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         orders
             .settle(vec![delete(&delivery)], all)
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap_err();
@@ -549,6 +551,7 @@ async fn a_settlement_without_a_deletion_writes_nothing() {
         orders
             .settle(vec![release], effects(vec![set("k", "v")]))
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap();

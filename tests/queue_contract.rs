@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
     queue::{
-        Delivery, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle,
-        SettleError, Settlement,
+        Delivery, Effects, EffectsRefused, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError,
+        Settle, SettleError, Settlement,
         simple::{
             SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -249,7 +249,8 @@ pub(crate) async fn end(
         receipt: delivery.receipt.clone(),
         settlement,
     };
-    queue.settle(vec![settle], Effects::default()).await.pop().unwrap()
+    let answers = queue.settle(vec![settle], Effects::default()).await;
+    answers.unwrap().pop().unwrap()
 }
 
 pub(crate) fn bodies(deliveries: &[Delivery]) -> Vec<String> {
@@ -487,7 +488,7 @@ async fn a_receipt_settles_once(backend: &impl Backend) {
         receipt: delivery.receipt.clone(),
         settlement,
     });
-    let answers = queue.settle(twice.to_vec(), Effects::default()).await;
+    let answers = queue.settle(twice.to_vec(), Effects::default()).await.unwrap();
     assert!(
         matches!(answers[..], [Ok(()), Err(SettleError::Expired)]),
         "{answers:?}"
@@ -792,7 +793,7 @@ async fn a_long_operation_lets_others_have_their_turn(backend: &impl Backend) {
             },
         };
         let settles = take(&queue, 500).await.into_iter().map(bury).collect();
-        queue.settle(settles, Effects::default()).await;
+        queue.settle(settles, Effects::default()).await.unwrap();
     }
     let listed = async { assert_eq!(queue.dead_letters(None, messages).await.unwrap().len(), messages) };
     assert!(pauses(listed).await >= steps, "listing");
@@ -1276,7 +1277,7 @@ async fn a_waiting_receive_gets_what_comes_from_other_queues(backend: &impl Back
     send(&queue, [message("a"), message("c")]).await;
     let (delivery, receives) = (take_one(&queue).await, waiting(&dead, LONG).await);
     let settled = queue.settle(vec![delete(&delivery)], vec![to("orders-dead", "b")].into());
-    assert!(settled.await[0].is_ok());
+    assert!(settled.await.unwrap()[0].is_ok());
     check_woken(receives, "b").await;
     let receives = waiting(&dead, LONG).await;
     // The last of these receives buries it.
@@ -1391,7 +1392,8 @@ async fn sends_of_a_settlement_arrive_with_the_delete(backend: &impl Backend) {
             vec![delete(&delivery)],
             vec![to("invoices", "b"), to("orders", "c")].into(),
         )
-        .await;
+        .await
+        .unwrap();
     assert!(matches!(answers[..], [Ok(())]));
     assert_eq!(taken(&next, 9).await, ["b"]);
     assert_eq!(taken(&queue, 9).await, ["c"]);
@@ -1404,7 +1406,8 @@ async fn sends_of_an_expired_delete_are_dropped(backend: &impl Backend) {
     backend.pass(queue.visibility_timeout()).await;
     let answers = queue
         .settle(vec![delete(&delivery)], vec![to("invoices", "b")].into())
-        .await;
+        .await
+        .unwrap();
     assert!(matches!(answers[..], [Err(SettleError::Expired)]));
     assert!(take(&next, 9).await.is_empty());
 }
@@ -1428,12 +1431,10 @@ async fn a_refused_send_undoes_the_whole_settlement(backend: &impl Backend) {
     send(&queue, ["a", "b"].map(message)).await;
     let deliveries = take(&queue, 2).await;
     let sends = vec![to("invoices", "c"), to("shallow", "y"), to("shallow", "z")];
-    let answers = queue
+    let answer = queue
         .settle(deliveries.iter().map(delete).collect(), sends.into())
         .await;
-    for answer in answers {
-        assert!(matches!(answer, Err(SettleError::SendRefused { .. })), "{answer:?}");
-    }
+    assert!(matches!(answer, Err(EffectsRefused::SendRefused { .. })), "{answer:?}");
     assert!(take(&next, 9).await.is_empty());
     assert_eq!(taken(&full, 9).await, ["x"]);
     let answers = queue
@@ -1452,14 +1453,13 @@ async fn sends_of_a_batch_with_an_expired_delete_do_not_happen_in_part(backend: 
     backend.pass(queue.visibility_timeout() - SECOND).await;
     let second = take_one(&queue).await;
     backend.pass(SECOND).await;
-    let answers = queue
+    let answer = queue
         .settle(vec![delete(&first), delete(&second)], vec![to("invoices", "x")].into())
         .await;
-    assert!(
-        matches!(answers[..], [Err(SettleError::Expired), Err(SettleError::Incomplete)]),
-        "{answers:?}"
-    );
+    assert!(matches!(answer, Err(EffectsRefused::Incomplete)), "{answer:?}");
     assert!(take(&next, 9).await.is_empty());
+    let answer = end(&queue, &first, Settlement::Delete).await;
+    assert!(matches!(answer, Err(SettleError::Expired)), "{answer:?}");
     // The other one is still held, and can be settled in another way.
     end(&queue, &second, Settlement::Release).await.unwrap();
 }
@@ -1475,10 +1475,8 @@ async fn a_send_to_an_unknown_queue_is_refused(backend: &impl Backend) {
     let delivery = take_one(&queue).await;
     let answer = queue
         .settle(vec![delete(&delivery)], vec![to("nowhere", "b")].into())
-        .await
-        .pop()
-        .unwrap();
-    let Err(SettleError::SendRefused { error, .. }) = answer else {
+        .await;
+    let Err(EffectsRefused::SendRefused { error, .. }) = answer else {
         panic!("{answer:?}")
     };
     assert!(matches!(*error, SendError::NoSuchQueue(_)));
@@ -1497,7 +1495,8 @@ pub(crate) async fn an_expired_receipt_does_not_disturb_the_others_of_its_batch(
     backend.pass(SECOND).await;
     let answers = queue
         .settle(vec![delete(&first), delete(&second)], Effects::default())
-        .await;
+        .await
+        .unwrap();
     assert!(
         matches!(answers[..], [Err(SettleError::Expired), Ok(())]),
         "{answers:?}"

@@ -18,7 +18,8 @@ use proptest::prelude::*;
 use sandhog::{
     message::{Outgoing, QueueName},
     queue::{
-        Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
+        Counts, Delivery, EffectsRefused, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle,
+        SettleError, Settlement,
         simple::{
             LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -580,12 +581,11 @@ impl Pair {
             .queue
             .settle(vec![Settle { receipt, settlement }], sends.into())
             .await
-            .pop()
-            .unwrap();
+            .map(|mut answers| answers.pop().unwrap());
         match (self.model.held(token), answer) {
-            (None, Err(SettleError::Expired)) => {}
-            (Some(_), Err(SettleError::SendRefused { .. })) => assert!(follows && self.model.is_full()),
-            (Some(index), Ok(())) => {
+            (None, Ok(Err(SettleError::Expired))) => {}
+            (Some(_), Err(EffectsRefused::SendRefused { .. })) => assert!(follows && self.model.is_full()),
+            (Some(index), Ok(Ok(()))) => {
                 if follows {
                     assert!(!self.model.is_full());
                     self.model.add(&child, None, 0, 0);

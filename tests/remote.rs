@@ -9,7 +9,7 @@ use sandhog::{
     message::{Outgoing, QueueName},
     poller::{Next, Poller},
     queue::{
-        Effects, FailureKind, FailureRecord, Nature, Queue, QueueError, SettleError, Settlement,
+        FailureKind, FailureRecord, Nature, Queue, QueueError, SettleError, Settlement,
         simple::{SimpleStore, settings::Settings},
     },
 };
@@ -123,7 +123,7 @@ async fn only_what_was_not_settled_is_settled_again() {
     let leases = hold(&queue, &keeper).await;
     queue.fail_next_settle(vec![None, Some(unavailable()), None]);
     let batch = leases.into_iter().map(|lease| (lease, Settlement::Delete)).collect();
-    let (answers, _leases) = keeper.settle(batch, Effects::default()).await;
+    let (answers, _leases) = keeper.settle(batch).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     let sizes: Vec<usize> = queue.asked("settle").iter().map(|asked| asked.deliveries).collect();
     assert_eq!(sizes, [3, 1]);

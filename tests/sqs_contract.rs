@@ -214,7 +214,7 @@ async fn settle_all(queue: &Arc<dyn Queue>, deliveries: impl Iterator<Item = &De
         receipt: delivery.receipt.clone(),
         settlement: settlement.clone(),
     });
-    for answer in queue.settle(settles.collect(), Effects::default()).await {
+    for answer in queue.settle(settles.collect(), Effects::default()).await.unwrap() {
         answer.unwrap();
     }
 }
@@ -639,7 +639,7 @@ async fn a_garbled_receipt_does_not_disturb_the_others(sqs: &Sqs) {
         receipt,
         settlement: settlement.clone(),
     });
-    let answers = made.queue.settle(settles.collect(), Effects::default()).await;
+    let answers = made.queue.settle(settles.collect(), Effects::default()).await.unwrap();
     assert!(
         matches!(answers[..], [Ok(()), Err(SettleError::Expired), Ok(())]),
         "{answers:?}"

@@ -246,7 +246,7 @@ impl Bench {
             sends,
             writes: writes(deletes.then_some(&*body)),
         };
-        match queue.settle(vec![settle], effects).await.pop().unwrap() {
+        match queue.settle(vec![settle], effects).await.unwrap().pop().unwrap() {
             Ok(()) => {}
             Err(SettleError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),

@@ -344,7 +344,7 @@ async fn settle(
     };
     for answer in queue
         .settle(vec![Settle { receipt, settlement }], Effects::default())
-        .await
+        .await?
     {
         answer?;
     }

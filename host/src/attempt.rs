@@ -130,18 +130,26 @@ pub struct Ended {
 struct Attempt {
     context: Arc<AttemptContext>,
     version: Arc<Version>,
-    ids: Vec<(MessageId, NonZeroU32)>,
+}
+
+/// One message of an attempt whose guest is done.
+#[derive(Debug)]
+struct FinishedMessage {
+    id: MessageId,
+    receive_count: NonZeroU32,
+    outcome: Outcome,
+    /// Later messages of its group that wait for it.
+    followers: Line,
 }
 
 /// An attempt whose guest is done, and of which nothing is settled yet.
 pub struct Handled {
     attempt: Attempt,
-    outcomes: Vec<Outcome>,
-    effects: Effects,
+    messages: Vec<FinishedMessage>,
+    /// The lease of each message, in order.
     leases: Vec<Lease>,
+    effects: Effects,
     duration: Duration,
-    /// What waits behind each of the messages; shorter than these if nothing does.
-    pub lines: Vec<Line>,
     /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](Handled::frees_slots).
     pub slots: Option<TakenSlots>,
     /// Its place among the attempts that have not ended.
@@ -151,8 +159,7 @@ pub struct Handled {
 impl fmt::Debug for Handled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handled")
-            .field("ids", &self.attempt.ids)
-            .field("outcomes", &self.outcomes)
+            .field("messages", &self.messages)
             .finish_non_exhaustive()
     }
 }
@@ -190,19 +197,28 @@ pub async fn attempt(start: Start) -> Handled {
         ..
     } = start;
     let (deliveries, leases): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-    let ids = deliveries
+    let received: Vec<_> = deliveries
         .iter()
         .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
         .collect();
-    let attempt = Attempt { context, version, ids };
+    let attempt = Attempt { context, version };
     let (outcomes, effects) = attempt.outcomes(deliveries, &leases).await;
+    let messages = received
+        .into_iter()
+        .zip(outcomes)
+        .map(|((id, receive_count), outcome)| FinishedMessage {
+            id,
+            receive_count,
+            outcome,
+            followers: Line::new(),
+        })
+        .collect();
     Handled {
         attempt,
-        outcomes,
-        effects,
+        messages,
         leases,
+        effects,
         duration: started.elapsed(),
-        lines: Vec::new(),
         slots: Some(slots),
         _unsettled: unsettled,
     }
@@ -218,7 +234,7 @@ impl AttemptContext {
         let queue = self.queue.name();
         tracing::debug!(handler = self.handler, %queue, messages = line.len(), "messages that waited are released");
         let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
-        let (answers, _leases) = self.keeper.settle(batch.collect(), Effects::default()).await;
+        let (answers, _leases) = self.keeper.settle(batch.collect()).await;
         for answer in answers {
             self.released(answer);
         }
@@ -243,6 +259,8 @@ impl Attempt {
     /// Calls the guest for what was not handled before, unless the order to stop or the loss of a lease comes first.
     async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<Outcome>, Effects) {
         let context = &self.context;
+        // A batch's output cannot be told apart by message, so it carries the first one's id.
+        let first = deliveries.first().map(|delivery| delivery.message.id.clone());
         let (mut messages, mut outcomes) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             if context.queues.was_handled(&*context.queue, &delivery.message.id) {
@@ -267,7 +285,7 @@ impl Attempt {
         let call = Call {
             messages,
             policy,
-            log: self.log_sink(),
+            log: self.log_sink(first),
             keyvalue,
         };
         let is_lost = Lease::is_lost;
@@ -319,10 +337,8 @@ impl Attempt {
         (outcomes.collect(), effects)
     }
 
-    fn log_sink(&self) -> LogSink {
+    fn log_sink(&self, message: Option<MessageId>) -> LogSink {
         let handler = self.context.handler.clone();
-        // A batch's output cannot be told apart by message, so it carries the first one's id.
-        let message = self.ids.first().map(|(id, _)| id.clone());
         Arc::new(move |LogLine { stream, text }| {
             let message_id = message.as_ref().map_or("", MessageId::as_str);
             let (level, stream) = (stream.level(), stream.as_str());

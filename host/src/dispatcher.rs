@@ -361,7 +361,7 @@ impl Dispatcher {
                 tracing::error!(handler = self.context.handler, "an attempt panicked inside of the host");
                 continue;
             };
-            handled.lines = lines.unwrap_or_default();
+            handled.take_lines(lines.unwrap_or_default());
             let kind = if handled.is_plain() { &mut plain } else { &mut others };
             kind.push(handled);
         }

@@ -28,7 +28,10 @@ use crate::{
     machine_clock::MachineClock,
     message::MAX_DELAY,
     metrics::Metrics,
-    queue::{Effects, ExtendError, Queue, QueueError, Receipt, Settle, SettleError, Settlement},
+    queue::{
+        Effects, EffectsRefused, ExtendError, Queue, QueueError, Receipt, Settle, SettleAnswers, SettleError,
+        Settlement,
+    },
 };
 
 /// The wait before a failed extension or settlement is repeated.
@@ -312,40 +315,48 @@ impl LeaseKeeper {
         self.metrics.extensions(self.queue.name().as_str(), extended, failed);
     }
 
-    /// Ends deliveries together, with `effects` in the same transaction. One answer per lease, in order; the leases come
-    /// back for the case that a refused effect left them unsettled.
+    /// Ends deliveries together. One answer per lease, in order; the batch comes back for the case that the dead-letter queue
+    /// left some of it unsettled.
+    ///
+    /// # Errors
+    ///
+    /// Per lease, as [`LeaseKeeper::settle_with`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`LeaseKeeper::settle_with`].
+    pub async fn settle(&self, batch: Vec<(Lease, Settlement)>) -> (SettleAnswers, Vec<(Lease, Settlement)>) {
+        let (answers, batch) = self.settle_with(batch, &Effects::default()).await;
+        (answers.expect("a queue refuses effects only if there are some"), batch)
+    }
+
+    /// Ends deliveries together, with `effects` in the same transaction. One answer per lease, in order; the batch comes
+    /// back for the case that a refusal left it unsettled.
     ///
     /// An unavailable queue is asked again, for the deliveries that it did not settle, until their leases are lost: at most
     /// until a visibility timeout after the last successful extension.
     ///
     /// # Errors
     ///
-    /// Per lease, see [`SettleError`]; never `Unavailable`.
+    /// [`EffectsRefused`]: the queue did nothing. Per lease, see [`SettleError`]; never `Unavailable`.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have settled, and lets the messages return by themselves if not.
-    pub async fn settle(
+    pub async fn settle_with(
         &self,
         batch: Vec<(Lease, Settlement)>,
-        effects: Effects,
-    ) -> (Vec<Result<(), SettleError>>, Vec<Lease>) {
-        let (leases, settlements): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; leases.len()];
+        effects: &Effects,
+    ) -> (Result<SettleAnswers, EffectsRefused>, Vec<(Lease, Settlement)>) {
+        let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; batch.len()];
         let mut repeat_after = REPEAT_AFTER;
         loop {
-            for (lease, answer) in leases.iter().zip(&mut answers) {
+            for ((lease, _), answer) in batch.iter().zip(&mut answers) {
                 if answer.is_none() && self.is_lost(lease) {
                     *answer = Some(Err(SettleError::Expired));
                 }
             }
-            let open = || {
-                leases
-                    .iter()
-                    .zip(&settlements)
-                    .zip(&answers)
-                    .filter(|(_, answer)| answer.is_none())
-            };
+            let open = || batch.iter().zip(&answers).filter(|(_, answer)| answer.is_none());
             let settles: Vec<Settle> = open()
                 .map(|((lease, settlement), _)| Settle {
                     receipt: lease.receipt.clone(),
@@ -353,7 +364,7 @@ impl LeaseKeeper {
                 })
                 .collect();
             if settles.is_empty() {
-                return (answers.into_iter().flatten().collect(), leases);
+                return (Ok(answers.into_iter().flatten().collect()), batch);
             }
             // An extension that arrives after a deletion changes nothing, and a dead letter ends in one; what takes long to
             // become a dead letter needs its extensions.
@@ -367,8 +378,12 @@ impl LeaseKeeper {
                 self.end_settling(&keys);
                 continue;
             }
-            let said = self.queue.settle(settles, effects.clone()).await;
+            let answered = self.queue.settle(settles, effects.clone()).await;
             self.end_settling(&keys);
+            let said = match answered {
+                Ok(said) => said,
+                Err(refused) => return (Err(refused), batch),
+            };
             let unavailable = |answer: &Result<(), SettleError>| matches!(answer, Err(SettleError::Queue(error)) if error.is_transient());
             let mut again = 0;
             for (answer, said) in answers.iter_mut().filter(|answer| answer.is_none()).zip(said) {
@@ -474,7 +489,7 @@ impl Lease {
     /// As [`LeaseKeeper::settle`].
     pub async fn settle(self, settlement: Settlement) -> Result<(), SettleError> {
         let keeper = Arc::clone(&self.keeper);
-        let (answers, _lease) = keeper.settle(vec![(self, settlement)], Effects::default()).await;
+        let (answers, _lease) = keeper.settle(vec![(self, settlement)]).await;
         // One lease, so one answer.
         answers.into_iter().next().unwrap_or(Err(SettleError::Expired))
     }

@@ -362,18 +362,6 @@ pub enum SettleError {
     /// The visibility timeout ran out, or the message was settled or received anew. Final: it is someone else's.
     #[error("the receipt is no longer valid")]
     Expired,
-    /// One of the sends was refused, so nothing was done. Settle in another way.
-    #[error("a send to queue {queue} was refused")]
-    SendRefused {
-        /// The destination that refused.
-        queue: QueueName,
-        /// Why.
-        #[source]
-        error: Box<SendError>,
-    },
-    /// One of the writes was refused, so nothing was done. Settle in another way.
-    #[error("a write to the key-value store was refused")]
-    WriteRefused(#[source] WriteError),
     /// The dead-letter queue did not take the message, so it was not settled. Settle in another way.
     #[error("the dead-letter queue {queue} did not take the message")]
     DeadLetterRefused {
@@ -383,13 +371,35 @@ pub enum SettleError {
         #[source]
         error: Box<SendError>,
     },
-    /// There were effects, and another deletion of the batch had expired, so nothing was done. Settle in another way.
-    #[error("another delivery of the batch had expired")]
-    Incomplete,
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
 }
+
+/// Why the effects of a settlement were refused. Nothing was done: every delivery is held as before. The caller settles the
+/// deliveries again without the effects.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum EffectsRefused {
+    /// A destination refused one of the sends.
+    #[error("a send to queue {queue} was refused")]
+    SendRefused {
+        /// The destination that refused.
+        queue: QueueName,
+        /// Why.
+        #[source]
+        error: Box<SendError>,
+    },
+    /// The key-value store refused one of the writes.
+    #[error("a write to the key-value store was refused")]
+    WriteRefused(#[source] WriteError),
+    /// One of the deletions had expired, and the effects belong to all of the deletions together.
+    #[error("a delivery of the batch had expired")]
+    Incomplete,
+}
+
+/// The answers of [`Queue::settle`]: one per settlement, in order.
+pub type SettleAnswers = Vec<Result<(), SettleError>>;
 
 /// Why a message was not sent.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -498,12 +508,13 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// Per settlement, see [`SettleError`]. An expired one does not disturb the others.
+    /// [`EffectsRefused`] if the queue refused the effects: nothing was done, neither the effects nor a settlement. Never
+    /// without effects. Per settlement, see [`SettleError`]. An expired one does not disturb the others.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have settled. A caller that needs to know must not drop it.
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>>;
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Result<SettleAnswers, EffectsRefused>;
 
     /// Whether a settlement of this queue can send to `destination` in its own transaction.
     fn commits_sends_to(&self, destination: &QueueName) -> bool;

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
-        SettleError, Wanted,
+        Counts, DeadLetter, Delivery, Effects, EffectsRefused, ExtendError, Nature, Queue, QueueError, Receipt,
+        SendError, Settle, SettleAnswers, SettleError, Wanted,
     },
 };
 use tokio::{
@@ -211,7 +211,7 @@ impl Queue for FaultyQueue {
         answers
     }
 
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Result<SettleAnswers, EffectsRefused> {
         let (from, count) = (Instant::now(), settles.len());
         wait_until(&self.settlements_open).await;
         let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();
@@ -222,10 +222,13 @@ impl Queue for FaultyQueue {
             for (settle, error) in settles.into_iter().zip(scripted) {
                 answers.push(match error {
                     Some(error) => Err(error),
-                    None => self.inner.settle(vec![settle], Effects::default()).await.pop().unwrap(),
+                    None => {
+                        let alone = self.inner.settle(vec![settle], Effects::default()).await;
+                        alone.unwrap().pop().unwrap()
+                    }
                 });
             }
-            answers
+            Ok(answers)
         };
         self.note("settle", count, from);
         answers

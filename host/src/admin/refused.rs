@@ -13,7 +13,7 @@ use super::wire;
 use crate::{
     message::InvalidMessage,
     printable::chain,
-    queue::{QueueError, SendError, SettleError},
+    queue::{EffectsRefused, QueueError, SendError, SettleError},
 };
 
 /// The longest text of a refusal, in bytes: it may repeat what the client sent.
@@ -82,13 +82,15 @@ impl From<SettleError> for Refused {
     fn from(error: SettleError) -> Self {
         let status = match &error {
             SettleError::Expired => StatusCode::CONFLICT,
-            SettleError::SendRefused { .. }
-            | SettleError::WriteRefused(_)
-            | SettleError::DeadLetterRefused { .. }
-            | SettleError::Incomplete
-            | SettleError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
+            SettleError::DeadLetterRefused { .. } | SettleError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, chain(&error))
+    }
+}
+
+impl From<EffectsRefused> for Refused {
+    fn from(error: EffectsRefused) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error))
     }
 }
 

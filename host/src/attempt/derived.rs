@@ -1,11 +1,12 @@
 //! What names the sends of an attempt that its source cannot commit, so that a repeat of it is recognised.
 
-use std::{fmt::Write as _, num::NonZeroU32};
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
+use super::FinishedMessage;
 use crate::{
-    message::{AttributeValue, MessageId, QueueName},
+    message::{AttributeValue, QueueName},
     queue::Send,
 };
 
@@ -13,7 +14,8 @@ use crate::{
 /// is sent again, so that a repeat is recognised; another one if another attempt sends something else in its place, which
 /// must not be taken for a repeat.
 pub(super) fn derived_deduplication_id(
-    (source, ids): (&QueueName, &[(MessageId, NonZeroU32)]),
+    source: &QueueName,
+    messages: &[FinishedMessage],
     index: usize,
     send: &Send,
 ) -> String {
@@ -23,9 +25,9 @@ pub(super) fn derived_deduplication_id(
         digest.update(part);
     };
     add(source.as_str().as_bytes());
-    add(&ids.len().to_be_bytes());
-    for (id, _) in ids {
-        add(id.as_str().as_bytes());
+    add(&messages.len().to_be_bytes());
+    for message in messages {
+        add(message.id.as_str().as_bytes());
     }
     add(&index.to_be_bytes());
     add(send.queue.as_str().as_bytes());

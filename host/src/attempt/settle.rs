@@ -1,12 +1,10 @@
 //! The second step of an attempt: what came of it happens, and its messages are settled.
 
-use std::{
-    collections::{BTreeMap, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Attempt, AttemptContext, Ended, Handled, Line, derived::derived_deduplication_id, settlement_word};
+use super::{
+    Attempt, AttemptContext, Ended, FinishedMessage, Handled, Line, derived::derived_deduplication_id, settlement_word,
+};
 use crate::{
     backoff::Backoff,
     executor::Failure,
@@ -14,7 +12,7 @@ use crate::{
     lease::Lease,
     message::{MessageId, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
-    queue::{Effects, FailureKind, QueueError, Send, SettleError, Settlement},
+    queue::{Effects, EffectsRefused, FailureKind, QueueError, Send, SettleError, Settlement},
     settlement::{Outcome, SettlementPolicy, settlement},
 };
 
@@ -38,25 +36,26 @@ pub async fn settle(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueError>
     Ok(vec![one.settle().await?])
 }
 
-/// Deletes everything that the attempts have handled.
+/// Settles attempts of one handler whose messages were all handled, in one call of the queue.
 async fn settle_plain(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueError> {
     let Some(Handled { attempt, .. }) = handled.first() else {
         return Ok(Vec::new());
     };
-    let keeper = Arc::clone(&attempt.context.keeper);
-    let leases = handled.iter_mut().flat_map(|each| each.leases.drain(..));
-    let batch = leases.map(|lease| (lease, Settlement::Delete)).collect();
-    let (answers, _leases) = keeper.settle(batch, Effects::default()).await;
-    let mut answers = answers.into_iter();
+    let context = Arc::clone(&attempt.context);
+    let mut plan = Vec::with_capacity(handled.len());
+    for one in &mut handled {
+        let leases = std::mem::take(&mut one.leases);
+        one.attempt.plan_all(&mut one.messages, leases, &mut plan);
+    }
+    let answered = context.settle_without_effects(plan).await;
+    let refused_letters = context.record_all(answered, &mut SettlementTally::default())?;
+    assert!(
+        refused_letters.is_empty(),
+        "a dead-letter queue refuses dead letters alone"
+    );
     let mut ended = Vec::with_capacity(handled.len());
-    for mut each in handled {
-        let mut settled = Settled::default();
-        for outcome in &mut each.outcomes {
-            let answer = answers.next().unwrap_or(Err(SettleError::Expired));
-            each.attempt
-                .record(outcome, &Settlement::Delete, answer, &mut settled)?;
-        }
-        ended.push(each.end(settled.back_in).await);
+    for one in handled {
+        ended.push(one.end(None).await);
     }
     Ok(ended)
 }
@@ -75,16 +74,22 @@ impl Handled {
     }
 
     fn is_done(&self) -> bool {
-        self.lines.iter().all(VecDeque::is_empty) && self.outcomes.iter().all(Outcome::is_handled)
+        let mut messages = self.messages.iter();
+        messages.all(|message| message.followers.is_empty() && message.outcome.is_handled())
+    }
+
+    /// Takes over what waits behind its messages: a line for each of them, or none at all.
+    pub fn take_lines(&mut self, lines: Vec<Line>) {
+        for (message, line) in self.messages.iter_mut().zip(lines) {
+            message.followers = line;
+        }
     }
 
     /// Settles it by itself.
     async fn settle(mut self) -> Result<Ended, QueueError> {
-        let (leases, effects) = (std::mem::take(&mut self.leases), std::mem::take(&mut self.effects));
-        let settling = self
-            .attempt
-            .settle(&mut self.outcomes, leases, &mut self.lines, effects);
-        let back_in = settling.await?;
+        let leases = std::mem::take(&mut self.leases);
+        let effects = std::mem::take(&mut self.effects);
+        let back_in = self.attempt.settle(&mut self.messages, leases, effects).await?;
         Ok(self.end(back_in).await)
     }
 
@@ -92,24 +97,26 @@ impl Handled {
     async fn end(self, back_in: Option<Duration>) -> Ended {
         let Self {
             attempt,
-            outcomes,
+            messages,
             duration,
-            lines,
             ..
         } = self;
         // Only now: a refused send or a lost lease changes what an attempt came to.
-        attempt.log(&outcomes, duration);
+        attempt.log(&messages, duration);
+        let mut outcomes = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
-        for (outcome, mut line) in outcomes.iter().zip(lines) {
-            if !outcome.is_handled() {
+        for message in messages {
+            let mut line = message.followers;
+            if !message.outcome.is_handled() {
                 attempt.context.release_line(line).await;
             } else if let Some(mut first) = line.pop_front() {
                 first.followers = line;
                 next.push(first);
             }
+            outcomes.push((message.id, message.outcome));
         }
         Ended {
-            outcomes: attempt.ids.into_iter().map(|(id, _)| id).zip(outcomes).collect(),
+            outcomes,
             next,
             back_in,
         }
@@ -130,152 +137,124 @@ impl Attempt {
     }
 
     /// Makes happen what the guest sent and wrote, and settles. Answers after how long what was not handled comes back at the
-    /// latest. What is refused turns the outcomes that it belongs to into failures.
+    /// latest. A refusal of the effects turns the successes into failures; a message that its dead-letter queue refuses stays
+    /// in its queue.
     async fn settle(
         &self,
-        outcomes: &mut [Outcome],
+        messages: &mut [FinishedMessage],
         leases: Vec<Lease>,
-        lines: &mut [Line],
         effects: Effects,
     ) -> Result<Option<Duration>, QueueError> {
-        let mut settled = Settled::default();
-        let mut together = self.do_what_comes_before(outcomes, effects).await;
-        let nature = self.context.queue.nature();
-        let mut unsettled: Vec<Option<(Lease, bool)>> = leases
-            .into_iter()
-            .map(|lease| Some((lease, nature.has_dead_letter_queue)))
-            .collect();
-        // Each message is refused at most twice: for its sends, and for its dead-letter queue.
-        for _ in 0..3 {
-            if !outcomes.contains(&Outcome::Success) {
-                together = Effects::default();
-            }
-            let NextBatch { batch, what } = self.next_batch(outcomes, &mut unsettled, lines);
-            if batch.is_empty() {
-                break;
-            }
-            let (answers, leases) = self.context.keeper.settle(batch, together.clone()).await;
-            let undone = answers.iter().find_map(|answer| match answer {
-                Err(
-                    error @ (SettleError::SendRefused { .. } | SettleError::WriteRefused(_) | SettleError::Incomplete),
-                ) => Some(chain(error)),
-                Ok(()) | Err(SettleError::Expired | SettleError::DeadLetterRefused { .. } | SettleError::Queue(_)) => {
-                    None
+        let context = &self.context;
+        let mut tally = SettlementTally::default();
+        let effects = self.do_what_comes_before(messages, effects).await;
+        let mut plan = Vec::with_capacity(messages.len());
+        self.plan_all(messages, leases, &mut plan);
+        let refused_letters = match context.settle_with_effects(plan, &effects).await {
+            Ok(answered) => {
+                let refused_letters = context.record_all(answered, &mut tally)?;
+                if tally.deleted {
+                    context.count_sends(&effects.sends);
                 }
-            });
-            if let Some(reason) = undone {
-                // Nothing was done: the same deliveries are settled as failures, without the effects.
-                self.refused(outcomes, &reason);
-                for ((index, _), lease) in what.into_iter().zip(leases) {
-                    if let Some(slot) = index.and_then(|index| unsettled.get_mut(index)) {
-                        *slot = Some((lease, nature.has_dead_letter_queue));
-                    }
-                }
-                continue;
+                refused_letters
             }
-            for (((index, settlement), answer), lease) in what.into_iter().zip(answers).zip(leases) {
-                let Some(index) = index else {
-                    self.context.released(answer);
-                    continue;
-                };
-                if let Err(error @ SettleError::DeadLetterRefused { .. }) = &answer {
-                    let id = self.ids.get(index).map_or("", |(id, _)| id.as_str());
-                    tracing::error!(handler = self.context.handler, message_id = id, error = %chain(error), "a message could not become a dead letter; it stays in its queue");
-                    self.context
-                        .metrics
-                        .dead_letter_not_taken(self.context.queue.name().as_str());
-                    if let Some(slot) = unsettled.get_mut(index) {
-                        *slot = Some((lease, false));
-                    }
-                } else if let Some(outcome) = outcomes.get_mut(index) {
-                    self.record(outcome, &settlement, answer, &mut settled)?;
-                }
+            Err(undone) => {
+                let plan = self.plan_without_effects(undone);
+                let answered = context.settle_without_effects(plan).await;
+                context.record_all(answered, &mut tally)?
             }
-            if settled.deleted {
-                self.count_sends(&together.sends);
+        };
+        if !refused_letters.is_empty() {
+            let mut plan = Vec::with_capacity(refused_letters.len());
+            for (message, lease) in refused_letters {
+                self.plan(message, lease, false, &mut plan);
             }
-            together = Effects::default();
+            let answered = context.settle_without_effects(plan).await;
+            let refused_again = context.record_all(answered, &mut tally)?;
+            assert!(
+                refused_again.is_empty(),
+                "a dead-letter queue refuses dead letters alone"
+            );
         }
-        Ok(settled.back_in)
+        Ok(tally.back_in)
     }
 
-    /// What is to be settled next. Before a message that was not handled go those that waited behind it, last first.
-    fn next_batch(
+    fn plan_all<'a>(
         &self,
-        outcomes: &[Outcome],
-        unsettled: &mut [Option<(Lease, bool)>],
-        lines: &mut [Line],
-    ) -> NextBatch {
-        let (mut batch, mut what) = (Vec::new(), Vec::new());
-        for (index, (slot, outcome)) in unsettled.iter_mut().zip(outcomes).enumerate() {
-            let Some((lease, may_die)) = slot.take() else { continue };
-            // What is not settled here is someone else's: its lease is dropped.
-            let Some(settlement) = self.settlement(index, outcome, may_die) else {
-                continue;
-            };
-            let line = lines.get_mut(index).filter(|_| settlement != Settlement::Delete);
-            for follower in line.map(std::mem::take).into_iter().flatten().rev() {
-                what.push((None, Settlement::Release));
-                batch.push((follower.lease, line_settlement(&settlement)));
-            }
-            what.push((Some(index), settlement.clone()));
-            batch.push((lease, settlement));
+        messages: &'a mut [FinishedMessage],
+        leases: Vec<Lease>,
+        plan: &mut Vec<PlannedSettlement<'a>>,
+    ) {
+        let takes_dead_letters = self.context.queue.nature().has_dead_letter_queue;
+        for (message, lease) in messages.iter_mut().zip(leases) {
+            self.plan(message, lease, takes_dead_letters, plan);
         }
-        NextBatch { batch, what }
     }
 
-    /// Counts what was settled, and finds out whether a lease was lost or the queue has failed.
-    fn record(
+    /// Adds the settlement of a message. The followers of a message that was not handled go before it, last first.
+    fn plan<'a>(
         &self,
-        outcome: &mut Outcome,
-        settlement: &Settlement,
-        answer: Result<(), SettleError>,
-        settled: &mut Settled,
-    ) -> Result<(), QueueError> {
-        match answer {
-            Ok(()) => {
-                settled.deleted |= *settlement == Settlement::Delete;
-                let back_in = match settlement {
-                    Settlement::Retry { delay, .. } => Some(*delay),
-                    Settlement::Release => Some(Duration::ZERO),
-                    Settlement::Delete | Settlement::DeadLetter { .. } => None,
-                };
-                settled.back_in = settled.back_in.max(back_in);
-                let queue = self.context.queue.name();
-                self.context
-                    .metrics
-                    .settled(queue.as_str(), settlement_word(settlement));
+        message: &'a mut FinishedMessage,
+        lease: Lease,
+        takes_dead_letters: bool,
+        plan: &mut Vec<PlannedSettlement<'a>>,
+    ) {
+        // A message that is not settled here is someone else's: its lease is dropped.
+        let Some(settlement) = self.settlement(message, takes_dead_letters) else {
+            return;
+        };
+        if settlement != Settlement::Delete {
+            for follower in std::mem::take(&mut message.followers).into_iter().rev() {
+                plan.push(PlannedSettlement {
+                    subject: Subject::Follower,
+                    settlement: line_settlement(&settlement),
+                    lease: follower.lease,
+                });
             }
-            Err(SettleError::Queue(error)) => return Err(error),
-            Err(
-                SettleError::Expired
-                | SettleError::SendRefused { .. }
-                | SettleError::WriteRefused(_)
-                | SettleError::DeadLetterRefused { .. }
-                | SettleError::Incomplete,
-            ) => *outcome = Outcome::LeaseLost,
         }
-        Ok(())
+        plan.push(PlannedSettlement {
+            subject: Subject::Message(message),
+            settlement,
+            lease,
+        });
+    }
+
+    /// The plan after the queue has refused the effects and done nothing: the successes are failures, and settled as such.
+    fn plan_without_effects<'a>(&self, undone: EffectsUndone<'a>) -> Vec<PlannedSettlement<'a>> {
+        let takes_dead_letters = self.context.queue.nature().has_dead_letter_queue;
+        let reason = chain(&undone.error);
+        self.warn_of_refused_effects(&reason);
+        let mut plan = Vec::with_capacity(undone.plan.len());
+        for planned in undone.plan {
+            match planned.subject {
+                Subject::Message(message) if message.outcome == Outcome::Success => {
+                    message.outcome = effects_refused(&reason);
+                    self.plan(message, planned.lease, takes_dead_letters, &mut plan);
+                }
+                Subject::Message(_) | Subject::Follower => plan.push(planned),
+            }
+        }
+        plan
     }
 
     /// Does what the source queue cannot commit together with a deletion, so that it happens at least once: sends to
     /// remote queues, then in one transaction of the store the note that the messages were handled, the sends to the
     /// store's own queues and the writes to its key-value store. Returns what goes with the deletion.
-    async fn do_what_comes_before(&self, outcomes: &mut [Outcome], effects: Effects) -> Effects {
+    async fn do_what_comes_before(&self, messages: &mut [FinishedMessage], effects: Effects) -> Effects {
         let context = &self.context;
         if effects.is_empty() && !context.queue.nature().redelivers_deleted {
             return effects;
         }
         let Effects { sends, writes } = effects;
         let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
-        if !outcomes.contains(&Outcome::Success) {
+        if !messages.iter().any(|message| message.outcome == Outcome::Success) {
             return Effects::default();
         }
         let (stored, remote): (Vec<_>, Vec<_>) = before
             .into_iter()
             .partition(|send| context.queues.commits_sends_to(&send.queue));
-        if let Err(reason) = self.send_remote(remote).await {
-            self.refused(outcomes, &reason);
+        if let Err(reason) = self.send_remote(messages, remote).await {
+            self.fail_successes(messages, &reason);
             return Effects::default();
         }
         let (written, to_write) = if context.queue.commits_writes() {
@@ -283,11 +262,10 @@ impl Attempt {
         } else {
             (writes, Writes::default())
         };
-        let handled: Vec<MessageId> = outcomes
+        let handled: Vec<MessageId> = messages
             .iter()
-            .zip(&self.ids)
-            .filter(|(outcome, _)| **outcome == Outcome::Success)
-            .map(|(_, (id, _))| id.clone())
+            .filter(|message| message.outcome == Outcome::Success)
+            .map(|message| message.id.clone())
             .collect();
         let done = Effects {
             sends: stored.clone(),
@@ -295,21 +273,21 @@ impl Attempt {
         };
         let committed = context.queues.note_handled(&*context.queue, &handled, done).await;
         if let Err(error) = committed {
-            self.refused(outcomes, &chain(&error));
+            self.fail_successes(messages, &chain(&error));
             return Effects::default();
         }
-        self.count_sends(&stored);
+        context.count_sends(&stored);
         Effects {
             sends: together,
             writes: to_write,
         }
     }
 
-    async fn send_remote(&self, sends: Vec<Send>) -> Result<(), String> {
+    async fn send_remote(&self, messages: &[FinishedMessage], sends: Vec<Send>) -> Result<(), String> {
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
         for (index, mut send) in sends.into_iter().enumerate() {
             if send.message.deduplication_id.is_none() {
-                let id = derived_deduplication_id((self.context.queue.name(), &self.ids), index, &send);
+                let id = derived_deduplication_id(self.context.queue.name(), messages, index, &send);
                 send.message.deduplication_id = Some(id);
             }
             by_queue.entry(send.queue).or_default().push(send.message);
@@ -337,44 +315,54 @@ impl Attempt {
         Ok(())
     }
 
-    fn count_sends(&self, sends: &[Send]) {
-        let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
-        for send in sends {
-            *counts.entry(&send.queue).or_default() += 1;
-        }
-        for (queue, count) in counts {
-            self.context.metrics.sends(queue.as_str(), count);
+    /// Turns the successes into failures, since the effects of the guest were refused.
+    fn fail_successes(&self, messages: &mut [FinishedMessage], reason: &str) {
+        self.warn_of_refused_effects(reason);
+        for message in messages {
+            if message.outcome == Outcome::Success {
+                message.outcome = effects_refused(reason);
+            }
         }
     }
 
-    fn refused(&self, outcomes: &mut [Outcome], reason: &str) {
+    fn warn_of_refused_effects(&self, reason: &str) {
         tracing::warn!(
             handler = self.context.handler,
             reason,
             "what the handler sent or wrote was refused; the messages will be tried again"
         );
-        fail_successes(outcomes, reason);
     }
 
-    /// How the message at `index` is settled; `may_die` if there is a dead-letter queue that takes it.
-    fn settlement(&self, index: usize, outcome: &Outcome, may_die: bool) -> Option<Settlement> {
-        let (_, receive_count) = self.ids.get(index)?;
+    /// How a message is settled; `takes_dead_letters` if there is a dead-letter queue that takes it.
+    fn settlement(&self, message: &FinishedMessage, takes_dead_letters: bool) -> Option<Settlement> {
         let (retry, nature) = (&self.version.manifest.retry, self.context.queue.nature());
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
-            has_dead_letter_queue: may_die,
+            has_dead_letter_queue: takes_dead_letters,
             max_receives: nature.max_receives,
             counts_releases: nature.remote,
         };
         let component = self.version.component.info.digest.as_str();
         let who = (self.context.handler.as_str(), component);
-        settlement(outcome, *receive_count, policy, rand::random::<f64>(), who)
+        settlement(
+            &message.outcome,
+            message.receive_count,
+            policy,
+            rand::random::<f64>(),
+            who,
+        )
     }
 
-    fn log(&self, outcomes: &[Outcome], duration: Duration) {
+    fn log(&self, messages: &[FinishedMessage], duration: Duration) {
         let (handler, queue) = (&self.context.handler, self.context.queue.name());
         let component = self.version.component.info.digest.get(..12).unwrap_or_default();
-        for (outcome, (id, receive_count)) in outcomes.iter().zip(&self.ids) {
+        for message in messages {
+            let FinishedMessage {
+                id,
+                receive_count,
+                outcome,
+                ..
+            } = message;
             self.context
                 .metrics
                 .attempt_finished(handler, outcome.as_str(), duration);
@@ -413,30 +401,144 @@ impl Attempt {
     }
 }
 
-/// What one call of the queue settles.
-struct NextBatch {
-    batch: Vec<(Lease, Settlement)>,
-    /// What each is for: the message at this index, or `None` for one that only waited.
-    what: Vec<(Option<usize>, Settlement)>,
+impl AttemptContext {
+    async fn settle_with_effects<'a>(
+        &self,
+        plan: Vec<PlannedSettlement<'a>>,
+        effects: &Effects,
+    ) -> Result<Vec<AnsweredSettlement<'a>>, EffectsUndone<'a>> {
+        let (subjects, batch) = split(plan);
+        let (answers, batch) = self.keeper.settle_with(batch, effects).await;
+        let plan = join(subjects, batch);
+        match answers {
+            Ok(answers) => Ok(plan.into_iter().zip(answers).collect()),
+            Err(error) => Err(EffectsUndone { error, plan }),
+        }
+    }
+
+    async fn settle_without_effects<'a>(&self, plan: Vec<PlannedSettlement<'a>>) -> Vec<AnsweredSettlement<'a>> {
+        let (subjects, batch) = split(plan);
+        let (answers, batch) = self.keeper.settle(batch).await;
+        join(subjects, batch).into_iter().zip(answers).collect()
+    }
+
+    /// Records the answers of the queue, and returns the messages that the dead-letter queue refused, which are not settled.
+    fn record_all<'a>(
+        &self,
+        answered: Vec<AnsweredSettlement<'a>>,
+        tally: &mut SettlementTally,
+    ) -> Result<Vec<(&'a mut FinishedMessage, Lease)>, QueueError> {
+        let mut refused_letters = Vec::new();
+        for (planned, answer) in answered {
+            let Subject::Message(message) = planned.subject else {
+                self.released(answer);
+                continue;
+            };
+            match answer {
+                Ok(()) => {
+                    tally.add(&planned.settlement);
+                    self.metrics
+                        .settled(self.queue.name().as_str(), settlement_word(&planned.settlement));
+                }
+                Err(SettleError::Expired) => message.outcome = Outcome::LeaseLost,
+                Err(SettleError::Queue(error)) => return Err(error),
+                Err(error @ SettleError::DeadLetterRefused { .. }) => {
+                    tracing::error!(handler = self.handler, message_id = %message.id, error = %chain(&error), "a message could not become a dead letter; it stays in its queue");
+                    self.metrics.dead_letter_not_taken(self.queue.name().as_str());
+                    refused_letters.push((message, planned.lease));
+                }
+            }
+        }
+        Ok(refused_letters)
+    }
+
+    fn count_sends(&self, sends: &[Send]) {
+        let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for send in sends {
+            *counts.entry(&send.queue).or_default() += 1;
+        }
+        for (queue, count) in counts {
+            self.metrics.sends(queue.as_str(), count);
+        }
+    }
 }
 
-/// What the queue did.
-#[derive(Default)]
-struct Settled {
+/// What a delivery that is settled is to the attempt.
+#[derive(Debug)]
+enum Subject<'a> {
+    /// A message that the guest was called for.
+    Message(&'a mut FinishedMessage),
+    /// A message that only waited behind another one.
+    Follower,
+}
+
+/// A delivery that is to be settled.
+#[derive(Debug)]
+struct PlannedSettlement<'a> {
+    subject: Subject<'a>,
+    settlement: Settlement,
+    lease: Lease,
+}
+
+/// A delivery with the answer of its queue.
+type AnsweredSettlement<'a> = (PlannedSettlement<'a>, Result<(), SettleError>);
+
+/// The queue refused the effects, and settled nothing of the plan.
+#[derive(Debug)]
+struct EffectsUndone<'a> {
+    error: EffectsRefused,
+    plan: Vec<PlannedSettlement<'a>>,
+}
+
+fn split(plan: Vec<PlannedSettlement<'_>>) -> (Vec<Subject<'_>>, Vec<(Lease, Settlement)>) {
+    let mut subjects = Vec::with_capacity(plan.len());
+    let mut batch = Vec::with_capacity(plan.len());
+    for planned in plan {
+        subjects.push(planned.subject);
+        batch.push((planned.lease, planned.settlement));
+    }
+    (subjects, batch)
+}
+
+fn join<'a>(subjects: Vec<Subject<'a>>, batch: Vec<(Lease, Settlement)>) -> Vec<PlannedSettlement<'a>> {
+    let planned = subjects.into_iter().zip(batch);
+    planned
+        .map(|(subject, (lease, settlement))| PlannedSettlement {
+            subject,
+            settlement,
+            lease,
+        })
+        .collect()
+}
+
+/// What the settlements of an attempt came to.
+#[derive(Debug, Default)]
+struct SettlementTally {
+    /// A message was deleted.
     deleted: bool,
+    /// The longest wait before a message comes back.
     back_in: Option<Duration>,
 }
 
-fn fail_successes(outcomes: &mut [Outcome], reason: &str) {
-    for outcome in outcomes.iter_mut().filter(|outcome| **outcome == Outcome::Success) {
-        let reason = printable_lines(reason, MAX_REASON_BYTES);
-        *outcome = Outcome::Failed(Failure {
-            kind: FailureKind::Retry,
-            reason,
-            retry_after: None,
-            backtrace: None,
-        });
+impl SettlementTally {
+    fn add(&mut self, settlement: &Settlement) {
+        self.deleted |= *settlement == Settlement::Delete;
+        let back_in = match settlement {
+            Settlement::Retry { delay, .. } => Some(*delay),
+            Settlement::Release => Some(Duration::ZERO),
+            Settlement::Delete | Settlement::DeadLetter { .. } => None,
+        };
+        self.back_in = self.back_in.max(back_in);
     }
+}
+
+fn effects_refused(reason: &str) -> Outcome {
+    Outcome::Failed(Failure {
+        kind: FailureKind::Retry,
+        reason: printable_lines(reason, MAX_REASON_BYTES),
+        retry_after: None,
+        backtrace: None,
+    })
 }
 
 /// What becomes of the messages that waited behind one that is settled so. They return with it: released at once they would

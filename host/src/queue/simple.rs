@@ -36,8 +36,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError,
-    Wanted,
+    Counts, DeadLetter, Delivery, Effects, EffectsRefused, ExtendError, Queue, QueueError, Receipt, SendError, Settle,
+    SettleAnswers, Wanted,
 };
 use crate::{
     handler_status::StoreHealth,
@@ -426,18 +426,16 @@ impl Queue for SimpleQueue {
         }
     }
 
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Result<SettleAnswers, EffectsRefused> {
         let count = settles.len();
-        match self
-            .ask(SettleDeliveries {
-                queue: self.key,
-                settles,
-                effects,
-            })
-            .await
-        {
-            Ok(answers) => answers,
-            Err(error) => vec![Err(error.into()); count],
+        let settle = SettleDeliveries {
+            queue: self.key,
+            settles,
+            effects,
+        };
+        match self.ask(settle).await {
+            Ok(answer) => answer,
+            Err(error) => Ok(vec![Err(error.into()); count]),
         }
     }
 

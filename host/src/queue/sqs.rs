@@ -14,8 +14,8 @@ use tokio::time::timeout;
 
 use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
-    SettleError,
+    Counts, DeadLetter, Delivery, Effects, EffectsRefused, ExtendError, Nature, Queue, QueueError, Receipt, SendError,
+    Settle, SettleAnswers,
 };
 use crate::message::{Message, MessageId, Outgoing, QueueName};
 
@@ -128,12 +128,13 @@ impl Queue for SqsQueue {
     }
 
     /// Takes no effects: SQS has no transactions.
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
-        debug_assert!(effects.is_empty(), "it says that it commits neither sends nor writes");
-        if !effects.is_empty() {
-            return vec![Err(SettleError::Incomplete); settles.len()];
-        }
-        self.settler.settle(settles).await
+    ///
+    /// # Panics
+    ///
+    /// If there are effects.
+    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Result<SettleAnswers, EffectsRefused> {
+        assert!(effects.is_empty(), "SqsQueue commits neither sends nor writes");
+        Ok(self.settler.settle(settles).await)
     }
 
     fn commits_sends_to(&self, _destination: &QueueName) -> bool {

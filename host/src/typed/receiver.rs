@@ -257,12 +257,7 @@ impl<T: DeserializeOwned> Receiver<T> {
             // Expired: it comes again, or went to someone else who will see the same.
             Ok(()) | Err(SettleError::Expired) => Ok(None),
             Err(SettleError::Queue(error)) => Err(error),
-            Err(
-                error @ (SettleError::SendRefused { .. }
-                | SettleError::WriteRefused(_)
-                | SettleError::DeadLetterRefused { .. }
-                | SettleError::Incomplete),
-            ) => {
+            Err(error @ SettleError::DeadLetterRefused { .. }) => {
                 tracing::error!(queue = %self.queue.name(), error = %chain(&error), "it could not become a dead letter; it returns by itself");
                 Ok(None)
             }

@@ -18,7 +18,7 @@ use crate::{
     lease::{Lease, LeaseKeeper},
     metrics::Metrics,
     printable::chain,
-    queue::{Delivery, Effects, Queue, SettleError, Settlement},
+    queue::{Delivery, Queue, SettleError, Settlement},
 };
 
 /// What a receiver and its deliveries share. The last of them to go ends the task.
@@ -118,18 +118,12 @@ impl Dropped {
 
 async fn give_back(keeper: &LeaseKeeper, leases: Vec<Lease>) {
     let batch = leases.into_iter().map(|lease| (lease, Settlement::Release)).collect();
-    let (answers, _leases) = keeper.settle(batch, Effects::default()).await;
+    let (answers, _leases) = keeper.settle(batch).await;
     for answer in answers {
         match answer {
             // Expired: it is visible to others already, which is all that was wanted.
             Ok(()) | Err(SettleError::Expired) => {}
-            Err(
-                error @ (SettleError::SendRefused { .. }
-                | SettleError::WriteRefused(_)
-                | SettleError::DeadLetterRefused { .. }
-                | SettleError::Incomplete
-                | SettleError::Queue(_)),
-            ) => {
+            Err(error @ (SettleError::DeadLetterRefused { .. } | SettleError::Queue(_))) => {
                 tracing::warn!(error = %chain(&error), "a dropped delivery was not given back; it returns by itself");
             }
         }

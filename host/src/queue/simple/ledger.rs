@@ -15,7 +15,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    super::{QueueError, SendError, SettleError},
+    super::{EffectsRefused, QueueError, SendError},
     clock::millis,
 };
 use crate::{
@@ -118,13 +118,12 @@ pub enum CommitError {
     Queue(#[from] QueueError),
 }
 
-impl From<CommitError> for SettleError {
-    fn from(error: CommitError) -> Self {
-        match error {
-            CommitError::SendRefused { queue, error } => Self::SendRefused { queue, error },
-            CommitError::WriteRefused(error) => Self::WriteRefused(error),
-            CommitError::Incomplete => Self::Incomplete,
-            CommitError::Queue(error) => Self::Queue(error),
+impl From<EffectsRefused> for CommitError {
+    fn from(refused: EffectsRefused) -> Self {
+        match refused {
+            EffectsRefused::SendRefused { queue, error } => Self::SendRefused { queue, error },
+            EffectsRefused::WriteRefused(error) => Self::WriteRefused(error),
+            EffectsRefused::Incomplete => Self::Incomplete,
         }
     }
 }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError, Wanted},
+    super::{
+        Counts, DeadLetter, Effects, EffectsRefused, ExtendError, Receipt, SendError, Settle, SettleAnswers, Wanted,
+    },
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::{DiskUse, Rows},
@@ -169,7 +171,7 @@ pub(super) struct SettleDeliveries {
 }
 
 impl Operation for SettleDeliveries {
-    type Answer = Vec<Result<(), SettleError>>;
+    type Answer = Result<SettleAnswers, EffectsRefused>;
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
         let now = core.tick(now);

@@ -147,10 +147,7 @@ fn queue_error(error: SettleError, queue: &QueueName) -> QueueError {
                 (queue, Arc::new(error))
             }
         },
-        error @ (SettleError::Expired
-        | SettleError::SendRefused { .. }
-        | SettleError::WriteRefused(_)
-        | SettleError::Incomplete) => (queue.clone(), Arc::new(error)),
+        error @ SettleError::Expired => (queue.clone(), Arc::new(error)),
     };
     QueueError::Unavailable { queue, cause }
 }

@@ -92,6 +92,7 @@ impl Store {
             store
                 .core
                 .settle(store.queue, settles, Effects::default(), now)
+                .unwrap()
                 .unwrap();
         }
     }
@@ -184,7 +185,9 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
             receipt: delivery.receipt.clone(),
             settlement: Settlement::Delete,
         };
-        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+        core.settle(queue, vec![settle], Effects::default(), now)
+            .unwrap()
+            .unwrap();
     }
 }
 
@@ -208,7 +211,9 @@ fn a_step_over_large_dead_letters_takes_few_of_them() {
             receipt: delivery.receipt,
             settlement: Settlement::DeadLetter { failure: failure() },
         };
-        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+        core.settle(queue, vec![settle], Effects::default(), now)
+            .unwrap()
+            .unwrap();
     }
     let (count, next) = core
         .redrive(queue, &Which::oldest(0, u64::MAX, usize::MAX), now)

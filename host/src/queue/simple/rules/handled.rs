@@ -54,7 +54,7 @@ impl<R: Rows> Core<R> {
             }
         }
         if let Err(refused) = self.make_happen(effects, now)? {
-            return Ok(Err(refused));
+            return Ok(Err(refused.into()));
         }
         self.entries.handled.extend(handled);
         Ok(Ok(()))

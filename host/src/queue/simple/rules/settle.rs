@@ -7,10 +7,12 @@ use std::{
 
 use super::{
     super::{
-        super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
+        super::{
+            Effects, EffectsRefused, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleAnswers,
+            SettleError, Settlement,
+        },
         clock::{Now, millis},
         flights::Flight,
-        ledger::CommitError,
         row::{Fault, QueueKey},
         rows::Rows,
     },
@@ -56,7 +58,7 @@ impl<R: Rows> Core<R> {
         settles: Vec<Settle>,
         effects: Effects,
         now: Now,
-    ) -> Result<Vec<Result<(), SettleError>>, Fault> {
+    ) -> Result<Result<SettleAnswers, EffectsRefused>, Fault> {
         let deletes = |settle: &Settle| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
         };
@@ -65,17 +67,11 @@ impl<R: Rows> Core<R> {
         };
         if !effects.is_empty() && settles.iter().any(deletes) {
             // The effects belong to all of the deletions together: with one of them gone they would happen twice.
-            let refused = if settles.iter().any(delete_expired) {
-                Err(SettleError::Incomplete)
-            } else {
-                self.make_happen(effects, now)?.map_err(SettleError::from)
-            };
-            if let Err(refused) = refused {
-                let answer = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
-                    Some(_) => refused.clone(),
-                    None => SettleError::Expired,
-                };
-                return Ok(settles.iter().map(|settle| Err(answer(settle))).collect());
+            if settles.iter().any(delete_expired) {
+                return Ok(Err(EffectsRefused::Incomplete));
+            }
+            if let Err(refused) = self.make_happen(effects, now)? {
+                return Ok(Err(refused));
             }
         }
         let mut answers = Vec::with_capacity(settles.len());
@@ -88,7 +84,7 @@ impl<R: Rows> Core<R> {
                 None => Err(SettleError::Expired),
             });
         }
-        Ok(answers)
+        Ok(Ok(answers))
     }
 
     fn settle_one(&mut self, flight: Flight, settlement: Settlement, now: Now) -> Result<(), Fault> {
@@ -148,15 +144,15 @@ impl<R: Rows> Core<R> {
     }
 
     /// Sends and writes, or does nothing at all.
-    pub(super) fn make_happen(&mut self, effects: Effects, now: Now) -> Result<Result<(), CommitError>, Fault> {
+    pub(super) fn make_happen(&mut self, effects: Effects, now: Now) -> Result<Result<(), EffectsRefused>, Fault> {
         let Effects { sends, writes } = effects;
         if let Some((queue, error)) = self.refusal(&sends, now)? {
             let error = Box::new(error);
-            return Ok(Err(CommitError::SendRefused { queue, error }));
+            return Ok(Err(EffectsRefused::SendRefused { queue, error }));
         }
         let plan = match self.plan_writes(writes)? {
             Ok(plan) => plan,
-            Err(error) => return Ok(Err(CommitError::WriteRefused(error))),
+            Err(error) => return Ok(Err(EffectsRefused::WriteRefused(error))),
         };
         self.send_all(sends, now)?;
         self.write_planned(&plan)?;
