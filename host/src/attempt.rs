@@ -5,7 +5,7 @@
 //! Invariant: each delivery is settled at most once, and never after its lease was lost. What the guest sent and wrote is
 //! committed together with the deletion of what it handled, or not at all.
 
-use std::{collections::VecDeque, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::select_all;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{LogLevel, Manifest},
     executor::{Call, CallMessage, Component, Executor, LogLine, LogSink, Policy, Report, Verdict},
+    group_backlog::{Followers, GroupHead, LeasedDelivery},
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
     message::MessageId,
@@ -98,30 +99,16 @@ pub struct AttemptContext {
     pub stop_working: CancellationToken,
 }
 
-/// A delivery under a lease.
-#[derive(Debug)]
-pub struct Leased {
-    /// What was received.
-    pub delivery: Delivery,
-    /// The right to settle it.
-    pub lease: Lease,
-    /// Later messages of its group, received together with it and in order; they wait for it under leases of their own.
-    pub followers: Line,
-}
-
 /// How an attempt came out, per message.
 pub type Outcomes = Vec<(MessageId, Outcome)>;
-
-/// Messages that wait for another one of their group, in order.
-pub type Line = VecDeque<Leased>;
 
 /// How an attempt ended.
 #[derive(Debug)]
 pub struct Ended {
     /// How it came out.
     pub outcomes: Outcomes,
-    /// The next of each group whose first message was handled, with its own followers.
-    pub next: Vec<Leased>,
+    /// The next message of each group whose first message was handled, with its own followers.
+    pub next: Vec<GroupHead>,
     /// The longest wait before a message that was not handled comes back.
     pub back_in: Option<Duration>,
 }
@@ -139,7 +126,7 @@ struct FinishedMessage {
     receive_count: NonZeroU32,
     outcome: Outcome,
     /// Later messages of its group that wait for it.
-    followers: Line,
+    followers: Followers,
 }
 
 /// An attempt whose guest is done, and of which nothing is settled yet.
@@ -174,8 +161,8 @@ pub struct Start {
     /// What it runs on.
     pub version: Arc<Version>,
     /// What one call takes: one delivery, or a batch.
-    pub batch: Vec<(Delivery, Lease)>,
-    /// Its slots, and one for each message that waits in a line behind it.
+    pub batch: Vec<LeasedDelivery>,
+    /// Its slots, and one for each message that waits behind one of its batch.
     pub slots: TakenSlots,
     /// Its place among the attempts that have not ended.
     pub unsettled: TakenSlots,
@@ -196,7 +183,12 @@ pub async fn attempt(start: Start) -> Handled {
         unsettled,
         ..
     } = start;
-    let (deliveries, leases): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+    let mut deliveries = Vec::with_capacity(batch.len());
+    let mut leases = Vec::with_capacity(batch.len());
+    for LeasedDelivery { delivery, lease } in batch {
+        deliveries.push(delivery);
+        leases.push(lease);
+    }
     let received: Vec<_> = deliveries
         .iter()
         .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
@@ -210,7 +202,7 @@ pub async fn attempt(start: Start) -> Handled {
             id,
             receive_count,
             outcome,
-            followers: Line::new(),
+            followers: Followers::default(),
         })
         .collect();
     Handled {
@@ -225,16 +217,15 @@ pub async fn attempt(start: Start) -> Handled {
 }
 
 impl AttemptContext {
-    /// Makes messages that waited, given in order, visible again, last first, so that none of a group is received before an
-    /// earlier one.
-    pub async fn release_line(&self, line: Line) {
-        if line.is_empty() {
+    /// Makes messages that waited visible again, in the order given: of a group the last one first.
+    pub async fn release(&self, messages: Vec<LeasedDelivery>) {
+        if messages.is_empty() {
             return;
         }
         let queue = self.queue.name();
-        tracing::debug!(handler = self.handler, %queue, messages = line.len(), "messages that waited are released");
-        let batch = line.into_iter().rev().map(|each| (each.lease, Settlement::Release));
-        let (answers, _leases) = self.keeper.settle(batch.collect()).await;
+        tracing::debug!(handler = self.handler, %queue, messages = messages.len(), "messages that waited are released");
+        let batch = messages.into_iter().map(|leased| (leased.lease, Settlement::Release));
+        let (answers, _batch) = self.keeper.settle(batch.collect()).await;
         for answer in answers {
             self.released(answer);
         }

@@ -7,7 +7,6 @@
 
 use std::{
     any::Any,
-    collections::{HashMap, VecDeque},
     num::NonZeroU32,
     panic::{AssertUnwindSafe, resume_unwind},
     sync::Arc,
@@ -21,11 +20,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use self::waiting::Waiting;
 use crate::{
     alarm,
-    attempt::{AttemptContext, Ended, Handled, Leased, Line, Start, Version, settle},
+    attempt::{AttemptContext, Ended, Handled, Start, Version, settle},
     backoff::Backoff,
+    group_backlog::{GroupBacklog, LeasedDelivery, NextCall},
     handler_status::HandlerBoard,
     pause::{Change, Pause},
     poller::{Next, Poller},
@@ -35,8 +34,6 @@ use crate::{
     settlement::Outcome,
     slots::{Slots, TakenSlots},
 };
-
-mod waiting;
 
 /// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
 /// that the queue is well again.
@@ -54,12 +51,10 @@ pub struct Dispatcher {
     versions: watch::Receiver<Arc<Version>>,
     runners: Runners,
     next_key: u64,
-    /// What was received and has no slot yet.
-    waiting: Waiting,
-    /// What waits behind the messages of an attempt that runs, for those for which something does.
-    lines: HashMap<u64, Vec<Line>>,
+    /// What was received and has not started.
+    backlog: GroupBacklog,
     settling: JoinSet<Settled>,
-    /// Each attempt takes one, and one for each message that waits in a line behind it.
+    /// Each attempt takes one, and one for each message that waits behind one of its batch.
     slots: Slots,
     /// Each attempt takes one until it is settled.
     unsettled: Slots,
@@ -87,11 +82,10 @@ impl Dispatcher {
         Self {
             runners: Runners::new(context.executor.guests()),
             next_key: 0,
-            waiting: Waiting::default(),
+            backlog: GroupBacklog::default(),
             context: Arc::new(context),
             board,
             versions,
-            lines: HashMap::new(),
             settling: JoinSet::new(),
             slots: Slots::default(),
             unsettled: Slots::default(),
@@ -166,10 +160,10 @@ impl Dispatcher {
             consume_budget().await;
         }
         self.poller.clear();
-        // What waits for a slot, or in line, will not be started.
+        // What waits for a slot, or behind another message, will not be started.
         self.release_waiting();
-        for line in std::mem::take(&mut self.lines).into_values().flatten() {
-            self.release(line);
+        for messages in self.backlog.take_followers() {
+            self.release(messages);
         }
         while !(self.runners.is_idle() && self.settling.is_empty()) {
             consume_budget().await;
@@ -204,7 +198,7 @@ impl Dispatcher {
 
     /// Starts what was received, as far as slots are free.
     fn start_waiting(&mut self) {
-        if self.waiting.is_empty() {
+        if !self.backlog.has_waiting() {
             return;
         }
         // The version is chosen now and kept: a reload does not touch a delivery under way.
@@ -212,9 +206,9 @@ impl Dispatcher {
         let (concurrency, batch_size) = self.room(&version);
         let mut attempts = Vec::new();
         while self.taken(concurrency) < concurrency
-            && let Some(batch) = self.waiting.next_batch(batch_size, version.batch_bytes())
+            && let Some(call) = self.backlog.next_call(self.next_key, batch_size, version.batch_bytes())
         {
-            attempts.push(self.prepare(&version, batch));
+            attempts.push(self.prepare(&version, call));
         }
         if !attempts.is_empty() {
             self.runners.start(attempts);
@@ -232,7 +226,7 @@ impl Dispatcher {
             let free = concurrency.saturating_sub(self.taken(concurrency) + self.poller.reserved());
             let hold_back = [Some(self.receive_at), self.pause.until()];
             let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
-            if free == 0 || hold_back.is_some() || !self.waiting.is_empty() {
+            if free == 0 || hold_back.is_some() || self.backlog.has_waiting() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if self.failing.is_none() && self.poller.is_idle() {
                     self.board.not_listening(&self.context.handler);
@@ -277,55 +271,43 @@ impl Dispatcher {
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         self.context.metrics.received(self.context.queue.name().as_str(), count);
         let keeper = Arc::clone(&self.context.keeper);
-        let leased = deliveries.into_iter().map(|delivery| Leased {
+        let leased = deliveries.into_iter().map(|delivery| LeasedDelivery {
             lease: keeper.hold(delivery.receipt.clone(), delivery.deadline),
             delivery,
-            followers: VecDeque::new(),
         });
-        self.waiting.add(leased, self.context.queue.nature().returns_groups);
+        self.backlog
+            .received(leased, self.context.queue.nature().returns_groups);
         self.start_waiting();
         Ok(())
     }
 
-    fn prepare(&mut self, version: &Arc<Version>, leased: Vec<Leased>) -> Start {
-        let followers: usize = leased.iter().map(|each| each.followers.len()).sum();
-        let (mut batch, mut lines) = (Vec::with_capacity(leased.len()), Vec::new());
-        for each in leased {
-            batch.push((each.delivery, each.lease));
-            // Most queues hand out no groups.
-            if followers > 0 {
-                lines.push(each.followers);
-            }
-        }
+    fn prepare(&mut self, version: &Arc<Version>, call: NextCall) -> Start {
         let key = self.next_key;
         self.next_key += 1;
-        if followers > 0 {
-            self.lines.insert(key, lines);
-        }
         Start {
             key,
             context: Arc::clone(&self.context),
             version: Arc::clone(version),
-            batch,
-            slots: self.slots.take(1 + followers),
+            batch: call.batch,
+            slots: self.slots.take(1 + call.followers),
             unsettled: self.unsettled.take(1),
         }
     }
 
     /// Gives back what waits for a slot.
     fn release_waiting(&mut self) {
-        let line = self.waiting.take();
-        if !line.is_empty() {
-            self.release(line);
+        let messages = self.backlog.take_waiting();
+        if !messages.is_empty() {
+            self.release(messages);
         }
     }
 
-    /// Gives back messages that wait, in order.
-    fn release(&mut self, line: Line) {
+    /// Gives back messages that wait, in the order given.
+    fn release(&mut self, messages: Vec<LeasedDelivery>) {
         let context = Arc::clone(&self.context);
         // Among what is settled, so that the dispatcher does not end before it.
         self.settling.spawn(async move {
-            context.release_line(line).await;
+            context.release(messages).await;
             (Ok(Vec::new()), Vec::new())
         });
     }
@@ -355,13 +337,13 @@ impl Dispatcher {
     fn handled(&mut self, done: Vec<Done>) -> Result<bool, QueueError> {
         let (mut plain, mut others) = (Vec::with_capacity(done.len()), Vec::new());
         for Done { key, handled } in done {
-            let lines = self.lines.remove(&key);
+            let followers = self.backlog.finished(key);
             let Some(mut handled) = handled else {
                 // Its leases went with it, so its messages come back by themselves, with those behind them.
                 tracing::error!(handler = self.context.handler, "an attempt panicked inside of the host");
                 continue;
             };
-            handled.take_lines(lines.unwrap_or_default());
+            handled.take_followers(followers);
             let kind = if handled.is_plain() { &mut plain } else { &mut others };
             kind.push(handled);
         }
@@ -436,8 +418,7 @@ impl Dispatcher {
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
         }
-        // Those that waited in line take their turn: a version of now may allow fewer than the one that received them.
-        self.waiting.add(next.into_iter(), false);
+        self.backlog.settled(next);
         if self.context.stop_receiving.is_cancelled() {
             self.release_waiting();
         }

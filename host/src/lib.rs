@@ -18,6 +18,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod dispatcher;
 pub mod executor;
+pub mod group_backlog;
 pub mod lease;
 pub mod pause;
 pub mod poller;

@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Attempt, AttemptContext, Ended, FinishedMessage, Handled, Line, derived::derived_deduplication_id, settlement_word,
+    Attempt, AttemptContext, Ended, FinishedMessage, Handled, derived::derived_deduplication_id, settlement_word,
 };
 use crate::{
     backoff::Backoff,
     executor::Failure,
+    group_backlog::Followers,
     keyvalue::Writes,
     lease::Lease,
     message::{MessageId, QueueName},
@@ -78,10 +79,10 @@ impl Handled {
         messages.all(|message| message.followers.is_empty() && message.outcome.is_handled())
     }
 
-    /// Takes over what waits behind its messages: a line for each of them, or none at all.
-    pub fn take_lines(&mut self, lines: Vec<Line>) {
-        for (message, line) in self.messages.iter_mut().zip(lines) {
-            message.followers = line;
+    /// Takes over the followers of its messages: those of each message, in order, or none at all.
+    pub fn take_followers(&mut self, followers: Vec<Followers>) {
+        for (message, followers) in self.messages.iter_mut().zip(followers) {
+            message.followers = followers;
         }
     }
 
@@ -106,12 +107,11 @@ impl Handled {
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
         for message in messages {
-            let mut line = message.followers;
-            if !message.outcome.is_handled() {
-                attempt.context.release_line(line).await;
-            } else if let Some(mut first) = line.pop_front() {
-                first.followers = line;
-                next.push(first);
+            if message.outcome.is_handled() {
+                next.extend(message.followers.into_head());
+            } else {
+                // Of a message that was not settled: its lease was lost.
+                attempt.context.release(message.followers.last_first().collect()).await;
             }
             outcomes.push((message.id, message.outcome));
         }
@@ -204,7 +204,7 @@ impl Attempt {
             return;
         };
         if settlement != Settlement::Delete {
-            for follower in std::mem::take(&mut message.followers).into_iter().rev() {
+            for follower in std::mem::take(&mut message.followers).last_first() {
                 plan.push(PlannedSettlement {
                     subject: Subject::Follower,
                     settlement: line_settlement(&settlement),
