@@ -312,10 +312,11 @@ impl Attempt {
             Verdict::Failed(failure) => Outcome::Failed(failure),
             Verdict::NotRun(reason) => Outcome::HostFault(reason),
         });
-        let missing = || Outcome::HostFault("the executor gave no verdict".to_owned());
-        let outcomes = known
-            .into_iter()
-            .map(|known| known.or_else(|| said.next()).unwrap_or_else(missing));
+        let outcomes = known.into_iter().map(|known| {
+            known
+                .or_else(|| said.next())
+                .expect("the executor gives one verdict per message")
+        });
         let writes = Writes {
             namespace: self.context.handler.as_str().into(),
             total_bytes: self.version.policy.limits.keyvalue_total_bytes,
