@@ -1,9 +1,10 @@
-//! The table of what happens to a message: how an attempt came out -> how its delivery is settled.
+//! The table of settlements: the outcome of an attempt decides how a delivery is settled.
 //!
-//! Pure and total, and the only place where that is decided. The rows that a queue decides by itself are not
-//! here: a message that fails with its last receive, or was received as often as it may be, becomes a dead letter, and a queue that
-//! can take a receive back does so on a release. A queue that keeps no failure with a message has the last one made a dead
-//! letter here, while the reason is known.
+//! The table is pure and total. It settles every message of an attempt, and every message that waits behind one of them; a
+//! message whose attempt never started is released. The queue adds the rows that it decides by itself: a message that fails
+//! with its last receive, or was received as often as it may be, becomes a dead letter, and a queue that can take a receive back
+//! does so on a release. Where the queue keeps no failure with a message, the table makes a dead letter of the last failure,
+//! while its reason is known.
 
 use std::num::NonZeroU32;
 
@@ -51,54 +52,57 @@ impl Outcome {
 
 /// What the table depends on besides the outcome.
 #[derive(Debug, Clone, Copy)]
-pub struct SettlementPolicy {
-    /// How long retries wait.
+pub struct SettlementPolicy<'a> {
+    /// The wait before a retry.
     pub backoff: Backoff,
-    /// Whether the queue has somewhere to put a dead letter.
+    /// Whether the queue has a place for a dead letter.
     pub has_dead_letter_queue: bool,
-    /// After so many receives a failed message becomes a dead letter; `None` if the queue sees to that by itself.
+    /// The number of receives after which a failed message becomes a dead letter; `None` if the queue counts by itself.
     pub max_receives: Option<NonZeroU32>,
-    /// Whether a receive that was released counts all the same.
+    /// Whether a receive counts although its message was released.
     pub counts_releases: bool,
+    /// The name of the handler, for the failure record.
+    pub handler: &'a str,
+    /// The digest of the component, for the failure record.
+    pub component: &'a str,
 }
 
-/// How to settle a delivery, or `None` if it must not be settled: the message is someone else's.
-///
-/// `random` is uniform in 0 ..= 1. `handler` and `component` (a digest) say in the record who failed.
+impl SettlementPolicy<'_> {
+    fn record(&self, kind: FailureKind, reason: &str) -> FailureRecord {
+        FailureRecord {
+            kind,
+            reason: reason.to_owned(),
+            handler: self.handler.to_owned(),
+            component: self.component.to_owned(),
+        }
+    }
+}
+
+/// Returns how to settle a delivery, or `None` if it must not be settled since another consumer may hold the message.
+/// `random` is uniform in 0 ..= 1.
 pub fn settlement(
     outcome: &Outcome,
     receive_count: NonZeroU32,
-    policy: SettlementPolicy,
+    policy: &SettlementPolicy<'_>,
     random: f64,
-    (handler, component): (&str, &str),
 ) -> Option<Settlement> {
     let failure = match outcome {
         Outcome::Success | Outcome::AlreadyHandled => return Some(Settlement::Delete),
-        // Released at once it would be received at once, and be a dead letter before the fault is over.
+        // A released message would be received again at once, and become a dead letter before the fault is over.
         Outcome::HostFault(reason) if policy.counts_releases => {
             return Some(Settlement::Retry {
                 delay: policy.backoff.delay(receive_count, random),
-                failure: FailureRecord {
-                    kind: FailureKind::HostStopped,
-                    reason: reason.clone(),
-                    handler: handler.to_owned(),
-                    component: component.to_owned(),
-                },
+                failure: policy.record(FailureKind::HostStopped, reason),
             });
         }
         Outcome::HostFault(_) | Outcome::Interrupted => return Some(Settlement::Release),
         Outcome::LeaseLost => return None,
         Outcome::Failed(failure) => failure,
     };
-    let record = FailureRecord {
-        kind: failure.kind,
-        reason: failure.reason.clone(),
-        handler: handler.to_owned(),
-        component: component.to_owned(),
-    };
+    let record = policy.record(failure.kind, &failure.reason);
     let exhausted = policy.max_receives.is_some_and(|max| receive_count >= max);
     if exhausted || failure.kind == FailureKind::Reject {
-        // Without a place to put it, it is never deleted: it stays, and comes back as rarely as possible.
+        // A message without a dead-letter queue is never deleted: it stays, and comes back as rarely as possible.
         return Some(if policy.has_dead_letter_queue {
             Settlement::DeadLetter { failure: record }
         } else {
@@ -112,6 +116,16 @@ pub fn settlement(
         .retry_after
         .unwrap_or_else(|| policy.backoff.delay(receive_count, random));
     Some(Settlement::Retry { delay, failure: record })
+}
+
+/// Returns how to settle the messages that wait behind one of their group, which is settled by `head`. They come back with it:
+/// messages that are released at once have to wait for it all the same, and not every server makes them. Handled messages have
+/// no followers to settle: the next of them takes its turn.
+pub fn follower_settlement(head: &Settlement) -> Settlement {
+    match head {
+        Settlement::Retry { .. } => head.clone(),
+        Settlement::Delete | Settlement::DeadLetter { .. } | Settlement::Release => Settlement::Release,
+    }
 }
 
 #[cfg(test)]
@@ -155,9 +169,11 @@ mod tests {
             has_dead_letter_queue,
             max_receives,
             counts_releases: false,
+            handler: "h",
+            component: "c",
         };
         let second = NonZeroU32::new(2).unwrap();
-        let settled = settlement(outcome, second, policy, 1.0, ("h", "c"));
+        let settled = settlement(outcome, second, &policy, 1.0);
         assert_eq!(settled.as_ref(), expected, "{outcome:?}");
     }
 
@@ -287,9 +303,11 @@ mod tests {
             has_dead_letter_queue: true,
             max_receives: NonZeroU32::new(1),
             counts_releases: true,
+            handler: "h",
+            component: "c",
         };
         let fault = Outcome::HostFault("no instance is free".to_owned());
-        let settled = settlement(&fault, NonZeroU32::MIN, policy, 1.0, ("h", "c"));
+        let settled = settlement(&fault, NonZeroU32::MIN, &policy, 1.0);
         assert!(
             matches!(settled, Some(Settlement::Retry { delay, .. }) if delay == 2 * SECOND),
             "{settled:?}"
@@ -304,5 +322,19 @@ mod tests {
     #[test]
     fn a_lost_lease_settles_nothing() {
         check(&Outcome::LeaseLost, true, None);
+    }
+
+    #[test]
+    fn followers_come_back_with_a_message_that_is_retried() {
+        let retry = Settlement::Retry {
+            delay: SECOND,
+            failure: record(FailureKind::Retry),
+        };
+        assert_eq!(follower_settlement(&retry), retry);
+        let dead = Settlement::DeadLetter {
+            failure: record(FailureKind::Reject),
+        };
+        assert_eq!(follower_settlement(&dead), Settlement::Release);
+        assert_eq!(follower_settlement(&Settlement::Release), Settlement::Release);
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     message::{MessageId, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{Effects, EffectsRefused, FailureKind, QueueError, Send, SettleError, Settlement},
-    settlement::{Outcome, SettlementPolicy, settlement},
+    settlement::{Outcome, SettlementPolicy, follower_settlement, settlement},
 };
 
 /// Settles one attempt, or several that are all [plain](Handled::is_plain) and of a queue that is not remote, in one call of
@@ -207,7 +207,7 @@ impl Attempt {
             for follower in std::mem::take(&mut message.followers).last_first() {
                 plan.push(PlannedSettlement {
                     subject: Subject::Follower,
-                    settlement: line_settlement(&settlement),
+                    settlement: follower_settlement(&settlement),
                     lease: follower.lease,
                 });
             }
@@ -335,22 +335,17 @@ impl Attempt {
 
     /// How a message is settled; `takes_dead_letters` if there is a dead-letter queue that takes it.
     fn settlement(&self, message: &FinishedMessage, takes_dead_letters: bool) -> Option<Settlement> {
-        let (retry, nature) = (&self.version.manifest.retry, self.context.queue.nature());
+        let retry = &self.version.manifest.retry;
+        let nature = self.context.queue.nature();
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
             has_dead_letter_queue: takes_dead_letters,
             max_receives: nature.max_receives,
             counts_releases: nature.remote,
+            handler: &self.context.handler,
+            component: &self.version.component.info.digest,
         };
-        let component = self.version.component.info.digest.as_str();
-        let who = (self.context.handler.as_str(), component);
-        settlement(
-            &message.outcome,
-            message.receive_count,
-            policy,
-            rand::random::<f64>(),
-            who,
-        )
+        settlement(&message.outcome, message.receive_count, &policy, rand::random::<f64>())
     }
 
     fn log(&self, messages: &[FinishedMessage], duration: Duration) {
@@ -539,13 +534,4 @@ fn effects_refused(reason: &str) -> Outcome {
         retry_after: None,
         backtrace: None,
     })
-}
-
-/// What becomes of the messages that waited behind one that is settled so. They return with it: released at once they would
-/// have to wait for it all the same, and not every server makes them.
-fn line_settlement(settlement: &Settlement) -> Settlement {
-    match settlement {
-        Settlement::Retry { .. } => settlement.clone(),
-        Settlement::Delete | Settlement::DeadLetter { .. } | Settlement::Release => Settlement::Release,
-    }
 }
