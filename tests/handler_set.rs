@@ -9,7 +9,7 @@ use std::{
 
 use harness::{PATIENCE, prompt::Prompt};
 use sandhog::{
-    attempt::{Version, policy},
+    attempt::{HandlerVersion, policy},
     config::Manifest,
     handler_set::{HandlerSet, Surroundings},
     handler_status::HandlerBoard,
@@ -57,7 +57,7 @@ impl Handlers {
     async fn serve(&mut self, handler: &str, queue: &str) {
         let manifest = format!("queue = \"{queue}\"\nconcurrency = 2\n");
         let manifest = Manifest::parse(&manifest, handler).unwrap();
-        let version = Version {
+        let version = HandlerVersion {
             component: self.executor.component().await,
             policy: Arc::new(policy(handler, &manifest)),
             manifest,

@@ -7,7 +7,7 @@ use harness::faulty_queue::{Extensions, FaultyQueue};
 use sandhog::{
     lease::{LONGEST_LEASE, Lease, LeaseKeeper},
     message::{Outgoing, QueueName},
-    poller::{Next, Poller},
+    poller::{Poller, ReceiveDecision},
     queue::{
         FailureKind, FailureRecord, Nature, Queue, QueueError, SettleError, Settlement,
         simple::{SimpleStore, settings::Settings},
@@ -192,7 +192,7 @@ async fn more_leases_than_one_extension_can_carry_are_all_renewed() {
 fn start(poller: &mut Poller, mut free: usize, all: usize) -> Vec<usize> {
     let mut asks = Vec::new();
     while free > 0
-        && let Next::Ask(max) = poller.next(free, all, Instant::now())
+        && let ReceiveDecision::Ask(max) = poller.next(free, all, Instant::now())
     {
         asks.push(max);
         poller.ask(max, 1);
@@ -238,11 +238,11 @@ async fn a_busy_handler_collects_its_free_slots_for_a_moment() {
     assert_eq!(start(&mut poller, 20, 20), [10]);
     poller.received().await.answer.unwrap();
     let now = Instant::now();
-    let Next::At(at) = poller.next(1, 20, now) else {
+    let ReceiveDecision::At(at) = poller.next(1, 20, now) else {
         panic!("one slot of twenty is not worth a request yet");
     };
     assert!(at - now <= 20 * MILLISECOND);
-    assert_eq!(poller.next(1, 20, at), Next::Ask(1), "but not for long");
+    assert_eq!(poller.next(1, 20, at), ReceiveDecision::Ask(1), "but not for long");
 }
 
 #[tokio::test(start_paused = true)]
@@ -265,15 +265,15 @@ async fn after_a_failure_messages_of_groups_are_received_one_at_a_time_until_it_
     let queue = queue(0, SECOND, Extensions::Lost, nature).await;
     let mut poller = Poller::new(queue);
     poller.be_careful(5 * SECOND, Instant::now());
-    assert_eq!(poller.next(16, 16, Instant::now()), Next::Ask(1));
+    assert_eq!(poller.next(16, 16, Instant::now()), ReceiveDecision::Ask(1));
     advance(10 * SECOND).await;
     assert_eq!(
         poller.next(16, 16, Instant::now()),
-        Next::Ask(1),
+        ReceiveDecision::Ask(1),
         "it may be about to come"
     );
     advance(20 * SECOND).await;
-    assert_eq!(poller.next(16, 16, Instant::now()), Next::Ask(4));
+    assert_eq!(poller.next(16, 16, Instant::now()), ReceiveDecision::Ask(4));
 }
 
 #[tokio::test(start_paused = true)]

@@ -21,7 +21,7 @@ use sandhog::{
     config::Manifest,
     executor::{EngineOptions, Executor, LocalExecutor},
     message::{Outgoing, QueueName},
-    poller::{Next, Poller},
+    poller::{Poller, ReceiveDecision},
     queue::{
         Queue,
         simple::{SimpleStore, settings::Settings},
@@ -91,10 +91,10 @@ async fn a_receive_under_way_fills_the_slots_that_became_free() {
     let held = FaultyQueue::new(queue, [], Extensions::Scripted([].into()));
     held.hold_receives();
     let mut poller = Poller::new(Arc::<FaultyQueue>::clone(&held));
-    assert_eq!(poller.next(1, 16, Instant::now()), Next::Ask(1));
+    assert_eq!(poller.next(1, 16, Instant::now()), ReceiveDecision::Ask(1));
     poller.ask(1, 1);
     assert!(poll_once(std::pin::pin!(poller.received())).await.is_pending());
-    assert_eq!(poller.next(15, 16, Instant::now()), Next::Enough);
+    assert_eq!(poller.next(15, 16, Instant::now()), ReceiveDecision::Enough);
     assert_eq!(poller.reserved(), 16);
     held.let_go();
     let received = poller.received().await;

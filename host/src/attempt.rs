@@ -22,7 +22,7 @@ use crate::{
     printable::chain,
     queue::{Delivery, Effects, Queue, SettleError, Settlement},
     queue_set::QueueSet,
-    settlement::Outcome,
+    settlement::AttemptOutcome,
     slots::TakenSlots,
 };
 
@@ -33,7 +33,7 @@ pub use self::settle::settle;
 
 /// A component with its manifest: what a delivery runs on from its start to its end, whatever is reloaded meanwhile.
 #[derive(Debug)]
-pub struct Version {
+pub struct HandlerVersion {
     /// What is called.
     pub component: Component,
     /// What it was told to be.
@@ -42,7 +42,7 @@ pub struct Version {
     pub policy: Arc<Policy>,
 }
 
-impl Version {
+impl HandlerVersion {
     /// How many messages one call takes.
     pub fn batch_size(&self) -> usize {
         if self.component.info.flavour.takes_batches() {
@@ -100,11 +100,11 @@ pub struct AttemptContext {
 }
 
 /// How an attempt came out, per message.
-pub type Outcomes = Vec<(MessageId, Outcome)>;
+pub type Outcomes = Vec<(MessageId, AttemptOutcome)>;
 
 /// How an attempt ended.
 #[derive(Debug)]
-pub struct Ended {
+pub struct SettledAttempt {
     /// How it came out.
     pub outcomes: Outcomes,
     /// The next message of each group whose first message was handled, with its own followers.
@@ -114,9 +114,9 @@ pub struct Ended {
 }
 
 /// What every step of one attempt has to know.
-struct Attempt {
+struct HandlerAttempt {
     context: Arc<AttemptContext>,
-    version: Arc<Version>,
+    version: Arc<HandlerVersion>,
 }
 
 /// One message of an attempt whose guest is done.
@@ -124,28 +124,28 @@ struct Attempt {
 struct FinishedMessage {
     id: MessageId,
     receive_count: NonZeroU32,
-    outcome: Outcome,
+    outcome: AttemptOutcome,
     /// Later messages of its group that wait for it.
     followers: Followers,
 }
 
 /// An attempt whose guest is done, and of which nothing is settled yet.
-pub struct Handled {
-    attempt: Attempt,
+pub struct GuestFinished {
+    attempt: HandlerAttempt,
     messages: Vec<FinishedMessage>,
     /// The lease of each message, in order.
     leases: Vec<Lease>,
     effects: Effects,
     duration: Duration,
-    /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](Handled::frees_slots).
+    /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](GuestFinished::frees_slots).
     pub slots: Option<TakenSlots>,
     /// Its place among the attempts that have not ended.
     _unsettled: TakenSlots,
 }
 
-impl fmt::Debug for Handled {
+impl fmt::Debug for GuestFinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handled")
+        f.debug_struct("GuestFinished")
             .field("messages", &self.messages)
             .finish_non_exhaustive()
     }
@@ -153,13 +153,13 @@ impl fmt::Debug for Handled {
 
 /// What an attempt is made of.
 #[derive(Debug)]
-pub struct Start {
+pub struct AttemptInput {
     /// What the dispatcher knows it by.
     pub key: u64,
     /// What it shares with all others of its handler.
     pub context: Arc<AttemptContext>,
     /// What it runs on.
-    pub version: Arc<Version>,
+    pub version: Arc<HandlerVersion>,
     /// What one call takes: one delivery, or a batch.
     pub batch: Vec<LeasedDelivery>,
     /// Its slots, and one for each message that waits behind one of its batch.
@@ -173,9 +173,9 @@ pub struct Start {
 /// # Cancel safety
 ///
 /// Dropping the future interrupts the guest, and lets the messages return by themselves. Cancel `stop_working` instead.
-pub async fn attempt(start: Start) -> Handled {
+pub async fn attempt(start: AttemptInput) -> GuestFinished {
     let started = Instant::now();
-    let Start {
+    let AttemptInput {
         context,
         version,
         batch,
@@ -193,7 +193,7 @@ pub async fn attempt(start: Start) -> Handled {
         .iter()
         .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
         .collect();
-    let attempt = Attempt { context, version };
+    let attempt = HandlerAttempt { context, version };
     let (outcomes, effects) = attempt.outcomes(deliveries, &leases).await;
     let messages = received
         .into_iter()
@@ -205,7 +205,7 @@ pub async fn attempt(start: Start) -> Handled {
             followers: Followers::default(),
         })
         .collect();
-    Handled {
+    GuestFinished {
         attempt,
         messages,
         leases,
@@ -246,16 +246,16 @@ impl AttemptContext {
     }
 }
 
-impl Attempt {
+impl HandlerAttempt {
     /// Calls the guest for what was not handled before, unless the order to stop or the loss of a lease comes first.
-    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<Outcome>, Effects) {
+    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<AttemptOutcome>, Effects) {
         let context = &self.context;
         // A batch's output cannot be told apart by message, so it carries the first one's id.
         let first = deliveries.first().map(|delivery| delivery.message.id.clone());
         let (mut messages, mut outcomes) = (Vec::with_capacity(deliveries.len()), Vec::new());
         for delivery in deliveries {
             if context.queues.was_handled(&*context.queue, &delivery.message.id) {
-                outcomes.push(Some(Outcome::AlreadyHandled));
+                outcomes.push(Some(AttemptOutcome::AlreadyHandled));
                 continue;
             }
             outcomes.push(None);
@@ -292,25 +292,25 @@ impl Attempt {
         // The others of a batch are not to blame for a lost lease: they are released.
         let outcome = |lease: &Lease| {
             if is_lost(lease) {
-                Outcome::LeaseLost
+                AttemptOutcome::LeaseLost
             } else {
-                Outcome::Interrupted
+                AttemptOutcome::Interrupted
             }
         };
         (leases.iter().map(outcome).collect(), Effects::default())
     }
 
     /// Fills the outcomes that are not known yet with what the executor said.
-    fn reported(&self, report: Report, known: Vec<Option<Outcome>>) -> (Vec<Outcome>, Effects) {
+    fn reported(&self, report: Report, known: Vec<Option<AttemptOutcome>>) -> (Vec<AttemptOutcome>, Effects) {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
                 .log_lines_dropped(&self.context.handler, report.usage.log_lines_dropped);
         }
         let mut said = report.verdicts.into_iter().map(|verdict| match verdict {
-            Verdict::Success => Outcome::Success,
-            Verdict::Failed(failure) => Outcome::Failed(failure),
-            Verdict::NotRun(reason) => Outcome::HostFault(reason),
+            Verdict::Success => AttemptOutcome::Success,
+            Verdict::Failed(failure) => AttemptOutcome::Failed(failure),
+            Verdict::NotRun(reason) => AttemptOutcome::HostFault(reason),
         });
         let outcomes = known.into_iter().map(|known| {
             known

@@ -22,16 +22,16 @@ use tokio::{
 
 use crate::{
     alarm,
-    attempt::{AttemptContext, Ended, Handled, Start, Version, settle},
+    attempt::{AttemptContext, AttemptInput, GuestFinished, HandlerVersion, SettledAttempt, settle},
     backoff::Backoff,
     group_backlog::{GroupBacklog, LeasedDelivery, NextCall},
     handler_status::HandlerBoard,
-    pause::{Change, Pause},
-    poller::{Next, Poller},
+    pause::{HandlerPause, PauseChange},
+    poller::{Poller, ReceiveDecision},
     printable::chain,
     queue::{Delivery, QueueError},
-    runners::{Done, Runners},
-    settlement::Outcome,
+    runners::{AttemptCompletion, Runners},
+    settlement::AttemptOutcome,
     slots::{Slots, TakenSlots},
 };
 
@@ -48,7 +48,7 @@ const AFTER_FAULT: Duration = Duration::from_secs(1);
 pub struct Dispatcher {
     context: Arc<AttemptContext>,
     board: Arc<HandlerBoard>,
-    versions: watch::Receiver<Arc<Version>>,
+    versions: watch::Receiver<Arc<HandlerVersion>>,
     runners: Runners,
     next_key: u64,
     /// What was received and has not started.
@@ -59,13 +59,13 @@ pub struct Dispatcher {
     /// Each attempt takes one until it is settled.
     unsettled: Slots,
     poller: Poller,
-    pause: Pause,
+    pause: HandlerPause,
     receive_at: Instant,
     failing: Option<Failing>,
 }
 
 /// What came of attempts, and the slots that they still have.
-type Settled = (Result<Vec<Ended>, QueueError>, Vec<TakenSlots>);
+type Settled = (Result<Vec<SettledAttempt>, QueueError>, Vec<TakenSlots>);
 
 /// Receives that fail.
 #[derive(Debug)]
@@ -77,7 +77,11 @@ struct Failing {
 impl Dispatcher {
     /// A dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving` starts
     /// the drain.
-    pub fn new(context: AttemptContext, board: Arc<HandlerBoard>, versions: watch::Receiver<Arc<Version>>) -> Self {
+    pub fn new(
+        context: AttemptContext,
+        board: Arc<HandlerBoard>,
+        versions: watch::Receiver<Arc<HandlerVersion>>,
+    ) -> Self {
         let poller = Poller::new(Arc::clone(&context.queue));
         Self {
             runners: Runners::new(context.executor.guests()),
@@ -90,7 +94,7 @@ impl Dispatcher {
             slots: Slots::default(),
             unsettled: Slots::default(),
             poller,
-            pause: Pause::default(),
+            pause: HandlerPause::default(),
             receive_at: Instant::now(),
             failing: None,
         }
@@ -189,7 +193,7 @@ impl Dispatcher {
     }
 
     /// How many guests may run, and how many messages each takes. A probe is alone.
-    fn room(&self, version: &Version) -> (usize, usize) {
+    fn room(&self, version: &HandlerVersion) -> (usize, usize) {
         match self.pause.until() {
             Some(_) => (1, 1),
             None => (version.concurrency(&*self.context.executor), version.batch_size()),
@@ -235,9 +239,9 @@ impl Dispatcher {
             }
             let all = concurrency.saturating_mul(batch_size);
             match self.poller.next(free.saturating_mul(batch_size), all, now) {
-                Next::Enough => return None,
-                Next::At(at) => return Some(at),
-                Next::Ask(max) => {
+                ReceiveDecision::Enough => return None,
+                ReceiveDecision::At(at) => return Some(at),
+                ReceiveDecision::Ask(max) => {
                     if self.failing.is_none() && self.poller.is_idle() {
                         self.board.received(&self.context.handler);
                     }
@@ -281,10 +285,10 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn prepare(&mut self, version: &Arc<Version>, call: NextCall) -> Start {
+    fn prepare(&mut self, version: &Arc<HandlerVersion>, call: NextCall) -> AttemptInput {
         let key = self.next_key;
         self.next_key += 1;
-        Start {
+        AttemptInput {
             key,
             context: Arc::clone(&self.context),
             version: Arc::clone(version),
@@ -334,18 +338,18 @@ impl Dispatcher {
     }
 
     /// Hears that guests are done, and settles what they did; answers whether that paused or resumed the handler.
-    fn handled(&mut self, done: Vec<Done>) -> Result<bool, QueueError> {
+    fn handled(&mut self, done: Vec<AttemptCompletion>) -> Result<bool, QueueError> {
         let (mut plain, mut others) = (Vec::with_capacity(done.len()), Vec::new());
-        for Done { key, handled } in done {
+        for AttemptCompletion { key, finished } in done {
             let followers = self.backlog.finished(key);
-            let Some(mut handled) = handled else {
+            let Some(mut finished) = finished else {
                 // Its leases went with it, so its messages come back by themselves, with those behind them.
                 tracing::error!(handler = self.context.handler, "an attempt panicked inside of the host");
                 continue;
             };
-            handled.take_followers(followers);
-            let kind = if handled.is_plain() { &mut plain } else { &mut others };
-            kind.push(handled);
+            finished.take_followers(followers);
+            let kind = if finished.is_plain() { &mut plain } else { &mut others };
+            kind.push(finished);
         }
         // A remote queue batches by itself, and an answer that is late there must not keep the others waiting.
         if self.context.queue.nature().remote {
@@ -359,8 +363,8 @@ impl Dispatcher {
     }
 
     /// Settles attempts; what the queue does not do at once is waited for elsewhere.
-    fn settle(&mut self, mut handled: Vec<Handled>) -> Result<bool, QueueError> {
-        let frees_slots = handled.iter().all(Handled::frees_slots);
+    fn settle(&mut self, mut handled: Vec<GuestFinished>) -> Result<bool, QueueError> {
+        let frees_slots = handled.iter().all(GuestFinished::frees_slots);
         let slots: Vec<_> = handled.iter_mut().filter_map(|each| each.slots.take()).collect();
         let mut settling = Box::pin(AssertUnwindSafe(settle(handled)).catch_unwind());
         if let Some(ended) = settling.as_mut().now_or_never() {
@@ -409,8 +413,8 @@ impl Dispatcher {
         Ok(changed)
     }
 
-    fn end(&mut self, ended: Ended) -> bool {
-        let Ended {
+    fn end(&mut self, ended: SettledAttempt) -> bool {
+        let SettledAttempt {
             outcomes,
             next,
             back_in,
@@ -425,30 +429,32 @@ impl Dispatcher {
         let mut changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {
-                Outcome::Success => self.pause.succeeded(),
-                Outcome::Failed(failure) => self.pause.failed(&id, &failure, Instant::now()),
-                Outcome::HostFault(_) => {
+                AttemptOutcome::Success => self.pause.succeeded(),
+                AttemptOutcome::Failed(failure) => self.pause.failed(&id, &failure, Instant::now()),
+                AttemptOutcome::HostFault(_) => {
                     // The message is visible again at once: without a pause the host would spin on its own fault.
                     self.receive_at = Instant::now() + AFTER_FAULT;
-                    Change::None
+                    PauseChange::None
                 }
-                Outcome::AlreadyHandled | Outcome::Interrupted | Outcome::LeaseLost => Change::None,
+                AttemptOutcome::AlreadyHandled | AttemptOutcome::Interrupted | AttemptOutcome::LeaseLost => {
+                    PauseChange::None
+                }
             };
-            changed |= change != Change::None;
+            changed |= change != PauseChange::None;
             self.tell(&change);
         }
         changed
     }
 
-    fn tell(&self, change: &Change) {
+    fn tell(&self, change: &PauseChange) {
         // A handler that drains may have a successor of the same name already, whose state this is not.
         if self.context.stop_receiving.is_cancelled() {
             return;
         }
         let handler = &self.context.handler;
         match change {
-            Change::None => return,
-            Change::Paused(reason) => {
+            PauseChange::None => return,
+            PauseChange::Paused(reason) => {
                 tracing::error!(
                     handler,
                     reason,
@@ -456,14 +462,14 @@ impl Dispatcher {
                 );
                 self.board.paused(handler, reason);
             }
-            Change::Resumed => {
+            PauseChange::Resumed => {
                 tracing::info!(handler, "the handler goes on after a pause");
                 self.board.resumed(handler);
             }
         }
         self.context
             .metrics
-            .handler_paused(handler, matches!(change, Change::Paused(_)));
+            .handler_paused(handler, matches!(change, PauseChange::Paused(_)));
     }
 
     fn count_in_flight(&self) {

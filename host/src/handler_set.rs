@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    attempt::{AttemptContext, Version},
+    attempt::{AttemptContext, HandlerVersion},
     dispatcher::Dispatcher,
     executor::{Component, Executor},
     handler_status::{HandlerBoard, LoadedVersion},
@@ -54,7 +54,7 @@ pub struct Surroundings {
 pub struct HandlerSet {
     surroundings: Surroundings,
     /// May differ from what runs only where another handler has its queue.
-    newest: BTreeMap<String, Arc<Version>>,
+    newest: BTreeMap<String, Arc<HandlerVersion>>,
     running: BTreeMap<String, Running>,
     /// The slots of each handler, which a dispatcher that ends shares with its successor.
     slots: BTreeMap<String, Slots>,
@@ -64,7 +64,7 @@ pub struct HandlerSet {
 #[derive(Debug)]
 struct Running {
     queue: QueueName,
-    versions: watch::Sender<Arc<Version>>,
+    versions: watch::Sender<Arc<HandlerVersion>>,
     stop_receiving: CancellationToken,
 }
 
@@ -148,7 +148,7 @@ impl HandlerSet {
     /// # Cancel safety
     ///
     /// Safe: the version is taken at the end.
-    pub async fn accept(&mut self, name: &str, version: Version) -> Result<(), QueueError> {
+    pub async fn accept(&mut self, name: &str, version: HandlerVersion) -> Result<(), QueueError> {
         self.declare(&version.manifest.queues()).await?;
         self.newest.insert(name.to_owned(), Arc::new(version));
         Ok(())
@@ -354,7 +354,7 @@ impl HandlerSet {
         }
     }
 
-    fn announce(&self, name: &str, version: &Version) {
+    fn announce(&self, name: &str, version: &HandlerVersion) {
         let info = &version.component.info;
         let (asked, concurrency) = (
             version.manifest.concurrency.get(),
@@ -391,7 +391,7 @@ impl HandlerSet {
         self.surroundings.metrics.reloads(name, true);
     }
 
-    fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<Version>) {
+    fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<HandlerVersion>) {
         // One of the same name before it may have ended paused.
         self.surroundings.metrics.handler_paused(name, false);
         let (versions, receiver) = watch::channel(version);

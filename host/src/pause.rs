@@ -18,7 +18,7 @@ pub const LAST_PROBE_AFTER: Duration = Duration::from_mins(1);
 
 /// The failures of one handler, as far as they matter.
 #[derive(Debug, Default)]
-pub struct Pause {
+pub struct HandlerPause {
     /// Messages that failed since the last success; at most [`MESSAGES_TO_PAUSE`].
     failed: HashSet<MessageId>,
     paused: Option<Probing>,
@@ -32,7 +32,7 @@ struct Probing {
 
 /// What a recorded attempt changed.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum PauseChange {
     /// Nothing.
     None,
     /// The handler is paused from now on; the text has the last failure.
@@ -41,14 +41,14 @@ pub enum Change {
     Resumed,
 }
 
-impl Pause {
+impl HandlerPause {
     /// Records a success: it ends a pause.
-    pub fn succeeded(&mut self) -> Change {
+    pub fn succeeded(&mut self) -> PauseChange {
         self.failed.clear();
         if self.paused.take().is_some() {
-            Change::Resumed
+            PauseChange::Resumed
         } else {
-            Change::None
+            PauseChange::None
         }
     }
 
@@ -56,9 +56,9 @@ impl Pause {
     ///
     /// A `reject` is a word about the message and none about the handler, so it changes nothing: malformed messages
     /// neither pause a handler that works nor hide that one is broken.
-    pub fn failed(&mut self, id: &MessageId, failure: &Failure, now: Instant) -> Change {
+    pub fn failed(&mut self, id: &MessageId, failure: &Failure, now: Instant) -> PauseChange {
         if failure.kind == FailureKind::Reject {
-            return Change::None;
+            return PauseChange::None;
         }
         if let Some(probing) = &mut self.paused {
             // What was in flight when the pause began is no probe.
@@ -66,11 +66,11 @@ impl Pause {
                 probing.wait = (probing.wait * 2).min(LAST_PROBE_AFTER);
                 probing.until = now + probing.wait;
             }
-            return Change::None;
+            return PauseChange::None;
         }
         self.failed.insert(id.clone());
         if self.failed.len() < MESSAGES_TO_PAUSE {
-            return Change::None;
+            return PauseChange::None;
         }
         self.failed.clear();
         self.paused = Some(Probing {
@@ -78,13 +78,13 @@ impl Pause {
             wait: FIRST_PROBE_AFTER,
         });
         let (kind, reason) = (failure.kind, &failure.reason);
-        Change::Paused(format!(
+        PauseChange::Paused(format!(
             "{MESSAGES_TO_PAUSE} messages in a row failed, the last with {kind}: {reason}"
         ))
     }
 
     /// Forgets everything: a new version of the handler starts afresh.
-    pub fn reset(&mut self) -> Change {
+    pub fn reset(&mut self) -> PauseChange {
         self.succeeded()
     }
 
@@ -107,43 +107,46 @@ mod tests {
         }
     }
 
-    fn fail(pause: &mut Pause, number: usize, failure: &Failure) -> Change {
+    fn fail(pause: &mut HandlerPause, number: usize, failure: &Failure) -> PauseChange {
         pause.failed(&MessageId::from_queue(&number.to_string()), failure, Instant::now())
     }
 
     #[test]
     fn many_different_messages_that_fail_alike_pause_the_handler() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         let timeout = failure(FailureKind::Timeout, "30 s");
         for number in 1..MESSAGES_TO_PAUSE {
-            assert_eq!(fail(&mut pause, number, &timeout), Change::None);
+            assert_eq!(fail(&mut pause, number, &timeout), PauseChange::None);
         }
-        assert!(matches!(fail(&mut pause, 0, &timeout), Change::Paused(_)));
+        assert!(matches!(fail(&mut pause, 0, &timeout), PauseChange::Paused(_)));
         assert!(pause.until().is_some());
-        assert_eq!(pause.succeeded(), Change::Resumed);
+        assert_eq!(pause.succeeded(), PauseChange::Resumed);
         assert_eq!(pause.until(), None);
     }
 
     #[test]
     fn one_poison_message_never_pauses_the_handler() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         for _ in 0..10 * MESSAGES_TO_PAUSE {
-            assert_eq!(fail(&mut pause, 1, &failure(FailureKind::Trap, "")), Change::None);
+            assert_eq!(fail(&mut pause, 1, &failure(FailureKind::Trap, "")), PauseChange::None);
         }
     }
 
     #[test]
     fn a_success_between_keeps_the_handler_running() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         for number in 0..10 * MESSAGES_TO_PAUSE {
-            assert_eq!(fail(&mut pause, number, &failure(FailureKind::Trap, "")), Change::None);
+            assert_eq!(
+                fail(&mut pause, number, &failure(FailureKind::Trap, "")),
+                PauseChange::None
+            );
             pause.succeeded();
         }
     }
 
     #[test]
     fn rejected_messages_between_do_not_hide_a_broken_handler() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         let mut paused = false;
         for number in 0..2 * MESSAGES_TO_PAUSE {
             let kind = if number.is_multiple_of(2) {
@@ -151,14 +154,14 @@ mod tests {
             } else {
                 FailureKind::Retry
             };
-            paused |= fail(&mut pause, number, &failure(kind, &number.to_string())) != Change::None;
+            paused |= fail(&mut pause, number, &failure(kind, &number.to_string())) != PauseChange::None;
         }
         assert!(paused);
     }
 
     #[test]
     fn what_was_in_flight_when_the_pause_began_does_not_lengthen_it() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         let now = Instant::now();
         for number in 0..3 * MESSAGES_TO_PAUSE {
             pause.failed(
@@ -172,18 +175,18 @@ mod tests {
 
     #[test]
     fn rejected_messages_never_pause_the_handler() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         for number in 0..10 * MESSAGES_TO_PAUSE {
             assert_eq!(
                 fail(&mut pause, number, &failure(FailureKind::Reject, "malformed")),
-                Change::None
+                PauseChange::None
             );
         }
     }
 
     #[test]
     fn probes_get_rarer_while_they_fail() {
-        let mut pause = Pause::default();
+        let mut pause = HandlerPause::default();
         let trap = failure(FailureKind::Trap, "");
         let mut now = Instant::now();
         for number in 0..MESSAGES_TO_PAUSE {

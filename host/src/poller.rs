@@ -21,11 +21,11 @@ const PART_OF_A_GROUP: usize = 4;
 /// How much longer than a failed message stays away messages of groups are received one at a time.
 const CAREFUL_FOR: Duration = Duration::from_secs(20);
 
-type Receive = Pin<Box<dyn Future<Output = Received> + Send>>;
+type Receive = Pin<Box<dyn Future<Output = FinishedReceive> + Send>>;
 
 /// A receive that has ended.
 #[derive(Debug)]
-pub struct Received {
+pub struct FinishedReceive {
     /// How many messages it asked for.
     pub asked: usize,
     slots: usize,
@@ -35,7 +35,7 @@ pub struct Received {
 
 /// A receive that may be made larger.
 #[derive(Debug)]
-struct Parked {
+struct ParkedReceive {
     wanted: Wanted,
     /// How many messages were added to what it was made for, and the slots for them.
     added: usize,
@@ -45,7 +45,7 @@ struct Parked {
 
 /// What to do about free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum ReceiveDecision {
     /// Receive so many messages.
     Ask(usize),
     /// Look again then: more slots may be free.
@@ -59,7 +59,7 @@ pub struct Poller {
     queue: Arc<dyn Queue>,
     receives: FuturesUnordered<Receive>,
     /// What the receive under way is for, where there is one at a time.
-    parked: Option<Parked>,
+    parked: Option<ParkedReceive>,
     /// The slots that the receives under way may fill.
     reserved: usize,
     busy: bool,
@@ -110,12 +110,12 @@ impl Poller {
     }
 
     /// What to do with slots for `free` more messages (1 or more) of `all`.
-    pub fn next(&mut self, free: usize, all: usize, now: Instant) -> Next {
+    pub fn next(&mut self, free: usize, all: usize, now: Instant) -> ReceiveDecision {
         let nature = self.queue.nature();
         let may_have_more = self.busy && nature.remote;
         if !self.receives.is_empty() && !may_have_more {
             self.want_more(free, nature.receive_limit);
-            return Next::Enough;
+            return ReceiveDecision::Enough;
         }
         let ask = if !nature.returns_groups {
             free.min(nature.receive_limit)
@@ -130,13 +130,13 @@ impl Poller {
         if nature.remote && free < enough && (self.busy || !self.receives.is_empty()) {
             let since = *self.short_since.get_or_insert(now);
             if !self.receives.is_empty() {
-                return Next::Enough;
+                return ReceiveDecision::Enough;
             }
             if now < since + COLLECT_SLOTS {
-                return Next::At(since + COLLECT_SLOTS);
+                return ReceiveDecision::At(since + COLLECT_SLOTS);
             }
         }
-        Next::Ask(ask)
+        ReceiveDecision::Ask(ask)
     }
 
     /// Lets the receive under way fill these slots too, up to `limit` messages, if it has not been given its messages yet.
@@ -162,7 +162,7 @@ impl Poller {
         self.short_since = None;
         let wanted = Wanted::new(max);
         // On a remote queue the number goes out with the request.
-        self.parked = (!queue.nature().remote).then(|| Parked {
+        self.parked = (!queue.nature().remote).then(|| ParkedReceive {
             wanted: wanted.clone(),
             added: 0,
             added_slots: 0,
@@ -179,7 +179,7 @@ impl Poller {
                         cause: Arc::new(cause),
                     })
                 });
-            Received {
+            FinishedReceive {
                 asked: max,
                 slots,
                 answer,
@@ -192,7 +192,7 @@ impl Poller {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn received(&mut self) -> Received {
+    pub async fn received(&mut self) -> FinishedReceive {
         let Some(mut received) = self.receives.next().await else {
             return std::future::pending().await;
         };

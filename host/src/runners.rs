@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::attempt::{Handled, Start, attempt};
+use crate::attempt::{AttemptInput, GuestFinished, attempt};
 
 /// How many attempts that are done are handed back together at most, and which part of those under way: enough are left for the
 /// runners while the others are settled, and the next ones received.
@@ -55,25 +55,25 @@ struct Shared {
     tasks: TaskTracker,
     stop: CancellationToken,
     // Neither is held across an await.
-    line: Mutex<Line>,
-    done: Mutex<Vec<Done>>,
+    line: Mutex<RunQueue>,
+    done: Mutex<Vec<AttemptCompletion>>,
     handed_back: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Line {
-    waiting: VecDeque<Start>,
+struct RunQueue {
+    waiting: VecDeque<AttemptInput>,
     /// How many runners take from the line, or run an attempt that may be done at once, rather than wait for their guest.
     looking: usize,
 }
 
 /// An attempt whose guest is done.
 #[derive(Debug)]
-pub struct Done {
+pub struct AttemptCompletion {
     /// What the attempt was started under.
     pub key: u64,
     /// `None` if it panicked: what it held is gone with it.
-    pub handled: Option<Handled>,
+    pub finished: Option<GuestFinished>,
 }
 
 impl Runners {
@@ -97,7 +97,7 @@ impl Runners {
     }
 
     /// Puts attempts in line, in order.
-    pub fn start(&mut self, attempts: Vec<Start>) {
+    pub fn start(&mut self, attempts: Vec<AttemptInput>) {
         self.unfinished += attempts.len();
         let together = (self.unfinished / PART).clamp(1, TOGETHER);
         self.shared.together.store(together, Ordering::Relaxed);
@@ -119,7 +119,7 @@ impl Runners {
     /// # Cancel safety
     ///
     /// Safe.
-    pub async fn done(&mut self) -> Vec<Done> {
+    pub async fn done(&mut self) -> Vec<AttemptCompletion> {
         loop {
             let done = mem::take(&mut *self.shared.done());
             if !done.is_empty() {
@@ -155,12 +155,12 @@ impl Drop for Runners {
 }
 
 impl Shared {
-    fn line(&self) -> MutexGuard<'_, Line> {
+    fn line(&self) -> MutexGuard<'_, RunQueue> {
         // Every change is complete before the lock is given up, so a panic elsewhere leaves nothing half done.
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn done(&self) -> MutexGuard<'_, Vec<Done>> {
+    fn done(&self) -> MutexGuard<'_, Vec<AttemptCompletion>> {
         self.done.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -178,7 +178,7 @@ impl Shared {
             let key = start.key;
             let mut attempt = pin!(AssertUnwindSafe(attempt(start)).catch_unwind());
             let mut at_once = true;
-            let handled = poll_fn(|context| {
+            let finished = poll_fn(|context| {
                 let polled = attempt.as_mut().poll(context);
                 if polled.is_pending() && mem::take(&mut at_once) {
                     self.hand_back(&mut done);
@@ -186,8 +186,8 @@ impl Shared {
                 }
                 polled
             });
-            let handled = handled.await.ok();
-            done.push(Done { key, handled });
+            let finished = finished.await.ok();
+            done.push(AttemptCompletion { key, finished });
             let ended = Instant::now();
             if !at_once || ended.duration_since(began) >= TURN {
                 self.one_by_one.store(ONE_BY_ONE, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Shared {
     }
 
     /// The next in line. Without one the runner no longer looks.
-    fn next(&self) -> Option<Start> {
+    fn next(&self) -> Option<AttemptInput> {
         let mut line = self.line();
         let next = line.waiting.pop_front();
         if next.is_none() {
@@ -255,7 +255,7 @@ impl Shared {
         useful
     }
 
-    fn hand_back(&self, done: &mut Vec<Done>) {
+    fn hand_back(&self, done: &mut Vec<AttemptCompletion>) {
         if done.is_empty() {
             return;
         }

@@ -16,7 +16,7 @@ use crate::{
 
 /// How an attempt came out, for one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum AttemptOutcome {
     /// The guest handled the message.
     Success,
     /// This host handled the message before, and its deletion was lost: the guest did not run again.
@@ -31,7 +31,7 @@ pub enum Outcome {
     LeaseLost,
 }
 
-impl Outcome {
+impl AttemptOutcome {
     /// Whether the message is done with: it was handled, now or before.
     pub fn is_handled(&self) -> bool {
         matches!(self, Self::Success | Self::AlreadyHandled)
@@ -81,23 +81,23 @@ impl SettlementPolicy<'_> {
 /// Returns how to settle a delivery, or `None` if it must not be settled since another consumer may hold the message.
 /// `random` is uniform in 0 ..= 1.
 pub fn settlement(
-    outcome: &Outcome,
+    outcome: &AttemptOutcome,
     receive_count: NonZeroU32,
     policy: &SettlementPolicy<'_>,
     random: f64,
 ) -> Option<Settlement> {
     let failure = match outcome {
-        Outcome::Success | Outcome::AlreadyHandled => return Some(Settlement::Delete),
+        AttemptOutcome::Success | AttemptOutcome::AlreadyHandled => return Some(Settlement::Delete),
         // A released message would be received again at once, and become a dead letter before the fault is over.
-        Outcome::HostFault(reason) if policy.counts_releases => {
+        AttemptOutcome::HostFault(reason) if policy.counts_releases => {
             return Some(Settlement::Retry {
                 delay: policy.backoff.delay(receive_count, random),
                 failure: policy.record(FailureKind::HostStopped, reason),
             });
         }
-        Outcome::HostFault(_) | Outcome::Interrupted => return Some(Settlement::Release),
-        Outcome::LeaseLost => return None,
-        Outcome::Failed(failure) => failure,
+        AttemptOutcome::HostFault(_) | AttemptOutcome::Interrupted => return Some(Settlement::Release),
+        AttemptOutcome::LeaseLost => return None,
+        AttemptOutcome::Failed(failure) => failure,
     };
     let record = policy.record(failure.kind, &failure.reason);
     let exhausted = policy.max_receives.is_some_and(|max| receive_count >= max);
@@ -136,8 +136,8 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn failed(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure {
+    fn failed(kind: FailureKind) -> AttemptOutcome {
+        AttemptOutcome::Failed(Failure {
             kind,
             reason: "why".to_owned(),
             retry_after: None,
@@ -154,12 +154,12 @@ mod tests {
         }
     }
 
-    fn check(outcome: &Outcome, has_dead_letter_queue: bool, expected: Option<&Settlement>) {
+    fn check(outcome: &AttemptOutcome, has_dead_letter_queue: bool, expected: Option<&Settlement>) {
         check_counted(outcome, has_dead_letter_queue, None, expected);
     }
 
     fn check_counted(
-        outcome: &Outcome,
+        outcome: &AttemptOutcome,
         has_dead_letter_queue: bool,
         max_receives: Option<NonZeroU32>,
         expected: Option<&Settlement>,
@@ -179,12 +179,12 @@ mod tests {
 
     #[test]
     fn success_deletes_the_message() {
-        check(&Outcome::Success, true, Some(&Settlement::Delete));
+        check(&AttemptOutcome::Success, true, Some(&Settlement::Delete));
     }
 
     #[test]
     fn a_message_handled_before_is_deleted() {
-        check(&Outcome::AlreadyHandled, true, Some(&Settlement::Delete));
+        check(&AttemptOutcome::AlreadyHandled, true, Some(&Settlement::Delete));
     }
 
     #[test]
@@ -205,7 +205,7 @@ mod tests {
             check_counted(&failed(kind), false, NonZeroU32::new(2), Some(&rare));
         }
         check_counted(
-            &Outcome::Interrupted,
+            &AttemptOutcome::Interrupted,
             true,
             NonZeroU32::new(1),
             Some(&Settlement::Release),
@@ -228,10 +228,10 @@ mod tests {
     #[test]
     fn retry_after_makes_it_visible_again_after_the_seconds_asked_for() {
         let kind = FailureKind::Retry;
-        let Outcome::Failed(failure) = failed(kind) else {
+        let AttemptOutcome::Failed(failure) = failed(kind) else {
             unreachable!()
         };
-        let outcome = Outcome::Failed(Failure {
+        let outcome = AttemptOutcome::Failed(Failure {
             retry_after: Some(Duration::ZERO),
             ..failure
         });
@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn the_hosts_own_fault_releases_it() {
         check(
-            &Outcome::HostFault("no instance is free".to_owned()),
+            &AttemptOutcome::HostFault("no instance is free".to_owned()),
             true,
             Some(&Settlement::Release),
         );
@@ -306,7 +306,7 @@ mod tests {
             handler: "h",
             component: "c",
         };
-        let fault = Outcome::HostFault("no instance is free".to_owned());
+        let fault = AttemptOutcome::HostFault("no instance is free".to_owned());
         let settled = settlement(&fault, NonZeroU32::MIN, &policy, 1.0);
         assert!(
             matches!(settled, Some(Settlement::Retry { delay, .. }) if delay == 2 * SECOND),
@@ -316,12 +316,12 @@ mod tests {
 
     #[test]
     fn an_attempt_interrupted_by_shutdown_releases_it() {
-        check(&Outcome::Interrupted, true, Some(&Settlement::Release));
+        check(&AttemptOutcome::Interrupted, true, Some(&Settlement::Release));
     }
 
     #[test]
     fn a_lost_lease_settles_nothing() {
-        check(&Outcome::LeaseLost, true, None);
+        check(&AttemptOutcome::LeaseLost, true, None);
     }
 
     #[test]

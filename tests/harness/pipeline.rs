@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use sandhog::{
-    attempt::{AttemptContext, Version, policy},
+    attempt::{AttemptContext, HandlerVersion, policy},
     config::{Manifest, QueueSettings, Reuse},
     dispatcher::Dispatcher,
     executor::{Component, Executor},
@@ -82,7 +82,7 @@ pub struct Pipeline {
     stop: CancellationToken,
     stop_working: CancellationToken,
     tasks: JoinSet<()>,
-    versions: Vec<watch::Sender<Arc<Version>>>,
+    versions: Vec<watch::Sender<Arc<HandlerVersion>>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -133,7 +133,7 @@ impl Pipeline {
     pub fn handle_on(&mut self, queue: Arc<dyn Queue>, component: &Component, manifest: Manifest) {
         let handler = manifest.queue.to_string();
         let policy = Arc::new(policy(&handler, &manifest));
-        let (versions, receiver) = watch::channel(Arc::new(Version {
+        let (versions, receiver) = watch::channel(Arc::new(HandlerVersion {
             component: component.clone(),
             manifest,
             policy,
@@ -167,7 +167,7 @@ impl Pipeline {
     /// Gives all handlers a new version, as a reload does.
     pub fn replace(&self, component: &Component, manifest: &Manifest) {
         for versions in &self.versions {
-            versions.send_replace(Arc::new(Version {
+            versions.send_replace(Arc::new(HandlerVersion {
                 component: component.clone(),
                 policy: Arc::new(policy(manifest.queue.as_str(), manifest)),
                 manifest: manifest.clone(),

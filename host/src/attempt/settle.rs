@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{
-    Attempt, AttemptContext, Ended, FinishedMessage, Handled, derived::derived_deduplication_id, settlement_word,
+    AttemptContext, FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt, derived::derived_deduplication_id,
+    settlement_word,
 };
 use crate::{
     backoff::Backoff,
@@ -14,10 +15,10 @@ use crate::{
     message::{MessageId, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{Effects, EffectsRefused, FailureKind, QueueError, Send, SettleError, Settlement},
-    settlement::{Outcome, SettlementPolicy, follower_settlement, settlement},
+    settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
 
-/// Settles one attempt, or several that are all [plain](Handled::is_plain) and of a queue that is not remote, in one call of
+/// Settles one attempt, or several that are all [plain](GuestFinished::is_plain) and of a queue that is not remote, in one call of
 /// it. One answer per attempt, in order.
 ///
 /// # Errors
@@ -27,7 +28,7 @@ use crate::{
 /// # Cancel safety
 ///
 /// Not to be dropped: a settlement under way may or may not happen then.
-pub async fn settle(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueError> {
+pub async fn settle(mut handled: Vec<GuestFinished>) -> Result<Vec<SettledAttempt>, QueueError> {
     if handled.len() > 1 {
         return settle_plain(handled).await;
     }
@@ -38,8 +39,8 @@ pub async fn settle(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueError>
 }
 
 /// Settles attempts of one handler whose messages were all handled, in one call of the queue.
-async fn settle_plain(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueError> {
-    let Some(Handled { attempt, .. }) = handled.first() else {
+async fn settle_plain(mut handled: Vec<GuestFinished>) -> Result<Vec<SettledAttempt>, QueueError> {
+    let Some(GuestFinished { attempt, .. }) = handled.first() else {
         return Ok(Vec::new());
     };
     let context = Arc::clone(&attempt.context);
@@ -61,7 +62,7 @@ async fn settle_plain(mut handled: Vec<Handled>) -> Result<Vec<Ended>, QueueErro
     Ok(ended)
 }
 
-impl Handled {
+impl GuestFinished {
     /// Whether nothing has to be done but to delete what was handled.
     pub fn is_plain(&self) -> bool {
         self.is_done() && self.effects.is_empty()
@@ -87,7 +88,7 @@ impl Handled {
     }
 
     /// Settles it by itself.
-    async fn settle(mut self) -> Result<Ended, QueueError> {
+    async fn settle(mut self) -> Result<SettledAttempt, QueueError> {
         let leases = std::mem::take(&mut self.leases);
         let effects = std::mem::take(&mut self.effects);
         let back_in = self.attempt.settle(&mut self.messages, leases, effects).await?;
@@ -95,7 +96,7 @@ impl Handled {
     }
 
     /// What is left once everything is settled: the log, and those in line.
-    async fn end(self, back_in: Option<Duration>) -> Ended {
+    async fn end(self, back_in: Option<Duration>) -> SettledAttempt {
         let Self {
             attempt,
             messages,
@@ -115,7 +116,7 @@ impl Handled {
             }
             outcomes.push((message.id, message.outcome));
         }
-        Ended {
+        SettledAttempt {
             outcomes,
             next,
             back_in,
@@ -123,7 +124,7 @@ impl Handled {
     }
 }
 
-impl Attempt {
+impl HandlerAttempt {
     /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: nothing has to happen
     /// before the deletion, the guest has written nothing that another one could miss, and what it sent goes with the deletion.
     fn is_settled_in_turn(&self, effects: &Effects) -> bool {
@@ -227,7 +228,7 @@ impl Attempt {
         let mut plan = Vec::with_capacity(undone.plan.len());
         for planned in undone.plan {
             match planned.subject {
-                Subject::Message(message) if message.outcome == Outcome::Success => {
+                Subject::Message(message) if message.outcome == AttemptOutcome::Success => {
                     message.outcome = effects_refused(&reason);
                     self.plan(message, planned.lease, takes_dead_letters, &mut plan);
                 }
@@ -247,7 +248,10 @@ impl Attempt {
         }
         let Effects { sends, writes } = effects;
         let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
-        if !messages.iter().any(|message| message.outcome == Outcome::Success) {
+        if !messages
+            .iter()
+            .any(|message| message.outcome == AttemptOutcome::Success)
+        {
             return Effects::default();
         }
         let (stored, remote): (Vec<_>, Vec<_>) = before
@@ -264,7 +268,7 @@ impl Attempt {
         };
         let handled: Vec<MessageId> = messages
             .iter()
-            .filter(|message| message.outcome == Outcome::Success)
+            .filter(|message| message.outcome == AttemptOutcome::Success)
             .map(|message| message.id.clone())
             .collect();
         let done = Effects {
@@ -319,7 +323,7 @@ impl Attempt {
     fn fail_successes(&self, messages: &mut [FinishedMessage], reason: &str) {
         self.warn_of_refused_effects(reason);
         for message in messages {
-            if message.outcome == Outcome::Success {
+            if message.outcome == AttemptOutcome::Success {
                 message.outcome = effects_refused(reason);
             }
         }
@@ -362,13 +366,13 @@ impl Attempt {
                 .metrics
                 .attempt_finished(handler, outcome.as_str(), duration);
             match outcome {
-                Outcome::Success => {
+                AttemptOutcome::Success => {
                     tracing::debug!(handler, %queue, message_id = %id, receive_count, ?duration, "handled");
                 }
-                Outcome::AlreadyHandled => {
+                AttemptOutcome::AlreadyHandled => {
                     tracing::info!(handler, %queue, message_id = %id, receive_count, "handled before, and its deletion was lost; deleted again");
                 }
-                Outcome::Failed(Failure {
+                AttemptOutcome::Failed(Failure {
                     kind,
                     reason,
                     backtrace,
@@ -381,13 +385,13 @@ impl Attempt {
                         self.context.metrics.dead_letter_not_taken(queue.as_str());
                     }
                 }
-                Outcome::HostFault(reason) => {
+                AttemptOutcome::HostFault(reason) => {
                     tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");
                 }
-                Outcome::Interrupted => {
+                AttemptOutcome::Interrupted => {
                     tracing::info!(handler, %queue, message_id = %id, "interrupted; the message is released");
                 }
-                Outcome::LeaseLost => {
+                AttemptOutcome::LeaseLost => {
                     tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
                     self.context.metrics.lease_lost(queue.as_str());
                 }
@@ -435,7 +439,7 @@ impl AttemptContext {
                     self.metrics
                         .settled(self.queue.name().as_str(), settlement_word(&planned.settlement));
                 }
-                Err(SettleError::Expired) => message.outcome = Outcome::LeaseLost,
+                Err(SettleError::Expired) => message.outcome = AttemptOutcome::LeaseLost,
                 Err(SettleError::Queue(error)) => return Err(error),
                 Err(error @ SettleError::DeadLetterRefused { .. }) => {
                     tracing::error!(handler = self.handler, message_id = %message.id, error = %chain(&error), "a message could not become a dead letter; it stays in its queue");
@@ -527,8 +531,8 @@ impl SettlementTally {
     }
 }
 
-fn effects_refused(reason: &str) -> Outcome {
-    Outcome::Failed(Failure {
+fn effects_refused(reason: &str) -> AttemptOutcome {
+    AttemptOutcome::Failed(Failure {
         kind: FailureKind::Retry,
         reason: printable_lines(reason, MAX_REASON_BYTES),
         retry_after: None,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    attempt::{Version, policy},
+    attempt::{HandlerVersion, policy},
     config::{Manifest, environment},
     executor::{Component, Executor, LoadError, MAX_WASM_BYTES},
     kept::{Kept, KeptFiles, KeptPair, may_pass},
@@ -59,7 +59,7 @@ pub(super) struct Loaded {
 /// A version that can serve.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    pub(super) version: Version,
+    pub(super) version: HandlerVersion,
     /// Its files on disk, if they could be kept.
     pub(super) pair: Option<KeptPair>,
 }
@@ -232,7 +232,7 @@ impl Loader {
         let component = loaded.map_err(|error| refusal(&error))?;
         let pair = self.put(name, (bytes, wasm.digest), understood.text.clone()).await;
         let manifest = understood.manifest.clone();
-        let version = Version {
+        let version = HandlerVersion {
             component,
             manifest,
             policy,
@@ -308,7 +308,7 @@ impl Loader {
         let component = loaded.map_err(|error| refusal(&error))?;
         let pair = self.put(name, (files.wasm, files.digest), understood.text).await;
         let manifest = understood.manifest;
-        let version = Version {
+        let version = HandlerVersion {
             component,
             manifest,
             policy,
