@@ -46,7 +46,7 @@ use self::{
 };
 use crate::{
     config::Secret,
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
     printable::chain,
@@ -82,7 +82,7 @@ pub struct AdminState {
     /// All queues.
     pub queues: Arc<QueueSet>,
     /// All handlers.
-    pub handlers: Arc<HandlerBoard>,
+    pub handlers: Arc<HandlerStatuses>,
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What a request has to bear, if anything.

@@ -19,7 +19,7 @@ use crate::{
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, Surroundings},
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     kept::Kept,
     metrics::Metrics,
     plugin_dir::PluginDir,
@@ -167,13 +167,13 @@ impl App {
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(&metrics));
         let queues = Arc::new(queues);
         queues.declare_known().await?;
-        let board = Arc::new(HandlerBoard::default());
-        board.watch_store(Box::new(store.clone()));
+        let statuses = Arc::new(HandlerStatuses::default());
+        statuses.watch_store(Box::new(store.clone()));
         let stop = Stop::default();
         let surroundings = Surroundings {
             queues,
             executor,
-            board,
+            statuses,
             metrics,
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
@@ -205,7 +205,7 @@ impl App {
         announce(address, &config);
         let state = AdminState {
             queues: Arc::clone(&surroundings.queues),
-            handlers: Arc::clone(&surroundings.board),
+            handlers: Arc::clone(&surroundings.statuses),
             metrics: Arc::clone(&surroundings.metrics),
             secret: config.secret,
             draining: stop.receiving.clone(),

@@ -25,7 +25,7 @@ use crate::{
     attempt::{AttemptContext, AttemptInput, GuestFinished, HandlerVersion, SettledAttempt, settle},
     backoff::Backoff,
     group_backlog::{GroupBacklog, LeasedDelivery, NextCall},
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     pause::{HandlerPause, PauseChange},
     poller::{Poller, ReceiveDecision},
     printable::chain,
@@ -47,7 +47,7 @@ const AFTER_FAULT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Dispatcher {
     context: Arc<AttemptContext>,
-    board: Arc<HandlerBoard>,
+    statuses: Arc<HandlerStatuses>,
     versions: watch::Receiver<Arc<HandlerVersion>>,
     runners: Runners,
     next_key: u64,
@@ -79,7 +79,7 @@ impl Dispatcher {
     /// the drain.
     pub fn new(
         context: AttemptContext,
-        board: Arc<HandlerBoard>,
+        statuses: Arc<HandlerStatuses>,
         versions: watch::Receiver<Arc<HandlerVersion>>,
     ) -> Self {
         let poller = Poller::new(Arc::clone(&context.queue));
@@ -88,7 +88,7 @@ impl Dispatcher {
             next_key: 0,
             backlog: GroupBacklog::default(),
             context: Arc::new(context),
-            board,
+            statuses,
             versions,
             settling: JoinSet::new(),
             slots: Slots::default(),
@@ -233,7 +233,7 @@ impl Dispatcher {
             if free == 0 || hold_back.is_some() || self.backlog.has_waiting() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if self.failing.is_none() && self.poller.is_idle() {
-                    self.board.not_listening(&self.context.handler);
+                    self.statuses.not_listening(&self.context.handler);
                 }
                 return hold_back;
             }
@@ -243,7 +243,7 @@ impl Dispatcher {
                 ReceiveDecision::At(at) => return Some(at),
                 ReceiveDecision::Ask(max) => {
                     if self.failing.is_none() && self.poller.is_idle() {
-                        self.board.received(&self.context.handler);
+                        self.statuses.received(&self.context.handler);
                     }
                     self.poller.ask(max, batch_size);
                 }
@@ -271,7 +271,7 @@ impl Dispatcher {
         if let Some(failing) = self.failing.take() {
             tracing::info!(handler, failures = failing.times, "receiving again");
         }
-        self.board.received(handler);
+        self.statuses.received(handler);
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         self.context.metrics.received(self.context.queue.name().as_str(), count);
         let keeper = Arc::clone(&self.context.keeper);
@@ -328,7 +328,7 @@ impl Dispatcher {
         } else {
             tracing::warn!(handler, error = reason, "a receive failed; trying again until it works");
         }
-        self.board.receive_failed(handler, reason);
+        self.statuses.receive_failed(handler, reason);
         self.context.metrics.receive_failed(self.context.queue.name().as_str());
         self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER.delay(times, rand::random::<f64>());
         self.failing = Some(Failing {
@@ -460,11 +460,11 @@ impl Dispatcher {
                     reason,
                     "the handler is paused, and probed with single messages"
                 );
-                self.board.paused(handler, reason);
+                self.statuses.paused(handler, reason);
             }
             PauseChange::Resumed => {
                 tracing::info!(handler, "the handler goes on after a pause");
-                self.board.resumed(handler);
+                self.statuses.resumed(handler);
             }
         }
         self.context
@@ -477,7 +477,7 @@ impl Dispatcher {
             return;
         }
         let attempts = u32::try_from(self.unsettled.taken()).unwrap_or(u32::MAX);
-        self.board.in_flight(&self.context.handler, attempts);
+        self.statuses.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     attempt::{AttemptContext, HandlerVersion},
     dispatcher::Dispatcher,
     executor::{Component, Executor},
-    handler_status::{HandlerBoard, LoadedVersion},
+    handler_status::{HandlerStatuses, LoadedVersion},
     lease::LeaseKeeper,
     message::QueueName,
     metrics::Metrics,
@@ -40,7 +40,7 @@ pub struct Surroundings {
     /// Runs the guests.
     pub executor: Arc<dyn Executor>,
     /// Where the state of handlers is shown.
-    pub board: Arc<HandlerBoard>,
+    pub statuses: Arc<HandlerStatuses>,
     /// Where counts go.
     pub metrics: Arc<Metrics>,
     /// Cancelled when nothing new may be received.
@@ -101,8 +101,8 @@ impl HandlerSet {
     }
 
     /// Where the state of handlers is shown.
-    pub fn board(&self) -> &HandlerBoard {
-        &self.surroundings.board
+    pub fn statuses(&self) -> &HandlerStatuses {
+        &self.surroundings.statuses
     }
 
     /// Where counts go.
@@ -244,9 +244,9 @@ impl HandlerSet {
             "it does not serve"
         };
         if *passes {
-            self.surroundings.board.refused_for_now(name, reason);
+            self.surroundings.statuses.refused_for_now(name, reason);
         } else {
-            self.surroundings.board.refused(name, reason);
+            self.surroundings.statuses.refused(name, reason);
         }
         if *known {
             tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
@@ -274,7 +274,7 @@ impl HandlerSet {
             tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
             self.stop(name);
         } else {
-            self.surroundings.board.removed(name);
+            self.surroundings.statuses.removed(name);
         }
     }
 
@@ -291,7 +291,7 @@ impl HandlerSet {
         let Some(running) = self.running.remove(name) else {
             return;
         };
-        self.surroundings.board.stopping(name);
+        self.surroundings.statuses.stopping(name);
         running.stop_receiving.cancel();
     }
 
@@ -342,8 +342,8 @@ impl HandlerSet {
         match joined {
             Ok((name, ended)) => {
                 if !self.running.contains_key(&name) {
-                    // A file of the same name that came meanwhile, or has lost its queue, stays on the board.
-                    self.surroundings.board.stopped(&name);
+                    // A file of the same name that came meanwhile, or has lost its queue, stays in the list.
+                    self.surroundings.statuses.stopped(&name);
                     self.surroundings.metrics.handler_removed(&name);
                 }
                 self.slots.retain(|_, slots| slots.are_in_use());
@@ -387,7 +387,7 @@ impl HandlerSet {
             loaded_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
-        self.surroundings.board.serving(name, loaded);
+        self.surroundings.statuses.serving(name, loaded);
         self.surroundings.metrics.reloads(name, true);
     }
 
@@ -420,7 +420,7 @@ impl HandlerSet {
         } else {
             slots.clone()
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver).with_slots(slots);
+        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.statuses), receiver).with_slots(slots);
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());

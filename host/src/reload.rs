@@ -160,7 +160,7 @@ impl Reload {
             self.start_due(Instant::now());
             if !self.first_load_finished && self.first_scan_finished && self.settled() {
                 self.first_load_finished = true;
-                self.handlers.board().first_load_finished();
+                self.handlers.statuses().first_load_finished();
             }
             let (after, at) = (self.next_scan_at, self.look_at());
             tokio::select! {
@@ -228,7 +228,7 @@ impl Reload {
         };
         if self.unreadable.take().is_some() {
             tracing::info!(directory = %self.loader.directory.path().display(), "the plugin directory can be read again");
-            self.handlers.board().directory(None);
+            self.handlers.statuses().directory(None);
         }
         self.first_scan(&scan);
         for what in scan.passed_over.difference(&self.passed_over) {
@@ -259,7 +259,7 @@ impl Reload {
         }
         // What runs goes on: a directory that can't be read is not an order to stop everything.
         tracing::error!(%directory, error = reason, "the plugin directory can't be read; trying again until it can");
-        self.handlers.board().directory(Some(&reason));
+        self.handlers.statuses().directory(Some(&reason));
         self.unreadable = Some(reason);
     }
 
@@ -338,7 +338,7 @@ impl Reload {
             Ok(()) => {
                 let alone = stamps.wasm.is_none();
                 if let Some(queue) = queues.first().filter(|_| !alone) {
-                    self.handlers.board().named(&name, queue);
+                    self.handlers.statuses().named(&name, queue);
                 }
                 seen.named(stamps, queues.into_iter().next());
                 if alone {
@@ -357,7 +357,7 @@ impl Reload {
         let Some(stamps) = seen.stamps.clone() else { return };
         seen.begin();
         if seen.is_first_try() {
-            self.handlers.board().loading(&name);
+            self.handlers.statuses().loading(&name);
         }
         let order = Order {
             stamps,
@@ -487,7 +487,7 @@ impl Reload {
                     why,
                     "the version that served last serves, because what lies in the plugin directory does not pass"
                 );
-                self.handlers.board().kept(name, why);
+                self.handlers.statuses().kept(name, why);
             }
             None => self.change(name, |seen| seen.said = None),
         }
@@ -499,7 +499,7 @@ impl Reload {
         if seen.said.replace(why.to_owned()).as_deref() != Some(why) {
             tracing::info!(handler = name, why, "a handler waits for its file");
         }
-        self.handlers.board().waiting(name, why);
+        self.handlers.statuses().waiting(name, why);
     }
 
     fn refused(&mut self, name: &str, reason: &str, passes: bool) {

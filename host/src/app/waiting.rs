@@ -36,8 +36,8 @@ pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
     let (mut empty_before, mut busy_at) = (false, Instant::now());
     loop {
         sleep(EMPTY_INTERVAL).await;
-        let handlers = surroundings.board.list();
-        let mut waiting = surroundings.board.is_first_load_under_way();
+        let handlers = surroundings.statuses.list();
+        let mut waiting = surroundings.statuses.is_first_load_under_way();
         let served = handlers.iter().filter(|handler| handler.state != HandlerState::Refused);
         for queue in served
             .filter_map(|handler| handler.queue.as_ref())
@@ -91,10 +91,10 @@ async fn holds_messages(queue: &dyn Queue) -> bool {
 pub(super) async fn watch_paused(surroundings: &Surroundings) -> std::convert::Infallible {
     loop {
         sleep(PAUSED_INTERVAL).await;
-        for (handler, queue) in surroundings.board.paused_queues() {
+        for (handler, queue) in surroundings.statuses.paused_queues() {
             if let Some(queue) = surroundings.queues.get(&queue) {
                 let idle = timeout(ANSWER_LIMIT, holds_messages(&*queue)).await == Ok(false);
-                surroundings.board.idle(&handler, idle);
+                surroundings.statuses.idle(&handler, idle);
             }
         }
     }
