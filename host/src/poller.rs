@@ -1,70 +1,68 @@
-//! The receives of one handler: how many are under way, and how many messages each asks for.
+//! The receives of one handler that are under way, and the slots that they may fill.
 //!
-//! One is parked when the queue is idle; more are under way as it shows itself busy, up to what free slots allow. Invariant:
-//! the messages asked for by all of them together fit the slots that were free, so none is received that cannot start.
+//! One receive is parked with an idle queue; more are under way while the queue is busy, up to what the free slots allow.
+//! Invariant: the messages that all receives together ask for fit the slots that were free, so no message is received that
+//! cannot start. [`ReceivePlan`] decides when to ask, and for how many messages.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
+use self::receive_plan::ReceivePlan;
 use crate::queue::{Delivery, Queue, QueueError, Wanted};
+
+mod receive_plan;
 
 /// The longest that a receive waits for a message (the limit of SQS).
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
-/// A receive that is not back so long after it should be is given up and made anew.
+/// A receive that has not ended so long after its wait is given up and made anew.
 const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
-/// How long free slots of a busy handler are collected, so that one request fills several.
-const COLLECT_SLOTS: Duration = Duration::from_millis(20);
-/// The part of the free slots that one receive may fill with messages of one group, which run one after another.
-const PART_OF_A_GROUP: usize = 4;
-/// How much longer than a failed message stays away messages of groups are received one at a time.
-const CAREFUL_FOR: Duration = Duration::from_secs(20);
 
 type Receive = Pin<Box<dyn Future<Output = FinishedReceive> + Send>>;
 
 /// A receive that has ended.
 #[derive(Debug)]
 pub struct FinishedReceive {
-    /// How many messages it asked for.
+    /// The number of messages that it asked for.
     pub asked: usize,
+    /// The number of slots that were reserved for it.
     slots: usize,
-    /// What came.
+    /// The messages that came.
     pub answer: Result<Vec<Delivery>, QueueError>,
 }
 
-/// A receive that may be made larger.
+/// A receive that may still ask for more messages.
 #[derive(Debug)]
 struct ParkedReceive {
     wanted: Wanted,
-    /// How many messages were added to what it was made for, and the slots for them.
+    /// The number of messages that were added since it began.
     added: usize,
+    /// The number of slots for the added messages.
     added_slots: usize,
     batch_size: usize,
 }
 
-/// What to do about free slots.
+/// The decision on free slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiveDecision {
     /// Receive so many messages.
     Ask(usize),
-    /// Look again then: more slots may be free.
+    /// Decide again at this time: more slots may be free.
     At(Instant),
-    /// What is under way is enough.
+    /// The receives under way are enough.
     Enough,
 }
 
 /// The receives of one handler.
 pub struct Poller {
     queue: Arc<dyn Queue>,
+    plan: ReceivePlan,
     receives: FuturesUnordered<Receive>,
-    /// What the receive under way is for, where there is one at a time.
+    /// The receive under way, where there is one at a time.
     parked: Option<ParkedReceive>,
-    /// The slots that the receives under way may fill.
+    /// The number of slots that the receives under way may fill.
     reserved: usize,
-    busy: bool,
-    short_since: Option<Instant>,
-    careful_until: Option<Instant>,
 }
 
 impl std::fmt::Debug for Poller {
@@ -82,25 +80,23 @@ impl Poller {
     pub fn new(queue: Arc<dyn Queue>) -> Self {
         Self {
             queue,
+            plan: ReceivePlan::default(),
             receives: FuturesUnordered::new(),
             parked: None,
             reserved: 0,
-            busy: false,
-            short_since: None,
-            careful_until: None,
         }
     }
 
-    /// How many slots the receives under way may fill.
+    /// Returns the number of slots that the receives under way may fill.
     pub fn reserved(&self) -> usize {
         self.reserved
     }
 
-    /// A message was not handled, and comes back after `back_in` at the latest. Those of its group that were received with it
-    /// spent a receive in vain; until it has come back they are not received again and again with it.
+    /// Records that a message was not handled, and comes back after `back_in` at the latest. Until then, messages of groups are
+    /// received one at a time: the later ones of its group would spend a receive in vain.
     pub fn be_careful(&mut self, back_in: Duration, now: Instant) {
         if self.queue.nature().returns_groups {
-            self.careful_until = self.careful_until.max(Some(now + back_in + CAREFUL_FOR));
+            self.plan.be_careful(back_in, now);
         }
     }
 
@@ -109,37 +105,17 @@ impl Poller {
         self.receives.is_empty()
     }
 
-    /// What to do with slots for `free` more messages (1 or more) of `all`.
+    /// Decides on slots for `free` more messages (1 or more) of `all`. A parked receive takes them by itself.
     pub fn next(&mut self, free: usize, all: usize, now: Instant) -> ReceiveDecision {
         let nature = self.queue.nature();
-        let may_have_more = self.busy && nature.remote;
-        if !self.receives.is_empty() && !may_have_more {
+        let decision = self.plan.next(nature, free, all, now);
+        if decision == ReceiveDecision::Enough {
             self.want_more(free, nature.receive_limit);
-            return ReceiveDecision::Enough;
         }
-        let ask = if !nature.returns_groups {
-            free.min(nature.receive_limit)
-        } else if self.careful_until.is_some_and(|until| until > now) {
-            1
-        } else {
-            // A group runs one after another, so messages of one may not fill all slots: others would wait for it.
-            (free / PART_OF_A_GROUP).clamp(1, nature.receive_limit)
-        };
-        // A busy handler frees slots all the time; a request for each would cost more than the wait.
-        let enough = nature.receive_limit.min(all.div_ceil(2)).max(1);
-        if nature.remote && free < enough && (self.busy || !self.receives.is_empty()) {
-            let since = *self.short_since.get_or_insert(now);
-            if !self.receives.is_empty() {
-                return ReceiveDecision::Enough;
-            }
-            if now < since + COLLECT_SLOTS {
-                return ReceiveDecision::At(since + COLLECT_SLOTS);
-            }
-        }
-        ReceiveDecision::Ask(ask)
+        decision
     }
 
-    /// Lets the receive under way fill these slots too, up to `limit` messages, if it has not been given its messages yet.
+    /// Lets the parked receive fill these slots too, up to `limit` messages, unless the queue has chosen its messages.
     fn want_more(&mut self, free: usize, limit: usize) {
         let Some(parked) = &mut self.parked else { return };
         let added = parked.wanted.add(free, limit);
@@ -149,7 +125,7 @@ impl Poller {
         self.reserved += slots;
     }
 
-    /// Starts a receive of `max` messages, which one call of a guest takes `batch_size` of.
+    /// Starts a receive of `max` messages, of which one call of a guest takes `batch_size`.
     pub fn ask(&mut self, max: usize, batch_size: usize) {
         let queue = Arc::clone(&self.queue);
         // Each of a group's messages needs a call of its own.
@@ -159,9 +135,9 @@ impl Poller {
             max.div_ceil(batch_size)
         };
         self.reserved += slots;
-        self.short_since = None;
+        self.plan.started();
         let wanted = Wanted::new(max);
-        // On a remote queue the number goes out with the request.
+        // A request to a remote queue carries the number, and cannot ask for more later.
         self.parked = (!queue.nature().remote).then(|| ParkedReceive {
             wanted: wanted.clone(),
             added: 0,
@@ -187,7 +163,7 @@ impl Poller {
         }));
     }
 
-    /// The next receive that ends; for ever if none is under way.
+    /// Waits for the next receive that ends; for ever if none is under way.
     ///
     /// # Cancel safety
     ///
@@ -202,17 +178,15 @@ impl Poller {
         }
         self.reserved = self.reserved.saturating_sub(received.slots);
         let came = received.answer.as_ref().map_or(0, Vec::len);
-        // Half of what was asked for is a sign of more: a queue in many parts does not look into all of them each time.
-        self.busy = came > 0 && came >= received.asked.div_ceil(2);
+        self.plan.ended(received.asked, came);
         received
     }
 
-    /// Drops the receives under way, which gives back what they may have taken.
+    /// Drops the receives under way. Their queue makes visible again what they may have taken.
     pub fn clear(&mut self) {
         self.receives = FuturesUnordered::new();
+        self.plan.cleared();
         self.parked = None;
         self.reserved = 0;
-        self.busy = false;
-        self.short_since = None;
     }
 }
