@@ -1,106 +1,117 @@
-//! The loop of one handler: receives as many messages as it has free slots, starts attempts, settles what they came to, and
-//! hears how that ended. Never waits for a guest.
+//! The loop of one handler: receives as many messages as it has free slots, starts attempts, and settles them. The loop never
+//! waits for a guest.
+//!
+//! The dispatcher owns its state: everything that happens to it is a [`DispatcherEvent`], and one `select!` waits for all of them.
 //!
 //! Invariants: no more than `concurrency` guests run at a time; no more deliveries are held than so many full calls take, and at
 //! most as many whose guests are done and whose settlements are under way; a delivery runs to its end on the version it
 //! started with; the loop ends only when every attempt has.
 
-use std::{
-    any::Any,
-    num::NonZeroU32,
-    panic::{AssertUnwindSafe, resume_unwind},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
-use futures_util::FutureExt as _;
 use tokio::{
     sync::watch,
-    task::{JoinError, JoinSet, coop::consume_budget},
+    task::coop::consume_budget,
     time::{Instant, timeout},
 };
 
+use self::{
+    handler_report::HandlerReport,
+    receive_health::ReceiveHealth,
+    settlements::{SettledBatch, Settlements},
+};
 use crate::{
     alarm,
-    attempt::{AttemptContext, AttemptInput, GuestFinished, HandlerVersion, SettledAttempt, settle},
-    backoff::Backoff,
+    attempt::{AttemptContext, AttemptInput, HandlerVersion, SettledAttempt},
     group_backlog::{GroupBacklog, LeasedDelivery, NextCall},
     handler_status::HandlerStatuses,
     pause::{HandlerPause, PauseChange},
-    poller::{Poller, ReceiveDecision},
+    poller::{FinishedReceive, Poller, ReceiveDecision},
     printable::chain,
     queue::{Delivery, QueueError},
     runners::{AttemptCompletion, Runners},
     settlement::AttemptOutcome,
-    slots::{Slots, TakenSlots},
+    slots::Slots,
 };
 
-/// The waits after receives that failed in a row: from the first, to the longest, which also bounds how late the host sees
-/// that the queue is well again.
-const RECEIVE_AGAIN_AFTER: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(15));
+mod handler_report;
+mod receive_health;
+mod settlements;
+
 /// How long interrupted guests are waited for once the queue has failed, which ends the process.
 const INTERRUPTED: Duration = Duration::from_secs(5);
-/// The wait after a fault of the host, whose messages are visible again at once.
-const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Runs one handler on one queue.
 #[derive(Debug)]
 pub struct Dispatcher {
     context: Arc<AttemptContext>,
-    statuses: Arc<HandlerStatuses>,
+    report: HandlerReport,
     versions: watch::Receiver<Arc<HandlerVersion>>,
-    runners: Runners,
-    next_key: u64,
-    /// What was received and has not started.
+    poller: Poller,
+    receive_health: ReceiveHealth,
+    /// The messages whose attempts have not started.
     backlog: GroupBacklog,
-    settling: JoinSet<Settled>,
+    runners: Runners,
+    /// The key of the next attempt.
+    next_key: u64,
+    settlements: Settlements,
+    pause: HandlerPause,
     /// Each attempt takes one, and one for each message that waits behind one of its batch.
     slots: Slots,
     /// Each attempt takes one until it is settled.
     unsettled: Slots,
-    poller: Poller,
-    pause: HandlerPause,
-    receive_at: Instant,
-    failing: Option<Failing>,
 }
 
-/// What came of attempts, and the slots that they still have.
-type Settled = (Result<Vec<SettledAttempt>, QueueError>, Vec<TakenSlots>);
-
-/// Receives that fail.
+/// What a dispatcher reacts to.
 #[derive(Debug)]
-struct Failing {
-    times: NonZeroU32,
-    reason: String,
+enum DispatcherEvent {
+    /// Nothing new may be received or started any more.
+    StopOrdered,
+    /// Attempts were settled.
+    Settled(SettledBatch),
+    /// Guests are done with their attempts.
+    GuestsFinished(Vec<AttemptCompletion>),
+    /// New deliveries run on another version.
+    VersionChanged,
+    /// A receive has ended.
+    ReceiveEnded(FinishedReceive),
+    /// Slots may be free, or a wait is over.
+    LookAgain,
+}
+
+/// How many guests may run, and how many messages each of them takes.
+#[derive(Debug, Clone, Copy)]
+struct CallCapacity {
+    calls: usize,
+    batch_size: usize,
 }
 
 impl Dispatcher {
-    /// A dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving` starts
-    /// the drain.
+    /// Creates a dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving`
+    /// starts the drain.
     pub fn new(
         context: AttemptContext,
         statuses: Arc<HandlerStatuses>,
         versions: watch::Receiver<Arc<HandlerVersion>>,
     ) -> Self {
-        let poller = Poller::new(Arc::clone(&context.queue));
+        let context = Arc::new(context);
         Self {
+            report: HandlerReport::new(Arc::clone(&context), statuses),
+            versions,
+            poller: Poller::new(Arc::clone(&context.queue)),
+            receive_health: ReceiveHealth::default(),
+            backlog: GroupBacklog::default(),
             runners: Runners::new(context.executor.guests()),
             next_key: 0,
-            backlog: GroupBacklog::default(),
-            context: Arc::new(context),
-            statuses,
-            versions,
-            settling: JoinSet::new(),
+            settlements: Settlements::new(Arc::clone(&context)),
+            pause: HandlerPause::default(),
             slots: Slots::default(),
             unsettled: Slots::default(),
-            poller,
-            pause: HandlerPause::default(),
-            receive_at: Instant::now(),
-            failing: None,
+            context,
         }
     }
 
-    /// As one that takes these slots, which a predecessor of the same handler may not have given back yet.
+    /// Makes the dispatcher take these slots, which a predecessor of the same handler may not have given back yet.
     #[must_use]
     pub fn with_slots(mut self, slots: Slots) -> Self {
         self.slots = slots;
@@ -123,7 +134,7 @@ impl Dispatcher {
             return ended;
         }
         // Nothing can be settled any more.
-        self.settling.shutdown().await;
+        self.settlements.shutdown().await;
         self.runners.interrupt();
         if timeout(INTERRUPTED, self.runners.join()).await.is_err() {
             tracing::error!(handler = self.context.handler, "a guest does not let go of its thread");
@@ -132,160 +143,129 @@ impl Dispatcher {
     }
 
     async fn work(&mut self) -> Result<(), QueueError> {
-        let stop = self.context.stop_receiving.clone();
-        while !stop.is_cancelled() {
-            self.start_waiting();
+        while !self.is_draining() {
+            self.start_attempts();
             let look_again = self.start_receives();
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => {}
-                Some(settled) = self.settling.join_next() => {
-                    let changed = self.settled(settled)?;
-                    self.went_on(changed);
-                }
-                done = self.runners.done() => {
-                    let changed = self.handled(done)?;
-                    self.went_on(changed);
-                }
-                changed = self.versions.changed() => {
-                    // The sender outlives the dispatcher unless it is being removed, and then `stop` follows.
-                    if changed.is_err() {
-                        stop.cancelled().await;
-                    }
-                    let change = self.pause.reset();
-                    self.tell(&change);
-                    self.poller.clear();
-                }
-                received = self.poller.received() => self.received(received.answer)?,
-                () = self.slots.given_back() => {}
-                () = alarm::wake_at(look_again) => {}
-            }
+            let event = self.next_event(look_again).await;
+            self.react(event)?;
             // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
             consume_budget().await;
         }
-        self.poller.clear();
-        // What waits for a slot, or behind another message, will not be started.
-        self.release_waiting();
-        for messages in self.backlog.take_followers() {
-            self.release(messages);
-        }
-        while !(self.runners.is_idle() && self.settling.is_empty()) {
+        self.begin_drain();
+        while !(self.runners.is_idle() && self.settlements.is_empty()) {
             consume_budget().await;
-            tokio::select! {
-                biased;
-                Some(settled) = self.settling.join_next() => self.settled(settled)?,
-                done = self.runners.done() => self.handled(done)?,
-            };
+            let event = self.next_event(None).await;
+            self.react(event)?;
         }
         Ok(())
     }
 
-    /// Hears whether what has ended paused or resumed the handler.
-    fn went_on(&mut self, changed: bool) {
-        self.count_in_flight();
-        if changed {
-            // They were made for what the handler could take before.
-            self.poller.clear();
+    /// Whether nothing may be received or started any more.
+    fn is_draining(&self) -> bool {
+        self.context.stop_receiving.is_cancelled()
+    }
+
+    /// Waits for the next event, at the latest until `look_again`. A dispatcher that drains waits for its attempts alone.
+    async fn next_event(&mut self, look_again: Option<Instant>) -> DispatcherEvent {
+        let is_working = !self.is_draining();
+        let stop = &self.context.stop_receiving;
+        tokio::select! {
+            biased;
+            () = stop.cancelled(), if is_working => DispatcherEvent::StopOrdered,
+            Some(batch) = self.settlements.next() => DispatcherEvent::Settled(batch),
+            completions = self.runners.done() => DispatcherEvent::GuestsFinished(completions),
+            changed = self.versions.changed(), if is_working => {
+                if changed.is_ok() {
+                    return DispatcherEvent::VersionChanged;
+                }
+                // The sender outlives the dispatcher unless the handler is being removed, and then the order to stop follows.
+                stop.cancelled().await;
+                DispatcherEvent::StopOrdered
+            }
+            received = self.poller.received(), if is_working => DispatcherEvent::ReceiveEnded(received),
+            () = self.slots.given_back(), if is_working => DispatcherEvent::LookAgain,
+            () = alarm::wake_at(look_again), if is_working => DispatcherEvent::LookAgain,
         }
-        if changed && self.pause.until().is_some() {
+    }
+
+    fn react(&mut self, event: DispatcherEvent) -> Result<(), QueueError> {
+        match event {
+            DispatcherEvent::StopOrdered | DispatcherEvent::LookAgain => {}
+            DispatcherEvent::Settled(batch) => {
+                let pause_changed = self.settled(batch)?;
+                self.adapt(pause_changed);
+            }
+            DispatcherEvent::GuestsFinished(completions) => {
+                let pause_changed = self.guests_finished(completions)?;
+                self.adapt(pause_changed);
+            }
+            DispatcherEvent::VersionChanged => {
+                let change = self.pause.reset();
+                self.report.pause_changed(&change);
+                self.poller.clear();
+            }
+            DispatcherEvent::ReceiveEnded(receive) => self.received(receive.answer)?,
+        }
+        Ok(())
+    }
+
+    /// Gives back every message whose attempt has not started.
+    fn begin_drain(&mut self) {
+        self.poller.clear();
+        self.release_waiting();
+        for messages in self.backlog.take_followers() {
+            self.settlements.release(messages);
+        }
+    }
+
+    /// Shows how many attempts are in flight, and makes the receives fit a handler that was paused or goes on.
+    fn adapt(&mut self, pause_changed: bool) {
+        self.report.in_flight(self.unsettled.taken());
+        if !pause_changed {
+            return;
+        }
+        // The receives under way were made for what the handler could take before.
+        self.poller.clear();
+        if self.pause.until().is_some() {
             self.release_waiting();
         }
     }
 
-    /// How many guests may run, and how many messages each takes. A probe is alone.
-    fn room(&self, version: &HandlerVersion) -> (usize, usize) {
+    /// Returns how many guests may run, and how many messages each takes. A probe is alone.
+    fn capacity(&self, version: &HandlerVersion) -> CallCapacity {
         match self.pause.until() {
-            Some(_) => (1, 1),
-            None => (version.concurrency(&*self.context.executor), version.batch_size()),
+            Some(_) => CallCapacity {
+                calls: 1,
+                batch_size: 1,
+            },
+            None => CallCapacity {
+                calls: version.concurrency(&*self.context.executor),
+                batch_size: version.batch_size(),
+            },
         }
     }
 
-    /// Starts what was received, as far as slots are free.
-    fn start_waiting(&mut self) {
+    /// Starts attempts at the messages that wait, as far as slots are free.
+    fn start_attempts(&mut self) {
         if !self.backlog.has_waiting() {
             return;
         }
         // The version is chosen now and kept: a reload does not touch a delivery under way.
         let version = Arc::clone(&self.versions.borrow());
-        let (concurrency, batch_size) = self.room(&version);
+        let CallCapacity { calls, batch_size } = self.capacity(&version);
         let mut attempts = Vec::new();
-        while self.taken(concurrency) < concurrency
+        while self.occupied_slots(calls) < calls
             && let Some(call) = self.backlog.next_call(self.next_key, batch_size, version.batch_bytes())
         {
-            attempts.push(self.prepare(&version, call));
+            attempts.push(self.attempt_input(&version, call));
         }
         if !attempts.is_empty() {
             self.runners.start(attempts);
-            self.count_in_flight();
+            self.report.in_flight(self.unsettled.taken());
         }
     }
 
-    /// Starts receives for the free slots, unless a pause or a failed receive forbids it. Answers when to look again although
-    /// nothing has happened.
-    fn start_receives(&mut self) -> Option<Instant> {
-        loop {
-            let now = Instant::now();
-            let version = Arc::clone(&self.versions.borrow());
-            let (concurrency, batch_size) = self.room(&version);
-            let free = concurrency.saturating_sub(self.taken(concurrency) + self.poller.reserved());
-            let hold_back = [Some(self.receive_at), self.pause.until()];
-            let hold_back = hold_back.into_iter().flatten().filter(|until| *until > now).max();
-            if free == 0 || hold_back.is_some() || self.backlog.has_waiting() {
-                // A wait after a failed receive is not on purpose: the time of the last good one stands.
-                if self.failing.is_none() && self.poller.is_idle() {
-                    self.statuses.not_listening(&self.context.handler);
-                }
-                return hold_back;
-            }
-            let all = concurrency.saturating_mul(batch_size);
-            match self.poller.next(free.saturating_mul(batch_size), all, now) {
-                ReceiveDecision::Enough => return None,
-                ReceiveDecision::At(at) => return Some(at),
-                ReceiveDecision::Ask(max) => {
-                    if self.failing.is_none() && self.poller.is_idle() {
-                        self.statuses.received(&self.context.handler);
-                    }
-                    self.poller.ask(max, batch_size);
-                }
-            }
-        }
-    }
-
-    /// How many of so many slots are not free: those whose guests run, or those of what is not settled once there are twice as
-    /// many of these, so that a slow queue is not flooded. A probe is alone.
-    fn taken(&self, concurrency: usize) -> usize {
-        let settling = if self.pause.until().is_some() { 0 } else { concurrency };
-        self.slots.taken().max(self.unsettled.taken().saturating_sub(settling))
-    }
-
-    fn received(&mut self, received: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {
-        let handler = &self.context.handler;
-        let deliveries = match received {
-            Ok(deliveries) => deliveries,
-            Err(error) if error.is_transient() => {
-                self.receive_failed(&chain(&error));
-                return Ok(());
-            }
-            Err(error) => return Err(error),
-        };
-        if let Some(failing) = self.failing.take() {
-            tracing::info!(handler, failures = failing.times, "receiving again");
-        }
-        self.statuses.received(handler);
-        let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
-        self.context.metrics.received(self.context.queue.name().as_str(), count);
-        let keeper = Arc::clone(&self.context.keeper);
-        let leased = deliveries.into_iter().map(|delivery| LeasedDelivery {
-            lease: keeper.hold(delivery.receipt.clone(), delivery.deadline),
-            delivery,
-        });
-        self.backlog
-            .received(leased, self.context.queue.nature().returns_groups);
-        self.start_waiting();
-        Ok(())
-    }
-
-    fn prepare(&mut self, version: &Arc<HandlerVersion>, call: NextCall) -> AttemptInput {
+    fn attempt_input(&mut self, version: &Arc<HandlerVersion>, call: NextCall) -> AttemptInput {
         let key = self.next_key;
         self.next_key += 1;
         AttemptInput {
@@ -298,49 +278,98 @@ impl Dispatcher {
         }
     }
 
-    /// Gives back what waits for a slot.
+    /// Starts receives for the free slots, unless a pause or a failed receive forbids it. Returns the time at which to decide
+    /// again although nothing has happened.
+    fn start_receives(&mut self) -> Option<Instant> {
+        loop {
+            let now = Instant::now();
+            let version = Arc::clone(&self.versions.borrow());
+            let CallCapacity { calls, batch_size } = self.capacity(&version);
+            let free = calls.saturating_sub(self.occupied_slots(calls) + self.poller.reserved());
+            let waits = [self.receive_health.not_before(), self.pause.until()];
+            let hold_back = waits.into_iter().flatten().filter(|until| *until > now).max();
+            if free == 0 || hold_back.is_some() || self.backlog.has_waiting() {
+                // A wait after a failed receive is not on purpose: the time of the last good one stands.
+                if !self.receive_health.is_failing() && self.poller.is_idle() {
+                    self.report.not_listening();
+                }
+                return hold_back;
+            }
+            let all = calls.saturating_mul(batch_size);
+            match self.poller.next(free.saturating_mul(batch_size), all, now) {
+                ReceiveDecision::Enough => return None,
+                ReceiveDecision::At(at) => return Some(at),
+                ReceiveDecision::Ask(max) => {
+                    if !self.receive_health.is_failing() && self.poller.is_idle() {
+                        self.report.listening();
+                    }
+                    self.poller.ask(max, batch_size);
+                }
+            }
+        }
+    }
+
+    /// Returns the number of occupied slots of a handler that may run so many calls: the attempts whose guests run, or the
+    /// attempts that are not settled beyond as many as that, so that a slow queue is not flooded. A probe is alone.
+    fn occupied_slots(&self, calls: usize) -> usize {
+        let may_settle = if self.pause.until().is_some() { 0 } else { calls };
+        self.slots
+            .taken()
+            .max(self.unsettled.taken().saturating_sub(may_settle))
+    }
+
+    fn received(&mut self, answer: Result<Vec<Delivery>, QueueError>) -> Result<(), QueueError> {
+        let deliveries = match answer {
+            Ok(deliveries) => deliveries,
+            Err(error) if error.is_transient() => {
+                self.receive_failed(&chain(&error));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(failures) = self.receive_health.succeeded() {
+            tracing::info!(handler = self.context.handler, failures, "receiving again");
+        }
+        self.report.received(deliveries.len());
+        let keeper = &self.context.keeper;
+        let leased = deliveries.into_iter().map(|delivery| LeasedDelivery {
+            lease: keeper.hold(delivery.receipt.clone(), delivery.deadline),
+            delivery,
+        });
+        self.backlog
+            .received(leased, self.context.queue.nature().returns_groups);
+        self.start_attempts();
+        Ok(())
+    }
+
+    /// Logs a failure once, until it changes or is over.
+    fn receive_failed(&mut self, reason: &str) {
+        let failure = self
+            .receive_health
+            .failed(reason, rand::random::<f64>(), Instant::now());
+        let handler = &self.context.handler;
+        let times = failure.in_a_row;
+        if failure.is_new {
+            tracing::warn!(handler, error = reason, "a receive failed; trying again until it works");
+        } else {
+            tracing::debug!(handler, error = reason, times, "a receive failed again");
+        }
+        self.report.receive_failed(reason);
+    }
+
+    /// Gives back the messages that wait for a slot.
     fn release_waiting(&mut self) {
         let messages = self.backlog.take_waiting();
         if !messages.is_empty() {
-            self.release(messages);
+            self.settlements.release(messages);
         }
     }
 
-    /// Gives back messages that wait, in the order given.
-    fn release(&mut self, messages: Vec<LeasedDelivery>) {
-        let context = Arc::clone(&self.context);
-        // Among what is settled, so that the dispatcher does not end before it.
-        self.settling.spawn(async move {
-            context.release(messages).await;
-            (Ok(Vec::new()), Vec::new())
-        });
-    }
-
-    /// Reports a failure once, until it changes or is over, and waits longer each time.
-    fn receive_failed(&mut self, reason: &str) {
-        let handler = &self.context.handler;
-        let known = self.failing.take();
-        let times = known
-            .as_ref()
-            .map_or(NonZeroU32::MIN, |failing| failing.times.saturating_add(1));
-        if known.is_some_and(|failing| failing.reason == reason) {
-            tracing::debug!(handler, error = reason, times, "a receive failed again");
-        } else {
-            tracing::warn!(handler, error = reason, "a receive failed; trying again until it works");
-        }
-        self.statuses.receive_failed(handler, reason);
-        self.context.metrics.receive_failed(self.context.queue.name().as_str());
-        self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER.delay(times, rand::random::<f64>());
-        self.failing = Some(Failing {
-            times,
-            reason: reason.to_owned(),
-        });
-    }
-
-    /// Hears that guests are done, and settles what they did; answers whether that paused or resumed the handler.
-    fn handled(&mut self, done: Vec<AttemptCompletion>) -> Result<bool, QueueError> {
-        let (mut plain, mut others) = (Vec::with_capacity(done.len()), Vec::new());
-        for AttemptCompletion { key, finished } in done {
+    /// Settles the attempts whose guests are done. Returns whether that paused or resumed the handler.
+    fn guests_finished(&mut self, completions: Vec<AttemptCompletion>) -> Result<bool, QueueError> {
+        let mut plain = Vec::with_capacity(completions.len());
+        let mut others = Vec::new();
+        for AttemptCompletion { key, finished } in completions {
             let followers = self.backlog.finished(key);
             let Some(mut finished) = finished else {
                 // Its leases went with it, so its messages come back by themselves, with those behind them.
@@ -348,143 +377,75 @@ impl Dispatcher {
                 continue;
             };
             finished.take_followers(followers);
-            let kind = if finished.is_plain() { &mut plain } else { &mut others };
-            kind.push(finished);
+            if finished.is_plain() {
+                plain.push(finished);
+            } else {
+                others.push(finished);
+            }
         }
         // A remote queue batches by itself, and an answer that is late there must not keep the others waiting.
         if self.context.queue.nature().remote {
             others.append(&mut plain);
         }
-        let mut changed = self.settle(plain)?;
-        for other in others {
-            changed |= self.settle(vec![other])?;
-        }
-        Ok(changed)
-    }
-
-    /// Settles attempts; what the queue does not do at once is waited for elsewhere.
-    fn settle(&mut self, mut handled: Vec<GuestFinished>) -> Result<bool, QueueError> {
-        let frees_slots = handled.iter().all(GuestFinished::frees_slots);
-        let slots: Vec<_> = handled.iter_mut().filter_map(|each| each.slots.take()).collect();
-        let mut settling = Box::pin(AssertUnwindSafe(settle(handled)).catch_unwind());
-        if let Some(ended) = settling.as_mut().now_or_never() {
-            return match ended {
-                Ok(ended) => self.ended((ended, slots)),
-                Err(panic) => {
-                    self.settling_failed(said(&*panic));
-                    Ok(false)
-                }
-            };
-        }
-        let slots = if frees_slots { Vec::new() } else { slots };
-        self.settling.spawn(async move {
-            let ended = settling.await.unwrap_or_else(|panic| resume_unwind(panic));
-            (ended, slots)
-        });
-        Ok(false)
-    }
-
-    /// A settlement panicked. Its leases went with it, so the messages come back by themselves.
-    fn settling_failed(&self, error: &str) {
-        let handler = &self.context.handler;
-        tracing::error!(handler, error, "a settlement failed inside of the host");
-    }
-
-    /// Hears how attempts were settled, and all others that are by now, so that one receive fills the slots of them all.
-    fn settled(&mut self, settled: Result<Settled, JoinError>) -> Result<bool, QueueError> {
-        let (mut changed, mut next) = (false, Some(settled));
-        while let Some(settled) = next {
-            match settled {
-                Ok(settled) => changed |= self.ended(settled)?,
-                Err(error) => self.settling_failed(&error.to_string()),
+        let mut pause_changed = false;
+        let calls = std::iter::once(plain).chain(others.into_iter().map(|other| vec![other]));
+        for finished in calls.filter(|finished| !finished.is_empty()) {
+            if let Some(batch) = self.settlements.begin(finished) {
+                pause_changed |= self.record(batch)?;
             }
-            next = self.settling.try_join_next();
         }
-        Ok(changed)
+        Ok(pause_changed)
     }
 
-    /// Hears how attempts ended, and starts what waited for them; answers whether that paused or resumed the handler.
-    fn ended(&mut self, (ended, slots): Settled) -> Result<bool, QueueError> {
-        let mut changed = false;
-        for ended in ended? {
-            changed |= self.end(ended);
+    /// Records settled attempts, and all others that are settled by now, so that one receive fills the slots of them all.
+    /// Returns whether that paused or resumed the handler.
+    fn settled(&mut self, batch: SettledBatch) -> Result<bool, QueueError> {
+        let mut pause_changed = self.record(batch)?;
+        while let Some(batch) = self.settlements.try_next() {
+            pause_changed |= self.record(batch)?;
+        }
+        Ok(pause_changed)
+    }
+
+    fn record(&mut self, batch: SettledBatch) -> Result<bool, QueueError> {
+        let SettledBatch { attempts, slots } = batch;
+        let mut pause_changed = false;
+        for attempt in attempts? {
+            pause_changed |= self.record_attempt(attempt);
         }
         drop(slots);
-        Ok(changed)
+        Ok(pause_changed)
     }
 
-    fn end(&mut self, ended: SettledAttempt) -> bool {
+    fn record_attempt(&mut self, attempt: SettledAttempt) -> bool {
         let SettledAttempt {
             outcomes,
             next,
             back_in,
-        } = ended;
+        } = attempt;
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
         }
         self.backlog.settled(next);
-        if self.context.stop_receiving.is_cancelled() {
+        if self.is_draining() {
             self.release_waiting();
         }
-        let mut changed = false;
+        let mut pause_changed = false;
         for (id, outcome) in outcomes {
             let change = match outcome {
                 AttemptOutcome::Success => self.pause.succeeded(),
                 AttemptOutcome::Failed(failure) => self.pause.failed(&id, &failure, Instant::now()),
                 AttemptOutcome::HostFault(_) => {
-                    // The message is visible again at once: without a pause the host would spin on its own fault.
-                    self.receive_at = Instant::now() + AFTER_FAULT;
+                    self.receive_health.host_fault(Instant::now());
                     PauseChange::None
                 }
                 AttemptOutcome::AlreadyHandled | AttemptOutcome::Interrupted | AttemptOutcome::LeaseLost => {
                     PauseChange::None
                 }
             };
-            changed |= change != PauseChange::None;
-            self.tell(&change);
+            pause_changed |= change != PauseChange::None;
+            self.report.pause_changed(&change);
         }
-        changed
+        pause_changed
     }
-
-    fn tell(&self, change: &PauseChange) {
-        // A handler that drains may have a successor of the same name already, whose state this is not.
-        if self.context.stop_receiving.is_cancelled() {
-            return;
-        }
-        let handler = &self.context.handler;
-        match change {
-            PauseChange::None => return,
-            PauseChange::Paused(reason) => {
-                tracing::error!(
-                    handler,
-                    reason,
-                    "the handler is paused, and probed with single messages"
-                );
-                self.statuses.paused(handler, reason);
-            }
-            PauseChange::Resumed => {
-                tracing::info!(handler, "the handler goes on after a pause");
-                self.statuses.resumed(handler);
-            }
-        }
-        self.context
-            .metrics
-            .handler_paused(handler, matches!(change, PauseChange::Paused(_)));
-    }
-
-    fn count_in_flight(&self) {
-        if self.context.stop_receiving.is_cancelled() {
-            return;
-        }
-        let attempts = u32::try_from(self.unsettled.taken()).unwrap_or(u32::MAX);
-        self.statuses.in_flight(&self.context.handler, attempts);
-        self.context.metrics.in_flight(&self.context.handler, attempts);
-    }
-}
-
-/// What a panic said.
-fn said(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("a panic that said nothing")
 }
