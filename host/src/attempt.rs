@@ -27,6 +27,9 @@ use crate::{
 };
 
 mod derived;
+mod effects;
+mod log;
+mod planned;
 mod settle;
 
 pub use self::settle::settle;
@@ -227,12 +230,12 @@ impl AttemptContext {
         let batch = messages.into_iter().map(|leased| (leased.lease, Settlement::Release));
         let (answers, _batch) = self.keeper.settle(batch.collect()).await;
         for answer in answers {
-            self.released(answer);
+            self.record_release(answer);
         }
     }
 
     /// Hears how the release of one message came out.
-    fn released(&self, answer: Result<(), SettleError>) {
+    fn record_release(&self, answer: Result<(), SettleError>) {
         let queue = self.queue.name();
         match answer {
             Ok(()) => self
