@@ -1,9 +1,12 @@
-//! One call of a guest, from deliveries to settlements, in two steps: [`attempt`] races the guest, the leases and the order to
-//! stop, on the guests' threads, so that a call changes no thread; [`settle`] makes happen what came of it, where the
-//! dispatcher is, so that what concerns a queue never waits behind a guest.
+//! One call of a guest, from deliveries to settlements, in two steps.
 //!
-//! Invariant: each delivery is settled at most once, and never after its lease was lost. What the guest sent and wrote is
-//! committed together with the deletion of what it handled, or not at all.
+//! [`attempt`] races the guest, the leases and the order to stop. It runs on the guests' threads, so that a call changes no
+//! thread. [`settle`] commits the effects of the guest and settles the messages. It runs where the dispatcher does, so that a
+//! queue never waits behind a guest.
+//!
+//! Invariants: each delivery is settled at most once, and never after its lease was lost; the sends and writes of the guest are
+//! committed together with the deletion of the messages that it handled, or before it where the queue cannot do that, or not at
+//! all.
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -34,19 +37,19 @@ mod settle;
 
 pub use self::settle::settle;
 
-/// A component with its manifest: what a delivery runs on from its start to its end, whatever is reloaded meanwhile.
+/// A component with its manifest. A delivery runs on one version from its start to its end, whatever is reloaded meanwhile.
 #[derive(Debug)]
 pub struct HandlerVersion {
-    /// What is called.
+    /// The component whose instances are called.
     pub component: Component,
-    /// What it was told to be.
+    /// The settings of the handler.
     pub manifest: Manifest,
-    /// What it may use, taken from the manifest.
+    /// The limits and grants of its guests, taken from the manifest.
     pub policy: Arc<Policy>,
 }
 
 impl HandlerVersion {
-    /// How many messages one call takes.
+    /// Returns the number of messages that one call takes.
     pub fn batch_size(&self) -> usize {
         if self.component.info.flavour.takes_batches() {
             self.manifest.batch_size.get()
@@ -55,7 +58,7 @@ impl HandlerVersion {
         }
     }
 
-    /// How many attempts may be under way: what the manifest says, or as many as the executor can run if that is less.
+    /// Returns the number of attempts that may be under way: the manifest's, or the executor's limit if that is less.
     pub fn concurrency(&self, executor: &dyn Executor) -> usize {
         self.manifest
             .concurrency
@@ -63,14 +66,14 @@ impl HandlerVersion {
             .min(executor.most_at_once(&self.component, &self.policy))
     }
 
-    /// How many bytes of bodies one batch has at most, if it has more than one message: an eighth of the guest's memory, so
-    /// that large messages do not fail together what each would pass alone.
+    /// Returns the largest size in bytes that the bodies of a batch have together, if it has more than one message: an eighth of
+    /// the guest's memory, so that large messages that each fit alone do not exhaust it together.
     pub fn batch_bytes(&self) -> usize {
         usize::try_from(self.policy.limits.memory / 8).unwrap_or(usize::MAX)
     }
 }
 
-/// What a manifest lets a handler's guests use and touch.
+/// Returns the limits and grants that a manifest gives to a handler's guests.
 pub fn policy(handler: &str, manifest: &Manifest) -> Policy {
     Policy {
         handler: handler.to_owned(),
@@ -81,20 +84,20 @@ pub fn policy(handler: &str, manifest: &Manifest) -> Policy {
     }
 }
 
-/// What every attempt of one handler shares.
+/// The surroundings that all attempts of one handler share.
 #[derive(Debug)]
 pub struct AttemptContext {
     /// The handler's name.
     pub handler: String,
-    /// Where its messages come from.
+    /// The queue that its messages come from.
     pub queue: Arc<dyn Queue>,
-    /// Holds the leases of that queue.
+    /// The keeper of the leases of that queue.
     pub keeper: Arc<LeaseKeeper>,
-    /// Runs the guest.
+    /// The executor that runs the guests.
     pub executor: Arc<dyn Executor>,
     /// All queues, for sends that the source cannot commit by itself.
     pub queues: Arc<QueueSet>,
-    /// Where counts go.
+    /// The metrics of the host.
     pub metrics: Arc<Metrics>,
     /// Cancelled when nothing new may be started.
     pub stop_receiving: CancellationToken,
@@ -102,21 +105,18 @@ pub struct AttemptContext {
     pub stop_working: CancellationToken,
 }
 
-/// How an attempt came out, per message.
-pub type Outcomes = Vec<(MessageId, AttemptOutcome)>;
-
-/// How an attempt ended.
+/// An attempt whose messages are settled.
 #[derive(Debug)]
 pub struct SettledAttempt {
-    /// How it came out.
-    pub outcomes: Outcomes,
+    /// The outcome of each message.
+    pub outcomes: Vec<(MessageId, AttemptOutcome)>,
     /// The next message of each group whose first message was handled, with its own followers.
     pub next: Vec<GroupHead>,
     /// The longest wait before a message that was not handled comes back.
     pub back_in: Option<Duration>,
 }
 
-/// What every step of one attempt has to know.
+/// The handler and the version that an attempt runs for.
 struct HandlerAttempt {
     context: Arc<AttemptContext>,
     version: Arc<HandlerVersion>,
@@ -132,7 +132,7 @@ struct FinishedMessage {
     followers: Followers,
 }
 
-/// An attempt whose guest is done, and of which nothing is settled yet.
+/// An attempt whose guest is done, or was not called, and whose messages are not settled yet.
 pub struct GuestFinished {
     attempt: HandlerAttempt,
     messages: Vec<FinishedMessage>,
@@ -140,9 +140,9 @@ pub struct GuestFinished {
     leases: Vec<Lease>,
     effects: Effects,
     duration: Duration,
-    /// The slots that it has taken. Not to be given back before it is settled, unless [it frees them](GuestFinished::frees_slots).
+    /// The slots of the attempt. They are given back once it is settled, or before if [it frees them](GuestFinished::frees_slots).
     pub slots: Option<TakenSlots>,
-    /// Its place among the attempts that have not ended.
+    /// The place of the attempt among those that are not settled.
     _unsettled: TakenSlots,
 }
 
@@ -154,29 +154,29 @@ impl fmt::Debug for GuestFinished {
     }
 }
 
-/// What an attempt is made of.
+/// An attempt that can start.
 #[derive(Debug)]
 pub struct AttemptInput {
-    /// What the dispatcher knows it by.
+    /// The number by which the dispatcher knows the attempt.
     pub key: u64,
-    /// What it shares with all others of its handler.
+    /// The surroundings that the attempt shares with all others of its handler.
     pub context: Arc<AttemptContext>,
-    /// What it runs on.
+    /// The version that the attempt runs on.
     pub version: Arc<HandlerVersion>,
-    /// What one call takes: one delivery, or a batch.
+    /// The deliveries of one call.
     pub batch: Vec<LeasedDelivery>,
-    /// Its slots, and one for each message that waits behind one of its batch.
+    /// A slot for the attempt, and one for each message that waits behind one of its batch.
     pub slots: TakenSlots,
-    /// Its place among the attempts that have not ended.
+    /// The place of the attempt among those that are not settled.
     pub unsettled: TakenSlots,
 }
 
-/// Runs one attempt until its guest is done. What it has taken it keeps, for whoever settles it.
+/// Runs one attempt until its guest is done. The leases and the slots stay taken until the attempt is settled.
 ///
 /// # Cancel safety
 ///
 /// Dropping the future interrupts the guest, and lets the messages return by themselves. Cancel `stop_working` instead.
-pub async fn attempt(start: AttemptInput) -> GuestFinished {
+pub async fn attempt(input: AttemptInput) -> GuestFinished {
     let started = Instant::now();
     let AttemptInput {
         context,
@@ -185,7 +185,7 @@ pub async fn attempt(start: AttemptInput) -> GuestFinished {
         slots,
         unsettled,
         ..
-    } = start;
+    } = input;
     let mut deliveries = Vec::with_capacity(batch.len());
     let mut leases = Vec::with_capacity(batch.len());
     for LeasedDelivery { delivery, lease } in batch {
@@ -220,7 +220,11 @@ pub async fn attempt(start: AttemptInput) -> GuestFinished {
 }
 
 impl AttemptContext {
-    /// Makes messages that waited visible again, in the order given: of a group the last one first.
+    /// Makes messages whose attempts never started visible again, in the order given: of a group the last one first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have released; the messages return by themselves if not.
     pub async fn release(&self, messages: Vec<LeasedDelivery>) {
         if messages.is_empty() {
             return;
@@ -234,7 +238,7 @@ impl AttemptContext {
         }
     }
 
-    /// Hears how the release of one message came out.
+    /// Records the answer of the queue to the release of one message.
     fn record_release(&self, answer: Result<(), SettleError>) {
         let queue = self.queue.name();
         match answer {
@@ -242,7 +246,7 @@ impl AttemptContext {
                 .metrics
                 .settled(queue.as_str(), settlement_word(&Settlement::Release)),
             Err(SettleError::Expired) => {}
-            Err(error) => {
+            Err(error @ (SettleError::DeadLetterRefused { .. } | SettleError::Queue(_))) => {
                 tracing::warn!(%queue, error = %chain(&error), "a message was not released; it returns by itself");
             }
         }
@@ -250,18 +254,19 @@ impl AttemptContext {
 }
 
 impl HandlerAttempt {
-    /// Calls the guest for what was not handled before, unless the order to stop or the loss of a lease comes first.
+    /// Calls the guest for the messages that were not handled before, unless the order to stop or the loss of a lease comes first.
     async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<AttemptOutcome>, Effects) {
         let context = &self.context;
-        // A batch's output cannot be told apart by message, so it carries the first one's id.
+        // The output of a batch cannot be told apart by message, so it carries the id of the first one.
         let first = deliveries.first().map(|delivery| delivery.message.id.clone());
-        let (mut messages, mut outcomes) = (Vec::with_capacity(deliveries.len()), Vec::new());
+        let mut messages = Vec::with_capacity(deliveries.len());
+        let mut known_outcomes = Vec::with_capacity(deliveries.len());
         for delivery in deliveries {
             if context.queues.was_handled(&*context.queue, &delivery.message.id) {
-                outcomes.push(Some(AttemptOutcome::AlreadyHandled));
+                known_outcomes.push(Some(AttemptOutcome::AlreadyHandled));
                 continue;
             }
-            outcomes.push(None);
+            known_outcomes.push(None);
             messages.push(CallMessage {
                 message: delivery.message,
                 queue: context.queue.name().clone(),
@@ -269,7 +274,7 @@ impl HandlerAttempt {
             });
         }
         if messages.is_empty() {
-            return (outcomes.into_iter().flatten().collect(), Effects::default());
+            return (known_outcomes.into_iter().flatten().collect(), Effects::default());
         }
         let policy = Arc::clone(&self.version.policy);
         let keyvalue = policy
@@ -284,15 +289,16 @@ impl HandlerAttempt {
         };
         let is_lost = Lease::is_lost;
         if !context.stop_working.is_cancelled() && !leases.iter().any(is_lost) {
-            // First, since most guests answer at once: the others are asked each time that one lets go of its thread.
+            // The guest is polled first, since most guests answer at once. A guest that lets go of its thread lets the others be
+            // polled.
             tokio::select! {
                 biased;
-                report = context.executor.run(&self.version.component, call) => return self.reported(report, outcomes),
+                report = context.executor.run(&self.version.component, call) => return self.reported(report, known_outcomes),
                 () = context.stop_working.cancelled() => {}
                 () = async { select_all(leases.iter().map(|lease| Box::pin(lease.lost().cancelled()))).await; } => {}
             }
         }
-        // The others of a batch are not to blame for a lost lease: they are released.
+        // The other messages of a batch are not to blame for a lost lease: they are released.
         let outcome = |lease: &Lease| {
             if is_lost(lease) {
                 AttemptOutcome::LeaseLost
@@ -303,21 +309,21 @@ impl HandlerAttempt {
         (leases.iter().map(outcome).collect(), Effects::default())
     }
 
-    /// Fills the outcomes that are not known yet with what the executor said.
-    fn reported(&self, report: Report, known: Vec<Option<AttemptOutcome>>) -> (Vec<AttemptOutcome>, Effects) {
+    /// Fills the outcomes that are not known yet with the verdicts of the executor.
+    fn reported(&self, report: Report, known_outcomes: Vec<Option<AttemptOutcome>>) -> (Vec<AttemptOutcome>, Effects) {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
                 .log_lines_dropped(&self.context.handler, report.usage.log_lines_dropped);
         }
-        let mut said = report.verdicts.into_iter().map(|verdict| match verdict {
+        let mut verdicts = report.verdicts.into_iter().map(|verdict| match verdict {
             Verdict::Success => AttemptOutcome::Success,
             Verdict::Failed(failure) => AttemptOutcome::Failed(failure),
             Verdict::NotRun(reason) => AttemptOutcome::HostFault(reason),
         });
-        let outcomes = known.into_iter().map(|known| {
+        let outcomes = known_outcomes.into_iter().map(|known| {
             known
-                .or_else(|| said.next())
+                .or_else(|| verdicts.next())
                 .expect("the executor gives one verdict per message")
         });
         let writes = Writes {
@@ -336,7 +342,8 @@ impl HandlerAttempt {
         let handler = self.context.handler.clone();
         Arc::new(move |LogLine { stream, text }| {
             let message_id = message.as_ref().map_or("", MessageId::as_str);
-            let (level, stream) = (stream.level(), stream.as_str());
+            let level = stream.level();
+            let stream = stream.as_str();
             match level {
                 LogLevel::Trace => tracing::trace!(target: "guest", handler, message_id, stream, "{text}"),
                 LogLevel::Debug => tracing::debug!(target: "guest", handler, message_id, stream, "{text}"),

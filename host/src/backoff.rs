@@ -1,4 +1,4 @@
-//! How long a message waits before it is tried again. Pure: the random number is passed in.
+//! Backoff: the wait of a failed message before it is tried again. Pure: the random number is passed in.
 
 use std::{num::NonZeroU32, time::Duration};
 
@@ -10,7 +10,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits of at least `min` and at most `max`; if `max` is less than `min`, always `min`.
+    /// Creates a backoff whose waits are at least `min` and at most `max`; if `max` is less than `min`, always `min`.
     pub const fn new(min: Duration, max: Duration) -> Self {
         let max = if max.as_nanos() < min.as_nanos() { min } else { max };
         Self { min, max }
@@ -21,7 +21,7 @@ impl Backoff {
         self.max
     }
 
-    /// The most that a message waits after its `receive_count`-th failed attempt: `min` doubled per attempt, up to `max`.
+    /// Returns the longest wait of a message after its `receive_count`-th failed attempt: `min` doubled per attempt, up to `max`.
     ///
     /// # Examples
     ///
@@ -32,12 +32,12 @@ impl Backoff {
     /// assert_eq!(backoff.ceiling(NonZeroU32::MAX), Duration::from_secs(60));
     /// ```
     pub fn ceiling(&self, receive_count: NonZeroU32) -> Duration {
-        // Saturates: after a week of failures the wait is `max`, not nothing.
+        // The factor saturates: after a week of failures the wait is `max`, not nothing.
         let factor = 2_u32.saturating_pow(receive_count.get());
         self.min.saturating_mul(factor).min(self.max)
     }
 
-    /// The wait after the `receive_count`-th failed attempt: anything between `min` and [`Backoff::ceiling`], so that
+    /// Returns the wait after the `receive_count`-th failed attempt. The wait lies between `min` and [`Backoff::ceiling`], so that
     /// messages that failed together do not come back together. `random` is uniform in 0 ..= 1.
     pub fn delay(&self, receive_count: NonZeroU32, random: f64) -> Duration {
         let span = self.ceiling(receive_count).saturating_sub(self.min);
@@ -54,7 +54,8 @@ mod tests {
     proptest! {
         #[test]
         fn a_wait_stays_within_its_bounds(min in 1_u64..100_000, max in 1_u64..10_000_000, count in 1_u32.., random in 0.0_f64..=1.0) {
-            let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
+            let min = Duration::from_millis(min);
+            let max = Duration::from_millis(max);
             let delay = Backoff::new(min, max).delay(NonZeroU32::new(count).unwrap(), random);
             prop_assert!(delay >= min && delay <= max.max(min), "{delay:?}");
         }

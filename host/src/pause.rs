@@ -1,5 +1,6 @@
-//! Tells a broken handler, or a dead dependency, from a poison message: when many different messages fail one after
-//! another, the handler is paused and probed, so that a good queue is not drained into the dead letters.
+//! Pauses a handler that is broken, or whose dependency is dead. When many different messages fail one after another, the handler
+//! is paused and probed with single messages, so that a good queue is not drained into the dead letters. One poison message
+//! pauses nothing.
 //!
 //! Pure; the time is passed in.
 
@@ -9,33 +10,35 @@ use tokio::time::Instant;
 
 use crate::{executor::Failure, message::MessageId, queue::FailureKind};
 
-/// So many different messages have to fail, without a success between, to pause a handler.
+/// The number of different messages whose failures without a success between them pause a handler.
 pub const MESSAGES_TO_PAUSE: usize = 20;
 /// The first wait before a probe; it doubles per failed probe.
 pub const FIRST_PROBE_AFTER: Duration = Duration::from_secs(1);
 /// The longest wait before a probe.
 pub const LAST_PROBE_AFTER: Duration = Duration::from_mins(1);
 
-/// The failures of one handler, as far as they matter.
+/// The recent failures of one handler, and its pause.
 #[derive(Debug, Default)]
 pub struct HandlerPause {
-    /// Messages that failed since the last success; at most [`MESSAGES_TO_PAUSE`].
+    /// The messages that failed since the last success; at most [`MESSAGES_TO_PAUSE`].
     failed: HashSet<MessageId>,
-    paused: Option<Probing>,
+    /// The next probe, if the handler is paused.
+    paused: Option<NextProbe>,
 }
 
 #[derive(Debug)]
-struct Probing {
-    until: Instant,
+struct NextProbe {
+    at: Instant,
+    /// The wait before the probe, which doubles if it fails.
     wait: Duration,
 }
 
-/// What a recorded attempt changed.
+/// The change that a recorded outcome made.
 #[derive(Debug, PartialEq, Eq)]
 pub enum PauseChange {
-    /// Nothing.
+    /// No change.
     None,
-    /// The handler is paused from now on; the text has the last failure.
+    /// The handler is paused from now on; the text contains the last failure.
     Paused(String),
     /// The handler works again.
     Resumed,
@@ -54,17 +57,17 @@ impl HandlerPause {
 
     /// Records a failure.
     ///
-    /// A `reject` is a word about the message and none about the handler, so it changes nothing: malformed messages
-    /// neither pause a handler that works nor hide that one is broken.
+    /// A `reject` says something about the message and nothing about the handler, so it changes nothing: malformed messages
+    /// neither pause a handler that works nor hide that a handler is broken.
     pub fn failed(&mut self, id: &MessageId, failure: &Failure, now: Instant) -> PauseChange {
         if failure.kind == FailureKind::Reject {
             return PauseChange::None;
         }
-        if let Some(probing) = &mut self.paused {
-            // What was in flight when the pause began is no probe.
-            if now >= probing.until {
-                probing.wait = (probing.wait * 2).min(LAST_PROBE_AFTER);
-                probing.until = now + probing.wait;
+        if let Some(probe) = &mut self.paused {
+            // A message that was in flight when the pause began is no probe.
+            if now >= probe.at {
+                probe.wait = (probe.wait * 2).min(LAST_PROBE_AFTER);
+                probe.at = now + probe.wait;
             }
             return PauseChange::None;
         }
@@ -73,24 +76,25 @@ impl HandlerPause {
             return PauseChange::None;
         }
         self.failed.clear();
-        self.paused = Some(Probing {
-            until: now + FIRST_PROBE_AFTER,
+        self.paused = Some(NextProbe {
+            at: now + FIRST_PROBE_AFTER,
             wait: FIRST_PROBE_AFTER,
         });
-        let (kind, reason) = (failure.kind, &failure.reason);
+        let kind = failure.kind;
+        let reason = &failure.reason;
         PauseChange::Paused(format!(
             "{MESSAGES_TO_PAUSE} messages in a row failed, the last with {kind}: {reason}"
         ))
     }
 
-    /// Forgets everything: a new version of the handler starts afresh.
+    /// Forgets all failures and ends a pause: a new version of the handler starts afresh.
     pub fn reset(&mut self) -> PauseChange {
         self.succeeded()
     }
 
-    /// When the next probe may be received, if the handler is paused. A probe is one message, with nothing else in flight.
+    /// Returns the time of the next probe, if the handler is paused. A probe is one message, with no other one in flight.
     pub fn until(&self) -> Option<Instant> {
-        self.paused.as_ref().map(|probing| probing.until)
+        self.paused.as_ref().map(|probe| probe.at)
     }
 }
 

@@ -1,6 +1,6 @@
-//! The slots of one handler: how many messages it may have under way, and who has taken them.
+//! The slots of one handler, of which it has as many as messages may be under way.
 //!
-//! Invariant: what was taken is given back however its taker ends. A slot is for a guest: it is free again when the guest has
+//! Invariant: a slot is given back however its taker ends. A slot is for a guest: it is free again when the guest has
 //! handled its message, though the settlement may still be on its way to the disk.
 
 use std::sync::{
@@ -10,19 +10,19 @@ use std::sync::{
 
 use tokio::sync::Notify;
 
-/// The slots that are taken. Clones count together.
+/// The count of the slots that are taken. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Slots(Arc<Taken>);
+pub struct Slots(Arc<SlotCount>);
 
 #[derive(Debug, Default)]
-struct Taken {
-    count: AtomicUsize,
-    /// Several dispatchers take them, and learn of what the others give back.
+struct SlotCount {
+    taken: AtomicUsize,
+    /// Several dispatchers take slots, and each is notified of those that the others give back.
     shared: AtomicBool,
     given_back: Notify,
 }
 
-/// Some slots, until they are dropped.
+/// Slots that are taken until this is dropped.
 #[derive(Debug)]
 pub struct TakenSlots {
     slots: Slots,
@@ -30,22 +30,22 @@ pub struct TakenSlots {
 }
 
 impl Slots {
-    /// Takes so many more. There is no limit here: the dispatcher starts nothing without a free slot. A message with a line behind
-    /// it takes slots for the whole line, so that no others are received for them.
+    /// Takes so many more slots. There is no limit here: the dispatcher starts no attempt without a free slot. A message with
+    /// followers takes slots for them too, so that no other messages are received for these slots.
     pub fn take(&self, count: usize) -> TakenSlots {
-        self.0.count.fetch_add(count, Ordering::AcqRel);
+        self.0.taken.fetch_add(count, Ordering::AcqRel);
         TakenSlots {
             slots: self.clone(),
             count,
         }
     }
 
-    /// How many are taken.
+    /// Returns the number of taken slots.
     pub fn taken(&self) -> usize {
-        // Each side writes one of the two and then reads the other: a successor that shares the slots and then counts them, and a
-        // taker that gives back and then looks whether they are shared. With less than one order of all four both might read what
-        // was before, and the successor would wait for what has come.
-        self.0.count.load(Ordering::SeqCst)
+        // A successor shares the slots and then counts them; a taker gives back a slot and then looks whether they are shared.
+        // Each side writes one value and reads the other. Without one order of all four, both might read the earlier value, and
+        // the successor would wait for slots that are free.
+        self.0.taken.load(Ordering::SeqCst)
     }
 
     /// Whether there is another clone, or a slot is taken.
@@ -53,14 +53,14 @@ impl Slots {
         Arc::strong_count(&self.0) > 1
     }
 
-    /// The same slots for another dispatcher of the handler, whose predecessor still ends what it has begun.
+    /// Returns the same slots for another dispatcher of the handler, while its predecessor still ends its attempts.
     #[must_use]
     pub fn share(&self) -> Self {
         self.0.shared.store(true, Ordering::SeqCst);
         self.clone()
     }
 
-    /// Waits until some slots that are shared were given back; for ever if they are not shared.
+    /// Waits until a shared slot is given back; for ever if the slots are not shared.
     ///
     /// # Cancel safety
     ///
@@ -75,10 +75,10 @@ impl Slots {
 
 impl Drop for TakenSlots {
     fn drop(&mut self) {
-        let taken = &self.slots.0;
-        taken.count.fetch_sub(self.count, Ordering::SeqCst);
-        if taken.shared.load(Ordering::SeqCst) {
-            taken.given_back.notify_one();
+        let slots = &self.slots.0;
+        slots.taken.fetch_sub(self.count, Ordering::SeqCst);
+        if slots.shared.load(Ordering::SeqCst) {
+            slots.given_back.notify_one();
         }
     }
 }
@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn slots_come_back_with_their_taker() {
         let slots = Slots::default();
-        let (first, second) = (slots.take(2), slots.take(1));
+        let first = slots.take(2);
+        let second = slots.take(1);
         assert_eq!(slots.taken(), 3);
         drop(first);
         assert_eq!(slots.taken(), 1);

@@ -1,18 +1,16 @@
-//! What names the sends of an attempt that its source cannot commit, so that a repeat of it is recognised.
-
-use std::fmt::Write as _;
+//! Deduplication ids for the sends of an attempt that its source queue cannot commit, so that a repeat is recognised.
 
 use sha2::{Digest as _, Sha256};
 
 use super::FinishedMessage;
 use crate::{
     message::{AttributeValue, QueueName},
+    printable::hex,
     queue::Send,
 };
 
-/// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes. The same if the same
-/// is sent again, so that a repeat is recognised; another one if another attempt sends something else in its place, which
-/// must not be taken for a repeat.
+/// Returns the deduplication id of the send number `index` of an attempt at these messages: hexadecimal, 64 bytes. A repeat of
+/// the send has the same id, so that it is recognised; another message that a later attempt sends in its place has another id.
 pub(super) fn derived_deduplication_id(
     source: &QueueName,
     messages: &[FinishedMessage],
@@ -43,12 +41,5 @@ pub(super) fn derived_deduplication_id(
         add(kind);
         add(value);
     }
-    digest
-        .finalize()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing into a string cannot fail.
-            write!(text, "{byte:02x}").expect("strings grow");
-            text
-        })
+    hex(&digest.finalize())
 }

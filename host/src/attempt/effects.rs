@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl HandlerAttempt {
-    /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: nothing has to happen
-    /// before the deletion, the guest has written nothing that another one could miss, and what it sent goes with the deletion.
+    /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: the guest has written
+    /// nothing that the next one could miss, and all its sends go with the deletion.
     pub(super) fn is_settled_in_turn(&self, effects: &Effects) -> bool {
         effects.writes.is_empty() && effects.sends.iter().all(|send| self.goes_with_deletion(send))
     }
@@ -49,7 +49,7 @@ impl HandlerAttempt {
             self.fail_successes(messages, &reason);
             return Effects::default();
         }
-        let (written, to_write) = if context.queue.commits_writes() {
+        let (writes_before, writes_together) = if context.queue.commits_writes() {
             (Writes::default(), writes)
         } else {
             (writes, Writes::default())
@@ -59,11 +59,11 @@ impl HandlerAttempt {
             .filter(|message| message.outcome == AttemptOutcome::Success)
             .map(|message| message.id.clone())
             .collect();
-        let done = Effects {
+        let in_store = Effects {
             sends: stored.clone(),
-            writes: written,
+            writes: writes_before,
         };
-        let committed = context.queues.note_handled(&*context.queue, &handled, done).await;
+        let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
         if let Err(error) = committed {
             self.fail_successes(messages, &chain(&error));
             return Effects::default();
@@ -71,7 +71,7 @@ impl HandlerAttempt {
         context.count_sends(&stored);
         Effects {
             sends: together,
-            writes: to_write,
+            writes: writes_together,
         }
     }
 
@@ -84,7 +84,7 @@ impl HandlerAttempt {
             }
             by_queue.entry(send.queue).or_default().push(send.message);
         }
-        // Before the first of them goes out, since a repeat of the attempt would send it again.
+        // All messages are checked before the first is sent, since a repeat of the attempt would send it again.
         for (name, messages) in &by_queue {
             let Some(queue) = self.context.queues.get(name) else {
                 continue;

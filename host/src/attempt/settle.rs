@@ -16,8 +16,8 @@ use crate::{
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
 
-/// Settles one attempt, or several that are all [plain](GuestFinished::is_plain) and of a queue that is not remote, in one call of
-/// it. One answer per attempt, in order.
+/// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
+/// remote. Returns one settled attempt per attempt, in order.
 ///
 /// # Errors
 ///
@@ -61,19 +61,19 @@ async fn settle_plain(mut finished: Vec<GuestFinished>) -> Result<Vec<SettledAtt
 }
 
 impl GuestFinished {
-    /// Whether nothing has to be done but to delete what was handled.
+    /// Whether the settlement only deletes messages: all of them were handled, and there are no effects.
     pub fn is_plain(&self) -> bool {
-        self.is_done() && self.effects.is_empty()
+        self.is_fully_handled() && self.effects.is_empty()
     }
 
-    /// Whether its slots may be free while it is settled: everything was handled, nothing waits in line, and the next message of
-    /// the handler finds and does nothing out of turn. What failed keeps its slots until the dispatcher knows, which may have
-    /// to pause.
+    /// Whether the slots of the attempt may be free while it is settled: every message was handled, no message waits behind
+    /// one, and the next message of the handler finds and does nothing out of turn. A failed attempt keeps its slots until the
+    /// dispatcher knows, which may have to pause.
     pub fn frees_slots(&self) -> bool {
-        self.is_done() && self.attempt.is_settled_in_turn(&self.effects)
+        self.is_fully_handled() && self.attempt.is_settled_in_turn(&self.effects)
     }
 
-    fn is_done(&self) -> bool {
+    fn is_fully_handled(&self) -> bool {
         let mut messages = self.messages.iter();
         messages.all(|message| message.followers.is_empty() && message.outcome.is_handled())
     }
@@ -85,7 +85,7 @@ impl GuestFinished {
         }
     }
 
-    /// Settles it by itself.
+    /// Settles the attempt by itself.
     async fn settle(mut self) -> Result<SettledAttempt, QueueError> {
         let leases = std::mem::take(&mut self.leases);
         let effects = std::mem::take(&mut self.effects);
@@ -93,7 +93,7 @@ impl GuestFinished {
         Ok(self.end(back_in).await)
     }
 
-    /// What is left once everything is settled: the log, and those in line.
+    /// Ends the attempt once its messages are settled: logs them, and finds the next message of each group.
     async fn end(self, back_in: Option<Duration>) -> SettledAttempt {
         let Self {
             attempt,
@@ -101,7 +101,7 @@ impl GuestFinished {
             duration,
             ..
         } = self;
-        // Only now: a refused send or a lost lease changes what an attempt came to.
+        // The settlement may have changed outcomes: a send was refused, or a lease was lost.
         attempt.log(&messages, duration);
         let mut outcomes = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
@@ -109,7 +109,7 @@ impl GuestFinished {
             if message.outcome.is_handled() {
                 next.extend(message.followers.into_head());
             } else {
-                // Of a message that was not settled: its lease was lost.
+                // The lease of the message was lost, so nothing was settled in front of its followers.
                 attempt.context.release(message.followers.last_first().collect()).await;
             }
             outcomes.push((message.id, message.outcome));
@@ -123,9 +123,10 @@ impl GuestFinished {
 }
 
 impl HandlerAttempt {
-    /// Makes happen what the guest sent and wrote, and settles. Answers after how long what was not handled comes back at the
-    /// latest. A refusal of the effects turns the successes into failures; a message that its dead-letter queue refuses stays
-    /// in its queue.
+    /// Commits the effects and settles the messages. Returns the longest wait before a message that was not handled comes back.
+    ///
+    /// If the effects are refused, the successes become failures and everything is settled without the effects. A message that
+    /// the dead-letter queue refuses is settled once more, as a retry with the longest backoff.
     async fn settle(
         &self,
         messages: &mut [FinishedMessage],
@@ -186,7 +187,7 @@ impl HandlerAttempt {
         takes_dead_letters: bool,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
-        // A message that is not settled here is someone else's: its lease is dropped.
+        // Another consumer may hold the message: the lease is dropped, and nothing is settled.
         let Some(settlement) = self.settlement(message, takes_dead_letters) else {
             return;
         };
@@ -206,7 +207,7 @@ impl HandlerAttempt {
         });
     }
 
-    /// The plan after the queue has refused the effects and done nothing: the successes are failures, and settled as such.
+    /// Returns the plan without the effects, after the queue has refused them and done nothing: the successes are failures.
     fn plan_without_effects<'a>(&self, undone: EffectsUndone<'a>) -> Vec<PlannedSettlement<'a>> {
         let takes_dead_letters = self.context.queue.nature().has_dead_letter_queue;
         let reason = chain(&undone.error);
@@ -224,7 +225,7 @@ impl HandlerAttempt {
         plan
     }
 
-    /// How a message is settled; `takes_dead_letters` if there is a dead-letter queue that takes it.
+    /// Returns how a message is settled. `takes_dead_letters` says whether there is a dead-letter queue that takes it.
     fn settlement(&self, message: &FinishedMessage, takes_dead_letters: bool) -> Option<Settlement> {
         let retry = &self.version.manifest.retry;
         let nature = self.context.queue.nature();
