@@ -1,10 +1,10 @@
-//! Tasks on the guests' threads that run the attempts of one handler one after another, and hand back several at a time: a
-//! task, two changes of threads and two wake-ups for each would cost more than most guests.
+//! Runners: tasks on the guests' threads that run the attempts of one handler one after another, and hand back several at a
+//! time. A task, two changes of threads and two wake-ups for each attempt would cost more than most guests.
 //!
-//! Invariants: an attempt never waits behind another one that is not done at once (waits, or is asked by the engine to let
-//! others run), since somebody else takes the rest of the line then; nor does the answer of one that is done wait for longer
-//! than until then, and not even so long where guests have lately taken their time. Every task is joined, and an attempt that
-//! panics is answered like any other.
+//! Invariants: an attempt never waits behind one whose guest is not done at once (the guest waits, or the engine asks it to let
+//! others run), since another runner takes over the run queue then; a finished attempt never waits for longer than until then,
+//! and not even so long where guests have lately taken their time; every task is joined; an attempt that panics is handed back
+//! like any other.
 
 use std::{
     collections::VecDeque,
@@ -13,71 +13,74 @@ use std::{
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::attempt::{AttemptInput, GuestFinished, attempt};
 
-/// How many attempts that are done are handed back together at most, and which part of those under way: enough are left for the
-/// runners while the others are settled, and the next ones received.
+/// The largest number of finished attempts that are handed back together.
 const TOGETHER: usize = 16;
+/// The part of the attempts under way that is handed back together at most: enough are left for the runners while the others
+/// are settled and the next messages received.
 const PART: usize = 8;
-/// For how long a runner goes on before it hands back what is done and lets others run.
+/// The time after which a runner hands back the finished attempts and lets others run.
 const TURN: Duration = Duration::from_micros(200);
-/// After an attempt that took longer than that, so many are handed back one by one.
+/// The number of attempts that are handed back one by one after an attempt that took longer than a turn.
 const ONE_BY_ONE: usize = 64;
 
 /// The runners of one handler. Dropping them interrupts what they run.
 #[derive(Debug)]
 pub struct Runners {
     shared: Arc<Shared>,
-    /// How many attempts were put in line and not taken back.
+    /// The number of attempts that were started and not handed back.
     unfinished: usize,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Where guests run, or where the dispatcher does.
+    /// The threads of the guests, or those of the dispatcher.
     threads: Handle,
-    /// How many runners look for work at a time.
+    /// The largest number of runners that look for work at a time.
     most: usize,
-    /// How many attempts that are done are handed back together now.
+    /// The number of finished attempts that are handed back together now.
     together: AtomicUsize,
-    /// How many more are handed back one by one.
+    /// The number of attempts that are still to be handed back one by one.
     one_by_one: AtomicUsize,
     tasks: TaskTracker,
     stop: CancellationToken,
-    // Neither is held across an await.
-    line: Mutex<RunQueue>,
-    done: Mutex<Vec<AttemptCompletion>>,
+    // Neither lock is held across an await.
+    queue: Mutex<RunQueue>,
+    completions: Mutex<Vec<AttemptCompletion>>,
     handed_back: Notify,
 }
 
 #[derive(Debug, Default)]
 struct RunQueue {
     waiting: VecDeque<AttemptInput>,
-    /// How many runners take from the line, or run an attempt that may be done at once, rather than wait for their guest.
+    /// The number of runners that take from the queue, or run an attempt that may be done at once, rather than wait for their
+    /// guest.
     looking: usize,
 }
 
-/// An attempt whose guest is done.
+/// An attempt that has left its runner.
 #[derive(Debug)]
 pub struct AttemptCompletion {
-    /// What the attempt was started under.
+    /// The key of the attempt.
     pub key: u64,
-    /// `None` if it panicked: what it held is gone with it.
+    /// The finished attempt; `None` if it panicked, which dropped its leases and slots.
     pub finished: Option<GuestFinished>,
 }
 
 impl Runners {
-    /// Runners on these threads, or on those of the caller, who has to be in a runtime.
+    /// Creates runners on the threads of the guests, or on those of the caller, who has to be in a runtime.
     pub fn new(guests: Option<Handle>) -> Self {
         let threads = guests.unwrap_or_else(Handle::current);
         Self {
@@ -88,25 +91,25 @@ impl Runners {
                 one_by_one: AtomicUsize::new(0),
                 tasks: TaskTracker::new(),
                 stop: CancellationToken::new(),
-                line: Mutex::default(),
-                done: Mutex::default(),
+                queue: Mutex::default(),
+                completions: Mutex::default(),
                 handed_back: Notify::new(),
             }),
             unfinished: 0,
         }
     }
 
-    /// Puts attempts in line, in order.
+    /// Adds attempts to the run queue, in order.
     pub fn start(&mut self, attempts: Vec<AttemptInput>) {
         self.unfinished += attempts.len();
         let together = (self.unfinished / PART).clamp(1, TOGETHER);
         self.shared.together.store(together, Ordering::Relaxed);
         let missing = {
-            let mut line = self.shared.line();
-            line.waiting.extend(attempts);
-            // Those that look may be inside of a guest for a while.
-            let missing = line.waiting.len().min(self.shared.most.saturating_sub(line.looking));
-            line.looking += missing;
+            let mut queue = self.shared.queue.lock();
+            queue.waiting.extend(attempts);
+            // The runners that look may be inside of a guest for a while.
+            let missing = queue.waiting.len().min(self.shared.most.saturating_sub(queue.looking));
+            queue.looking += missing;
             missing
         };
         for _ in 0..missing {
@@ -114,34 +117,38 @@ impl Runners {
         }
     }
 
-    /// Attempts that are done; for ever if none is under way.
+    /// Waits for attempts that are done; for ever if none is under way.
     ///
     /// # Cancel safety
     ///
     /// Safe.
     pub async fn done(&mut self) -> Vec<AttemptCompletion> {
         loop {
-            let done = mem::take(&mut *self.shared.done());
-            if !done.is_empty() {
-                self.unfinished = self.unfinished.saturating_sub(done.len());
-                return done;
+            let completions = mem::take(&mut *self.shared.completions.lock());
+            if !completions.is_empty() {
+                self.unfinished = self.unfinished.saturating_sub(completions.len());
+                return completions;
             }
             self.shared.handed_back.notified().await;
         }
     }
 
-    /// Whether every attempt was taken back.
+    /// Whether every attempt was handed back.
     pub fn is_idle(&self) -> bool {
         self.unfinished == 0
     }
 
-    /// Interrupts all attempts; those that have not started are dropped.
+    /// Interrupts all attempts, and drops those that have not started.
     pub fn interrupt(&self) {
         self.shared.stop.cancel();
-        self.shared.line().waiting.clear();
+        self.shared.queue.lock().waiting.clear();
     }
 
-    /// Waits for all runners, which end when there is nothing left to run.
+    /// Waits for all runners, which end when the run queue is empty.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future interrupts the attempts.
     pub async fn join(self) {
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
@@ -155,16 +162,7 @@ impl Drop for Runners {
 }
 
 impl Shared {
-    fn line(&self) -> MutexGuard<'_, RunQueue> {
-        // Every change is complete before the lock is given up, so a panic elsewhere leaves nothing half done.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn done(&self) -> MutexGuard<'_, Vec<AttemptCompletion>> {
-        self.done.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a runner, which counts as looking already.
+    /// Adds a runner. The caller has counted it as looking.
     fn add_runner(self: &Arc<Self>) {
         let this = Arc::clone(self);
         let runner = async move { this.stop.run_until_cancelled(this.run()).await };
@@ -172,11 +170,12 @@ impl Shared {
     }
 
     async fn run(self: &Arc<Self>) {
-        let (mut done, mut turn) = (Vec::with_capacity(TOGETHER), Instant::now());
+        let mut done = Vec::with_capacity(TOGETHER);
+        let mut turn = Instant::now();
         let mut began = turn;
-        while let Some(start) = self.next() {
-            let key = start.key;
-            let mut attempt = pin!(AssertUnwindSafe(attempt(start)).catch_unwind());
+        while let Some(input) = self.next() {
+            let key = input.key;
+            let mut attempt = pin!(AssertUnwindSafe(attempt(input)).catch_unwind());
             let mut at_once = true;
             let finished = poll_fn(|context| {
                 let polled = attempt.as_mut().poll(context);
@@ -209,64 +208,64 @@ impl Shared {
         self.hand_back(&mut done);
     }
 
-    /// How many are handed back together now.
+    /// Returns the number of finished attempts that are handed back together now.
     fn together(&self) -> usize {
         let left = self.one_by_one.load(Ordering::Relaxed);
         if left > 0 {
-            // A count that is lost to another runner does not matter.
+            // Another runner may overwrite the count, which does not matter.
             self.one_by_one.store(left - 1, Ordering::Relaxed);
             return 1;
         }
         self.together.load(Ordering::Relaxed)
     }
 
-    /// The next in line. Without one the runner no longer looks.
+    /// Takes the next attempt from the run queue. If there is none, the runner no longer looks for work.
     fn next(&self) -> Option<AttemptInput> {
-        let mut line = self.line();
-        let next = line.waiting.pop_front();
+        let mut queue = self.queue.lock();
+        let next = queue.waiting.pop_front();
         if next.is_none() {
-            line.looking = line.looking.saturating_sub(1);
+            queue.looking = queue.looking.saturating_sub(1);
         }
         next
     }
 
-    /// A runner's guest takes its time: another one takes what is in line.
+    /// Leaves the run queue to another runner, since the guest of this one takes its time.
     fn step_aside(self: &Arc<Self>) {
-        let replaced = {
-            let mut line = self.line();
-            let replaced = !line.waiting.is_empty();
-            if !replaced {
-                line.looking = line.looking.saturating_sub(1);
+        let is_replaced = {
+            let mut queue = self.queue.lock();
+            let is_replaced = !queue.waiting.is_empty();
+            if !is_replaced {
+                queue.looking = queue.looking.saturating_sub(1);
             }
-            replaced
+            is_replaced
         };
-        if replaced {
+        if is_replaced {
             self.add_runner();
         }
     }
 
-    /// Whether a runner that had stepped aside is of use again.
+    /// Lets a runner that had stepped aside look for work again, if there is work for it. Returns whether there is.
     fn look_again(&self) -> bool {
-        let mut line = self.line();
-        let useful = !line.waiting.is_empty() && line.looking < self.most;
-        if useful {
-            line.looking += 1;
+        let mut queue = self.queue.lock();
+        let is_useful = !queue.waiting.is_empty() && queue.looking < self.most;
+        if is_useful {
+            queue.looking += 1;
         }
-        useful
+        is_useful
     }
 
     fn hand_back(&self, done: &mut Vec<AttemptCompletion>) {
         if done.is_empty() {
             return;
         }
-        let first = {
-            let mut all = self.done();
-            let first = all.is_empty();
-            all.append(done);
-            first
+        let was_empty = {
+            let mut completions = self.completions.lock();
+            let was_empty = completions.is_empty();
+            completions.append(done);
+            was_empty
         };
-        // Whoever found some was told before, and has not looked since.
-        if first {
+        // If completions were there before, the dispatcher was notified and has not taken them yet.
+        if was_empty {
             self.handed_back.notify_one();
         }
     }
