@@ -14,14 +14,14 @@ use crate::{
     queue::{FailureKind, FailureRecord, Settlement},
 };
 
-/// How an attempt came out, for one message.
+/// The outcome of an attempt for one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptOutcome {
     /// The guest handled the message.
     Success,
     /// This host handled the message before, and its deletion was lost: the guest did not run again.
     AlreadyHandled,
-    /// The guest said that it did not, or broke, or ran into a limit.
+    /// The guest said that it did not handle the message, or broke, or ran into a limit.
     Failed(Failure),
     /// The host could not run the guest to its end; the text says why.
     HostFault(String),
@@ -32,7 +32,7 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
-    /// Whether the message is done with: it was handled, now or before.
+    /// Whether the message was handled, now or before.
     pub fn is_handled(&self) -> bool {
         matches!(self, Self::Success | Self::AlreadyHandled)
     }
