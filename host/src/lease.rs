@@ -322,6 +322,10 @@ impl LeaseKeeper {
     ///
     /// Per lease, as [`LeaseKeeper::settle_with`].
     ///
+    /// # Panics
+    ///
+    /// If the queue refuses effects although there are none.
+    ///
     /// # Cancel safety
     ///
     /// As [`LeaseKeeper::settle_with`].

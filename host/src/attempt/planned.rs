@@ -47,7 +47,7 @@ fn split(plan: Vec<PlannedSettlement<'_>>) -> (Vec<SettledSubject<'_>>, Vec<(Lea
     (subjects, batch)
 }
 
-fn join<'a>(subjects: Vec<SettledSubject<'a>>, batch: Vec<(Lease, Settlement)>) -> Vec<PlannedSettlement<'a>> {
+fn join(subjects: Vec<SettledSubject<'_>>, batch: Vec<(Lease, Settlement)>) -> Vec<PlannedSettlement<'_>> {
     let planned = subjects.into_iter().zip(batch);
     planned
         .map(|(subject, (lease, settlement))| PlannedSettlement {
