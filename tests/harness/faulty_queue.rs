@@ -220,13 +220,13 @@ impl Queue for FaultyQueue {
         } else {
             let mut answers = Vec::new();
             for (settle, error) in settles.into_iter().zip(scripted) {
-                answers.push(match error {
-                    Some(error) => Err(error),
-                    None => {
-                        let alone = self.inner.settle(vec![settle], Effects::default()).await;
-                        alone.unwrap().pop().unwrap()
-                    }
-                });
+                let answer = if let Some(error) = error {
+                    Err(error)
+                } else {
+                    let alone = self.inner.settle(vec![settle], Effects::default()).await;
+                    alone.unwrap().pop().unwrap()
+                };
+                answers.push(answer);
             }
             Ok(answers)
         };
