@@ -466,7 +466,7 @@ fn delete(delivery: &Delivery) -> Settle {
 }
 
 fn overlay(store: &SimpleStore) -> Overlay {
-    Overlay::new(store.keyvalue("h"), &Limits::default())
+    Overlay::new(store.keyvalue("h"), (&Limits::default()).into())
 }
 
 fn bucket() -> Arc<str> {
@@ -726,7 +726,7 @@ async fn all_keys_are_listed_once_in_order_whatever_the_attempt_added_and_delete
             keyvalue_writes: 10_000,
             ..Limits::default()
         };
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         // A thousand and more of them in a row are gone, others are new: before, between and behind.
         let gone = (900..2400).map(|number| format!("k{number:05}").into());
         overlay.delete(&bucket(), gone.collect()).unwrap();
@@ -770,7 +770,7 @@ async fn an_attempt_that_writes_more_than_a_page_lists_it_page_by_page() {
         )
         .await
         .unwrap();
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         let written = (0..2500)
             .map(|number| (Arc::from(format!("{number:04}")), "x".into()))
             .collect();
@@ -820,13 +820,13 @@ async fn values_of_one_answer_are_bounded_together() {
             host_call_bytes: 3 * 1024 * 1024,
             ..Limits::default()
         };
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         let asked: Vec<Arc<str>> = vec!["large".into(); 4];
         assert_eq!(overlay.get(&bucket(), &asked[..3]).await.unwrap().len(), 3);
         let error = overlay.get(&bucket(), &asked).await.unwrap_err();
         assert!(matches!(error, OverlayError::Read(ReadError::TooLarge(_))), "{error:?}");
         // The same of what the attempt has written itself.
-        let mut own = Overlay::new(store.keyvalue("h"), &limits);
+        let mut own = Overlay::new(store.keyvalue("h"), (&limits).into());
         own.set(&bucket(), vec![("large".into(), large.clone().into())])
             .unwrap();
         let error = own.get(&bucket(), &asked).await.unwrap_err();
@@ -845,7 +845,7 @@ async fn what_an_attempt_reads_is_bounded_in_number_and_in_bytes() {
             keyvalue_read_bytes: 30,
             ..Limits::default()
         };
-        let begin = || Overlay::new(store.keyvalue("h"), &limits);
+        let begin = || Overlay::new(store.keyvalue("h"), (&limits).into());
         let keys: Vec<Arc<str>> = (0..10).map(|number| format!("key{number}").into()).collect();
         let refused = |error: OverlayError, limit: &str| {
             let text = error.to_string();

@@ -14,7 +14,7 @@ use crate::{printable::printable, queue::QueueError};
 
 mod overlay;
 
-pub use overlay::{KeyPage, Overlay, OverlayError};
+pub use overlay::{KeyPage, Overlay, OverlayError, OverlayLimits};
 
 /// The longest name of a bucket, in bytes. The shortest is 1.
 pub const MAX_BUCKET_BYTES: usize = 256;

@@ -9,7 +9,6 @@ use std::{
 use bytes::Bytes;
 
 use super::{Change, InvalidEntry, KeyValue, KeyValueWrite, MAX_KEYS, Place, ReadError, number, value_of};
-use crate::config::Limits;
 
 /// How many lists of keys an attempt may be in the middle of; the oldest are forgotten.
 const MAX_CURSORS: usize = 256;
@@ -43,6 +42,21 @@ pub enum OverlayError {
     Read(#[from] ReadError),
 }
 
+/// The limits of one attempt on its key-value store. The error texts name their keys in the manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverlayLimits {
+    /// The most changes.
+    pub writes: u64,
+    /// The most bytes of names and values that are changed.
+    pub write_bytes: u64,
+    /// The most keys and pages that are read.
+    pub reads: u64,
+    /// The most bytes that are read.
+    pub read_bytes: u64,
+    /// The most bytes of one answer.
+    pub answer_bytes: u64,
+}
+
 /// Some of the keys of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPage {
@@ -71,16 +85,16 @@ pub struct Overlay {
 }
 
 impl Overlay {
-    /// An overlay that shows what is committed. `limits` bound what is written and read, and what one call returns.
-    pub fn new(store: Arc<dyn KeyValue>, limits: &Limits) -> Self {
+    /// An overlay without changes.
+    pub fn new(store: Arc<dyn KeyValue>, limits: OverlayLimits) -> Self {
         Self {
             store,
             changes: BTreeMap::new(),
-            writes_left: limits.keyvalue_writes,
-            bytes_left: limits.keyvalue_bytes,
-            reads_left: limits.keyvalue_reads,
-            read_bytes_left: usize::try_from(limits.keyvalue_read_bytes).unwrap_or(usize::MAX),
-            answer_bytes: usize::try_from(limits.host_call_bytes).unwrap_or(usize::MAX),
+            writes_left: limits.writes,
+            bytes_left: limits.write_bytes,
+            reads_left: limits.reads,
+            read_bytes_left: usize::try_from(limits.read_bytes).unwrap_or(usize::MAX),
+            answer_bytes: usize::try_from(limits.answer_bytes).unwrap_or(usize::MAX),
             cursors: BTreeMap::new(),
             next_cursor: 1,
         }

@@ -13,7 +13,7 @@ use crate::{
         },
         instance::GuestState,
     },
-    keyvalue::{InvalidEntry, KeyValue, KeyValueWrite, Overlay, OverlayError},
+    keyvalue::{InvalidEntry, KeyValue, KeyValueWrite, Overlay, OverlayError, OverlayLimits},
 };
 
 /// How many buckets a guest may have open at a time.
@@ -37,7 +37,7 @@ pub(in crate::executor) struct Stores {
 impl Stores {
     pub(in crate::executor) fn new(store: Option<Arc<dyn KeyValue>>, limits: &Limits) -> Self {
         Self {
-            overlay: store.map(|store| Overlay::new(store, limits)),
+            overlay: store.map(|store| Overlay::new(store, limits.into())),
             open: 0,
         }
     }
@@ -45,6 +45,18 @@ impl Stores {
     /// Everything that was written.
     pub(in crate::executor) fn take(&mut self) -> Vec<KeyValueWrite> {
         self.overlay.as_mut().map(Overlay::take).unwrap_or_default()
+    }
+}
+
+impl From<&Limits> for OverlayLimits {
+    fn from(limits: &Limits) -> Self {
+        Self {
+            writes: limits.keyvalue_writes,
+            write_bytes: limits.keyvalue_bytes,
+            reads: limits.keyvalue_reads,
+            read_bytes: limits.keyvalue_read_bytes,
+            answer_bytes: limits.host_call_bytes,
+        }
     }
 }
 
