@@ -1,0 +1,257 @@
+//! The table of the leases that a keeper holds, and the choice of those that are due for an extension.
+//!
+//! No I/O and no clock of its own beside `Instant`. Invariant: a lease is in the table until it is lost or dropped.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::REPEAT_AFTER;
+use crate::queue::{ExtendError, QueueCapabilities, QueueError, Receipt};
+
+/// The time between two looks at the clock of the machine's sleep.
+const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);
+/// A difference of the two clocks below this is no sleep.
+const NO_SLEEP: Duration = Duration::from_millis(100);
+
+/// The leases of one keeper.
+#[derive(Debug, Default)]
+pub(super) struct HeldLeases {
+    next_key: u64,
+    leases: HashMap<u64, HeldLease>,
+    /// The time at which the keeper looks again by itself.
+    wakes_at: Option<Instant>,
+    /// How long the machine had slept when all deadlines were right.
+    asleep: Duration,
+}
+
+/// What the keeper knows of one lease.
+#[derive(Debug)]
+pub(super) struct HeldLease {
+    receipt: Receipt,
+    received_at: Instant,
+    extend_at: Instant,
+    deadline: Instant,
+    /// How long the machine had slept when the deadline was right.
+    asleep: Duration,
+    lost: CancellationToken,
+    extending: bool,
+    settling: bool,
+}
+
+/// Leases that one call extends.
+#[derive(Debug)]
+pub(super) struct DueExtension {
+    pub(super) keys: Vec<u64>,
+    pub(super) receipts: Vec<Receipt>,
+    /// How late each of them is.
+    pub(super) late: Vec<Duration>,
+    pub(super) by: Duration,
+    /// The first deadline of them: a call must not outlast it.
+    pub(super) give_up_at: Instant,
+}
+
+impl HeldLeases {
+    /// Adds a lease. Returns its key, and whether it is due before the keeper would look again.
+    pub(super) fn add(&mut self, lease: HeldLease) -> (u64, bool) {
+        let key = self.next_key;
+        self.next_key += 1;
+        let wake = self.wakes_at.is_none_or(|wakes_at| lease.extend_at < wakes_at);
+        self.leases.insert(key, lease);
+        (key, wake)
+    }
+
+    pub(super) fn remove(&mut self, key: u64) {
+        self.leases.remove(&key);
+    }
+
+    /// Returns the number of leases, and the time since the oldest of them was received.
+    pub(super) fn in_flight(&self) -> (usize, Option<Duration>) {
+        let oldest = self.leases.values().map(|lease| lease.received_at).min();
+        (self.leases.len(), oldest.map(|at| at.elapsed()))
+    }
+
+    /// Whether a lease is not in the table, or past its deadline on a machine that has slept this long.
+    pub(super) fn is_expired(&mut self, key: u64, asleep: Duration) -> bool {
+        self.leases.get_mut(&key).is_none_or(|lease| {
+            lease.wake_up(asleep);
+            lease.deadline <= Instant::now()
+        })
+    }
+
+    /// Whether one of these leases is being extended.
+    pub(super) fn is_extending(&self, keys: &[u64]) -> bool {
+        let mut leases = keys.iter().filter_map(|key| self.leases.get(key));
+        leases.any(|lease| lease.extending)
+    }
+
+    pub(super) fn mark_settling(&mut self, keys: &[u64], settling: bool) {
+        for key in keys {
+            if let Some(lease) = self.leases.get_mut(key) {
+                lease.settling = settling;
+            }
+        }
+    }
+
+    /// Decides when the keeper looks again, unless something changes before. `may_extend` says whether it may start
+    /// another extension; if not, it waits for the end of one.
+    pub(super) fn plan(&mut self, capabilities: QueueCapabilities, may_extend: bool) -> Option<Instant> {
+        let free = self
+            .leases
+            .values()
+            .filter(|lease| lease.is_free(capabilities.calls_overtake));
+        let next = free.map(|lease| lease.extend_at).min().filter(|_| may_extend);
+        // A timer stands still while the machine sleeps.
+        let looks = capabilities.has_own_clock && !self.leases.is_empty();
+        let look = looks.then(|| Instant::now() + LOOK_FOR_SLEEP);
+        self.wakes_at = next.into_iter().chain(look).min();
+        self.wakes_at
+    }
+
+    /// Takes the time that the machine has slept off what is left of every lease. Returns how long it has slept since the
+    /// last time, and how many leases there are, if it has.
+    pub(super) fn wake_up(&mut self, asleep: Duration) -> Option<(Duration, usize)> {
+        let slept = asleep.saturating_sub(self.asleep);
+        if slept < NO_SLEEP {
+            return None;
+        }
+        self.asleep = asleep;
+        let mut has_slept = false;
+        for lease in self.leases.values_mut() {
+            has_slept |= lease.wake_up(asleep);
+        }
+        has_slept.then_some((slept, self.leases.len()))
+    }
+
+    /// Loses the leases whose deadline has passed. The answer to an extension decides about those that are being extended.
+    pub(super) fn lose_expired(&mut self, now: Instant, calls_overtake: bool) {
+        self.leases.retain(|_, lease| {
+            let expired = lease.deadline <= now && lease.is_free(calls_overtake);
+            if expired {
+                lease.lost.cancel();
+            }
+            !expired
+        });
+    }
+
+    /// Chooses leases past their half-life that one call extends, and marks them.
+    pub(super) fn next_extension(
+        &mut self,
+        now: Instant,
+        visibility_timeout: Duration,
+        capabilities: QueueCapabilities,
+    ) -> Option<DueExtension> {
+        let mut due: BTreeMap<Duration, Vec<(u64, &mut HeldLease)>> = BTreeMap::new();
+        for (key, lease) in &mut self.leases {
+            if lease.extend_at > now || !lease.is_free(capabilities.calls_overtake) {
+                continue;
+            }
+            let longest = (lease.received_at + capabilities.longest_lease).saturating_duration_since(now);
+            let by = visibility_timeout.min(longest);
+            if now + by > lease.deadline {
+                due.entry(by).or_default().push((*key, lease));
+            } else if by < visibility_timeout {
+                // The longest lease ends with what it has.
+                lease.extend_at = lease.deadline;
+            } else {
+                // It has more than it would get, since the timeout was made shorter.
+                lease.extend_at = lease.deadline - by / 2;
+            }
+        }
+        let (by, mut batch) = due.pop_last()?;
+        // Those that would be lost first.
+        batch.sort_unstable_by_key(|(_, lease)| lease.deadline);
+        batch.truncate(capabilities.receive_limit);
+        let mut extension = DueExtension {
+            keys: Vec::with_capacity(batch.len()),
+            receipts: Vec::with_capacity(batch.len()),
+            late: Vec::with_capacity(batch.len()),
+            by,
+            give_up_at: batch.first().map_or(now, |(_, lease)| lease.deadline),
+        };
+        for (key, lease) in batch {
+            lease.extending = true;
+            extension.keys.push(key);
+            extension.receipts.push(lease.receipt.clone());
+            extension.late.push(now.saturating_duration_since(lease.extend_at));
+        }
+        Some(extension)
+    }
+
+    pub(super) fn get_mut(&mut self, key: u64) -> Option<&mut HeldLease> {
+        self.leases.get_mut(&key)
+    }
+
+    /// Ends a lease that is lost.
+    pub(super) fn lose(&mut self, key: u64) {
+        if let Some(lease) = self.leases.remove(&key) {
+            lease.lost.cancel();
+        }
+    }
+}
+
+impl HeldLease {
+    /// The lease on a delivery that was received a moment ago, on a machine that has slept for `asleep`.
+    pub(super) fn new(receipt: Receipt, deadline: Instant, asleep: Duration, lost: CancellationToken) -> Self {
+        let now = Instant::now();
+        Self {
+            receipt,
+            received_at: now,
+            extend_at: half_life(now, deadline),
+            deadline,
+            asleep,
+            lost,
+            extending: false,
+            settling: false,
+        }
+    }
+
+    /// The lease was extended to `deadline` by a call that was `started` when the machine had slept for `asleep`.
+    pub(super) fn extended(&mut self, started: Instant, deadline: Instant, asleep: Duration) {
+        self.extending = false;
+        self.asleep = asleep;
+        self.deadline = deadline;
+        self.extend_at = half_life(started, deadline);
+    }
+
+    /// The lease was not extended; `None` if the queue did not answer in time. Returns whether it is lost.
+    pub(super) fn not_extended(&mut self, now: Instant, error: Option<&ExtendError>) -> bool {
+        self.extending = false;
+        self.extend_at = now + REPEAT_AFTER.min(self.deadline.saturating_duration_since(now));
+        match error {
+            Some(ExtendError::Expired) => true,
+            Some(ExtendError::Queue(QueueError::Failed { .. } | QueueError::Unavailable { .. })) | None => {
+                self.deadline <= now
+            }
+        }
+    }
+
+    /// Takes the time that the machine has slept off what is left. Returns whether it has slept.
+    pub(super) fn wake_up(&mut self, asleep: Duration) -> bool {
+        let slept = asleep.saturating_sub(self.asleep);
+        if slept < NO_SLEEP {
+            return false;
+        }
+        self.asleep = asleep;
+        // Counted from now, because an instant may not reach back as far as the machine has slept.
+        let now = Instant::now();
+        let earlier = |at: Instant| now + at.saturating_duration_since(now).saturating_sub(slept);
+        self.deadline = earlier(self.deadline);
+        self.extend_at = earlier(self.extend_at);
+        true
+    }
+
+    /// Whether an extension may be started, and the deadline counts.
+    fn is_free(&self, calls_overtake: bool) -> bool {
+        let is_settling = calls_overtake && self.settling;
+        !self.extending && !is_settling
+    }
+}
+
+fn half_life(now: Instant, deadline: Instant) -> Instant {
+    now + deadline.saturating_duration_since(now) / 2
+}
