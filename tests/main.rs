@@ -15,6 +15,7 @@ mod clock;
 mod compiler;
 mod config;
 mod conformance;
+mod connection_lease;
 mod crash;
 mod delivery;
 mod disk;

@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
     queue::{
-        Delivery, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle,
-        SettleError, Settlement,
+        Delivery, DeliveryLease, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError,
+        Settle, SettleError, Settlement,
         simple::{
             SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -442,11 +442,11 @@ pub(crate) async fn a_received_message_is_hidden_until_its_visibility_timeout(ba
     let (asked, timeout) = (Instant::now(), queue.visibility_timeout());
     let first = take_one(&queue).await;
     assert_eq!(timeout, backend.short());
-    assert!(first.deadline <= Instant::now() + timeout, "{first:?}");
-    assert!(
-        first.deadline + backend.deadline_margin() >= asked + timeout,
-        "{first:?}"
-    );
+    let DeliveryLease::Until(deadline) = first.lease else {
+        panic!("{first:?}");
+    };
+    assert!(deadline <= Instant::now() + timeout, "{first:?}");
+    assert!(deadline + backend.deadline_margin() >= asked + timeout, "{first:?}");
     let second = backend.hidden(&queue, asked, timeout).await;
     assert_eq!(second.message.id, first.message.id);
 }
@@ -458,7 +458,11 @@ pub(crate) async fn an_extension_counts_from_now(backend: &impl Backend) {
     backend.pass(queue.visibility_timeout() / 2).await;
     let (asked, by) = (Instant::now(), 2 * queue.visibility_timeout());
     let answers = queue.extend(vec![delivery.receipt.clone()], by).await;
-    assert!(matches!(answers[..], [Ok(())]), "{answers:?}");
+    let [Ok(granted)] = answers[..] else {
+        panic!("{answers:?}");
+    };
+    assert!(granted <= Instant::now() + by, "{answers:?}");
+    assert!(granted + backend.deadline_margin() >= asked + by, "{answers:?}");
     backend.hidden(&queue, asked, by).await;
 }
 

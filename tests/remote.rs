@@ -65,7 +65,7 @@ fn renewing(keeper: &Arc<LeaseKeeper>) -> JoinSet<()> {
 
 async fn hold(queue: &Arc<FaultyQueue>, keeper: &Arc<LeaseKeeper>) -> Vec<Lease> {
     let deliveries = queue.receive(10, Duration::ZERO).await.unwrap();
-    let hold = |delivery: sandhog::queue::Delivery| keeper.hold(delivery.receipt, delivery.deadline);
+    let hold = |delivery: sandhog::queue::Delivery| keeper.hold(delivery.receipt, &delivery.lease);
     deliveries.into_iter().map(hold).collect()
 }
 

@@ -19,8 +19,8 @@
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
-//! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 503 (the
-//! queue is unavailable) or 507 (the queue is full). It knows no handler's code and never waits for a guest.
+//! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 501 (this
+//! kind of queue has no such operation), 503 (the queue is unavailable) or 507 (the queue is full). It knows no handler's code and never waits for a guest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -302,7 +302,7 @@ async fn receive(
     };
     if let Some(visibility) = visibility {
         let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-        let extended: Result<Vec<()>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
+        let extended: Result<Vec<_>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
         if let Err(error) = extended {
             // Nobody gets them, so they go back at once.
             let release = |delivery: Delivery| Settle {

@@ -79,7 +79,7 @@ impl ClientError {
             | Self::NoAnswer { .. }
             | Self::Foreign { .. }
             | Self::Refused {
-                status: 408 | 429 | 500..=599,
+                status: 408 | 429 | 500 | 502..=599,
                 ..
             } => ExitCode::Unavailable,
             Self::Refused { .. } => ExitCode::Refused,
@@ -299,7 +299,7 @@ mod tests {
         for status in [408, 429, 500, 502, 503, 504, 507] {
             assert_eq!(code(status), ExitCode::Unavailable, "{status}");
         }
-        for status in [400, 401, 403, 404, 409, 413, 415] {
+        for status in [400, 401, 403, 404, 409, 413, 415, 501] {
             assert_eq!(code(status), ExitCode::Refused, "{status}");
         }
     }

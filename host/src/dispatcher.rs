@@ -278,7 +278,7 @@ impl Dispatcher {
         self.context.metrics.received(self.context.queue.name().as_str(), count);
         let keeper = Arc::clone(&self.context.keeper);
         let leased = deliveries.into_iter().map(|delivery| Leased {
-            lease: keeper.hold(delivery.receipt.clone(), delivery.deadline),
+            lease: keeper.hold(delivery.receipt.clone(), &delivery.lease),
             delivery,
             followers: VecDeque::new(),
         });

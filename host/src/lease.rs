@@ -10,6 +10,8 @@
 //! delay. The time that the machine sleeps counts on a queue with a clock of its own; any other decides by itself.
 //! This module knows nothing of guests: `attempt` decides what a lost lease means.
 //!
+//! A keeper extends no lease that a connection holds. Such a lease is lost as soon as its queue says so.
+//!
 //! `lease/held.rs` has the table of leases and chooses those that are due, `lease/extension.rs` extends them.
 
 use std::{
@@ -17,16 +19,13 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::Notify,
-    time::{Instant, sleep},
-};
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::held::{HeldLease, HeldLeases};
 use crate::{
     machine_clock::MachineClock,
-    queue::{Effects, Queue, Receipt, Settle, SettleError, Settlement},
+    queue::{DeliveryLease, Effects, Queue, Receipt, Settle, SettleError, Settlement},
 };
 
 mod extension;
@@ -80,17 +79,12 @@ impl LeaseKeeper {
         })
     }
 
-    /// Takes over a delivery that was received a moment ago and becomes visible again at `deadline`. If that has passed, the
-    /// lease is lost from the beginning.
-    pub fn hold(self: &Arc<Self>, receipt: Receipt, deadline: Instant) -> Lease {
-        let lost = CancellationToken::new();
-        let now = Instant::now();
-        if deadline <= now {
-            lost.cancel();
-        }
-        let asleep = self.asleep();
+    /// Takes over a delivery that was received a moment ago. A `lease` that has ended is lost from the beginning.
+    pub fn hold(self: &Arc<Self>, receipt: Receipt, lease: &DeliveryLease) -> Lease {
+        let held_lease = HeldLease::new(receipt.clone(), lease, self.asleep());
+        let lost = held_lease.lost().clone();
         let mut held = self.held();
-        let (key, wake) = held.add(HeldLease::new(receipt.clone(), deadline, asleep, lost.clone()));
+        let (key, wake) = held.add(held_lease);
         drop(held);
         if wake {
             self.changed.notify_one();

@@ -16,6 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     keyvalue::{WriteError, Writes},
@@ -183,8 +184,44 @@ pub struct Delivery {
     pub receipt: Receipt,
     /// How often the message has been received, this time included.
     pub receive_count: NonZeroU32,
-    /// When the message becomes visible to other consumers, unless it is extended.
-    pub deadline: Instant,
+    /// How long the queue keeps the message from other consumers.
+    pub lease: DeliveryLease,
+}
+
+/// How long a queue keeps a message that it has handed out from other consumers.
+///
+/// A consumer settles no delivery whose lease is lost. The queue itself releases a message whose lease is lost, where its
+/// server needs to be told: a server may give nothing more to a connection that holds an unsettled message.
+#[derive(Debug, Clone)]
+pub enum DeliveryLease {
+    /// The message becomes visible to other consumers at this time, unless the delivery is extended.
+    Until(Instant),
+    /// The message is held by a connection. It is never extended.
+    WhileConnected {
+        /// Cancelled by the queue as soon as the connection no longer holds the message.
+        lost: CancellationToken,
+        /// The time at which the server takes the message back all the same.
+        at_most: Option<Instant>,
+    },
+}
+
+impl DeliveryLease {
+    /// Returns the time at which the lease ends by itself; `None` if it only ends with its connection.
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Until(deadline) => Some(*deadline),
+            Self::WhileConnected { at_most, .. } => *at_most,
+        }
+    }
+
+    /// Whether another consumer may have the message by now.
+    pub fn is_lost(&self) -> bool {
+        let disconnected = match self {
+            Self::Until(_) => false,
+            Self::WhileConnected { lost, .. } => lost.is_cancelled(),
+        };
+        disconnected || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
+    }
 }
 
 /// What kind of failure ended an attempt. The text form is stored, shown and used as a metric label.
@@ -386,6 +423,14 @@ pub enum QueueError {
         #[source]
         cause: Cause,
     },
+    /// This kind of queue has no such operation. Final.
+    #[error("queue {queue} cannot {operation}: its kind of queue has no such operation")]
+    Unsupported {
+        /// Which queue.
+        queue: QueueName,
+        /// The operation, as a verb with its object: `list dead letters`.
+        operation: &'static str,
+    },
 }
 
 /// Why a receipt was not extended.
@@ -464,7 +509,8 @@ impl SendError {
     /// this process or the next.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Queue(_) => true,
+            Self::Queue(QueueError::Unavailable { .. } | QueueError::Failed { .. }) => true,
+            Self::Queue(QueueError::Unsupported { .. }) => false,
             Self::Invalid(_) | Self::NoSuchQueue(_) | Self::Full { .. } => false,
         }
     }
@@ -475,7 +521,7 @@ impl QueueError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { .. } => true,
-            Self::Failed { .. } => false,
+            Self::Failed { .. } | Self::Unsupported { .. } => false,
         }
     }
 }
@@ -524,8 +570,9 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
         self.receive(wanted.close(), wait).await
     }
 
-    /// Hides deliveries from other consumers for another `by`, counted from now, not from the old deadline.
-    /// One answer per receipt, in order. Any number of receipts; 1 s to 12 h.
+    /// Hides deliveries from other consumers for another `by` (1 s to 12 h), counted from now, not from the old deadline.
+    /// One answer per receipt, in order: the new deadline. A queue may grant another period than `by`, and only the answer
+    /// counts. Any number of receipts. The host extends no [`DeliveryLease::WhileConnected`].
     ///
     /// # Errors
     ///
@@ -534,7 +581,7 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have extended; both leave a delivery held at least until its old deadline.
-    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>>;
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>>;
 
     /// Ends deliveries, and makes `effects` happen (sends only to queues for which [`Queue::commits_sends_to`] holds,
     /// writes only if [`Queue::commits_writes`] does) in the same transaction: all of the valid settlements and all of the
@@ -594,14 +641,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if the server of the queue does not count messages.
     async fn counts(&self) -> Result<Counts, QueueError>;
 
     /// Deletes every message of the queue that is not in flight; returns how many.
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn purge(&self) -> Result<u64, QueueError>;
 
     /// Dead letters of this queue, oldest first, at most `limit`, after the one with id `after` if given. A page of large
@@ -609,14 +656,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
     /// One dead letter of this queue, if it is there.
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError>;
 
     /// Puts dead letters back into this queue, with a receive count of zero and everything else as it was: those with
@@ -625,7 +672,7 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     ///
     /// # Cancel safety
     ///
@@ -636,7 +683,7 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     ///
     /// # Errors
     ///
-    /// See [`QueueError`].
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn purge_dead(&self) -> Result<u64, QueueError>;
 
     /// Ends what is under way for nobody any more, and waits until what it took was given back: the last thing to do with a

@@ -10,22 +10,23 @@ use async_trait::async_trait;
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueCapabilities, QueueError, Receipt, SendError,
-        Settle, SettleError, Wanted,
+        Counts, DeadLetter, Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueCapabilities, QueueError,
+        Receipt, SendError, Settle, SettleError, Settlement, Wanted,
     },
 };
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 /// What a queue answers to extensions.
 #[derive(Debug)]
 pub enum Extensions {
     /// Every lease is lost.
     Lost,
-    /// These, one after another, and then what is true.
-    Scripted(VecDeque<Result<(), ExtendError>>),
+    /// The inner queue answers, after these errors.
+    Scripted(VecDeque<ExtendError>),
     /// What is true, so much later.
     Slow(Duration),
 }
@@ -54,6 +55,22 @@ pub struct FaultyQueue {
     commits_sends: bool,
     /// The group that every message is said to be of.
     group: Option<String>,
+    /// The connection that holds the deliveries, if one does.
+    connection: Option<Connection>,
+}
+
+/// A connection that holds deliveries until it is lost.
+#[derive(Debug)]
+struct Connection {
+    at_most: Option<Duration>,
+    // Replaced when the connection is lost.
+    state: Mutex<ConnectionState>,
+}
+
+#[derive(Debug, Default)]
+struct ConnectionState {
+    lost: CancellationToken,
+    receipts: Vec<Receipt>,
 }
 
 impl FaultyQueue {
@@ -84,6 +101,7 @@ impl FaultyQueue {
             settlements_open: watch::Sender::new(true),
             commits_sends: true,
             group: None,
+            connection: None,
         })
     }
 
@@ -102,6 +120,32 @@ impl FaultyQueue {
         queue.capabilities.returns_groups = true;
         queue.group = Some("group".to_owned());
         Arc::new(queue)
+    }
+
+    /// A queue whose deliveries are held by its connection, for `at_most` this long. The visibility timeout of the inner
+    /// queue must be longer.
+    #[must_use]
+    pub fn held_by_connection(self: Arc<Self>, at_most: Option<Duration>) -> Arc<Self> {
+        let mut queue = Arc::into_inner(self).unwrap();
+        queue.capabilities.extension_shortens = false;
+        queue.connection = Some(Connection {
+            at_most,
+            state: Mutex::default(),
+        });
+        Arc::new(queue)
+    }
+
+    /// Loses the connection, so that the queue releases what it held, and makes another one.
+    pub async fn lose_connection(&self) {
+        let connection = self.connection.as_ref().unwrap();
+        let ConnectionState { lost, receipts } = std::mem::take(&mut *connection.state.lock().unwrap());
+        lost.cancel();
+        let release = |receipt| Settle {
+            receipt,
+            settlement: Settlement::Release,
+        };
+        let releases = receipts.into_iter().map(release).collect();
+        drop(self.inner.settle(releases, Effects::default()).await);
     }
 
     /// Receives of a poller that begin from now on wait until they are let go.
@@ -150,11 +194,22 @@ impl FaultyQueue {
         self.batches.lock().unwrap().clone()
     }
 
-    fn scripted_extension(&self) -> Option<Result<(), ExtendError>> {
+    fn scripted_extension(&self) -> Option<ExtendError> {
         match &mut *self.extensions.lock().unwrap() {
-            Extensions::Lost => Some(Err(ExtendError::Expired)),
+            Extensions::Lost => Some(ExtendError::Expired),
             Extensions::Scripted(answers) => answers.pop_front(),
             Extensions::Slow(_) => None,
+        }
+    }
+}
+
+impl Connection {
+    fn hold(&self, receipt: &Receipt) -> DeliveryLease {
+        let mut state = self.state.lock().unwrap();
+        state.receipts.push(receipt.clone());
+        DeliveryLease::WhileConnected {
+            lost: state.lost.clone(),
+            at_most: self.at_most.map(|at_most| Instant::now() + at_most),
         }
     }
 }
@@ -187,6 +242,11 @@ impl Queue for FaultyQueue {
         for delivery in answer.iter_mut().flatten().filter(|_| self.group.is_some()) {
             delivery.message.group_id.clone_from(&self.group);
         }
+        if let Some(connection) = &self.connection {
+            for delivery in answer.iter_mut().flatten() {
+                delivery.lease = connection.hold(&delivery.receipt);
+            }
+        }
         self.note("receive", max, from);
         answer
     }
@@ -196,14 +256,22 @@ impl Queue for FaultyQueue {
         self.receive(wanted.close(), wait).await
     }
 
-    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         let (from, count) = (Instant::now(), receipts.len());
         let slow = match &*self.extensions.lock().unwrap() {
             Extensions::Slow(slow) => *slow,
             Extensions::Lost | Extensions::Scripted(_) => Duration::ZERO,
         };
+        if self.connection.is_some() {
+            let error = QueueError::Unsupported {
+                queue: self.name().clone(),
+                operation: "extend a delivery",
+            };
+            self.note("extend", count, from);
+            return receipts.iter().map(|_| Err(error.clone().into())).collect();
+        }
         let answers = match self.scripted_extension() {
-            Some(answer) => receipts.iter().map(|_| answer.clone()).collect(),
+            Some(error) => receipts.iter().map(|_| Err(error.clone())).collect(),
             None => self.inner.extend(receipts, by).await,
         };
         sleep(slow).await;

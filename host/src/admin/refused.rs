@@ -56,7 +56,14 @@ impl IntoResponse for Refused {
 
 impl From<QueueError> for Refused {
     fn from(error: QueueError) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error))
+        Self::new(status_of(&error), chain(&error))
+    }
+}
+
+fn status_of(error: &QueueError) -> StatusCode {
+    match error {
+        QueueError::Unavailable { .. } | QueueError::Failed { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        QueueError::Unsupported { .. } => StatusCode::NOT_IMPLEMENTED,
     }
 }
 
@@ -72,7 +79,7 @@ impl From<SendError> for Refused {
             SendError::Invalid(_) => StatusCode::BAD_REQUEST,
             SendError::Full { .. } => StatusCode::INSUFFICIENT_STORAGE,
             SendError::NoSuchQueue(_) => StatusCode::NOT_FOUND,
-            SendError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
+            SendError::Queue(error) => status_of(error),
         };
         Self::new(status, chain(&error))
     }
@@ -85,8 +92,8 @@ impl From<SettleError> for Refused {
             SettleError::SendRefused { .. }
             | SettleError::WriteRefused(_)
             | SettleError::DeadLetterRefused { .. }
-            | SettleError::Incomplete
-            | SettleError::Queue(_) => StatusCode::SERVICE_UNAVAILABLE,
+            | SettleError::Incomplete => StatusCode::SERVICE_UNAVAILABLE,
+            SettleError::Queue(error) => status_of(error),
         };
         Self::new(status, chain(&error))
     }
@@ -95,5 +102,24 @@ impl From<SettleError> for Refused {
 impl From<BytesRejection> for Refused {
     fn from(rejection: BytesRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::QueueName;
+
+    #[test]
+    fn an_operation_that_a_kind_of_queue_lacks_is_not_implemented() {
+        let refused = Refused::from(QueueError::Unsupported {
+            queue: QueueName::new("orders").unwrap(),
+            operation: "list dead letters",
+        });
+        assert_eq!(
+            refused.to_string(),
+            "queue orders cannot list dead letters: its kind of queue has no such operation"
+        );
+        assert_eq!(refused.into_response().status(), StatusCode::NOT_IMPLEMENTED);
     }
 }

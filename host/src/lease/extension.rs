@@ -71,9 +71,9 @@ impl LeaseKeeper {
                 continue;
             };
             let is_lost = match answer {
-                Some(Ok(())) => {
+                Some(Ok(deadline)) => {
                     extended += 1;
-                    lease.extended(started, started + due.by, asleep);
+                    lease.extended(started, deadline, asleep);
                     // The machine may have slept over the answer.
                     lease.wake_up(awake);
                     false

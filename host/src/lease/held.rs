@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::REPEAT_AFTER;
-use crate::queue::{ExtendError, QueueCapabilities, QueueError, Receipt};
+use crate::queue::{DeliveryLease, ExtendError, QueueCapabilities, QueueError, Receipt};
 
 /// The time between two looks at the clock of the machine's sleep.
 const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);
@@ -34,8 +34,10 @@ pub(super) struct HeldLeases {
 pub(super) struct HeldLease {
     receipt: Receipt,
     received_at: Instant,
-    extend_at: Instant,
-    deadline: Instant,
+    /// The time of the next extension. `None` for a lease that is never extended.
+    extend_at: Option<Instant>,
+    /// The time at which the lease ends by itself. `None` if it only ends with its connection.
+    deadline: Option<Instant>,
     /// How long the machine had slept when the deadline was right.
     asleep: Duration,
     lost: CancellationToken,
@@ -60,7 +62,9 @@ impl HeldLeases {
     pub(super) fn add(&mut self, lease: HeldLease) -> (u64, bool) {
         let key = self.next_key;
         self.next_key += 1;
-        let wake = self.wakes_at.is_none_or(|wakes_at| lease.extend_at < wakes_at);
+        let wake = self
+            .wakes_at
+            .is_none_or(|wakes_at| lease.due_at().is_some_and(|due_at| due_at < wakes_at));
         self.leases.insert(key, lease);
         (key, wake)
     }
@@ -79,7 +83,7 @@ impl HeldLeases {
     pub(super) fn is_expired(&mut self, key: u64, asleep: Duration) -> bool {
         self.leases.get_mut(&key).is_none_or(|lease| {
             lease.wake_up(asleep);
-            lease.deadline <= Instant::now()
+            lease.is_past(Instant::now())
         })
     }
 
@@ -104,7 +108,7 @@ impl HeldLeases {
             .leases
             .values()
             .filter(|lease| lease.is_free(capabilities.calls_overtake));
-        let next = free.map(|lease| lease.extend_at).min().filter(|_| may_extend);
+        let next = free.filter_map(HeldLease::due_at).min().filter(|_| may_extend);
         // A timer stands still while the machine sleeps.
         let looks = capabilities.has_own_clock && !self.leases.is_empty();
         let look = looks.then(|| Instant::now() + LOOK_FOR_SLEEP);
@@ -130,7 +134,7 @@ impl HeldLeases {
     /// Loses the leases whose deadline has passed. The answer to an extension decides about those that are being extended.
     pub(super) fn lose_expired(&mut self, now: Instant, calls_overtake: bool) {
         self.leases.retain(|_, lease| {
-            let expired = lease.deadline <= now && lease.is_free(calls_overtake);
+            let expired = lease.is_past(now) && lease.is_free(calls_overtake);
             if expired {
                 lease.lost.cancel();
             }
@@ -147,19 +151,22 @@ impl HeldLeases {
     ) -> Option<DueExtension> {
         let mut due: BTreeMap<Duration, Vec<(u64, &mut HeldLease)>> = BTreeMap::new();
         for (key, lease) in &mut self.leases {
-            if lease.extend_at > now || !lease.is_free(capabilities.calls_overtake) {
+            let (Some(extend_at), Some(deadline)) = (lease.extend_at, lease.deadline) else {
+                continue;
+            };
+            if extend_at > now || !lease.is_free(capabilities.calls_overtake) {
                 continue;
             }
             let longest = (lease.received_at + capabilities.longest_lease).saturating_duration_since(now);
             let by = visibility_timeout.min(longest);
-            if now + by > lease.deadline {
+            if now + by > deadline {
                 due.entry(by).or_default().push((*key, lease));
             } else if by < visibility_timeout {
                 // The longest lease ends with what it has.
-                lease.extend_at = lease.deadline;
+                lease.extend_at = Some(deadline);
             } else {
                 // It has more than it would get, since the timeout was made shorter.
-                lease.extend_at = lease.deadline - by / 2;
+                lease.extend_at = Some(deadline - by / 2);
             }
         }
         let (by, mut batch) = due.pop_last()?;
@@ -171,13 +178,14 @@ impl HeldLeases {
             receipts: Vec::with_capacity(batch.len()),
             late: Vec::with_capacity(batch.len()),
             by,
-            give_up_at: batch.first().map_or(now, |(_, lease)| lease.deadline),
+            give_up_at: batch.first().and_then(|(_, lease)| lease.deadline).unwrap_or(now),
         };
         for (key, lease) in batch {
             lease.extending = true;
             extension.keys.push(key);
             extension.receipts.push(lease.receipt.clone());
-            extension.late.push(now.saturating_duration_since(lease.extend_at));
+            let extend_at = lease.extend_at.unwrap_or(now);
+            extension.late.push(now.saturating_duration_since(extend_at));
         }
         Some(extension)
     }
@@ -196,13 +204,21 @@ impl HeldLeases {
 
 impl HeldLease {
     /// The lease on a delivery that was received a moment ago, on a machine that has slept for `asleep`.
-    pub(super) fn new(receipt: Receipt, deadline: Instant, asleep: Duration, lost: CancellationToken) -> Self {
+    pub(super) fn new(receipt: Receipt, lease: &DeliveryLease, asleep: Duration) -> Self {
         let now = Instant::now();
+        let (extend_at, lost) = match lease {
+            DeliveryLease::Until(deadline) => (Some(half_life(now, *deadline)), CancellationToken::new()),
+            // A child, because the keeper may lose the lease before its queue does.
+            DeliveryLease::WhileConnected { lost, .. } => (None, lost.child_token()),
+        };
+        if lease.is_lost() {
+            lost.cancel();
+        }
         Self {
             receipt,
             received_at: now,
-            extend_at: half_life(now, deadline),
-            deadline,
+            extend_at,
+            deadline: lease.deadline(),
             asleep,
             lost,
             extending: false,
@@ -210,23 +226,39 @@ impl HeldLease {
         }
     }
 
+    /// A token that is cancelled when the lease is lost.
+    pub(super) fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Returns the time at which the keeper has something to do: the next extension, or the end of a lease without one.
+    fn due_at(&self) -> Option<Instant> {
+        self.extend_at.or(self.deadline)
+    }
+
+    fn is_past(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
     /// The lease was extended to `deadline` by a call that was `started` when the machine had slept for `asleep`.
     pub(super) fn extended(&mut self, started: Instant, deadline: Instant, asleep: Duration) {
         self.extending = false;
         self.asleep = asleep;
-        self.deadline = deadline;
-        self.extend_at = half_life(started, deadline);
+        self.deadline = Some(deadline);
+        self.extend_at = Some(half_life(started, deadline));
     }
 
     /// The lease was not extended; `None` if the queue did not answer in time. Returns whether it is lost.
     pub(super) fn not_extended(&mut self, now: Instant, error: Option<&ExtendError>) -> bool {
         self.extending = false;
-        self.extend_at = now + REPEAT_AFTER.min(self.deadline.saturating_duration_since(now));
+        let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
+        self.extend_at = left.map(|left| now + REPEAT_AFTER.min(left));
         match error {
             Some(ExtendError::Expired) => true,
-            Some(ExtendError::Queue(QueueError::Failed { .. } | QueueError::Unavailable { .. })) | None => {
-                self.deadline <= now
-            }
+            Some(ExtendError::Queue(
+                QueueError::Failed { .. } | QueueError::Unavailable { .. } | QueueError::Unsupported { .. },
+            ))
+            | None => self.is_past(now),
         }
     }
 
@@ -240,8 +272,8 @@ impl HeldLease {
         // Counted from now, because an instant may not reach back as far as the machine has slept.
         let now = Instant::now();
         let earlier = |at: Instant| now + at.saturating_duration_since(now).saturating_sub(slept);
-        self.deadline = earlier(self.deadline);
-        self.extend_at = earlier(self.extend_at);
+        self.deadline = self.deadline.map(earlier);
+        self.extend_at = self.extend_at.map(earlier);
         true
     }
 

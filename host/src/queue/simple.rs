@@ -411,7 +411,7 @@ impl Queue for SimpleQueue {
         }
     }
 
-    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         let count = receipts.len();
         match self
             .ask(ExtendDeliveries {

@@ -80,7 +80,7 @@ impl Upkeep {
 
     /// Keeps a delivery that was received a moment ago.
     pub(super) fn hold(self: &Arc<Self>, delivery: &Delivery) -> Held {
-        let lease = self.keeper.hold(delivery.receipt.clone(), delivery.deadline);
+        let lease = self.keeper.hold(delivery.receipt.clone(), &delivery.lease);
         Held {
             lost: lease.lost().clone(),
             lease: Some(lease),

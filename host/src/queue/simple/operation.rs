@@ -153,7 +153,7 @@ pub(super) struct ExtendDeliveries {
 }
 
 impl Operation for ExtendDeliveries {
-    type Answer = Vec<Result<(), ExtendError>>;
+    type Answer = Vec<Result<Instant, ExtendError>>;
 
     fn apply<R: Rows>(self, core: &mut Core<R>, now: Instant) -> Result<Self::Answer, Fault> {
         let now = core.tick(now);

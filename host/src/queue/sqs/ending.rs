@@ -3,6 +3,7 @@
 use std::{slice::from_ref, time::Duration};
 
 use futures_util::{StreamExt as _, stream};
+use tokio::time::Instant;
 
 use super::{
     failure::{Action, EntryFailure, Failure, whole_seconds},
@@ -103,7 +104,7 @@ impl Remote {
     }
 
     /// See [`crate::queue::Queue::extend`].
-    pub(super) async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
+    pub(super) async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         let patience = Patience::new(self.hasty(4), 1);
         let wanted = whole_seconds(by);
         let batches: Vec<_> = receipts
@@ -114,7 +115,13 @@ impl Remote {
         answers.into_iter().flatten().collect()
     }
 
-    async fn extend_batch(&self, batch: &[Receipt], wanted: u64, patience: Patience) -> Vec<Result<(), ExtendError>> {
+    async fn extend_batch(
+        &self,
+        batch: &[Receipt],
+        wanted: u64,
+        patience: Patience,
+    ) -> Vec<Result<Instant, ExtendError>> {
+        let started = Instant::now();
         let entries: Vec<Option<Ending<'_>>> = batch
             .iter()
             .map(|receipt| {
@@ -130,10 +137,13 @@ impl Remote {
             self.end_all(&valid, patience).await
         }
         .into_iter();
-        let answer = |entry: Option<Ending<'_>>| match entry.and_then(|_| answers.next()) {
-            Some(Ok(())) => Ok(()),
-            Some(Err(EndFailure::Trouble(error))) => Err(error.into()),
-            Some(Err(EndFailure::Expired)) | None => Err(ExtendError::Expired),
+        let answer = |entry: Option<Ending<'_>>| {
+            let hide_s = entry.and_then(|entry| entry.hide_s).ok_or(ExtendError::Expired)?;
+            match answers.next() {
+                Some(Ok(())) => Ok(started + Duration::from_secs(hide_s)),
+                Some(Err(EndFailure::Trouble(error))) => Err(error.into()),
+                Some(Err(EndFailure::Expired)) | None => Err(ExtendError::Expired),
+            }
         };
         entries.into_iter().map(answer).collect()
     }

@@ -36,7 +36,7 @@ use super::{
 use crate::{
     alarm::wake_at,
     message::MessageId,
-    queue::{Delivery, QueueError, Receipt},
+    queue::{Delivery, DeliveryLease, QueueError, Receipt},
 };
 
 /// How long an abandoned call waits for another receive.
@@ -313,7 +313,7 @@ impl Shared {
     /// by themselves, as those do whose time is over: their receipts may release them from somebody else.
     async fn release(&self, mut deliveries: Vec<Delivery>) {
         let remote = &self.remote;
-        deliveries.retain(|delivery| delivery.deadline > Instant::now());
+        deliveries.retain(|delivery| !delivery.lease.is_lost());
         for batch in deliveries.rchunks(BATCH) {
             let endings: Vec<Ending<'_>> = batch
                 .iter()
@@ -394,7 +394,7 @@ impl Shared {
             message,
             receipt: Receipt::text_with(&handle, Arc::new(kept)),
             receive_count,
-            deadline,
+            lease: DeliveryLease::Until(deadline),
         })
     }
 

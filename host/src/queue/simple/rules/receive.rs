@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        super::{Delivery, FailureKind, FailureRecord},
+        super::{Delivery, DeliveryLease, FailureKind, FailureRecord},
         clock::Now,
         row::{Content, Fault, Fetched, HandedOut, Meta, QueueKey, State},
         rows::Rows,
@@ -249,7 +249,7 @@ impl<R: Rows> Core<R> {
             message: content.message,
             receipt,
             receive_count,
-            deadline,
+            lease: DeliveryLease::Until(deadline),
         })
     }
 }

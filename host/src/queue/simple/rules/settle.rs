@@ -5,6 +5,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time::Instant;
+
 use super::{
     super::{
         super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
@@ -27,7 +29,7 @@ impl<R: Rows> Core<R> {
         receipts: &[Receipt],
         by: Duration,
         now: Now,
-    ) -> Vec<Result<(), ExtendError>> {
+    ) -> Vec<Result<Instant, ExtendError>> {
         let deadline = now.instant + by.min(MAX_DELAY);
         let extend_one = |receipt: &Receipt| {
             let flight = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
@@ -38,7 +40,7 @@ impl<R: Rows> Core<R> {
             } else if earlier {
                 self.wake_later(key);
             }
-            Ok(())
+            Ok(deadline)
         };
         receipts.iter().map(extend_one).collect()
     }
