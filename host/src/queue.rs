@@ -5,14 +5,7 @@
 //! nothing here names a backend. The contract suite in `tests/queue_contract.rs` is what an
 //! implementation has to pass.
 
-use std::{
-    any::Any,
-    fmt,
-    hash::{Hash, Hasher},
-    num::NonZeroU32,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -30,80 +23,49 @@ mod wanted;
 pub use wanted::Wanted;
 
 /// The right to extend or settle one delivery. A later receive of the same message makes it stale.
+///
+/// A receipt is a pair of numbers or a text, whichever its queue chose: a queue that needs to know more of a delivery (its
+/// connection, its generation) writes that into the text, or keeps it in a table of its own under the receipt. Clones share
+/// the text, so such a table may hold a [`Weak`](std::sync::Weak) of it, which ends with the last clone. A receipt that left
+/// the process and came back is equal to the first one and does not share its text.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Receipt(ReceiptForm);
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum ReceiptForm {
     Numbered { row: u64, delivery: u64 },
-    Text { text: Arc<str>, kept: Kept },
-}
-
-/// What a queue keeps with a receipt for itself. Two receipts are equal if their texts are.
-#[derive(Clone)]
-struct Kept(Option<Arc<dyn Any + std::marker::Send + Sync>>);
-
-impl fmt::Debug for Kept {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Kept(..)" } else { "Kept" })
-    }
-}
-
-impl PartialEq for Kept {
-    fn eq(&self, _: &Self) -> bool {
-        true
-    }
-}
-
-impl Eq for Kept {}
-
-impl Hash for Kept {
-    fn hash<H: Hasher>(&self, _: &mut H) {}
+    Text(Arc<str>),
 }
 
 impl Receipt {
-    /// A receipt of a queue that numbers its messages (`row`) and its deliveries (`delivery`).
+    /// Makes a receipt of a queue that numbers its messages (`row`) and its deliveries (`delivery`).
     pub fn numbered(row: u64, delivery: u64) -> Self {
         Self(ReceiptForm::Numbered { row, delivery })
     }
 
-    /// A receipt that a server gave out as text.
-    pub fn text(text: &str) -> Self {
-        Self(ReceiptForm::Text {
-            text: text.into(),
-            kept: Kept(None),
-        })
+    /// Makes a receipt of a queue whose server names deliveries by a text.
+    pub fn text(text: impl Into<Arc<str>>) -> Self {
+        Self(ReceiptForm::Text(text.into()))
     }
 
-    /// As [`Receipt::text`], with something that the queue wants back when the delivery is extended or settled.
-    pub fn text_with(text: &str, kept: Arc<dyn Any + std::marker::Send + Sync>) -> Self {
-        Self(ReceiptForm::Text {
-            text: text.into(),
-            kept: Kept(Some(kept)),
-        })
-    }
-
-    /// The numbers that the receipt was made of, `(row, delivery)`, if it was made of numbers.
+    /// Returns the numbers of the receipt, `(row, delivery)`, if it has numbers.
     pub fn as_numbered(&self) -> Option<(u64, u64)> {
         match self.0 {
             ReceiptForm::Numbered { row, delivery } => Some((row, delivery)),
-            ReceiptForm::Text { .. } => None,
+            ReceiptForm::Text(_) => None,
         }
     }
 
-    /// The text that the receipt was made of, if it was made of text.
+    /// Returns the text of the receipt, if it has a text.
     pub fn as_text(&self) -> Option<&str> {
-        match &self.0 {
-            ReceiptForm::Numbered { .. } => None,
-            ReceiptForm::Text { text, .. } => Some(text),
-        }
+        self.as_shared_text().map(|text| &**text)
     }
 
-    /// What the queue put into the receipt, if that is a `T`. A receipt that left the process and came back has lost it.
-    pub fn kept<T: Any>(&self) -> Option<&T> {
+    /// Returns the text of the receipt as its clones share it, if it has a text.
+    pub fn as_shared_text(&self) -> Option<&Arc<str>> {
         match &self.0 {
             ReceiptForm::Numbered { .. } => None,
-            ReceiptForm::Text { kept, .. } => kept.0.as_deref()?.downcast_ref(),
+            ReceiptForm::Text(text) => Some(text),
         }
     }
 }

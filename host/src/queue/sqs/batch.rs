@@ -19,7 +19,6 @@ use tokio::{
 
 use super::{
     ending::{EndFailure, Ending},
-    held::Kept,
     remote::Remote,
     tasks::Tasks,
     wire::BATCH,
@@ -298,10 +297,8 @@ async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
                 .settlements_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
         }
         for (entry, answer) in batch.into_iter().zip(answers) {
-            if answer.is_ok()
-                && let Some(kept) = Kept::of(&entry.receipt)
-            {
-                kept.settled();
+            if answer.is_ok() {
+                remote.held.end(&entry.receipt);
             }
             // Whoever does not wait any more does not want to know.
             drop(entry.answer.send(answer.map_err(settle_error)));

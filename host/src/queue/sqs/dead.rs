@@ -11,7 +11,7 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use super::{form::is_id, held::Kept, provenance, provenance::Provenance, remote::Remote};
+use super::{form::is_id, held::HeldDelivery, provenance, provenance::Provenance, remote::Remote};
 use crate::{
     message::{InvalidMessage, QueueName},
     printable::hex,
@@ -24,8 +24,8 @@ impl Remote {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have sent it.
-    pub(super) async fn bury(&self, kept: &Kept, failure: &FailureRecord) -> Result<(), SettleError> {
-        if kept.is_buried() {
+    pub(super) async fn bury(&self, held: &HeldDelivery, failure: &FailureRecord) -> Result<(), SettleError> {
+        if held.dead_letter.is_sent() {
             return Ok(());
         }
         let facts = self.facts().await?;
@@ -37,21 +37,21 @@ impl Remote {
             error: Box::new(error),
         };
         let there = grave.facts().await.map_err(|error| refused(error.into()))?;
-        let mut message = kept.content.sendable();
-        if !provenance::put_on(&mut message, self.provenance(kept, failure), there.max_message_bytes) {
+        let mut message = held.content.sendable();
+        if !provenance::put_on(&mut message, self.provenance(held, failure), there.max_message_bytes) {
             tracing::warn!(
-                queue = %self.name, id = %kept.id,
+                queue = %self.name, id = %held.id,
                 "a dead letter is too large to say where it comes from"
             );
         }
         if there.fifo {
-            message.group_id = Some(group_of(kept.content.group_id.as_deref(), kept.id.as_str()).into_owned());
-            message.deduplication_id = Some(stable_id("dead-letter", self.name.as_str(), kept.id.as_str()));
+            message.group_id = Some(group_of(held.content.group_id.as_deref(), held.id.as_str()).into_owned());
+            message.deduplication_id = Some(stable_id("dead-letter", self.name.as_str(), held.id.as_str()));
         }
         let sent = grave.send_all(&there, &[message]).await.pop();
         match sent {
             Some(Ok(_)) => {
-                kept.buried();
+                held.dead_letter.sent();
                 Ok(())
             }
             Some(Err(error)) => Err(refused(error)),
@@ -59,19 +59,19 @@ impl Remote {
         }
     }
 
-    fn provenance(&self, kept: &Kept, failure: &FailureRecord) -> Provenance {
+    fn provenance(&self, held: &HeldDelivery, failure: &FailureRecord) -> Provenance {
         Provenance {
-            id: kept.id.to_string(),
+            id: held.id.to_string(),
             queue: self.name.to_string(),
             source: Some(self.address.name_and_account().0.to_owned()),
-            sent_at_ms: kept.sent_at_ms,
-            receive_count: kept.receive_count,
+            sent_at_ms: held.sent_at_ms,
+            receive_count: held.receive_count,
             dead_at_ms: now_ms(),
             kind: failure.kind,
             reason: failure.reason.clone(),
             handler: failure.handler.clone(),
             component: failure.component.clone(),
-            group: kept.content.group_id.clone(),
+            group: held.content.group_id.clone(),
             attribute: None,
         }
     }

@@ -7,7 +7,6 @@ use tokio::time::Instant;
 
 use super::{
     failure::{Action, EntryFailure, Failure, whole_seconds},
-    held::seconds_left,
     remote::Remote,
     wire::{Answers, BATCH, Hide, Patience},
 };
@@ -125,7 +124,7 @@ impl Remote {
         let entries: Vec<Option<Ending<'_>>> = batch
             .iter()
             .map(|receipt| {
-                let hide_s = Some(extension(wanted, seconds_left(receipt))?);
+                let hide_s = Some(extension(wanted, self.held.seconds_left(receipt))?);
                 let handle = receipt.as_text()?;
                 Some(Ending { handle, hide_s })
             })

@@ -15,7 +15,7 @@ use super::{
     batch::settle_error,
     ending::Ending,
     failure::{Action, Class, Failure},
-    held::Kept,
+    held::HeldDelivery,
     remote::Remote,
     tasks::Tasks,
 };
@@ -66,14 +66,14 @@ impl Exhausted {
     }
 
     async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
-        let Some(kept) = Kept::of(receipt) else {
+        let Some(held) = self.remote.held.get(receipt) else {
             return Ok(());
         };
         let failure = FailureRecord {
             kind: FailureKind::HostStopped,
             reason: format!(
                 "the host stopped {} times while this message was in flight",
-                kept.receive_count.saturating_sub(1)
+                held.receive_count.saturating_sub(1)
             ),
             handler: String::new(),
             component: String::new(),
@@ -85,15 +85,15 @@ impl Exhausted {
         };
         let deleted = match buried {
             Ok(deleted) => deleted,
-            Err(error) => return Err(self.not_taken(kept, error)),
+            Err(error) => return Err(self.not_taken(&held, error)),
         };
         tracing::warn!(
-            queue = %self.remote.name, id = %kept.id, receive_count = kept.receive_count, reason = failure.reason,
+            queue = %self.remote.name, id = %held.id, receive_count = held.receive_count, reason = failure.reason,
             "a message was received too often"
         );
         if let Err(error) = &deleted {
             tracing::warn!(
-                queue = %self.remote.name, id = %kept.id, error = %chain(error),
+                queue = %self.remote.name, id = %held.id, error = %chain(error),
                 "a dead letter could not be deleted from the queue that it comes from: it will be there twice"
             );
         }
@@ -101,11 +101,11 @@ impl Exhausted {
     }
 
     /// A message stays where it was.
-    fn not_taken(&self, kept: &Kept, error: SettleError) -> SettleError {
-        if self.warn_of(&kept.id) {
+    fn not_taken(&self, held: &HeldDelivery, error: SettleError) -> SettleError {
+        if self.warn_of(&held.id) {
             let error = queue_error(error.clone(), &self.remote.name);
             tracing::warn!(
-                queue = %self.remote.name, id = %kept.id, error = %chain(&error),
+                queue = %self.remote.name, id = %held.id, error = %chain(&error),
                 "a message was received too often and cannot become a dead letter: it stays hidden for now"
             );
         }
@@ -128,10 +128,10 @@ async fn bury(
     receipt: Receipt,
     failure: FailureRecord,
 ) -> Result<Result<(), SettleError>, SettleError> {
-    let (Some(kept), Some(handle)) = (Kept::of(&receipt), receipt.as_text()) else {
+    let (Some(held), Some(handle)) = (remote.held.get(&receipt), receipt.as_text()) else {
         return Ok(Err(SettleError::Expired));
     };
-    remote.bury(kept, &failure).await?;
+    remote.bury(&held, &failure).await?;
     let entry = Ending { handle, hide_s: None };
     let deleted = remote.end_all(&[entry], remote.ending()).await;
     Ok(deleted.into_iter().try_for_each(|each| each.map_err(settle_error)))

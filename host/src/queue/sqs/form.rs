@@ -39,7 +39,7 @@ const MAX_DELAY_S: u64 = 900;
 const SHOWN_BYTES: usize = 100;
 
 /// What a message holds, in a form that goes both ways: the body as it was meant, the attributes with their types.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) body: Bytes,
     pub(super) attributes: Vec<Attribute>,

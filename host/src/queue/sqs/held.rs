@@ -1,9 +1,12 @@
-//! What this host holds of a queue: the deliveries that were handed out and neither settled nor dropped.
+//! The table of the deliveries that this host holds of a queue, by their receipts.
+//!
+//! Invariant: a delivery is in the table until it was settled, or until the last clone of its receipt is dropped. A receipt
+//! that came from elsewhere with the same text is not the receipt of the delivery.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -17,148 +20,170 @@ use crate::{
     queue::Receipt,
 };
 
-/// The receipt handles of all deliveries that are held.
+/// The deliveries that are held.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldDeliveries {
     // Never held across an await.
-    handles: Mutex<Handles>,
+    deliveries: Mutex<HashMap<Box<str>, Entry>>,
 }
 
-#[derive(Debug, Default)]
-struct Handles {
-    next: u64,
-    numbers: HashMap<Arc<str>, u64>,
-}
-
-impl Held {
-    /// Holds a delivery, unless this very one is held already.
-    pub(super) fn hold(self: &Arc<Self>, handle: &str) -> Option<Hold> {
-        let mut handles = self.handles();
-        if handles.numbers.contains_key(handle) {
-            return None;
-        }
-        let number = handles.next;
-        handles.next += 1;
-        let handle: Arc<str> = handle.into();
-        handles.numbers.insert(Arc::clone(&handle), number);
-        drop(handles);
-        Some(Hold {
-            held: Arc::clone(self),
-            handle,
-            number,
-        })
-    }
-
-    /// How many deliveries are held.
-    pub(super) fn count(&self) -> usize {
-        self.handles().numbers.len()
-    }
-
-    fn handles(&self) -> MutexGuard<'_, Handles> {
-        // Every change is complete before the lock is given up.
-        self.handles.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The entry of one delivery among those that are held. It goes when the delivery ends, or with the last receipt.
 #[derive(Debug)]
-pub(super) struct Hold {
-    held: Arc<Held>,
-    handle: Arc<str>,
-    number: u64,
+struct Entry {
+    receipt: Weak<str>,
+    delivery: Arc<HeldDelivery>,
 }
 
-impl Hold {
-    fn end(&self) {
-        let mut handles = self.held.handles();
-        // A server may hand the same handle out again after a release: that one is not ours to end.
-        if handles.numbers.get(&self.handle) == Some(&self.number) {
-            handles.numbers.remove(&self.handle);
-        }
+impl Entry {
+    fn is_held(&self) -> bool {
+        self.receipt.strong_count() > 0
+    }
+
+    fn is_of(&self, text: &Arc<str>) -> bool {
+        std::ptr::addr_eq(self.receipt.as_ptr(), Arc::as_ptr(text))
     }
 }
 
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// What is kept with a receipt: enough to make a dead letter of the message as it was received.
+/// The content of a delivery, from which a dead letter can be made as the message was received.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct HeldDelivery {
     pub(super) id: MessageId,
     pub(super) content: Content,
     pub(super) sent_at_ms: u64,
     pub(super) receive_count: u32,
-    received_at: Instant,
-    /// It lies in the dead-letter queue already, and only remains to be deleted.
-    buried: AtomicBool,
-    hold: Hold,
+    /// The time at which the message was asked for.
+    pub(super) asked_at: Instant,
+    /// The message is in the dead-letter queue already, and only remains to be deleted.
+    pub(super) dead_letter: DeadLetterState,
 }
 
-impl Kept {
-    /// Of a message that was asked for at `received_at`.
-    pub(super) fn new(
-        id: MessageId,
-        content: Content,
-        (sent_at_ms, receive_count): (u64, u32),
-        (received_at, hold): (Instant, Hold),
-    ) -> Self {
-        Self {
-            id,
-            content,
-            sent_at_ms,
-            receive_count,
-            received_at,
-            buried: AtomicBool::new(false),
-            hold,
+/// Whether a message was sent to the dead-letter queue.
+#[derive(Debug, Default)]
+pub(super) struct DeadLetterState(AtomicBool);
+
+impl DeadLetterState {
+    pub(super) fn is_sent(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    pub(super) fn sent(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
+impl HeldDeliveries {
+    /// Holds a delivery under its receipt. Returns `None` if a delivery with the same handle is held already.
+    pub(super) fn hold(&self, handle: &str, delivery: HeldDelivery) -> Option<Receipt> {
+        let mut deliveries = self.deliveries();
+        if deliveries.get(handle).is_some_and(Entry::is_held) {
+            return None;
+        }
+        let text: Arc<str> = handle.into();
+        let entry = Entry {
+            receipt: Arc::downgrade(&text),
+            delivery: Arc::new(delivery),
+        };
+        deliveries.insert(handle.into(), entry);
+        drop(deliveries);
+        Some(Receipt::text(text))
+    }
+
+    /// Returns the delivery of a receipt, if it is held.
+    pub(super) fn get(&self, receipt: &Receipt) -> Option<Arc<HeldDelivery>> {
+        let text = receipt.as_shared_text()?;
+        let deliveries = self.deliveries();
+        let entry = deliveries.get(&**text).filter(|entry| entry.is_of(text))?;
+        Some(Arc::clone(&entry.delivery))
+    }
+
+    /// Ends the delivery of a receipt, though clones of the receipt may remain.
+    pub(super) fn end(&self, receipt: &Receipt) {
+        let Some(text) = receipt.as_shared_text() else { return };
+        let mut deliveries = self.deliveries();
+        // A server may hand the same handle out again after a release: that delivery has a receipt of its own.
+        if deliveries.get(&**text).is_some_and(|entry| entry.is_of(text)) {
+            deliveries.remove(&**text);
         }
     }
 
-    pub(super) fn of(receipt: &Receipt) -> Option<&Self> {
-        receipt.kept()
+    /// Frees what is kept of deliveries whose last receipt was dropped.
+    pub(super) fn forget_dropped(&self) {
+        self.deliveries().retain(|_, entry| entry.is_held());
     }
 
-    /// The delivery has ended, whoever still has its receipt.
-    pub(super) fn settled(&self) {
-        self.hold.end();
+    /// Returns the number of deliveries that are held.
+    pub(super) fn count(&self) -> usize {
+        self.deliveries().values().filter(|entry| entry.is_held()).count()
     }
 
-    pub(super) fn is_buried(&self) -> bool {
-        self.buried.load(Ordering::Acquire)
+    /// Returns for how many more seconds a delivery may be hidden at all. SQS counts twelve hours from its receive; a second
+    /// less is left to the clocks. A delivery that is not held is taken to be new.
+    pub(super) fn seconds_left(&self, receipt: &Receipt) -> u64 {
+        let elapsed = self
+            .get(receipt)
+            .map_or(Duration::ZERO, |delivery| delivery.asked_at.elapsed());
+        MAX_DELAY
+            .as_secs()
+            .saturating_sub(1)
+            .saturating_sub(whole_seconds(elapsed))
     }
 
-    pub(super) fn buried(&self) {
-        self.buried.store(true, Ordering::Release);
+    fn deliveries(&self) -> MutexGuard<'_, HashMap<Box<str>, Entry>> {
+        // Every change is complete before the lock is given up.
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// For how many more seconds a delivery may be hidden at all. SQS counts twelve hours from its receive; a second less is
-/// left to the clocks. What was received in another life of the process is taken to be new.
-pub(super) fn seconds_left(receipt: &Receipt) -> u64 {
-    let elapsed = Kept::of(receipt).map_or(Duration::ZERO, |kept| kept.received_at.elapsed());
-    MAX_DELAY
-        .as_secs()
-        .saturating_sub(1)
-        .saturating_sub(whole_seconds(elapsed))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn delivery() -> HeldDelivery {
+        HeldDelivery {
+            id: MessageId::from_queue("id"),
+            content: Content::default(),
+            sent_at_ms: 0,
+            receive_count: 1,
+            asked_at: Instant::now(),
+            dead_letter: DeadLetterState::default(),
+        }
+    }
+
     #[test]
     fn a_delivery_is_held_until_it_ends_or_is_dropped() {
-        let held = Arc::new(Held::default());
-        let (a, b) = (held.hold("a").unwrap(), held.hold("b").unwrap());
-        assert!(held.hold("a").is_none());
+        let held = HeldDeliveries::default();
+        let a = held.hold("a", delivery()).unwrap();
+        let b = held.hold("b", delivery()).unwrap();
+        assert!(held.hold("a", delivery()).is_none());
         assert_eq!(held.count(), 2);
-        a.end();
-        let again = held.hold("a").unwrap();
+        held.end(&a);
+        let again = held.hold("a", delivery()).unwrap();
         drop(a);
         assert_eq!(held.count(), 2);
         drop((again, b));
         assert_eq!(held.count(), 0);
+        assert!(held.hold("a", delivery()).is_some());
+    }
+
+    #[test]
+    fn a_receipt_with_the_same_text_from_elsewhere_is_not_that_of_the_delivery() {
+        let held = HeldDeliveries::default();
+        let receipt = held.hold("a", delivery()).unwrap();
+        let foreign = Receipt::text("a");
+        assert_eq!(receipt, foreign);
+        assert!(held.get(&receipt).is_some() && held.get(&foreign).is_none());
+        held.end(&foreign);
+        assert_eq!(held.count(), 1);
+    }
+
+    #[test]
+    fn the_content_of_a_dropped_delivery_is_freed() {
+        let held = HeldDeliveries::default();
+        let receipt = held.hold("a", delivery()).unwrap();
+        let content = Arc::downgrade(&held.get(&receipt).unwrap());
+        held.forget_dropped();
+        assert!(content.upgrade().is_some());
+        drop(receipt);
+        held.forget_dropped();
+        assert!(content.upgrade().is_none());
     }
 }

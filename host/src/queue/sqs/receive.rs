@@ -28,7 +28,7 @@ use super::{
     facts::Facts,
     failure::{Action, Class, Failure, whole_seconds},
     form,
-    held::Kept,
+    held::{DeadLetterState, HeldDelivery},
     remote::Remote,
     tasks::Tasks,
     wire::{Ask, BATCH, Patience, Received},
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     alarm::wake_at,
     message::MessageId,
-    queue::{Delivery, DeliveryLease, QueueError, Receipt},
+    queue::{Delivery, DeliveryLease, QueueError},
 };
 
 /// How long an abandoned call waits for another receive.
@@ -334,6 +334,7 @@ impl Shared {
     async fn admit(self: &Arc<Self>, messages: Vec<Received>, visibility_s: u64, asked: Asked) -> Answer {
         let visibility = Duration::from_secs(visibility_s);
         let deadline = asked.hidden_until(visibility);
+        self.remote.held.forget_dropped();
         if deadline <= Instant::now() {
             self.came_late(&messages, asked);
             return Ok(Vec::new());
@@ -380,19 +381,26 @@ impl Shared {
     fn delivery(&self, message: Received, (deadline, asked): (Instant, Asked)) -> Option<Delivery> {
         let remote = &self.remote;
         let id = MessageId::from_queue(&message.id);
-        let Some(hold) = remote.held.hold(&message.handle) else {
-            tracing::debug!(queue = %remote.name, %id, "a message was received twice with the same receipt");
-            return None;
-        };
         let handle = message.handle.clone();
         let receive_count = message.receive_count.unwrap_or(std::num::NonZeroU32::MIN);
         let sent_at_ms = message.sent_at_ms;
         let content = form::open(message).content;
         let message = content.message(id.clone(), sent_at_ms);
-        let kept = Kept::new(id, content, (sent_at_ms, receive_count.get()), (asked.at, hold));
+        let delivery = HeldDelivery {
+            id: message.id.clone(),
+            content,
+            sent_at_ms,
+            receive_count: receive_count.get(),
+            asked_at: asked.at,
+            dead_letter: DeadLetterState::default(),
+        };
+        let Some(receipt) = remote.held.hold(&handle, delivery) else {
+            tracing::debug!(queue = %remote.name, %id, "a message was received twice with the same receipt");
+            return None;
+        };
         Some(Delivery {
             message,
-            receipt: Receipt::text_with(&handle, Arc::new(kept)),
+            receipt,
             receive_count,
             lease: DeliveryLease::Until(deadline),
         })

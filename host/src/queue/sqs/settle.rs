@@ -9,7 +9,6 @@ use super::{
     batch::{Batcher, Request, Settled, settle_error},
     ending::Ending,
     failure::{Action, Class, Failure, whole_seconds},
-    held::{Kept, seconds_left},
     remote::Remote,
     tasks::Tasks,
 };
@@ -46,7 +45,10 @@ impl Settler {
     /// See [`crate::queue::Queue::settle`].
     pub(super) async fn settle(&self, settles: Vec<Settle>) -> Vec<Settled> {
         let mut request = Request::default();
-        let steps: Vec<Step> = settles.into_iter().map(|settle| step(settle, &mut request)).collect();
+        let steps: Vec<Step> = settles
+            .into_iter()
+            .map(|settle| self.step(settle, &mut request))
+            .collect();
         self.batcher.submit(&self.remote, &self.tasks, request).await;
         if !steps.iter().any(|step| matches!(step, Step::Bury(..))) {
             let mut answers = Vec::with_capacity(steps.len());
@@ -83,10 +85,10 @@ impl Settler {
     async fn bury(&self, receipt: Receipt, failure: FailureRecord) -> Settled {
         let (remote, tasks, batcher) = (Arc::clone(&self.remote), self.tasks.clone(), Arc::clone(&self.batcher));
         let step = async move {
-            let Some(kept) = Kept::of(&receipt) else {
+            let Some(held) = remote.held.get(&receipt) else {
                 return Err(remote.unburied("its receipt is from another life of the host"));
             };
-            remote.bury(kept, &failure).await?;
+            remote.bury(&held, &failure).await?;
             let mut request = Request::default();
             let answered = request.add(receipt.clone(), None);
             batcher.submit(&remote, &tasks, request).await;
@@ -97,6 +99,21 @@ impl Settler {
             }
         };
         self.tasks.whole(step).await.unwrap_or_else(|| self.is_stopping())
+    }
+
+    fn step(&self, Settle { receipt, settlement }: Settle, request: &mut Request) -> Step {
+        if receipt.as_text().is_none() {
+            return Step::NotOurs;
+        }
+        match settlement {
+            Settlement::Delete => Step::Asked(request.add(receipt, None)),
+            Settlement::Retry { delay, .. } => {
+                let hide_s = whole_seconds(delay).min(self.remote.held.seconds_left(&receipt));
+                Step::Asked(request.add(receipt, Some(hide_s)))
+            }
+            Settlement::Release => Step::Asked(request.add(receipt, Some(0))),
+            Settlement::DeadLetter { failure } => Step::Bury(receipt, failure),
+        }
     }
 
     fn is_stopping(&self) -> Settled {
@@ -113,19 +130,4 @@ async fn delete(remote: &Remote, receipt: &Receipt) -> Settled {
     };
     let deleted = remote.end_all(&[entry], remote.ending()).await;
     deleted.into_iter().try_for_each(|each| each.map_err(settle_error))
-}
-
-fn step(Settle { receipt, settlement }: Settle, request: &mut Request) -> Step {
-    if receipt.as_text().is_none() {
-        return Step::NotOurs;
-    }
-    match settlement {
-        Settlement::Delete => Step::Asked(request.add(receipt, None)),
-        Settlement::Retry { delay, .. } => {
-            let hide_s = whole_seconds(delay).min(seconds_left(&receipt));
-            Step::Asked(request.add(receipt, Some(hide_s)))
-        }
-        Settlement::Release => Step::Asked(request.add(receipt, Some(0))),
-        Settlement::DeadLetter { failure } => Step::Bury(receipt, failure),
-    }
 }
