@@ -256,7 +256,10 @@ impl Group {
             ..Settings::defaults(&name)
         };
         let queue: Arc<dyn Queue> = store.queue(name, settings).await.unwrap();
-        for answer in queue.send_many(TURNS.map(Outgoing::new).to_vec()).await {
+        for answer in queue
+            .send_many(TURNS.map(|body| Outgoing::new(body).check().unwrap()).to_vec())
+            .await
+        {
             answer.unwrap();
         }
         let faulty = FaultyQueue::new(Arc::clone(&queue), [], extensions).in_one_group();

@@ -137,7 +137,7 @@ impl Run {
             deduplication_id: deduplication.map(str::to_owned),
             ..Outgoing::default()
         };
-        self.queue.send(outgoing).await.unwrap()
+        self.queue.send(outgoing.check().unwrap()).await.unwrap()
     }
 
     /// Ready, delayed, and removed by the time to live.
@@ -506,7 +506,10 @@ async fn on_a_full_disk_what_writes_nothing_goes_on_while_something_is_delayed()
     let held = run.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
     run.send("delayed", 3600, None).await;
     disk.fail(0, Fault::Full);
-    assert!(run.queue.send(Outgoing::default()).await.is_err(), "the disk has room");
+    assert!(
+        run.queue.send(Outgoing::default().check().unwrap()).await.is_err(),
+        "the disk has room"
+    );
     for _ in 0..3 {
         disk.fail(0, Fault::Full);
         bench.machine.pass(10 * SECOND).await;

@@ -28,7 +28,7 @@ async fn connected(at_most: Option<Duration>) -> Arc<FaultyQueue> {
         ..Settings::defaults(&name)
     };
     let inner = SimpleStore::ephemeral().queue(name, settings).await.unwrap();
-    inner.send(Outgoing::new("x")).await.unwrap();
+    inner.send(Outgoing::new("x").check().unwrap()).await.unwrap();
     FaultyQueue::new(inner, [], Extensions::Scripted([].into())).held_by_connection(at_most)
 }
 

@@ -47,7 +47,10 @@ impl Handlers {
     /// A queue with so many messages.
     async fn queue(&self, name: &str, messages: usize) -> Arc<dyn Queue> {
         let queue = self.queues.declare(&QueueName::new(name).unwrap()).await.unwrap();
-        for answer in queue.send_many(vec![Outgoing::new("turn"); messages]).await {
+        for answer in queue
+            .send_many(vec![Outgoing::new("turn").check().unwrap(); messages])
+            .await
+        {
             answer.unwrap();
         }
         queue

@@ -14,7 +14,8 @@ use sandhog::{
 };
 
 use crate::queue_contract::{
-    Backend as _, Durable, bodies, defaults, end, failure, message, retry, send, take, take_one, taken, waiting,
+    Backend as _, Durable, bodies, checked, defaults, end, failure, message, retry, send, take, take_one, taken,
+    waiting,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -232,7 +233,7 @@ async fn many_long_suspects_run_side_by_side_and_leave_the_store_open_most_of_th
             extend(&queue, &delivery, HOURS).await;
             running.push(delivery);
         }
-        other.send(message("x")).await.unwrap();
+        other.send(checked(message("x"))).await.unwrap();
         let deliveries = take(&other, 9).await;
         open += usize::from(!deliveries.is_empty());
         for delivery in deliveries {
@@ -307,7 +308,7 @@ async fn a_slow_killer_is_alone_for_longer_each_time_and_counted_out() {
         extend(&queue, &killer, HOURS).await;
         for _ in 0..10 {
             backend.pass(10 * SECOND).await;
-            other.send(message("x")).await.unwrap();
+            other.send(checked(message("x"))).await.unwrap();
             take(&other, 1).await;
         }
         backend = backend.restart().await;

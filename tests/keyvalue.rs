@@ -454,7 +454,10 @@ async fn value(store: &SimpleStore, key: &str) -> Option<String> {
 }
 
 async fn received(queue: &SimpleQueue, body: &str) -> Delivery {
-    queue.send(Outgoing::new(body.as_bytes().to_vec())).await.unwrap();
+    queue
+        .send(Outgoing::new(body.as_bytes().to_vec()).check().unwrap())
+        .await
+        .unwrap();
     queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap()
 }
 
@@ -480,7 +483,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         queue(&store, "out").await;
         let send = |queue: &str| Send {
             queue: name(queue),
-            message: Outgoing::new("x"),
+            message: Outgoing::new("x").check().unwrap(),
         };
         let delivery = received(&orders, "a").await;
         // The send is refused, then the write, and with either of them everything.
@@ -908,7 +911,7 @@ async fn a_store_made_before_there_were_key_values_opens_and_takes_some() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory).await;
     let orders = queue(&store, "orders").await;
-    orders.send(Outgoing::new("kept")).await.unwrap();
+    orders.send(Outgoing::new("kept").check().unwrap()).await.unwrap();
     store.close().await;
     let database = rusqlite::Connection::open(directory.path().join("queues.db")).unwrap();
     database

@@ -51,7 +51,7 @@ async fn one_message(visibility_timeout: Duration, extensions: Vec<ExtendError>)
         ..Settings::defaults(&name)
     };
     let queue: Arc<dyn Queue> = store.queue(name.clone(), settings).await.unwrap();
-    queue.send(Outgoing::new("x")).await.unwrap();
+    queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
     let faulty = FaultyQueue::new(queue, [], Extensions::Scripted(extensions.into()));
     (faulty, store)
 }
@@ -196,7 +196,7 @@ impl Sleeper {
         let name = QueueName::new("in").unwrap();
         let store = SimpleStore::ephemeral();
         let queue: Arc<dyn Queue> = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
-        queue.send(Outgoing::new("x")).await.unwrap();
+        queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
         let capabilities = QueueCapabilities {
             calls_overtake: remote,
             has_own_clock: remote,
@@ -279,7 +279,7 @@ async fn a_queue_in_this_process_sleeps_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_comes_after_its_deadline_is_lost_before_a_guest_starts() {
     let sleeper = Sleeper::new(true).await;
-    sleeper.queue.send(Outgoing::new("y")).await.unwrap();
+    sleeper.queue.send(Outgoing::new("y").check().unwrap()).await.unwrap();
     let delivery = sleeper.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
     sleep(Duration::from_secs(31)).await;
     let lease = sleeper.keeper.hold(delivery.receipt, &delivery.lease);

@@ -64,7 +64,7 @@ async fn out(store: &SimpleStore) -> Arc<SimpleQueue> {
 fn send(queue: &str) -> Send {
     Send {
         queue: name(queue),
-        message: Outgoing::new("sent"),
+        message: Outgoing::new("sent").check().unwrap(),
     }
 }
 
@@ -152,7 +152,7 @@ async fn notes_are_written_though_the_store_has_much_else_to_do() {
         let queue = Arc::clone(&queue);
         busy.spawn(async move {
             loop {
-                queue.send(Outgoing::new("sent")).await.unwrap();
+                queue.send(Outgoing::new("sent").check().unwrap()).await.unwrap();
             }
         });
     }
@@ -206,7 +206,7 @@ async fn a_refused_send_leaves_nothing_behind() {
             .queue(name("full"), full)
             .await
             .unwrap()
-            .send(Outgoing::new("first"))
+            .send(Outgoing::new("first").check().unwrap())
             .await
             .unwrap();
         let error = store
@@ -385,7 +385,11 @@ async fn a_damaged_segment_is_dropped_and_the_others_are_known() {
 async fn a_data_directory_from_before_the_ledger_still_opens() {
     let directory = TempDir::new().unwrap();
     let store = reopen(&directory).await;
-    out(&store).await.send(Outgoing::new("kept")).await.unwrap();
+    out(&store)
+        .await
+        .send(Outgoing::new("kept").check().unwrap())
+        .await
+        .unwrap();
     store.close().await;
     let database = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     database.execute_batch("DROP TABLE handled").unwrap();

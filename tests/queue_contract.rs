@@ -20,7 +20,7 @@ use std::{
 
 use async_trait::async_trait;
 use sandhog::{
-    message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, CheckedMessage, MAX_BODY_BYTES, MessageId, Outgoing, QueueName},
     queue::{
         Delivery, DeliveryLease, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError,
         Settle, SettleError, Settlement,
@@ -213,10 +213,26 @@ pub(crate) fn retry(delay: Duration) -> Settlement {
     }
 }
 
+pub(crate) fn checked(message: Outgoing) -> CheckedMessage {
+    message.check().unwrap()
+}
+
 pub(crate) async fn send(queue: &Arc<dyn Queue>, messages: impl IntoIterator<Item = Outgoing>) {
-    for answer in queue.send_many(messages.into_iter().collect()).await {
+    for answer in queue.send_many(messages.into_iter().map(checked).collect()).await {
         answer.unwrap();
     }
+}
+
+/// Sends together those messages that keep every limit. One answer per message, in order.
+pub(crate) async fn send_each(queue: &Arc<dyn Queue>, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    let checked: Vec<_> = messages.into_iter().map(Outgoing::check).collect();
+    let valid = checked.iter().flatten().cloned().collect();
+    let mut sent = queue.send_many(valid).await.into_iter();
+    let answers = checked.into_iter().map(|message| match message {
+        Ok(_) => sent.next().unwrap(),
+        Err(invalid) => Err(invalid.into()),
+    });
+    answers.collect()
 }
 
 pub(crate) async fn take(queue: &Arc<dyn Queue>, max: usize) -> Vec<Delivery> {
@@ -403,7 +419,7 @@ async fn a_message_comes_back_as_it_was_sent(backend: &impl Backend) {
         priority: Some(3),
         ..Outgoing::default()
     };
-    let id = queue.send(outgoing.clone()).await.unwrap();
+    let id = queue.send(checked(outgoing.clone())).await.unwrap();
     let delivery = take_one(&queue).await;
     assert_eq!(delivery.message.id, id);
     assert_eq!(delivery.message.body, outgoing.body);
@@ -419,7 +435,7 @@ pub(crate) async fn a_message_that_breaks_a_limit_is_refused_alone(backend: &imp
         body: vec![b'x'; MAX_BODY_BYTES + 1].into(),
         ..grouped("", "h")
     };
-    let answers = queue.send_many(vec![grouped("a", "g"), large, grouped("b", "i")]).await;
+    let answers = send_each(&queue, vec![grouped("a", "g"), large, grouped("b", "i")]).await;
     assert!(
         matches!(answers[..], [Ok(_), Err(SendError::Invalid(_)), Ok(_)]),
         "{answers:?}"
@@ -645,7 +661,7 @@ pub(crate) async fn a_message_that_was_never_settled_dies_of_host_stopped(backen
 
 pub(crate) async fn a_rejected_message_goes_to_the_dead_letters_at_once(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
-    let id = queue.send(message("a")).await.unwrap();
+    let id = queue.send(checked(message("a"))).await.unwrap();
     let delivery = take_one(&queue).await;
     end(
         &queue,
@@ -792,7 +808,7 @@ async fn a_long_operation_lets_others_have_their_turn(backend: &impl Backend) {
     let messages = 2000;
     let steps = messages / 256;
     let sent = async {
-        let answers = queue.send_many(vec![message("a"); messages]).await;
+        let answers = queue.send_many(vec![checked(message("a")); messages]).await;
         assert!(answers.iter().all(Result::is_ok));
     };
     assert!(pauses(sent).await > 0, "sending");
@@ -1157,17 +1173,17 @@ fn once(body: &'static str, id: &str) -> Outgoing {
 
 pub(crate) async fn a_duplicate_is_answered_with_the_first_id(backend: &impl Backend) {
     let queue = backend.groups("orders").await;
-    let first = queue.send(once("a", "x")).await.unwrap();
-    assert_eq!(queue.send(once("b", "x")).await.unwrap(), first);
+    let first = queue.send(checked(once("a", "x"))).await.unwrap();
+    assert_eq!(queue.send(checked(once("b", "x"))).await.unwrap(), first);
     assert_eq!(taken(&queue, 9).await, ["a"]);
 }
 
 pub(crate) async fn a_duplicate_is_dropped_though_the_first_is_gone(backend: &impl Backend) {
     let queue = backend.groups("orders").await;
-    let first = queue.send(once("a", "x")).await.unwrap();
+    let first = queue.send(checked(once("a", "x"))).await.unwrap();
     let delivery = take_one(&queue).await;
     end(&queue, &delivery, Settlement::Delete).await.unwrap();
-    assert_eq!(queue.send(once("b", "x")).await.unwrap(), first);
+    assert_eq!(queue.send(checked(once("b", "x"))).await.unwrap(), first);
     check_nothing_comes(&queue).await;
 }
 
@@ -1199,15 +1215,18 @@ async fn shallow(backend: &impl Backend) -> Arc<dyn Queue> {
 
 async fn a_full_queue_refuses_sends(backend: &impl Backend) {
     let queue = shallow(backend).await;
-    let answers = queue.send_many(["a", "b", "c"].map(message).to_vec()).await;
+    let answers = send_each(&queue, ["a", "b", "c"].map(message).to_vec()).await;
     assert!(
         matches!(&answers[2], Err(SendError::Full { limit: 2, .. })),
         "{answers:?}"
     );
     let delivery = take_one(&queue).await;
-    assert!(queue.send(message("d")).await.is_err(), "what is in flight counts");
+    assert!(
+        queue.send(checked(message("d"))).await.is_err(),
+        "what is in flight counts"
+    );
     end(&queue, &delivery, Settlement::Delete).await.unwrap();
-    queue.send(message("e")).await.unwrap();
+    queue.send(checked(message("e"))).await.unwrap();
 }
 
 async fn dead_letters_do_not_fill_a_queue(backend: &impl Backend) {
@@ -1222,7 +1241,7 @@ async fn dead_letters_do_not_fill_a_queue(backend: &impl Backend) {
         bury(&queue).await;
     }
     assert_eq!(queue.counts().await.unwrap().dead, 3);
-    dead.send(message("b")).await.unwrap();
+    dead.send(checked(message("b"))).await.unwrap();
 }
 
 /// Starts a receive that waits, and lets it register.
@@ -1271,7 +1290,7 @@ async fn a_waiting_receive_gets_the_most_urgent_of_those_that_come(backend: &imp
         urgent("d", 9),
         urgent("e", 0),
     ];
-    assert!(queue.send_many(burst).await.iter().all(Result::is_ok));
+    assert!(send_each(&queue, burst).await.iter().all(Result::is_ok));
     let mut got = [
         receives.join_next().await.unwrap().unwrap(),
         receives.join_next().await.unwrap().unwrap(),
@@ -1334,7 +1353,7 @@ pub(crate) async fn a_waiting_receive_gets_an_expired_message(backend: &impl Bac
     let mut receives = waiting(&queue, LONG).await;
     let rival = Arc::clone(&queue);
     // The rival is first: nothing is left for the one that waits, and nobody tells it.
-    let (_, stolen) = tokio::join!(rival.send(message("a")), rival.receive(1, Duration::ZERO));
+    let (_, stolen) = tokio::join!(rival.send(checked(message("a"))), rival.receive(1, Duration::ZERO));
     let waited = if stolen.unwrap().is_empty() {
         Duration::ZERO
     } else {
@@ -1389,7 +1408,7 @@ fn delete(delivery: &Delivery) -> Settle {
 fn to(queue: &str, body: &'static str) -> Send {
     Send {
         queue: queue_name(queue),
-        message: message(body),
+        message: checked(message(body)),
     }
 }
 
@@ -1644,7 +1663,7 @@ async fn a_closed_store_says_so() {
     let backend = Durable::new().await;
     let queue = backend.queue("orders").await;
     backend.store.clone().close().await;
-    let error = queue.send(message("a")).await.unwrap_err();
+    let error = queue.send(checked(message("a"))).await.unwrap_err();
     let SendError::Queue(error) = error else {
         panic!("{error:?}")
     };

@@ -504,17 +504,15 @@ impl Pair {
 
     async fn send(&mut self, group: Option<u8>, priority: u8, delay: u64, deduplication: Option<u8>) {
         let body = self.body();
-        let answer = self
-            .queue
-            .send(Outgoing {
-                body: body.clone().into(),
-                delay: Some(Duration::from_secs(delay)),
-                group_id: group.map(|group| group.to_string()),
-                deduplication_id: deduplication.map(|id| id.to_string()),
-                priority: Some(priority),
-                ..Outgoing::default()
-            })
-            .await;
+        let message = Outgoing {
+            body: body.clone().into(),
+            delay: Some(Duration::from_secs(delay)),
+            group_id: group.map(|group| group.to_string()),
+            deduplication_id: deduplication.map(|id| id.to_string()),
+            priority: Some(priority),
+            ..Outgoing::default()
+        };
+        let answer = self.queue.send(message.check().unwrap()).await;
         let first = deduplication.and_then(|id| self.model.remembered.get(&id));
         match (answer, first) {
             (Ok(id), Some((first, until))) if *until > self.model.now => assert_eq!(id.as_str(), first),
@@ -571,7 +569,7 @@ impl Pair {
         let sends = match how {
             How::Follow => vec![Send {
                 queue: self.queue.name().clone(),
-                message: Outgoing::new(child.clone()),
+                message: Outgoing::new(child.clone()).check().unwrap(),
             }],
             _ => Vec::new(),
         };

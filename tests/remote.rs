@@ -44,7 +44,7 @@ async fn queue(
     };
     let inner = SimpleStore::ephemeral().queue(name, settings).await.unwrap();
     for answer in inner
-        .send_many((0..messages).map(|_| Outgoing::new("x")).collect())
+        .send_many((0..messages).map(|_| Outgoing::new("x").check().unwrap()).collect())
         .await
     {
         answer.unwrap();

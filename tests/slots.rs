@@ -46,7 +46,7 @@ fn most_in_flight_while_settlements_wait(wasm: Vec<u8>, commits_sends: bool) -> 
         let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor.clone());
         pipeline.queue("out").await;
         let queue = pipeline.queue("in").await;
-        for answer in queue.send_many(vec![Outgoing::new("x"); 3]).await {
+        for answer in queue.send_many(vec![Outgoing::new("x").check().unwrap(); 3]).await {
             answer.unwrap();
         }
         let mut held = FaultyQueue::new(Arc::clone(&queue), [], Extensions::Scripted([].into()));
@@ -87,7 +87,7 @@ async fn a_receive_under_way_fills_the_slots_that_became_free() {
         .queue(name.clone(), Settings::defaults(&name))
         .await
         .unwrap();
-    queue.send_many(vec![Outgoing::new("x"); 20]).await;
+    queue.send_many(vec![Outgoing::new("x").check().unwrap(); 20]).await;
     let held = FaultyQueue::new(queue, [], Extensions::Scripted([].into()));
     held.hold_receives();
     let mut poller = Poller::new(Arc::<FaultyQueue>::clone(&held));
@@ -112,7 +112,7 @@ async fn large_batches(concurrency: usize) -> (Arc<Prompt>, Pipeline, Arc<dyn Qu
     let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
     let queue = pipeline.queue("bench").await;
     let body = format!("turn{}", "x".repeat(500_000));
-    for answer in queue.send_many(vec![Outgoing::new(body); LARGE]).await {
+    for answer in queue.send_many(vec![Outgoing::new(body).check().unwrap(); LARGE]).await {
         answer.unwrap();
     }
     let manifest = with_concurrency(concurrency);

@@ -64,9 +64,9 @@ use crate::queue_contract::{
     a_waiting_receive_gets_an_expired_message, a_waiting_receive_is_woken_by_a_release,
     a_waiting_receive_is_woken_by_a_send, a_waiting_receive_is_woken_by_the_next_of_a_group,
     an_expired_receipt_does_not_disturb_the_others_of_its_batch, an_extension_can_shorten,
-    an_extension_counts_from_now, bodies, bury, deduplication_ids_are_per_queue, end, every_receive_is_counted,
-    failure, grouped, message, purging_the_dead_spares_the_living, redrive_by_id_leaves_the_others, retry, send, take,
-    take_one,
+    an_extension_counts_from_now, bodies, bury, checked, deduplication_ids_are_per_queue, end,
+    every_receive_is_counted, failure, grouped, message, purging_the_dead_spares_the_living,
+    redrive_by_id_leaves_the_others, retry, send, send_each, take, take_one,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -304,7 +304,7 @@ async fn every_body_comes_back_as_it_was_sent(sqs: &Sqs) {
     ]
     .into();
     let queue = sqs.standard("orders").queue;
-    let answers = queue.send_many(sent.iter().cloned().map(Outgoing::new).collect()).await;
+    let answers = send_each(&queue, sent.iter().cloned().map(Outgoing::new).collect()).await;
     let ids: Vec<MessageId> = answers.into_iter().map(Result::unwrap).collect();
     let received = gather(&queue, sent.len()).await;
     let mut received: HashMap<_, _> = received
@@ -443,7 +443,7 @@ async fn labels_of_attributes_survive_the_dead_letter_queue(sqs: &Sqs) {
 async fn check_refusals(sqs: &Sqs, made: &Made, good: &Outgoing, refused: Vec<(Outgoing, &str)>) {
     for (outgoing, words) in refused {
         let shown = format!("{outgoing:?}").chars().take(200).collect::<String>();
-        let mut answers = made.queue.send_many(vec![outgoing, good.clone()]).await;
+        let mut answers = send_each(&made.queue, vec![outgoing, good.clone()]).await;
         answers.pop().unwrap().unwrap();
         match answers.pop().unwrap() {
             Err(SendError::Invalid(invalid)) => {
@@ -547,7 +547,7 @@ async fn sends_go_ten_a_call(sqs: &Sqs) {
 async fn ten_large_messages_go_as_many_a_call_as_fit(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let large = |number: u8| Outgoing::new(vec![b'a' + number; 300 * 1024]);
-    let answers = made.queue.send_many((0..10).map(large).collect()).await;
+    let answers = send_each(&made.queue, (0..10).map(large).collect()).await;
     let ids: HashSet<_> = answers.into_iter().map(Result::unwrap).collect();
     let mut sizes = entries(&sqs.asked("SendMessageBatch", &made));
     sizes.sort_unstable();
@@ -565,7 +565,7 @@ async fn a_refused_entry_does_not_take_the_others_with_it(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let fault = Fault::FailEntries(Box::new(|entry| has_body(entry, "bad")), "InvalidMessageContents", true);
     let given = sqs.proxy().rule(Sqs::rule(fault, "SendMessageBatch", &made));
-    let answers = made.queue.send_many(["a", "bad", "b"].map(message).to_vec()).await;
+    let answers = send_each(&made.queue, ["a", "bad", "b"].map(message).to_vec()).await;
     let [Ok(_), Err(SendError::Invalid(invalid)), Ok(_)] = &answers[..] else {
         panic!("{answers:?}")
     };
@@ -585,7 +585,7 @@ async fn a_call_refused_for_one_entry_is_repeated_entry_by_entry(sqs: &Sqs) {
     };
     sqs.proxy().rule(rule.matching(has_bad));
     let messages = ["a", "bad", "b", "c"].map(|body| grouped(body, "g"));
-    let answers = made.queue.send_many(messages.to_vec()).await;
+    let answers = send_each(&made.queue, messages.to_vec()).await;
     assert!(
         matches!(answers[..], [Ok(_), Err(SendError::Invalid(_)), Ok(_), Ok(_)]),
         "{answers:?}"
@@ -597,7 +597,7 @@ async fn an_entry_that_the_server_had_trouble_with_is_repeated(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let fault = Fault::FailEntries(Box::new(|entry| has_body(entry, "b")), "InternalError", false);
     sqs.proxy().rule(Sqs::rule(fault, "SendMessageBatch", &made).times(1));
-    let answers = made.queue.send_many(["a", "b", "c"].map(message).to_vec()).await;
+    let answers = send_each(&made.queue, ["a", "b", "c"].map(message).to_vec()).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(entries(&sqs.asked("SendMessageBatch", &made)), [3, 1]);
     assert_eq!(sorted(drain(&made.queue).await), ["a", "b", "c"]);
@@ -737,9 +737,7 @@ async fn ids_for_deduplication_count_within_a_group_if_the_queue_says_so(sqs: &S
         deduplication_id: Some("x".to_owned()),
         ..grouped(body, group)
     };
-    let answers = queue
-        .send_many(vec![once("a", "g"), once("b", "h"), once("c", "g")])
-        .await;
+    let answers = send_each(&queue, vec![once("a", "g"), once("b", "h"), once("c", "g")]).await;
     let ids: Vec<MessageId> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(ids[0], ids[2]);
     assert_eq!(sorted(drain(&queue).await), ["a", "b"]);
@@ -1004,7 +1002,7 @@ async fn a_message_moved_by_the_redrive_policy_is_listed(sqs: &Sqs) {
     let (orders, dead) = sqs.with_policy();
     let id = orders
         .queue
-        .send(with_attributes("a", [("k".to_owned(), text("v"))]))
+        .send(checked(with_attributes("a", [("k".to_owned(), text("v"))])))
         .await
         .unwrap();
     assert_eq!(take_one(&orders.queue).await.receive_count.get(), 1);
@@ -1245,7 +1243,7 @@ async fn a_missing_queue_is_named_and_found_once_it_is_created(sqs: &Sqs) {
             "{said}"
         );
         assert!(said.contains("create it or correct its url"), "{said}");
-        assert!(queue.counts().await.is_err() && queue.send(message("a")).await.is_err());
+        assert!(queue.counts().await.is_err() && queue.send(checked(message("a"))).await.is_err());
         sqs.make(name, &[]);
         send(&queue, [message("a")]).await;
         assert_eq!(bodies(&[take_one(&queue).await]), ["a"]);
@@ -1297,7 +1295,10 @@ async fn an_abandoned_receive_is_taken_over_by_the_next_one(sqs: &Sqs) {
     let made = sqs.standard("orders");
     drop_a_receive(sqs, &made, 10).await;
     // The receive is first.
-    let (deliveries, id) = tokio::join!(made.queue.receive(10, 20 * SECOND), made.queue.send(message("a")));
+    let (deliveries, id) = tokio::join!(
+        made.queue.receive(10, 20 * SECOND),
+        made.queue.send(checked(message("a")))
+    );
     let first = &deliveries.unwrap()[0];
     assert_eq!((&first.message.id, first.receive_count.get()), (&id.unwrap(), 1));
     assert_eq!(sqs.asked("ReceiveMessage", &made).len(), 1, "one request served both");

@@ -191,6 +191,7 @@ impl Bench {
             };
             self.journal.stories.insert(body.clone(), story);
         }
+        let messages = messages.into_iter().map(|message| message.check().unwrap()).collect();
         for (body, answer) in bodies.iter().zip(queue.send_many(messages).await) {
             match answer {
                 Ok(_) => self.note(body, |story| story.sent.as_mut()),
@@ -235,7 +236,7 @@ impl Bench {
             .iter()
             .map(|child| Send {
                 queue: name("next"),
-                message: message(child),
+                message: message(child).check().unwrap(),
             })
             .collect();
         let settle = Settle {
@@ -272,7 +273,7 @@ impl Bench {
         self.journal.stories.insert(body.to_owned(), begun);
         let sends = vec![Send {
             queue: name("next"),
-            message: message(body),
+            message: message(body).check().unwrap(),
         }];
         let effects = Effects {
             sends,
@@ -674,7 +675,7 @@ async fn a_message_that_a_receive_waits_for_is_stored_and_handed_out_in_one_comm
         u64::from_le_bytes(witness[..8].try_into().unwrap())
     };
     let before = commits();
-    let sent = orders.send(message("a")).await.unwrap();
+    let sent = orders.send(message("a").check().unwrap()).await.unwrap();
     let got = receives.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(commits(), before + 1);
     assert_eq!((&got[0].message.id, got[0].receive_count.get()), (&sent, 1));
@@ -742,9 +743,9 @@ async fn what_is_sent_while_a_store_closes_is_not_handed_out() {
         // The commands lie in this order, if the store is not closed before it comes to the last.
         let ((), sent, asked, more) = tokio::join!(
             store.close(),
-            orders.send(message("a")),
+            orders.send(message("a").check().unwrap()),
             orders.receive(1, DELAY),
-            orders.send(message("b")),
+            orders.send(message("b").check().unwrap()),
         );
         assert!(asked.is_err(), "{asked:?}");
         for waited in receives.join_all().await {
@@ -813,7 +814,10 @@ async fn filled(count: usize, log: bool) -> TempDir {
     let store = open(options(directory.path(), None)).await.unwrap();
     let orders = queue(&store, "orders").await.unwrap();
     for index in 0..count {
-        orders.send(message(&format!("message {index}"))).await.unwrap();
+        orders
+            .send(message(&format!("message {index}")).check().unwrap())
+            .await
+            .unwrap();
     }
     if !log {
         store.close().await;
@@ -858,7 +862,7 @@ async fn a_deleted_log_is_missed_though_the_database_has_its_tables() {
     queue(&store, "orders")
         .await
         .unwrap()
-        .send(message("in the log"))
+        .send(message("in the log").check().unwrap())
         .await
         .unwrap();
     let copy = TempDir::new_in(memory()).unwrap();
@@ -892,7 +896,7 @@ async fn an_older_copy_of_the_database_is_noticed() {
     queue(&store, "orders")
         .await
         .unwrap()
-        .send(message("later"))
+        .send(message("later").check().unwrap())
         .await
         .unwrap();
     store.close().await;
@@ -1136,7 +1140,7 @@ async fn an_operator_may_read_the_file_while_the_store_works() {
     let directory = TempDir::new().unwrap();
     let store = open(options(directory.path(), None)).await.unwrap();
     let orders = queue(&store, "orders").await.unwrap();
-    orders.send(message("a")).await.unwrap();
+    orders.send(message("a").check().unwrap()).await.unwrap();
     let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     let reading = tool.unchecked_transaction().unwrap();
     let count = || {
@@ -1145,7 +1149,7 @@ async fn an_operator_may_read_the_file_while_the_store_works() {
             .unwrap()
     };
     assert_eq!(count(), 1);
-    orders.send(message("b")).await.unwrap();
+    orders.send(message("b").check().unwrap()).await.unwrap();
     assert_eq!(count(), 1, "a reader sees one moment");
     drop(reading);
     store.close().await;
@@ -1158,12 +1162,12 @@ async fn a_tool_that_holds_the_write_lock_makes_the_queue_unavailable_for_a_whil
     let orders = queue(&store, "orders").await.unwrap();
     let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     tool.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = orders.send(message("a")).await.unwrap_err();
+    let error = orders.send(message("a").check().unwrap()).await.unwrap_err();
     let SendError::Queue(error) = error else {
         panic!("{error:?}")
     };
     assert!(error.is_transient(), "{error:?}");
     tool.execute_batch("ROLLBACK").unwrap();
-    orders.send(message("a")).await.unwrap();
+    orders.send(message("a").check().unwrap()).await.unwrap();
     store.close().await;
 }

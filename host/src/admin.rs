@@ -47,7 +47,7 @@ use self::{
 use crate::{
     config::Secret,
     handler_status::HandlerBoard,
-    message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
     printable::chain,
     queue::{Counts, DeadLetter, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
@@ -226,7 +226,7 @@ async fn send(
     }))
 }
 
-fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused> {
+fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<CheckedMessage, Refused> {
     let attributes = parameters.take_prefixed("attr.");
     let attributes = attributes
         .into_iter()
@@ -241,8 +241,7 @@ fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused
         priority: parameters.number("priority", 0..=9)?,
     };
     parameters.finish()?;
-    message.check()?;
-    Ok(message)
+    Ok(message.check()?)
 }
 
 async fn send_batch(
@@ -274,13 +273,13 @@ async fn send_batch(
     Ok(Json(wire::BatchResults { results }))
 }
 
-fn entries(body: &[u8]) -> Result<Vec<Result<Outgoing, InvalidMessage>>, Refused> {
+fn entries(body: &[u8]) -> Result<Vec<Result<CheckedMessage, InvalidMessage>>, Refused> {
     let batch: wire::Batch = json(body)?;
     if batch.messages.is_empty() {
         let why = format!("0 messages: send 1 to {}", wire::MAX_BATCH);
         return Err(Refused::new(StatusCode::BAD_REQUEST, why));
     }
-    Ok(batch.messages.into_iter().map(wire::Entry::into_outgoing).collect())
+    Ok(batch.messages.into_iter().map(wire::Entry::into_message).collect())
 }
 
 async fn receive(

@@ -1,9 +1,10 @@
 //! What a queue carries: messages, attributes, names. Plain data; no I/O, no clock.
 //!
 //! Trust ends here: a value of one of these types keeps the limits that its constructor states, so the
-//! rest of the host never checks them again.
+//! rest of the host never checks them again. [`Outgoing`] alone is a draft: anybody fills in its fields, and
+//! [`Outgoing::check`] makes the [`CheckedMessage`] of it that a queue takes.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -231,7 +232,7 @@ pub struct Message {
     pub priority: u8,
 }
 
-/// A message to be sent. [`Outgoing::check`] holds for every value that reaches a queue.
+/// A draft of a message to be sent. The limits hold once it was checked: see [`Outgoing::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
     /// 0 to [`MAX_BODY_BYTES`] bytes.
@@ -268,12 +269,20 @@ impl Outgoing {
         self.body.len() + self.attributes.size() + ids + OVERHEAD
     }
 
-    /// Checks every limit that the fields' types do not keep by themselves.
+    /// Checks every limit that the fields' types do not keep by themselves, and makes the message that can be sent.
     ///
     /// # Errors
     ///
     /// [`InvalidMessage`] names the field, its value and the accepted range.
-    pub fn check(&self) -> Result<(), InvalidMessage> {
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use sandhog::message::{MAX_BODY_BYTES, Outgoing};
+    /// assert!(Outgoing::new("a letter").check().is_ok());
+    /// assert!(Outgoing::new(vec![0; MAX_BODY_BYTES + 1]).check().is_err());
+    /// ```
+    pub fn check(self) -> Result<CheckedMessage, InvalidMessage> {
         if self.body.len() > MAX_BODY_BYTES {
             return Err(InvalidMessage(format!(
                 "a body of {} bytes: at most {MAX_BODY_BYTES}",
@@ -303,6 +312,25 @@ impl Outgoing {
         if let Some(priority) = self.priority.filter(|priority| *priority > MAX_PRIORITY) {
             return Err(InvalidMessage(format!("priority {priority}: use 0 to {MAX_PRIORITY}")));
         }
-        Ok(())
+        Ok(CheckedMessage(self))
+    }
+}
+
+/// A message to be sent that keeps every limit. Only [`Outgoing::check`] makes one, and nothing changes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckedMessage(Outgoing);
+
+impl CheckedMessage {
+    /// Takes the message apart. What comes of it is a draft again.
+    pub fn into_outgoing(self) -> Outgoing {
+        self.0
+    }
+}
+
+impl Deref for CheckedMessage {
+    type Target = Outgoing;
+
+    fn deref(&self) -> &Outgoing {
+        &self.0
     }
 }

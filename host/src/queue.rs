@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     keyvalue::{WriteError, Writes},
-    message::{InvalidMessage, MAX_DELAY, Message, MessageId, Outgoing, QueueName},
+    message::{CheckedMessage, InvalidMessage, MAX_DELAY, Message, MessageId, QueueName},
 };
 
 pub mod simple;
@@ -289,8 +289,8 @@ pub struct Settle {
 pub struct Send {
     /// The destination.
     pub queue: QueueName,
-    /// What to send; it has passed [`Outgoing::check`].
-    pub message: Outgoing,
+    /// What to send.
+    pub message: CheckedMessage,
 }
 
 /// What happens together with the deletion of what was handled, or not at all.
@@ -447,7 +447,7 @@ pub enum SettleError {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The message breaks a limit. Final.
+    /// The message breaks a limit of the queue. Final.
     #[error(transparent)]
     Invalid(#[from] InvalidMessage),
     /// The queue holds as many messages as it may. Later may work.
@@ -567,14 +567,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
         false
     }
 
-    /// Whether the queue would refuse one of these messages for what it is. What it does not refuse here it may still refuse
-    /// when it is sent.
+    /// Asks whether the queue would refuse one of these messages for a limit of its own. It may still refuse them when they
+    /// are sent.
     ///
     /// # Errors
     ///
     /// See [`SendError`].
-    async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
-        messages.iter().try_for_each(|message| Ok(message.check()?))
+    async fn check_sends(&self, _messages: &[CheckedMessage]) -> Result<(), SendError> {
+        Ok(())
     }
 
     /// Sends messages, in order. One answer per message, in order: its id, once it is as durable as the queue gets.
@@ -587,14 +587,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have sent.
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>>;
+    async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>>;
 
     /// Sends one message; see [`Queue::send_many`].
     ///
     /// # Errors
     ///
     /// See [`SendError`].
-    async fn send(&self, message: Outgoing) -> Result<MessageId, SendError> {
+    async fn send(&self, message: CheckedMessage) -> Result<MessageId, SendError> {
         let mut answers = self.send_many(vec![message]).await;
         answers.pop().expect("one answer per message")
     }

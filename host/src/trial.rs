@@ -17,7 +17,7 @@ use crate::{
         Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
         LocalExecutor, LogLine, MAX_WASM_BYTES, Policy, Report, Tiers, digest,
     },
-    message::{Message, MessageId, Outgoing},
+    message::{CheckedMessage, Message, MessageId},
     plugin_dir::{self, Look, MAX_MANIFEST_BYTES, Unread},
     queue::simple::SimpleStore,
 };
@@ -240,7 +240,8 @@ impl Trial {
 
     /// Runs one message through the component. What it sends and writes is shown and goes nowhere; its key-value store is
     /// empty. Blocks.
-    pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> Invocation {
+    pub fn invoke(&self, message: CheckedMessage, receive_count: NonZeroU32) -> Invocation {
+        let outgoing = message.into_outgoing();
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
         let log = Arc::new(move |line| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line));

@@ -280,7 +280,10 @@ impl Host {
 }
 
 async fn send(queue: &dyn Queue, body: Vec<u8>) {
-    for answer in queue.send_many(vec![Outgoing::new(Bytes::from(body))]).await {
+    for answer in queue
+        .send_many(vec![Outgoing::new(Bytes::from(body)).check().unwrap()])
+        .await
+    {
         answer.unwrap();
     }
 }

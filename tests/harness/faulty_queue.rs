@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use sandhog::{
-    message::{MessageId, Outgoing, QueueName},
+    message::{CheckedMessage, MessageId, QueueName},
     queue::{
         Counts, DeadLetter, Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueCapabilities, QueueError,
         Receipt, SendError, Settle, SettleError, Settlement, Wanted,
@@ -307,7 +307,7 @@ impl Queue for FaultyQueue {
         self.inner.commits_writes()
     }
 
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         let lengths = messages.iter().map(|message| message.body.len()).collect();
         self.batches.lock().unwrap().push(lengths);
         self.inner.send_many(messages).await

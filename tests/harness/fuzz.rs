@@ -67,10 +67,10 @@ pub const TARGETS: [Target; 7] = [
 pub fn messages(bytes: &[u8]) {
     if let Ok(batch) = serde_json::from_slice::<wire::Batch>(bytes) {
         for entry in batch.messages {
-            let Ok(outgoing) = entry.clone().into_outgoing() else {
+            let Ok(outgoing) = entry.clone().into_message() else {
                 continue;
             };
-            outgoing.check().unwrap();
+            outgoing.clone().into_outgoing().check().unwrap();
             assert!(outgoing.delay.is_none_or(|delay| delay <= MAX_DELAY));
             check_attributes(&outgoing.attributes);
             // What is written as it was read means the same.
@@ -79,9 +79,9 @@ pub fn messages(bytes: &[u8]) {
                 ..entry.with_body(outgoing.body.to_vec())
             };
             let text = serde_json::to_string(&again).unwrap();
-            let read: Outgoing = serde_json::from_str::<wire::Entry>(&text)
+            let read = serde_json::from_str::<wire::Entry>(&text)
                 .unwrap()
-                .into_outgoing()
+                .into_message()
                 .unwrap();
             assert_eq!(read.body, outgoing.body);
             assert_eq!(read.attributes.size(), outgoing.attributes.size());
@@ -205,7 +205,10 @@ fn store() -> &'static TempDir {
             let store = open(directory.path()).await.unwrap();
             let orders = orders(&store).await.unwrap();
             for number in 0..ROWS {
-                orders.send(Outgoing::new(format!("message {number}"))).await.unwrap();
+                orders
+                    .send(Outgoing::new(format!("message {number}")).check().unwrap())
+                    .await
+                    .unwrap();
             }
             store.close().await;
         });

@@ -92,7 +92,9 @@ impl Place {
             let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
             let body = Bytes::copy_from_slice(body);
             for _ in 0..messages / chunk {
-                let messages = (0..chunk).map(|_| Outgoing::new(body.clone())).collect();
+                let messages = (0..chunk)
+                    .map(|_| Outgoing::new(body.clone()).check().unwrap())
+                    .collect();
                 assert!(queue.send_many(messages).await.iter().all(Result::is_ok));
             }
             drop(queue);

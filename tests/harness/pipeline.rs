@@ -68,7 +68,8 @@ pub async fn fill(queue: &dyn Queue, messages: usize, body: fn(usize) -> Bytes) 
     const CHUNK: usize = 1000;
     for chunk in 0..messages / CHUNK {
         let bodies = (0..CHUNK).map(|index| body(chunk * CHUNK + index));
-        queue.send_many(bodies.map(Outgoing::new).collect()).await;
+        let messages = bodies.map(|body| Outgoing::new(body).check().unwrap());
+        queue.send_many(messages.collect()).await;
     }
 }
 

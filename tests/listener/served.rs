@@ -112,7 +112,9 @@ impl Served {
     }
 
     pub(super) fn send(&self, body: Vec<u8>) {
-        self.runtime.block_on(self.orders.send(Outgoing::new(body))).unwrap();
+        self.runtime
+            .block_on(self.orders.send(Outgoing::new(body).check().unwrap()))
+            .unwrap();
     }
 
     /// As a host does when it stops: receives end, and then the listener.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::{
     handler_status::{HandlerState, HandlerStatus},
-    message::{AttributeValue, Attributes, InvalidMessage, Message, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
     queue::{Counts, DeadLetter, Delivery, FailureRecord, Receipt},
 };
 
@@ -217,7 +217,7 @@ impl Entry {
     /// # Errors
     ///
     /// [`InvalidMessage`] names the field and what is accepted.
-    pub fn into_outgoing(self) -> Result<Outgoing, InvalidMessage> {
+    pub fn into_message(self) -> Result<CheckedMessage, InvalidMessage> {
         let not_base64 = |what: &str| InvalidMessage(format!("{what} is not base64"));
         let body = match (self.body, self.body_base64) {
             (Some(text), None) => Bytes::from(text),
@@ -244,16 +244,15 @@ impl Entry {
         let delay = self
             .delay
             .map(|delay| humantime::parse_duration(&delay).map_err(|_| invalid(&delay)));
-        let outgoing = Outgoing {
+        Outgoing {
             body,
             attributes: Attributes::new(pairs)?,
             delay: delay.transpose()?,
             group_id: self.group,
             deduplication_id: self.dedup,
             priority: self.priority,
-        };
-        outgoing.check()?;
-        Ok(outgoing)
+        }
+        .check()
     }
 
     /// Puts the body into the field that fits it.

@@ -12,7 +12,7 @@ use crate::{
     executor::Failure,
     keyvalue::Writes,
     lease::Lease,
-    message::{MessageId, QueueName},
+    message::{MessageId, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{Effects, FailureKind, QueueError, Send, SettleError, Settlement},
     settlement::{Outcome, SettlementPolicy, settlement},
@@ -310,7 +310,11 @@ impl Attempt {
         for (index, mut send) in sends.into_iter().enumerate() {
             if send.message.deduplication_id.is_none() {
                 let id = derived_deduplication_id((self.context.queue.name(), &self.ids), index, &send);
-                send.message.deduplication_id = Some(id);
+                let identified = Outgoing {
+                    deduplication_id: Some(id),
+                    ..send.message.into_outgoing()
+                };
+                send.message = identified.check().expect("a digest is a deduplication id");
             }
             by_queue.entry(send.queue).or_default().push(send.message);
         }

@@ -279,11 +279,11 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
         group_id: args.group.clone(),
         ..Outgoing::default()
     };
-    outgoing.check()?;
+    let message = outgoing.check()?;
     let spinner = spinner(&args.file, streams.progress);
     let trial = Trial::load(&args.file, args.manifest.as_deref(), Tiers::Optimised);
     spinner.finish_and_clear();
-    let invocation = trial?.invoke(outgoing, args.receive_count);
+    let invocation = trial?.invoke(message, args.receive_count);
     if args.json {
         write_json(streams.output, &as_json(&invocation))?;
     } else {

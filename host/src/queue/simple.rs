@@ -43,7 +43,7 @@ use crate::{
     handler_status::StoreHealth,
     keyvalue::KeyValue,
     machine_clock::MachineClock,
-    message::{MessageId, Outgoing, QueueName},
+    message::{CheckedMessage, MessageId, QueueName},
 };
 
 mod clock;
@@ -453,7 +453,7 @@ impl Queue for SimpleQueue {
         true
     }
 
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         self.send_all(messages).await
     }
 

@@ -17,7 +17,7 @@ use super::{
     Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueCapabilities, QueueError, Receipt, SendError,
     Settle, SettleError,
 };
-use crate::message::{Message, MessageId, Outgoing, QueueName};
+use crate::message::{CheckedMessage, Message, MessageId, QueueName};
 
 mod asked;
 mod batch;
@@ -142,11 +142,11 @@ impl Queue for SqsQueue {
         false
     }
 
-    async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
+    async fn check_sends(&self, messages: &[CheckedMessage]) -> Result<(), SendError> {
         self.remote.check_sends(messages).await
     }
 
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         self.remote.send_many(messages).await
     }
 

@@ -8,7 +8,7 @@ use std::{fmt, marker::PhantomData, sync::Arc};
 use serde::Serialize;
 
 use crate::{
-    message::{MessageId, Outgoing},
+    message::{CheckedMessage, MessageId, Outgoing},
     queue::{Queue, SendError},
 };
 
@@ -230,7 +230,7 @@ impl<T> fmt::Debug for Sender<T> {
 }
 
 /// A message, or why the value did not become one.
-type Encoded = Result<Outgoing, TypedSendError>;
+type Encoded = Result<CheckedMessage, TypedSendError>;
 
 /// The next values, as many as one batch takes; none if there are no more.
 fn next_batch<T: Serialize>(values: &mut impl Iterator<Item = T>) -> Vec<Encoded> {
@@ -254,6 +254,5 @@ fn message<T: Serialize>(value: &T, options: Outgoing) -> Encoded {
         ..options
     };
     // Here and not only in the queue: a body beyond the limit must not take the place of others in a batch.
-    message.check().map_err(SendError::from)?;
-    Ok(message)
+    Ok(message.check().map_err(SendError::from)?)
 }

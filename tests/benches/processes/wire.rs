@@ -254,7 +254,7 @@ fn report(from: &mut Bytes) -> Result<Report> {
                 priority: option(from, |from| Ok(from.try_get_u8()?))?,
             };
             // An executor is not trusted more than the guests in it.
-            message.check()?;
+            let message = message.check()?;
             Ok(Send { queue, message })
         })?,
         writes: Vec::new(),

@@ -158,7 +158,7 @@ mod tests {
         let batch: Batch = serde_json::from_str(&text).unwrap();
         let entry = batch.messages.into_iter().next().unwrap();
         assert_eq!(entry.attributes.len(), 11);
-        assert!(entry.into_outgoing().is_err());
+        assert!(entry.into_message().is_err());
     }
 
     #[test]

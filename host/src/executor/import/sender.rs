@@ -56,8 +56,8 @@ impl Sends {
         let mut checked = Vec::with_capacity(messages.len().min(1024));
         let (mut messages_left, mut bytes_left) = (self.messages_left, self.bytes_left);
         for message in messages {
-            let message = outgoing(message)?;
-            message.check().map_err(|error| SendError::Invalid(error.0))?;
+            let message = outgoing(message)?.check();
+            let message = message.map_err(|error| SendError::Invalid(error.0))?;
             let cost = u64::try_from(message.size()).unwrap_or(u64::MAX);
             messages_left = messages_left.checked_sub(1).ok_or_else(|| {
                 SendError::Limit("the attempt has sent as many messages as it may (limits.sends)".to_owned())

@@ -9,7 +9,7 @@ use super::{
     operation::{LastSeq, ListDead, Operation, PlaceOfDead, PurgeSome, SendMessages},
     rules::Which,
 };
-use crate::message::{MessageId, Outgoing};
+use crate::message::{CheckedMessage, MessageId};
 
 /// How many messages one step changes.
 const STEP: usize = 256;
@@ -113,7 +113,7 @@ impl SimpleQueue {
     }
 
     /// Sends messages. Those to a store in memory are not sent at once.
-    pub(super) async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    pub(super) async fn send_all(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         let (queue, count) = (self.key, messages.len());
         let send = |messages| self.ask(SendMessages { queue, messages });
         if matches!(self.inner.engine, Engine::Durable(_)) || count <= STEP {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     keyvalue::{MAX_VALUE_BYTES, ReadError},
-    message::{MessageId, Outgoing, QueueName},
+    message::{CheckedMessage, MessageId, QueueName},
 };
 
 /// What is known of an operation without looking into it.
@@ -87,7 +87,7 @@ impl Operation for ListQueues {
 /// Sends messages.
 pub(super) struct SendMessages {
     pub(super) queue: QueueKey,
-    pub(super) messages: Vec<Outgoing>,
+    pub(super) messages: Vec<CheckedMessage>,
 }
 
 impl Operation for SendMessages {
@@ -104,7 +104,7 @@ impl Operation for SendMessages {
     }
 
     fn weight(&self) -> usize {
-        self.messages.iter().map(Outgoing::size).sum()
+        self.messages.iter().map(|message| message.size()).sum()
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
     wire::{Answers, BATCH, Patience, Sendable},
 };
 use crate::{
-    message::{InvalidMessage, MessageId, Outgoing},
+    message::{CheckedMessage, InvalidMessage, MessageId},
     queue::SendError,
 };
 
@@ -28,7 +28,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 impl Remote {
     /// See [`crate::queue::Queue::check_sends`].
-    pub(super) async fn check_sends(&self, messages: &[Outgoing]) -> Result<(), SendError> {
+    pub(super) async fn check_sends(&self, messages: &[CheckedMessage]) -> Result<(), SendError> {
         let facts = self.facts().await?;
         for message in messages {
             form::outgoing(message, &facts)?;
@@ -37,7 +37,7 @@ impl Remote {
     }
 
     /// See [`crate::queue::Queue::send_many`].
-    pub(super) async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    pub(super) async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         let facts = match self.facts().await {
             Ok(facts) => facts,
             Err(error) => return vec![Err(error.into()); messages.len()],

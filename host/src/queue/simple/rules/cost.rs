@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     machine_clock::MachineClock,
-    message::{Outgoing, QueueName},
+    message::{CheckedMessage, Outgoing, QueueName},
 };
 
 /// What one step may change.
@@ -47,11 +47,12 @@ fn name() -> QueueName {
     QueueName::new("orders").unwrap()
 }
 
-fn outgoing(priority: u8) -> Outgoing {
-    Outgoing {
+fn outgoing(priority: u8) -> CheckedMessage {
+    let draft = Outgoing {
         priority: Some(priority),
         ..Outgoing::new("x")
-    }
+    };
+    draft.check().unwrap()
 }
 
 impl Store {
@@ -193,7 +194,7 @@ fn a_step_over_large_dead_letters_takes_few_of_them() {
     let mut store = Store::with(0);
     let now = store.core.tick(Instant::now());
     for _ in 0..20 {
-        let large = Outgoing::new(vec![0; 1_000_000]);
+        let large = Outgoing::new(vec![0; 1_000_000]).check().unwrap();
         store.core.send(store.queue, large, now).unwrap().unwrap();
     }
     let (core, queue) = (&mut store.core, store.queue);

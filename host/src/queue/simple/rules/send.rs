@@ -11,7 +11,7 @@ use super::{
     },
     Core,
 };
-use crate::message::{Message, MessageId, Outgoing};
+use crate::message::{CheckedMessage, Message, MessageId};
 
 /// For how long a deduplication id is remembered.
 pub(super) const DEDUPLICATION: Duration = Duration::from_mins(5);
@@ -23,12 +23,9 @@ impl<R: Rows> Core<R> {
     pub(in super::super) fn send(
         &mut self,
         key: QueueKey,
-        message: Outgoing,
+        message: CheckedMessage,
         now: Now,
     ) -> Result<Result<MessageId, SendError>, Fault> {
-        if let Err(invalid) = message.check() {
-            return Ok(Err(invalid.into()));
-        }
         if let Some(id) = self.first_of(key, &message, now)? {
             return Ok(Ok(id));
         }
@@ -42,7 +39,12 @@ impl<R: Rows> Core<R> {
     }
 
     /// Takes in a message that passed every check.
-    pub(super) fn send_checked(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+    pub(super) fn send_checked(
+        &mut self,
+        key: QueueKey,
+        message: CheckedMessage,
+        now: Now,
+    ) -> Result<MessageId, Fault> {
         match self.first_of(key, &message, now)? {
             Some(id) => Ok(id),
             None => self.send_new(key, message, now),
@@ -60,14 +62,15 @@ impl<R: Rows> Core<R> {
         Ok((self.queue(key).tally.sent() + new > limit).then_some(limit))
     }
 
-    fn first_of(&mut self, key: QueueKey, message: &Outgoing, now: Now) -> Result<Option<MessageId>, Fault> {
+    fn first_of(&mut self, key: QueueKey, message: &CheckedMessage, now: Now) -> Result<Option<MessageId>, Fault> {
         match &message.deduplication_id {
             Some(id) => self.rows.first_with(key, id, now.ms),
             None => Ok(None),
         }
     }
 
-    fn send_new(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+    fn send_new(&mut self, key: QueueKey, message: CheckedMessage, now: Now) -> Result<MessageId, Fault> {
+        let message = message.into_outgoing();
         let id = new_id(now);
         if let Some(deduplication) = &message.deduplication_id {
             self.rows.forget(now.ms, FORGET_STEP)?;

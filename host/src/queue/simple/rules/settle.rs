@@ -181,9 +181,6 @@ impl<R: Rows> Core<R> {
         let mut ids = HashSet::new();
         for send in sends {
             let refuse = |error| Ok(Some((send.queue.clone(), error)));
-            if let Err(invalid) = send.message.check() {
-                return refuse(invalid.into());
-            }
             let Some(key) = self
                 .names
                 .get(&send.queue)
