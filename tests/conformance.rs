@@ -15,7 +15,7 @@ use harness::{
 use sandhog::{
     executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
     message::{AttributeValue, Attributes, QueueName},
-    queue::{FailureKind, Send},
+    queue::{EffectSend, FailureKind},
 };
 use serde_json::{Value, json};
 
@@ -100,7 +100,7 @@ impl Subject {
     }
 
     /// What a body makes it send, to queue `out`.
-    async fn sends(&self, body: &[u8]) -> Vec<Send> {
+    async fn sends(&self, body: &[u8]) -> Vec<EffectSend> {
         let report = self.run(body).await;
         assert_eq!(
             report.verdicts,
@@ -178,7 +178,7 @@ impl Subject {
     }
 
     async fn check_bodies(&self) {
-        let length = |sends: &[Send]| sends.iter().map(|send| send.message.body.to_vec()).collect::<Vec<_>>();
+        let length = |sends: &[EffectSend]| sends.iter().map(|send| send.message.body.to_vec()).collect::<Vec<_>>();
         let large = "ä".repeat(512 * 1024);
         for body in [b"".as_slice(), b"\xff\xfe ok", large.as_bytes()] {
             let sends = self.sends(body).await;

@@ -17,7 +17,7 @@ use sandhog::{
     keyvalue::{Change, KeyValueWrite, MAX_VALUE_BYTES, Overlay, OverlayError, ReadError, WriteError, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, Effects, Queue as _, Send, Settle, SettleError, Settlement,
+        Delivery, EffectSend, Effects, Queue as _, Settle, SettleError, Settlement,
         simple::{CommitError, HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -481,7 +481,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
     on_both(async |store| {
         let orders = queue(&store, "orders").await;
         queue(&store, "out").await;
-        let send = |queue: &str| Send {
+        let send = |queue: &str| EffectSend {
             queue: name(queue),
             message: Outgoing::new("x").check().unwrap(),
         };

@@ -10,7 +10,7 @@ use harness::{
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Effects, Queue as _, Send, SendError,
+        EffectSend, Effects, Queue as _, SendError,
         simple::{CommitError, HandledKey, LedgerSettings, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -61,8 +61,8 @@ async fn out(store: &SimpleStore) -> Arc<SimpleQueue> {
         .unwrap()
 }
 
-fn send(queue: &str) -> Send {
-    Send {
+fn send(queue: &str) -> EffectSend {
+    EffectSend {
         queue: name(queue),
         message: Outgoing::new("sent").check().unwrap(),
     }

@@ -22,8 +22,8 @@ use async_trait::async_trait;
 use sandhog::{
     message::{AttributeValue, Attributes, CheckedMessage, MAX_BODY_BYTES, MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, DeliveryLease, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, Send, SendError,
-        Settle, SettleError, Settlement,
+        Delivery, DeliveryLease, EffectSend, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt,
+        SendError, Settle, SettleError, Settlement,
         simple::{
             SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -41,7 +41,7 @@ const LONG: Duration = Duration::from_hours(1);
 
 /// A kind of queue under test.
 #[async_trait]
-pub(crate) trait Backend: std::marker::Send + Sync {
+pub(crate) trait Backend: Send + Sync {
     async fn queue_with(&self, name: &str, settings: Settings) -> Arc<dyn Queue>;
 
     async fn pass(&self, time: Duration);
@@ -1405,8 +1405,8 @@ fn delete(delivery: &Delivery) -> Settle {
     }
 }
 
-fn to(queue: &str, body: &'static str) -> Send {
-    Send {
+fn to(queue: &str, body: &'static str) -> EffectSend {
+    EffectSend {
         queue: queue_name(queue),
         message: checked(message(body)),
     }

@@ -18,7 +18,8 @@ use proptest::prelude::*;
 use sandhog::{
     message::{Outgoing, QueueName},
     queue::{
-        Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
+        Counts, Delivery, EffectSend, FailureKind, FailureRecord, Queue, Receipt, SendError, Settle, SettleError,
+        Settlement,
         simple::{
             LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -567,7 +568,7 @@ impl Pair {
         };
         let child = self.body();
         let sends = match how {
-            How::Follow => vec![Send {
+            How::Follow => vec![EffectSend {
                 queue: self.queue.name().clone(),
                 message: Outgoing::new(child.clone()).check().unwrap(),
             }],

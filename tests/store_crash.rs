@@ -29,7 +29,7 @@ use sandhog::{
     keyvalue::{self, KeyValueWrite, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, Effects, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError,
+        Delivery, EffectSend, Effects, FailureKind, FailureRecord, Queue, QueueError, SendError, Settle, SettleError,
         Settlement,
         simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
@@ -234,7 +234,7 @@ impl Bench {
         }
         let sends = children
             .iter()
-            .map(|child| Send {
+            .map(|child| EffectSend {
                 queue: name("next"),
                 message: message(child).check().unwrap(),
             })
@@ -271,7 +271,7 @@ impl Bench {
             ..Story::default()
         };
         self.journal.stories.insert(body.to_owned(), begun);
-        let sends = vec![Send {
+        let sends = vec![EffectSend {
             queue: name("next"),
             message: message(body).check().unwrap(),
         }];

@@ -14,7 +14,7 @@ use crate::{
     config::{Grants, Limits, LogLevel, Reuse},
     keyvalue::{KeyValue, KeyValueWrite},
     message::{Message, QueueName},
-    queue::{FailureKind, Send},
+    queue::{EffectSend, FailureKind},
 };
 
 mod admission;
@@ -253,12 +253,12 @@ pub struct Needs {
 pub struct Component {
     /// What is known of it.
     pub info: Arc<ComponentInfo>,
-    loaded: Arc<dyn Any + std::marker::Send + Sync>,
+    loaded: Arc<dyn Any + Send + Sync>,
 }
 
 impl Component {
     /// A component as an executor makes it: `loaded` is what it calls, and nobody else looks into it.
-    pub fn new(info: Arc<ComponentInfo>, loaded: Arc<dyn Any + std::marker::Send + Sync>) -> Self {
+    pub fn new(info: Arc<ComponentInfo>, loaded: Arc<dyn Any + Send + Sync>) -> Self {
         Self { info, loaded }
     }
 }
@@ -315,7 +315,7 @@ impl LogStream {
 }
 
 /// Takes a guest's lines as they are written. Called from a guest's thread: it must not block.
-pub type LogSink = Arc<dyn Fn(LogLine) + std::marker::Send + Sync>;
+pub type LogSink = Arc<dyn Fn(LogLine) + Send + Sync>;
 
 /// What a guest may use and touch.
 #[derive(Debug, Clone)]
@@ -410,7 +410,7 @@ pub struct Report {
     /// One per message, in order.
     pub verdicts: Vec<Verdict>,
     /// What the guest sent, in order. Empty unless a verdict is [`Verdict::Success`].
-    pub sends: Vec<Send>,
+    pub sends: Vec<EffectSend>,
     /// What the guest wrote into its key-value store, one change per key. Empty unless a verdict is [`Verdict::Success`].
     pub writes: Vec<KeyValueWrite>,
     /// What it cost.
@@ -520,7 +520,7 @@ impl LoadError {
 
 /// Runs guests. Cheap calls from any task; the guests themselves run elsewhere.
 #[async_trait]
-pub trait Executor: fmt::Debug + std::marker::Send + Sync {
+pub trait Executor: fmt::Debug + Send + Sync {
     /// Checks a file's bytes, compiles them, and starts one instance to see that it works within `policy`.
     ///
     /// # Errors

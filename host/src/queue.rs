@@ -284,9 +284,9 @@ pub struct Settle {
     pub settlement: Settlement,
 }
 
-/// A message on its way to a named queue.
+/// A message that an effect sends to a named queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Send {
+pub struct EffectSend {
     /// The destination.
     pub queue: QueueName,
     /// What to send.
@@ -297,7 +297,7 @@ pub struct Send {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
     /// What is sent, in order.
-    pub sends: Vec<Send>,
+    pub sends: Vec<EffectSend>,
     /// What is written into a key-value store.
     pub writes: Writes,
 }
@@ -315,8 +315,8 @@ impl Effects {
     }
 }
 
-impl From<Vec<Send>> for Effects {
-    fn from(sends: Vec<Send>) -> Self {
+impl From<Vec<EffectSend>> for Effects {
+    fn from(sends: Vec<EffectSend>) -> Self {
         Self {
             sends,
             writes: Writes::default(),
@@ -361,7 +361,7 @@ pub struct DeadLetter {
 }
 
 /// The cause below a queue's error, for the log.
-pub type Cause = Arc<dyn std::error::Error + std::marker::Send + Sync>;
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
 /// Why a queue could not do what was asked. Used by every operation that has no refusals of its own.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -492,7 +492,7 @@ impl QueueError {
 ///
 /// All times given to a queue are durations counted from the call; no caller's clock is trusted.
 #[async_trait]
-pub trait Queue: std::marker::Send + Sync + fmt::Debug {
+pub trait Queue: Send + Sync + fmt::Debug {
     /// The queue's name.
     fn name(&self) -> &QueueName;
 

@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     message::{AttributeValue, MessageId, QueueName},
-    queue::Send,
+    queue::EffectSend,
 };
 
 /// A deduplication id for the send number `index` of an attempt at these messages: hexadecimal, 64 bytes. The same if the same
@@ -15,7 +15,7 @@ use crate::{
 pub(super) fn derived_deduplication_id(
     (source, ids): (&QueueName, &[(MessageId, NonZeroU32)]),
     index: usize,
-    send: &Send,
+    send: &EffectSend,
 ) -> String {
     let mut digest = Sha256::new();
     let mut add = |part: &[u8]| {

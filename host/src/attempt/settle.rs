@@ -14,7 +14,7 @@ use crate::{
     lease::Lease,
     message::{MessageId, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
-    queue::{Effects, FailureKind, QueueError, Send, SettleError, Settlement},
+    queue::{EffectSend, Effects, FailureKind, QueueError, SettleError, Settlement},
     settlement::{Outcome, SettlementPolicy, settlement},
 };
 
@@ -124,7 +124,7 @@ impl Attempt {
     }
 
     /// Whether a send is part of the transaction that deletes what it was sent for.
-    fn goes_with_deletion(&self, send: &Send) -> bool {
+    fn goes_with_deletion(&self, send: &EffectSend) -> bool {
         let AttemptContext { queue, queues, .. } = &*self.context;
         queue.commits_sends_to(&send.queue) && queues.commits_sends_to(&send.queue)
     }
@@ -305,7 +305,7 @@ impl Attempt {
         }
     }
 
-    async fn send_remote(&self, sends: Vec<Send>) -> Result<(), String> {
+    async fn send_remote(&self, sends: Vec<EffectSend>) -> Result<(), String> {
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
         for (index, mut send) in sends.into_iter().enumerate() {
             if send.message.deduplication_id.is_none() {
@@ -341,7 +341,7 @@ impl Attempt {
         Ok(())
     }
 
-    fn count_sends(&self, sends: &[Send]) {
+    fn count_sends(&self, sends: &[EffectSend]) {
         let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
         for send in sends {
             *counts.entry(&send.queue).or_default() += 1;

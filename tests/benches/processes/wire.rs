@@ -11,7 +11,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use sandhog::{
     executor::{CallMessage, Failure, Report, Usage, Verdict},
     message::{AttributeValue, Attributes, Message, MessageId, Outgoing, QueueName},
-    queue::{FailureKind, Send},
+    queue::{EffectSend, FailureKind},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -221,7 +221,7 @@ fn put_report(to: &mut BytesMut, report: &Report) {
         put_verdict(to, verdict);
     }
     put_count(to, report.sends.len());
-    for Send { queue, message } in &report.sends {
+    for EffectSend { queue, message } in &report.sends {
         put_bytes(to, queue.as_str().as_bytes());
         put_bytes(to, &message.body);
         put_attributes(to, &message.attributes);
@@ -255,7 +255,7 @@ fn report(from: &mut Bytes) -> Result<Report> {
             };
             // An executor is not trusted more than the guests in it.
             let message = message.check()?;
-            Ok(Send { queue, message })
+            Ok(EffectSend { queue, message })
         })?,
         writes: Vec::new(),
         usage: Usage {

@@ -10,7 +10,7 @@ use crate::{
     },
     message::{AttributeValue, Attributes, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, printable},
-    queue::Send,
+    queue::EffectSend,
 };
 
 /// What one attempt has sent, and what it may still send.
@@ -19,7 +19,7 @@ pub(in crate::executor) struct Sends {
     granted: Grants,
     messages_left: u64,
     bytes_left: u64,
-    sent: Vec<Send>,
+    sent: Vec<EffectSend>,
 }
 
 impl Sends {
@@ -33,7 +33,7 @@ impl Sends {
     }
 
     /// Everything that was sent, in order.
-    pub(in crate::executor) fn take(&mut self) -> Vec<Send> {
+    pub(in crate::executor) fn take(&mut self) -> Vec<EffectSend> {
         std::mem::take(&mut self.sent)
     }
 
@@ -65,7 +65,7 @@ impl Sends {
             bytes_left = bytes_left.checked_sub(cost).ok_or_else(|| {
                 SendError::Limit("the attempt has sent as many bytes as it may (limits.send-bytes)".to_owned())
             })?;
-            checked.push(Send {
+            checked.push(EffectSend {
                 queue: queue.clone(),
                 message,
             });

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
+        super::{EffectSend, Effects, ExtendError, FailureRecord, Receipt, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
         flights::Flight,
         ledger::CommitError,
@@ -166,7 +166,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// Sends what [`Core::refusal`] has nothing against.
-    fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
+    fn send_all(&mut self, sends: Vec<EffectSend>, now: Now) -> Result<(), Fault> {
         for send in sends {
             if let Some(&destination) = self.names.get(&send.queue) {
                 self.send_checked(destination, send.message, now)?;
@@ -176,7 +176,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// The first of the sends that would be refused.
-    fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
+    fn refusal(&mut self, sends: &[EffectSend], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
         let mut new: HashMap<QueueKey, u64> = HashMap::new();
         let mut ids = HashSet::new();
         for send in sends {
