@@ -8,7 +8,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
-use crate::queue::{Delivery, Queue, QueueError, Wanted};
+use crate::queue::{Delivery, Queue, QueueError, ReceiveDemand};
 
 /// The longest that a receive waits for a message (the limit of SQS).
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ pub struct Received {
 /// A receive that may be made larger.
 #[derive(Debug)]
 struct Parked {
-    wanted: Wanted,
+    demand: ReceiveDemand,
     /// How many messages were added to what it was made for, and the slots for them.
     added: usize,
     added_slots: usize,
@@ -142,7 +142,7 @@ impl Poller {
     /// Lets the receive under way fill these slots too, up to `limit` messages, if it has not been given its messages yet.
     fn want_more(&mut self, free: usize, limit: usize) {
         let Some(parked) = &mut self.parked else { return };
-        let added = parked.wanted.add(free, limit);
+        let added = parked.demand.add(free, limit);
         let slots = added.div_ceil(parked.batch_size);
         parked.added += added;
         parked.added_slots += slots;
@@ -160,16 +160,16 @@ impl Poller {
         };
         self.reserved += slots;
         self.short_since = None;
-        let wanted = Wanted::new(max);
+        let demand = ReceiveDemand::new(max);
         // Where a call is a request, the number goes out with it.
         self.parked = (!queue.capabilities().calls_cost).then(|| Parked {
-            wanted: wanted.clone(),
+            demand: demand.clone(),
             added: 0,
             added_slots: 0,
             batch_size,
         });
         self.receives.push(Box::pin(async move {
-            let receive = queue.receive_wanted(&wanted, RECEIVE_WAIT);
+            let receive = queue.receive_on_demand(&demand, RECEIVE_WAIT);
             let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive)
                 .await
                 .unwrap_or_else(|_| {

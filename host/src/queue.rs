@@ -16,11 +16,11 @@ use crate::{
     message::{CheckedMessage, InvalidMessage, MAX_DELAY, Message, MessageId, QueueName},
 };
 
+mod demand;
 pub mod simple;
 pub mod sqs;
-mod wanted;
 
-pub use wanted::Wanted;
+pub use demand::ReceiveDemand;
 
 /// The right to extend or settle one delivery. A later receive of the same message makes it stale.
 ///
@@ -518,8 +518,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// once, and the receive is not counted where the queue can take it back.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError>;
 
-    /// As [`Queue::receive`], of as many messages as `wanted` says at the moment at which they are chosen: a caller may want
-    /// more while it waits.
+    /// As [`Queue::receive`], of as many messages as `demand` says when the queue chooses them: the caller may raise the
+    /// demand while it waits.
     ///
     /// # Errors
     ///
@@ -528,8 +528,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// See [`Queue::receive`].
-    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        self.receive(wanted.close(), wait).await
+    async fn receive_on_demand(&self, demand: &ReceiveDemand, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+        self.receive(demand.close(), wait).await
     }
 
     /// Hides deliveries from other consumers for another `by` (1 s to 12 h), counted from now, not from the old deadline.

@@ -11,7 +11,7 @@ use sandhog::{
     message::{CheckedMessage, MessageId, QueueName},
     queue::{
         Counts, DeadLetter, Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueCapabilities, QueueError,
-        Receipt, SendError, Settle, SettleError, Settlement, Wanted,
+        Receipt, ReceiveDemand, SendError, Settle, SettleError, Settlement,
     },
 };
 use tokio::{
@@ -251,9 +251,9 @@ impl Queue for FaultyQueue {
         answer
     }
 
-    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive_on_demand(&self, demand: &ReceiveDemand, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         wait_until(&self.receives_open).await;
-        self.receive(wanted.close(), wait).await
+        self.receive(demand.close(), wait).await
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {

@@ -36,8 +36,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, SendError, Settle, SettleError,
-    Wanted,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, ReceiveDemand, SendError, Settle,
+    SettleError,
 };
 use crate::{
     handler_status::StoreHealth,
@@ -396,14 +396,14 @@ impl Queue for SimpleQueue {
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        self.receive_wanted(&Wanted::new(max), wait).await
+        self.receive_on_demand(&ReceiveDemand::new(max), wait).await
     }
 
-    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive_on_demand(&self, demand: &ReceiveDemand, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         let end = Instant::now() + wait.min(LONGEST_WAIT);
         let receive = ReceiveMessages {
             queue: self.key,
-            wanted: wanted.clone(),
+            wanted: demand.clone(),
         };
         match &self.inner.engine {
             Engine::Durable(writer) => self.receive_standing(writer, receive, end).await,

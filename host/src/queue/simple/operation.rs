@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, SendError, Settle, SettleError, Wanted},
+    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, ReceiveDemand, SendError, Settle, SettleError},
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::{DiskUse, Rows},
@@ -112,7 +112,7 @@ impl Operation for SendMessages {
 #[derive(Clone)]
 pub(super) struct ReceiveMessages {
     pub(super) queue: QueueKey,
-    pub(super) wanted: Wanted,
+    pub(super) wanted: ReceiveDemand,
 }
 
 impl Operation for ReceiveMessages {
