@@ -19,7 +19,7 @@ use harness::{
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Effects, FailureKind, FailureRecord, Queue as _, Settle, Settlement,
+        Effects, FailureKind, FailureRecord, Queue as _, SettleRequest, Settlement,
         simple::{HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -122,7 +122,7 @@ impl Run {
         let receipt = delivery.receipt;
         let settled = self
             .queue
-            .settle(vec![Settle { receipt, settlement }], Effects::default());
+            .settle(vec![SettleRequest { receipt, settlement }], Effects::default());
         settled.await.pop().unwrap().unwrap();
         self.send("waiting", 0, None).await;
         self.send("known", 0, Some("id")).await;

@@ -8,7 +8,7 @@ use sandhog::{
     lease::{Lease, LeaseKeeper},
     message::{Outgoing, QueueName},
     queue::{
-        Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueError, Settle, SettleError, Settlement,
+        Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueError, SettleError, SettleRequest, Settlement,
         simple::{SimpleStore, settings::Settings},
     },
 };
@@ -70,7 +70,7 @@ async fn a_delivery_of_a_lost_connection_is_neither_settled_nor_extended() {
         "{answers:?}"
     );
     queue.lose_connection().await;
-    let settle = Settle {
+    let settle = SettleRequest {
         receipt: delivery.receipt,
         settlement: Settlement::Delete,
     };

@@ -17,7 +17,7 @@ use sandhog::{
     keyvalue::{Change, KeyValueWrite, MAX_VALUE_BYTES, Overlay, OverlayError, ReadError, WriteError, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, EffectSend, Effects, Queue as _, Settle, SettleError, Settlement,
+        Delivery, EffectSend, Effects, Queue as _, SettleError, SettleRequest, Settlement,
         simple::{CommitError, HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -461,8 +461,8 @@ async fn received(queue: &SimpleQueue, body: &str) -> Delivery {
     queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap()
 }
 
-fn delete(delivery: &Delivery) -> Settle {
-    Settle {
+fn delete(delivery: &Delivery) -> SettleRequest {
+    SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement: Settlement::Delete,
     }
@@ -545,7 +545,7 @@ async fn a_settlement_without_a_deletion_writes_nothing() {
     on_both(async |store| {
         let orders = queue(&store, "orders").await;
         let delivery = received(&orders, "a").await;
-        let release = Settle {
+        let release = SettleRequest {
             receipt: delivery.receipt.clone(),
             settlement: Settlement::Release,
         };

@@ -23,7 +23,7 @@ use sandhog::{
     message::{AttributeValue, Attributes, CheckedMessage, MAX_BODY_BYTES, MessageId, Outgoing, QueueName},
     queue::{
         Delivery, DeliveryLease, EffectSend, Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt,
-        SendError, Settle, SettleError, Settlement,
+        SendError, SettleError, SettleRequest, Settlement,
         simple::{
             SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -265,7 +265,7 @@ pub(crate) async fn end(
     delivery: &Delivery,
     settlement: Settlement,
 ) -> Result<(), SettleError> {
-    let settle = Settle {
+    let settle = SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement,
     };
@@ -508,7 +508,7 @@ async fn a_receipt_settles_once(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
-    let twice = [Settlement::Release, Settlement::Delete].map(|settlement| Settle {
+    let twice = [Settlement::Release, Settlement::Delete].map(|settlement| SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement,
     });
@@ -813,7 +813,7 @@ async fn a_long_operation_lets_others_have_their_turn(backend: &impl Backend) {
     };
     assert!(pauses(sent).await > 0, "sending");
     for _ in 0..messages / 500 {
-        let bury = |delivery: Delivery| Settle {
+        let bury = |delivery: Delivery| SettleRequest {
             receipt: delivery.receipt,
             settlement: Settlement::DeadLetter {
                 failure: failure("bad"),
@@ -1398,8 +1398,8 @@ async fn futures_poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Opti
     .await
 }
 
-fn delete(delivery: &Delivery) -> Settle {
-    Settle {
+fn delete(delivery: &Delivery) -> SettleRequest {
+    SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement: Settlement::Delete,
     }
@@ -1444,7 +1444,7 @@ async fn sends_without_a_delete_are_dropped(backend: &impl Backend) {
     let (queue, next) = (backend.queue("orders").await, backend.queue("invoices").await);
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
-    let release = Settle {
+    let release = SettleRequest {
         receipt: delivery.receipt,
         settlement: Settlement::Release,
     };

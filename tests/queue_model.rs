@@ -18,8 +18,8 @@ use proptest::prelude::*;
 use sandhog::{
     message::{Outgoing, QueueName},
     queue::{
-        Counts, Delivery, EffectSend, FailureKind, FailureRecord, Queue, Receipt, SendError, Settle, SettleError,
-        Settlement,
+        Counts, Delivery, EffectSend, FailureKind, FailureRecord, Queue, Receipt, SendError, SettleError,
+        SettleRequest, Settlement,
         simple::{
             LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
@@ -47,7 +47,7 @@ enum Step {
     Receive {
         max: usize,
     },
-    Settle {
+    SettleRequest {
         which: prop::sample::Index,
         how: How,
     },
@@ -105,7 +105,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(How::Release),
     ];
     let which = any::<prop::sample::Index>();
-    let settle = (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how });
+    let settle = (which.clone(), how).prop_map(|(which, how)| Step::SettleRequest { which, how });
     let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
     let pass = (1..60_u64).prop_map(|seconds| Step::Pass { seconds });
     let jump = prop_oneof![
@@ -439,7 +439,7 @@ impl Pair {
                 self.send(*group, *priority, *delay, *deduplication).await;
             }
             Step::Receive { max } => self.receive(*max).await,
-            Step::Settle { which, how } => self.settle(which, how).await,
+            Step::SettleRequest { which, how } => self.settle(which, how).await,
             Step::Extend { which, by } => self.extend(which, *by).await,
             Step::Pass { seconds } => {
                 self.clock.pass(Duration::from_secs(*seconds)).await;
@@ -577,7 +577,7 @@ impl Pair {
         let follows = !sends.is_empty();
         let answer = self
             .queue
-            .settle(vec![Settle { receipt, settlement }], sends.into())
+            .settle(vec![SettleRequest { receipt, settlement }], sends.into())
             .await
             .pop()
             .unwrap();

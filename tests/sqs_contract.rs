@@ -42,7 +42,7 @@ use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MessageId, Outgoing},
     queue::{
         DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, Queue, QueueCapabilities, QueueError,
-        Receipt, SendError, Settle, SettleError, Settlement,
+        Receipt, SendError, SettleError, SettleRequest, Settlement,
         sqs::settings::{Location, SqsSettings},
     },
 };
@@ -210,7 +210,7 @@ async fn drain(queue: &Arc<dyn Queue>) -> Vec<String> {
 }
 
 async fn settle_all(queue: &Arc<dyn Queue>, deliveries: impl Iterator<Item = &Delivery>, settlement: Settlement) {
-    let settles = deliveries.map(|delivery| Settle {
+    let settles = deliveries.map(|delivery| SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement: settlement.clone(),
     });
@@ -635,7 +635,7 @@ async fn a_garbled_receipt_does_not_disturb_the_others(sqs: &Sqs) {
         "{answers:?}"
     );
     let settlement = Settlement::Delete;
-    let settles = receipts.into_iter().map(|receipt| Settle {
+    let settles = receipts.into_iter().map(|receipt| SettleRequest {
         receipt,
         settlement: settlement.clone(),
     });

@@ -29,8 +29,8 @@ use sandhog::{
     keyvalue::{self, KeyValueWrite, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Delivery, EffectSend, Effects, FailureKind, FailureRecord, Queue, QueueError, SendError, Settle, SettleError,
-        Settlement,
+        Delivery, EffectSend, Effects, FailureKind, FailureRecord, Queue, QueueError, SendError, SettleError,
+        SettleRequest, Settlement,
         simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
@@ -239,7 +239,7 @@ impl Bench {
                 message: message(child).check().unwrap(),
             })
             .collect();
-        let settle = Settle {
+        let settle = SettleRequest {
             receipt: delivery.receipt.clone(),
             settlement,
         };

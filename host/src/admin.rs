@@ -50,7 +50,7 @@ use crate::{
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
     printable::chain,
-    queue::{Counts, DeadLetter, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
+    queue::{Counts, DeadLetter, Delivery, Effects, Queue, QueueError, SendError, SettleRequest, Settlement},
     queue_set::QueueSet,
 };
 
@@ -304,7 +304,7 @@ async fn receive(
         let extended: Result<Vec<_>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
         if let Err(error) = extended {
             // Nobody gets them, so they go back at once.
-            let release = |delivery: Delivery| Settle {
+            let release = |delivery: Delivery| SettleRequest {
                 receipt: delivery.receipt,
                 settlement: Settlement::Release,
             };
@@ -342,7 +342,7 @@ async fn settle(
         wire::SettleAction::Release => Settlement::Release,
     };
     for answer in queue
-        .settle(vec![Settle { receipt, settlement }], Effects::default())
+        .settle(vec![SettleRequest { receipt, settlement }], Effects::default())
         .await
     {
         answer?;

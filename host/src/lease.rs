@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use self::held::{HeldLease, HeldLeases};
 use crate::{
     machine_clock::MachineClock,
-    queue::{DeliveryLease, Effects, Queue, Receipt, Settle, SettleError, Settlement},
+    queue::{DeliveryLease, Effects, Queue, Receipt, SettleError, SettleRequest, Settlement},
 };
 
 mod extension;
@@ -146,8 +146,8 @@ impl LeaseKeeper {
                     .zip(&answers)
                     .filter(|(_, answer)| answer.is_none())
             };
-            let settles: Vec<Settle> = open()
-                .map(|((lease, settlement), _)| Settle {
+            let settles: Vec<SettleRequest> = open()
+                .map(|((lease, settlement), _)| SettleRequest {
                     receipt: lease.receipt.clone(),
                     settlement: settlement.clone().with_delay_up_to(longest_delay),
                 })

@@ -275,12 +275,12 @@ impl Settlement {
     }
 }
 
-/// One settlement of a batch.
+/// A request to settle one delivery.
 #[derive(Debug, Clone)]
-pub struct Settle {
-    /// Which delivery.
+pub struct SettleRequest {
+    /// The receipt of the delivery.
     pub receipt: Receipt,
-    /// How it ends.
+    /// How the delivery ends.
     pub settlement: Settlement,
 }
 
@@ -557,7 +557,7 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have settled. A caller that needs to know must not drop it.
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>>;
+    async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Vec<Result<(), SettleError>>;
 
     /// Whether a settlement of this queue can send to `destination` in its own transaction.
     fn commits_sends_to(&self, destination: &QueueName) -> bool;

@@ -11,7 +11,7 @@ use sandhog::{
     message::{CheckedMessage, MessageId, QueueName},
     queue::{
         Counts, DeadLetter, Delivery, DeliveryLease, Effects, ExtendError, Queue, QueueCapabilities, QueueError,
-        Receipt, ReceiveDemand, SendError, Settle, SettleError, Settlement,
+        Receipt, ReceiveDemand, SendError, SettleError, SettleRequest, Settlement,
     },
 };
 use tokio::{
@@ -140,7 +140,7 @@ impl FaultyQueue {
         let connection = self.connection.as_ref().unwrap();
         let ConnectionState { lost, receipts } = std::mem::take(&mut *connection.state.lock().unwrap());
         lost.cancel();
-        let release = |receipt| Settle {
+        let release = |receipt| SettleRequest {
             receipt,
             settlement: Settlement::Release,
         };
@@ -279,7 +279,7 @@ impl Queue for FaultyQueue {
         answers
     }
 
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let (from, count) = (Instant::now(), settles.len());
         wait_until(&self.settlements_open).await;
         let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();

@@ -36,8 +36,8 @@ use self::{
     writer::Writer,
 };
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, ReceiveDemand, SendError, Settle,
-    SettleError,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueError, Receipt, ReceiveDemand, SendError,
+    SettleError, SettleRequest,
 };
 use crate::{
     handler_status::StoreHealth,
@@ -426,7 +426,7 @@ impl Queue for SimpleQueue {
         }
     }
 
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let count = settles.len();
         match self
             .ask(SettleDeliveries {

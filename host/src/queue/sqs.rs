@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
     Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueCapabilities, QueueError, Receipt, SendError,
-    Settle, SettleError,
+    SettleError, SettleRequest,
 };
 use crate::message::{CheckedMessage, Message, MessageId, QueueName};
 
@@ -130,7 +130,7 @@ impl Queue for SqsQueue {
     }
 
     /// Takes no effects: SQS has no transactions.
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Vec<Result<(), SettleError>> {
         debug_assert!(effects.is_empty(), "it says that it commits neither sends nor writes");
         if !effects.is_empty() {
             return vec![Err(SettleError::Incomplete); settles.len()];

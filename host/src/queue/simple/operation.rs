@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, ReceiveDemand, SendError, Settle, SettleError},
+    super::{Counts, DeadLetter, Effects, ExtendError, Receipt, ReceiveDemand, SendError, SettleError, SettleRequest},
     ledger::{CommitError, HandledKey},
     row::{Fault, QueueKey},
     rows::{DiskUse, Rows},
@@ -164,7 +164,7 @@ impl Operation for ExtendDeliveries {
 /// Settles deliveries.
 pub(super) struct SettleDeliveries {
     pub(super) queue: QueueKey,
-    pub(super) settles: Vec<Settle>,
+    pub(super) settles: Vec<SettleRequest>,
     pub(super) effects: Effects,
 }
 

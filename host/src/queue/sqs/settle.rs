@@ -12,7 +12,7 @@ use super::{
     remote::Remote,
     tasks::Tasks,
 };
-use crate::queue::{FailureRecord, Receipt, Settle, SettleError, Settlement};
+use crate::queue::{FailureRecord, Receipt, SettleError, SettleRequest, Settlement};
 
 /// How many dead letters of one call are sent at the same time.
 const BURIALS: usize = 8;
@@ -43,7 +43,7 @@ impl Settler {
     }
 
     /// See [`crate::queue::Queue::settle`].
-    pub(super) async fn settle(&self, settles: Vec<Settle>) -> Vec<Settled> {
+    pub(super) async fn settle(&self, settles: Vec<SettleRequest>) -> Vec<Settled> {
         let mut request = Request::default();
         let steps: Vec<Step> = settles
             .into_iter()
@@ -101,7 +101,7 @@ impl Settler {
         self.tasks.whole(step).await.unwrap_or_else(|| self.is_stopping())
     }
 
-    fn step(&self, Settle { receipt, settlement }: Settle, request: &mut Request) -> Step {
+    fn step(&self, SettleRequest { receipt, settlement }: SettleRequest, request: &mut Request) -> Step {
         if receipt.as_text().is_none() {
             return Step::NotOurs;
         }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        super::{Effects, FailureKind, FailureRecord, Settle, Settlement},
+        super::{Effects, FailureKind, FailureRecord, SettleRequest, Settlement},
         ledger::LedgerSettings,
         memory::MemoryRows,
         row::QueueKey,
@@ -85,7 +85,7 @@ impl Store {
             if received.is_empty() {
                 return store;
             }
-            let bury = |receipt| Settle {
+            let bury = |receipt| SettleRequest {
                 receipt,
                 settlement: Settlement::DeadLetter { failure: failure() },
             };
@@ -181,7 +181,7 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
         let (seq, _) = delivery.receipt.as_numbered().unwrap();
         assert!(seq > last, "in the order sent");
         last = seq;
-        let settle = Settle {
+        let settle = SettleRequest {
             receipt: delivery.receipt.clone(),
             settlement: Settlement::Delete,
         };
@@ -205,7 +205,7 @@ fn a_step_over_large_dead_letters_takes_few_of_them() {
         .into_iter()
         .chain(core.receive(queue, 20, now).unwrap().deliveries)
     {
-        let settle = Settle {
+        let settle = SettleRequest {
             receipt: delivery.receipt,
             settlement: Settlement::DeadLetter { failure: failure() },
         };

@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::{
     super::{
-        super::{EffectSend, Effects, ExtendError, FailureRecord, Receipt, SendError, Settle, SettleError, Settlement},
+        super::{
+            EffectSend, Effects, ExtendError, FailureRecord, Receipt, SendError, SettleError, SettleRequest, Settlement,
+        },
         clock::{Now, millis},
         flights::Flight,
         ledger::CommitError,
@@ -55,14 +57,14 @@ impl<R: Rows> Core<R> {
     pub(in super::super) fn settle(
         &mut self,
         key: QueueKey,
-        settles: Vec<Settle>,
+        settles: Vec<SettleRequest>,
         effects: Effects,
         now: Now,
     ) -> Result<Vec<Result<(), SettleError>>, Fault> {
-        let deletes = |settle: &Settle| {
+        let deletes = |settle: &SettleRequest| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
         };
-        let delete_expired = |settle: &Settle| {
+        let delete_expired = |settle: &SettleRequest| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_none()
         };
         if !effects.is_empty() && settles.iter().any(deletes) {
@@ -73,7 +75,7 @@ impl<R: Rows> Core<R> {
                 self.make_happen(effects, now)?.map_err(SettleError::from)
             };
             if let Err(refused) = refused {
-                let answer = |settle: &Settle| match self.valid(key, &settle.receipt, now) {
+                let answer = |settle: &SettleRequest| match self.valid(key, &settle.receipt, now) {
                     Some(_) => refused.clone(),
                     None => SettleError::Expired,
                 };
@@ -81,7 +83,7 @@ impl<R: Rows> Core<R> {
             }
         }
         let mut answers = Vec::with_capacity(settles.len());
-        for Settle { receipt, settlement } in settles {
+        for SettleRequest { receipt, settlement } in settles {
             answers.push(match self.valid(key, &receipt, now).cloned() {
                 Some(flight) => {
                     self.settle_one(flight, settlement, now)?;
