@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
 
-use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
+use self::{receive::LongPolls, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
     Counts, DeadLetter, Delivery, Effects, ExtendError, Queue, QueueCapabilities, QueueError, Receipt, SendError,
     SettleError, SettleRequest,
@@ -57,7 +57,7 @@ const STEP_TIME: Duration = Duration::from_secs(4);
 #[derive(Debug)]
 pub struct SqsQueue {
     remote: Arc<Remote>,
-    poller: Poller,
+    long_polls: LongPolls,
     settler: Settler,
     tasks: Tasks,
 }
@@ -78,7 +78,7 @@ impl SqsQueue {
     fn new(remote: Arc<Remote>) -> Self {
         let tasks = Tasks::default();
         Self {
-            poller: Poller::new(Arc::clone(&remote), tasks.clone()),
+            long_polls: LongPolls::new(Arc::clone(&remote), tasks.clone()),
             settler: Settler::new(Arc::clone(&remote), tasks.clone()),
             remote,
             tasks,
@@ -122,7 +122,7 @@ impl Queue for SqsQueue {
     /// released. If nobody comes the connection is dropped, and if the queue is dropped it is dropped at once: a message
     /// in transit then stays hidden for one visibility timeout. Every receive is counted.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        self.poller.receive(max, wait).await
+        self.long_polls.receive(max, wait).await
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {

@@ -126,7 +126,7 @@ fn start(remote: &Arc<Remote>, tasks: &Tasks) -> mpsc::Sender<Request> {
     let (sender, requests) = mpsc::channel(REQUESTS);
     let work = Work {
         remote: Arc::clone(remote),
-        lanes: Lanes::default(),
+        buffers: BatchBuffers::default(),
         calls: JoinSet::new(),
         under_way: 0,
     };
@@ -141,7 +141,7 @@ type Load<T> = Vec<Vec<T>>;
 #[derive(Debug)]
 struct Work {
     remote: Arc<Remote>,
-    lanes: Lanes<Entry>,
+    buffers: BatchBuffers<Entry>,
     /// Each answers how many deliveries it was about. Dropped, and so aborted, with the task.
     calls: JoinSet<usize>,
     under_way: usize,
@@ -150,7 +150,7 @@ struct Work {
 impl Work {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>) {
         let mut open = true;
-        while open || !self.calls.is_empty() || !self.lanes.ready.is_empty() {
+        while open || !self.calls.is_empty() || !self.buffers.ready.is_empty() {
             let room = self.calls.len() < CALLS;
             tokio::select! {
                 biased;
@@ -160,21 +160,21 @@ impl Work {
                         self.take(request);
                     } else {
                         open = false;
-                        self.lanes.close_all();
+                        self.buffers.close_all();
                     }
                 }
-                () = wake_at(self.lanes.due()), if room => self.lanes.close_all(),
+                () = wake_at(self.buffers.due()), if room => self.buffers.close_all(),
             }
-            while self.lanes.ready.is_empty()
+            while self.buffers.ready.is_empty()
                 && let Ok(request) = requests.try_recv()
             {
                 self.take(request);
             }
-            if self.lanes.waiting() + self.lanes.ready() + self.under_way >= self.remote.held.count() {
-                self.lanes.close_all();
+            if self.buffers.waiting() + self.buffers.ready() + self.under_way >= self.remote.held.count() {
+                self.buffers.close_all();
             }
             while self.calls.len() < CALLS
-                && let Some(load) = self.lanes.ready.pop_front()
+                && let Some(load) = self.buffers.ready.pop_front()
             {
                 self.under_way += load.iter().map(Vec::len).sum::<usize>();
                 self.calls.spawn(carry(Arc::clone(&self.remote), load));
@@ -184,27 +184,31 @@ impl Work {
 
     fn take(&mut self, request: Request) {
         let now = Instant::now();
-        self.lanes.deletes.add_each(request.deletes, now, &mut self.lanes.ready);
-        self.lanes.hides.add_whole(request.hides, now, &mut self.lanes.ready);
+        self.buffers
+            .deletes
+            .add_each(request.deletes, now, &mut self.buffers.ready);
+        self.buffers
+            .hides
+            .add_whole(request.hides, now, &mut self.buffers.ready);
     }
 }
 
 /// What waits for company, and what waits for a call.
 #[derive(Debug)]
-struct Lanes<T> {
-    deletes: Lane<T>,
-    hides: Lane<T>,
+struct BatchBuffers<T> {
+    deletes: BatchBuffer<T>,
+    hides: BatchBuffer<T>,
     ready: VecDeque<Load<T>>,
 }
 
 #[derive(Debug)]
-struct Lane<T> {
+struct BatchBuffer<T> {
     waiting: Vec<T>,
     /// When the first of them came.
     since: Option<Instant>,
 }
 
-impl<T> Default for Lane<T> {
+impl<T> Default for BatchBuffer<T> {
     fn default() -> Self {
         Self {
             waiting: Vec::new(),
@@ -213,17 +217,17 @@ impl<T> Default for Lane<T> {
     }
 }
 
-impl<T> Default for Lanes<T> {
+impl<T> Default for BatchBuffers<T> {
     fn default() -> Self {
         Self {
-            deletes: Lane::default(),
-            hides: Lane::default(),
+            deletes: BatchBuffer::default(),
+            hides: BatchBuffer::default(),
             ready: VecDeque::new(),
         }
     }
 }
 
-impl<T> Lanes<T> {
+impl<T> BatchBuffers<T> {
     fn due(&self) -> Option<Instant> {
         let since = self.deletes.since.into_iter().chain(self.hides.since).min();
         since.map(|since| since + MAX_SETTLE_WAIT)
@@ -243,7 +247,7 @@ impl<T> Lanes<T> {
     }
 }
 
-impl<T> Lane<T> {
+impl<T> BatchBuffer<T> {
     /// Adds entries that have nothing to do with each other.
     fn add_each(&mut self, entries: Vec<T>, now: Instant, ready: &mut VecDeque<Load<T>>) {
         for entry in entries {
@@ -320,28 +324,28 @@ mod tests {
 
     /// What is ready after units of these sizes were added, and what waits.
     fn check(whole: bool, units: &[u32], ready: &[&[usize]], waiting: usize) {
-        let mut lanes = Lanes::default();
+        let mut buffers = BatchBuffers::default();
         let now = Instant::now();
         let mut next = 0;
         for unit in units {
             let entries = (next..next + unit).collect();
             next += unit;
             if whole {
-                lanes.hides.add_whole(entries, now, &mut lanes.ready);
+                buffers.hides.add_whole(entries, now, &mut buffers.ready);
             } else {
-                lanes.deletes.add_each(entries, now, &mut lanes.ready);
+                buffers.deletes.add_each(entries, now, &mut buffers.ready);
             }
         }
-        let sizes: Vec<Vec<usize>> = lanes
+        let sizes: Vec<Vec<usize>> = buffers
             .ready
             .iter()
             .map(|load| load.iter().map(Vec::len).collect())
             .collect();
         assert_eq!(sizes, ready, "{units:?}");
-        assert_eq!(lanes.waiting(), waiting, "{units:?}");
-        assert_eq!(lanes.due().is_some(), waiting > 0, "{units:?}");
-        lanes.close_all();
-        let all: Vec<u32> = lanes.ready.into_iter().flatten().flatten().collect();
+        assert_eq!(buffers.waiting(), waiting, "{units:?}");
+        assert_eq!(buffers.due().is_some(), waiting > 0, "{units:?}");
+        buffers.close_all();
+        let all: Vec<u32> = buffers.ready.into_iter().flatten().flatten().collect();
         assert_eq!(all, (0..next).collect::<Vec<_>>(), "the order of {units:?}");
     }
 

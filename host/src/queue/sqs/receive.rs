@@ -8,7 +8,7 @@
 //! have it already is left alone.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -55,14 +55,14 @@ const END_OF_WAIT: Duration = Duration::from_millis(100);
 const SHORTEST_POLL: Duration = Duration::from_millis(500);
 /// For how long SQS answers an attempt id with the same messages: five minutes, less what a call takes.
 const ATTEMPT_LIFE: Duration = Duration::from_secs(270);
-/// How many attempts with an unknown outcome are remembered.
+/// The number of attempts with an unknown outcome that are remembered.
 const ATTEMPTS: usize = 16;
 
 type Answer = Result<Vec<Delivery>, QueueError>;
 
 /// Receives from one queue.
 #[derive(Debug)]
-pub(super) struct Poller {
+pub(super) struct LongPolls {
     shared: Arc<Shared>,
 }
 
@@ -79,8 +79,9 @@ struct Shared {
 struct Calls {
     next: u64,
     open: BTreeMap<u64, Call>,
-    /// Attempts that may have taken messages, oldest first.
-    unknown: Vec<Attempt>,
+    /// Attempts that may have taken messages, oldest first. If there are too many the oldest is forgotten: what it took returns
+    /// by itself first.
+    unknown: VecDeque<Attempt>,
 }
 
 /// A call under way.
@@ -101,7 +102,7 @@ struct Attempt {
     at: Instant,
 }
 
-impl Poller {
+impl LongPolls {
     pub(super) fn new(remote: Arc<Remote>, tasks: Tasks) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -202,13 +203,15 @@ impl Calls {
     fn take_unknown(&mut self, now: Instant) -> Option<Attempt> {
         self.unknown
             .retain(|attempt| now.duration_since(attempt.at) < ATTEMPT_LIFE);
-        (!self.unknown.is_empty()).then(|| self.unknown.remove(0))
+        self.unknown.pop_front()
     }
 
     fn remember_unknown(&mut self, attempt: Attempt) {
         if attempt.ask.attempt_id.is_some() {
-            self.unknown.truncate(ATTEMPTS - 1);
-            self.unknown.push(attempt);
+            if self.unknown.len() == ATTEMPTS {
+                self.unknown.pop_front();
+            }
+            self.unknown.push_back(attempt);
         }
     }
 }
@@ -489,6 +492,27 @@ impl Drop for Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The newest attempts were forgotten, and what they had taken stayed hidden for longest.
+    #[tokio::test(start_paused = true)]
+    async fn of_too_many_attempts_with_an_unknown_outcome_the_oldest_is_forgotten() {
+        let mut calls = Calls::default();
+        let now = Instant::now();
+        let id = |number: usize| Some(number.to_string());
+        for number in 0..=ATTEMPTS {
+            let ask = Ask {
+                max: 1,
+                wait_s: 0,
+                visibility_s: 30,
+                attempt_id: id(number),
+            };
+            calls.remember_unknown(Attempt { ask, at: now });
+        }
+        let ids: Vec<_> = std::iter::from_fn(|| calls.take_unknown(now))
+            .map(|attempt| attempt.ask.attempt_id)
+            .collect();
+        assert_eq!(ids, (1..=ATTEMPTS).map(id).collect::<Vec<_>>());
+    }
 
     #[test]
     fn a_poll_leaves_time_for_what_it_brings() {
