@@ -17,6 +17,7 @@ use crate::{
     executor::{Component, Executor},
     handler_status::{HandlerBoard, LoadedVersion},
     lease::LeaseKeeper,
+    machine_clock::wall_ms,
     message::QueueName,
     metrics::Metrics,
     queue::{Queue, QueueError},
@@ -377,14 +378,11 @@ impl HandlerSet {
             concurrency,
             "serving"
         );
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .unwrap_or_default();
         let loaded = LoadedVersion {
             queue: version.manifest.queue.clone(),
             flavour: info.flavour.to_string(),
             digest: info.digest.clone(),
-            loaded_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            loaded_at_ms: wall_ms(),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
         self.surroundings.board.serving(name, loaded);

@@ -31,11 +31,20 @@ impl Reading {
         let since_boot = since_boot();
         Self {
             asleep: asleep_until(since_boot),
-            wall: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+            wall: wall(),
             since_boot,
             boot: boot(),
         }
     }
+}
+
+/// Returns the milliseconds since 1970-01-01T00:00:00Z that the wall clock shows; 0 if it shows an earlier time.
+pub fn wall_ms() -> u64 {
+    u64::try_from(wall().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn wall() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 /// Where a store reads its clocks: those of the machine, or whatever a test says.

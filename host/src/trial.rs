@@ -5,7 +5,7 @@ use std::{
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use crate::{
         Call, CallMessage, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor, LoadError,
         LocalExecutor, LogLine, MAX_WASM_BYTES, Policy, Report, Tiers, digest,
     },
+    machine_clock::wall_ms,
     message::{CheckedMessage, Message, MessageId},
     plugin_dir::{self, Look, MAX_MANIFEST_BYTES, Unread},
     queue::simple::SimpleStore,
@@ -245,14 +246,11 @@ impl Trial {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
         let log = Arc::new(move |line| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line));
-        let now = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
         let message = Message {
             id: MessageId::random(),
             body: outgoing.body,
             attributes: outgoing.attributes,
-            sent_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            sent_at_ms: wall_ms(),
             group_id: outgoing.group_id,
             priority: outgoing.priority.unwrap_or(0),
         };

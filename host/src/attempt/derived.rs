@@ -1,11 +1,12 @@
 //! What names the sends of an attempt that its source cannot commit, so that a repeat of it is recognised.
 
-use std::{fmt::Write as _, num::NonZeroU32};
+use std::num::NonZeroU32;
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     message::{AttributeValue, MessageId, QueueName},
+    printable::hex,
     queue::EffectSend,
 };
 
@@ -41,12 +42,5 @@ pub(super) fn derived_deduplication_id(
         add(kind);
         add(value);
     }
-    digest
-        .finalize()
-        .iter()
-        .fold(String::with_capacity(64), |mut text, byte| {
-            // Writing into a string cannot fail.
-            write!(text, "{byte:02x}").expect("strings grow");
-            text
-        })
+    hex(&digest.finalize())
 }

@@ -4,15 +4,13 @@
 //! Whether a send happened whose answer was lost is not known, so a dead letter may be there twice, or be there and be
 //! tried again. It is never lost.
 
-use std::{
-    borrow::Cow,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::borrow::Cow;
 
 use sha2::{Digest as _, Sha256};
 
 use super::{form::is_id, held::HeldDelivery, provenance, provenance::Provenance, remote::Remote};
 use crate::{
+    machine_clock::wall_ms,
     message::{InvalidMessage, QueueName},
     printable::hex,
     queue::{FailureRecord, SendError, SettleError},
@@ -66,7 +64,7 @@ impl Remote {
             source: Some(self.address.name_and_account().0.to_owned()),
             sent_at_ms: held.sent_at_ms,
             receive_count: held.receive_count,
-            dead_at_ms: now_ms(),
+            dead_at_ms: wall_ms(),
             kind: failure.kind,
             reason: failure.reason.clone(),
             handler: failure.handler.clone(),
@@ -107,9 +105,4 @@ pub(super) fn stable_id(what: &str, queue: &str, id: &str) -> String {
         hash.update([0]);
     }
     hex(&hash.finalize())
-}
-
-fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
