@@ -14,11 +14,9 @@
 //!
 //! `lease/held.rs` has the table of leases and chooses those that are due, `lease/extension.rs` extends them.
 
-use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -231,8 +229,7 @@ impl LeaseKeeper {
     }
 
     fn held(&self) -> MutexGuard<'_, HeldLeases> {
-        // Every change is complete before the lock is given up, so a panic elsewhere leaves nothing half done.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

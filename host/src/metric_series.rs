@@ -7,9 +7,10 @@ use std::{
     collections::{BTreeSet, HashSet},
     fmt,
     hash::Hash,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeMetric},
     metrics::{
@@ -131,7 +132,7 @@ impl<L: SeriesLabels, M: Clone, C: MetricConstructor<M>> MetricSeries<L, M, C> {
     }
 
     fn known(&self) -> MutexGuard<'_, HashSet<L>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock()
     }
 }
 

@@ -3,11 +3,9 @@
 //! Invariants: the task lives as long as the receiver or one delivery of it, and ends by itself after that, once
 //! everything was given back or has returned by itself; a lost lease is not given back: it is someone else's.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{mem, sync::Arc};
 
+use parking_lot::Mutex;
 use tokio::{sync::Notify, time::sleep};
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -97,7 +95,7 @@ impl Upkeep {
 impl Dropped {
     async fn run(&self, keeper: &LeaseKeeper, stop: &CancellationToken) {
         loop {
-            let mut leases = mem::take(&mut *self.leases.lock().unwrap_or_else(PoisonError::into_inner));
+            let mut leases = mem::take(&mut *self.leases.lock());
             // It may be someone else's by now, and releasing it would take it from them.
             leases.retain(|lease| !lease.lost().is_cancelled());
             if !leases.is_empty() {
@@ -156,11 +154,7 @@ impl Drop for Held {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         let dropped = &self.upkeep.dropped;
-        dropped
-            .leases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(lease);
+        dropped.leases.lock().push(lease);
         dropped.changed.notify_one();
     }
 }

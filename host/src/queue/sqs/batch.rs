@@ -4,12 +4,9 @@
 //! queue is being settled: then nobody is left to wait for. What one caller gives at once is done in its order, in one call
 //! if it fits into one.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::{mpsc, oneshot},
@@ -103,7 +100,7 @@ impl Batcher {
             return;
         }
         let sender = {
-            let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut requests = self.requests.lock();
             match requests.as_ref().filter(|sender| !sender.is_closed()) {
                 Some(sender) => sender.clone(),
                 None => requests.insert(start(remote, tasks)).clone(),
@@ -118,7 +115,7 @@ impl Batcher {
 impl Batcher {
     /// Lets the task end when it has done what it was asked for.
     pub(super) fn close(&self) {
-        drop(self.requests.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.requests.lock().take());
     }
 }
 

@@ -1,12 +1,10 @@
 //! The way to SQS: region, credentials and endpoint as the SDK finds them, found once and shared by all queues.
 
-use std::{
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use aws_config::BehaviorVersion;
 use aws_sdk_sqs::Client;
+use parking_lot::RwLock;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
@@ -103,17 +101,17 @@ impl SqsConnection {
             wire: wire.clone(),
             at: Instant::now(),
         };
-        *self.inner.found.write().unwrap_or_else(PoisonError::into_inner) = Some(found);
+        *self.inner.found.write() = Some(found);
         Ok(wire)
     }
 
     /// The credentials were of no use: the next call looks for others, unless these are quite new.
     pub(super) fn credentials_were_refused(&self) {
-        let mut found = self.inner.found.write().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.inner.found.write();
         found.take_if(|found| found.at.elapsed() >= LOOK_AGAIN_AFTER);
     }
 
     fn found(&self) -> Option<Found> {
-        self.inner.found.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.found.read().clone()
     }
 }

@@ -3,12 +3,10 @@
 //! Only of queues whose server does not see to that by itself: those with a configured dead-letter queue and no redrive
 //! policy.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{StreamExt as _, stream};
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -114,7 +112,7 @@ impl Exhausted {
 
     /// Whether a message was not warned of yet.
     fn warn_of(&self, id: &MessageId) -> bool {
-        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut warned = self.warned.lock();
         if warned.len() >= WARNED {
             warned.clear();
         }

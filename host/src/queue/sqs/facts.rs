@@ -3,12 +3,9 @@
 //! Learnt when the queue is first used, and anew every few minutes in the course of use, so that somebody who reconfigures,
 //! deletes or recreates a queue need not restart the host.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
@@ -133,21 +130,21 @@ struct Known {
 impl FactsCache {
     /// The facts as last learnt, even if they no longer hold.
     pub(super) fn last(&self) -> Option<Arc<Facts>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).facts.clone()
+        self.known.read().facts.clone()
     }
 
     /// The queue is not what it was: whoever needs facts asks.
     pub(super) fn forget(&self) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).until = None;
+        self.known.write().until = None;
     }
 
     fn holding(&self) -> Option<(Arc<Facts>, Instant)> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read();
         Some((known.facts.clone()?, known.until?))
     }
 
     fn failed_since(&self, since: Instant) -> Option<QueueError> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.read();
         known
             .failed
             .as_ref()
@@ -156,17 +153,17 @@ impl FactsCache {
     }
 
     fn postpone(&self) {
-        self.known.write().unwrap_or_else(PoisonError::into_inner).until = Some(Instant::now() + ASK_AGAIN_AFTER);
+        self.known.write().until = Some(Instant::now() + ASK_AGAIN_AFTER);
     }
 
     fn fail(&self, error: &QueueError) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         known.failed = Some((Instant::now(), error.clone()));
     }
 
     /// Keeps facts; answers which of their warnings are new.
     fn keep(&self, facts: &Arc<Facts>, warnings: Vec<String>) -> Vec<String> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.write();
         known.facts = Some(Arc::clone(facts));
         known.until = Some(Instant::now() + REFRESH_AFTER);
         let fresh = warnings

@@ -6,12 +6,13 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{failure::whole_seconds, form::Content};
@@ -128,8 +129,7 @@ impl HeldDeliveries {
     }
 
     fn deliveries(&self) -> MutexGuard<'_, HashMap<Box<str>, Entry>> {
-        // Every change is complete before the lock is given up.
-        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deliveries.lock()
     }
 }
 

@@ -10,10 +10,11 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     runtime::Handle,
     sync::{Notify, oneshot},
@@ -269,8 +270,7 @@ impl Drop for Open {
 
 impl Shared {
     fn calls(&self) -> MutexGuard<'_, Calls> {
-        // Every change is complete before the lock is given up.
-        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+        self.calls.lock()
     }
 
     async fn ask(&self, facts: &Facts, ask: Ask) -> Result<Vec<Received>, Failure> {

@@ -2,11 +2,13 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use parking_lot::Mutex;
 
 use super::{
     connection::SqsConnection,
@@ -237,7 +239,7 @@ impl Remote {
             return Some(Arc::clone(configured));
         }
         let arn = &facts.redrive.as_ref()?.target_arn;
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target.lock();
         if let Some((_, known)) = target.as_ref().filter(|(known, _)| known == arn) {
             return Some(Arc::clone(known));
         }
