@@ -1,314 +1,60 @@
-//! The one trait behind which every kind of queue stands, and the words that it speaks.
+//! The trait of every kind of queue, and the types of its operations.
 //!
-//! A queue hands a message out for a limited time (`receive`), renews that time (`extend`), and ends the
+//! A queue hands a message out for a limited time (`receive`), extends that time (`extend`), and ends the
 //! delivery in one of four ways (`settle`). It knows nothing of components, handlers or attempts, and
-//! nothing here names a backend. The contract suite in `tests/queue_contract.rs` is what an
-//! implementation has to pass.
+//! nothing here names a backend. An implementation passes the contract suite in `tests/queue_contract.rs`.
 
-use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     keyvalue::{WriteError, Writes},
-    message::{CheckedMessage, InvalidMessage, MAX_DELAY, Message, MessageId, QueueName},
+    message::{CheckedMessage, InvalidMessage, Message, MessageId, QueueName},
 };
 
+mod capabilities;
+mod delivery;
 mod demand;
+mod receipt;
+mod settlement;
 pub mod simple;
 pub mod sqs;
 
-pub use demand::ReceiveDemand;
-
-/// The right to extend or settle one delivery. A later receive of the same message makes it stale.
-///
-/// A receipt is a pair of numbers or a text, whichever its queue chose: a queue that needs to know more of a delivery (its
-/// connection, its generation) writes that into the text, or keeps it in a table of its own under the receipt. Clones share
-/// the text, so such a table may hold a [`Weak`](std::sync::Weak) of it, which ends with the last clone. A receipt that left
-/// the process and came back is equal to the first one and does not share its text.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Receipt(ReceiptForm);
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum ReceiptForm {
-    Numbered { row: u64, delivery: u64 },
-    Text(Arc<str>),
-}
-
-impl Receipt {
-    /// Makes a receipt of a queue that numbers its messages (`row`) and its deliveries (`delivery`).
-    pub fn numbered(row: u64, delivery: u64) -> Self {
-        Self(ReceiptForm::Numbered { row, delivery })
-    }
-
-    /// Makes a receipt of a queue whose server names deliveries by a text.
-    pub fn text(text: impl Into<Arc<str>>) -> Self {
-        Self(ReceiptForm::Text(text.into()))
-    }
-
-    /// Returns the numbers of the receipt, `(row, delivery)`, if it has numbers.
-    pub fn as_numbered(&self) -> Option<(u64, u64)> {
-        match self.0 {
-            ReceiptForm::Numbered { row, delivery } => Some((row, delivery)),
-            ReceiptForm::Text(_) => None,
-        }
-    }
-
-    /// Returns the text of the receipt, if it has a text.
-    pub fn as_text(&self) -> Option<&str> {
-        self.as_shared_text().map(|text| &**text)
-    }
-
-    /// Returns the text of the receipt as its clones share it, if it has a text.
-    pub fn as_shared_text(&self) -> Option<&Arc<str>> {
-        match &self.0 {
-            ReceiptForm::Numbered { .. } => None,
-            ReceiptForm::Text(text) => Some(text),
-        }
-    }
-}
-
-/// The facts about a queue on which its consumers depend. Each field is one fact.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "each is a fact of its own, and every combination is possible"
-)]
-pub struct QueueCapabilities {
-    /// The most messages that one receive returns, however many are asked for. An extension carries no more either.
-    pub receive_limit: usize,
-    /// Each call is a request that takes time and may cost money, so that a consumer waits a moment to ask for several
-    /// messages at once.
-    pub calls_cost: bool,
-    /// A call may overtake another one about the same delivery, so that an extension and a settlement must not be under
-    /// way together.
-    pub calls_overtake: bool,
-    /// The queue collects the settlements of several calls into one request, so that a consumer settles each attempt
-    /// by itself.
-    pub batches_settlements: bool,
-    /// The queue counts visibility timeouts while this machine sleeps, and may give a message to another consumer as soon
-    /// as a deadline has passed.
-    pub has_own_clock: bool,
-    /// A receive that ended in [`Settlement::Release`] counts towards the receive count all the same.
-    pub counts_releases: bool,
-    /// An extension can make a message visible earlier than it was to be before.
-    pub extension_shortens: bool,
-    /// The longest time from a receive for which extensions hide a message.
-    pub longest_lease: Duration,
-    /// The longest delay of [`Settlement::Retry`]; zero if the queue can't delay a retry.
-    pub longest_retry_delay: Duration,
-    /// One receive may return several messages of a group, one after another and in order. The caller handles them in
-    /// that order, and gives the later ones back, last first, before it settles one other than by deleting it.
-    pub returns_groups: bool,
-    /// A message that was deleted may be received again all the same.
-    pub redelivers_deleted: bool,
-    /// A settlement can make a dead letter.
-    pub has_dead_letter_queue: bool,
-    /// [`Queue::dead_letters`] can go on after a dead letter. If not, the first page is all that it returns.
-    pub pages_dead_letters: bool,
-    /// The queue makes a dead letter of a message that was received too often, and keeps the failure of its last
-    /// retry with it.
-    pub keeps_failure: bool,
-    /// A failed message that was received this often is to be settled as a dead letter. `None` if the queue makes the
-    /// dead letter by itself.
-    pub max_receives: Option<NonZeroU32>,
-}
-
-impl QueueCapabilities {
-    /// The capabilities of a queue in this process.
-    pub const LOCAL: Self = Self {
-        receive_limit: 1000,
-        calls_cost: false,
-        calls_overtake: false,
-        batches_settlements: false,
-        has_own_clock: false,
-        counts_releases: false,
-        extension_shortens: true,
-        longest_lease: MAX_DELAY,
-        longest_retry_delay: MAX_DELAY,
-        returns_groups: false,
-        redelivers_deleted: false,
-        has_dead_letter_queue: true,
-        pages_dead_letters: true,
-        keeps_failure: true,
-        max_receives: None,
-    };
-}
-
-/// One receive of a message.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// What was sent.
-    pub message: Message,
-    /// The right to extend or settle this delivery.
-    pub receipt: Receipt,
-    /// How often the message has been received, this time included.
-    pub receive_count: NonZeroU32,
-    /// How long the queue keeps the message from other consumers.
-    pub lease: DeliveryLease,
-}
-
-/// How long a queue keeps a message that it has handed out from other consumers.
-///
-/// A consumer settles no delivery whose lease is lost. The queue itself releases a message whose lease is lost, where its
-/// server needs to be told: a server may give nothing more to a connection that holds an unsettled message.
-#[derive(Debug, Clone)]
-pub enum DeliveryLease {
-    /// The message becomes visible to other consumers at this time, unless the delivery is extended.
-    Until(Instant),
-    /// The message is held by a connection. It is never extended.
-    WhileConnected {
-        /// Cancelled by the queue as soon as the connection no longer holds the message.
-        lost: CancellationToken,
-        /// The time at which the server takes the message back all the same.
-        at_most: Option<Instant>,
-    },
-}
-
-impl DeliveryLease {
-    /// Returns the time at which the lease ends by itself; `None` if it only ends with its connection.
-    pub fn deadline(&self) -> Option<Instant> {
-        match self {
-            Self::Until(deadline) => Some(*deadline),
-            Self::WhileConnected { at_most, .. } => *at_most,
-        }
-    }
-
-    /// Whether another consumer may have the message by now.
-    pub fn is_lost(&self) -> bool {
-        let disconnected = match self {
-            Self::Until(_) => false,
-            Self::WhileConnected { lost, .. } => lost.is_cancelled(),
-        };
-        disconnected || self.deadline().is_some_and(|deadline| deadline <= Instant::now())
-    }
-}
-
-/// What kind of failure ended an attempt. The text form is stored, shown and used as a metric label.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum FailureKind {
-    /// The guest said `retry` or `retry-after`.
-    Retry,
-    /// The guest said `reject`.
-    Reject,
-    /// The guest broke: a trap, a panic, an exit.
-    Trap,
-    /// The handler's timeout passed.
-    Timeout,
-    /// The handler's memory limit was hit.
-    Memory,
-    /// The guest answered in a shape that its contract does not allow, or sent what it may not.
-    WrongAnswer,
-    /// The host stopped while the message was in flight and nobody could say why.
-    HostStopped,
-}
-
-impl FailureKind {
-    /// The stored and shown form.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retry => "retry",
-            Self::Reject => "reject",
-            Self::Trap => "trap",
-            Self::Timeout => "timeout",
-            Self::Memory => "memory",
-            Self::WrongAnswer => "wrong-answer",
-            Self::HostStopped => "host-stopped",
-        }
-    }
-}
-
-impl fmt::Display for FailureKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// Why an attempt failed, as it is kept with the message.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FailureRecord {
-    /// The kind of failure.
-    pub kind: FailureKind,
-    /// For people; at most 1 KiB, control characters escaped.
-    pub reason: String,
-    /// The name of the handler.
-    pub handler: String,
-    /// The SHA-256 digest of the component that ran, in hexadecimal.
-    pub component: String,
-}
-
-/// How a delivery ends.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Settlement {
-    /// The message was handled: it is gone for good.
-    Delete,
-    /// Visible again after `delay` (at most [`QueueCapabilities::longest_retry_delay`]). The failure is remembered, in case it was the last.
-    Retry {
-        /// Counted from now.
-        delay: Duration,
-        /// Why.
-        failure: FailureRecord,
-    },
-    /// To the dead-letter queue, now.
-    DeadLetter {
-        /// Why.
-        failure: FailureRecord,
-    },
-    /// Visible again at once. A queue that can, takes the receive back: it is not counted.
-    Release,
-}
-
-impl Settlement {
-    /// Shortens the delay of a retry to `longest`.
-    #[must_use]
-    pub fn with_delay_up_to(self, longest: Duration) -> Self {
-        match self {
-            Self::Retry { delay, failure } => Self::Retry {
-                delay: delay.min(longest),
-                failure,
-            },
-            Self::Delete | Self::DeadLetter { .. } | Self::Release => self,
-        }
-    }
-}
-
-/// A request to settle one delivery.
-#[derive(Debug, Clone)]
-pub struct SettleRequest {
-    /// The receipt of the delivery.
-    pub receipt: Receipt,
-    /// How the delivery ends.
-    pub settlement: Settlement,
-}
+pub use self::{
+    capabilities::QueueCapabilities,
+    delivery::{Delivery, DeliveryLease},
+    demand::ReceiveDemand,
+    receipt::Receipt,
+    settlement::{FailureKind, FailureRecord, SettleRequest, Settlement},
+};
 
 /// A message that an effect sends to a named queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EffectSend {
     /// The destination.
     pub queue: QueueName,
-    /// What to send.
+    /// The message.
     pub message: CheckedMessage,
 }
 
-/// What happens together with the deletion of what was handled, or not at all.
+/// The sends and writes that happen together with the deletion of the messages that caused them, or not at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Effects {
-    /// What is sent, in order.
+    /// The messages that are sent, in order.
     pub sends: Vec<EffectSend>,
-    /// What is written into a key-value store.
+    /// The changes of a key-value store.
     pub writes: Writes,
 }
 
 impl Effects {
-    /// Whether nothing is to happen.
+    /// Whether there is neither a send nor a write.
     pub fn is_empty(&self) -> bool {
         self.sends.is_empty() && self.writes.is_empty()
     }
 
-    /// How many bytes are sent and written.
+    /// Returns the number of bytes that are sent and written.
     pub fn size(&self) -> usize {
         let sent: usize = self.sends.iter().map(|send| send.message.size()).sum();
         sent + self.writes.size()
@@ -324,7 +70,7 @@ impl From<Vec<EffectSend>> for Effects {
     }
 }
 
-/// How full a queue is.
+/// The numbers of messages in a queue.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Counts {
@@ -336,23 +82,23 @@ pub struct Counts {
     pub delayed: u64,
     /// Age in milliseconds of the oldest message that is not in flight; `None` if there is none.
     pub oldest_age_ms: Option<u64>,
-    /// Dead letters of this queue in its dead-letter queue.
+    /// Dead letters of this queue, which are in its dead-letter queue.
     pub dead: u64,
-    /// Messages whose stored form is damaged; kept, never delivered.
+    /// Messages whose stored form is damaged. They are kept and never delivered.
     pub damaged: u64,
     /// Messages that the time to live has removed since the host was started.
     #[serde(default)]
     pub expired: u64,
 }
 
-/// A message that could not be handled, with where it came from.
+/// A message that could not be handled, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
     /// The message; `id`, attributes, body and `sent_at_ms` are those of the original.
     pub message: Message,
     /// The queue that it was first received from.
     pub queue: QueueName,
-    /// How often it had been received.
+    /// The number of times that it was received.
     pub receive_count: u32,
     /// Milliseconds since 1970-01-01T00:00:00Z at which it became a dead letter.
     pub dead_at_ms: u64,
@@ -363,32 +109,32 @@ pub struct DeadLetter {
 /// The cause below a queue's error, for the log.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 
-/// Why a queue could not do what was asked. Used by every operation that has no refusals of its own.
+/// Why an operation of a queue failed. Operations with refusals of their own have errors of their own.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The queue did not answer, or answered that it can't just now. Safe to repeat.
+    /// The queue did not answer, or answered that it can't do it now. Safe to repeat.
     #[error("queue {queue} is unavailable")]
     Unavailable {
-        /// Which queue.
+        /// The queue.
         queue: QueueName,
-        /// What happened.
+        /// The failure.
         #[source]
         cause: Cause,
     },
     /// The queue's storage failed and refuses everything until the process starts anew. Final.
     #[error("queue {queue} has failed and refuses everything until the host is restarted")]
     Failed {
-        /// Which queue.
+        /// The queue.
         queue: QueueName,
-        /// What happened first.
+        /// The first failure.
         #[source]
         cause: Cause,
     },
     /// This kind of queue has no such operation. Final.
     #[error("queue {queue} cannot {operation}: its kind of queue has no such operation")]
     Unsupported {
-        /// Which queue.
+        /// The queue.
         queue: QueueName,
         /// The operation, as a verb with its object: `list dead letters`.
         operation: &'static str,
@@ -419,7 +165,7 @@ pub enum SettleError {
     SendRefused {
         /// The destination that refused.
         queue: QueueName,
-        /// Why.
+        /// The reason.
         #[source]
         error: Box<SendError>,
     },
@@ -431,7 +177,7 @@ pub enum SettleError {
     DeadLetterRefused {
         /// The dead-letter queue.
         queue: QueueName,
-        /// Why.
+        /// The reason.
         #[source]
         error: Box<SendError>,
     },
@@ -453,7 +199,7 @@ pub enum SendError {
     /// The queue holds as many messages as it may. Later may work.
     #[error("queue {queue} is full: it holds its limit of {limit} messages (max-messages)")]
     Full {
-        /// Which queue.
+        /// The queue.
         queue: QueueName,
         /// How many it may hold.
         limit: u64,
@@ -467,8 +213,8 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Whether neither the message nor a setting of the queue is the reason, so that the same message may be taken later, by
-    /// this process or the next.
+    /// Whether the same message can be sent later, by this process or the next: neither the message nor a setting of the
+    /// queue is at fault.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Queue(QueueError::Unavailable { .. } | QueueError::Failed { .. }) => true,
@@ -479,7 +225,7 @@ impl SendError {
 }
 
 impl QueueError {
-    /// Whether doing the same again later can succeed.
+    /// Whether the same operation can succeed later.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Unavailable { .. } => true,
@@ -496,10 +242,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// The queue's name.
     fn name(&self) -> &QueueName;
 
-    /// For how long a receive hides a message, and how far an extension should reach. 1 s to 12 h.
+    /// Returns the time for which a receive hides a message, and by which an extension should extend it. 1 s to 12 h.
     fn visibility_timeout(&self) -> Duration;
 
-    /// The queue's capabilities. They may change while the host runs, when the queue's owner reconfigures it.
+    /// Returns the queue's capabilities. They may change while the host runs, when the queue's owner reconfigures it.
     fn capabilities(&self) -> QueueCapabilities {
         QueueCapabilities::LOCAL
     }
@@ -559,10 +305,10 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Dropping the future may or may not have settled. A caller that needs to know must not drop it.
     async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Vec<Result<(), SettleError>>;
 
-    /// Whether a settlement of this queue can send to `destination` in its own transaction.
+    /// Whether a settlement of this queue can send to `destination` in the same transaction.
     fn commits_sends_to(&self, destination: &QueueName) -> bool;
 
-    /// Whether a settlement of this queue can write to the host's key-value store in its own transaction.
+    /// Whether a settlement of this queue can write to the host's key-value store in the same transaction.
     fn commits_writes(&self) -> bool {
         false
     }
@@ -599,29 +345,29 @@ pub trait Queue: Send + Sync + fmt::Debug {
         answers.pop().expect("one answer per message")
     }
 
-    /// How full the queue is now.
+    /// Counts the messages of the queue.
     ///
     /// # Errors
     ///
     /// See [`QueueError`]; `Unsupported` if the server of the queue does not count messages.
     async fn counts(&self) -> Result<Counts, QueueError>;
 
-    /// Deletes every message of the queue that is not in flight; returns how many.
+    /// Deletes every message of the queue that is not in flight. Returns their number.
     ///
     /// # Errors
     ///
     /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn purge(&self) -> Result<u64, QueueError>;
 
-    /// Dead letters of this queue, oldest first, at most `limit`, after the one with id `after` if given. A page of large
-    /// ones may end before `limit`; only an empty one says that there are no more.
+    /// Returns dead letters of this queue, oldest first, at most `limit`, after the one with id `after` if given. A page of
+    /// large dead letters may end before `limit`; only an empty page says that there are no more.
     ///
     /// # Errors
     ///
     /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError>;
 
-    /// One dead letter of this queue, if it is there.
+    /// Returns one dead letter of this queue, if it exists.
     ///
     /// # Errors
     ///
@@ -629,8 +375,8 @@ pub trait Queue: Send + Sync + fmt::Debug {
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError>;
 
     /// Puts dead letters back into this queue, with a receive count of zero and everything else as it was: those with
-    /// the given ids, or at most `limit` of all, oldest first. Returns how many: a queue whose messages take long may stop before
-    /// all are back.
+    /// the given ids, or at most `limit` of all, oldest first. Returns their number: a queue whose messages take long may stop
+    /// before all are back.
     ///
     /// # Errors
     ///
@@ -641,15 +387,15 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Dropping the future may or may not have put back; no dead letter is left in both places for that.
     async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError>;
 
-    /// Deletes every dead letter of this queue that is not in flight; returns how many.
+    /// Deletes every dead letter of this queue that is not in flight. Returns their number.
     ///
     /// # Errors
     ///
     /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn purge_dead(&self) -> Result<u64, QueueError>;
 
-    /// Ends what is under way for nobody any more, and waits until what it took was given back: the last thing to do with a
-    /// queue before the process ends. Takes a second or two at most.
+    /// Ends the operations that no caller waits for any more, and waits until the messages that they took were given back.
+    /// The host calls it last, before the process ends. Takes a second or two at most.
     ///
     /// # Cancel safety
     ///
