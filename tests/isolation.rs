@@ -49,7 +49,7 @@ async fn extend(queue: &Arc<dyn Queue>, delivery: &Delivery, by: Duration) {
         .unwrap();
 }
 
-/// Lets time pass as a host does that renews the lease of what it works on.
+/// Lets time pass as a host does that extends the lease of what it works on.
 async fn hold(backend: &Durable, (queue, delivery): (&Arc<dyn Queue>, &Delivery), time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -160,16 +160,16 @@ async fn a_released_suspect_is_alone_again() {
     assert_eq!(bodies(&take(&queue, 9).await), ["a"]);
 }
 
-// The gate was closed until the suspect's deadline, which the host itself renews: for twelve hours, if need be.
+// The gate was closed until the suspect's deadline, which the host itself extends: for twelve hours, if need be.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_holds_the_rest_back_for_a_bound_whoever_holds_it() {
-    for renewed in [true, false] {
+    for extended in [true, false] {
         let backend = crashed(&with_receives(5), &["long", "short"]).await;
         let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
         send(&other, [message("x")]).await;
         let long = take_one(&queue).await;
-        extend(&queue, &long, if renewed { BOUND } else { HOURS }).await;
-        if renewed {
+        extend(&queue, &long, if extended { BOUND } else { HOURS }).await;
+        if extended {
             hold(&backend, (&queue, &long), BOUND - SECOND).await;
         } else {
             backend.pass(BOUND - SECOND).await;

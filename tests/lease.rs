@@ -188,7 +188,7 @@ struct Sleeper {
     /// How many seconds the machine has slept.
     slept: Arc<AtomicU64>,
     lease: Lease,
-    _renewing: JoinSet<()>,
+    _extending: JoinSet<()>,
 }
 
 impl Sleeper {
@@ -212,15 +212,15 @@ impl Sleeper {
         let keeper = LeaseKeeper::with_clock(Arc::<FaultyQueue>::clone(&queue), Arc::default(), clock);
         let delivery = queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
         let lease = keeper.hold(delivery.receipt, &delivery.lease);
-        let mut renewing = JoinSet::new();
-        let renews = Arc::clone(&keeper);
-        renewing.spawn(async move { renews.run(CancellationToken::new()).await });
+        let mut extending = JoinSet::new();
+        let extends = Arc::clone(&keeper);
+        extending.spawn(async move { extends.run(CancellationToken::new()).await });
         Self {
             queue,
             keeper,
             slept,
             lease,
-            _renewing: renewing,
+            _extending: extending,
         }
     }
 

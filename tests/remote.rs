@@ -56,8 +56,8 @@ fn keeper(queue: &Arc<FaultyQueue>) -> Arc<LeaseKeeper> {
     LeaseKeeper::new(Arc::<FaultyQueue>::clone(queue), Arc::default())
 }
 
-/// Renews until it is dropped.
-fn renewing(keeper: &Arc<LeaseKeeper>) -> JoinSet<()> {
+/// Extends leases until it is dropped.
+fn extending(keeper: &Arc<LeaseKeeper>) -> JoinSet<()> {
     let (keeper, mut tasks) = (Arc::clone(keeper), JoinSet::new());
     tasks.spawn(async move { keeper.run(CancellationToken::new()).await });
     tasks
@@ -94,7 +94,7 @@ fn unavailable() -> SettleError {
 async fn a_retry_delay_is_not_overwritten_by_a_late_extension() {
     let queue = queue(1, SECOND, Extensions::Slow(300 * MILLISECOND), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let lease = hold_one(&queue, &keeper).await;
     sleep(600 * MILLISECOND).await;
     lease.settle(retry()).await.unwrap();
@@ -110,7 +110,7 @@ async fn a_retry_delay_is_not_overwritten_by_a_late_extension() {
 async fn a_deletion_does_not_wait_for_an_extension() {
     let queue = queue(1, SECOND, Extensions::Slow(300 * MILLISECOND), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let lease = hold_one(&queue, &keeper).await;
     sleep(600 * MILLISECOND).await;
     let asked = Instant::now();
@@ -123,7 +123,7 @@ async fn a_deletion_does_not_wait_for_an_extension() {
 async fn only_what_was_not_settled_is_settled_again() {
     let queue = queue(3, SECOND, Extensions::Slow(Duration::ZERO), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let leases = hold(&queue, &keeper).await;
     queue.fail_next_settle(vec![None, Some(unavailable()), None]);
     let batch = leases.into_iter().map(|lease| (lease, Settlement::Delete)).collect();
@@ -135,10 +135,10 @@ async fn only_what_was_not_settled_is_settled_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_is_renewed_between_two_tries_to_settle() {
+async fn a_lease_is_extended_between_two_tries_to_settle() {
     let queue = queue(1, SECOND, Extensions::Slow(Duration::ZERO), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let lease = hold_one(&queue, &keeper).await;
     for _ in 0..6 {
         queue.fail_next_settle(vec![Some(unavailable())]);
@@ -153,7 +153,7 @@ async fn a_lease_is_renewed_between_two_tries_to_settle() {
 #[tokio::test(start_paused = true)]
 async fn a_lease_past_its_deadline_settles_nothing() {
     let queue = queue(1, SECOND, Extensions::Slow(Duration::ZERO), REMOTE).await;
-    // Nobody renews.
+    // No keeper runs.
     let keeper = keeper(&queue);
     let lease = hold_one(&queue, &keeper).await;
     let lost = lease.lost().clone();
@@ -169,7 +169,7 @@ async fn a_lease_ends_twelve_hours_after_the_receive() {
     let hour = Duration::from_hours(1);
     let queue = queue(1, 5 * hour, Extensions::Slow(Duration::ZERO), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let start = Instant::now();
     let lease = hold_one(&queue, &keeper).await;
     lease.lost().cancelled().await;
@@ -185,7 +185,7 @@ async fn a_lease_ends_with_the_longest_one_of_its_queue() {
     };
     let queue = queue(1, 30 * SECOND, Extensions::Slow(Duration::ZERO), capabilities).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let start = Instant::now();
     let lease = hold_one(&queue, &keeper).await;
     lease.lost().cancelled().await;
@@ -219,10 +219,10 @@ async fn a_retry_delay_is_no_longer_than_the_longest_one_of_its_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn more_leases_than_one_extension_can_carry_are_all_renewed() {
+async fn more_leases_than_one_extension_can_carry_are_all_extended() {
     let queue = queue(500, SECOND, Extensions::Slow(50 * MILLISECOND), REMOTE).await;
     let keeper = keeper(&queue);
-    let task = renewing(&keeper);
+    let task = extending(&keeper);
     let mut leases = Vec::new();
     while leases.len() < 500 {
         leases.extend(hold(&queue, &keeper).await);

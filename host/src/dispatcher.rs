@@ -162,7 +162,7 @@ impl Dispatcher {
                 () = self.slots.given_back() => {}
                 () = alarm::wake_at(look_again) => {}
             }
-            // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
+            // A queue in memory never keeps the loop waiting, and the leases are extended on the same task.
             consume_budget().await;
         }
         self.poller.clear();

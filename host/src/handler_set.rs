@@ -424,15 +424,15 @@ impl HandlerSet {
         let probe = Box::new(move || probed.in_flight());
         let watch = surroundings.metrics.watch_leases(queue.name().as_str(), probe);
         self.tasks.spawn(async move {
-            // Renewal goes on until the last attempt is settled, and ends with the dispatcher.
-            let stop_renewing = CancellationToken::new();
+            // The keeper extends leases until the last attempt is settled, and ends with the dispatcher.
+            let stop_extending = CancellationToken::new();
             let (ended, ()) = tokio::join!(
                 async {
                     let ended = dispatcher.run().await;
-                    stop_renewing.cancel();
+                    stop_extending.cancel();
                     ended
                 },
-                keeper.run(stop_renewing.clone()),
+                keeper.run(stop_extending.clone()),
             );
             drop(watch);
             (handler, ended)

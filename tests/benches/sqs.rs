@@ -3,7 +3,7 @@
 //!
 //! The **bare loop** is what anybody would write against the SDK: tasks that each receive ten messages and delete them, and do
 //! nothing with them. The **host** runs a no-op handler in a fresh instance for each message, or in one that is used again,
-//! renews leases, and keeps the ledger on disk. It gets as many slots as the loop can have messages at a time. The **Node
+//! extends leases, and keeps the ledger on disk. It gets as many slots as the loop can have messages at a time. The **Node
 //! consumer** is `sqs-consumer`, the **Python consumer** a loop over boto3 in threads, both with a handler that does
 //! nothing; their sources are in `consumers/`. They are installed on first use, and left out where Node or Python is missing.
 //!

@@ -154,13 +154,13 @@ impl Pipeline {
         };
         let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
         let run = async move {
-            // Renewal goes on until the last attempt is settled.
-            let stop_renewing = CancellationToken::new();
+            // The keeper extends leases until the last attempt is settled.
+            let stop_extending = CancellationToken::new();
             let handling = async {
                 dispatcher.run().await.unwrap();
-                stop_renewing.cancel();
+                stop_extending.cancel();
             };
-            tokio::join!(handling, leases.run(stop_renewing.clone()));
+            tokio::join!(handling, leases.run(stop_extending.clone()));
         };
         self.tasks.spawn_on(run, &self.runtime);
     }

@@ -1,20 +1,20 @@
 //! A value that was received and is not settled yet, and the ways to settle it.
 //!
-//! Invariant: each way takes the value by ownership, so none is settled twice; dropped without any, it is given back.
+//! Invariant: each way takes the value by ownership, so no value is settled twice; a value that is dropped is given back.
 
 use std::{fmt, num::NonZeroU32, ops::Deref, panic, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
-use super::upkeep::Held;
+use super::upkeep::HeldLease;
 use crate::{
     message::{MAX_DELAY, Message},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
     queue::{FailureKind, FailureRecord, SettleError, Settlement},
 };
 
-/// What stands for the handler in the record of a failure.
+/// The name of the handler in the record of a failure.
 const HANDLER: &str = "typed-receiver";
 
 /// A value that was received. Others do not receive it as long as this lives, however long that is.
@@ -28,28 +28,28 @@ pub struct Received<T> {
     value: T,
     message: Message,
     receive_count: NonZeroU32,
-    held: Held,
+    held: HeldLease,
 }
 
 /// Why [`Received::acknowledgement`] did not acknowledge.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum AcknowledgementError<E> {
-    /// The block failed, with this. The message was given back.
+    /// The block failed with this error. The message was given back.
     #[error("the block failed, and its message was given back")]
     Block(#[source] E),
-    /// The lease was lost while the block ran, so the block was dropped at its next await. The message is someone
-    /// else's by now, or will be: what the block did so far may be done again.
+    /// The lease was lost while the block ran, so the block was dropped at its next await. Another consumer
+    /// receives the message, so that the work of the block may be done again.
     #[error("the lease was lost while the block ran")]
     LeaseLost,
     /// The block succeeded, and the message was not acknowledged after it: it will be received again.
-    /// [`SettleError::Expired`] if the lease was lost in the last moment.
+    /// [`SettleError::Expired`] if the lease was lost at the last moment.
     #[error("the block succeeded, and its message was not acknowledged")]
     Settle(#[source] SettleError),
 }
 
 impl<T> Received<T> {
-    pub(super) fn new(value: T, message: Message, receive_count: NonZeroU32, held: Held) -> Self {
+    pub(super) fn new(value: T, message: Message, receive_count: NonZeroU32, held: HeldLease) -> Self {
         Self {
             value,
             message,
@@ -58,17 +58,17 @@ impl<T> Received<T> {
         }
     }
 
-    /// The message that carried the value: its id, attributes, group and time of sending.
+    /// Returns the message that carried the value: its id, attributes, group and time of sending.
     pub fn message(&self) -> &Message {
         &self.message
     }
 
-    /// How often the message has been received, this time included.
+    /// Returns the number of receives of the message, this one included.
     pub fn receive_count(&self) -> NonZeroU32 {
         self.receive_count
     }
 
-    /// A token that is cancelled when the message may have become visible to others: stop working on it. Every way to
+    /// Returns a token that is cancelled when the message may have become visible to others: stop working on it. Every way to
     /// settle answers [`SettleError::Expired`] from then on, and does nothing.
     pub fn lost(&self) -> CancellationToken {
         self.held.lost().clone()
@@ -80,7 +80,7 @@ impl<T> Received<T> {
     ///
     /// # Errors
     ///
-    /// - [`SettleError::Expired`]: the lease was lost; the message is received again, by someone else perhaps.
+    /// - [`SettleError::Expired`]: the lease was lost; the message is received again, perhaps by another consumer.
     /// - [`SettleError::Queue`]: the queue has failed; the message is received again after it was restarted.
     ///
     /// # Cancel safety
@@ -164,7 +164,7 @@ impl<T> Received<T> {
         let running = panic::AssertUnwindSafe(async move { block(value).await }).catch_unwind();
         let ended = tokio::select! {
             biased;
-            // Nothing is given back: it is not ours. First, so that a lease lost before does not even start the block.
+            // A lost lease is not given back. This arm is first, so that a lease lost before does not start the block.
             () = held.lost().cancelled() => return Err(AcknowledgementError::LeaseLost),
             ended = running => ended,
         };
@@ -185,8 +185,8 @@ impl<T> Received<T> {
     }
 }
 
-/// Releases a message whose block failed. What the block said matters more to the caller than what the queue says.
-async fn give_back(held: Held, message: &Message) {
+/// Releases a message whose block failed. The caller gets the error of the block, so an error of the queue is logged.
+async fn give_back(held: HeldLease, message: &Message) {
     if let Err(error) = held.settle(Settlement::Release).await {
         tracing::warn!(
             id = %message.id,

@@ -28,7 +28,7 @@ const RECEIVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Receives values of one type from one queue.
 ///
 /// Any number of tasks may share one by reference, and each value goes to one of them. Every receiver has a task of its
-/// own that renews the leases of what it received; it ends after the receiver and the last [`Received`] of it.
+/// own that extends the leases of what it received. The task ends after the receiver and the last [`Received`] of it.
 pub struct Receiver<T> {
     queue: Arc<dyn Queue>,
     upkeep: Arc<Upkeep>,
@@ -69,7 +69,7 @@ impl<T> Receiver<T> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime: the task that renews leases starts here.
+    /// Outside of a tokio runtime: the task that extends leases starts here.
     pub fn new(queue: Arc<dyn Queue>) -> Self {
         Self {
             upkeep: Upkeep::start(&queue),

@@ -1,7 +1,8 @@
-//! The task behind a receiver: renews its leases, and gives back the deliveries that were dropped unsettled.
+//! The task behind a receiver: it extends the leases of its deliveries, and gives back those that were dropped unsettled.
 //!
 //! Invariants: the task lives as long as the receiver or one delivery of it, and ends by itself after that, once
-//! everything was given back or has returned by itself; a lost lease is not given back: it is someone else's.
+//! every delivery was given back or has returned by itself; a lost lease is not given back, because another consumer may
+//! have the message.
 
 use std::{mem, sync::Arc};
 
@@ -18,18 +19,19 @@ use crate::{
     queue::{Delivery, Effects, Queue, SettleError, Settlement},
 };
 
-/// What a receiver and its deliveries share. The last of them to go ends the task.
+/// The state that a receiver and its deliveries share. The last of them to be dropped ends the task.
 #[derive(Debug)]
 pub(super) struct Upkeep {
     keeper: Arc<LeaseKeeper>,
-    dropped: Arc<Dropped>,
+    dropped: Arc<DroppedLeases>,
     tasks: TaskTracker,
     _ends: DropGuard,
 }
 
-/// Leases whose deliveries were dropped. No more than were received and not settled, so it needs no bound of its own.
+/// Leases whose deliveries were dropped. There are no more than deliveries were received and not settled, so the list needs no
+/// bound of its own.
 #[derive(Debug, Default)]
-struct Dropped {
+struct DroppedLeases {
     // Never held across an await.
     leases: Mutex<Vec<Lease>>,
     changed: Notify,
@@ -37,7 +39,7 @@ struct Dropped {
 
 /// The lease of one delivery. Dropped unsettled, it gives the message back at once.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct HeldLease {
     // Taken only to be settled or dropped.
     lease: Option<Lease>,
     lost: CancellationToken,
@@ -52,18 +54,20 @@ impl Upkeep {
     /// Outside of a tokio runtime.
     pub(super) fn start(queue: &Arc<dyn Queue>) -> Arc<Self> {
         let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::default());
-        let dropped = Arc::new(Dropped::default());
-        let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
-        let (renewing, giving_back, last_call) =
-            (Arc::clone(&keeper), Arc::clone(&dropped), queue.visibility_timeout());
+        let dropped = Arc::new(DroppedLeases::default());
+        let tasks = TaskTracker::new();
+        let ended = CancellationToken::new();
+        let extending = Arc::clone(&keeper);
+        let giving_back = Arc::clone(&dropped);
+        let last_call = queue.visibility_timeout();
         let stop = ended.clone();
-        // Not aborted with its last owner: that may be the very drop whose message it is to give back.
+        // The task is not aborted with its last owner: the drop of that owner may be the one whose message is to be given back.
         tasks.spawn(async move {
             tokio::select! {
-                // Renewal goes on until everything was given back.
-                () = renewing.run(CancellationToken::new()) => {}
-                () = giving_back.run(&renewing, &stop) => {}
-                // By then whatever a queue would not take back returns by itself.
+                // The keeper extends leases until every delivery was given back.
+                () = extending.run(CancellationToken::new()) => {}
+                () = giving_back.run(&extending, &stop) => {}
+                // By then a message that the queue would not take back returns by itself.
                 () = async { stop.cancelled().await; sleep(last_call).await } => {}
             }
         });
@@ -77,26 +81,26 @@ impl Upkeep {
     }
 
     /// Keeps a delivery that was received a moment ago.
-    pub(super) fn hold(self: &Arc<Self>, delivery: &Delivery) -> Held {
+    pub(super) fn hold(self: &Arc<Self>, delivery: &Delivery) -> HeldLease {
         let lease = self.keeper.hold(delivery.receipt.clone(), &delivery.lease);
-        Held {
+        HeldLease {
             lost: lease.lost().clone(),
             lease: Some(lease),
             upkeep: Arc::clone(self),
         }
     }
 
-    /// What to wait for to see the end of the task.
+    /// Returns the tracker whose end is the end of the task.
     pub(super) fn tasks(&self) -> TaskTracker {
         self.tasks.clone()
     }
 }
 
-impl Dropped {
+impl DroppedLeases {
     async fn run(&self, keeper: &LeaseKeeper, stop: &CancellationToken) {
         loop {
             let mut leases = mem::take(&mut *self.leases.lock());
-            // It may be someone else's by now, and releasing it would take it from them.
+            // Another consumer may have the message by now, and a release would take it away.
             leases.retain(|lease| !lease.lost().is_cancelled());
             if !leases.is_empty() {
                 give_back(keeper, leases).await;
@@ -118,7 +122,7 @@ async fn give_back(keeper: &LeaseKeeper, leases: Vec<Lease>) {
     let (answers, _leases) = keeper.settle(batch, Effects::default()).await;
     for answer in answers {
         match answer {
-            // Expired: it is visible to others already, which is all that was wanted.
+            // An expired message is visible to others already, which is the purpose of a release.
             Ok(()) | Err(SettleError::Expired) => {}
             Err(
                 error @ (SettleError::SendRefused { .. }
@@ -133,7 +137,7 @@ async fn give_back(keeper: &LeaseKeeper, leases: Vec<Lease>) {
     }
 }
 
-impl Held {
+impl HeldLease {
     /// A token that is cancelled when the lease is lost.
     pub(super) fn lost(&self) -> &CancellationToken {
         &self.lost
@@ -150,7 +154,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldLease {
     fn drop(&mut self) {
         let Some(lease) = self.lease.take() else { return };
         let dropped = &self.upkeep.dropped;

@@ -25,7 +25,7 @@ const DEFAULT_VISIBILITY: Duration = Duration::from_secs(30);
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
 /// How long a question about a queue may take.
 pub(super) const QUESTION: Patience = Patience::new(Duration::from_secs(5), 2);
-/// Below this a renewal at half-life has too little time.
+/// Below this an extension at half-life has too little time.
 const SHORT_VISIBILITY: Duration = Duration::from_secs(2);
 
 /// Where the queue's own server puts messages that were received too often.
