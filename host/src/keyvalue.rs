@@ -1,8 +1,9 @@
-//! The key-value store of a handler: what may be in it, what an attempt writes into it, and the seam to where it is kept.
+//! The key-value store of a handler: the limits of its entries, the changes of an attempt, and the trait through which it
+//! is read.
 //!
-//! A store belongs to one namespace, which is the handler's name, and has buckets, which have keys. What an attempt writes
-//! is part of the attempt: [`Overlay`] keeps it apart until it is known whether the attempt succeeded, and lets the attempt
-//! read it meanwhile; then it is committed together with the deletion of the message, or dropped. Nothing here names a
+//! A store belongs to one namespace, which is the handler's name, and has buckets, which have keys. The writes of an
+//! attempt are part of the attempt: [`Overlay`] keeps them apart until the attempt has succeeded, and lets the attempt read
+//! them meanwhile. Then they are committed together with the deletion of the message, or dropped. Nothing here names a
 //! backend or the engine.
 
 use std::{fmt, sync::Arc};
@@ -22,25 +23,25 @@ pub const MAX_BUCKET_BYTES: usize = 256;
 pub const MAX_KEY_BYTES: usize = 1024;
 /// The longest value, in bytes. The shortest is empty.
 pub const MAX_VALUE_BYTES: usize = 1024 * 1024;
-/// How many keys one question is about, and one page has, at most.
+/// The most keys of one question and of one page.
 pub const MAX_KEYS: usize = 1000;
-/// What an entry counts towards the size of a store, besides the name of its bucket, its key and its value.
+/// The bytes that an entry counts towards the size of a store, besides the name of its bucket, its key and its value.
 pub const ENTRY_BYTES: u64 = 64;
 
-/// How much of a name is shown in an error, in bytes.
+/// The length to which an error cuts a name, in bytes.
 const SHOWN_BYTES: usize = 80;
 
 /// A name or a value that breaks a limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidEntry {
-    /// The name of the bucket.
+    /// The length of the name of the bucket.
     #[error("the name of a bucket has {0} bytes, and may have 1 to 256")]
     Bucket(usize),
-    /// The key.
+    /// The length of the key.
     #[error("a key has {0} bytes, and may have 1 to 1024")]
     Key(usize),
-    /// The value.
+    /// The length of the value.
     #[error("a value has {0} bytes, and may have 1 MiB at most")]
     Value(usize),
 }
@@ -83,14 +84,14 @@ impl InvalidEntry {
     }
 }
 
-/// What becomes of one key.
+/// The change of one key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// It has this value, whatever it had before.
+    /// The key gets this value, whatever it had before.
     Set(Bytes),
-    /// It is not there, whether it was before or not.
+    /// The key is deleted, whether it exists or not.
     Delete,
-    /// So much is added to the number that it has when this is committed; a key that is not there counts as 0. Numbers
+    /// This number is added to the number that the key has at the commit; a key that does not exist counts as 0. Numbers
     /// are decimal, 0 to 2^64 - 1.
     Add(u64),
 }
@@ -102,12 +103,12 @@ pub struct KeyValueWrite {
     pub bucket: Arc<str>,
     /// The key: 1 to 1024 bytes.
     pub key: Arc<str>,
-    /// What becomes of it.
+    /// The change.
     pub change: Change,
 }
 
 impl KeyValueWrite {
-    /// Refuses what breaks a limit.
+    /// Refuses a change that breaks a limit.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl KeyValueWrite {
         }
     }
 
-    /// How many bytes its names and its value have.
+    /// Returns the number of bytes of the names and the value.
     pub fn size(&self) -> usize {
         let value = match &self.change {
             Change::Set(value) => value.len(),
@@ -131,44 +132,44 @@ impl KeyValueWrite {
     }
 }
 
-/// What is written into one store in one transaction, in order.
+/// The changes of one store in one transaction, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Writes {
-    /// Whose store it is: any text.
+    /// The namespace of the store: any text.
     pub namespace: Arc<str>,
-    /// How many bytes that store may hold afterwards, as [`entry_bytes`] counts them. A transaction after which it holds no
-    /// more than before is never refused for it.
+    /// The number of bytes that the store may hold afterwards, as [`entry_bytes`] counts them. A transaction after which it
+    /// holds no more than before is never refused for it.
     pub total_bytes: u64,
-    /// The changes. Of several of one key the later ones see what the earlier ones did.
+    /// The changes. Of several changes of one key the later ones see the earlier ones.
     pub changes: Vec<KeyValueWrite>,
 }
 
 impl Writes {
-    /// Whether nothing is written.
+    /// Whether there is no change.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// How many bytes the changes have.
+    /// Returns the number of bytes of the changes.
     pub fn size(&self) -> usize {
         self.changes.iter().map(KeyValueWrite::size).sum()
     }
 }
 
-/// What an entry with so long a value counts towards the size of its store.
+/// Returns the bytes that an entry with a value of this length counts towards the size of its store.
 pub fn entry_bytes(bucket: &str, key: &str, value_bytes: u64) -> u64 {
     let names = u64::try_from(bucket.len() + key.len()).unwrap_or(u64::MAX);
     names.saturating_add(value_bytes).saturating_add(ENTRY_BYTES)
 }
 
-/// The number that a value stands for, if it stands for one: digits and nothing else, at most 2^64 - 1.
+/// Returns the number that a value stands for, if it does: digits and nothing else, at most 2^64 - 1.
 pub fn number(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits)
 }
 
-/// The value that stands for a number.
+/// Returns the value that stands for a number.
 pub fn value_of(number: u64) -> Bytes {
     number.to_string().into()
 }
@@ -181,7 +182,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// The names are made safe to print, and cut.
+    /// Makes the names safe to print, and cuts them.
     pub fn new(bucket: &str, key: &str) -> Self {
         Self {
             bucket: printable(bucket, SHOWN_BYTES),
@@ -196,14 +197,14 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why nothing was read.
+/// Why a read failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The values have more bytes together than were asked for.
+    /// The values have more bytes together than the caller asked for.
     #[error("the values have more than {0} bytes together (limits.host-call-bytes): ask for fewer keys")]
     TooLarge(usize),
-    /// What is stored there was changed by a fault of the disk. Writing the key anew mends it.
+    /// A fault of the disk has changed the stored value. A write of the key mends it.
     #[error("the stored value of {0} is damaged")]
     Damaged(Place),
     /// The store did not answer.
@@ -211,36 +212,35 @@ pub enum ReadError {
     Store(#[from] QueueError),
 }
 
-/// Why nothing was written.
+/// Why a write was refused.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {
     /// A name or a value breaks a limit. Final.
     #[error(transparent)]
     Invalid(#[from] InvalidEntry),
-    /// The store would hold more than it may. Deleting something may help.
+    /// The store would hold more than it may. A deletion may help.
     #[error(
         "the key-value store of {namespace} would hold {bytes} bytes, more than its limit of {limit} \
          (limits.keyvalue-total-bytes)"
     )]
     Full {
-        /// Whose store.
+        /// The namespace of the store.
         namespace: String,
-        /// What it would hold.
+        /// The bytes that it would hold.
         bytes: u64,
-        /// What it may hold.
+        /// The bytes that it may hold.
         limit: u64,
     },
-    /// The value has become something that can't be added to: not a decimal number, or one that would pass 2^64 - 1, or
-    /// damaged.
+    /// The value is one to which nothing can be added: no decimal number, one that would pass 2^64 - 1, or a damaged one.
     #[error("nothing can be added to {0}: it holds no decimal number, or too large a one")]
     NotANumber(Place),
 }
 
-/// Where the committed entries of one namespace are read.
+/// Reads the committed entries of one namespace.
 #[async_trait]
 pub trait KeyValue: fmt::Debug + Send + Sync {
-    /// The values of keys of a bucket, one answer per key, in order; `None` for a key that is not there.
+    /// Returns the values of keys of a bucket, one answer per key, in order; `None` for a key that does not exist.
     ///
     /// # Errors
     ///
@@ -251,7 +251,7 @@ pub trait KeyValue: fmt::Debug + Send + Sync {
     /// Safe.
     async fn get(&self, bucket: &str, keys: Vec<Arc<str>>, max_bytes: usize) -> Result<Vec<Option<Bytes>>, ReadError>;
 
-    /// The first `limit` keys of a bucket that come after `after`, in the order of their bytes.
+    /// Returns the first `limit` keys of a bucket that come after `after`, in the order of their bytes.
     ///
     /// # Errors
     ///

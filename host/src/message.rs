@@ -1,8 +1,8 @@
-//! What a queue carries: messages, attributes, names. Plain data; no I/O, no clock.
+//! The messages of a queue, their attributes and names. Plain data; no I/O, no clock.
 //!
-//! Trust ends here: a value of one of these types keeps the limits that its constructor states, so the
-//! rest of the host never checks them again. [`Outgoing`] alone is a draft: anybody fills in its fields, and
-//! [`Outgoing::check`] makes the [`CheckedMessage`] of it that a queue takes.
+//! Trust ends here: a value of one of these types keeps the limits that its constructor states, so the rest of the host
+//! never checks them again. Only [`Outgoing`] is a draft with open fields, and [`Outgoing::check`] makes a
+//! [`CheckedMessage`] of it, which a queue takes.
 
 use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ pub const MAX_PRIORITY: u8 = 9;
 pub const MAX_ID_BYTES: usize = 128;
 /// The longest queue name, in bytes (as on SQS).
 pub const MAX_QUEUE_NAME_BYTES: usize = 80;
-/// How much of a wrong value an error shows.
+/// The length to which an error cuts a wrong value.
 const SHOWN_BYTES: usize = 100;
 
 /// A value that a message may not have; the text names the part and the accepted range.
@@ -57,12 +57,12 @@ impl QueueName {
         Ok(Self(name.into()))
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The name of the dead-letter queue that this queue has unless it is configured otherwise: `NAME-dead`.
+    /// Returns the name of the dead-letter queue that this queue has unless it is configured otherwise: `NAME-dead`.
     #[must_use]
     pub fn default_dead_letter(&self) -> Self {
         Self(format!("{}-dead", self.0).into())
@@ -86,17 +86,17 @@ impl fmt::Display for QueueName {
 pub struct MessageId(Arc<str>);
 
 impl MessageId {
-    /// A new id: a UUID of version 7, so that ids sort roughly by the time they were made.
+    /// Makes a new id: a UUID of version 7, so that ids sort roughly by the time they were made.
     pub fn random() -> Self {
         Self(uuid::Uuid::now_v7().to_string().into())
     }
 
-    /// An id that a queue made earlier.
+    /// Makes an id that a queue made earlier.
     pub fn from_queue(id: &str) -> Self {
         Self(id.into())
     }
 
-    /// The id as text.
+    /// Returns the id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -135,7 +135,7 @@ impl AttributeValue {
     }
 }
 
-/// What a sender attached to a message: at most [`MAX_ATTRIBUTES`] pairs in the sender's order, names unique.
+/// The attributes of a message: at most [`MAX_ATTRIBUTES`] pairs in the sender's order, names unique.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(transparent)]
 pub struct Attributes(Vec<(String, AttributeValue)>);
@@ -189,27 +189,27 @@ impl Attributes {
         Ok(attributes)
     }
 
-    /// Attributes that were checked when they were sent, as read back from a queue's own storage.
+    /// Makes attributes that were checked when they were sent, as read back from a queue's own storage.
     pub fn from_queue(pairs: Vec<(String, AttributeValue)>) -> Self {
         Self(pairs)
     }
 
-    /// The value of an attribute.
+    /// Returns the value of an attribute.
     pub fn get(&self, name: &str) -> Option<&AttributeValue> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
-    /// All pairs, in the sender's order.
+    /// Returns all pairs, in the sender's order.
     pub fn pairs(&self) -> &[(String, AttributeValue)] {
         &self.0
     }
 
-    /// Bytes of all names and values.
+    /// Returns the bytes of all names and values.
     pub fn size(&self) -> usize {
         self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// Whether there are none.
+    /// Whether there are no attributes.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -218,39 +218,41 @@ impl Attributes {
 /// A message as a queue keeps it. Cheap to clone as far as the body goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
-    /// The queue's id.
+    /// The id that the queue gave it.
     pub id: MessageId,
-    /// 0 to [`MAX_BODY_BYTES`] bytes.
+    /// The body: 0 to [`MAX_BODY_BYTES`] bytes.
     pub body: Bytes,
-    /// What the sender attached.
+    /// The attributes.
     pub attributes: Attributes,
-    /// Milliseconds since 1970-01-01T00:00:00Z at which it was first sent.
+    /// The milliseconds since 1970-01-01T00:00:00Z at which it was first sent.
     pub sent_at_ms: u64,
     /// The message group, if any.
     pub group_id: Option<String>,
-    /// 0 to [`MAX_PRIORITY`]; higher is received first.
+    /// The priority: 0 to [`MAX_PRIORITY`]; a higher one is received first.
     pub priority: u8,
 }
 
 /// A draft of a message to be sent. The limits hold once it was checked: see [`Outgoing::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
-    /// 0 to [`MAX_BODY_BYTES`] bytes.
+    /// The body: 0 to [`MAX_BODY_BYTES`] bytes.
     pub body: Bytes,
-    /// What to attach.
+    /// The attributes.
     pub attributes: Attributes,
-    /// Hidden for so long after it was sent; at most [`MAX_DELAY`].
+    /// The time for which the message is hidden after it was sent; at most [`MAX_DELAY`].
     pub delay: Option<Duration>,
-    /// Messages of one group are handled one after another, in the order sent. 1 to [`MAX_ID_BYTES`] bytes.
+    /// The message group, of 1 to [`MAX_ID_BYTES`] bytes. Messages of one group are handled one after another, in the order
+    /// sent.
     pub group_id: Option<String>,
-    /// A second message with the same id within five minutes is accepted and dropped. 1 to [`MAX_ID_BYTES`] bytes.
+    /// The deduplication id, of 1 to [`MAX_ID_BYTES`] bytes. A second message with the same id within five minutes is
+    /// accepted and dropped.
     pub deduplication_id: Option<String>,
-    /// 0 to [`MAX_PRIORITY`]; 0 if absent.
+    /// The priority: 0 to [`MAX_PRIORITY`]; 0 if absent.
     pub priority: Option<u8>,
 }
 
 impl Outgoing {
-    /// A message with a body and nothing else.
+    /// Makes a message with a body and nothing else.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self {
             body: body.into(),
@@ -258,7 +260,7 @@ impl Outgoing {
         }
     }
 
-    /// Bytes that it takes: body, attributes, ids, and some for the message itself.
+    /// Returns the bytes that the message takes: body, attributes, ids, and some for the message itself.
     pub fn size(&self) -> usize {
         const OVERHEAD: usize = 256;
         let ids = [&self.group_id, &self.deduplication_id]
@@ -321,7 +323,7 @@ impl Outgoing {
 pub struct CheckedMessage(Outgoing);
 
 impl CheckedMessage {
-    /// Takes the message apart. What comes of it is a draft again.
+    /// Takes the message apart, into a draft.
     pub fn into_outgoing(self) -> Outgoing {
         self.0
     }

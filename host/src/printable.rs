@@ -2,11 +2,11 @@
 
 use std::{error::Error, fmt::Write as _};
 
-/// The longest reason that is kept with a message, in bytes.
+/// The longest reason of a failure, in bytes.
 pub const MAX_REASON_BYTES: usize = 1024;
 
-/// `text` with control characters and what is invisible escaped (`\n`, `\u{1b}`), cut after about `max_bytes` at a character's
-/// end.
+/// Escapes control characters and invisible ones (`\n`, `\u{1b}`) in `text`, and cuts it after about `max_bytes` at a
+/// character's end.
 ///
 /// # Examples
 ///
@@ -19,7 +19,8 @@ pub fn printable(text: &str, max_bytes: usize) -> String {
     escaped(text, max_bytes, is_deceptive)
 }
 
-/// The same, but lines stay lines (with `\n` between them): for texts that are kept, and shown line by line.
+/// Escapes as [`printable`] does, but keeps lines (with `\n` between them): for texts that are kept, and shown line by
+/// line.
 ///
 /// # Examples
 ///
@@ -47,8 +48,8 @@ fn escaped(text: &str, max_bytes: usize, is_escaped: impl Fn(char) -> bool) -> S
     out
 }
 
-/// Whether a character makes a text read as something else than it is: controls, ends of lines and paragraphs, marks and
-/// overrides of direction, and what takes no room, such as tags.
+/// Whether a character changes how a text reads: controls, ends of lines and paragraphs, marks and overrides of direction,
+/// and characters that take no room, such as tags.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -67,7 +68,7 @@ fn is_deceptive(c: char) -> bool {
         )
 }
 
-/// Bytes in hexadecimal, two lower-case digits each.
+/// Writes bytes in hexadecimal, two lower-case digits each.
 ///
 /// # Examples
 ///

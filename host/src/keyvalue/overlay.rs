@@ -1,4 +1,4 @@
-//! What one attempt sees of its key-value store: the committed entries, under what it has written itself.
+//! The key-value store as one attempt sees it: the committed entries, under the writes of the attempt.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -10,12 +10,12 @@ use bytes::Bytes;
 
 use super::{Change, InvalidEntry, KeyValue, KeyValueWrite, MAX_KEYS, Place, ReadError, number, value_of};
 
-/// How many lists of keys an attempt may be in the middle of; the oldest are forgotten.
+/// The most lists of keys that an attempt can continue. Older ones are forgotten.
 const MAX_CURSORS: usize = 256;
 
 const READ_BYTES: &str = "many bytes as it may (limits.keyvalue-read-bytes)";
 
-/// Why an attempt was refused something of its store.
+/// Why the store refused something to an attempt.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum OverlayError {
@@ -31,10 +31,10 @@ pub enum OverlayError {
     /// One call asks for more keys than it may.
     #[error("one call may be about 1000 keys, and not about {0}")]
     Keys(usize),
-    /// There is no number to add to.
+    /// The value is no number to which something can be added.
     #[error("nothing can be added to {0}: it holds no decimal number, or too large a one")]
     NotANumber(Place),
-    /// No page ended there.
+    /// The cursor is none of this attempt.
     #[error("{0} is no cursor that this attempt was given for this bucket, or it was given too long ago")]
     Cursor(u64),
     /// See [`ReadError`].
@@ -60,9 +60,9 @@ pub struct OverlayLimits {
 /// Some of the keys of a bucket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPage {
-    /// In the order of their bytes.
+    /// The keys, in the order of their bytes.
     pub keys: Vec<Arc<str>>,
-    /// What to ask with for those after them; `None` if there are no more.
+    /// The cursor of the next page; `None` if there are no more keys.
     pub cursor: Option<u64>,
 }
 
@@ -72,14 +72,14 @@ type Changes = BTreeMap<Arc<str>, Change>;
 #[derive(Debug)]
 pub struct Overlay {
     store: Arc<dyn KeyValue>,
-    /// By bucket and key. At most one change per key is kept: what all of them came to.
+    /// The changes by bucket and key. Each key has at most one, the sum of all of them.
     changes: BTreeMap<Arc<str>, Changes>,
     writes_left: u64,
     bytes_left: u64,
     reads_left: u64,
     read_bytes_left: usize,
     answer_bytes: usize,
-    /// The bucket and the last key of pages that were not the last.
+    /// The bucket and the last key of each page that has a next one.
     cursors: BTreeMap<u64, (Arc<str>, Arc<str>)>,
     next_cursor: u64,
 }
@@ -100,7 +100,7 @@ impl Overlay {
         }
     }
 
-    /// Everything that was written, one change per key.
+    /// Takes the writes, one change per key.
     pub fn take(&mut self) -> Vec<KeyValueWrite> {
         let mut writes = Vec::new();
         for (bucket, changes) in std::mem::take(&mut self.changes) {
@@ -112,7 +112,7 @@ impl Overlay {
         writes
     }
 
-    /// The values of at most 1000 keys, one answer per key.
+    /// Returns the values of at most 1000 keys, one answer per key.
     ///
     /// # Errors
     ///
@@ -198,8 +198,8 @@ impl Overlay {
         Ok(())
     }
 
-    /// Adds `delta` to a number and returns what it is now, as far as this attempt can see: others may add to it before this
-    /// is committed, and nothing of either is lost. A key that is not there counts as 0.
+    /// Adds `delta` to a number and returns the sum as this attempt sees it: others may add to the number before the
+    /// commit, and no addition is lost. A key that does not exist counts as 0.
     ///
     /// # Errors
     ///
@@ -229,7 +229,8 @@ impl Overlay {
         Ok(sum)
     }
 
-    /// The next 1000 keys of a bucket, or fewer at its end: the first ones, or those after the page with this cursor.
+    /// Returns the next 1000 keys of a bucket, or fewer at its end: the first ones, or those after the page with this
+    /// cursor.
     ///
     /// # Errors
     ///
@@ -253,7 +254,7 @@ impl Overlay {
             let bytes = committed.iter().map(|key| key.len()).sum();
             let left = self.read_bytes_left.checked_sub(bytes);
             self.read_bytes_left = left.ok_or(OverlayError::ReadLimit(READ_BYTES))?;
-            // Beyond the last of a full page there may be others, which go before what was written here.
+            // Committed keys after the last one of a full page come before the keys that this attempt wrote there.
             let until = committed.last().filter(|_| committed.len() >= MAX_KEYS).map(Arc::clone);
             for key in self.merged(bucket, committed, (after.as_ref(), until.as_ref())) {
                 if keys.len() == MAX_KEYS {
@@ -269,7 +270,7 @@ impl Overlay {
         }
     }
 
-    /// What is there of a stretch of keys, which begins behind the first bound and ends with the second.
+    /// Returns the keys of a stretch, which begins after the first bound and ends with the second.
     fn merged(
         &self,
         bucket: &Arc<str>,
@@ -297,7 +298,7 @@ impl Overlay {
                 }
             }
             if written > MAX_KEYS {
-                // These alone fill the page: what comes behind them is not on it.
+                // These alone fill the page: no later key is on it.
                 break;
             }
         }
@@ -314,7 +315,7 @@ impl Overlay {
         cursor
     }
 
-    /// Counts so many reads, or none of them.
+    /// Counts `count` reads, or none of them if there are too many.
     fn spend_reads(&mut self, count: usize) -> Result<(), OverlayError> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let left = self.reads_left.checked_sub(count);
@@ -322,7 +323,7 @@ impl Overlay {
         Ok(())
     }
 
-    /// Which of the two limits an answer has passed.
+    /// Returns the error for the limit that an answer has passed.
     fn too_large(&self) -> OverlayError {
         if self.read_bytes_left < self.answer_bytes {
             OverlayError::ReadLimit(READ_BYTES)
@@ -331,7 +332,7 @@ impl Overlay {
         }
     }
 
-    /// Counts changes of these sizes, or none of them.
+    /// Counts changes of these sizes, or none of them if there are too many.
     fn spend(&mut self, sizes: impl ExactSizeIterator<Item = usize>) -> Result<(), OverlayError> {
         let count = u64::try_from(sizes.len()).unwrap_or(u64::MAX);
         let bytes = u64::try_from(sizes.sum::<usize>()).unwrap_or(u64::MAX);
@@ -344,7 +345,7 @@ impl Overlay {
     }
 }
 
-/// The sum, if what is held is a number, or nothing, and it does not pass 2^64 - 1.
+/// Returns the sum, if the value is a number or absent, and the sum does not pass 2^64 - 1.
 fn add(held: Option<&[u8]>, delta: u64) -> Option<u64> {
     held.map_or(Some(0), number)?.checked_add(delta)
 }

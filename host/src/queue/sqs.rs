@@ -1,11 +1,11 @@
-//! Amazon SQS as a queue, through its API: nothing here keeps a message but its server.
+//! Amazon SQS as a queue, through its API. Only the server keeps messages.
 //!
-//! [`SqsConnection`] knows how to reach SQS, [`SqsQueue`] is one queue of it. How a message is written on SQS is in
-//! `sqs/form.rs`; what is learnt of a queue in `sqs/facts.rs`; how long a call may take with what makes it. Only
-//! `sqs/wire.rs`, `sqs/failure.rs` and `sqs/connection.rs` name the SDK.
+//! [`SqsConnection`] is the connection to SQS, [`SqsQueue`] is one queue of it. `sqs/form.rs` has the form of a message on
+//! SQS, and `sqs/facts.rs` the facts about a queue; the limit of the time of a call is beside the call. Only `sqs/wire.rs`,
+//! `sqs/failure.rs` and `sqs/connection.rs` name the SDK.
 //!
-//! Every failure is [`QueueError::Unavailable`]: credentials, permissions, queues and networks are repaired while the
-//! host runs, and it goes on by itself then. The cause says what to do.
+//! Every failure is [`QueueError::Unavailable`]: operators repair credentials, permissions, queues and networks while the
+//! host runs, and the host goes on by itself then. The cause tells the operator what to do.
 
 use std::{sync::Arc, time::Duration};
 
@@ -45,15 +45,15 @@ mod wire;
 pub use connection::SqsConnection;
 pub use metrics::SqsMetrics;
 
-/// How long the end of a queue waits for its tasks at most, and how long for steps that may not be cut.
+/// The longest time that the end of a queue waits for its tasks, and for steps that may not be cut.
 const CLOSE_TIME: Duration = Duration::from_secs(2);
 const STEP_TIME: Duration = Duration::from_secs(4);
 
 /// One SQS queue.
 ///
 /// A settlement waits up to 20 ms for others to share its request, unless every delivery that is held is being settled. A
-/// release is counted as a receive, since SQS does not take it back. What an operation had begun when the queue is
-/// dropped may or may not be done; only a send and the deletion that belongs to it are never torn apart while the process lasts.
+/// release is counted as a receive, since SQS does not take it back. An operation that had begun when the queue is dropped
+/// may or may not be done; only a send and the deletion that belongs to it are never torn apart while the process lasts.
 #[derive(Debug)]
 pub struct SqsQueue {
     remote: Arc<Remote>,
@@ -62,14 +62,14 @@ pub struct SqsQueue {
     tasks: Tasks,
 }
 
-/// What a handler sees of a message that a server hands out in these words, of which `sqs/wire.rs` has the names. For tests that
-/// try any words: a queue reads from its server.
+/// Returns the message that a handler sees if a server hands out these words, of which `sqs/wire.rs` has the names. For
+/// tests that try any words: a queue reads from its server.
 #[doc(hidden)]
 pub fn read_words(words: &[(&str, &[u8])]) -> Option<Message> {
     let received = wire::of_words(words)?;
     let (id, sent_at_ms) = (MessageId::from_queue(&received.id), received.sent_at_ms);
     let content = form::open(received).content;
-    // It may have to go on to another queue.
+    // The message may have to go on to another queue.
     drop(content.sendable());
     Some(content.message(id, sent_at_ms))
 }
@@ -89,7 +89,7 @@ impl SqsQueue {
         &self.remote
     }
 
-    /// The settings that it was made with.
+    /// Returns the settings of the queue.
     pub fn settings(&self) -> &SqsSettings {
         &self.remote.settings
     }
@@ -107,7 +107,7 @@ impl Queue for SqsQueue {
         &self.remote.name
     }
 
-    /// The configured one, else the queue's own as last learnt, else 30 s.
+    /// Returns the configured visibility timeout, else the queue's own as last learnt, else 30 s.
     fn visibility_timeout(&self) -> Duration {
         self.remote.visibility_timeout()
     }
@@ -118,9 +118,9 @@ impl Queue for SqsQueue {
 
     /// # Cancel safety
     ///
-    /// Safe. The request goes on for a second, for the next receive to take over; what it brings while nobody waits is
-    /// released. If nobody comes the connection is dropped, and if the queue is dropped it is dropped at once: a message
-    /// in transit then stays hidden for one visibility timeout. Every receive is counted.
+    /// Safe. The request goes on for a second, and the next receive takes it over. Messages that it brings while no receive
+    /// waits are released. If no receive follows the connection is dropped; if the queue is dropped it is dropped at once:
+    /// a message in transit then stays hidden for one visibility timeout. Every receive is counted.
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         self.long_polls.receive(max, wait).await
     }
@@ -150,19 +150,19 @@ impl Queue for SqsQueue {
         self.remote.send_many(messages).await
     }
 
-    /// As SQS counts, which is approximate. The age of the oldest message is not known.
+    /// Counts as SQS does, which is approximate. The age of the oldest message is not known.
     async fn counts(&self) -> Result<Counts, QueueError> {
         self.remote.counts().await
     }
 
-    /// Once in 60 s. The answer is what SQS counted before.
+    /// SQS purges once in 60 s. Returns the number of messages that SQS counted before.
     async fn purge(&self) -> Result<u64, QueueError> {
         self.remote.purge().await
     }
 
     async fn dead_letters(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         match after {
-            // SQS has no place to go on from: the first page is all that there is.
+            // SQS can't go on after a dead letter: the first page is all that there is.
             Some(_) => Ok(Vec::new()),
             None => self.remote.dead_letters(limit).await,
         }
@@ -183,7 +183,7 @@ impl Queue for SqsQueue {
     async fn close(&self) {
         self.settler.close();
         self.tasks.close();
-        // An abandoned call is given up after a second, and what it brought is released within another one.
+        // An abandoned call is given up after a second, and its messages are released within another one.
         let tasks = timeout(CLOSE_TIME, self.tasks.done());
         let steps = timeout(STEP_TIME, self.tasks.steps_done());
         let (tasks, steps) = tokio::join!(tasks, steps);

@@ -1,5 +1,6 @@
-//! Since when what SQS hands out is hidden. SQS counts from the moment at which it hands a message out, which the host does not
-//! see: some time after the request was sent, and before its answer arrived. So the host counts from the request.
+//! The time from which a message of SQS is hidden. SQS counts from the moment at which it hands the message out, which the
+//! host does not see: some time after the request was sent, and before its answer arrived. So the host counts from the
+//! request.
 
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::machine_clock::asleep;
 
-/// The margin that the host's end of the time keeps from the server's, if that is no more than a tenth of it.
+/// The margin between the host's end of the time and the server's, if that is no more than a tenth of the time.
 const MARGIN: Duration = Duration::from_millis(500);
 
 /// The moment at which a request was sent.
@@ -25,8 +26,8 @@ impl Asked {
         }
     }
 
-    /// Until when what the answer brings is certainly hidden from others. An `Instant` stands still while the machine sleeps, and
-    /// SQS does not, so what it slept since the request is taken off.
+    /// Returns the time until which the messages of the answer are certainly hidden from other consumers. An `Instant`
+    /// stands still while the machine sleeps, and SQS does not, so the sleep since the request is taken off.
     pub(super) fn hidden_until(self, visibility: Duration) -> Instant {
         self.until(visibility, asleep())
     }

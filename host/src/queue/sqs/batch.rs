@@ -1,8 +1,8 @@
-//! Ends deliveries together: one call for up to ten of them, whoever asked for each.
+//! Ends deliveries together: one call ends up to ten of them, for any number of callers.
 //!
-//! A settlement waits at most [`MAX_SETTLE_WAIT`] for company, and not at all once every delivery that the host holds of the
-//! queue is being settled: then nobody is left to wait for. What one caller gives at once is done in its order, in one call
-//! if it fits into one.
+//! A settlement waits at most [`MAX_SETTLE_WAIT`] for others, and not at all once every delivery that the host holds of the
+//! queue is being settled: no other settlement can come then. The settlements of one caller are done in their order, and in
+//! one call if they fit into one.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -25,21 +25,21 @@ use crate::{
     queue::{Receipt, SettleError},
 };
 
-/// How long a settlement waits for others to share its call.
+/// The longest wait of a settlement for others that share its call.
 pub(super) const MAX_SETTLE_WAIT: Duration = Duration::from_millis(20);
-/// How many callers wait for the batcher at most; the next one waits to get in.
+/// The most callers that wait for the batcher. The next caller waits to get in.
 const REQUESTS: usize = 1024;
-/// How many calls are under way at most: enough for the largest concurrency of a few handlers, at ten deliveries a call.
+/// The most calls under way: enough for the largest concurrency of a few handlers, at ten deliveries a call.
 const CALLS: usize = 64;
 
-/// What a settlement came to.
+/// The answer to one settlement.
 pub(super) type Settled = Result<(), SettleError>;
 
 /// A delivery that is to end.
 #[derive(Debug)]
 struct Entry {
     receipt: Receipt,
-    /// For how long to hide it; `None`: it is deleted.
+    /// The seconds for which to hide the delivery; `None` deletes it.
     hide_s: Option<u64>,
     answer: oneshot::Sender<Settled>,
 }
@@ -53,7 +53,7 @@ impl Entry {
     }
 }
 
-/// What one caller wants to end, in order.
+/// The deliveries that one caller ends, in order.
 #[derive(Debug, Default)]
 pub(super) struct Request {
     deletes: Vec<Entry>,
@@ -61,7 +61,7 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Adds a delivery: deleted, or hidden for so many seconds.
+    /// Adds a delivery, which is deleted, or hidden for `hide_s` seconds.
     pub(super) fn add(&mut self, receipt: Receipt, hide_s: Option<u64>) -> oneshot::Receiver<Settled> {
         let (answer, answered) = oneshot::channel();
         let entry = Entry {
@@ -81,7 +81,7 @@ impl Request {
     }
 }
 
-/// The way to the batcher of one queue, which is one task, started when it is first needed.
+/// The way to the batcher of one queue. The batcher is one task, which starts when it is first needed.
 #[derive(Debug, Default)]
 pub(super) struct Batcher {
     // Never held across an await.
@@ -89,12 +89,12 @@ pub(super) struct Batcher {
 }
 
 impl Batcher {
-    /// Gives a request to the task. If that ends before it answers, as it does when its runtime does, the answers of the
+    /// Gives a request to the task. If the task ends before it answers, as it does with its runtime, the answers of the
     /// request never come.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may or may not have given it.
+    /// Dropping the future may or may not have given the request.
     pub(super) async fn submit(&self, remote: &Arc<Remote>, tasks: &Tasks, request: Request) {
         if request.is_empty() {
             return;
@@ -113,7 +113,7 @@ impl Batcher {
 }
 
 impl Batcher {
-    /// Lets the task end when it has done what it was asked for.
+    /// Lets the task end after the requests that it has.
     pub(super) fn close(&self) {
         drop(self.requests.lock().take());
     }
@@ -139,7 +139,7 @@ type Load<T> = Vec<Vec<T>>;
 struct Work {
     remote: Arc<Remote>,
     buffers: BatchBuffers<Entry>,
-    /// Each answers how many deliveries it was about. Dropped, and so aborted, with the task.
+    /// Each call answers the number of its deliveries. The calls are dropped, and so aborted, with the task.
     calls: JoinSet<usize>,
     under_way: usize,
 }
@@ -190,7 +190,7 @@ impl Work {
     }
 }
 
-/// What waits for company, and what waits for a call.
+/// The entries that wait for others, and the loads that wait for a call.
 #[derive(Debug)]
 struct BatchBuffers<T> {
     deletes: BatchBuffer<T>,
@@ -201,7 +201,7 @@ struct BatchBuffers<T> {
 #[derive(Debug)]
 struct BatchBuffer<T> {
     waiting: Vec<T>,
-    /// When the first of them came.
+    /// The time at which the first entry came.
     since: Option<Instant>,
 }
 
@@ -245,7 +245,7 @@ impl<T> BatchBuffers<T> {
 }
 
 impl<T> BatchBuffer<T> {
-    /// Adds entries that have nothing to do with each other.
+    /// Adds entries that are independent of each other.
     fn add_each(&mut self, entries: Vec<T>, now: Instant, ready: &mut VecDeque<Load<T>>) {
         for entry in entries {
             self.waiting.push(entry);
@@ -284,7 +284,7 @@ impl<T> BatchBuffer<T> {
     }
 }
 
-/// Makes the calls of one load, and answers who waits for them.
+/// Makes the calls of one load, and answers the callers.
 async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
     let mut count = 0;
     for batch in load {
@@ -301,7 +301,7 @@ async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
             if answer.is_ok() {
                 remote.held.end(&entry.receipt);
             }
-            // Whoever does not wait any more does not want to know.
+            // The caller may have stopped waiting.
             drop(entry.answer.send(answer.map_err(settle_error)));
         }
     }
@@ -319,7 +319,7 @@ pub(super) fn settle_error(failure: EndFailure) -> SettleError {
 mod tests {
     use super::*;
 
-    /// What is ready after units of these sizes were added, and what waits.
+    /// Adds units of these sizes, and checks the loads that are ready and the number of entries that wait.
     fn check(whole: bool, units: &[u32], ready: &[&[usize]], waiting: usize) {
         let mut buffers = BatchBuffers::default();
         let now = Instant::now();

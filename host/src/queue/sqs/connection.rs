@@ -1,4 +1,4 @@
-//! The way to SQS: region, credentials and endpoint as the SDK finds them, found once and shared by all queues.
+//! The connection to SQS: the SDK finds region, credentials and endpoint once, and all queues share them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,14 +17,14 @@ use super::{
 };
 use crate::message::QueueName;
 
-/// Credentials that are refused are looked up anew, but not more often than this.
+/// The shortest time between two searches for credentials, after SQS refused some.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Knows how to reach SQS; makes no request until a queue is used. Cheap to clone.
+/// The connection to SQS. It makes no request until a queue is used. Cheap to clone.
 ///
-/// Where the region, the credentials and the endpoint come from is the SDK's own chain: the environment, the profile,
-/// the role of the machine or the container. They are looked up when the first queue is used, and anew when they turn out
-/// to be wrong, so that a repaired profile is found without a restart.
+/// The SDK finds the region, the credentials and the endpoint by its own chain: the environment, the profile, the role of
+/// the machine or the container. It searches when the first queue is used, and again when SQS refuses the credentials, so
+/// that a repaired profile is found without a restart.
 #[derive(Debug, Clone)]
 pub struct SqsConnection {
     inner: Arc<Inner>,
@@ -35,7 +35,7 @@ struct Inner {
     metrics: Arc<SqsMetrics>,
     // Never held across an await.
     found: RwLock<Option<Found>>,
-    /// Held by the one who looks.
+    /// Held by the task that searches.
     looking: Mutex<()>,
 }
 
@@ -46,7 +46,7 @@ struct Found {
 }
 
 impl SqsConnection {
-    /// A connection that is not made yet.
+    /// Makes a connection that has not searched yet.
     pub fn new(metrics: Arc<SqsMetrics>) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -57,8 +57,9 @@ impl SqsConnection {
         }
     }
 
-    /// The queue of these settings, whether it exists or not: that shows when it is used. `dead_letter` is the queue that
-    /// the settings name as such; without it dead letters go to the target of the queue's redrive policy, if it has one.
+    /// Makes the queue of these settings. Whether it exists shows when it is used. `dead_letter` is the queue that the
+    /// settings name as the dead-letter queue; without it dead letters go to the target of the queue's redrive policy, if
+    /// it has one.
     pub fn queue(&self, name: QueueName, settings: SqsSettings, dead_letter: Option<Arc<SqsQueue>>) -> Arc<SqsQueue> {
         let address = Address::Configured(settings.location.clone());
         let dead_letter = dead_letter.map(|queue| {
@@ -78,11 +79,11 @@ impl SqsConnection {
         &self.inner.metrics
     }
 
-    /// The API, once region and credentials are known.
+    /// Returns the API, once region and credentials are known.
     ///
     /// # Cancel safety
     ///
-    /// Safe: whoever waits next looks.
+    /// Safe: the next caller searches.
     pub(super) async fn wire(&self, action: Action) -> Result<Wire, Failure> {
         if let Some(found) = self.found() {
             return Ok(found.wire);
@@ -93,7 +94,7 @@ impl SqsConnection {
         }
         let config = aws_config::defaults(BehaviorVersion::v2026_01_12()).load().await;
         if config.region().is_none() {
-            // Not kept: it may be set by the next time.
+            // The result is not kept, because the region may be set by the next time.
             return Err(Failure::local(action, Class::NoRegion, "no region is set"));
         }
         let wire = Wire::new(Client::new(&config));
@@ -105,7 +106,7 @@ impl SqsConnection {
         Ok(wire)
     }
 
-    /// The credentials were of no use: the next call looks for others, unless these are quite new.
+    /// SQS refused the credentials: the next call searches for others, unless these are quite new.
     pub(super) fn credentials_were_refused(&self) {
         let mut found = self.inner.found.write();
         found.take_if(|found| found.at.elapsed() >= LOOK_AGAIN_AFTER);

@@ -1,4 +1,4 @@
-//! How full a queue is, and emptying it.
+//! Counts the messages of a queue, and deletes them all.
 
 use std::collections::HashMap;
 
@@ -19,9 +19,9 @@ impl Remote {
         let facts = self.facts().await?;
         let asked = self.attributes(&facts.url).await;
         let attributes = asked.map_err(|failure| self.unavailable(failure))?;
-        let dead = match self.grave(&facts) {
-            Some(grave) => grave.waiting().await.unwrap_or_else(|error| {
-                tracing::debug!(queue = %self.name, dead_letter_queue = %grave.name, %error, "the dead letters could not be counted");
+        let dead = match self.dead_letter_target(&facts) {
+            Some(target) => target.waiting().await.unwrap_or_else(|error| {
+                tracing::debug!(queue = %self.name, dead_letter_queue = %target.name, %error, "the dead letters could not be counted");
                 0
             }),
             None => 0,
@@ -37,7 +37,7 @@ impl Remote {
         })
     }
 
-    /// How many messages wait, visible or delayed.
+    /// Returns the number of messages that wait, visible or delayed.
     pub(super) async fn waiting(&self) -> Result<u64, QueueError> {
         let url = self.url().await?;
         let attributes = self
@@ -55,7 +55,7 @@ impl Remote {
     /// Dropping the future may or may not have purged.
     pub(super) async fn purge(&self) -> Result<u64, QueueError> {
         let url = self.url().await?;
-        // Who may purge need not be allowed to count.
+        // Credentials that may purge need not be allowed to count.
         let count = self.waiting().await.unwrap_or(0);
         let purged: Result<(), Failure> = self
             .call(Action::PurgeQueue, async |wire| wire.purge(&url, QUESTION).await)

@@ -1,8 +1,8 @@
-//! How a message becomes a dead letter: it is sent to the dead-letter queue as it was received, with a note that says where
-//! it comes from, and only then deleted.
+//! Makes a dead letter of a message: it is sent to the dead-letter queue as it was received, with a note of its origin, and
+//! only then deleted.
 //!
-//! Whether a send happened whose answer was lost is not known, so a dead letter may be there twice, or be there and be
-//! tried again. It is never lost.
+//! A send whose answer was lost may or may not have happened, so a dead letter may be there twice, or be there and be tried
+//! again. It is never lost.
 
 use std::borrow::Cow;
 
@@ -22,19 +22,23 @@ impl Remote {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have sent it.
-    pub(super) async fn bury(&self, held: &HeldDelivery, failure: &FailureRecord) -> Result<(), SettleError> {
+    pub(super) async fn send_dead_letter(
+        &self,
+        held: &HeldDelivery,
+        failure: &FailureRecord,
+    ) -> Result<(), SettleError> {
         if held.dead_letter.is_sent() {
             return Ok(());
         }
         let facts = self.facts().await?;
-        let Some(grave) = self.grave(&facts) else {
-            return Err(self.unburied("the queue has no dead-letter queue"));
+        let Some(target) = self.dead_letter_target(&facts) else {
+            return Err(self.cannot_dead_letter("the queue has no dead-letter queue"));
         };
         let refused = |error: SendError| SettleError::DeadLetterRefused {
-            queue: grave.name.clone(),
+            queue: target.name.clone(),
             error: Box::new(error),
         };
-        let there = grave.facts().await.map_err(|error| refused(error.into()))?;
+        let there = target.facts().await.map_err(|error| refused(error.into()))?;
         let mut message = held.content.sendable();
         if !provenance::put_on(&mut message, self.provenance(held, failure), there.max_message_bytes) {
             tracing::warn!(
@@ -46,14 +50,14 @@ impl Remote {
             message.group_id = Some(group_of(held.content.group_id.as_deref(), held.id.as_str()).into_owned());
             message.deduplication_id = Some(stable_id("dead-letter", self.name.as_str(), held.id.as_str()));
         }
-        let sent = grave.send_all(&there, &[message]).await.pop();
+        let sent = target.send_all(&there, &[message]).await.pop();
         match sent {
             Some(Ok(_)) => {
                 held.dead_letter.sent();
                 Ok(())
             }
             Some(Err(error)) => Err(refused(error)),
-            None => Err(self.unburied("nothing was sent")),
+            None => Err(self.cannot_dead_letter("nothing was sent")),
         }
     }
 
@@ -74,21 +78,21 @@ impl Remote {
         }
     }
 
-    /// A message that cannot become a dead letter, for a reason that is not the dead-letter queue's.
-    pub(super) fn unburied(&self, why: &str) -> SettleError {
+    /// Makes the error of a message that cannot become a dead letter, for a reason other than the dead-letter queue's.
+    pub(super) fn cannot_dead_letter(&self, why: &str) -> SettleError {
         SettleError::DeadLetterRefused {
-            queue: self.grave_name(),
+            queue: self.dead_letter_target_name(),
             error: Box::new(InvalidMessage(why.to_owned()).into()),
         }
     }
 
-    fn grave_name(&self) -> QueueName {
-        let grave = self.facts.last().and_then(|facts| self.grave(&facts));
-        grave.map_or_else(|| self.name.clone(), |grave| grave.name.clone())
+    fn dead_letter_target_name(&self) -> QueueName {
+        let target = self.facts.last().and_then(|facts| self.dead_letter_target(&facts));
+        target.map_or_else(|| self.name.clone(), |target| target.name.clone())
     }
 }
 
-/// The group of a message that had none is its own.
+/// Returns the group of a dead letter. A message that had none is a group of its own.
 pub(super) fn group_of<'a>(group: Option<&'a str>, id: &str) -> Cow<'a, str> {
     match group.filter(|group| is_id(group)) {
         Some(group) => Cow::Borrowed(group),
@@ -96,12 +100,12 @@ pub(super) fn group_of<'a>(group: Option<&'a str>, id: &str) -> Cow<'a, str> {
     }
 }
 
-/// A deduplication id that is the same whenever the same thing is done to the same message.
+/// Returns a deduplication id that is the same whenever the same thing is done to the same message.
 pub(super) fn stable_id(what: &str, queue: &str, id: &str) -> String {
     let mut hash = Sha256::new();
     for part in [what, queue, id] {
         hash.update(part.as_bytes());
-        // So that no part can end where another one begins.
+        // A separator, so that no part can end where another one begins.
         hash.update([0]);
     }
     hex(&hash.finalize())

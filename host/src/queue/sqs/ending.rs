@@ -1,4 +1,4 @@
-//! The calls that end or prolong deliveries, ten at a time.
+//! The calls that end or extend deliveries, ten at a time.
 
 use std::{slice::from_ref, time::Duration};
 
@@ -12,32 +12,32 @@ use super::{
 };
 use crate::queue::{ExtendError, QueueError, Receipt};
 
-/// How often the SDK tries to end a delivery.
+/// The number of tries of the SDK to end a delivery.
 const ATTEMPTS: u32 = 2;
-/// How many calls one extension has under way at most.
+/// The most calls of one extension that are under way.
 const CALLS: usize = 16;
 
-/// A delivery, and what becomes of it.
+/// A delivery, and its new visibility.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ending<'a> {
     pub(super) handle: &'a str,
-    /// For how long it is hidden; `None`: the message is deleted.
+    /// The seconds for which the message is hidden; `None` deletes it.
     pub(super) hide_s: Option<u64>,
 }
 
-/// Why a delivery did not end, or was not prolonged.
+/// Why a delivery did not end, or was not extended.
 #[derive(Debug, Clone)]
 pub(super) enum EndFailure {
     /// The receipt is no longer valid.
     Expired,
-    /// Anything else; it may work when it is repeated.
+    /// Any other failure. The call may work when it is repeated.
     Trouble(QueueError),
 }
 
 impl Remote {
-    /// How long a call may take that ends deliveries.
+    /// Returns the time that a call may take that ends deliveries.
     pub(super) fn ending(&self) -> Patience {
-        Patience::new(self.hasty(2), ATTEMPTS)
+        Patience::new(self.call_timeout(2), ATTEMPTS)
     }
 
     /// Ends at most ten deliveries with one call: all of them deleted, or all of them hidden. One answer per entry, in order.
@@ -48,7 +48,7 @@ impl Remote {
         };
         match self.end_once(&url, entries, patience).await {
             Ok(answers) => self.ended(answers),
-            // Some servers refuse the whole call for one bad receipt: the others are ended one by one.
+            // Some servers refuse the whole call for one bad receipt. The others are ended one by one then.
             Err(failure) if failure.is_of_receipt() && entries.len() > 1 => {
                 let mut answers = Vec::new();
                 for entry in entries {
@@ -83,7 +83,7 @@ impl Remote {
             self.call(action, async |wire| wire.delete(url, &handles, patience).await)
                 .await
         }?;
-        self.heard_entries(&answers);
+        self.on_entry_failures(&answers);
         Ok(answers)
     }
 
@@ -104,7 +104,7 @@ impl Remote {
 
     /// See [`crate::queue::Queue::extend`].
     pub(super) async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
-        let patience = Patience::new(self.hasty(4), 1);
+        let patience = Patience::new(self.call_timeout(4), 1);
         let wanted = whole_seconds(by);
         let batches: Vec<_> = receipts
             .chunks(BATCH)
@@ -148,8 +148,9 @@ impl Remote {
     }
 }
 
-/// For how many seconds to hide a delivery that may be hidden for `left` more. `None` if that is too little to be of use: who
-/// extends by `wanted` comes back after half of it, and would find the twelve hours of SQS over.
+/// Returns the seconds for which to hide a delivery that may be hidden for `left` more, or `None` if an extension is of no
+/// use: a caller that extends by `wanted` extends again after half of it, and the twelve hours of SQS would be over by
+/// then.
 fn extension(wanted: u64, left: u64) -> Option<u64> {
     // The clocks take a little of the half away.
     let least = (wanted / 2).saturating_sub(wanted / 100);

@@ -1,6 +1,6 @@
-//! What was received more often than it may be becomes a dead letter before it runs again.
+//! Makes dead letters of messages that were received too often, before they run again.
 //!
-//! Only of queues whose server does not see to that by itself: those with a configured dead-letter queue and no redrive
+//! That concerns queues whose server does not do it by itself: those with a configured dead-letter queue and no redrive
 //! policy.
 
 use std::{collections::HashSet, sync::Arc};
@@ -23,12 +23,12 @@ use crate::{
     queue::{FailureKind, FailureRecord, QueueError, Receipt, SendError, SettleError},
 };
 
-/// How many messages that could not become dead letters are remembered, so that each is warned of once.
+/// The number of messages without a way to the dead-letter queue that are remembered, so that the log warns of each once.
 const WARNED: usize = 1000;
-/// How many dead letters of one receive are made at the same time.
-const BURIALS: usize = 8;
+/// The most dead letters of one receive that are made at the same time.
+const DEAD_LETTERS_AT_A_TIME: usize = 8;
 
-/// Makes dead letters of them.
+/// Makes dead letters of exhausted messages.
 #[derive(Debug)]
 pub(super) struct Exhausted {
     remote: Arc<Remote>,
@@ -46,24 +46,26 @@ impl Exhausted {
         }
     }
 
-    /// Makes dead letters of messages that are hidden until `deadline`. Those that the dead-letter queue does not take stay
-    /// hidden until then. Takes no longer than that.
+    /// Makes dead letters of messages that are hidden until `deadline`, and takes no longer. A message that the dead-letter
+    /// queue does not take stays hidden until then.
     ///
     /// # Cancel safety
     ///
-    /// Safe: a dead letter that was begun is made, and deleted from where it was.
-    pub(super) async fn bury_all(&self, messages: Vec<Receipt>, deadline: Instant) -> Result<(), QueueError> {
-        let burials: Vec<_> = messages.iter().map(|receipt| self.bury(receipt)).collect();
-        let burials = stream::iter(burials).buffered(BURIALS).collect::<Vec<_>>();
-        let Ok(buried) = timeout_at(deadline, burials).await else {
+    /// Safe: a dead letter that was begun is made, and its message is deleted.
+    pub(super) async fn dead_letter_all(&self, messages: Vec<Receipt>, deadline: Instant) -> Result<(), QueueError> {
+        let dead_letters: Vec<_> = messages.iter().map(|receipt| self.dead_letter(receipt)).collect();
+        let dead_letters = stream::iter(dead_letters)
+            .buffered(DEAD_LETTERS_AT_A_TIME)
+            .collect::<Vec<_>>();
+        let Ok(dead_lettered) = timeout_at(deadline, dead_letters).await else {
             let failure = Failure::local(Action::SendMessageBatch, Class::Timeout, "dead letters were not taken");
             return Err(self.remote.unavailable(failure));
         };
-        let failed = buried.into_iter().find_map(Result::err);
+        let failed = dead_lettered.into_iter().find_map(Result::err);
         failed.map_or(Ok(()), |error| Err(queue_error(error, &self.remote.name)))
     }
 
-    async fn bury(&self, receipt: &Receipt) -> Result<(), SettleError> {
+    async fn dead_letter(&self, receipt: &Receipt) -> Result<(), SettleError> {
         let Some(held) = self.remote.held.get(receipt) else {
             return Ok(());
         };
@@ -76,12 +78,12 @@ impl Exhausted {
             handler: String::new(),
             component: String::new(),
         };
-        let step = bury(Arc::clone(&self.remote), receipt.clone(), failure.clone());
-        let Some(buried) = self.tasks.whole(step).await else {
+        let step = send_and_delete(Arc::clone(&self.remote), receipt.clone(), failure.clone());
+        let Some(dead_lettered) = self.tasks.whole(step).await else {
             let failure = Failure::local(Action::SendMessageBatch, Class::Connection, "the host is stopping");
             return Err(self.remote.unavailable(failure).into());
         };
-        let deleted = match buried {
+        let deleted = match dead_lettered {
             Ok(deleted) => deleted,
             Err(error) => return Err(self.not_taken(&held, error)),
         };
@@ -98,7 +100,7 @@ impl Exhausted {
         deleted
     }
 
-    /// A message stays where it was.
+    /// Logs that a message could not become a dead letter.
     fn not_taken(&self, held: &HeldDelivery, error: SettleError) -> SettleError {
         if self.warn_of(&held.id) {
             let error = queue_error(error.clone(), &self.remote.name);
@@ -110,7 +112,7 @@ impl Exhausted {
         error
     }
 
-    /// Whether a message was not warned of yet.
+    /// Whether the log has not warned of the message yet.
     fn warn_of(&self, id: &MessageId) -> bool {
         let mut warned = self.warned.lock();
         if warned.len() >= WARNED {
@@ -120,8 +122,8 @@ impl Exhausted {
     }
 }
 
-/// Makes a dead letter, and deletes it from where it was; answers how that went.
-async fn bury(
+/// Makes a dead letter, and then deletes its message. Returns the answer to the deletion.
+async fn send_and_delete(
     remote: Arc<Remote>,
     receipt: Receipt,
     failure: FailureRecord,
@@ -129,13 +131,13 @@ async fn bury(
     let (Some(held), Some(handle)) = (remote.held.get(&receipt), receipt.as_text()) else {
         return Ok(Err(SettleError::Expired));
     };
-    remote.bury(&held, &failure).await?;
+    remote.send_dead_letter(&held, &failure).await?;
     let entry = Ending { handle, hide_s: None };
     let deleted = remote.end_all(&[entry], remote.ending()).await;
     Ok(deleted.into_iter().try_for_each(|each| each.map_err(settle_error)))
 }
 
-/// What a receive answers if a settlement was in vain: the innermost error that names a queue and a cause.
+/// Returns the error of a receive after a settlement failed: the innermost error that names a queue and a cause.
 fn queue_error(error: SettleError, queue: &QueueName) -> QueueError {
     let (queue, cause): (_, Arc<dyn std::error::Error + Send + Sync>) = match error {
         SettleError::Queue(error) => return error,

@@ -1,6 +1,6 @@
-//! What a queue's server says about it: its URL, and the attributes that decide how it is used.
+//! The facts that a queue's server tells about it: its URL, and the attributes that decide how it is used.
 //!
-//! Learnt when the queue is first used, and anew every few minutes in the course of use, so that somebody who reconfigures,
+//! The host learns them when the queue is first used, and again every few minutes of use, so that an operator who changes,
 //! deletes or recreates a queue need not restart the host.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -15,20 +15,20 @@ use super::{
 };
 use crate::{message::MAX_DELAY, queue::QueueError};
 
-/// How old facts may be.
+/// The age at which facts are learnt again.
 const REFRESH_AFTER: Duration = Duration::from_mins(5);
-/// The wait before facts that could not be learnt anew are asked for again, while the old ones serve.
+/// The wait before facts that could not be learnt again are asked for once more. The old ones serve meanwhile.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(30);
-/// The visibility timeout of a queue that says nothing (default of SQS), or that says nothing useful.
+/// The visibility timeout of a queue that tells none, or no useful one (default of SQS).
 const DEFAULT_VISIBILITY: Duration = Duration::from_secs(30);
 /// The largest message (limit of SQS, and its default).
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
-/// How long a question about a queue may take.
+/// The longest time of a question about a queue.
 pub(super) const QUESTION: Patience = Patience::new(Duration::from_secs(5), 2);
-/// Below this an extension at half-life has too little time.
+/// Below this visibility timeout an extension at half-life has too little time.
 const SHORT_VISIBILITY: Duration = Duration::from_secs(2);
 
-/// Where the queue's own server puts messages that were received too often.
+/// The target of messages that the queue's own server has handed out too often.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Redrive {
@@ -38,7 +38,7 @@ pub(super) struct Redrive {
     pub(super) max_receive_count: u64,
 }
 
-/// What is known of a queue.
+/// The facts about a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) url: Arc<str>,
@@ -48,12 +48,12 @@ pub(super) struct Facts {
     pub(super) fifo: bool,
     pub(super) content_based_deduplication: bool,
     pub(super) max_message_bytes: usize,
-    /// The attributes could be read.
+    /// Whether the attributes could be read.
     pub(super) complete: bool,
 }
 
 impl Facts {
-    /// What holds for any queue.
+    /// Returns facts that hold for any queue.
     fn unknown(url: Arc<str>, fifo: bool) -> Self {
         Self {
             url,
@@ -107,33 +107,33 @@ fn number_or_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u
     }
 }
 
-/// The facts as last learnt.
+/// The facts as the host last learnt them.
 #[derive(Debug, Default)]
 pub(super) struct FactsCache {
     // Never held across an await.
     known: RwLock<Known>,
-    /// Held by the one who asks.
+    /// Held by the task that asks.
     asking: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
     facts: Option<Arc<Facts>>,
-    /// When the facts are to be learnt anew; `None` if they no longer hold.
+    /// The time at which the facts are to be learnt again; `None` if they no longer hold.
     until: Option<Instant>,
-    /// The last failure to learn them, for those who waited for the one who asked.
+    /// The last failure to learn the facts, for the callers that waited for the task that asked.
     failed: Option<(Instant, QueueError)>,
-    /// What was warned of.
+    /// The warnings that were logged.
     warned: Vec<String>,
 }
 
 impl FactsCache {
-    /// The facts as last learnt, even if they no longer hold.
+    /// Returns the facts as last learnt, even if they no longer hold.
     pub(super) fn last(&self) -> Option<Arc<Facts>> {
         self.known.read().facts.clone()
     }
 
-    /// The queue is not what it was: whoever needs facts asks.
+    /// The facts no longer hold: the next operation that needs them asks.
     pub(super) fn forget(&self) {
         self.known.write().until = None;
     }
@@ -161,7 +161,7 @@ impl FactsCache {
         known.failed = Some((Instant::now(), error.clone()));
     }
 
-    /// Keeps facts; answers which of their warnings are new.
+    /// Keeps facts. Returns those of their warnings that are new.
     fn keep(&self, facts: &Arc<Facts>, warnings: Vec<String>) -> Vec<String> {
         let mut known = self.known.write();
         known.facts = Some(Arc::clone(facts));
@@ -177,12 +177,12 @@ impl FactsCache {
 }
 
 impl Remote {
-    /// What is known of the queue; asks its server if that is nothing, or old. One caller asks, and the others wait for
-    /// it, or go on with what was known.
+    /// Returns the facts about the queue, and asks its server if they are unknown or old. One caller asks; the others wait
+    /// for it, or go on with the old facts.
     ///
     /// # Cancel safety
     ///
-    /// Safe: whoever waits next asks.
+    /// Safe: the next caller asks.
     pub(super) async fn facts(&self) -> Result<Arc<Facts>, QueueError> {
         let started = Instant::now();
         if let Some((facts, until)) = self.facts.holding() {
@@ -217,7 +217,8 @@ impl Remote {
         })
     }
 
-    /// The queue's URL. Asks only if it is unknown: what ends a delivery must not wait for news of the queue.
+    /// Returns the queue's URL. Asks only if the URL is unknown, because the end of a delivery must not wait for news of
+    /// the queue.
     ///
     /// # Cancel safety
     ///
@@ -237,7 +238,7 @@ impl Remote {
         let fifo = self.is_fifo_by_name();
         let facts = match self.attributes(&url).await {
             Ok(attributes) => Facts::read(url, fifo, &attributes),
-            // What was once learnt is a better guess than nothing.
+            // Old facts are a better guess than none.
             Err(failure) if failure.class == Class::Denied => match self.facts.last().filter(|last| last.url == url) {
                 Some(last) => Facts::clone(&last),
                 None => Facts::unknown(url, fifo),
@@ -263,13 +264,13 @@ impl Remote {
             .await;
         match (asked, &self.address) {
             (Ok(url), _) => Ok(url),
-            // Beside its source is where the target of a redrive policy has to be.
+            // The target of a redrive policy is in the region of its source.
             (Err(failure), Address::Target { beside, .. }) if !failure.outcome_is_unknown() => Ok(beside.clone()),
             (Err(failure), _) => Err(failure),
         }
     }
 
-    /// All attributes of the queue at this URL, as they are now.
+    /// Asks for all attributes of the queue at this URL.
     pub(super) async fn attributes(&self, url: &str) -> Result<HashMap<String, String>, Failure> {
         self.call(Action::GetQueueAttributes, async |wire| {
             wire.attributes(url, QUESTION).await
@@ -277,8 +278,8 @@ impl Remote {
         .await
     }
 
-    /// What an operator should know about the queue. How messages are received is of no interest where none are, nor what
-    /// becomes of those that fail in a dead-letter queue.
+    /// Returns the warnings about the queue for an operator. Settings of receives are of no interest if the host receives
+    /// nothing from the queue, nor is the end of failed messages in a dead-letter queue.
     fn warnings(&self, facts: &Facts) -> Vec<String> {
         let mut warnings = Vec::new();
         if !facts.complete {
@@ -330,7 +331,7 @@ impl Remote {
         warnings
     }
 
-    /// For how long a receive hides a message.
+    /// Returns the time for which a receive hides a message.
     pub(super) fn visibility_timeout(&self) -> Duration {
         let learnt = self.facts.last().and_then(|facts| facts.visibility_timeout);
         self.visibility(learnt)

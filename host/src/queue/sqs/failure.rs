@@ -1,7 +1,6 @@
-//! What SQS, or the way to it, answered instead of doing what was asked: sorted into classes, and in words that say what
-//! to do.
+//! The failures of calls to SQS: sorted into classes, with texts that tell an operator what to do.
 //!
-//! A text never holds a secret, nor a receipt handle: what a server says is shown only where neither can be in it.
+//! A text never holds a secret or a receipt handle: the words of a server are shown only where they can hold neither.
 
 use std::{error::Error, fmt, iter::successors, sync::Arc, time::Duration};
 
@@ -16,7 +15,7 @@ use crate::{
     queue::{QueueError, SendError},
 };
 
-/// How much of a server's own words is shown.
+/// The length to which the words of a server are cut.
 const SHOWN_BYTES: usize = 300;
 
 /// A call of the SQS API.
@@ -35,7 +34,7 @@ pub(super) enum Action {
 }
 
 impl Action {
-    /// The name of the call, which is also its metric label.
+    /// Returns the name of the call, which is also its metric label.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::ReceiveMessage => "ReceiveMessage",
@@ -51,28 +50,28 @@ impl Action {
         }
     }
 
-    /// What a policy has to allow for it: a batch needs what the single call needs.
+    /// Returns the permission that the call needs: a batch needs that of the single call.
     fn permission(self) -> &'static str {
         self.as_str().trim_end_matches("Batch")
     }
 }
 
-/// What kind of failure it is, which is what decides what is done about it.
+/// The class of a failure, which decides the reaction to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Class {
     /// Too many requests, or too many messages in flight.
     Throttled,
     /// There is no such queue.
     Missing,
-    /// These credentials may not do that, or the key of the queue may not be used.
+    /// The credentials do not permit the call, or the use of the key of the queue.
     Denied,
-    /// The credentials are not those of anybody.
+    /// SQS does not know the credentials.
     Unknown,
     /// There are no credentials, or they are too old.
     Credentials,
-    /// Nobody said which region.
+    /// No region is set.
     NoRegion,
-    /// A receipt handle is not, or no longer, one.
+    /// A receipt handle is invalid, or no longer valid.
     Handle,
     /// The queue was purged a moment ago.
     PurgedLately,
@@ -84,11 +83,11 @@ pub(super) enum Class {
     Timeout,
     /// There is no connection, or it broke.
     Connection,
-    /// The server failed, or answered what nobody understands.
+    /// The server failed, or gave an answer that is none.
     Server,
 }
 
-/// Why one call was in vain.
+/// Why one call failed.
 #[derive(Debug, Clone)]
 pub(super) struct Failure {
     pub(super) action: Action,
@@ -99,17 +98,17 @@ pub(super) struct Failure {
     says: String,
 }
 
-/// Why one entry of a batch call was in vain, although the call was not.
+/// Why one entry of a batch call failed, although the call did not.
 #[derive(Debug, Clone)]
 pub(super) struct EntryFailure {
     pub(super) class: Class,
-    /// Whether the server says that repeating it is in vain.
+    /// Whether the server says that a repetition would fail as well.
     pub(super) sender_fault: bool,
     pub(super) failure: Failure,
 }
 
 impl Failure {
-    /// What the SDK made of a call.
+    /// Makes a failure of the SDK's error.
     pub(super) fn of<E>(action: Action, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + Error + 'static,
@@ -143,7 +142,7 @@ impl Failure {
         }
     }
 
-    /// What a server answered.
+    /// Makes a failure of a server's answer.
     pub(super) fn answered(action: Action, code: Option<&str>, status: Option<u16>, says: &str) -> Self {
         let class = classify(code, status);
         // The texts of these repeat what was sent: a handle, or the headers that were signed.
@@ -166,7 +165,7 @@ impl Failure {
         }
     }
 
-    /// A failure that this host found by itself.
+    /// Makes a failure that this host found by itself.
     pub(super) fn local(action: Action, class: Class, says: impl Into<String>) -> Self {
         Self {
             action,
@@ -177,23 +176,23 @@ impl Failure {
         }
     }
 
-    /// Whether nobody knows if the server did what was asked.
+    /// Whether the server may have done the call without an answer.
     pub(super) fn outcome_is_unknown(&self) -> bool {
         matches!(self.class, Class::Timeout | Class::Connection | Class::Server)
     }
 
-    /// Whether the server answered, be it that it failed.
+    /// Whether the server answered, even with a failure of its own.
     pub(super) fn is_answer(&self) -> bool {
         self.status.is_some() && self.class != Class::Throttled
     }
 
-    /// Whether the server understood the request and refused it for what is in it, so that repeating it is in vain.
+    /// Whether the server understood the request and refused its content, so that a repetition would fail as well.
     pub(super) fn is_refusal(&self) -> bool {
         matches!(self.class, Class::BadRequest | Class::Handle)
     }
 
-    /// Whether it says of a receipt that it is no longer valid. Asked of the calls that take receipts, of which SQS says
-    /// `InvalidParameterValue` if one has expired.
+    /// Whether the failure says that a receipt is no longer valid. Only for the calls that take receipts, to which SQS
+    /// answers `InvalidParameterValue` if one has expired.
     pub(super) fn is_of_receipt(&self) -> bool {
         let invalid_value = || {
             let code = self.code.as_deref().map(plain);
@@ -202,7 +201,7 @@ impl Failure {
         self.class == Class::Handle || invalid_value()
     }
 
-    /// What the server said, with its code, for a text that names the queue itself.
+    /// Returns the words of the server, with its code, for a text that names the queue itself.
     pub(super) fn said(&self) -> String {
         match (&self.code, self.status, self.says.as_str()) {
             (Some(code), _, "") => code.clone(),
@@ -214,7 +213,7 @@ impl Failure {
         }
     }
 
-    /// This failure as the error of a queue. `subject` is what people know the queue by: its URL, or its name.
+    /// Makes the error of a queue of this failure. `subject` is the queue's URL, or its name.
     pub(super) fn unavailable(self, queue: &QueueName, subject: &str) -> QueueError {
         QueueError::Unavailable {
             queue: queue.clone(),
@@ -237,7 +236,7 @@ impl EntryFailure {
         }
     }
 
-    /// For the entry of a send: what its sender is told.
+    /// Makes the error of a send, for the entry of a batch.
     pub(super) fn refused(self, queue: &QueueName, subject: &str) -> SendError {
         if self.sender_fault && self.failure.is_refusal() {
             let said = self.failure.said();
@@ -247,7 +246,7 @@ impl EntryFailure {
     }
 }
 
-/// A failure and the queue that it is about: the cause below a [`QueueError`].
+/// A failure and its queue: the cause below a [`QueueError`].
 #[derive(Debug)]
 struct Trouble {
     subject: String,
@@ -294,7 +293,7 @@ impl fmt::Display for Trouble {
     }
 }
 
-/// The SDK's error with all that is below it, in one line; a cause that repeats the text above it is left out.
+/// Writes the SDK's error and all of its causes in one line, without a cause that repeats the text above it.
 fn own_words(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for each in successors(error.source(), |&error| error.source()) {
@@ -306,12 +305,12 @@ fn own_words(error: &(dyn Error + 'static)) -> String {
             text.push_str(&each);
         }
     }
-    // What follows is a list of all places where there are no credentials.
+    // The list names all places where the SDK found no credentials.
     let text = text.split(". Attempted:").next().unwrap_or_default();
     printable(text, SHOWN_BYTES)
 }
 
-/// The class of what went wrong before a request left this host. The SDK has no types for it, only words.
+/// Sorts a failure before a request left this host. The SDK has no types for it, only words.
 fn local_class(says: &str) -> Class {
     let says = says.to_ascii_lowercase();
     if says.contains("region") && (says.contains("missing") || says.contains("signing")) {
@@ -323,14 +322,15 @@ fn local_class(says: &str) -> Class {
     }
 }
 
-/// A code without what the protocols put before it: `com.amazonaws.sqs#X` and `AWS.SimpleQueueService.X` are `X`.
+/// Takes off a code's prefix, which differs between the protocols: `com.amazonaws.sqs#X` and `AWS.SimpleQueueService.X` are
+/// `X`.
 fn plain(code: &str) -> &str {
     let code = code.rsplit('#').next().unwrap_or(code);
     let code = code.split(':').next().unwrap_or(code);
     code.strip_prefix("AWS.SimpleQueueService.").unwrap_or(code)
 }
 
-/// Sorts an answer by its code, modern or legacy, and where the code is none that is known, by its HTTP status.
+/// Sorts an answer by its code, modern or legacy, and an unknown code by the HTTP status.
 fn classify(code: Option<&str>, status: Option<u16>) -> Class {
     match plain(code.unwrap_or_default()) {
         "RequestThrottled"
@@ -344,7 +344,7 @@ fn classify(code: Option<&str>, status: Option<u16>) -> Class {
         | "OverLimit"
         | "KmsThrottled"
         | "KMS.ThrottlingException" => Class::Throttled,
-        // The latter is said of a URL that lies in another region.
+        // SQS says the latter of a URL in another region.
         "QueueDoesNotExist" | "NonExistentQueue" | "InvalidAddress" => Class::Missing,
         "AccessDenied" | "AccessDeniedException" | "AuthorizationError" | "OptInRequired" | "InvalidSecurity" => {
             Class::Denied
@@ -374,14 +374,14 @@ fn classify(code: Option<&str>, status: Option<u16>) -> Class {
             Some(501) => Class::Unsupported,
             Some(408) => Class::Timeout,
             Some(413) => Class::BadRequest,
-            // Without a code it is not SQS that says so, and nothing is final that somebody on the way says.
+            // An answer without a code may come from a proxy on the way, so that it is not final.
             Some(400..=499) if !other.is_empty() => Class::BadRequest,
             Some(_) | None => Class::Server,
         },
     }
 }
 
-/// A duration in whole seconds, rounded up: SQS knows no smaller ones, and a promise may not end early.
+/// Returns a duration in whole seconds, rounded up: SQS knows no smaller ones, and a visibility timeout may not end early.
 pub(super) fn whole_seconds(duration: Duration) -> u64 {
     duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

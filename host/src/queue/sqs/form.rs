@@ -1,12 +1,12 @@
-//! What a message looks like on SQS, in both directions. Pure.
+//! The form of a message on SQS, in both directions. Pure.
 //!
 //! - A **body** that SQS can carry, text of XML 1.0 characters and not empty, goes as it is. Any other goes in base64, and the
 //!   attribute `sandhog-encoding` says `base64`; an empty one goes as `(empty)`, and the attribute says `empty`.
 //! - **Attributes** go with the types `String`, `Number` and `Binary`. A type's label (`Number.price`) does not reach a
 //!   handler; it is kept for the case that the message becomes a dead letter or leaves the dead-letter queue.
 //! - The attribute `AWSTraceHeader` is the system attribute of that name, which does not count to the ten.
-//! - A **dead letter** says where it comes from in `sandhog-dead-letter` (see `provenance.rs`), which is taken off before
-//!   anybody sees the message.
+//! - A **dead letter** tells its origin in `sandhog-dead-letter` (see `provenance.rs`), which is taken off before a handler
+//!   sees the message.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
@@ -23,9 +23,9 @@ use crate::{
     printable::printable,
 };
 
-/// Says how the body is written.
+/// The attribute that tells how the body is written.
 pub(super) const ENCODING: &str = "sandhog-encoding";
-/// Says where a dead letter comes from.
+/// The attribute that tells the origin of a dead letter.
 pub(super) const DEAD_LETTER: &str = "sandhog-dead-letter";
 /// The system attribute that may be sent.
 const TRACE: &str = "AWSTraceHeader";
@@ -35,10 +35,10 @@ const EMPTY: &str = "empty";
 const EMPTY_BODY: &str = "(empty)";
 /// The longest delay of a message (limit of SQS).
 const MAX_DELAY_S: u64 = 900;
-/// How much of a wrong value an error shows.
+/// The length to which an error cuts a wrong value.
 const SHOWN_BYTES: usize = 100;
 
-/// What a message holds, in a form that goes both ways: the body as it was meant, the attributes with their types.
+/// The content of a message in a form that goes both ways: the body as its sender gave it, the attributes with their types.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Content {
     pub(super) body: Bytes,
@@ -47,7 +47,7 @@ pub(super) struct Content {
     pub(super) group_id: Option<String>,
 }
 
-/// A message as received, with what was only for the journey taken off.
+/// A message as received, without the attributes that this host added.
 #[derive(Debug)]
 pub(super) struct Opened {
     pub(super) content: Content,
@@ -55,13 +55,13 @@ pub(super) struct Opened {
 }
 
 impl Content {
-    /// The message that a handler sees.
+    /// Returns the message that a handler sees.
     pub(super) fn message(&self, id: MessageId, sent_at_ms: u64) -> Message {
         let pairs = self
             .attributes
             .iter()
             .map(|each| (each.name.clone(), each.value.clone()));
-        // Somebody may have sent an attribute of that name.
+        // A sender may have used an attribute of that name.
         let taken = self.attributes.iter().any(|each| each.name == TRACE);
         let trace = self
             .trace
@@ -78,7 +78,7 @@ impl Content {
         }
     }
 
-    /// The message as SQS takes it.
+    /// Returns the message as SQS takes it.
     pub(super) fn sendable(&self) -> Sendable {
         let (body, encoding) = written(&self.body);
         let mut attributes = self.attributes.clone();
@@ -103,7 +103,7 @@ pub(super) fn text_attribute(name: &str, text: String) -> Attribute {
     }
 }
 
-/// The body as SQS takes it, and how it is written if not as it is.
+/// Returns the body as SQS takes it, and the name of its encoding if it has one.
 fn written(body: &[u8]) -> (String, Option<&'static str>) {
     match std::str::from_utf8(body) {
         Ok("") => (EMPTY_BODY.to_owned(), Some(EMPTY)),
@@ -117,7 +117,7 @@ pub(super) fn is_carried(c: char) -> bool {
     matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
 }
 
-/// Takes off what was only for the journey. What does not read as ours is left as it is: it may be somebody else's.
+/// Takes off the attributes that this host added. An attribute of another writer under such a name stays.
 pub(super) fn open(received: Received) -> Opened {
     let Received {
         id,
@@ -235,7 +235,8 @@ fn delay(outgoing: &Outgoing, facts: &Facts) -> Result<Option<u64>, InvalidMessa
     Ok(Some(seconds))
 }
 
-/// One made up for a FIFO queue that has to have one: each message is then its own.
+/// Returns the deduplication id. A FIFO queue that needs one and gets none gets a random one, so that no message is a
+/// duplicate.
 fn deduplication_id(outgoing: &Outgoing, facts: &Facts) -> Result<Option<String>, InvalidMessage> {
     match &outgoing.deduplication_id {
         Some(id) => {
@@ -310,7 +311,7 @@ pub(super) mod tests {
         }
     }
 
-    /// What a server that keeps its word hands out.
+    /// Returns the message as a correct server hands it out.
     pub(in super::super) fn received(sent: &Sendable) -> Received {
         let mut attributes = sent.attributes.clone();
         attributes.sort_by(|a, b| a.name.cmp(&b.name));

@@ -1,6 +1,6 @@
-//! Looking at dead letters. SQS has no way to look into a queue, so a look receives them, and releases them again.
+//! Looks at dead letters. SQS has no way to look into a queue, so a look receives the dead letters and releases them again.
 //!
-//! While somebody looks, for at most [`LOOK`], the dead letters are hidden from everybody else, and each look counts as a
+//! During a look, for at most [`LOOK`], the dead letters are hidden from all other consumers, and each look counts as a
 //! receive. Of a FIFO queue a look sees no more than the first few messages of each group.
 
 use std::{collections::HashSet, num::NonZeroU32, sync::Arc, time::Duration};
@@ -23,18 +23,18 @@ use crate::{
     queue::{DeadLetter, FailureKind, FailureRecord, QueueError},
 };
 
-/// For how long a look hides what it sees.
+/// The time for which a look hides the dead letters that it sees.
 const LOOK: Duration = Duration::from_secs(30);
-/// How long a look takes at most: what it saw first must still be hidden when it ends.
+/// The longest time of a look. The first dead letters that it saw must still be hidden when it ends.
 const LOOK_TIME: Duration = Duration::from_secs(20);
-/// How many dead letters a look sees at most.
+/// The most dead letters that a look sees.
 pub(super) const SEEN: usize = 1000;
-/// How long a receive waits for more. Waiting at all makes SQS ask all of its servers.
+/// The wait of a receive for more. A wait makes SQS ask all of its servers.
 const MORE_WAIT: Duration = Duration::from_secs(1);
-/// How long one receive may take.
+/// The longest time of one receive.
 const TAKE: Patience = Patience::new(Duration::from_secs(10), 1);
 
-/// A dead letter in the hand.
+/// A dead letter that a look holds.
 #[derive(Debug)]
 pub(super) struct Letter {
     pub(super) dead: DeadLetter,
@@ -42,54 +42,56 @@ pub(super) struct Letter {
     pub(super) id: String,
     pub(super) handle: String,
     pub(super) content: Content,
-    /// It came from the queue that looks, as far as anybody can say. Several queues may share a dead-letter queue.
+    /// Whether the message came from the queue that looks, as far as that can be told. Several queues may share a
+    /// dead-letter queue.
     pub(super) is_ours: bool,
     asked: Asked,
 }
 
 impl Letter {
-    /// People name a dead letter by the id that they know: that of the message, or the one that it has now.
+    /// Whether `id` names the dead letter. People use the id of the original message, or the one that the dead letter has.
     pub(super) fn is_called(&self, id: &MessageId) -> bool {
         self.dead.message.id == *id || self.id == id.as_str()
     }
 
-    /// Whether it is hidden from everybody else for so much longer. If not its receipt is of no use, or works on what somebody
-    /// else has in the hand.
-    pub(super) fn is_in_the_hand_for(&self, longer: Duration) -> bool {
+    /// Whether the message stays hidden from all other consumers for this time. If not its receipt is of no use, or works
+    /// on a delivery of another consumer.
+    pub(super) fn is_hidden_for(&self, longer: Duration) -> bool {
         self.asked.hidden_until(LOOK) > Instant::now() + longer
     }
 }
 
-/// Where the dead letters of a queue lie, and what is known of both.
+/// The dead-letter queue of a queue, and the facts about both.
 #[derive(Debug, Clone)]
-pub(super) struct Graveyard {
+pub(super) struct DeadLetterQueue {
     pub(super) source: Arc<Remote>,
     pub(super) facts: Arc<Facts>,
-    pub(super) grave: Arc<Remote>,
+    pub(super) target: Arc<Remote>,
     pub(super) there: Arc<Facts>,
 }
 
 impl Remote {
-    /// `None` if the queue has no dead-letter queue.
-    pub(super) async fn graveyard(self: &Arc<Self>) -> Result<Option<Graveyard>, QueueError> {
+    /// Returns `None` if the queue has no dead-letter queue.
+    pub(super) async fn dead_letter_queue(self: &Arc<Self>) -> Result<Option<DeadLetterQueue>, QueueError> {
         let facts = self.facts().await?;
-        let Some(grave) = self.grave(&facts) else {
+        let Some(target) = self.dead_letter_target(&facts) else {
             return Ok(None);
         };
-        let there = grave.facts().await?;
-        Ok(Some(Graveyard {
+        let there = target.facts().await?;
+        Ok(Some(DeadLetterQueue {
             source: Arc::clone(self),
             facts,
-            grave,
+            target,
             there,
         }))
     }
 
-    /// See [`crate::queue::Queue::dead_letters`]. Those that SQS hands out first, which are not always the oldest.
+    /// See [`crate::queue::Queue::dead_letters`]. Returns the dead letters that SQS hands out first, which are not always
+    /// the oldest.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves what was seen hidden for at most [`LOOK`].
+    /// Dropping the future leaves the dead letters that were seen hidden for at most [`LOOK`].
     pub(super) async fn dead_letters(self: &Arc<Self>, limit: usize) -> Result<Vec<DeadLetter>, QueueError> {
         let mut letters = self.look(limit.min(SEEN), |_| false).await?;
         letters.sort_by_key(|letter| (letter.dead.dead_at_ms, letter.dead.message.sent_at_ms));
@@ -109,13 +111,13 @@ impl Remote {
             .map(|letter| letter.dead))
     }
 
-    /// Looks at dead letters until there are `limit`, or `enough`, or no more of them.
+    /// Looks at dead letters until there are `limit`, or until `enough` says so, or until there are no more.
     async fn look(
         self: &Arc<Self>,
         limit: usize,
         enough: impl Fn(&Letter) -> bool + Send,
     ) -> Result<Vec<Letter>, QueueError> {
-        let Some(yard) = self.graveyard().await? else {
+        let Some(dead_letter_queue) = self.dead_letter_queue().await? else {
             return Ok(Vec::new());
         };
         let end = Instant::now() + LOOK_TIME;
@@ -123,7 +125,7 @@ impl Remote {
         let mut seen = HashSet::new();
         let mut looked = Ok(());
         while letters.len() < limit && Instant::now() < end {
-            let taken = match yard.take(limit - letters.len()).await {
+            let taken = match dead_letter_queue.take(limit - letters.len()).await {
                 Ok(taken) => taken,
                 Err(error) => {
                     looked = Err(error);
@@ -132,19 +134,19 @@ impl Remote {
             };
             let found = taken.iter().any(&enough);
             let before = letters.len();
-            // What is seen again has become visible again: the look has lasted too long to go on.
+            // A dead letter that is seen again has become visible again: the look has lasted too long to go on.
             letters.extend(taken.into_iter().filter(|letter| seen.insert(letter.id.clone())));
             if found || letters.len() == before {
                 break;
             }
         }
-        yard.put_down(&letters).await;
+        dead_letter_queue.release(&letters).await;
         looked.map(|()| letters)
     }
 }
 
-impl Graveyard {
-    /// Takes dead letters into the hand, at most ten.
+impl DeadLetterQueue {
+    /// Receives at most ten dead letters.
     pub(super) async fn take(&self, max: usize) -> Result<Vec<Letter>, QueueError> {
         let ask = Ask {
             max: max.clamp(1, BATCH),
@@ -154,34 +156,29 @@ impl Graveyard {
         };
         let asked = Asked::now();
         let received: Result<Vec<Received>, Failure> = self
-            .grave
+            .target
             .call(Action::ReceiveMessage, async |wire| {
                 wire.receive(&self.there.url, ask, TAKE).await
             })
             .await;
-        let received = received.map_err(|failure| self.grave.unavailable(failure))?;
+        let received = received.map_err(|failure| self.target.unavailable(failure))?;
         let letters = received.into_iter().map(|message| self.letter(message, asked));
-        // What came too late is somebody else's.
-        Ok(letters
-            .filter(|letter| letter.is_in_the_hand_for(Duration::ZERO))
-            .collect())
+        // Another consumer may have a message that came too late.
+        Ok(letters.filter(|letter| letter.is_hidden_for(Duration::ZERO)).collect())
     }
 
-    /// Lets dead letters go again, last first. Those that cannot be let go come back by themselves.
-    pub(super) async fn put_down(&self, letters: &[Letter]) {
+    /// Releases dead letters, last first. Those that cannot be released come back by themselves.
+    pub(super) async fn release(&self, letters: &[Letter]) {
         for batch in letters.rchunks(BATCH) {
-            let held = batch
-                .iter()
-                .rev()
-                .filter(|letter| letter.is_in_the_hand_for(Duration::ZERO));
+            let held = batch.iter().rev().filter(|letter| letter.is_hidden_for(Duration::ZERO));
             let endings: Vec<Ending<'_>> = held.map(|letter| ending(letter, Some(0))).collect();
             if endings.is_empty() {
                 continue;
             }
-            let answers = self.grave.end_all(&endings, self.grave.ending()).await;
+            let answers = self.target.end_all(&endings, self.target.ending()).await;
             let failed = answers.iter().filter(|answer| answer.is_err()).count();
             if failed > 0 {
-                tracing::debug!(queue = %self.grave.name, failed, "dead letters stay hidden for a while after a look");
+                tracing::debug!(queue = %self.target.name, failed, "dead letters stay hidden for a while after a look");
             }
         }
     }
@@ -216,7 +213,7 @@ impl Graveyard {
             .and_then(|name| QueueName::new(name).ok());
         let moved = source_arn.is_some() || self.facts.redrive.is_some();
         let redrive = self.facts.redrive.as_ref().filter(|_| is_ours);
-        // Without the policy at hand: it was received once more since, by this look.
+        // Without the policy, count the receive by this look as well.
         let times = redrive
             .and_then(|redrive| u32::try_from(redrive.max_receive_count).ok())
             .unwrap_or(receive_count.saturating_sub(1));
@@ -237,7 +234,7 @@ impl Graveyard {
         }
     }
 
-    /// What a dead letter says of itself.
+    /// Makes a dead letter of the message and its note of origin.
     fn told(&self, content: &Content, provenance: &Provenance) -> DeadLetter {
         DeadLetter {
             message: content.message(MessageId::from_queue(&provenance.id), provenance.sent_at_ms),
@@ -246,7 +243,7 @@ impl Graveyard {
             dead_at_ms: provenance.dead_at_ms,
             failure: FailureRecord {
                 kind: provenance.kind,
-                // Somebody else may have written it.
+                // Another program may have written the note.
                 reason: printable_lines(&provenance.reason, MAX_REASON_BYTES),
                 handler: printable(&provenance.handler, MAX_REASON_BYTES),
                 component: printable(&provenance.component, MAX_REASON_BYTES),
@@ -255,7 +252,7 @@ impl Graveyard {
     }
 }
 
-/// The failure of a dead letter that says nothing of itself. Somebody tried it again and again: that is all that is known.
+/// Returns the failure of a dead letter without a note of origin: only the number of its receives is known.
 fn untold(moved: bool, receives: u32) -> FailureRecord {
     let reason = if moved {
         format!("moved by the redrive policy of the queue after {receives} receives; SQS keeps no reason")

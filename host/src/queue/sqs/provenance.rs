@@ -1,7 +1,7 @@
-//! Where a dead letter comes from: one attribute, written by this host and read by it again. Pure.
+//! The origin of a dead letter: one attribute, which this host writes and reads again. Pure.
 //!
-//! `sandhog-dead-letter` is a `String` that holds a JSON object: [`Provenance`]. A message that has ten attributes already
-//! gives the last one to the object, and gets it back when the object is taken off.
+//! `sandhog-dead-letter` is a `String` that holds a JSON object: [`Provenance`]. In a message that has ten attributes
+//! already the object takes the place of the last one and holds it; the attribute is put back when the object is taken off.
 
 use std::fmt::Write as _;
 
@@ -17,15 +17,15 @@ use crate::{
     queue::FailureKind,
 };
 
-/// What a dead letter says of itself.
+/// The origin of a dead letter.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Provenance {
-    /// Its id in the queue where it failed.
+    /// The id of the message in the queue where it failed.
     pub(super) id: String,
-    /// That queue, by its name in this host.
+    /// The name of that queue in this host.
     pub(super) queue: String,
-    /// That queue, by its name on SQS.
+    /// The name of that queue on SQS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) source: Option<String>,
     pub(super) sent_at_ms: u64,
@@ -41,7 +41,7 @@ pub(super) struct Provenance {
     pub(super) attribute: Option<Displaced>,
 }
 
-/// The attribute that had to make room.
+/// The attribute whose place the object has taken.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Displaced {
@@ -83,8 +83,8 @@ impl Displaced {
     }
 }
 
-/// Takes the attribute off a received message, and puts back the one that made room for it. What does not read as ours
-/// stays where it is.
+/// Takes the attribute off a received message, and puts back the one whose place it had taken. An attribute that another
+/// program wrote stays.
 pub(super) fn take_off(attributes: &mut Vec<Attribute>) -> Option<Provenance> {
     let index = attributes.iter().position(|each| each.name == DEAD_LETTER)?;
     let AttributeValue::Text(text) = &attributes.get(index)?.value else {
@@ -101,8 +101,8 @@ pub(super) fn take_off(attributes: &mut Vec<Attribute>) -> Option<Provenance> {
     Some(provenance)
 }
 
-/// Puts the attribute on a message, with the reason shortened to what the message has room for. `false` if there is no room
-/// even without a reason: the message then goes without, because it is worth more than what is known of it.
+/// Puts the attribute on a message, with the reason shortened to the room that the message has. Returns `false` if there is
+/// no room even without a reason: the message goes without the attribute then, because its content is worth more.
 #[must_use]
 pub(super) fn put_on(message: &mut Sendable, mut provenance: Provenance, max_bytes: usize) -> bool {
     let displaced = if message.attributes.len() < MAX_ATTRIBUTES {
@@ -124,8 +124,8 @@ pub(super) fn put_on(message: &mut Sendable, mut provenance: Provenance, max_byt
         if provenance.reason.is_empty() {
             break;
         }
-        // Escapes take more room than what they stand for, so this may need another round; it never needs more than a
-        // few, because each takes off at least half of what is too much, or all.
+        // Escapes take more room than the characters that they stand for, so this may need another round. It never needs
+        // more than a few, because each round takes off at least half of the excess, or all.
         let keep = provenance.reason.len().saturating_sub(excess + '…'.len_utf8());
         provenance.reason = if keep == 0 {
             String::new()
@@ -144,7 +144,7 @@ fn written(provenance: &Provenance) -> String {
     if text.chars().all(is_carried) {
         return text;
     }
-    // JSON escapes control characters by itself. What is left stands within strings, and can be escaped there.
+    // JSON escapes control characters by itself. The others stand within strings, and can be escaped there.
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_carried(c) {

@@ -1,11 +1,11 @@
-//! Receiving: one call of SQS per receive, which outlives the receive for a moment if that is dropped.
+//! Receives messages: one call of SQS per receive, which outlives a dropped receive for a moment.
 //!
-//! A long poll whose connection is dropped may take messages that nobody gets: they stay hidden for a visibility timeout. So a
-//! receive that is dropped *abandons* its call, and the next receive *adopts* it. A call that nobody adopts within
-//! [`ADOPTED_WITHIN`] is given up; what a call brings while it is abandoned is released at once.
+//! A long poll whose connection is dropped may take messages that no consumer gets: they stay hidden for a visibility
+//! timeout. So a receive that is dropped *abandons* its call, and the next receive *adopts* it. A call that no receive
+//! adopts within [`ADOPTED_WITHIN`] is given up. The messages of an abandoned call are released at once.
 //!
-//! The visibility of a message counts from the request that brought it, see `sqs/asked.rs`. What comes so late that others may
-//! have it already is left alone.
+//! The visibility of a message counts from the request that brought it, see `sqs/asked.rs`. A message that comes so late
+//! that another consumer may have it is left alone.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -40,21 +40,21 @@ use crate::{
     queue::{Delivery, DeliveryLease, QueueError},
 };
 
-/// How long an abandoned call waits for another receive.
+/// The time for which an abandoned call waits for another receive.
 const ADOPTED_WITHIN: Duration = Duration::from_secs(1);
 /// The longest wait of one call (limit of SQS).
 const LONGEST_POLL_S: u64 = 20;
 /// The shortest visibility timeout of a receive.
 const SHORTEST_VISIBILITY_S: u64 = 2;
-/// How much longer than its wait a call may take.
+/// The time that a call may take beyond its wait.
 const POLL_MARGIN: Duration = Duration::from_secs(10);
-/// No receive waits for longer, whatever it is told.
+/// The longest wait of a receive.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
-/// What is left of a wait after a poll that a server ended a little early.
+/// The rest of a wait that is not worth another poll, after a server ended one a little early.
 const END_OF_WAIT: Duration = Duration::from_millis(100);
-/// A poll that waits takes at least so long, so that a server which does not wait is not asked without pause.
+/// The shortest time of a poll that waits, so that a server which does not wait is not asked without pause.
 const SHORTEST_POLL: Duration = Duration::from_millis(500);
-/// For how long SQS answers an attempt id with the same messages: five minutes, less what a call takes.
+/// The time for which SQS answers an attempt id with the same messages: five minutes, less the time of a call.
 const ATTEMPT_LIFE: Duration = Duration::from_secs(270);
 /// The number of attempts with an unknown outcome that are remembered.
 const ATTEMPTS: usize = 16;
@@ -80,8 +80,8 @@ struct Shared {
 struct Calls {
     next: u64,
     open: BTreeMap<u64, Call>,
-    /// Attempts that may have taken messages, oldest first. If there are too many the oldest is forgotten: what it took returns
-    /// by itself first.
+    /// Attempts that may have taken messages, oldest first. If there are too many the oldest is forgotten, because its
+    /// messages return first.
     unknown: VecDeque<Attempt>,
 }
 
@@ -89,14 +89,14 @@ struct Calls {
 #[derive(Debug)]
 struct Call {
     max: usize,
-    /// When its wait is over.
+    /// The time at which the wait of the call is over.
     until: Instant,
     waiter: Option<oneshot::Sender<Answer>>,
     abandoned_at: Option<Instant>,
     changed: Arc<Notify>,
 }
 
-/// What one call asks, and when it was first asked.
+/// The request of one call, and the time at which it was first made.
 #[derive(Debug, Clone)]
 struct Attempt {
     ask: Ask,
@@ -119,8 +119,8 @@ impl LongPolls {
     ///
     /// # Cancel safety
     ///
-    /// Safe: the call goes on, see above. If the queue itself is dropped while a call is under way, or nobody receives for
-    /// a while, what the call may have taken stays hidden for one visibility timeout.
+    /// Safe: the call goes on, see above. If the queue itself is dropped while a call is under way, or no receive follows
+    /// for a while, messages that the call has taken stay hidden for one visibility timeout.
     pub(super) async fn receive(&self, max: usize, wait: Duration) -> Answer {
         self.shared.remote.becomes_a_source();
         let facts = self.shared.remote.facts().await?;
@@ -139,7 +139,8 @@ impl LongPolls {
         }
     }
 
-    /// Takes over the abandoned call that fits best. A receive that does not wait only takes over one that does not either.
+    /// Takes over the abandoned call that fits best. A receive that does not wait takes over only a call that does not wait
+    /// either.
     fn adopt(&self, max: usize, wait_s: u64) -> Option<Waiting> {
         let end = Instant::now() + Duration::from_secs(wait_s);
         let mut calls = self.shared.calls();
@@ -147,7 +148,7 @@ impl LongPolls {
             .open
             .iter()
             .filter(|(_, call)| call.abandoned_at.is_some() && (wait_s > 0 || call.until <= end))
-            // The largest that is not too large, else the one that is the least too large.
+            // The largest call that is not too large, else the one that is the least too large.
             .min_by_key(|(_, call)| (call.max > max, call.max.abs_diff(max)))
             .map(|(number, _)| *number);
         let number = fitting?;
@@ -169,7 +170,7 @@ impl LongPolls {
             ask: Ask {
                 max,
                 wait_s,
-                // For a little longer than the wait, or it could be over before its answer is here.
+                // A little longer than the wait, or the visibility could be over before the answer is here.
                 visibility_s: shared.remote.visibility_timeout().as_secs().max(SHORTEST_VISIBILITY_S),
                 attempt_id: facts.fifo.then(|| Uuid::now_v7().to_string()),
             },
@@ -200,7 +201,7 @@ impl LongPolls {
 }
 
 impl Calls {
-    /// An attempt whose outcome is unknown, to be made again: with the same id, SQS answers with the same messages.
+    /// Returns an attempt whose outcome is unknown, to be made again: SQS answers the same id with the same messages.
     fn take_unknown(&mut self, now: Instant) -> Option<Attempt> {
         self.unknown
             .retain(|attempt| now.duration_since(attempt.at) < ATTEMPT_LIFE);
@@ -224,7 +225,7 @@ struct Open {
 }
 
 impl Open {
-    /// Makes one call and hands its answer to whoever waits for it then.
+    /// Makes one call and gives its answer to the receive that waits for it then.
     async fn run(self, attempt: Attempt, changed: Arc<Notify>, facts: Arc<Facts>) {
         let Self { shared, number } = &self;
         let number = *number;
@@ -261,7 +262,7 @@ impl Open {
 }
 
 impl Drop for Open {
-    /// However the task ends, nobody waits for it any longer.
+    /// No receive waits for a call whose task has ended, however it ended.
     fn drop(&mut self) {
         let call = self.shared.calls().open.remove(&self.number);
         drop(call);
@@ -282,7 +283,7 @@ impl Shared {
             .await
     }
 
-    /// Gives an abandoned call up, unless it was adopted in the last moment.
+    /// Gives an abandoned call up, unless a receive adopted it at the last moment.
     fn gave_up(&self, number: u64, attempt: &Attempt) -> bool {
         let mut calls = self.calls();
         let given_up = calls
@@ -296,7 +297,7 @@ impl Shared {
         given_up
     }
 
-    /// Hands an answer to whoever waits for it. If that is nobody, its messages are released.
+    /// Gives an answer to the receive that waits for it. If none does, the messages are released.
     async fn finish(&self, number: u64, answer: Answer) {
         let call = self.calls().open.remove(&number);
         let unheard = match call.and_then(|call| call.waiter) {
@@ -313,7 +314,7 @@ impl Shared {
     }
 
     /// Makes messages visible again, last first, so that those of a group come back in order. If that fails they come back
-    /// by themselves, as those do whose time is over: their receipts may release them from somebody else.
+    /// by themselves. So do messages whose time is over: their receipts might release them from another consumer.
     async fn release(&self, mut deliveries: Vec<Delivery>) {
         let remote = &self.remote;
         deliveries.retain(|delivery| !delivery.lease.is_lost());
@@ -333,7 +334,7 @@ impl Shared {
         }
     }
 
-    /// Makes deliveries of messages. One that was received too often becomes a dead letter instead.
+    /// Makes deliveries of messages. A message that was received too often becomes a dead letter instead.
     async fn admit(self: &Arc<Self>, messages: Vec<Received>, visibility_s: u64, asked: Asked) -> Answer {
         let visibility = Duration::from_secs(visibility_s);
         let deadline = asked.hidden_until(visibility);
@@ -358,17 +359,21 @@ impl Shared {
             return Ok(deliveries);
         }
         if deliveries.is_empty() {
-            return self.exhausted.bury_all(exhausted, deadline).await.map(|()| deliveries);
+            return self
+                .exhausted
+                .dead_letter_all(exhausted, deadline)
+                .await
+                .map(|()| deliveries);
         }
-        // The others need not wait for that, and the next receive finds the failure if it lasts.
-        let graves = Arc::clone(&self.exhausted);
-        let bury = async move { drop(graves.bury_all(exhausted, deadline).await) };
-        self.tasks.spawn_on(&Handle::current(), bury);
+        // The others need not wait for the dead letters, and the next receive finds a failure that lasts.
+        let exhausted_messages = Arc::clone(&self.exhausted);
+        let dead_letters = async move { drop(exhausted_messages.dead_letter_all(exhausted, deadline).await) };
+        self.tasks.spawn_on(&Handle::current(), dead_letters);
         Ok(deliveries)
     }
 
-    /// Messages came when others may have them already. Not even their receipts are of use: on a standard queue they would still
-    /// work, on what is somebody else's.
+    /// Logs messages that came when another consumer may have them already. They are not even released: on a standard queue
+    /// their receipts would still work, on the delivery of the other consumer.
     fn came_late(&self, messages: &[Received], asked: Asked) {
         let remote = &self.remote;
         let after = asked.at.elapsed();
@@ -409,7 +414,7 @@ impl Shared {
         })
     }
 
-    /// Releases what a receive that is gone did not take.
+    /// Releases the messages that a dropped receive did not take.
     fn release_later(self: &Arc<Self>, deliveries: Vec<Delivery>, runtime: &Handle) {
         if !deliveries.is_empty() {
             let shared = Arc::clone(self);
@@ -419,8 +424,8 @@ impl Shared {
     }
 }
 
-/// The longest wait of a call, in seconds: no longer than two thirds of the visibility timeout, so that a message which comes at
-/// the end of it has the last third left, and need not be left alone.
+/// Returns the longest wait of a call, in seconds: at most two thirds of the visibility timeout, so that a message which
+/// comes at its end has the last third left.
 fn longest_poll(visibility_s: u64) -> u64 {
     (visibility_s.saturating_mul(2) / 3).clamp(1, LONGEST_POLL_S)
 }
@@ -430,7 +435,7 @@ struct Waiting {
     shared: Arc<Shared>,
     number: u64,
     answer: oneshot::Receiver<Answer>,
-    /// When this receive ends, if the call waits for longer.
+    /// The end of this receive, if the call waits for longer.
     leave_at: Option<Instant>,
     runtime: Handle,
     answered: bool,
@@ -448,7 +453,7 @@ impl Waiting {
         }
     }
 
-    /// The answer of the call, but no more than `max` messages: what is over is released.
+    /// Waits for the answer of the call, and takes at most `max` messages. The others are released.
     async fn answer(mut self, max: usize) -> Answer {
         let answer = tokio::select! {
             biased;
@@ -475,7 +480,7 @@ impl Drop for Waiting {
         if self.answered {
             return;
         }
-        // After this the answer is either here already, or the call keeps it.
+        // From here on the answer either has arrived, or the call keeps it.
         self.answer.close();
         if let Ok(Ok(deliveries)) = self.answer.try_recv() {
             self.shared.release_later(deliveries, &self.runtime);
@@ -493,7 +498,7 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
 
-    /// The newest attempts were forgotten, and what they had taken stayed hidden for longest.
+    /// The newest attempts were forgotten, though their messages stay hidden for longest.
     #[tokio::test(start_paused = true)]
     async fn of_too_many_attempts_with_an_unknown_outcome_the_oldest_is_forgotten() {
         let mut calls = Calls::default();

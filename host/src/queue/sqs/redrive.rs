@@ -1,8 +1,8 @@
-//! Putting dead letters back, or deleting them: all at once where SQS does it by itself, else one by one.
+//! Puts dead letters back, or deletes them: all at once where SQS does it by itself, else one by one.
 //!
 //! A dead letter is sent to its queue before it is deleted here, so it may be in both for a moment, and for good if the
-//! delete fails; it is never lost. Both are one step, which ends whole whoever stops waiting for it. A long redrive ends after
-//! [`LONGEST`], or when the queue closes, and says how far it got.
+//! deletion fails; it is never lost. Both are one step, which ends whole even if its caller stops waiting. A long redrive
+//! ends after [`LONGEST`], or when the queue closes, and tells the number of messages so far.
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
     ending::Ending,
     facts::QUESTION,
     failure::{Action, Failure},
-    letters::{Graveyard, Letter, SEEN, ending},
+    letters::{DeadLetterQueue, Letter, SEEN, ending},
     remote::Remote,
     tasks::Tasks,
     wire::{BATCH, Move, Sendable},
@@ -23,23 +23,23 @@ use crate::{
     queue::{QueueError, SendError},
 };
 
-/// How long a redrive or a purge lasts at most, and one more step.
+/// The longest time of a redrive or a purge, besides one more step.
 const LONGEST: Duration = Duration::from_secs(40);
-/// How long a dead letter must still be hidden for its step to begin.
+/// The time for which a dead letter must still be hidden when its step begins.
 const TIME_OF_A_STEP: Duration = Duration::from_secs(10);
-/// How often it is tried to delete what was put back, as long as that is hidden.
+/// The number of tries to delete a dead letter that was put back, while it is hidden.
 const DELETIONS: usize = 4;
-/// How often SQS is asked how far it is.
+/// The time between two questions to SQS about its progress.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is done with dead letters.
+/// The operation on dead letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     PutBack,
     Delete,
 }
 
-/// How far it is done, and what is still in the hand.
+/// The progress of the operation, and the dead letters that it holds.
 #[derive(Debug, Default)]
 struct Progress {
     done: u64,
@@ -60,29 +60,31 @@ impl Remote {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves each dead letter where it was, or where it is to go, once the step under way has ended, which
-    /// goes on. So does what SQS does by itself.
+    /// Dropping the future leaves each dead letter where it was, or where it is to go, once the step under way has ended.
+    /// The step goes on, and so does a move that SQS does by itself.
     pub(super) async fn redrive(
         self: &Arc<Self>,
         tasks: &Tasks,
         ids: Option<Vec<MessageId>>,
         limit: usize,
     ) -> Result<u64, QueueError> {
-        let Some(yard) = self.graveyard().await? else {
+        let Some(dead_letter_queue) = self.dead_letter_queue().await? else {
             return Ok(0);
         };
         if ids.is_some() {
-            return yard.each(tasks, Fate::PutBack, ids, limit).await;
+            return dead_letter_queue.each(tasks, Fate::PutBack, ids, limit).await;
         }
-        let waiting = usize::try_from(yard.grave.waiting().await?).unwrap_or(usize::MAX);
+        let waiting = usize::try_from(dead_letter_queue.target.waiting().await?).unwrap_or(usize::MAX);
         if waiting <= limit
-            && yard.is_alone().await == Some(true)
-            && let Some(moved) = yard.move_all().await?
+            && dead_letter_queue.is_alone().await == Some(true)
+            && let Some(moved) = dead_letter_queue.move_all().await?
         {
             return Ok(moved);
         }
-        // What fails again at once is dead again before this ends: no more than there are now, as far as SQS knows.
-        yard.each(tasks, Fate::PutBack, None, limit.min(waiting.max(SEEN)))
+        // A message that fails again at once is dead again before this ends. So the number of dead letters now, as far as
+        // SQS knows it, is the limit.
+        dead_letter_queue
+            .each(tasks, Fate::PutBack, None, limit.min(waiting.max(SEEN)))
             .await
     }
 
@@ -91,26 +93,26 @@ impl Remote {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future may or may not have deleted.
+    /// Dropping the future may or may not have deleted them.
     pub(super) async fn purge_dead(self: &Arc<Self>, tasks: &Tasks) -> Result<u64, QueueError> {
-        let Some(yard) = self.graveyard().await? else {
+        let Some(dead_letter_queue) = self.dead_letter_queue().await? else {
             return Ok(0);
         };
-        if yard.is_alone().await == Some(true) {
-            return yard.grave.purge().await;
+        if dead_letter_queue.is_alone().await == Some(true) {
+            return dead_letter_queue.target.purge().await;
         }
-        yard.each(tasks, Fate::Delete, None, usize::MAX).await
+        dead_letter_queue.each(tasks, Fate::Delete, None, usize::MAX).await
     }
 }
 
-impl Graveyard {
-    /// Whether no other queue has its dead letters here, as far as this host and SQS know. `None`: SQS did not say.
+impl DeadLetterQueue {
+    /// Whether no other queue has its dead letters here, as far as this host and SQS know. `None` if SQS did not tell.
     async fn is_alone(&self) -> Option<bool> {
-        if self.grave.is_shared() {
+        if self.target.is_shared() {
             return Some(false);
         }
         let listed: Result<Vec<String>, Failure> = self
-            .grave
+            .target
             .call(Action::ListDeadLetterSourceQueues, async |wire| {
                 wire.sources(&self.there.url, QUESTION).await
             })
@@ -118,22 +120,22 @@ impl Graveyard {
         let sources = match listed {
             Ok(sources) => sources,
             Err(failure) => {
-                tracing::debug!(queue = %self.grave.name, failure = failure.said(), "which queues have their dead letters here is not known");
+                tracing::debug!(queue = %self.target.name, failure = failure.said(), "which queues have their dead letters here is not known");
                 return None;
             }
         };
         let own = self.source.address.name_and_account().0;
-        // Without a redrive policy the server knows of no source: another host's queue may be one.
+        // Without a redrive policy the server knows of no source, and another host's queue may be one.
         Some(!sources.is_empty() && sources.iter().all(|url| url.rsplit('/').next() == Some(own)))
     }
 
-    /// Lets SQS move all of them. `None` if it does not do that here.
+    /// Lets SQS move all dead letters. Returns `None` if SQS does not do that here.
     async fn move_all(&self) -> Result<Option<u64>, QueueError> {
         let (Some(from), Some(to)) = (&self.there.arn, &self.facts.arn) else {
             return Ok(None);
         };
         let started = self
-            .grave
+            .target
             .call(Action::StartMessageMoveTask, async |wire| {
                 wire.start_move(from, to, QUESTION).await
             })
@@ -141,31 +143,31 @@ impl Graveyard {
         match started {
             Ok(()) => {}
             Err(failure) if failure.is_answer() => {
-                tracing::debug!(queue = %self.grave.name, failure = failure.said(), "dead letters are moved one by one");
+                tracing::debug!(queue = %self.target.name, failure = failure.said(), "dead letters are moved one by one");
                 return Ok(None);
             }
-            Err(failure) => return Err(self.grave.unavailable(failure)),
+            Err(failure) => return Err(self.target.unavailable(failure)),
         }
         let end = Instant::now() + LONGEST;
         let mut moved = 0;
         while Instant::now() < end {
             sleep(ASK_EVERY).await;
             let asked: Result<Option<Move>, Failure> = self
-                .grave
+                .target
                 .call(Action::ListMessageMoveTasks, async |wire| {
                     wire.latest_move(from, QUESTION).await
                 })
                 .await;
             let task = match asked {
                 Ok(task) => task,
-                Err(failure) if moved == 0 => return Err(self.grave.unavailable(failure)),
+                Err(failure) if moved == 0 => return Err(self.target.unavailable(failure)),
                 Err(_) => break,
             };
             let Some(task) = task else { break };
             moved = task.moved;
             if let (Some(reason), 0) = (&task.failed, moved) {
                 let failure = Failure::answered(Action::StartMessageMoveTask, Some(reason), None, "");
-                return Err(self.grave.unavailable(failure));
+                return Err(self.target.unavailable(failure));
             }
             if !task.running {
                 break;
@@ -174,8 +176,8 @@ impl Graveyard {
         Ok(Some(moved))
     }
 
-    /// Does it to those with these ids, or to `limit` of all, one by one. Those of other queues are left alone, unless they
-    /// are named.
+    /// Does the operation to the dead letters with these ids, or to `limit` of all, one by one. Dead letters of other
+    /// queues are left alone, unless their ids are given.
     async fn each(
         &self,
         tasks: &Tasks,
@@ -186,7 +188,7 @@ impl Graveyard {
         let end = Instant::now() + LONGEST;
         let limit = ids.as_ref().map_or(limit, |ids| limit.min(ids.len()));
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        // What is left alone stays in the hand until the end, so that it does not come again.
+        // Dead letters that are left alone are held until the end, so that they do not come again.
         let mut progress = Progress::default();
         let mut seen = HashSet::new();
         while progress.done < limit
@@ -211,7 +213,7 @@ impl Graveyard {
                 .into_iter()
                 .filter(|letter| seen.insert(letter.id.clone()))
                 .collect();
-            // No more of them, or what is left has been seen.
+            // There are no more of them, or the rest has been seen.
             let last = fresh.is_empty() || fresh.len() < count;
             let (chosen, rest): (Vec<_>, Vec<_>) = fresh.into_iter().partition(|letter| match &ids {
                 Some(ids) => ids.iter().any(|id| letter.is_called(id)),
@@ -229,7 +231,7 @@ impl Graveyard {
             }
         }
         let Progress { done, failed, left } = progress;
-        self.put_down(&left).await;
+        self.release(&left).await;
         match failed {
             Some(error) if done == 0 => Err(error),
             Some(error) => {
@@ -240,12 +242,12 @@ impl Graveyard {
         }
     }
 
-    /// Does it to at most ten; those to which it could not be done are left.
+    /// Does the operation to at most ten dead letters. Those for which it failed are left.
     async fn fulfil(self, fate: Fate, chosen: Vec<Letter>) -> Progress {
         let mut step = Progress::default();
         let (chosen, late): (Vec<_>, Vec<_>) = chosen
             .into_iter()
-            .partition(|letter| letter.is_in_the_hand_for(TIME_OF_A_STEP));
+            .partition(|letter| letter.is_hidden_for(TIME_OF_A_STEP));
         step.left = late;
         let ready = match fate {
             Fate::Delete => chosen,
@@ -258,7 +260,7 @@ impl Graveyard {
             for letter in kept {
                 step.done += 1;
                 tracing::warn!(
-                    queue = %self.grave.name, id = letter.id,
+                    queue = %self.target.name, id = letter.id,
                     "a dead letter was put back and could not be deleted: it is in both queues"
                 );
             }
@@ -266,15 +268,15 @@ impl Graveyard {
         step
     }
 
-    /// Deletes dead letters. Answers those that could not be deleted.
+    /// Deletes dead letters. Returns those that could not be deleted.
     async fn delete<'a>(&self, letters: &'a [Letter]) -> Vec<&'a Letter> {
         let mut kept: Vec<&Letter> = letters.iter().collect();
         for _ in 0..DELETIONS {
-            if !kept.iter().any(|letter| letter.is_in_the_hand_for(Duration::ZERO)) {
+            if !kept.iter().any(|letter| letter.is_hidden_for(Duration::ZERO)) {
                 break;
             }
             let endings: Vec<Ending<'_>> = kept.iter().map(|letter| ending(letter, None)).collect();
-            let answers = self.grave.end_all(&endings, self.grave.ending()).await;
+            let answers = self.target.end_all(&endings, self.target.ending()).await;
             kept = kept
                 .into_iter()
                 .zip(answers)
@@ -285,7 +287,7 @@ impl Graveyard {
         kept
     }
 
-    /// Sends dead letters to their queue. Answers those sent.
+    /// Sends dead letters to their queue. Returns those that were sent.
     async fn send_back(&self, chosen: Vec<Letter>, step: &mut Progress) -> Vec<Letter> {
         let messages: Vec<Sendable> = chosen.iter().map(|letter| self.back(letter)).collect();
         let answers = self.source.send_all(&self.facts, &messages).await;
@@ -306,7 +308,7 @@ impl Graveyard {
         sent
     }
 
-    /// The message as it was before it became a dead letter.
+    /// Returns the message as it was before it became a dead letter.
     fn back(&self, letter: &Letter) -> Sendable {
         let mut message = letter.content.sendable();
         if self.facts.fifo {

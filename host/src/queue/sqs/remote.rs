@@ -1,4 +1,4 @@
-//! One SQS queue as this host reaches it: what all operations on it share.
+//! One SQS queue as this host reaches it: the state that all of its operations share.
 
 use std::{
     sync::{
@@ -24,22 +24,23 @@ use crate::{
     queue::{QueueCapabilities, QueueError},
 };
 
-/// Where a queue is.
+/// The address of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Address {
-    /// Where the configuration says.
+    /// The address in the configuration.
     Configured(Location),
-    /// Where the redrive policy of another queue says.
+    /// The target of the redrive policy of another queue.
     Target {
         name: String,
         account: Option<String>,
-        /// The URL that it has if it lies beside its source.
+        /// The URL that the queue has if it is in the region and account of its source.
         beside: String,
     },
 }
 
 impl Address {
-    /// The queue that an ARN names (`arn:aws:sqs:REGION:ACCOUNT:NAME`), as seen from the queue at `source_url`.
+    /// Returns the address of the queue that an ARN names (`arn:aws:sqs:REGION:ACCOUNT:NAME`), as seen from the queue at
+    /// `source_url`.
     fn of_arn(arn: &str, source_url: &str) -> Option<Self> {
         let mut parts = arn.split(':').skip(4);
         let (account, name) = (parts.next()?, parts.next().filter(|name| !name.is_empty())?);
@@ -51,7 +52,7 @@ impl Address {
         })
     }
 
-    /// The URL, if it need not be asked for.
+    /// Returns the URL, if SQS need not be asked for it.
     pub(super) fn fixed_url(&self) -> Option<&str> {
         match self {
             Self::Configured(Location::Url(url)) => Some(url),
@@ -59,7 +60,7 @@ impl Address {
         }
     }
 
-    /// What to ask for the URL with.
+    /// Returns the name and the account with which to ask for the URL.
     pub(super) fn name_and_account(&self) -> (&str, Option<&str>) {
         match self {
             Self::Configured(location) => (location.queue(), None),
@@ -68,7 +69,7 @@ impl Address {
     }
 }
 
-/// One queue, its settings, and what is known and held of it.
+/// One queue, its settings, the facts about it, and its deliveries.
 #[derive(Debug)]
 pub(super) struct Remote {
     pub(super) name: QueueName,
@@ -78,12 +79,12 @@ pub(super) struct Remote {
     pub(super) held: HeldDeliveries,
     connection: SqsConnection,
     dead_letter: Option<Arc<Self>>,
-    /// The target of the redrive policy that the queue had when it was last looked for, with its ARN.
+    /// The target of the redrive policy at the last look, with its ARN.
     // Never held across an await.
     target: Mutex<Option<(String, Arc<Self>)>>,
-    /// How many queues of this host have it as their dead-letter queue.
+    /// The number of queues of this host whose dead-letter queue it is.
     sources: AtomicUsize,
-    /// Messages are received from it.
+    /// Whether messages are received from it.
     source: AtomicBool,
 }
 
@@ -113,11 +114,11 @@ impl Remote {
         self.connection.metrics()
     }
 
-    /// Makes one call of the API, and hears how it went.
+    /// Makes one call of the API, and reacts to its failure.
     ///
     /// # Cancel safety
     ///
-    /// As that of the call.
+    /// As the call.
     pub(super) async fn call<T>(
         &self,
         action: Action,
@@ -127,13 +128,13 @@ impl Remote {
         self.metrics().request(self.name.as_str(), action.as_str());
         let answer = call(wire).await;
         if let Err(failure) = &answer {
-            self.heard(failure.class);
+            self.on_failure(failure.class);
         }
         answer
     }
 
-    /// Does what a failure asks for, whoever it happened to.
-    fn heard(&self, class: Class) {
+    /// Does what the class of a failure asks for.
+    fn on_failure(&self, class: Class) {
         match class {
             Class::Throttled => self.metrics().throttled(self.name.as_str()),
             Class::Missing => self.facts.forget(),
@@ -150,14 +151,14 @@ impl Remote {
         }
     }
 
-    /// As [`Remote::call`] does for a call, for the entries of a batch.
-    pub(super) fn heard_entries<T>(&self, answers: &[Result<T, EntryFailure>]) {
+    /// Reacts to the failures of the entries of a batch.
+    pub(super) fn on_entry_failures<T>(&self, answers: &[Result<T, EntryFailure>]) {
         for failure in answers.iter().filter_map(|answer| answer.as_ref().err()) {
-            self.heard(failure.class);
+            self.on_failure(failure.class);
         }
     }
 
-    /// What people know the queue by.
+    /// Returns the URL of the queue, or its name while the URL is unknown.
     pub(super) fn subject(&self) -> String {
         let learnt = || self.facts.last().map(|facts| facts.url.to_string());
         let named = || self.address.name_and_account().0.to_owned();
@@ -197,7 +198,7 @@ impl Remote {
             redelivers_deleted: true,
             has_dead_letter_queue: configured || redrive,
             pages_dead_letters: false,
-            // SQS moves a message by its redrive policy without a word of why.
+            // SQS moves a message by its redrive policy without its failure.
             keeps_failure: false,
             max_receives: (configured && !redrive).then_some(self.settings.max_receives),
         }
@@ -207,15 +208,15 @@ impl Remote {
         self.dead_letter.is_some()
     }
 
-    /// The queue is named as the dead-letter queue of another one.
+    /// Another queue names this one as its dead-letter queue.
     pub(super) fn becomes_a_dead_letter_queue(&self) {
         self.sources.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Messages are about to be received from it.
+    /// Messages are about to be received from the queue.
     pub(super) fn becomes_a_source(&self) {
         if !self.source.swap(true, Ordering::Relaxed) {
-            // What was learnt in order to send was looked at with other eyes.
+            // The facts were learnt for sends, without the warnings about receives.
             self.facts.forget();
         }
     }
@@ -233,8 +234,8 @@ impl Remote {
         self.sources.load(Ordering::Relaxed) > 1
     }
 
-    /// Where dead letters go, if anywhere: the configured queue, or else the target of the redrive policy.
-    pub(super) fn grave(&self, facts: &Facts) -> Option<Arc<Self>> {
+    /// Returns the queue that takes the dead letters: the configured one, or else the target of the redrive policy.
+    pub(super) fn dead_letter_target(&self, facts: &Facts) -> Option<Arc<Self>> {
         if let Some(configured) = &self.dead_letter {
             return Some(Arc::clone(configured));
         }
@@ -257,9 +258,9 @@ impl Remote {
         Some(found)
     }
 
-    /// How long a call that ends or prolongs a delivery may take: not so long that the delivery is over before it can be
-    /// repeated.
-    pub(super) fn hasty(&self, share: u32) -> Duration {
+    /// Returns the time that a call may take that ends or extends a delivery: so short that the call can be repeated before
+    /// the delivery is over.
+    pub(super) fn call_timeout(&self, share: u32) -> Duration {
         const SHORTEST: Duration = Duration::from_millis(250);
         const LONGEST: Duration = Duration::from_secs(5);
         (self.visibility_timeout() / share).clamp(SHORTEST, LONGEST)

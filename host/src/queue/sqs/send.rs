@@ -1,4 +1,4 @@
-//! Sending: as few calls as the limits of SQS allow, in the order given.
+//! Sends messages: as few calls as the limits of SQS allow, in the order given.
 
 use std::{ops::Range, time::Duration};
 
@@ -19,11 +19,11 @@ use crate::{
 
 /// The most bytes of one batch call, all of its messages together (limit of SQS).
 const BATCH_BYTES: usize = 1024 * 1024;
-/// How many calls one `send_many` has under way at most. To a FIFO queue it is one, for the sake of order.
+/// The most calls of one `send_many` under way. A FIFO queue gets one at a time, for the sake of order.
 const CALLS: usize = 4;
-/// How long a send may take.
+/// The longest time of a send.
 const SEND: Patience = Patience::new(Duration::from_secs(10), 3);
-/// The wait before entries are sent again that SQS had trouble with.
+/// The wait before entries are sent again with which SQS had trouble.
 const AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 impl Remote {
@@ -83,7 +83,8 @@ impl Remote {
         answers.into_iter().flatten().collect()
     }
 
-    /// One batch after another. Once the queue did not answer for one, the rest is not sent: it would overtake it.
+    /// Sends one batch after another. Once the queue did not answer for one, the rest is not sent, so that it overtakes
+    /// none.
     async fn send_in_order(&self, facts: &Facts, batches: Vec<Vec<&Sendable>>) -> Vec<Result<MessageId, SendError>> {
         let mut answers = Vec::new();
         let mut stopped = None;
@@ -101,7 +102,7 @@ impl Remote {
     async fn send_batch(&self, facts: &Facts, batch: &[&Sendable]) -> Vec<Result<MessageId, SendError>> {
         let answers = match self.send_twice(facts, batch).await {
             Ok(answers) => answers,
-            // One bad entry of a FIFO queue makes SQS refuse all: the good ones go by themselves.
+            // One bad entry of a FIFO queue makes SQS refuse all: the good ones are sent one by one.
             Err(failure) if failure.is_refusal() && batch.len() > 1 => return self.send_singly(facts, batch).await,
             Err(failure) if failure.is_refusal() => {
                 let text = format!("{} refused the message: {}", self.subject(), failure.said());
@@ -135,8 +136,8 @@ impl Remote {
         answers
     }
 
-    /// One call, and another one for those entries that SQS had trouble with. Not to a FIFO queue: they would come after the
-    /// later ones of their group.
+    /// Makes one call, and another one for the entries with which SQS had trouble. A FIFO queue gets no second call, whose
+    /// entries would come after the later ones of their group.
     async fn send_twice(&self, facts: &Facts, batch: &[&Sendable]) -> Result<Answers<String>, Failure> {
         let url = &facts.url;
         let mut answers = self.send_once(url, batch).await?;
@@ -165,7 +166,7 @@ impl Remote {
         let answers = self
             .call(Action::SendMessageBatch, async |wire| wire.send(url, batch, SEND).await)
             .await?;
-        self.heard_entries(&answers);
+        self.on_entry_failures(&answers);
         Ok(answers)
     }
 }

@@ -1,10 +1,10 @@
-//! How one SQS queue is found and treated: the settings of `[queues.NAME]` with a `url`.
+//! The settings of one SQS queue: those of `[queues.NAME]` with a `url`.
 
 use std::{num::NonZeroU32, time::Duration};
 
 use crate::message::QueueName;
 
-/// What the key `url` of a queue holds.
+/// The value of the key `url` of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// The URL of an SQS queue.
@@ -31,7 +31,7 @@ impl Location {
             .then(|| Self::Url(text.to_owned()))
     }
 
-    /// The name of the queue on its server: the last part of a URL.
+    /// Returns the name of the queue on its server: the last part of a URL.
     pub fn queue(&self) -> &str {
         match self {
             Self::Url(url) => url.rsplit('/').next().unwrap_or(url),
@@ -39,7 +39,7 @@ impl Location {
         }
     }
 
-    /// Whether it is a FIFO queue: the name of every such queue ends in `.fifo`, and of no other.
+    /// Whether the queue is a FIFO queue: the names of those, and of no others, end in `.fifo`.
     pub fn is_fifo(&self) -> bool {
         self.queue().strip_suffix(".fifo").is_some()
     }
@@ -48,19 +48,19 @@ impl Location {
 /// The settings of one SQS queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SqsSettings {
-    /// Where it is.
+    /// The location of the queue.
     pub location: Location,
-    /// For how long a receive hides a message. 1 s to 12 h; `None` is the queue's own visibility timeout.
+    /// The time for which a receive hides a message. 1 s to 12 h; `None` is the queue's own visibility timeout.
     pub visibility_timeout: Option<Duration>,
-    /// After so many receives a failed message becomes a dead letter. Has no effect on a queue with a redrive policy, which
-    /// counts by itself, or without a dead-letter queue. 1 to 1,000; default 5.
+    /// The number of receives after which a failed message becomes a dead letter. Has no effect on a queue with a redrive
+    /// policy, which counts by itself, or without a dead-letter queue. 1 to 1,000; default 5.
     pub max_receives: NonZeroU32,
-    /// Where dead letters go: another SQS queue of the configuration. `None` is the target of the queue's redrive policy,
+    /// The dead-letter queue: another SQS queue of the configuration. `None` is the target of the queue's redrive policy,
     /// if it has one.
     pub dead_letter: Option<QueueName>,
 }
 
 impl SqsSettings {
-    /// What `max-receives` is unless it is configured.
+    /// The default of `max-receives`.
     pub const DEFAULT_MAX_RECEIVES: NonZeroU32 = NonZeroU32::new(5).expect("5 is not 0");
 }

@@ -1,4 +1,5 @@
-//! How deliveries end: the batcher takes deletions and changes of visibility, and a dead letter is sent before it is deleted.
+//! Ends deliveries: the batcher takes deletions and changes of visibility, and a dead letter is sent before its message is
+//! deleted.
 
 use std::sync::Arc;
 
@@ -14,18 +15,18 @@ use super::{
 };
 use crate::queue::{FailureRecord, Receipt, SettleError, SettleRequest, Settlement};
 
-/// How many dead letters of one call are sent at the same time.
-const BURIALS: usize = 8;
+/// The most dead letters of one call that are sent at the same time.
+const DEAD_LETTERS_AT_A_TIME: usize = 8;
 
-/// What becomes of one settlement.
+/// The next step of one settlement.
 enum Step {
     /// The batcher answers.
     Asked(oneshot::Receiver<Settled>),
-    Bury(Receipt, FailureRecord),
+    DeadLetter(Receipt, FailureRecord),
     NotOurs,
 }
 
-/// What settles the deliveries of one queue.
+/// Settles the deliveries of one queue.
 #[derive(Debug)]
 pub(super) struct Settler {
     pub(super) remote: Arc<Remote>,
@@ -50,19 +51,19 @@ impl Settler {
             .map(|settle| self.step(settle, &mut request))
             .collect();
         self.batcher.submit(&self.remote, &self.tasks, request).await;
-        if !steps.iter().any(|step| matches!(step, Step::Bury(..))) {
+        if !steps.iter().any(|step| matches!(step, Step::DeadLetter(..))) {
             let mut answers = Vec::with_capacity(steps.len());
             for step in steps {
-                // All are under way already: this only hears of them.
+                // All of them are under way already. This loop only collects the answers.
                 answers.push(self.finish(step).await);
             }
             return answers;
         }
         let steps: Vec<_> = steps.into_iter().map(|step| self.finish(step)).collect();
-        stream::iter(steps).buffered(BURIALS).collect().await
+        stream::iter(steps).buffered(DEAD_LETTERS_AT_A_TIME).collect().await
     }
 
-    /// Ends the batcher once it has done what it was asked for. The next settlement starts another one.
+    /// Ends the batcher after its requests. The next settlement starts another one.
     pub(super) fn close(&self) {
         self.batcher.close();
     }
@@ -70,8 +71,8 @@ impl Settler {
     async fn finish(&self, step: Step) -> Settled {
         let answered = match step {
             Step::Asked(answered) => answered,
-            // It is many calls deep, and every settlement would carry its size around.
-            Step::Bury(receipt, failure) => return Box::pin(self.bury(receipt, failure)).await,
+            // Boxed, because the future is many calls deep and every settlement would have its size.
+            Step::DeadLetter(receipt, failure) => return Box::pin(self.dead_letter(receipt, failure)).await,
             Step::NotOurs => return Err(SettleError::Expired),
         };
         answered.await.unwrap_or_else(|_| self.is_stopping())
@@ -81,14 +82,14 @@ impl Settler {
     ///
     /// # Cancel safety
     ///
-    /// Safe: once it was begun, both are done.
-    async fn bury(&self, receipt: Receipt, failure: FailureRecord) -> Settled {
+    /// Safe: once the step has begun, it sends and deletes.
+    async fn dead_letter(&self, receipt: Receipt, failure: FailureRecord) -> Settled {
         let (remote, tasks, batcher) = (Arc::clone(&self.remote), self.tasks.clone(), Arc::clone(&self.batcher));
         let step = async move {
             let Some(held) = remote.held.get(&receipt) else {
-                return Err(remote.unburied("its receipt is from another life of the host"));
+                return Err(remote.cannot_dead_letter("its receipt is from another life of the host"));
             };
-            remote.bury(&held, &failure).await?;
+            remote.send_dead_letter(&held, &failure).await?;
             let mut request = Request::default();
             let answered = request.add(receipt.clone(), None);
             batcher.submit(&remote, &tasks, request).await;
@@ -112,7 +113,7 @@ impl Settler {
                 Step::Asked(request.add(receipt, Some(hide_s)))
             }
             Settlement::Release => Step::Asked(request.add(receipt, Some(0))),
-            Settlement::DeadLetter { failure } => Step::Bury(receipt, failure),
+            Settlement::DeadLetter { failure } => Step::DeadLetter(receipt, failure),
         }
     }
 

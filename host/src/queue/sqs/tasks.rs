@@ -1,11 +1,11 @@
-//! The tasks of one queue: they end with it. Steps, which may not be cut in the middle, end by themselves.
+//! The tasks of one queue, which end with it, and its steps, which end by themselves because they may not be cut.
 
 use std::future::Future;
 
 use tokio::{runtime::Handle, sync::oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Starts tasks that are dropped when the queue is. Cheap to clone.
+/// Starts tasks that are dropped with the queue. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tasks {
     tracker: TaskTracker,
@@ -19,27 +19,28 @@ impl Tasks {
     pub(super) fn spawn_on(&self, runtime: &Handle, task: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         let task = async move {
-            // What a task loses by being dropped is said where it is started.
+            // The callers say what their tasks lose when they are dropped.
             let _: Option<()> = stop.run_until_cancelled_owned(task).await;
         };
         drop(self.tracker.spawn_on(task, runtime));
     }
 
-    /// Does something of which a part would be worse than nothing or all: a send with the deletion that belongs to it. `None`
-    /// if the queue closes, and nothing was done, or if the runtime ends. The step has to be bounded by itself.
+    /// Runs a step of which a part would be worse than nothing or all, such as a send with the deletion that belongs to it.
+    /// Returns `None` if the queue closes and nothing was done, or if the runtime ends. The step has to be bounded by
+    /// itself.
     ///
     /// # Cancel safety
     ///
     /// Safe: a step that has begun goes on to its end.
     pub(super) async fn whole<T: Send + 'static>(&self, step: impl Future<Output = T> + Send + 'static) -> Option<T> {
-        // Before looking, so that whoever closes the queue waits for this one.
+        // Before the look, so that the end of the queue waits for this step.
         let counted = self.steps.token();
         if self.closing.is_cancelled() {
             return None;
         }
         let (answer, answered) = oneshot::channel();
         let step = async move {
-            // Whoever does not wait any more does not want to know.
+            // The caller may have stopped waiting.
             drop(answer.send(step.await));
             drop(counted);
         };
@@ -47,7 +48,7 @@ impl Tasks {
         answered.await.ok()
     }
 
-    /// No further step begins.
+    /// Lets no further step begin.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }
@@ -99,7 +100,7 @@ mod tests {
 
     use super::*;
 
-    /// Begins a step of one second, and answers whether it has ended.
+    /// Begins a step of one second. Returns whether it has ended.
     fn begin(tasks: &Tasks) -> Arc<AtomicBool> {
         let ended = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&ended);
@@ -116,7 +117,7 @@ mod tests {
     async fn a_step_that_nobody_waits_for_any_more_comes_to_its_end() {
         let tasks = Tasks::default();
         let ended = begin(&tasks);
-        // As if the queue were dropped.
+        // The queue is dropped.
         tasks.end();
         tasks.close();
         tasks.steps_done().await;

@@ -1,5 +1,5 @@
-//! The calls of the SQS API that a queue makes, in its own words. Only this file, `failure.rs` and `connection.rs` name the
-//! SDK.
+//! The calls of the SQS API that a queue makes, in the types of this module. Only this file, `failure.rs` and
+//! `connection.rs` name the SDK.
 
 use std::{collections::HashMap, num::NonZeroU32, time::Duration};
 
@@ -21,9 +21,9 @@ use crate::message::AttributeValue;
 pub(super) const BATCH: usize = 10;
 /// The wait before the SDK's first repetition of a call; the next one waits twice as long.
 const FIRST_BACKOFF: Duration = Duration::from_millis(200);
-/// The longest wait between two of them.
+/// The longest wait between two repetitions.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(2);
-/// What is read of a message besides its own attributes. Asking for all costs both sides the others.
+/// The system attributes of a message that are read. To ask for all would cost both sides the others.
 const READ: [MessageSystemAttributeName; 5] = [
     MessageSystemAttributeName::ApproximateReceiveCount,
     MessageSystemAttributeName::SentTimestamp,
@@ -31,15 +31,15 @@ const READ: [MessageSystemAttributeName; 5] = [
     MessageSystemAttributeName::AwsTraceHeader,
     MessageSystemAttributeName::DeadLetterQueueSourceArn,
 ];
-/// How long a connection may take to come about (the SDK's own default).
+/// The longest time to connect (the SDK's own default).
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(3_100);
 
-/// How long a call may take.
+/// The time limits of a call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
-    /// Each attempt.
+    /// The time limit of each attempt.
     pub(super) attempt: Duration,
-    /// How many there are.
+    /// The number of attempts.
     pub(super) attempts: u32,
 }
 
@@ -48,8 +48,8 @@ impl Patience {
         Self { attempt, attempts }
     }
 
-    /// The settings of one call. All of its time is bounded: without that the SDK waits for a silent server for ever. The
-    /// time is also what guards against a stalled answer, since the SDK's own guard takes a long poll for one.
+    /// Returns the settings of one call. All of its time is bounded: without that the SDK waits for a silent server for
+    /// ever. The limit also guards against a stalled answer, since the SDK's own guard takes a long poll for one.
     fn settings(self) -> config::Builder {
         let all = (self.attempt + LONGEST_BACKOFF).saturating_mul(self.attempts);
         let timeouts = TimeoutConfig::builder()
@@ -82,7 +82,7 @@ pub(super) struct Received {
     pub(super) id: String,
     pub(super) handle: String,
     pub(super) body: String,
-    /// By name: SQS keeps no order.
+    /// The system attributes, by name: SQS keeps no order.
     pub(super) attributes: Vec<Attribute>,
     pub(super) trace: Option<String>,
     pub(super) group_id: Option<String>,
@@ -103,7 +103,7 @@ pub(super) struct Sendable {
 }
 
 impl Sendable {
-    /// Its bytes as SQS counts them: the body, and names, types and values of the attributes.
+    /// Returns the number of bytes as SQS counts them: the body, and names, types and values of the attributes.
     pub(super) fn size(&self) -> usize {
         self.body.len() + self.attributes.iter().map(Attribute::size).sum::<usize>()
     }
@@ -119,13 +119,13 @@ impl Attribute {
     }
 }
 
-/// What to ask of one receive.
+/// The request of one receive.
 #[derive(Debug, Clone)]
 pub(super) struct Ask {
     pub(super) max: usize,
     pub(super) wait_s: u64,
     pub(super) visibility_s: u64,
-    /// For a FIFO queue: a call with the id of an earlier one is answered with the same messages.
+    /// The id of a receive of a FIFO queue. A later call with the same id is answered with the same messages.
     pub(super) attempt_id: Option<String>,
 }
 
@@ -136,7 +136,7 @@ pub(super) struct Hide<'a> {
     pub(super) seconds: u64,
 }
 
-/// How a task that moves messages is doing.
+/// The state of a task that moves messages.
 #[derive(Debug, Clone)]
 pub(super) struct Move {
     pub(super) running: bool,
@@ -150,7 +150,7 @@ pub(super) type Answers<T> = Vec<Result<T, EntryFailure>>;
 /// The API of SQS.
 ///
 /// Every call ends within the time that it is given. Dropping its future drops the connection; the server may or may not
-/// have done what was asked.
+/// have done the call.
 #[derive(Debug, Clone)]
 pub(super) struct Wire {
     client: Client,
@@ -175,7 +175,7 @@ impl Wire {
             .customize()
             .config_override(patience.settings())
             .send();
-        // The tasks that receive are made for each call, and the SDK's part of one is large.
+        // Boxed, because the receiving tasks are made for each call, and the SDK's part of the future is large.
         let answer = Box::pin(call)
             .await
             .map_err(|error| Failure::of(Action::ReceiveMessage, &error))?;
@@ -199,7 +199,7 @@ impl Wire {
             .customize()
             .config_override(patience.settings())
             .send();
-        // As above.
+        // Boxed, as above.
         let answer = Box::pin(call).await.map_err(|error| Failure::of(ACTION, &error))?;
         let done = answer.successful.into_iter().map(|entry| (entry.id, ()));
         Ok(by_entry(ACTION, handles.len(), done, answer.failed))
@@ -233,7 +233,7 @@ impl Wire {
         Ok(by_entry(ACTION, entries.len(), done, answer.failed))
     }
 
-    /// The answers are the ids that the messages got.
+    /// Returns the ids that the messages got.
     pub(super) async fn send(
         &self,
         url: &str,
@@ -318,7 +318,7 @@ impl Wire {
             .map_err(|error| Failure::of(Action::StartMessageMoveTask, &error))
     }
 
-    /// The latest task that moves messages out of a queue.
+    /// Returns the latest task that moves messages out of a queue.
     pub(super) async fn latest_move(&self, from_arn: &str, patience: Patience) -> Result<Option<Move>, Failure> {
         let answer = self
             .client
@@ -337,7 +337,8 @@ impl Wire {
         }))
     }
 
-    /// The URLs of the queues whose redrive policies name a queue. SQS allows a thousand in a page; one is all that is read.
+    /// Returns the URLs of the queues whose redrive policies name a queue. SQS allows a thousand in a page, and only one
+    /// page is read.
     pub(super) async fn sources(&self, url: &str, patience: Patience) -> Result<Vec<String>, Failure> {
         let answer = self
             .client
@@ -352,7 +353,7 @@ impl Wire {
     }
 }
 
-/// The SDK's numbers are signed; ours are small.
+/// Returns a number as the SDK takes it, which is signed.
 fn number<N: TryInto<i32>>(number: N) -> i32 {
     number.try_into().unwrap_or(i32::MAX)
 }
@@ -418,8 +419,8 @@ fn entry(index: usize, message: &Sendable) -> Result<SendMessageBatchRequestEntr
     entry.build()
 }
 
-/// What the SDK makes of a message of these words: `id`, `handle` and `body`, `system:NAME`, and attributes as `TYPE:NAME`. The
-/// SDK's own reader can't be called without a server.
+/// Makes a message of these words as the SDK would: `id`, `handle` and `body`, `system:NAME`, and attributes as
+/// `TYPE:NAME`. The SDK's own reader can't be called without a server.
 pub(super) fn of_words(words: &[(&str, &[u8])]) -> Option<Received> {
     let mut message = Message::builder();
     for (name, value) in words {
@@ -443,7 +444,7 @@ pub(super) fn of_words(words: &[(&str, &[u8])]) -> Option<Received> {
     received("", message.build())
 }
 
-/// A message in our own words, or `None` if it lacks what every message has.
+/// Converts a message of the SDK. Returns `None` if it lacks what every message has.
 fn received(url: &str, message: Message) -> Option<Received> {
     let (Some(id), Some(handle), Some(body)) = (message.message_id, message.receipt_handle, message.body) else {
         tracing::error!(
@@ -472,7 +473,7 @@ fn received(url: &str, message: Message) -> Option<Received> {
     })
 }
 
-/// `None` for a value of no kind, which SQS does not hand out.
+/// Converts a value. Returns `None` for a value of no kind, which SQS does not hand out.
 fn attribute(name: String, value: MessageAttributeValue) -> Option<Attribute> {
     let kind = value.data_type.split('.').next().unwrap_or_default();
     let value_of = match (kind, value.string_value, value.binary_value) {
