@@ -46,7 +46,7 @@ pub struct LeaseKeeper {
     // Never held across an await.
     held: Mutex<HeldLeases>,
     changed: Notify,
-    /// An extension has ended.
+    /// Notified when an extension has ended.
     extended: Notify,
 }
 
@@ -60,12 +60,12 @@ pub struct Lease {
 }
 
 impl LeaseKeeper {
-    /// A keeper that holds nothing yet. [`LeaseKeeper::run`] must be running for leases to be extended.
+    /// Makes a keeper without leases. [`LeaseKeeper::run`] must be running for leases to be extended.
     pub fn new(queue: Arc<dyn Queue>, metrics: Arc<LeaseMetrics>) -> Arc<Self> {
         Self::with_clock(queue, metrics, MachineClock::default())
     }
 
-    /// As [`LeaseKeeper::new`], with a clock that says how long the machine has slept.
+    /// Makes a keeper as [`LeaseKeeper::new`] does, with a clock that tells the sleep of the machine.
     pub fn with_clock(queue: Arc<dyn Queue>, metrics: Arc<LeaseMetrics>, clock: MachineClock) -> Arc<Self> {
         Arc::new(Self {
             queue,
@@ -234,12 +234,12 @@ impl LeaseKeeper {
 }
 
 impl Lease {
-    /// A token that is cancelled when the lease is lost.
+    /// Returns a token that is cancelled when the lease is lost.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Whether a guest must not be started with the delivery any more.
+    /// Whether no guest may be started with the delivery any more.
     pub fn is_lost(&self) -> bool {
         // Without a clock of its own the queue gives the message to no other consumer before the keeper's next look.
         self.lost.is_cancelled() || self.keeper.queue.capabilities().has_own_clock && self.keeper.is_lost(self)

@@ -113,10 +113,8 @@ mod tests {
             '\u{e0041}',
             '\u{e007f}',
         ] {
-            let (shown, lines) = (
-                printable(&format!("a{c}b"), 100),
-                printable_lines(&format!("a{c}b"), 100),
-            );
+            let shown = printable(&format!("a{c}b"), 100);
+            let lines = printable_lines(&format!("a{c}b"), 100);
             assert_eq!(shown, format!("a{}b", c.escape_default()));
             assert_eq!(lines, shown);
         }

@@ -144,7 +144,8 @@ impl Overlay {
             })?
         }
         .into_iter();
-        let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0_usize);
+        let mut values = Vec::with_capacity(keys.len());
+        let mut bytes = 0_usize;
         for key in keys {
             let value = match change(key) {
                 None => committed.next().flatten(),
@@ -256,7 +257,7 @@ impl Overlay {
             self.read_bytes_left = left.ok_or(OverlayError::ReadLimit(READ_BYTES))?;
             // Committed keys after the last one of a full page come before the keys that this attempt wrote there.
             let until = committed.last().filter(|_| committed.len() >= MAX_KEYS).map(Arc::clone);
-            for key in self.merged(bucket, committed, (after.as_ref(), until.as_ref())) {
+            for key in self.merged(bucket, committed, after.as_ref(), until.as_ref()) {
                 if keys.len() == MAX_KEYS {
                     let cursor = keys.last().map(|last| self.remember(bucket, last));
                     return Ok(KeyPage { keys, cursor });
@@ -275,7 +276,8 @@ impl Overlay {
         &self,
         bucket: &Arc<str>,
         committed: Vec<Arc<str>>,
-        (after, until): (Option<&Arc<str>>, Option<&Arc<str>>),
+        after: Option<&Arc<str>>,
+        until: Option<&Arc<str>>,
     ) -> BTreeSet<Arc<str>> {
         let mut keys: BTreeSet<Arc<str>> = committed.into_iter().collect();
         let stretch = (
@@ -340,7 +342,8 @@ impl Overlay {
         let bytes_left = self.bytes_left.checked_sub(bytes);
         let writes_left = writes_left.ok_or(OverlayError::Limit("often as it may (limits.keyvalue-writes)"))?;
         let bytes_left = bytes_left.ok_or(OverlayError::Limit("many bytes as it may (limits.keyvalue-bytes)"))?;
-        (self.writes_left, self.bytes_left) = (writes_left, bytes_left);
+        self.writes_left = writes_left;
+        self.bytes_left = bytes_left;
         Ok(())
     }
 }

@@ -25,11 +25,11 @@ pub(super) struct HeldLeases {
     leases: HashMap<u64, HeldLease>,
     /// The time at which the keeper looks again by itself.
     wakes_at: Option<Instant>,
-    /// How long the machine had slept when all deadlines were right.
+    /// The sleep of the machine so far when all deadlines were right.
     asleep: Duration,
 }
 
-/// What the keeper knows of one lease.
+/// One lease in the table.
 #[derive(Debug)]
 pub(super) struct HeldLease {
     receipt: Receipt,
@@ -38,7 +38,7 @@ pub(super) struct HeldLease {
     extend_at: Option<Instant>,
     /// The time at which the lease ends by itself. `None` if it only ends with its connection.
     deadline: Option<Instant>,
-    /// How long the machine had slept when the deadline was right.
+    /// The sleep of the machine so far when the deadline was right.
     asleep: Duration,
     lost: CancellationToken,
     extending: bool,
@@ -50,7 +50,7 @@ pub(super) struct HeldLease {
 pub(super) struct DueExtension {
     pub(super) keys: Vec<u64>,
     pub(super) receipts: Vec<Receipt>,
-    /// How late each of them is.
+    /// The lateness of each of them.
     pub(super) late: Vec<Duration>,
     pub(super) by: Duration,
     /// The first deadline of them: a call must not outlast it.
@@ -170,7 +170,7 @@ impl HeldLeases {
             }
         }
         let (by, mut batch) = due.pop_last()?;
-        // Those that would be lost first.
+        // The leases that would be lost first.
         batch.sort_unstable_by_key(|(_, lease)| lease.deadline);
         batch.truncate(capabilities.receive_limit);
         let mut extension = DueExtension {

@@ -67,7 +67,8 @@ pub struct SqsQueue {
 #[doc(hidden)]
 pub fn read_words(words: &[(&str, &[u8])]) -> Option<Message> {
     let received = wire::of_words(words)?;
-    let (id, sent_at_ms) = (MessageId::from_queue(&received.id), received.sent_at_ms);
+    let id = MessageId::from_queue(&received.id);
+    let sent_at_ms = received.sent_at_ms;
     let content = form::open(received).content;
     // The message may have to go on to another queue.
     drop(content.sendable());

@@ -22,7 +22,7 @@ use crate::{
 const RECEIVE_WAIT: Duration = Duration::from_secs(20);
 /// A question that was not answered so long after it should have been is given up.
 const RECEIVE_MARGIN: Duration = Duration::from_secs(20);
-/// How long a stream waits after a receive that failed.
+/// The wait of a stream after a receive that failed.
 const RECEIVE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Receives values of one type from one queue.
@@ -57,7 +57,7 @@ impl ReceiveError {
     }
 }
 
-/// What a stream does when it is asked for its next value.
+/// The next step of a stream.
 enum Next {
     Receive,
     WaitAndReceive,
@@ -65,7 +65,7 @@ enum Next {
 }
 
 impl<T> Receiver<T> {
-    /// A receiver of a queue.
+    /// Makes a receiver of a queue.
     ///
     /// # Panics
     ///
@@ -139,7 +139,7 @@ impl<T> Receiver<T> {
         received.acknowledgement(block).await
     }
 
-    /// Waits until every value that was received is settled or dropped, and what was dropped is given back: the last
+    /// Waits until every value that was received is settled or dropped, and the dropped ones are given back: the last
     /// thing to do before the runtime ends. Without it messages just dropped may stay invisible until their
     /// visibility timeout.
     ///
@@ -182,11 +182,11 @@ impl<T: DeserializeOwned> Receiver<T> {
     ///
     /// As [`Receiver::receive`].
     pub async fn receive_timeout(&self, wait: Duration) -> Result<Received<T>, ReceiveError> {
-        // A time too far off to be told is as good as none.
+        // A time beyond the range of `Instant` is as good as none.
         self.receive_until(Instant::now().checked_add(wait)).await
     }
 
-    /// The values as they arrive, without end. Nothing is received before it is asked for.
+    /// Returns the values as they arrive, without end. The stream receives a message only when it is polled for one.
     ///
     /// After a [`ReceiveError`] that is transient the stream goes on, a second later; after another one it ends.
     ///
@@ -233,7 +233,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         Ok(answer?.pop())
     }
 
-    /// The value of a delivery, or nothing if it has none and was dealt with.
+    /// Returns the value of a delivery. A delivery without one is settled here.
     async fn decode(&self, delivery: Delivery) -> Result<Option<Received<T>>, QueueError> {
         let held = self.upkeep.hold(&delivery);
         let Delivery {
@@ -254,7 +254,7 @@ impl<T: DeserializeOwned> Receiver<T> {
         );
         let reason = format!("the body is no {}: {error}", type_name::<T>());
         match held.settle(rejection(&reason)).await {
-            // Expired: it comes again, or went to someone else who will see the same.
+            // An expired message comes again, or went to another consumer, which finds the same.
             Ok(()) | Err(SettleError::Expired) => Ok(None),
             Err(SettleError::Queue(error)) => Err(error),
             Err(

@@ -1,7 +1,7 @@
 //! The sending half: values into messages, many of them in batches.
 //!
 //! Invariant: every value taken from the caller is answered for, in order. A value that can't be sent does not keep
-//! the others from being sent, and none is ever dropped without a word.
+//! the others from being sent, and no value is dropped without an answer.
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// The most messages that [`Sender::send_many`] hands to the queue at once.
 const BATCH_MESSAGES: usize = 500;
-/// A batch with so many bytes of bodies takes no further message.
+/// A batch whose bodies have this many bytes takes no further message.
 const BATCH_BYTES: usize = 1024 * 1024;
 
 /// Sends values of one type to one queue.
@@ -66,13 +66,13 @@ impl TypedSendError {
 }
 
 impl SendManyError {
-    /// What was sent: where it stood among the values, counted from 0, and its id.
+    /// Returns the values that were sent: the place of each among the values, counted from 0, and its id.
     pub fn sent(&self) -> impl Iterator<Item = (usize, &MessageId)> {
         let answers = self.results.iter().enumerate();
         answers.filter_map(|(index, result)| result.as_ref().ok().map(|id| (index, id)))
     }
 
-    /// What was not sent: where it stood among the values, counted from 0, and why.
+    /// Returns the values that were not sent: the place of each among the values, counted from 0, and the reason.
     pub fn failed(&self) -> impl Iterator<Item = (usize, &TypedSendError)> {
         let answers = self.results.iter().enumerate();
         answers.filter_map(|(index, result)| result.as_ref().err().map(|error| (index, error)))
@@ -80,7 +80,7 @@ impl SendManyError {
 }
 
 impl<T: Serialize> Sender<T> {
-    /// A sender to a queue. Cheap; it starts nothing.
+    /// Makes a sender to a queue. Cheap; it starts nothing.
     pub fn new(queue: Arc<dyn Queue>) -> Self {
         Self {
             queue,
@@ -229,10 +229,10 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// A message, or why the value did not become one.
+/// A message, or the reason why the value is none.
 type Encoded = Result<CheckedMessage, TypedSendError>;
 
-/// The next values, as many as one batch takes; none if there are no more.
+/// Takes the next values, as many as one batch takes; none if there are no more.
 fn next_batch<T: Serialize>(values: &mut impl Iterator<Item = T>) -> Vec<Encoded> {
     let mut batch = Vec::new();
     let mut bytes = 0;

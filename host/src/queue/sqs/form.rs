@@ -287,7 +287,8 @@ fn check_size(sendable: &Sendable, facts: &Facts) -> Result<(), InvalidMessage> 
             "{count} attributes with {ENCODING}: SQS takes {MAX_ATTRIBUTES}, and a body that isn't text takes one of the ten"
         )));
     }
-    let (size, limit) = (sendable.size(), facts.max_message_bytes);
+    let size = sendable.size();
+    let limit = facts.max_message_bytes;
     if size > limit {
         return Err(InvalidMessage(format!(
             "a message of {size} bytes, body and attributes as they are sent: the queue takes at most {limit}"

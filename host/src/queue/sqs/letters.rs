@@ -184,7 +184,9 @@ impl DeadLetterQueue {
     }
 
     fn letter(&self, received: Received, asked: Asked) -> Letter {
-        let (id, handle, sent_at_ms) = (received.id.clone(), received.handle.clone(), received.sent_at_ms);
+        let id = received.id.clone();
+        let handle = received.handle.clone();
+        let sent_at_ms = received.sent_at_ms;
         let source_arn = received.source_arn.clone();
         let receive_count = received.receive_count.map_or(0, NonZeroU32::get);
         let opened = form::open(received);

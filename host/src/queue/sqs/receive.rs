@@ -344,9 +344,10 @@ impl Shared {
             return Ok(Vec::new());
         }
         let max_receives = self.remote.capabilities().max_receives;
-        let (mut deliveries, mut exhausted) = (Vec::new(), Vec::new());
+        let mut deliveries = Vec::new();
+        let mut exhausted = Vec::new();
         for message in messages {
-            let Some(delivery) = self.delivery(message, (deadline, asked)) else {
+            let Some(delivery) = self.delivery(message, deadline, asked) else {
                 continue;
             };
             if max_receives.is_some_and(|max| delivery.receive_count > max) {
@@ -386,7 +387,7 @@ impl Shared {
         }
     }
 
-    fn delivery(&self, message: Received, (deadline, asked): (Instant, Asked)) -> Option<Delivery> {
+    fn delivery(&self, message: Received, deadline: Instant, asked: Asked) -> Option<Delivery> {
         let remote = &self.remote;
         let id = MessageId::from_queue(&message.id);
         let handle = message.handle.clone();

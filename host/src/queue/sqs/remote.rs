@@ -43,7 +43,8 @@ impl Address {
     /// `source_url`.
     fn of_arn(arn: &str, source_url: &str) -> Option<Self> {
         let mut parts = arn.split(':').skip(4);
-        let (account, name) = (parts.next()?, parts.next().filter(|name| !name.is_empty())?);
+        let account = parts.next()?;
+        let name = parts.next().filter(|name| !name.is_empty())?;
         let (before, _) = source_url.rsplit_once('/')?;
         Some(Self::Target {
             name: name.to_owned(),

@@ -43,7 +43,8 @@ impl Remote {
             Err(error) => return vec![Err(error.into()); messages.len()],
         };
         let mut answers: Vec<Option<Result<MessageId, SendError>>> = Vec::with_capacity(messages.len());
-        let (mut indices, mut sendables) = (Vec::new(), Vec::new());
+        let mut indices = Vec::new();
+        let mut sendables = Vec::new();
         for (index, message) in messages.into_iter().enumerate() {
             match form::outgoing(&message, &facts) {
                 Ok(sendable) => {
@@ -185,11 +186,13 @@ fn first_unanswered(answers: &[Result<MessageId, SendError>]) -> Option<SendErro
 /// Cuts messages of these sizes into batches, in order: as many as one call takes, by number and by bytes.
 fn batches(sizes: &[usize]) -> Vec<Range<usize>> {
     let mut batches = Vec::new();
-    let (mut start, mut bytes) = (0, 0);
+    let mut start = 0;
+    let mut bytes = 0;
     for (index, size) in sizes.iter().enumerate() {
         if index > start && (index - start == BATCH || bytes + size > BATCH_BYTES) {
             batches.push(start..index);
-            (start, bytes) = (index, 0);
+            start = index;
+            bytes = 0;
         }
         bytes += size;
     }

@@ -84,7 +84,9 @@ impl Settler {
     ///
     /// Safe: once the step has begun, it sends and deletes.
     async fn dead_letter(&self, receipt: Receipt, failure: FailureRecord) -> Settled {
-        let (remote, tasks, batcher) = (Arc::clone(&self.remote), self.tasks.clone(), Arc::clone(&self.batcher));
+        let remote = Arc::clone(&self.remote);
+        let tasks = self.tasks.clone();
+        let batcher = Arc::clone(&self.batcher);
         let step = async move {
             let Some(held) = remote.held.get(&receipt) else {
                 return Err(remote.cannot_dead_letter("its receipt is from another life of the host"));
