@@ -254,6 +254,7 @@ impl Lease {
     /// # Cancel safety
     ///
     /// As [`LeaseKeeper::settle`].
+    #[expect(clippy::missing_panics_doc, reason = "a keeper answers for each lease")]
     pub async fn settle(self, settlement: Settlement) -> Result<(), SettleError> {
         let keeper = Arc::clone(&self.keeper);
         let (answers, _lease) = keeper.settle(vec![(self, settlement)], Effects::default()).await;

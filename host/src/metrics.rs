@@ -1,6 +1,6 @@
 //! The names and units of every metric, and the page that Prometheus reads.
 //!
-//! SeriesLabels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
+//! Labels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
 //! guest or a sender can make up, so the number of series is bounded. A series ends with its handler or its queue. Each family
 //! has a line in `docs/metrics.md`.
 

@@ -218,8 +218,10 @@ impl SendError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Queue(QueueError::Unavailable { .. } | QueueError::Failed { .. }) => true,
-            Self::Queue(QueueError::Unsupported { .. }) => false,
-            Self::Invalid(_) | Self::NoSuchQueue(_) | Self::Full { .. } => false,
+            Self::Queue(QueueError::Unsupported { .. })
+            | Self::Invalid(_)
+            | Self::NoSuchQueue(_)
+            | Self::Full { .. } => false,
         }
     }
 }
