@@ -13,7 +13,7 @@ use super::{
     clock::Sighting,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, DiskUse, Letter, Rows, StoredQueue},
+    rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,
 };
 use crate::message::{MAX_PRIORITY, MessageId, QueueName};
@@ -211,7 +211,8 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault> {
+    // Only a restart makes suspects, and nothing here survives one.
+    fn ready(&mut self, queue: QueueKey, _suspects: Suspects, limit: usize) -> Result<Vec<Fetched>, Fault> {
         let ready = (queue, State::Ready, Reverse(u8::MAX), 0)..=(queue, State::Ready, Reverse(0), u64::MAX);
         Ok(self
             .places
@@ -221,12 +222,12 @@ impl Rows for MemoryRows {
             .collect())
     }
 
-    fn ready_unsuspected(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault> {
-        self.ready(queue, limit)
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+        Ok(!self.ready(queue, Suspects::LeftOut, 1)?.is_empty())
     }
 
     fn ready_suspect(&mut self, _queue: QueueKey) -> Result<Option<Fetched>, Fault> {
-        // Only a restart makes suspects, and nothing here survives one.
+        // As above.
         Ok(None)
     }
 

@@ -45,6 +45,13 @@ pub(super) struct Letter {
     pub(super) bytes: usize,
 }
 
+/// Whether a read takes the suspects among the messages too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Suspects {
+    Included,
+    LeftOut,
+}
+
 /// How many messages there are, for a store that is opened.
 #[derive(Debug, Default)]
 pub(super) struct Census {
@@ -123,9 +130,9 @@ pub(super) trait Rows: ValueRows {
 
     // Reads for a receive.
     /// Ready messages: highest priority first, then lowest `seq`.
-    fn ready(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault>;
-    /// The same without the suspects.
-    fn ready_unsuspected(&mut self, queue: QueueKey, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    fn ready(&mut self, queue: QueueKey, suspects: Suspects, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    /// Returns whether a message is ready that is no suspect. Reads no body.
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault>;
     /// The first ready message, in the same order, that is a suspect.
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault>;
     /// Delayed messages and retries that are due, earliest first.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Statement, params};
+use rusqlite::params;
 
 use self::read::{bytes, integer, key, limit, number, read_all, read_letter, read_meta, signed, text};
 use super::{
@@ -14,21 +14,12 @@ use super::{
     codec,
     ledger::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
-    rows::{Census, DiskUse, Letter, Rows, StoredQueue},
+    rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
 
-mod arrivals;
-mod database;
-mod failing;
-mod log;
-mod read;
-mod time;
-mod values;
-
-pub(super) use database::{Refusal, SqliteRows};
-
+// Before the modules, which use them.
 macro_rules! meta_columns {
     () => {
         "seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect, origin"
@@ -43,61 +34,23 @@ macro_rules! all_columns {
     };
 }
 
-const INSERT: &str =
-    "INSERT INTO messages (seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect,
-     id, sent_at, group_id, checksum, attributes, body)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)";
+mod arrivals;
+mod database;
+mod failing;
+mod log;
+mod read;
+mod time;
+mod values;
 
-impl SqliteRows {
-    /// Writes the messages that are not in the table yet. Whatever looks for a message in other ways than [`Rows::ready`] does, or
-    /// changes it in other ways than [`Rows::take`] and [`Rows::delete`], comes after this.
-    pub(super) fn write_arrivals(&mut self) -> Result<(), Fault> {
-        if self.arrivals.is_empty() {
-            return Ok(());
-        }
-        let arrivals = self.arrivals.take();
-        self.write_each(INSERT, &arrivals, insert)
-    }
-}
-
-/// Inserts one message.
-fn insert(statement: &mut Statement<'_>, (meta, content): &(Meta, Content)) -> rusqlite::Result<usize> {
-    let message = &content.message;
-    let attributes = codec::encode_attributes(&message.attributes);
-    let checksum = codec::checksum(message, attributes.as_deref());
-    statement.execute(params![
-        signed(meta.seq),
-        meta.queue.0,
-        meta.state.number(),
-        meta.priority,
-        meta.lane.as_deref(),
-        signed(meta.visible_at_ms),
-        meta.receive_count,
-        signed(meta.queued_at_ms),
-        meta.suspicion.number(),
-        message.id.as_str(),
-        signed(message.sent_at_ms),
-        message.group_id,
-        checksum,
-        attributes,
-        &*message.body,
-    ])
-}
+pub(super) use database::{Refusal, SqliteRows};
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
-        if self.arrivals.is_full() {
-            self.write_arrivals()?;
-        }
-        match self.arrivals.keep(meta, content) {
-            None => Ok(()),
-            Some(message) => self.write_each(INSERT, &[message], insert),
-        }
+        self.add_message(meta, content)
     }
 
     fn place(&mut self, meta: &Meta) -> Result<(), Fault> {
-        self.write_arrivals()?;
-        self.write(
+        self.table()?.write(
             "UPDATE messages SET state = ?2, lane = ?3, visible_at = ?4, receive_count = ?5, suspect = ?6
              WHERE seq = ?1",
             params![
@@ -112,27 +65,18 @@ impl Rows for SqliteRows {
     }
 
     fn take(&mut self, meta: &Meta) -> Result<(), Fault> {
-        if let Some(arrival) = self.arrivals.get_mut(meta.seq) {
-            (arrival.state, arrival.receive_count) = (meta.state, meta.receive_count);
-            return Ok(());
-        }
-        self.write(
-            "UPDATE messages SET state = ?2, receive_count = ?3 WHERE seq = ?1",
-            params![signed(meta.seq), meta.state.number(), meta.receive_count],
-        )
+        self.take_message(meta)
     }
 
     fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault> {
-        self.write_arrivals()?;
-        self.write(
+        self.table()?.write(
             "UPDATE messages SET failure = ?2 WHERE seq = ?1",
             params![signed(seq), codec::encode_failure(failure)],
         )
     }
 
     fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
-        self.write_arrivals()?;
-        self.write(
+        self.table()?.write(
             "UPDATE messages SET seq = ?2, queue = ?3, state = ?4, lane = ?5, visible_at = ?6, receive_count = ?7,
              queued_at = ?8, suspect = ?9, origin = ?10, dead_at = ?11, dead_receive_count = ?12, dead_failure = ?13,
              failure = NULL WHERE seq = ?1",
@@ -155,14 +99,11 @@ impl Rows for SqliteRows {
     }
 
     fn delete(&mut self, meta: &Meta) -> Result<(), Fault> {
-        if self.arrivals.remove(meta.seq) {
-            return Ok(());
-        }
-        self.write("DELETE FROM messages WHERE seq = ?1", params![signed(meta.seq)])
+        self.delete_message(meta.seq)
     }
 
     fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault> {
-        let late = self.one(
+        let late = self.other_tables().one(
             "SELECT 1 FROM deduplication WHERE until > ?1 LIMIT 1",
             params![signed(latest_ms)],
             |_| Ok(()),
@@ -170,15 +111,15 @@ impl Rows for SqliteRows {
         if late.is_none() {
             return Ok(());
         }
-        self.write(
+        self.other_tables().write(
             "UPDATE deduplication SET until = ?1 WHERE until > ?1",
             params![signed(latest_ms)],
         )
     }
 
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
-        self.write_arrivals()?;
-        let late = self.one(
+        let mut table = self.table()?;
+        let late = table.one(
             "SELECT 1 FROM messages WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4) LIMIT 1",
             params![queue.0, signed(latest_ms)],
             |_| Ok(()),
@@ -186,54 +127,36 @@ impl Rows for SqliteRows {
         if late.is_none() {
             return Ok(());
         }
-        self.write(
+        table.write(
             "UPDATE messages SET visible_at = ?2 WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4)",
             params![queue.0, signed(latest_ms)],
         )
     }
 
     fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault> {
-        self.write_arrivals()?;
-        self.write(
+        self.table()?.write(
             "UPDATE messages SET visible_at = ?2 + visible_at - queued_at
              WHERE queue = ?1 AND state = 3 AND queued_at > ?2 AND visible_at > queued_at",
             params![queue.0, signed(now_ms)],
         )
     }
 
-    fn ready(&mut self, queue: QueueKey, count: usize) -> Result<Vec<Fetched>, Fault> {
-        let mut ready = self.many(
-            concat!(
-                "SELECT ",
-                all_columns!(),
-                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = 0",
-                " ORDER BY priority DESC, seq LIMIT ?2"
-            ),
-            params![queue.0, limit(count)],
-            read_all,
-        )?;
-        self.arrivals.add_ready(queue, count, &mut ready);
-        Ok(ready)
+    fn ready(&mut self, queue: QueueKey, suspects: Suspects, count: usize) -> Result<Vec<Fetched>, Fault> {
+        self.ready_messages(queue, suspects, count)
     }
 
-    fn ready_unsuspected(&mut self, queue: QueueKey, count: usize) -> Result<Vec<Fetched>, Fault> {
-        let mut ready = self.many(
-            concat!(
-                "SELECT ",
-                all_columns!(),
-                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = 0 AND suspect = 0",
-                " ORDER BY priority DESC, seq LIMIT ?2"
-            ),
-            params![queue.0, limit(count)],
-            read_all,
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+        let exists = self.table()?.one(
+            "SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_by_state
+             WHERE queue = ?1 AND state = 0 AND suspect = 0)",
+            params![queue.0],
+            |row| integer(row, 0),
         )?;
-        self.arrivals.add_ready(queue, count, &mut ready);
-        Ok(ready)
+        Ok(exists == Some(1))
     }
 
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!(
                 "SELECT ",
                 all_columns!(),
@@ -246,8 +169,7 @@ impl Rows for SqliteRows {
     }
 
     fn due(&mut self, queue: QueueKey, now_ms: u64, count: usize) -> Result<Vec<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.many(
+        self.table()?.many(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -260,8 +182,7 @@ impl Rows for SqliteRows {
     }
 
     fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             "SELECT visible_at FROM messages INDEXED BY messages_due WHERE queue = ?1 AND state IN (3, 4)
              ORDER BY visible_at LIMIT 1",
             params![queue.0],
@@ -270,8 +191,7 @@ impl Rows for SqliteRows {
     }
 
     fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -284,8 +204,7 @@ impl Rows for SqliteRows {
     }
 
     fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -298,8 +217,7 @@ impl Rows for SqliteRows {
     }
 
     fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
-        self.write_arrivals()?;
-        let group = self.one(
+        let group = self.table()?.one(
             "SELECT group_id FROM messages WHERE seq = ?1",
             params![signed(seq)],
             |row| text(row, 0),
@@ -308,8 +226,7 @@ impl Rows for SqliteRows {
     }
 
     fn following(&mut self, queue: QueueKey, seq: u64, count: usize) -> Result<Vec<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.many(
+        self.table()?.many(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -321,8 +238,7 @@ impl Rows for SqliteRows {
     }
 
     fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -335,8 +251,7 @@ impl Rows for SqliteRows {
     }
 
     fn any(&mut self, queue: QueueKey, state: State, last: u64, count: usize) -> Result<Vec<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.many(
+        self.table()?.many(
             concat!(
                 "SELECT ",
                 meta_columns!(),
@@ -348,8 +263,7 @@ impl Rows for SqliteRows {
     }
 
     fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!("SELECT ", meta_columns!(), " FROM messages WHERE seq = ?1"),
             params![signed(seq)],
             read_meta,
@@ -357,8 +271,7 @@ impl Rows for SqliteRows {
     }
 
     fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             concat!("SELECT ", all_columns!(), " FROM messages WHERE seq = ?1"),
             params![signed(seq)],
             read_all,
@@ -366,8 +279,7 @@ impl Rows for SqliteRows {
     }
 
     fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<Letter>, Fault> {
-        self.write_arrivals()?;
-        self.many(
+        self.table()?.many(
             "SELECT seq, length(body) FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2
              ORDER BY seq LIMIT ?3",
             params![origin.0, signed(after), limit(count)],
@@ -376,8 +288,7 @@ impl Rows for SqliteRows {
     }
 
     fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault> {
-        self.write_arrivals()?;
-        self.one(
+        self.table()?.one(
             "SELECT seq, length(body) FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1",
             params![origin.0, id.as_str()],
             read_letter,
@@ -385,7 +296,7 @@ impl Rows for SqliteRows {
     }
 
     fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault> {
-        let id = self.one(
+        let id = self.other_tables().one(
             "SELECT id FROM deduplication WHERE queue = ?1 AND deduplication_id = ?2 AND until > ?3",
             params![queue.0, deduplication, signed(now_ms)],
             |row| text(row, 0),
@@ -394,14 +305,14 @@ impl Rows for SqliteRows {
     }
 
     fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "INSERT OR REPLACE INTO deduplication (queue, deduplication_id, id, until) VALUES (?1, ?2, ?3, ?4)",
             params![queue.0, deduplication, id.as_str(), signed(until_ms)],
         )
     }
 
     fn forget(&mut self, now_ms: u64, count: usize) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "DELETE FROM deduplication WHERE (queue, deduplication_id) IN
              (SELECT queue, deduplication_id FROM deduplication WHERE until <= ?1 ORDER BY until LIMIT ?2)",
             params![signed(now_ms), limit(count)],
@@ -410,7 +321,7 @@ impl Rows for SqliteRows {
 
     fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault> {
         let stored = segment.encode();
-        self.write(
+        self.other_tables().write(
             "INSERT OR REPLACE INTO handled (segment, noted_at, checksum, keys) VALUES (?1, ?2, ?3, ?4)",
             params![
                 signed(stored.number),
@@ -422,11 +333,12 @@ impl Rows for SqliteRows {
     }
 
     fn remove_segment(&mut self, number: u64) -> Result<(), Fault> {
-        self.write("DELETE FROM handled WHERE segment = ?1", params![signed(number)])
+        self.other_tables()
+            .write("DELETE FROM handled WHERE segment = ?1", params![signed(number)])
     }
 
     fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault> {
-        self.each(
+        self.other_tables().each(
             "SELECT segment, noted_at, checksum, keys FROM handled ORDER BY segment",
             |row| {
                 show(StoredSegment {
@@ -449,13 +361,15 @@ impl Rows for SqliteRows {
     }
 
     fn is_changed(&self) -> bool {
-        self.has_written() || !self.arrivals.is_empty()
+        self.has_changed()
     }
 
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {
-        let stored = self.many("SELECT queue, name, one_lane FROM queues ORDER BY queue", [], |row| {
-            Ok((key(row, 0)?, text(row, 1)?.unwrap_or_default(), integer(row, 2)?))
-        })?;
+        let stored =
+            self.other_tables()
+                .many("SELECT queue, name, one_lane FROM queues ORDER BY queue", [], |row| {
+                    Ok((key(row, 0)?, text(row, 1)?.unwrap_or_default(), integer(row, 2)?))
+                })?;
         let read = |(key, name, one_lane): (QueueKey, String, i64)| {
             let name = QueueName::new(&name).map_err(|error| Fault {
                 kind: FaultKind::Final,
@@ -468,14 +382,14 @@ impl Rows for SqliteRows {
     }
 
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "INSERT INTO queues (queue, name, one_lane) VALUES (?1, ?2, ?3)",
             params![queue.key.0, queue.name.as_str(), queue.order == Order::Queue],
         )
     }
 
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "UPDATE queues SET one_lane = ?2 WHERE queue = ?1",
             params![queue.0, order == Order::Queue],
         )
@@ -486,8 +400,8 @@ impl Rows for SqliteRows {
     }
 
     fn census(&mut self) -> Result<Census, Fault> {
-        self.write_arrivals()?;
-        let states = self.many(
+        let table = self.table()?;
+        let states = table.many(
             "SELECT queue, state, count(*) FROM messages INDEXED BY messages_by_state GROUP BY queue, state",
             [],
             |row| Ok((key(row, 0)?, integer(row, 1)?, number(row, 2)?)),
@@ -498,18 +412,18 @@ impl Rows for SqliteRows {
         };
         Ok(Census {
             states: states.into_iter().map(state_of).collect(),
-            dead: self.many(
+            dead: table.many(
                 "SELECT queue, origin, count(*) FROM messages INDEXED BY dead_letters WHERE origin IS NOT NULL
                  GROUP BY origin, queue",
                 [],
                 |row| Ok((key(row, 0)?, key(row, 1)?, number(row, 2)?)),
             )?,
-            suspects: self.many(
+            suspects: table.many(
                 "SELECT queue, count(*) FROM messages INDEXED BY suspects WHERE suspect > 0 GROUP BY queue",
                 [],
                 |row| Ok((key(row, 0)?, number(row, 1)?)),
             )?,
-            last: self.one(
+            last: table.one(
                 "SELECT seq, queued_at FROM messages ORDER BY seq DESC LIMIT 1",
                 [],
                 |row| Ok((number(row, 0)?, number(row, 1)?)),

@@ -9,7 +9,7 @@ use super::{
         super::{Delivery, FailureKind, FailureRecord},
         clock::Now,
         row::{Content, Fault, Fetched, HandedOut, Meta, QueueKey, State},
-        rows::Rows,
+        rows::{Rows, Suspects},
     },
     Core,
     lanes::Landed,
@@ -88,10 +88,11 @@ impl<R: Rows> Core<R> {
             let step = if aside == 0 { RECEIVE_STEP } else { 1 };
             let limit = (max - deliveries.len()).min(step);
             // Suspects are handed out one by one, and it is not their turn.
-            let batch = match self.queue(key).tally.suspects {
-                0 => self.rows.ready(key, limit)?,
-                _ => self.rows.ready_unsuspected(key, limit)?,
+            let suspects = match self.queue(key).tally.suspects {
+                0 => Suspects::Included,
+                _ => Suspects::LeftOut,
             };
+            let batch = self.rows.ready(key, suspects, limit)?;
             if batch.is_empty() {
                 break;
             }
@@ -145,7 +146,7 @@ impl<R: Rows> Core<R> {
             return Ok(());
         }
         // The tallies do not tell: suspects that are in flight are counted with those that are ready.
-        if !self.rows.ready_unsuspected(key, 1)?.is_empty() {
+        if self.rows.has_unsuspected_ready(key)? {
             self.gate.miss();
         }
         Ok(())

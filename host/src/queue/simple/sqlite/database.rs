@@ -1,19 +1,24 @@
 //! The connection: how the file is opened, and how a transaction begins and ends.
+//!
+//! The fields of [`SqliteRows`] are private here, so no other file reaches the connection: a statement runs on one of the two
+//! tables views of `database/table.rs`.
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Params, Row, Statement, config::DbConfig, params};
+use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, params};
 
 use super::{
     super::{row::Fault, rows::DiskUse, schema},
     arrivals::Arrivals,
     failing::fault,
     log::{self, PinnedBytes},
-    read::{number, signed, unsigned},
+    read::{signed, unsigned},
 };
+
+mod table;
 
 /// How long to wait for an operator's tool that holds a lock.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -32,7 +37,7 @@ pub(in super::super) struct SqliteRows {
     /// How many transactions changed something, in the file.
     commits: u64,
     changed: bool,
-    pub(super) arrivals: Arrivals,
+    arrivals: Arrivals,
     path: PathBuf,
     page_bytes: u64,
     pinned: PinnedBytes,
@@ -133,9 +138,9 @@ impl SqliteRows {
         self.commits
     }
 
-    /// Whether the transaction under way has written anything.
-    pub(super) fn has_written(&self) -> bool {
-        self.changed
+    /// Returns whether the transaction under way has written anything, or will once its arrivals are written.
+    pub(super) fn has_changed(&self) -> bool {
+        self.changed || !self.arrivals.is_empty()
     }
 
     /// Starts a transaction.
@@ -151,10 +156,12 @@ impl SqliteRows {
 
     /// Ends a transaction. Once this has returned, it is on the disk; its number is returned if it changed anything.
     pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
-        self.write_arrivals()?;
+        self.table()?;
         let changed = self.changed;
         if changed {
-            self.write("UPDATE store SET commits = ?1", params![signed(self.commits + 1)])?;
+            let commits = signed(self.commits + 1);
+            self.other_tables()
+                .write("UPDATE store SET commits = ?1", params![commits])?;
         }
         self.connection
             .prepare_cached("COMMIT")
@@ -176,12 +183,14 @@ impl SqliteRows {
 
     /// How much room the files take.
     pub(in super::super) fn measure(&self) -> Result<DiskUse, Fault> {
-        let pages = |pragma| self.one(pragma, [], |row| number(row, 0));
-        let free = pages("PRAGMA freelist_count")?.unwrap_or(0);
+        let free = self
+            .connection
+            .pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0))
+            .map_err(fault)?;
         let bytes_of = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         Ok(DiskUse {
             database_bytes: bytes_of(&self.path),
-            free_bytes: free.saturating_mul(self.page_bytes),
+            free_bytes: unsigned(free).saturating_mul(self.page_bytes),
             log_bytes: bytes_of(&log::beside(&self.path, "-wal")),
             pinned_log_bytes: self.pinned.get(),
         })
@@ -230,64 +239,6 @@ impl SqliteRows {
         if let Err(error) = checkpoint {
             tracing::debug!(%error, "the write-ahead log stays for the next start");
         }
-    }
-
-    pub(super) fn write(&mut self, sql: &str, params: impl Params) -> Result<(), Fault> {
-        self.changed = true;
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.execute(params).map_err(fault)?;
-        Ok(())
-    }
-
-    /// Writes many rows with one statement.
-    pub(super) fn write_each<T>(
-        &mut self,
-        sql: &str,
-        rows: &[T],
-        write: fn(&mut Statement<'_>, &T) -> rusqlite::Result<usize>,
-    ) -> Result<(), Fault> {
-        self.changed = true;
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        for row in rows {
-            write(&mut statement, row).map_err(fault)?;
-        }
-        Ok(())
-    }
-
-    /// The number of the row that was inserted last.
-    pub(super) fn last_row(&self) -> i64 {
-        self.connection.last_insert_rowid()
-    }
-
-    pub(super) fn one<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, Fault> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        statement.query_row(params, read).optional().map_err(fault)
-    }
-
-    pub(super) fn many<T>(
-        &self,
-        sql: &str,
-        params: impl Params,
-        read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, Fault> {
-        let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
-        let rows = statement.query_map(params, read).map_err(fault)?;
-        rows.collect::<rusqlite::Result<_>>().map_err(fault)
-    }
-
-    /// Shows one row after another, without keeping them.
-    pub(super) fn each(&self, sql: &str, mut show: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> Result<(), Fault> {
-        let mut statement = self.connection.prepare(sql).map_err(fault)?;
-        let mut rows = statement.query([]).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
-            show(row).map_err(fault)?;
-        }
-        Ok(())
     }
 }
 

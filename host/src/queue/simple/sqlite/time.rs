@@ -9,12 +9,13 @@ use super::{
 };
 
 impl SqliteRows {
-    pub(super) fn read_sighting(&self) -> Result<Option<Sighting>, Fault> {
-        self.one("SELECT boot, since_boot, at, wall FROM clock", [], read)
+    pub(super) fn read_sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+        self.other_tables()
+            .one("SELECT boot, since_boot, at, wall FROM clock", [], read)
     }
 
     pub(super) fn write_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "INSERT OR REPLACE INTO clock (only, boot, since_boot, at, wall) VALUES (1, ?1, ?2, ?3, ?4)",
             params![
                 sighting.boot.map(|boot| format!("{boot:032x}")),

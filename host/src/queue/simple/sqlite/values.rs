@@ -17,7 +17,7 @@ use super::{
 
 impl ValueRows for SqliteRows {
     fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault> {
-        self.one(
+        self.other_tables().one(
             "SELECT namespace, bytes FROM namespaces WHERE name = ?1",
             params![name],
             |row| {
@@ -30,12 +30,13 @@ impl ValueRows for SqliteRows {
     }
 
     fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault> {
-        self.write("INSERT INTO namespaces (name, bytes) VALUES (?1, 0)", params![name])?;
-        Ok(NamespaceKey(self.last_row()))
+        let mut tables = self.other_tables();
+        tables.write("INSERT INTO namespaces (name, bytes) VALUES (?1, 0)", params![name])?;
+        Ok(NamespaceKey(tables.last_row()))
     }
 
     fn set_namespace_bytes(&mut self, NamespaceKey(namespace): NamespaceKey, bytes: u64) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "UPDATE namespaces SET bytes = ?2 WHERE namespace = ?1",
             params![namespace, signed(bytes)],
         )
@@ -46,7 +47,7 @@ impl ValueRows for SqliteRows {
         NamespaceKey(namespace): NamespaceKey,
         (bucket, key): Place<'_>,
     ) -> Result<Option<Result<Bytes, Damaged>>, Fault> {
-        let stored = self.one(
+        let stored = self.other_tables().one(
             "SELECT checksum, value FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
             params![namespace, bucket, key],
@@ -64,7 +65,7 @@ impl ValueRows for SqliteRows {
         NamespaceKey(namespace): NamespaceKey,
         (bucket, key): Place<'_>,
     ) -> Result<Option<u64>, Fault> {
-        self.one(
+        self.other_tables().one(
             "SELECT length(value) FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
             params![namespace, bucket, key],
@@ -78,7 +79,7 @@ impl ValueRows for SqliteRows {
         (bucket, key): Place<'_>,
         value: &Bytes,
     ) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "INSERT INTO entries (namespace, bucket, key, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (namespace, bucket, key) DO UPDATE SET checksum = excluded.checksum, value = excluded.value",
             params![
@@ -92,7 +93,7 @@ impl ValueRows for SqliteRows {
     }
 
     fn remove_value(&mut self, NamespaceKey(namespace): NamespaceKey, (bucket, key): Place<'_>) -> Result<(), Fault> {
-        self.write(
+        self.other_tables().write(
             "DELETE FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
             params![namespace, bucket, key],
         )
@@ -105,7 +106,7 @@ impl ValueRows for SqliteRows {
         after: Option<&str>,
         count: usize,
     ) -> Result<Vec<Arc<str>>, Fault> {
-        let keys = self.many(
+        let keys = self.other_tables().many(
             "SELECT key FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key > ?3
              ORDER BY key LIMIT ?4",
             // No key is empty.
