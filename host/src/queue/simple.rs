@@ -20,17 +20,15 @@ use tokio::{
 };
 
 use self::{
+    clock::Now,
     gate::SharedGate,
     keyvalue::SimpleKeyValue,
     ledger::SharedLedger,
     long::between_steps,
     memory::MemoryRows,
     open::Opened,
-    operation::{
-        CommitHandled, CountMessages, DeclareQueue, Declared, ExtendDeliveries, ListQueues, MeasureDisk, Operation,
-        PurgeDeadSome, ReceiveMessages, RedriveSome, RelaneSome, SettleDeliveries, ShowDead,
-    },
-    row::QueueKey,
+    operation::{Operation, ReceiveMessages},
+    row::{Fault, QueueKey},
     rules::Core,
     settings::Settings,
     writer::Writer,
@@ -171,28 +169,24 @@ impl SimpleStore {
     /// Dropping the future may or may not have declared the queue; declare it again.
     pub async fn queue(&self, name: QueueName, settings: Settings) -> Result<Arc<SimpleQueue>, QueueError> {
         let visibility_timeout = settings.visibility_timeout;
-        let declare = DeclareQueue {
-            name: name.clone(),
-            settings,
-        };
-        let Declared {
-            key,
-            notify,
-            destinations,
-        } = self.inner.ask(&name, declare).await?;
+        let own_name = name.clone();
+        let declare = Operation::new(move |core, _now| core.declare(&own_name, settings));
+        let declared = self.inner.ask(&name, declare).await?;
+        let key = declared.key;
         self.inner
             .destinations
             .write()
             .unwrap_or_else(PoisonError::into_inner)
-            .extend(destinations);
-        while self.inner.ask(&name, RelaneSome { queue: key }).await? {
+            .extend(declared.destinations);
+        let relane_some = || Operation::new(move |core, _now| core.relane_some(key));
+        while self.inner.ask(&name, relane_some()).await? {
             between_steps().await;
         }
         Ok(Arc::new(SimpleQueue {
             inner: Arc::clone(&self.inner),
             name,
             key,
-            notify,
+            notify: declared.notify,
             visibility_timeout,
         }))
     }
@@ -207,7 +201,8 @@ impl SimpleStore {
     ///
     /// Safe.
     pub async fn queue_names(&self) -> Result<Vec<QueueName>, QueueError> {
-        self.inner.ask(&all_queues(), ListQueues).await
+        let names = Operation::new(|core, _now| Ok(core.names()));
+        self.inner.ask(&all_queues(), names).await
     }
 
     /// How much room the store takes on its disk; `None` for one in memory.
@@ -220,7 +215,8 @@ impl SimpleStore {
     ///
     /// Safe.
     pub async fn disk_use(&self) -> Result<Option<DiskUse>, QueueError> {
-        self.inner.ask(&all_queues(), MeasureDisk).await
+        let measure = Operation::new(|core, _now| core.rows.disk_use());
+        self.inner.ask(&all_queues(), measure).await
     }
 
     /// Whether a message of a queue of another kind was handled, as far as the ledger remembers: `true` after
@@ -268,7 +264,9 @@ impl SimpleStore {
     pub async fn commit(&self, handled: Vec<HandledKey>, effects: Effects) -> Result<(), CommitError> {
         let first = effects.sends.first();
         let queue = first.map_or_else(all_queues, |send| send.queue.clone());
-        self.inner.ask(&queue, CommitHandled { handled, effects }).await?
+        let weight = effects.size() + handled.len() * HandledKey::LEN;
+        let commit = Operation::new(move |core, now| core.commit_handled(handled, effects, now));
+        self.inner.ask(&queue, commit.weighing(weight)).await?
     }
 
     /// Where the committed entries of a namespace of the key-value store are read. What is written comes with a commit or
@@ -314,13 +312,19 @@ fn all_queues() -> QueueName {
 }
 
 impl Inner {
-    async fn ask<O: Operation>(&self, queue: &QueueName, operation: O) -> Result<O::Answer, QueueError> {
+    async fn ask<F, A>(&self, queue: &QueueName, operation: Operation<F>) -> Result<A, QueueError>
+    where
+        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        A: Send + 'static,
+    {
         match &self.engine {
             Engine::Durable(writer) => writer.ask(queue, operation).await,
             Engine::Ephemeral(core) => {
                 // A panic under this lock is a broken rule: whoever comes next must not go on as if nothing were.
                 let mut core = core.lock().expect("no rule panics");
-                let applied = operation.apply(&mut core, Instant::now());
+                let core = core.rules();
+                let now = core.tick(Instant::now());
+                let applied = (operation.apply)(core, now);
                 let answer = applied.and_then(|answer| core.write_handled().map(|()| answer));
                 core.remember_handled();
                 core.wake();
@@ -344,7 +348,11 @@ pub struct SimpleQueue {
 }
 
 impl SimpleQueue {
-    async fn ask<O: Operation>(&self, operation: O) -> Result<O::Answer, QueueError> {
+    async fn ask<F, A>(&self, operation: Operation<F>) -> Result<A, QueueError>
+    where
+        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        A: Send + 'static,
+    {
         self.inner.ask(&self.name, operation).await
     }
 
@@ -370,7 +378,10 @@ impl SimpleQueue {
         loop {
             // Registered before asking: what happens in between wakes this receive.
             wake.as_mut().enable();
-            let received = self.ask(receive.clone()).await?;
+            let receive = receive.clone();
+            let received = self
+                .ask(Operation::new(move |core, now| receive.apply(core, now)))
+                .await?;
             let now = Instant::now();
             if !received.deliveries.is_empty() || end <= now {
                 return Ok(received.deliveries);
@@ -414,14 +425,9 @@ impl Queue for SimpleQueue {
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
         let count = receipts.len();
-        match self
-            .ask(ExtendDeliveries {
-                queue: self.key,
-                receipts,
-                by,
-            })
-            .await
-        {
+        let key = self.key;
+        let extend = Operation::new(move |core, now| Ok(core.extend(key, &receipts, by, now)));
+        match self.ask(extend).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error.into()); count],
         }
@@ -429,14 +435,10 @@ impl Queue for SimpleQueue {
 
     async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
         let count = settles.len();
-        match self
-            .ask(SettleDeliveries {
-                queue: self.key,
-                settles,
-                effects,
-            })
-            .await
-        {
+        let key = self.key;
+        let weight = effects.size();
+        let settle = Operation::new(move |core, now| core.settle(key, settles, effects, now));
+        match self.ask(settle.weighing(weight)).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error.into()); count],
         }
@@ -459,7 +461,8 @@ impl Queue for SimpleQueue {
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {
-        self.ask(CountMessages { queue: self.key }).await
+        let key = self.key;
+        self.ask(Operation::new(move |core, now| core.counts(key, now))).await
     }
 
     async fn purge(&self) -> Result<u64, QueueError> {
@@ -471,23 +474,21 @@ impl Queue for SimpleQueue {
     }
 
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
-        self.ask(ShowDead {
-            queue: self.key,
-            id: id.clone(),
-        })
-        .await
+        let key = self.key;
+        let id = id.clone();
+        self.ask(Operation::new(move |core, _now| core.dead_letter(key, &id)))
+            .await
     }
 
     async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
-        let step = |which| RedriveSome { queue: self.key, which };
         match ids {
-            Some(ids) => self.each_id(ids, step).await,
-            None => self.each_step(limit, step).await,
+            Some(ids) => self.each_id(ids, <Core>::redrive).await,
+            None => self.each_step(limit, <Core>::redrive).await,
         }
     }
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {
-        self.each_step(usize::MAX, |which| PurgeDeadSome { queue: self.key, which })
+        self.each_step(usize::MAX, |core, queue, which, _now| core.purge_dead(queue, which))
             .await
     }
 }

@@ -5,11 +5,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{
-    Inner, all_queues,
-    operation::{ReadKeys, ReadValues},
-};
-use crate::keyvalue::{KeyValue, ReadError};
+use super::{Inner, all_queues, operation::Operation};
+use crate::keyvalue::{KeyValue, MAX_VALUE_BYTES, ReadError};
 
 /// The committed entries of one namespace.
 #[derive(Debug)]
@@ -30,22 +27,18 @@ impl SimpleKeyValue {
 #[async_trait]
 impl KeyValue for SimpleKeyValue {
     async fn get(&self, bucket: &str, keys: Vec<Arc<str>>, max_bytes: usize) -> Result<Vec<Option<Bytes>>, ReadError> {
-        let read = ReadValues {
-            namespace: Arc::clone(&self.namespace),
-            bucket: bucket.to_owned(),
-            keys,
-            max_bytes,
-        };
-        self.inner.ask(&all_queues(), read).await?
+        let namespace = Arc::clone(&self.namespace);
+        let bucket = bucket.to_owned();
+        // What it will read is not known yet, but what it can be at most.
+        let weight = keys.len().saturating_mul(MAX_VALUE_BYTES).min(max_bytes);
+        let read = Operation::new(move |core, _now| core.read_values(&namespace, &bucket, &keys, max_bytes));
+        self.inner.ask(&all_queues(), read.weighing(weight)).await?
     }
 
     async fn list(&self, bucket: &str, after: Option<Arc<str>>, limit: usize) -> Result<Vec<Arc<str>>, ReadError> {
-        let read = ReadKeys {
-            namespace: Arc::clone(&self.namespace),
-            bucket: bucket.to_owned(),
-            after,
-            limit,
-        };
+        let namespace = Arc::clone(&self.namespace);
+        let bucket = bucket.to_owned();
+        let read = Operation::new(move |core, _now| core.read_keys(&namespace, &bucket, after.as_deref(), limit));
         Ok(self.inner.ask(&all_queues(), read).await?)
     }
 }

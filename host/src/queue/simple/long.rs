@@ -6,8 +6,10 @@
 use super::{
     super::{DeadLetter, QueueError, SendError},
     Engine, SimpleQueue,
-    operation::{LastSeq, ListDead, Operation, PlaceOfDead, PurgeSome, SendMessages},
-    rules::Which,
+    clock::Now,
+    operation::Operation,
+    row::{Fault, QueueKey},
+    rules::{Core, Which},
 };
 use crate::message::{MessageId, Outgoing};
 
@@ -21,19 +23,19 @@ pub(super) async fn between_steps() {
     tokio::task::yield_now().await;
 }
 
+/// One step over some dead letters of a queue. Answers how many it changed, and where to go on if there may be more.
+type Step = fn(&mut Core, QueueKey, &Which, Now) -> Result<(u64, Option<u64>), Fault>;
+
 impl SimpleQueue {
     /// Applies a step to the oldest dead letters until `limit` are done or none is left.
-    pub(super) async fn each_step<O, F>(&self, limit: usize, step: F) -> Result<u64, QueueError>
-    where
-        O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + Send + Sync,
-    {
-        let last = self.ask(LastSeq).await?;
-        let (mut after, mut done) = (0, 0_u64);
+    pub(super) async fn each_step(&self, limit: usize, step: Step) -> Result<u64, QueueError> {
+        let last = self.last_seq().await?;
+        let mut after = 0;
+        let mut done = 0_u64;
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         while done < limit {
             let left = usize::try_from(limit - done).unwrap_or(usize::MAX);
-            let (count, next) = self.ask(step(Which::oldest(after, last, left))).await?;
+            let (count, next) = self.take_step(step, Which::oldest(after, last, left)).await?;
             done += count;
             let Some(next) = next else { break };
             after = next;
@@ -42,17 +44,14 @@ impl SimpleQueue {
         Ok(done)
     }
 
-    pub(super) async fn each_id<O, F>(&self, ids: Vec<MessageId>, step: F) -> Result<u64, QueueError>
-    where
-        O: Operation<Answer = (u64, Option<u64>)>,
-        F: Fn(Which) -> O + Send + Sync,
-    {
-        let last = self.ask(LastSeq).await?;
+    /// Applies a step to the dead letters with these ids.
+    pub(super) async fn each_id(&self, ids: Vec<MessageId>, step: Step) -> Result<u64, QueueError> {
+        let last = self.last_seq().await?;
         let mut done = 0;
         for ids in ids.chunks(STEP) {
             let mut which = Which::ids(ids, last);
             loop {
-                let (count, next) = self.ask(step(which.clone())).await?;
+                let (count, next) = self.take_step(step, which.clone()).await?;
                 done += count;
                 between_steps().await;
                 let Some(next) = next else { break };
@@ -62,16 +61,24 @@ impl SimpleQueue {
         Ok(done)
     }
 
+    async fn take_step(&self, step: Step, which: Which) -> Result<(u64, Option<u64>), QueueError> {
+        let key = self.key;
+        self.ask(Operation::new(move |core, now| step(core, key, &which, now)))
+            .await
+    }
+
+    /// Returns the highest place given out so far.
+    async fn last_seq(&self) -> Result<u64, QueueError> {
+        self.ask(Operation::new(|core, _now| Ok(core.last_seq()))).await
+    }
+
     /// Deletes all that was there when this began and is not in flight.
     pub(super) async fn purge_all(&self) -> Result<u64, QueueError> {
-        let last = self.ask(LastSeq).await?;
+        let key = self.key;
+        let last = self.last_seq().await?;
         let mut done = 0;
         loop {
-            let purge = PurgeSome {
-                queue: self.key,
-                last,
-                limit: STEP,
-            };
+            let purge = Operation::new(move |core, _now| core.purge(key, last, STEP));
             let count = self.ask(purge).await?;
             done += count;
             if count == 0 {
@@ -87,21 +94,21 @@ impl SimpleQueue {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Vec<DeadLetter>, QueueError> {
+        let key = self.key;
         let mut place = 0;
         if let Some(id) = after {
-            match self.ask(PlaceOfDead { queue: self.key, id }).await? {
+            let find = Operation::new(move |core, _now| core.place_of_dead(key, &id));
+            match self.ask(find).await? {
                 Some(after) => place = after,
                 None => return Ok(Vec::new()),
             }
         }
-        let (mut letters, mut bytes) = (Vec::new(), 0);
+        let mut letters = Vec::new();
+        let mut bytes = 0;
         // A page ends early rather than fill the memory; the next one goes on behind it.
         while letters.len() < limit && bytes < PAGE_BYTES {
-            let list = ListDead {
-                queue: self.key,
-                after: place,
-                limit: limit - letters.len(),
-            };
+            let left = limit - letters.len();
+            let list = Operation::new(move |core, _now| core.dead_letters(key, place, left));
             let (mut some, next) = self.ask(list).await?;
             bytes += some.iter().map(|letter| letter.message.body.len()).sum::<usize>();
             letters.append(&mut some);
@@ -114,22 +121,30 @@ impl SimpleQueue {
 
     /// Sends messages. Those to a store in memory are not sent at once.
     pub(super) async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
-        let (queue, count) = (self.key, messages.len());
-        let send = |messages| self.ask(SendMessages { queue, messages });
+        let count = messages.len();
         if matches!(self.inner.engine, Engine::Durable(_)) || count <= STEP {
-            return send(messages)
-                .await
-                .unwrap_or_else(|error| vec![Err(error.into()); count]);
+            return self.send_some(messages).await;
         }
         let mut answers = Vec::with_capacity(count);
         let mut messages = messages.into_iter();
         while answers.len() < count {
             let some: Vec<_> = messages.by_ref().take(STEP).collect();
-            let asked = some.len();
-            let answer = send(some).await;
-            answers.extend(answer.unwrap_or_else(|error| vec![Err(error.into()); asked]));
+            answers.extend(self.send_some(some).await);
             between_steps().await;
         }
         answers
+    }
+
+    async fn send_some(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+        let key = self.key;
+        let count = messages.len();
+        let weight = messages.iter().map(Outgoing::size).sum();
+        let send = Operation::new(move |core, now| {
+            let messages = messages.into_iter();
+            messages.map(|message| core.send(key, message, now)).collect()
+        });
+        self.ask(send.sending().weighing(weight))
+            .await
+            .unwrap_or_else(|error| vec![Err(error.into()); count])
     }
 }

@@ -246,7 +246,7 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
 /// One transaction, like those of the writer's thread.
 fn restore(core: &mut Core<SqliteRows>, witness: &mut Witness) -> Result<(), Fault> {
     core.rows.begin()?;
-    core.restore()?;
+    core.rules().restore()?;
     core.rows.commit()?;
     witness.note(core.rows.commits());
     Ok(())

@@ -108,7 +108,7 @@ pub(super) type Place<'a> = (&'a str, &'a str);
 pub(super) struct Damaged;
 
 /// The rows, inside a transaction.
-pub(super) trait Rows: ValueRows {
+pub(super) trait Rows: ValueRows + std::fmt::Debug {
     // Changes.
     fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault>;
     /// Writes state, lane, `visible_at_ms`, receive count and suspicion.

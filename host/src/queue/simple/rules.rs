@@ -111,10 +111,9 @@ pub(super) struct QueueState {
     pub(super) notify: Arc<Notify>,
 }
 
-/// A whole store.
+/// A whole store. The rules see rows of any kind; whoever opens a store knows which kind they are.
 #[derive(Debug)]
-pub(super) struct Core<R> {
-    pub(super) rows: R,
+pub(super) struct Core<R: ?Sized = dyn Rows> {
     clock: Clock,
     /// The store's time when it was noted last; 0 if that is unknown.
     seen_ms: u64,
@@ -130,6 +129,8 @@ pub(super) struct Core<R> {
     entries: Entries,
     /// The state before the transaction under way of each queue that it touched; `None` if nothing is ever undone.
     saved: Option<Saved>,
+    /// The last field, so that a store with rows of a known kind can be borrowed as one with rows of any kind.
+    pub(super) rows: R,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +141,26 @@ struct Saved {
     added: Vec<QueueKey>,
 }
 
-impl<R: Rows> Core<R> {
+impl<R: ?Sized> Core<R> {
+    /// What others may know of who is held back.
+    pub(super) fn shared_gate(&self) -> &SharedGate {
+        &self.shared_gate
+    }
+
+    /// The ledger, for those who do not wait for the store.
+    pub(super) fn ledger(&self) -> &SharedLedger {
+        &self.ledger
+    }
+}
+
+impl<R: Rows + 'static> Core<R> {
+    /// The rules, which do not know what kind of rows these are.
+    pub(super) fn rules(&mut self) -> &mut Core {
+        self
+    }
+}
+
+impl Core {
     /// Notes the start of a transaction.
     pub(super) fn begin(&mut self) {
         self.flights.begin();
@@ -189,11 +209,6 @@ impl<R: Rows> Core<R> {
     pub(super) fn tick(&mut self, instant: Instant) -> Now {
         self.latest = self.latest.max(instant);
         self.clock.at(self.latest)
-    }
-
-    /// What others may know of who is held back.
-    pub(super) fn shared_gate(&self) -> &SharedGate {
-        &self.shared_gate
     }
 
     fn wake_later(&mut self, key: QueueKey) {

@@ -25,6 +25,7 @@ use self::{
 };
 use super::{
     super::{Cause, QueueError, Receipt},
+    clock::Now,
     ledger::{LATE, MANY, SharedLedger},
     operation::{Kind, Operation},
     row::{Fault, FaultKind, QueueKey},
@@ -150,7 +151,7 @@ trait Job: Send {
     /// Whether the caller still waits.
     fn is_awaited(&self) -> bool;
     fn weight(&self) -> usize;
-    fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault>;
+    fn apply(&mut self, core: &mut Core) -> Result<(), Fault>;
     fn kind(&self) -> Kind;
     /// How many bytes of bodies it hands out, once it is applied.
     fn handed_out(&self) -> usize {
@@ -184,38 +185,44 @@ impl Failure {
     }
 }
 
-struct Task<O: Operation> {
-    operation: Option<O>,
-    answer: Option<O::Answer>,
+/// Any operation but a receive.
+struct Task<F, A> {
+    kind: Kind,
+    weight: usize,
+    apply: Option<F>,
+    answer: Option<A>,
     queue: QueueName,
     now: Instant,
-    reply: Reply<O::Answer>,
+    reply: Reply<A>,
 }
 
-impl<O: Operation> Job for Task<O> {
+impl<F, A> Job for Task<F, A>
+where
+    F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send,
+    A: Send,
+{
     fn is_awaited(&self) -> bool {
         !self.reply.is_closed()
     }
 
     fn weight(&self) -> usize {
-        self.operation.as_ref().map_or(0, Operation::weight)
+        self.weight
     }
 
-    fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault> {
-        if let Some(operation) = self.operation.take() {
-            // Also for those that stand, whose own moment may be long ago.
-            core.tick(self.now);
-            self.answer = Some(operation.apply(core, self.now)?);
+    fn apply(&mut self, core: &mut Core) -> Result<(), Fault> {
+        if let Some(apply) = self.apply.take() {
+            let now = core.tick(self.now);
+            self.answer = Some(apply(core, now)?);
         }
         Ok(())
     }
 
     fn kind(&self) -> Kind {
-        O::KIND
+        self.kind
     }
 
     fn answer(self: Box<Self>, returned: &Arc<Returned>) {
-        answer::<O>(self.reply, self.answer, returned);
+        answer(self.reply, self.answer, Vec::new(), returned);
     }
 
     fn fail(self: Box<Self>, failure: &Failure) {
@@ -225,8 +232,8 @@ impl<O: Operation> Job for Task<O> {
 
 type Reply<A> = oneshot::Sender<Result<Parcel<A>, QueueError>>;
 
-fn answer<O: Operation>(reply: Reply<O::Answer>, answer: Option<O::Answer>, returned: &Arc<Returned>) {
-    let receipts = answer.as_ref().map(O::to_take_back).unwrap_or_default();
+/// Sends an answer. The receipts return to the queue if nobody takes it.
+fn answer<A>(reply: Reply<A>, answer: Option<A>, receipts: Vec<Receipt>, returned: &Arc<Returned>) {
     let returned = Arc::clone(returned);
     drop(reply.send(Ok(Parcel {
         answer,
@@ -271,11 +278,17 @@ impl Writer {
     }
 
     /// Asks the thread, and waits for the answer.
-    pub(super) async fn ask<O: Operation>(&self, queue: &QueueName, operation: O) -> Result<O::Answer, QueueError> {
+    pub(super) async fn ask<F, A>(&self, queue: &QueueName, operation: Operation<F>) -> Result<A, QueueError>
+    where
+        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        A: Send + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
         let task = Task {
-            operation: Some(operation),
+            kind: operation.kind,
+            weight: operation.weight,
+            apply: Some(operation.apply),
             answer: None,
             queue: queue.clone(),
             now,
@@ -440,7 +453,7 @@ impl Clerk {
             Ok(()) => {
                 batch.extend(applied.into_jobs());
                 let likely_to_ask = self.answer(batch);
-                self.standing.wake(&mut self.estate.core);
+                self.standing.wake(self.estate.core.rules());
                 self.gathering
                     .committed(started.elapsed(), waiting.len() + likely_to_ask);
                 self.write_stale_time();
@@ -494,7 +507,7 @@ impl Clerk {
         if self.failure.is_some() || self.ledger.lock().unwritten() == 0 {
             return;
         }
-        let Err(fault) = self.transact(Core::write_notes) else {
+        let Err(fault) = self.transact(<Core>::write_notes) else {
             self.notes_refused = false;
             return;
         };
@@ -509,39 +522,40 @@ impl Clerk {
     /// The same now and then while nothing else is written. Apart from what was asked, so that nobody is refused because there is no
     /// room for it.
     fn write_stale_time(&mut self) {
-        if self.write_time_after.is_none_or(|after| after <= Moment::now()) && self.estate.core.is_time_stale() {
+        if self.write_time_after.is_none_or(|after| after <= Moment::now()) && self.estate.core.rules().is_time_stale()
+        {
             self.write_time();
         }
     }
 
     /// One transaction for the time, so that the next run knows when this one was seen last.
     fn write_time(&mut self) {
-        if self.failure.is_some() || !self.estate.core.waits_for_time() {
+        if self.failure.is_some() || !self.estate.core.rules().waits_for_time() {
             return;
         }
-        if let Err(fault) = self.transact(Core::write_time) {
+        if let Err(fault) = self.transact(<Core>::write_time) {
             let cause = self.take_back(fault).cause;
             tracing::debug!(%cause, "the store's time could not be noted");
             self.write_time_after = Some(Moment::now() + REFUSED);
         }
     }
 
-    fn transact(&mut self, work: impl FnOnce(&mut Core<SqliteRows>) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn transact(&mut self, work: impl FnOnce(&mut Core) -> Result<(), Fault>) -> Result<(), Fault> {
         let core = &mut self.estate.core;
-        core.begin();
+        core.rules().begin();
         core.rows.begin()?;
         work(core)?;
         if let Some(commits) = core.rows.commit()? {
             self.estate.witness.note(commits);
         }
-        core.remember_handled();
+        core.rules().remember_handled();
         Ok(())
     }
 
     /// Undoes a transaction that failed, and decides whether the store can go on.
     fn take_back(&mut self, fault: Fault) -> Failure {
         let rolled_back = self.estate.core.rows.roll_back();
-        self.estate.core.undo();
+        self.estate.core.rules().undo();
         let kind = if rolled_back.is_ok() {
             fault.kind
         } else {

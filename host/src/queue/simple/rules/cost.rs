@@ -62,7 +62,7 @@ impl Store {
             LedgerSettings::default(),
             MachineClock::default(),
         );
-        let (queue, _notify) = core.declare(&name(), settings(Order::Group)).unwrap();
+        let queue = core.rules().declare(&name(), settings(Order::Group)).unwrap().key;
         let mut store = Self { core, queue };
         store.send(messages, 0);
         store
@@ -70,8 +70,9 @@ impl Store {
 
     fn send(&mut self, messages: usize, priority: u8) {
         for _ in 0..messages {
-            let now = self.core.tick(Instant::now());
-            self.core.send(self.queue, outgoing(priority), now).unwrap().unwrap();
+            let core = self.core.rules();
+            let now = core.tick(Instant::now());
+            core.send(self.queue, outgoing(priority), now).unwrap().unwrap();
         }
     }
 
@@ -79,8 +80,9 @@ impl Store {
     fn with_dead(messages: usize) -> Self {
         let mut store = Self::with(messages);
         loop {
-            let now = store.core.tick(Instant::now());
-            let received = store.core.receive(store.queue, STEP, now).unwrap().deliveries;
+            let core = store.core.rules();
+            let now = core.tick(Instant::now());
+            let received = core.receive(store.queue, STEP, now).unwrap().deliveries;
             if received.is_empty() {
                 return store;
             }
@@ -89,14 +91,11 @@ impl Store {
                 settlement: Settlement::DeadLetter { failure: failure() },
             };
             let settles = received.into_iter().map(|delivery| bury(delivery.receipt)).collect();
-            store
-                .core
-                .settle(store.queue, settles, Effects::default(), now)
-                .unwrap();
+            core.settle(store.queue, settles, Effects::default(), now).unwrap();
         }
     }
 
-    fn cost(&mut self, step: impl FnOnce(&mut Core<MemoryRows>, QueueKey)) -> u64 {
+    fn cost(&mut self, step: impl FnOnce(&mut Core, QueueKey)) -> u64 {
         let before = self.core.rows.visited();
         step(&mut self.core, self.queue);
         self.core.rows.visited() - before
@@ -104,7 +103,7 @@ impl Store {
 }
 
 /// Every step costs as much in a small store as in a large one, and not more than it may.
-fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core<MemoryRows>, QueueKey)) {
+fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core, QueueKey)) {
     let costs = [2 * STEP, 16 * STEP].map(|messages| make(messages).cost(&step));
     let most = u64::try_from(STEP).unwrap() * LOOKS;
     assert!(
@@ -160,7 +159,8 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
         core.declare(&name(), settings(Order::Queue)).unwrap();
     });
     let mut store = Store::with(3 * STEP);
-    let (core, queue) = (&mut store.core, store.queue);
+    let queue = store.queue;
+    let core = store.core.rules();
     core.declare(&name(), settings(Order::Queue)).unwrap();
     for _ in 0..2 {
         // What comes meanwhile joins its lane behind the others.
@@ -191,12 +191,13 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
 #[test]
 fn a_step_over_large_dead_letters_takes_few_of_them() {
     let mut store = Store::with(0);
-    let now = store.core.tick(Instant::now());
+    let queue = store.queue;
+    let core = store.core.rules();
+    let now = core.tick(Instant::now());
     for _ in 0..20 {
         let large = Outgoing::new(vec![0; 1_000_000]);
-        store.core.send(store.queue, large, now).unwrap().unwrap();
+        core.send(queue, large, now).unwrap().unwrap();
     }
-    let (core, queue) = (&mut store.core, store.queue);
     for delivery in core
         .receive(queue, 20, now)
         .unwrap()

@@ -11,7 +11,7 @@ use super::{
         super::{DeadLetter, FailureRecord},
         clock::{Now, millis},
         row::{Death, Fault, Fetched, Meta, QueueKey, State, Suspicion},
-        rows::{Letter, Rows},
+        rows::Letter,
     },
     Core,
     lanes::Landed,
@@ -23,7 +23,7 @@ const STEP: usize = 256;
 /// A step takes no further one once it has so many bytes of bodies.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Moves a message to its dead-letter queue.
     pub(super) fn bury(&mut self, landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
         let Some(grave) = self.grave_of(&landed.meta)? else {

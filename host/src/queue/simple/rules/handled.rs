@@ -6,9 +6,8 @@ use super::{
     super::{
         super::Effects,
         clock::Now,
-        ledger::{CommitError, HandledKey, Segment, SharedLedger},
+        ledger::{CommitError, HandledKey, Segment},
         row::Fault,
-        rows::Rows,
     },
     Core,
 };
@@ -29,12 +28,7 @@ pub(super) struct Entries {
     buried: usize,
 }
 
-impl<R: Rows> Core<R> {
-    /// The ledger, for those who do not wait for the store.
-    pub(in super::super) fn ledger(&self) -> &SharedLedger {
-        &self.ledger
-    }
-
+impl Core {
     /// Notes messages as handled, sends and writes, or does nothing at all. Of messages that were handled before
     /// nothing happens again.
     pub(in super::super) fn commit_handled(

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{
     super::{
         row::Fault,
-        rows::{Damaged, NamespaceKey, Rows},
+        rows::{Damaged, NamespaceKey},
     },
     Core,
 };
@@ -28,7 +28,7 @@ pub(super) struct Plan {
 
 type Entries = BTreeMap<(Arc<str>, Arc<str>), Option<Bytes>>;
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// The values of keys, one answer per key, of at most `max_bytes` together.
     pub(in super::super) fn read_values(
         &mut self,

@@ -9,7 +9,6 @@ use super::{
         clock::millis,
         flights::Flight,
         row::{Fault, HandedOut, Meta, QueueKey, State, Suspicion},
-        rows::Rows,
         settings::Order,
     },
     Core,
@@ -26,7 +25,7 @@ pub(super) struct Landed {
     pub(super) leads: bool,
 }
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// The state in which a message that is visible joins its lane.
     pub(super) fn claim(&mut self, meta: &Meta) -> Result<State, Fault> {
         let Some(lane) = &meta.lane else {

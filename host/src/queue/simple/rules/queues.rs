@@ -26,12 +26,21 @@ use crate::{machine_clock::MachineClock, message::QueueName};
 /// How many rows one step of a long operation changes.
 const STEP: usize = 256;
 
+/// A queue that was declared.
+#[derive(Debug)]
+pub(crate) struct DeclaredQueue {
+    pub(crate) key: QueueKey,
+    /// Tells receivers in memory that something may have come.
+    pub(crate) notify: Arc<Notify>,
+    /// The queues that one can send to now.
+    pub(crate) destinations: Vec<QueueName>,
+}
+
 impl<R: Rows> Core<R> {
     /// A store with these rows. With `undoable`, [`Core::undo`] works, and what is noted in the ledger waits to be written.
     pub(in super::super) fn new(rows: R, undoable: bool, ledger: LedgerSettings, machine: MachineClock) -> Self {
         let clock = Clock::start(machine);
         Self {
-            rows,
             clock: clock.clone(),
             seen_ms: 0,
             latest: tokio::time::Instant::now(),
@@ -45,9 +54,12 @@ impl<R: Rows> Core<R> {
             ledger: SharedLedger::new(Ledger::new(ledger, undoable), clock),
             entries: Entries::default(),
             saved: undoable.then(Saved::default),
+            rows,
         }
     }
+}
 
+impl Core {
     /// Learns what an earlier run left. What was in flight is visible at once, and suspect.
     pub(in super::super) fn restore(&mut self) -> Result<(), Fault> {
         for queue in self.rows.queues()? {
@@ -165,11 +177,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// Declares a queue, with these settings from now on, and its dead-letter queue.
-    pub(in super::super) fn declare(
-        &mut self,
-        name: &QueueName,
-        settings: Settings,
-    ) -> Result<(QueueKey, Arc<Notify>), Fault> {
+    pub(in super::super) fn declare(&mut self, name: &QueueName, settings: Settings) -> Result<DeclaredQueue, Fault> {
         let order = settings.order;
         let key = self.found(name, order)?;
         let queue = self.queue_mut(key);
@@ -187,7 +195,11 @@ impl<R: Rows> Core<R> {
         }
         self.find_terminals();
         self.wake_later(key);
-        Ok((key, notify))
+        Ok(DeclaredQueue {
+            key,
+            notify,
+            destinations: self.declared().cloned().collect(),
+        })
     }
 
     /// Makes sure that a queue exists for dead letters to go to.
@@ -220,7 +232,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// The names of the queues that one can send to.
-    pub(in super::super) fn declared(&self) -> impl Iterator<Item = &QueueName> {
+    fn declared(&self) -> impl Iterator<Item = &QueueName> {
         self.queues
             .values()
             .filter(|queue| queue.declared)

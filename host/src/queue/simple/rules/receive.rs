@@ -9,7 +9,7 @@ use super::{
         super::{Delivery, FailureKind, FailureRecord},
         clock::Now,
         row::{Content, Fault, Fetched, HandedOut, Meta, QueueKey, State},
-        rows::{Rows, Suspects},
+        rows::Suspects,
     },
     Core,
     lanes::Landed,
@@ -35,7 +35,7 @@ const NOTICE_SLEEP: Duration = Duration::from_secs(10);
 /// How many rows are read at a time.
 const RECEIVE_STEP: usize = 64;
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Hands out at most `max` messages.
     pub(in super::super) fn receive(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
         let received = self.receive_in_turn(key, max, now);

@@ -7,7 +7,6 @@ use super::{
         super::SendError,
         clock::{Now, millis},
         row::{Content, Fault, Meta, QueueKey, State, Suspicion},
-        rows::Rows,
     },
     Core,
 };
@@ -18,7 +17,7 @@ pub(super) const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// How many deduplication ids one send forgets at most.
 const FORGET_STEP: usize = 64;
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Takes one message in, or refuses it.
     pub(in super::super) fn send(
         &mut self,

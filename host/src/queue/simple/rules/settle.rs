@@ -12,14 +12,13 @@ use super::{
         flights::Flight,
         ledger::CommitError,
         row::{Fault, QueueKey},
-        rows::Rows,
     },
     Core,
     lanes::Landed,
 };
 use crate::message::{MAX_DELAY, QueueName};
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Moves the deadlines of the valid receipts of a queue.
     pub(in super::super) fn extend(
         &mut self,

@@ -7,7 +7,6 @@ use super::{
     super::{
         clock::{Now, millis},
         row::{Fault, Meta, QueueKey, State},
-        rows::Rows,
     },
     Core,
 };
@@ -16,7 +15,7 @@ use crate::message::MAX_PRIORITY;
 /// How many messages of each kind one pass changes.
 const STEP: usize = 256;
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Does what is due in a queue. Returns whether some is left over for the next call.
     pub(super) fn tend(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
         let expired = self.end_visibility(key, now)?;

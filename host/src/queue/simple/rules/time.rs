@@ -21,7 +21,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// How old it may be when nothing is but something waits for time to pass.
 const STALE: Duration = Duration::from_mins(1);
 
-impl<R: Rows> Core<R> {
+impl Core {
     /// Goes on from where an earlier run was seen last; `newest_ms` is when the newest message came.
     pub(super) fn go_on(&mut self, newest_ms: Option<u64>) -> Result<Now, Fault> {
         let seen = self.rows.sighting()?;
@@ -40,7 +40,7 @@ impl<R: Rows> Core<R> {
     }
 
     /// No delay outlasts its longest possible length, whatever clocks did meanwhile.
-    fn shorten_each(&mut self, shorten: impl Fn(&mut R, QueueKey) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn shorten_each(&mut self, shorten: impl Fn(&mut dyn Rows, QueueKey) -> Result<(), Fault>) -> Result<(), Fault> {
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
             shorten(&mut self.rows, key)?;

@@ -137,7 +137,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::{
-        super::{Core, Failure, Fault, Kind, Returned, SqliteRows},
+        super::{Core, Failure, Fault, Kind, Returned},
         *,
     };
 
@@ -157,7 +157,7 @@ mod tests {
             Kind::Other
         }
 
-        fn apply(&mut self, _core: &mut Core<SqliteRows>) -> Result<(), Fault> {
+        fn apply(&mut self, _core: &mut Core) -> Result<(), Fault> {
             Ok(())
         }
 

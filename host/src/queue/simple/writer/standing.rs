@@ -14,10 +14,9 @@ use tokio::{
 use super::{
     super::{
         super::QueueError,
-        operation::{Kind, Operation as _, ReceiveMessages},
+        operation::{Kind, ReceiveMessages},
         row::{Fault, FaultKind, QueueKey},
         rules::{Core, Received},
-        sqlite::SqliteRows,
     },
     BATCH_BYTES, Failure, Job, Parcel, Reply, Returned, Writer,
 };
@@ -47,7 +46,7 @@ impl Standing {
     }
 
     /// Applies those whose queues have changed. What would hand out more than a transaction may is left for the next.
-    pub(super) fn apply(&mut self, core: &mut Core<SqliteRows>, applied: &mut Applied) -> Result<(), Fault> {
+    pub(super) fn apply(&mut self, core: &mut Core, applied: &mut Applied) -> Result<(), Fault> {
         applied.woken_before = mem::take(&mut self.woken);
         let mut woken = applied.woken_before.clone();
         woken.extend(core.take_woken());
@@ -90,7 +89,7 @@ impl Standing {
     }
 
     /// Notes which queues have changed since that.
-    pub(super) fn wake(&mut self, core: &mut Core<SqliteRows>) {
+    pub(super) fn wake(&mut self, core: &mut Core) {
         let woken = core.take_woken().into_iter();
         let stands = |key: &QueueKey| self.jobs.iter().any(|(queue, _)| queue == key);
         self.woken.extend(woken.filter(stands));
@@ -139,9 +138,11 @@ impl Job for Receive {
         Kind::Receive
     }
 
-    fn apply(&mut self, core: &mut Core<SqliteRows>) -> Result<(), Fault> {
-        self.applied = core.tick(self.now).instant;
-        self.answer = Some(self.asked.clone().apply(core, self.now)?);
+    fn apply(&mut self, core: &mut Core) -> Result<(), Fault> {
+        // The moment of the request may be long ago; the rules go on from that of the last command.
+        let now = core.tick(self.now);
+        self.applied = now.instant;
+        self.answer = Some(self.asked.apply(core, now)?);
         Ok(())
     }
 
@@ -172,7 +173,9 @@ impl Job for Receive {
     }
 
     fn answer(self: Box<Self>, returned: &Arc<Returned>) {
-        super::answer::<ReceiveMessages>(self.reply, self.answer, returned);
+        let deliveries = self.answer.iter().flat_map(|answer| &answer.deliveries);
+        let receipts = deliveries.map(|delivery| delivery.receipt.clone()).collect();
+        super::answer(self.reply, self.answer, receipts, returned);
     }
 
     fn fail(self: Box<Self>, failure: &Failure) {
