@@ -241,7 +241,7 @@ impl SimpleStore {
         if self.inner.ledger.note(handled)
             && let Engine::Durable(writer) = &self.inner.engine
         {
-            writer.look();
+            writer.wake();
         }
     }
 

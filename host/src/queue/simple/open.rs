@@ -16,7 +16,7 @@ use super::{
     schema,
     sqlite::{Refusal, SqliteRows},
     witness::{Testimony, Witness},
-    writer::{Estate, Writer},
+    writer::{Writer, WriterState},
 };
 use crate::machine_clock::MachineClock;
 
@@ -147,13 +147,13 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     let mut core = Core::new(rows, true, options.ledger, options.clock.clone());
     restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
     let gate = core.shared_gate().clone();
-    let estate = Estate {
+    let state = WriterState {
         core,
         witness,
         directory: directory.clone(),
         lock,
     };
-    let started = Writer::start(estate).map_err(|source| OpenError::Io {
+    let started = Writer::start(state).map_err(|source| OpenError::Io {
         path: directory.clone(),
         source,
     });

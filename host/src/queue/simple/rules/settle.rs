@@ -135,8 +135,8 @@ impl Core {
         self.bury(landed, failure, now)
     }
 
-    /// Takes back deliveries that nobody can settle, because their receiver went away before it got them.
-    pub(in super::super) fn take_back(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
+    /// Releases deliveries that nobody can settle, because their receiver went away before it got them.
+    pub(in super::super) fn release_undelivered(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
         let now = self.tick(self.latest);
         for receipt in receipts {
             if let Some(flight) = self.flights.valid(receipt, now.instant).cloned() {

@@ -1,20 +1,20 @@
-//! Waiting for a command, or until a moment: what a thread outside of any runtime can't have from the channel itself.
+//! Waiting for a command, or until a moment, on a thread outside of any runtime. The channel itself waits there without a limit only.
 
 use std::{
     sync::Arc,
     task::{Context, Poll, Wake, Waker},
     thread::{self, Thread},
-    time::Instant,
+    time::Instant as StdInstant,
 };
 
 use tokio::sync::mpsc;
 
-/// What the waiting ended with.
-pub(super) enum Next<T> {
+/// How a wait ended.
+pub(super) enum NextCommand<T> {
     Command(T),
-    /// The moment has come.
-    Moment,
-    /// There will be no command any more.
+    /// The moment came first.
+    Due,
+    /// No sender is left, so no command will come.
     End,
 }
 
@@ -26,22 +26,22 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for the next command, but not beyond `until`. What waits already is taken first.
-pub(super) fn next<T>(waiting: &mut mpsc::Receiver<T>, until: Option<Instant>) -> Next<T> {
+/// Waits for the next command, but not beyond `until`. A command that waits already goes before a moment that has come.
+pub(super) fn next<T>(waiting: &mut mpsc::Receiver<T>, until: Option<StdInstant>) -> NextCommand<T> {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let mut context = Context::from_waker(&waker);
     loop {
-        // Asking registers the waker: what comes after it ends the parking below, also if it comes before that begins.
+        // Polling registers the waker, so a command that comes from here on ends the parking below, even before it begins.
         if let Poll::Ready(command) = waiting.poll_recv(&mut context) {
-            return command.map_or(Next::End, Next::Command);
+            return command.map_or(NextCommand::End, NextCommand::Command);
         }
         let Some(until) = until else {
             thread::park();
             continue;
         };
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.saturating_duration_since(StdInstant::now());
         if left.is_zero() {
-            return Next::Moment;
+            return NextCommand::Due;
         }
         thread::park_timeout(left);
     }
@@ -57,16 +57,19 @@ mod tests {
     fn a_command_goes_before_a_moment_that_has_come() {
         let (commands, mut waiting) = mpsc::channel(1);
         commands.try_send(1).unwrap();
-        assert!(matches!(next(&mut waiting, Some(Instant::now())), Next::Command(1)));
-        assert!(matches!(next(&mut waiting, Some(Instant::now())), Next::Moment));
+        assert!(matches!(
+            next(&mut waiting, Some(StdInstant::now())),
+            NextCommand::Command(1)
+        ));
+        assert!(matches!(next(&mut waiting, Some(StdInstant::now())), NextCommand::Due));
     }
 
     #[test]
     fn a_wait_ends_when_its_moment_comes() {
         let (_commands, mut waiting) = mpsc::channel::<()>(1);
-        let until = Instant::now() + Duration::from_millis(20);
-        assert!(matches!(next(&mut waiting, Some(until)), Next::Moment));
-        assert!(Instant::now() >= until);
+        let until = StdInstant::now() + Duration::from_millis(20);
+        assert!(matches!(next(&mut waiting, Some(until)), NextCommand::Due));
+        assert!(StdInstant::now() >= until);
     }
 
     #[test]
@@ -78,10 +81,10 @@ mod tests {
             }
         });
         for number in 0..10_000 {
-            let until = (number % 2 == 0).then(|| Instant::now() + Duration::from_mins(1));
-            assert!(matches!(next(&mut waiting, until), Next::Command(got) if got == number));
+            let until = (number % 2 == 0).then(|| StdInstant::now() + Duration::from_mins(1));
+            assert!(matches!(next(&mut waiting, until), NextCommand::Command(got) if got == number));
         }
-        assert!(matches!(next(&mut waiting, None), Next::End));
+        assert!(matches!(next(&mut waiting, None), NextCommand::End));
         sender.join().unwrap();
     }
 }
