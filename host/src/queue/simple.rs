@@ -6,14 +6,10 @@
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries questions to the store and waits for its answers.
 
-use std::{
-    collections::HashSet,
-    fmt,
-    sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
-};
+use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use parking_lot::RwLock;
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -21,6 +17,7 @@ use tokio::{
 
 use self::{
     clock::Now,
+    ephemeral::EphemeralStore,
     gate::SharedGate,
     keyvalue::SimpleKeyValue,
     ledger::SharedLedger,
@@ -45,6 +42,7 @@ use crate::{
 
 mod clock;
 mod codec;
+mod ephemeral;
 mod flights;
 mod gate;
 mod health;
@@ -86,10 +84,9 @@ struct Inner {
     destinations: RwLock<HashSet<QueueName>>,
 }
 
-/// Who applies the rules.
+/// Where the rules are applied.
 enum Engine {
-    /// Whoever asks, at once: nothing in memory takes long enough to wait for.
-    Ephemeral(Box<Mutex<Core<MemoryRows>>>),
+    Ephemeral(Box<EphemeralStore>),
     Durable(Writer),
 }
 
@@ -143,7 +140,7 @@ impl SimpleStore {
     pub fn ephemeral_on(ledger: LedgerSettings, clock: MachineClock) -> Self {
         let core = Core::new(MemoryRows::default(), false, ledger, clock);
         let (ledger, gate) = (core.ledger().clone(), core.shared_gate().clone());
-        Self::with(Engine::Ephemeral(Box::new(Mutex::new(core))), ledger, gate)
+        Self::with(Engine::Ephemeral(Box::new(EphemeralStore::new(core))), ledger, gate)
     }
 
     fn with(engine: Engine, ledger: SharedLedger, gate: SharedGate) -> Self {
@@ -173,11 +170,7 @@ impl SimpleStore {
         let declare = Operation::new(move |core, _now| core.declare(&own_name, settings));
         let declared = self.inner.ask(&name, declare).await?;
         let key = declared.key;
-        self.inner
-            .destinations
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(declared.destinations);
+        self.inner.destinations.write().extend(declared.destinations);
         let relane_some = || Operation::new(move |core, _now| core.relane_some(key));
         while self.inner.ask(&name, relane_some()).await? {
             between_steps().await;
@@ -319,20 +312,10 @@ impl Inner {
     {
         match &self.engine {
             Engine::Durable(writer) => writer.ask(queue, operation).await,
-            Engine::Ephemeral(core) => {
-                // A panic under this lock is a broken rule: whoever comes next must not go on as if nothing were.
-                let mut core = core.lock().expect("no rule panics");
-                let core = core.rules();
-                let now = core.tick(Instant::now());
-                let applied = (operation.apply)(core, now);
-                let answer = applied.and_then(|answer| core.write_handled().map(|()| answer));
-                core.remember_handled();
-                core.wake();
-                answer.map_err(|fault| QueueError::Failed {
-                    queue: queue.clone(),
-                    cause: Arc::new(fault),
-                })
-            }
+            Engine::Ephemeral(store) => store.ask(operation).map_err(|fault| QueueError::Failed {
+                queue: queue.clone(),
+                cause: Arc::new(fault),
+            }),
         }
     }
 }
@@ -445,11 +428,7 @@ impl Queue for SimpleQueue {
     }
 
     fn commits_sends_to(&self, destination: &QueueName) -> bool {
-        self.inner
-            .destinations
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(destination)
+        self.inner.destinations.read().contains(destination)
     }
 
     fn commits_writes(&self) -> bool {

@@ -6,11 +6,9 @@
 //! [`PATIENCE`] and its bound, whoever holds it and however often it is extended, nor for a receiver that has gone away; and
 //! if the first of two suspects kept somebody from a message, the store is open for as long before the second is handed out.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::row::{QueueKey, Suspicion};
@@ -185,12 +183,12 @@ pub(super) struct SharedGate(Arc<Mutex<Option<(Instant, Instant)>>>);
 
 impl SharedGate {
     pub(super) fn publish(&self, gate: &Gate) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = gate.holding();
+        *self.0.lock() = gate.holding();
     }
 
     /// For how long receives have been held back so that a suspect is alone, if that is worth telling.
     pub(super) fn held_back(&self, now: Instant) -> Option<Duration> {
-        let (since, until) = (*self.0.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let (since, until) = (*self.0.lock())?;
         let held = now.saturating_duration_since(since);
         (now < until && held >= WORTH_TELLING).then_some(held)
     }

@@ -1,7 +1,8 @@
 //! The ledger where everybody can reach it: under a lock that is never held for long, with the store's clock.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::{super::clock::Clock, HandledKey, Ledger};
@@ -23,7 +24,7 @@ impl SharedLedger {
 
     /// The ledger, for a moment: nothing that waits may happen while it is held.
     pub(in super::super) fn lock(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 
     /// Whether the message was handled, as far as is remembered.

@@ -4,8 +4,9 @@
 //! a [`ReplyGuard`]; one that is dropped unopened leaves them among the [`UndeliveredReceipts`], and the thread releases those with its next
 //! transaction.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -169,10 +170,7 @@ impl UndeliveredReceipts {
     }
 
     fn add(&self, receipts: &mut Vec<Receipt>) {
-        self.receipts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .append(receipts);
+        self.receipts.lock().append(receipts);
         // A full channel means that the thread is busy: it looks here before every transaction.
         if let Some(commands) = self.commands.upgrade()
             && let Err(error) = commands.try_send(Command::Wake)
@@ -183,14 +181,11 @@ impl UndeliveredReceipts {
 
     /// Takes all receipts, to release them.
     pub(crate) fn take(&self) -> Vec<Receipt> {
-        std::mem::take(&mut *self.receipts.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.receipts.lock())
     }
 
     /// Puts receipts back whose release was rolled back.
     pub(crate) fn put_back(&self, receipts: Vec<Receipt>) {
-        self.receipts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(receipts);
+        self.receipts.lock().extend(receipts);
     }
 }
