@@ -43,9 +43,9 @@ use crate::{
 mod clock;
 mod codec;
 mod ephemeral;
-mod flights;
 mod gate;
 mod health;
+mod in_flight;
 mod keyvalue;
 mod ledger;
 mod long;

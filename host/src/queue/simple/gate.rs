@@ -138,7 +138,7 @@ impl Gate {
     }
 
     /// Notes that a suspect of `queue` was handed out, to be alone for `bound`.
-    pub(super) fn launch(&mut self, queue: QueueKey, seq: u64, bound: Duration, now: Instant) {
+    pub(super) fn begin(&mut self, queue: QueueKey, seq: u64, bound: Duration, now: Instant) {
         let waited = self.quiet.filter(|quiet| quiet.queue == queue);
         self.alone = Some(Alone {
             seq,
@@ -149,7 +149,7 @@ impl Gate {
     }
 
     /// Notes that `seq` is in flight no more; whether it was alone.
-    pub(super) fn land(&mut self, seq: u64, now: Instant) -> bool {
+    pub(super) fn end(&mut self, seq: u64, now: Instant) -> bool {
         let alone = self.alone.take_if(|alone| alone.seq == seq);
         if let Some(alone) = alone {
             // It may be noticed late that nobody was held back any more.
@@ -162,7 +162,7 @@ impl Gate {
 
     /// Notes that the suspect has been alone for as long as it may be.
     pub(super) fn outlast(&mut self, seq: u64, now: Instant) {
-        self.outlasted |= self.land(seq, now);
+        self.outlasted |= self.end(seq, now);
     }
 
     /// Until when no suspect is handed out, if it is not yet time.
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(bound(&gate, u32::MAX), 3600);
         assert_eq!(gate.bound(SECOND, beside_others(1)), SHORTEST);
         let now = Instant::now();
-        gate.launch(QUEUE, 1, LONGEST, now);
+        gate.begin(QUEUE, 1, LONGEST, now);
         gate.outlast(1, now + LONGEST);
         assert_eq!(
             [1, 2].map(|crashes| bound(&gate, crashes)),
@@ -233,21 +233,21 @@ mod tests {
         let mut gate = Gate::default();
         let now = Instant::now();
         assert!(gate.wait(QUEUE, now).is_some());
-        gate.launch(QUEUE, 1, LONGEST, now + 2 * SECOND);
+        gate.begin(QUEUE, 1, LONGEST, now + 2 * SECOND);
         gate.miss();
-        assert!(!gate.land(2, now), "another message");
-        assert!(gate.land(1, now + 6 * SECOND));
+        assert!(!gate.end(2, now), "another message");
+        assert!(gate.end(1, now + 6 * SECOND));
         assert_eq!(gate.open_until(now + 6 * SECOND), Some(now + 12 * SECOND));
         assert_eq!(gate.open_until(now + 12 * SECOND), None);
-        gate.launch(QUEUE, 3, LONGEST, now);
-        gate.land(3, now + SECOND);
+        gate.begin(QUEUE, 3, LONGEST, now);
+        gate.end(3, now + SECOND);
         assert_eq!(gate.open_until(now + SECOND), None, "nobody missed anything");
     }
 
     #[test]
     fn what_holds_back_is_told_after_a_moment_and_not_for_ever() {
         let (mut gate, shared, now) = (Gate::default(), SharedGate::default(), Instant::now());
-        gate.launch(QUEUE, 1, LONGEST, now);
+        gate.begin(QUEUE, 1, LONGEST, now);
         shared.publish(&gate);
         assert_eq!(shared.held_back(now + SECOND), None);
         assert_eq!(shared.held_back(now + 4 * SECOND), Some(4 * SECOND));

@@ -14,8 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     clock::{Clock, Now},
-    flights::Flights,
     gate::{Gate, SharedGate},
+    in_flight::InFlightTable,
     ledger::SharedLedger,
     row::{Content, Death, Fault, Lane, Meta, QueueKey, State},
     rows::Rows,
@@ -120,7 +120,7 @@ pub(super) struct Core<R: ?Sized = dyn Rows> {
     latest: Instant,
     queues: BTreeMap<QueueKey, QueueState>,
     names: HashMap<QueueName, QueueKey>,
-    flights: Flights,
+    in_flight: InFlightTable,
     gate: Gate,
     shared_gate: SharedGate,
     last_seq: u64,
@@ -163,7 +163,7 @@ impl<R: Rows + 'static> Core<R> {
 impl Core {
     /// Notes the start of a transaction.
     pub(super) fn begin(&mut self) {
-        self.flights.begin();
+        self.in_flight.begin();
         if let Some(saved) = &mut self.saved {
             *saved = Saved {
                 gate: self.gate,
@@ -175,7 +175,7 @@ impl Core {
 
     /// Forgets what was done since [`Core::begin`]: the rows were rolled back.
     pub(super) fn undo(&mut self) {
-        self.flights.undo();
+        self.in_flight.undo();
         self.undo_handled();
         self.wakes.clear();
         let Some(saved) = self.saved.as_mut().map(std::mem::take) else {

@@ -14,7 +14,7 @@ use super::{
         rows::Letter,
     },
     Core,
-    lanes::Landed,
+    lanes::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, MessageId};
 
@@ -25,11 +25,11 @@ const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 impl Core {
     /// Moves a message to its dead-letter queue.
-    pub(super) fn bury(&mut self, landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        let Some(grave) = self.grave_of(&landed.meta)? else {
-            return self.set_aside(landed, &failure, now);
+    pub(super) fn bury(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        let Some(grave) = self.grave_of(&ended.meta)? else {
+            return self.set_aside(ended, &failure, now);
         };
-        let Landed { mut meta, leads } = landed;
+        let EndedDelivery { mut meta, leads } = ended;
         let group = self.rows.group(meta.seq)?;
         let mut to = Meta {
             seq: self.next_seq(),
@@ -65,8 +65,8 @@ impl Core {
     }
 
     /// Hides an exhausted message of a queue that has no dead-letter queue. It gets one more receive afterwards.
-    fn set_aside(&mut self, landed: Landed, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
-        let Landed { meta, leads } = landed;
+    fn set_aside(&mut self, ended: EndedDelivery, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
+        let EndedDelivery { meta, leads } = ended;
         self.rows.note(meta.seq, failure)?;
         let mut aside = meta.clone();
         aside.visible_at_ms = now.ms + millis(MAX_DELAY);

@@ -7,7 +7,7 @@
 use super::{
     super::{
         clock::millis,
-        flights::Flight,
+        in_flight::InFlightDelivery,
         row::{Fault, HandedOut, Meta, QueueKey, State, Suspicion},
         settings::Order,
     },
@@ -19,7 +19,7 @@ const STEP: usize = 256;
 
 /// A message whose delivery has ended, still in the state "in flight".
 #[derive(Debug)]
-pub(super) struct Landed {
+pub(super) struct EndedDelivery {
     pub(super) meta: Meta,
     /// Whether it has been its lane's head all the time. It has not if the lanes were derived anew meanwhile.
     pub(super) leads: bool,
@@ -70,11 +70,14 @@ impl Core {
     }
 
     /// Ends a delivery whose message stays in its queue, and is as suspect as it was.
-    pub(super) fn land(&mut self, flight: Flight) -> Result<Landed, Fault> {
+    pub(super) fn end_delivery(&mut self, delivery: InFlightDelivery) -> Result<EndedDelivery, Fault> {
         self.end_isolation()?;
-        let cleared = self.flights.get(flight.meta.seq).is_some_and(|flight| flight.cleared);
-        let mut meta = flight.meta;
-        self.end_flight(meta.seq);
+        let cleared = self
+            .in_flight
+            .get(delivery.meta.seq)
+            .is_some_and(|delivery| delivery.is_cleared);
+        let mut meta = delivery.meta;
+        self.remove_in_flight(meta.seq);
         if cleared {
             self.acquit(&mut meta);
         }
@@ -88,17 +91,17 @@ impl Core {
             meta.lane = self.lane_for(meta.queue, group.as_deref());
             leads = meta.lane.is_none();
         }
-        Ok(Landed { meta, leads })
+        Ok(EndedDelivery { meta, leads })
     }
 
     /// Ends a delivery whose visibility timeout ran out.
-    pub(super) fn run_out(&mut self, flight: Flight) -> Result<(), Fault> {
+    pub(super) fn run_out(&mut self, delivery: InFlightDelivery) -> Result<(), Fault> {
         // It was handed out to see whether it does harm, and it did none.
-        let excused = flight.meta.suspicion.excuses();
-        let mut landed = self.land(flight)?;
-        landed.meta.receive_count = landed.meta.receive_count.saturating_sub(u32::from(excused));
-        self.acquit(&mut landed.meta);
-        self.come_back(landed)
+        let excused = delivery.meta.suspicion.excuses();
+        let mut ended = self.end_delivery(delivery)?;
+        ended.meta.receive_count = ended.meta.receive_count.saturating_sub(u32::from(excused));
+        self.acquit(&mut ended.meta);
+        self.come_back(ended)
     }
 
     /// Ends what holds everybody back once it has for as long as it may: a suspect that has lasted so long is none any more, and
@@ -106,9 +109,9 @@ impl Core {
     pub(super) fn end_isolation(&mut self) -> Result<(), Fault> {
         let now = self.latest;
         let Some(alone) = self.gate.alone() else { return Ok(()) };
-        let flight = self.flights.get(alone.seq).filter(|flight| flight.deadline > now);
-        let Some(mut flight) = flight.cloned() else {
-            self.gate.land(alone.seq, now);
+        let delivery = self.in_flight.get(alone.seq).filter(|delivery| delivery.deadline > now);
+        let Some(mut delivery) = delivery.cloned() else {
+            self.gate.end(alone.seq, now);
             // Its deadline may have been moved: whoever waits may wait for a later one.
             self.wake_everybody_later();
             return Ok(());
@@ -117,24 +120,24 @@ impl Core {
             return Ok(());
         }
         tracing::info!(
-            queue = %self.queue(flight.meta.queue).name, seq = alone.seq,
+            queue = %self.queue(delivery.meta.queue).name, seq = alone.seq,
             "a message that may have ended the host has run alone for long enough: it goes on beside the others"
         );
         // The row stays suspect until it is settled: should it end the host yet, it is alone for longer the next time.
-        flight.meta.visible_at_ms = HandedOut::Plainly.number();
-        self.rows.place(&flight.meta)?;
-        self.flights.clear(flight);
+        delivery.meta.visible_at_ms = HandedOut::Plainly.number();
+        self.rows.place(&delivery.meta)?;
+        self.in_flight.clear(delivery);
         self.gate.outlast(alone.seq, now);
         self.wake_everybody_later();
         Ok(())
     }
 
     /// Forgets a delivery, and wakes whoever waited for its end.
-    pub(super) fn end_flight(&mut self, seq: u64) {
-        self.flights.land(seq);
-        if self.gate.land(seq, self.latest) {
+    pub(super) fn remove_in_flight(&mut self, seq: u64) {
+        self.in_flight.remove(seq);
+        if self.gate.end(seq, self.latest) {
             self.wake_everybody_later();
-        } else if self.flights.are_quiet()
+        } else if self.in_flight.is_quiet()
             && let Some(queue) = self.gate.waiting()
         {
             self.wake_later(queue);
@@ -143,8 +146,8 @@ impl Core {
     }
 
     /// Makes a message visible again that was in flight.
-    pub(super) fn come_back(&mut self, landed: Landed) -> Result<(), Fault> {
-        let Landed { mut meta, leads } = landed;
+    pub(super) fn come_back(&mut self, ended: EndedDelivery) -> Result<(), Fault> {
+        let EndedDelivery { mut meta, leads } = ended;
         if !leads {
             return self.enter(meta);
         }
@@ -161,8 +164,8 @@ impl Core {
     }
 
     /// Hides a message that was in flight until `visible_at_ms`; its lane waits for it.
-    pub(super) fn hide(&mut self, landed: Landed, visible_at_ms: u64) -> Result<(), Fault> {
-        let Landed { mut meta, leads } = landed;
+    pub(super) fn hide(&mut self, ended: EndedDelivery, visible_at_ms: u64) -> Result<(), Fault> {
+        let EndedDelivery { mut meta, leads } = ended;
         meta.visible_at_ms = visible_at_ms;
         let free = leads
             || match &meta.lane {
@@ -180,7 +183,7 @@ impl Core {
         state.order = order;
         state.relaned = true;
         state.relaning = Some((0, last));
-        self.flights.leave_lanes(queue);
+        self.in_flight.leave_lanes(queue);
         // Where a crash may come in between it is one transaction; else it is done step by step, so that nobody waits for all of it.
         while self.saved.is_some() && self.relane_some(queue)? {}
         Ok(())

@@ -11,8 +11,8 @@ use super::{
     super::{
         super::Counts,
         clock::{Clock, Now},
-        flights::Flights,
         gate::{Gate, SharedGate},
+        in_flight::InFlightTable,
         ledger::{Ledger, LedgerSettings, SharedLedger},
         row::{Fault, QueueKey, State},
         rows::{Census, Rows, StoredQueue},
@@ -46,7 +46,7 @@ impl<R: Rows> Core<R> {
             latest: tokio::time::Instant::now(),
             queues: BTreeMap::new(),
             names: HashMap::new(),
-            flights: Flights::new(undoable),
+            in_flight: InFlightTable::new(undoable),
             gate: Gate::default(),
             shared_gate: SharedGate::default(),
             last_seq: 0,

@@ -12,7 +12,7 @@ use super::{
         rows::Suspects,
     },
     Core,
-    lanes::Landed,
+    lanes::EndedDelivery,
 };
 use crate::message::MAX_DELAY;
 
@@ -120,7 +120,7 @@ impl Core {
                 continue;
             };
             self.end_visibility_everywhere(now)?;
-            let quiet = self.flights.are_quiet();
+            let quiet = self.in_flight.is_quiet();
             if !quiet && let Some(again) = self.gate.wait(key, now.instant) {
                 self.note_miss(key)?;
                 return Ok(Some(Received {
@@ -156,7 +156,7 @@ impl Core {
         let Some(alone) = self.gate.alone() else {
             return self.gate.closed_for(key, now.instant);
         };
-        let deadline = self.flights.get(alone.seq).map(|flight| flight.deadline);
+        let deadline = self.in_flight.get(alone.seq).map(|delivery| delivery.deadline);
         Some(deadline.map_or(alone.until, |deadline| deadline.min(alone.until)))
     }
 
@@ -173,7 +173,7 @@ impl Core {
         if queue.due_ms != u64::MAX {
             next = next.min(now.instant_of(queue.due_ms)).min(now.instant + NOTICE_SLEEP);
         }
-        if let Some((deadline, _)) = self.flights.first_deadline(key) {
+        if let Some((deadline, _)) = self.in_flight.first_deadline(key) {
             next = next.min(deadline);
         }
         next
@@ -201,7 +201,7 @@ impl Core {
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
                 kind = %failure.kind, reason = failure.reason, "a message was received too often"
             );
-            self.bury(Landed { meta, leads: true }, failure, now)?;
+            self.bury(EndedDelivery { meta, leads: true }, failure, now)?;
             return Ok(None);
         }
         Ok(Some((meta, content)))
@@ -225,7 +225,7 @@ impl Core {
         let bound = self
             .gate
             .bound(self.queue(meta.queue).settings.visibility_timeout, meta.suspicion);
-        self.gate.launch(meta.queue, meta.seq, bound, now.instant);
+        self.gate.begin(meta.queue, meta.seq, bound, now.instant);
         let how = if quiet {
             HandedOut::Alone
         } else {
@@ -245,7 +245,7 @@ impl Core {
         self.rows.take(&meta)?;
         let receive_count = NonZeroU32::new(meta.receive_count).unwrap_or(NonZeroU32::MAX);
         let deadline = now.instant + self.queue(meta.queue).settings.visibility_timeout.min(MAX_DELAY);
-        let receipt = self.flights.launch(meta, deadline);
+        let receipt = self.in_flight.insert(meta, deadline);
         Ok(Delivery {
             message: content.message,
             receipt,

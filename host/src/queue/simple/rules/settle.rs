@@ -9,12 +9,12 @@ use super::{
     super::{
         super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
-        flights::Flight,
+        in_flight::InFlightDelivery,
         ledger::CommitError,
         row::{Fault, QueueKey},
     },
     Core,
-    lanes::Landed,
+    lanes::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, QueueName};
 
@@ -29,9 +29,9 @@ impl Core {
     ) -> Vec<Result<(), ExtendError>> {
         let deadline = now.instant + by.min(MAX_DELAY);
         let extend_one = |receipt: &Receipt| {
-            let flight = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
-            let (seq, earlier) = (flight.meta.seq, deadline < flight.deadline);
-            self.flights.extend(seq, deadline);
+            let delivery = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
+            let (seq, earlier) = (delivery.meta.seq, deadline < delivery.deadline);
+            self.in_flight.extend(seq, deadline);
             if earlier && self.gate.alone().is_some_and(|alone| alone.seq == seq) {
                 self.wake_everybody_later();
             } else if earlier {
@@ -42,10 +42,10 @@ impl Core {
         receipts.iter().map(extend_one).collect()
     }
 
-    fn valid(&self, key: QueueKey, receipt: &Receipt, now: Now) -> Option<&Flight> {
-        self.flights
+    fn valid(&self, key: QueueKey, receipt: &Receipt, now: Now) -> Option<&InFlightDelivery> {
+        self.in_flight
             .valid(receipt, now.instant)
-            .filter(|flight| flight.meta.queue == key)
+            .filter(|delivery| delivery.meta.queue == key)
     }
 
     /// Ends deliveries, sends and writes, or does nothing at all.
@@ -80,8 +80,8 @@ impl Core {
         let mut answers = Vec::with_capacity(settles.len());
         for Settle { receipt, settlement } in settles {
             answers.push(match self.valid(key, &receipt, now).cloned() {
-                Some(flight) => {
-                    self.settle_one(flight, settlement, now)?;
+                Some(delivery) => {
+                    self.settle_one(delivery, settlement, now)?;
                     Ok(())
                 }
                 None => Err(SettleError::Expired),
@@ -90,57 +90,57 @@ impl Core {
         Ok(answers)
     }
 
-    fn settle_one(&mut self, flight: Flight, settlement: Settlement, now: Now) -> Result<(), Fault> {
+    fn settle_one(&mut self, delivery: InFlightDelivery, settlement: Settlement, now: Now) -> Result<(), Fault> {
         match settlement {
             Settlement::Delete => {
-                self.end_flight(flight.meta.seq);
-                self.remove(&flight.meta)
+                self.remove_in_flight(delivery.meta.seq);
+                self.remove(&delivery.meta)
             }
             Settlement::Retry { delay, failure } => {
-                let mut landed = self.land(flight)?;
-                self.acquit(&mut landed.meta);
-                if landed.meta.receive_count >= self.queue(landed.meta.queue).settings.max_receives.get() {
-                    return self.bury_exhausted(landed, failure, now);
+                let mut ended = self.end_delivery(delivery)?;
+                self.acquit(&mut ended.meta);
+                if ended.meta.receive_count >= self.queue(ended.meta.queue).settings.max_receives.get() {
+                    return self.bury_exhausted(ended, failure, now);
                 }
-                self.rows.note(landed.meta.seq, &failure)?;
+                self.rows.note(ended.meta.seq, &failure)?;
                 if delay.is_zero() {
-                    return self.come_back(landed);
+                    return self.come_back(ended);
                 }
-                self.hide(landed, now.ms + millis(delay.min(MAX_DELAY)))
+                self.hide(ended, now.ms + millis(delay.min(MAX_DELAY)))
             }
             Settlement::DeadLetter { failure } => {
-                let landed = self.land(flight)?;
-                self.bury_landed(landed, failure, now)
+                let ended = self.end_delivery(delivery)?;
+                self.bury_landed(ended, failure, now)
             }
             Settlement::Release => {
-                let mut landed = self.land(flight)?;
-                landed.meta.receive_count = landed.meta.receive_count.saturating_sub(1);
-                self.come_back(landed)
+                let mut ended = self.end_delivery(delivery)?;
+                ended.meta.receive_count = ended.meta.receive_count.saturating_sub(1);
+                self.come_back(ended)
             }
         }
     }
 
     /// Its last receive has failed: it would be put aside when it is handed out again, and need not wait for that.
-    fn bury_exhausted(&mut self, landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        let meta = &landed.meta;
+    fn bury_exhausted(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        let meta = &ended.meta;
         tracing::warn!(
             queue = %self.queue(meta.queue).name, seq = meta.seq, receive_count = meta.receive_count,
             kind = %failure.kind, reason = failure.reason, "a message was received too often"
         );
-        self.bury_landed(landed, failure, now)
+        self.bury_landed(ended, failure, now)
     }
 
-    fn bury_landed(&mut self, mut landed: Landed, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        self.acquit(&mut landed.meta);
-        self.bury(landed, failure, now)
+    fn bury_landed(&mut self, mut ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+        self.acquit(&mut ended.meta);
+        self.bury(ended, failure, now)
     }
 
     /// Releases deliveries that nobody can settle, because their receiver went away before it got them.
     pub(in super::super) fn release_undelivered(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
         let now = self.tick(self.latest);
         for receipt in receipts {
-            if let Some(flight) = self.flights.valid(receipt, now.instant).cloned() {
-                self.settle_one(flight, Settlement::Release, now)?;
+            if let Some(delivery) = self.in_flight.valid(receipt, now.instant).cloned() {
+                self.settle_one(delivery, Settlement::Release, now)?;
             }
         }
         Ok(())

@@ -26,24 +26,24 @@ impl Core {
 
     fn end_visibility(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
         for _ in 0..STEP {
-            let Some((deadline, seq)) = self.flights.first_deadline(key) else {
+            let Some((deadline, seq)) = self.in_flight.first_deadline(key) else {
                 return Ok(false);
             };
             if deadline > now.instant {
                 return Ok(false);
             }
-            let Some(flight) = self.flights.get(seq).cloned() else {
+            let Some(delivery) = self.in_flight.get(seq).cloned() else {
                 return Ok(false);
             };
             tracing::debug!(queue = %self.queue(key).name, seq, "a visibility timeout ran out");
-            self.run_out(flight)?;
+            self.run_out(delivery)?;
         }
         Ok(true)
     }
 
     /// What nobody holds any more is not in flight, even in queues that nobody tends.
     pub(super) fn end_visibility_everywhere(&mut self, now: Now) -> Result<(), Fault> {
-        for key in self.flights.queues() {
+        for key in self.in_flight.queues() {
             self.end_visibility(key, now)?;
         }
         Ok(())
@@ -111,7 +111,7 @@ impl Core {
             }
         }
         self.tell_discarded(key, discarded);
-        // What comes later is later past its time; what comes back from a flight lowers the bound itself.
+        // What comes later is later past its time; what comes back from flight lowers the bound itself.
         self.queue_mut(key).aged_ms = next.min(now.ms.saturating_add(millis(limit)));
         Ok(false)
     }
