@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 
 const DATABASE: &str = "queues.db";
 const LOG: &str = "queues.db-wal";
-const WITNESS: &str = "queues.commits";
+const HIGH_WATER_MARK: &str = "queues.commits";
 const DELAY: Duration = Duration::from_hours(1);
 
 /// What the workload did to one message, and after how many changes of the disk it began and was acknowledged.
@@ -166,7 +166,7 @@ fn failure() -> FailureRecord {
 impl Bench {
     fn new() -> Self {
         let (disk, directory) = (FaultyStore::new(), TempDir::new().unwrap());
-        disk.watch(directory.path().join(WITNESS));
+        disk.watch(directory.path().join(HIGH_WATER_MARK));
         Self {
             disk,
             directory,
@@ -531,11 +531,11 @@ async fn survives_power_loss_at_every_point(bench: &Bench, loss: Loss) {
         crash(&log, n, loss, directory.path());
         // What is noted without a sync may be there, all of it: the store must not be alarmed by that.
         let watched = log.get(n).map_or_else(
-            || fs::read(bench.directory.path().join(WITNESS)).ok(),
+            || fs::read(bench.directory.path().join(HIGH_WATER_MARK)).ok(),
             |entry| entry.watched.clone(),
         );
         if let Some(watched) = watched {
-            fs::write(directory.path().join(WITNESS), watched).unwrap();
+            fs::write(directory.path().join(HIGH_WATER_MARK), watched).unwrap();
         }
         let present = match examined(directory.path(), &bench.journal).await {
             Ok(present) => present,
@@ -670,8 +670,8 @@ async fn a_message_that_a_receive_waits_for_is_stored_and_handed_out_in_one_comm
     let orders = queue(&store, "orders").await.unwrap();
     let mut receives = wait_for_one(&orders).await;
     let commits = || {
-        let witness = fs::read(bench.directory.path().join(WITNESS)).unwrap();
-        u64::from_le_bytes(witness[..8].try_into().unwrap())
+        let mark = fs::read(bench.directory.path().join(HIGH_WATER_MARK)).unwrap();
+        u64::from_le_bytes(mark[..8].try_into().unwrap())
     };
     let before = commits();
     let sent = orders.send(message("a")).await.unwrap();
@@ -680,7 +680,7 @@ async fn a_message_that_a_receive_waits_for_is_stored_and_handed_out_in_one_comm
     assert_eq!((&got[0].message.id, got[0].receive_count.get()), (&sent, 1));
     // After a crash in this moment it is there, and known to have been received.
     let crashed = TempDir::new().unwrap();
-    for file in [DATABASE, LOG, WITNESS] {
+    for file in [DATABASE, LOG, HIGH_WATER_MARK] {
         fs::copy(bench.directory.path().join(file), crashed.path().join(file)).unwrap();
     }
     let again = open(options(crashed.path(), None)).await.unwrap();
@@ -820,7 +820,7 @@ async fn filled(count: usize, log: bool) -> TempDir {
         return directory;
     }
     let copy = TempDir::new_in(memory()).unwrap();
-    for file in [DATABASE, LOG, WITNESS] {
+    for file in [DATABASE, LOG, HIGH_WATER_MARK] {
         fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
     }
     store.close().await;
@@ -862,15 +862,15 @@ async fn a_deleted_log_is_missed_though_the_database_has_its_tables() {
         .await
         .unwrap();
     let copy = TempDir::new_in(memory()).unwrap();
-    for file in [DATABASE, WITNESS] {
+    for file in [DATABASE, HIGH_WATER_MARK] {
         fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
     }
     store.close().await;
     let error = refusal(copy.path()).await;
     assert!(matches!(error, OpenError::Missing { .. }), "{error:?}");
-    assert!(error.to_string().contains(WITNESS), "{error}");
+    assert!(error.to_string().contains(HIGH_WATER_MARK), "{error}");
     // Whoever accepts the loss may go on.
-    fs::remove_file(copy.path().join(WITNESS)).unwrap();
+    fs::remove_file(copy.path().join(HIGH_WATER_MARK)).unwrap();
     assert_eq!(reopened(copy.path()).await.unwrap().len(), 5);
 }
 
@@ -901,11 +901,11 @@ async fn an_older_copy_of_the_database_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_lost_or_torn_witness_does_not_keep_the_store_from_opening() {
+async fn a_lost_or_torn_high_water_mark_does_not_keep_the_store_from_opening() {
     let directory = filled(5, false).await;
-    fs::write(directory.path().join(WITNESS), [1, 2, 3]).unwrap();
+    fs::write(directory.path().join(HIGH_WATER_MARK), [1, 2, 3]).unwrap();
     assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
-    fs::remove_file(directory.path().join(WITNESS)).unwrap();
+    fs::remove_file(directory.path().join(HIGH_WATER_MARK)).unwrap();
     assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
 }
 
@@ -929,16 +929,16 @@ async fn salvage(directory: &Path) -> Result<(Vec<String>, u64), String> {
 async fn a_flipped_bit_is_never_delivered_nor_silently_dropped() {
     let directory = filled(40, false).await;
     let path = directory.path().join(DATABASE);
-    let (whole, witness) = (
+    let (whole, mark) = (
         fs::read(&path).unwrap(),
-        fs::read(directory.path().join(WITNESS)).unwrap(),
+        fs::read(directory.path().join(HIGH_WATER_MARK)).unwrap(),
     );
     let (mut refused, mut set_apart, mut harmless) = (0, 0, 0);
     for position in (0..whole.len()).step_by(97) {
         let mut damaged = whole.clone();
         damaged[position] ^= 1 << (position % 8);
         fs::write(&path, damaged).unwrap();
-        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        fs::write(directory.path().join(HIGH_WATER_MARK), &mark).unwrap();
         drop(fs::remove_file(directory.path().join(LOG)));
         match salvage(directory.path()).await {
             Err(_) => refused += 1,
@@ -1001,7 +1001,7 @@ async fn a_damaged_log_is_missed_wherever_the_damage_is() {
     let log = fs::read(directory.path().join(LOG)).unwrap();
     for position in (0..log.len()).step_by(1013) {
         let copy = TempDir::new_in(memory()).unwrap();
-        for file in [DATABASE, WITNESS] {
+        for file in [DATABASE, HIGH_WATER_MARK] {
             fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
         }
         let mut damaged = log.clone();
@@ -1019,7 +1019,7 @@ async fn a_truncated_log_is_missed_unless_only_unacknowledged_work_is_cut_off() 
     let log = fs::read(directory.path().join(LOG)).unwrap();
     for length in (0..log.len()).step_by(2039) {
         let copy = TempDir::new_in(memory()).unwrap();
-        for file in [DATABASE, WITNESS] {
+        for file in [DATABASE, HIGH_WATER_MARK] {
             fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
         }
         fs::write(copy.path().join(LOG), &log[..length]).unwrap();
@@ -1034,10 +1034,10 @@ async fn a_truncated_database_is_refused_or_delivers_nothing_wrong() {
     let directory = filled(200, false).await;
     let path = directory.path().join(DATABASE);
     let whole = fs::read(&path).unwrap();
-    let witness = fs::read(directory.path().join(WITNESS)).unwrap();
+    let mark = fs::read(directory.path().join(HIGH_WATER_MARK)).unwrap();
     for length in (0..whole.len()).step_by(4096) {
         fs::write(&path, &whole[..length]).unwrap();
-        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        fs::write(directory.path().join(HIGH_WATER_MARK), &mark).unwrap();
         drop(fs::remove_file(directory.path().join(LOG)));
         assert!(
             salvage(directory.path()).await.is_err(),

@@ -45,6 +45,7 @@ mod codec;
 mod ephemeral;
 mod gate;
 mod health;
+mod high_water_mark;
 mod in_flight;
 mod keyvalue;
 mod ledger;
@@ -59,7 +60,6 @@ mod rules;
 mod schema;
 pub mod settings;
 mod sqlite;
-mod witness;
 mod writer;
 
 pub use health::StoreHealth;

@@ -9,21 +9,21 @@ use std::{
 
 use super::{
     gate::SharedGate,
+    high_water_mark::{CommitHighWaterMark, RecordedMark},
     ledger::LedgerSettings,
     place,
     row::Fault,
     rules::Core,
     schema,
     sqlite::{Refusal, SqliteRows},
-    witness::{Testimony, Witness},
     writer::{Writer, WriterState},
 };
 use crate::machine_clock::MachineClock;
 
 /// The database.
 pub(super) const DATABASE: &str = "queues.db";
-/// The commit witness.
-const WITNESS: &str = "queues.commits";
+/// The commit high-water mark.
+const HIGH_WATER_MARK: &str = "queues.commits";
 /// The file whose lock says that somebody uses the directory.
 const LOCK: &str = "queues.lock";
 
@@ -103,15 +103,15 @@ pub enum OpenError {
     },
     /// Transactions are missing that were acknowledged.
     #[error(
-        "acknowledged work is missing from {path}: it holds {found} transactions, and {witness} knows of {acknowledged}. \
+        "acknowledged work is missing from {path}: it holds {found} transactions, and {mark} knows of {acknowledged}. \
          An older copy was put in its place, or it or its -wal file was damaged or deleted. Put back the files that \
-         belong together, or delete {witness} to go on without what is missing"
+         belong together, or delete {mark} to go on without what is missing"
     )]
     Missing {
         /// The database.
         path: PathBuf,
-        /// The commit witness.
-        witness: PathBuf,
+        /// The commit high-water mark.
+        mark: PathBuf,
         /// The number of the last transaction in the database.
         found: u64,
         /// The number of the last one that was acknowledged.
@@ -139,17 +139,17 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     let directory = &options.directory;
     let Files {
         rows,
-        mut witness,
+        mut mark,
         lock,
         path,
     } = open_files(options)?;
     rows.shrink();
     let mut core = Core::new(rows, true, options.ledger, options.clock.clone());
-    restore(&mut core, &mut witness).map_err(|fault| from_fault(&path, fault))?;
+    restore(&mut core, &mut mark).map_err(|fault| from_fault(&path, fault))?;
     let gate = core.shared_gate().clone();
     let state = WriterState {
         core,
-        witness,
+        mark,
         directory: directory.clone(),
         lock,
     };
@@ -177,7 +177,7 @@ pub(super) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
 /// What is open of a store that nobody works on yet.
 struct Files {
     rows: SqliteRows,
-    witness: Witness,
+    mark: CommitHighWaterMark,
     lock: File,
     path: PathBuf,
 }
@@ -192,32 +192,32 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     let of_database = ["", "-wal", "-shm"].map(|suffix| format!("{DATABASE}{suffix}"));
     place::examine(
         directory,
-        &[of_database.as_slice(), &[WITNESS.into(), LOCK.into()]].concat(),
+        &[of_database.as_slice(), &[HIGH_WATER_MARK.into(), LOCK.into()]].concat(),
     )?;
     let lock = lock(directory)?;
     let path = directory.join(DATABASE);
-    let witness_path = directory.join(WITNESS);
+    let mark_path = directory.join(HIGH_WATER_MARK);
     let existed = path.try_exists().map_err(|source| OpenError::Io {
         path: path.clone(),
         source,
     })?;
-    let in_witness = |source| OpenError::Io {
-        path: witness_path.clone(),
+    let in_mark = |source| OpenError::Io {
+        path: mark_path.clone(),
         source,
     };
-    let (witness, testimony) = Witness::open(&witness_path).map_err(in_witness)?;
-    let acknowledged = match testimony {
-        Testimony::Commits(commits) => commits,
-        Testimony::Nothing => {
+    let (mark, recorded) = CommitHighWaterMark::open(&mark_path).map_err(in_mark)?;
+    let acknowledged = match recorded {
+        RecordedMark::Commits(commits) => commits,
+        RecordedMark::Nothing => {
             if existed {
-                tracing::warn!(witness = %witness_path.display(), "no commit witness: missing work would go unnoticed this once");
+                tracing::warn!(mark = %mark_path.display(), "there is no commit high-water mark: missing work would go unnoticed this once");
             }
             0
         }
     };
     let missing = |found| OpenError::Missing {
         path: path.clone(),
-        witness: witness_path.clone(),
+        mark: mark_path.clone(),
         found,
         acknowledged,
     };
@@ -235,20 +235,15 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     if rows.commits() < acknowledged {
         return Err(missing(rows.commits()));
     }
-    Ok(Files {
-        rows,
-        witness,
-        lock,
-        path,
-    })
+    Ok(Files { rows, mark, lock, path })
 }
 
 /// One transaction, like those of the writer's thread.
-fn restore(core: &mut Core<SqliteRows>, witness: &mut Witness) -> Result<(), Fault> {
+fn restore(core: &mut Core<SqliteRows>, mark: &mut CommitHighWaterMark) -> Result<(), Fault> {
     core.rows.begin()?;
     core.rules().restore()?;
     core.rows.commit()?;
-    witness.note(core.rows.commits());
+    mark.note(core.rows.commits());
     Ok(())
 }
 

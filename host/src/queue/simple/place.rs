@@ -1,6 +1,6 @@
 //! Whether the data directory is one whose files are this host's alone.
 //!
-//! The directory itself may be a link, which is how disks are put in place. Its files may not: the lock and the witness of a
+//! The directory itself may be a link, which is how disks are put in place. Its files may not: the lock and the high-water mark of a
 //! database that is elsewhere would not be beside it, and another host could open it under another lock.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};

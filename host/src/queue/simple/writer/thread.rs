@@ -15,12 +15,12 @@ use tokio::sync::mpsc;
 
 use super::{
     super::{
+        high_water_mark::CommitHighWaterMark,
         ledger::{LATE, MANY, SharedLedger},
         operation::Kind,
         row::{Fault, FaultKind},
         rules::Core,
         sqlite::SqliteRows,
-        witness::Witness,
     },
     Command, StoreFailed,
     command::{PendingCommand, TransactionFailure, UndeliveredReceipts},
@@ -36,7 +36,7 @@ const TIME_PAUSE: Duration = Duration::from_mins(1);
 #[derive(Debug)]
 pub(crate) struct WriterState {
     pub(crate) core: Core<SqliteRows>,
-    pub(crate) witness: Witness,
+    pub(crate) mark: CommitHighWaterMark,
     pub(crate) directory: PathBuf,
     /// Held, and so locked, for as long as the thread lives.
     pub(crate) lock: File,
@@ -267,7 +267,7 @@ impl WriterThread {
         core.rows.begin()?;
         work(core)?;
         if let Some(commits) = core.rows.commit()? {
-            self.state.witness.note(commits);
+            self.state.mark.note(commits);
         }
         core.rules().remember_handled();
         Ok(())

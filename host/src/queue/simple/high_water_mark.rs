@@ -1,9 +1,8 @@
-//! The commit witness: a file that knows how many transactions were acknowledged.
+//! The commit high-water mark: a file with the number of the last acknowledged transaction.
 //!
-//! `SQLite` takes a damaged write-ahead log for one that ends there, and a deleted one for an empty one: what was
-//! acknowledged in it would be gone without a word. So every transaction has a number in the database, and the number is
-//! noted here once the transaction is on the disk. The note is not synced: after a power loss it may be behind the
-//! database, never ahead of it.
+//! `SQLite` takes a damaged write-ahead log for one that ends where the damage begins, and a deleted log for an empty one: acknowledged
+//! work would be gone without a word. So every transaction has a number in the database, and the file gets the number once the
+//! transaction is on the disk. The file is not synced: after a power loss it may be behind the database, never ahead of it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -16,24 +15,25 @@ const LEN: usize = 16;
 
 /// The open file.
 #[derive(Debug)]
-pub(super) struct Witness {
+pub(super) struct CommitHighWaterMark {
     file: File,
     path: PathBuf,
-    complained: bool,
+    /// A failure was logged already.
+    has_warned: bool,
 }
 
-/// What the file said when it was opened.
+/// The content of the file when it was opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Testimony {
-    /// So many transactions were acknowledged.
+pub(super) enum RecordedMark {
+    /// The number of the last acknowledged transaction.
     Commits(u64),
-    /// There is no file, or none with a whole record.
+    /// There was no file, or its record is not whole.
     Nothing,
 }
 
-impl Witness {
+impl CommitHighWaterMark {
     /// Opens the file, or makes an empty one.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, Testimony)> {
+    pub(super) fn open(path: &Path) -> io::Result<(Self, RecordedMark)> {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -42,29 +42,29 @@ impl Witness {
             .mode(0o600)
             .open(path)?;
         let mut record = [0; LEN];
-        let testimony = match file.read_exact_at(&mut record, 0) {
-            Ok(()) => decode(record).map_or(Testimony::Nothing, Testimony::Commits),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Testimony::Nothing,
+        let recorded = match file.read_exact_at(&mut record, 0) {
+            Ok(()) => decode(record).map_or(RecordedMark::Nothing, RecordedMark::Commits),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => RecordedMark::Nothing,
             Err(error) => return Err(error),
         };
         Ok((
             Self {
                 file,
                 path: path.to_owned(),
-                complained: false,
+                has_warned: false,
             },
-            testimony,
+            recorded,
         ))
     }
 
-    /// Notes that so many transactions are on the disk. Failing to is no failure of the store: the next start
-    /// knows less, and that is all.
+    /// Writes the number of the last transaction on the disk. A failure is only logged: the store goes on, and the next start
+    /// may not notice that work is missing.
     pub(super) fn note(&mut self, commits: u64) {
         if let Err(error) = self.file.write_all_at(&encode(commits), 0)
-            && !self.complained
+            && !self.has_warned
         {
-            self.complained = true;
-            tracing::warn!(path = %self.path.display(), %error, "the commit witness can't be written");
+            self.has_warned = true;
+            tracing::warn!(path = %self.path.display(), %error, "the commit high-water mark can't be written");
         }
     }
 }
