@@ -18,7 +18,7 @@ use tokio::{
 use self::{
     clock::Now,
     ephemeral::EphemeralStore,
-    gate::SharedGate,
+    isolation::SharedIsolation,
     keyvalue::SimpleKeyValue,
     ledger::SharedLedger,
     long::between_steps,
@@ -43,10 +43,10 @@ use crate::{
 mod clock;
 mod codec;
 mod ephemeral;
-mod gate;
 mod health;
 mod high_water_mark;
 mod in_flight;
+mod isolation;
 mod keyvalue;
 mod ledger;
 mod long;
@@ -80,7 +80,7 @@ pub struct SimpleStore {
 struct Inner {
     engine: Engine,
     ledger: SharedLedger,
-    gate: SharedGate,
+    isolation: SharedIsolation,
     destinations: RwLock<HashSet<QueueName>>,
 }
 
@@ -109,9 +109,9 @@ impl SimpleStore {
     ///
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        let Opened { writer, gate } = open::open(options)?;
+        let Opened { writer, isolation } = open::open(options)?;
         let ledger = writer.ledger().clone();
-        Ok(Self::with(Engine::Durable(writer), ledger, gate))
+        Ok(Self::with(Engine::Durable(writer), ledger, isolation))
     }
 
     /// Gives the room back to the disk that messages took which are gone, in a store that nobody has open. Answers how many bytes
@@ -139,16 +139,20 @@ impl SimpleStore {
     /// As [`SimpleStore::ephemeral_with`], with another clock than the machine's.
     pub fn ephemeral_on(ledger: LedgerSettings, clock: MachineClock) -> Self {
         let core = Core::new(MemoryRows::default(), false, ledger, clock);
-        let (ledger, gate) = (core.ledger().clone(), core.shared_gate().clone());
-        Self::with(Engine::Ephemeral(Box::new(EphemeralStore::new(core))), ledger, gate)
+        let (ledger, isolation) = (core.ledger().clone(), core.shared_isolation().clone());
+        Self::with(
+            Engine::Ephemeral(Box::new(EphemeralStore::new(core))),
+            ledger,
+            isolation,
+        )
     }
 
-    fn with(engine: Engine, ledger: SharedLedger, gate: SharedGate) -> Self {
+    fn with(engine: Engine, ledger: SharedLedger, isolation: SharedIsolation) -> Self {
         Self {
             inner: Arc::new(Inner {
                 engine,
                 ledger,
-                gate,
+                isolation,
                 destinations: RwLock::default(),
             }),
         }
@@ -289,7 +293,7 @@ impl StoreHealth for SimpleStore {
             Engine::Ephemeral(_) => None,
         };
         let failed = failed.map(|why| format!("the store has failed: {why}"));
-        let held_back = self.inner.gate.held_back(Instant::now()).map(|held| {
+        let held_back = self.inner.isolation.held_back(Instant::now()).map(|held| {
             format!(
                 "isolating: for {} s nothing else is handed out, so that a message that was in flight when the host ended is alone",
                 held.as_secs()

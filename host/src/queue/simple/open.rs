@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    gate::SharedGate,
     high_water_mark::{CommitHighWaterMark, RecordedMark},
+    isolation::SharedIsolation,
     ledger::LedgerSettings,
     place,
     row::Fault,
@@ -131,7 +131,7 @@ pub enum OpenError {
 /// A store that is open.
 pub(super) struct Opened {
     pub(super) writer: Writer,
-    pub(super) gate: SharedGate,
+    pub(super) isolation: SharedIsolation,
 }
 
 /// Opens the store in a directory and starts its thread.
@@ -146,7 +146,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     rows.shrink();
     let mut core = Core::new(rows, true, options.ledger, options.clock.clone());
     restore(&mut core, &mut mark).map_err(|fault| from_fault(&path, fault))?;
-    let gate = core.shared_gate().clone();
+    let isolation = core.shared_isolation().clone();
     let state = WriterState {
         core,
         mark,
@@ -157,7 +157,10 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         path: directory.clone(),
         source,
     });
-    Ok(Opened { writer: started?, gate })
+    Ok(Opened {
+        writer: started?,
+        isolation,
+    })
 }
 
 /// Gives the room back that messages took who are gone. Answers how large the database was and is, in bytes.

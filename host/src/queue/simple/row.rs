@@ -72,7 +72,7 @@ impl State {
 
 /// How a message was in flight when the host ended without saying goodbye, since it was last seen to do no harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Suspicion {
+pub(super) struct PoisonSuspicion {
     /// How many of its receives ended so while others were in flight too: nobody knows which of them was the cause, if
     /// any, so these are not held against it.
     pub(super) beside_others: u32,
@@ -80,7 +80,7 @@ pub(super) struct Suspicion {
     pub(super) alone: bool,
 }
 
-impl Suspicion {
+impl PoisonSuspicion {
     /// It was not in flight then.
     pub(super) const NONE: Self = Self {
         beside_others: 0,
@@ -164,7 +164,7 @@ pub(super) struct Meta {
     /// When it came to this queue. The time to live counts from here.
     pub(super) queued_at_ms: u64,
     /// Whether it may have killed the host.
-    pub(super) suspicion: Suspicion,
+    pub(super) suspicion: PoisonSuspicion,
     /// The queue that it was first received from, if it is a dead letter.
     pub(super) origin: Option<QueueKey>,
 }

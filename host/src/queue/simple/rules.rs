@@ -14,8 +14,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::{
     clock::{Clock, Now},
-    gate::{Gate, SharedGate},
     in_flight::InFlightTable,
+    isolation::{PoisonIsolation, SharedIsolation},
     ledger::SharedLedger,
     row::{Content, Death, Fault, Lane, Meta, QueueKey, State},
     rows::Rows,
@@ -121,8 +121,8 @@ pub(super) struct Core<R: ?Sized = dyn Rows> {
     queues: BTreeMap<QueueKey, QueueState>,
     names: HashMap<QueueName, QueueKey>,
     in_flight: InFlightTable,
-    gate: Gate,
-    shared_gate: SharedGate,
+    isolation: PoisonIsolation,
+    shared_isolation: SharedIsolation,
     last_seq: u64,
     wakes: Vec<QueueKey>,
     ledger: SharedLedger,
@@ -135,7 +135,7 @@ pub(super) struct Core<R: ?Sized = dyn Rows> {
 
 #[derive(Debug, Default)]
 struct Saved {
-    gate: Gate,
+    isolation: PoisonIsolation,
     seen_ms: u64,
     queues: Vec<(QueueKey, QueueState)>,
     added: Vec<QueueKey>,
@@ -143,8 +143,8 @@ struct Saved {
 
 impl<R: ?Sized> Core<R> {
     /// What others may know of who is held back.
-    pub(super) fn shared_gate(&self) -> &SharedGate {
-        &self.shared_gate
+    pub(super) fn shared_isolation(&self) -> &SharedIsolation {
+        &self.shared_isolation
     }
 
     /// The ledger, for those who do not wait for the store.
@@ -166,7 +166,7 @@ impl Core {
         self.in_flight.begin();
         if let Some(saved) = &mut self.saved {
             *saved = Saved {
-                gate: self.gate,
+                isolation: self.isolation,
                 seen_ms: self.seen_ms,
                 ..Saved::default()
             };
@@ -181,7 +181,7 @@ impl Core {
         let Some(saved) = self.saved.as_mut().map(std::mem::take) else {
             return;
         };
-        self.gate = saved.gate;
+        self.isolation = saved.isolation;
         self.seen_ms = saved.seen_ms;
         self.queues.extend(saved.queues);
         for key in saved.added {

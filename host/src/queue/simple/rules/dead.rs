@@ -10,7 +10,7 @@ use super::{
     super::{
         super::{DeadLetter, FailureRecord},
         clock::{Now, millis},
-        row::{Death, Fault, Fetched, Meta, QueueKey, State, Suspicion},
+        row::{Death, Fault, Fetched, Meta, PoisonSuspicion, QueueKey, State},
         rows::Letter,
     },
     Core,
@@ -40,7 +40,7 @@ impl Core {
             visible_at_ms: 0,
             receive_count: 0,
             queued_at_ms: now.ms,
-            suspicion: Suspicion::NONE,
+            suspicion: PoisonSuspicion::NONE,
             origin: Some(meta.origin.unwrap_or(meta.queue)),
         };
         to.state = self.claim(&to)?;
@@ -70,7 +70,7 @@ impl Core {
         self.rows.note(meta.seq, failure)?;
         let mut aside = meta.clone();
         aside.visible_at_ms = now.ms + millis(MAX_DELAY);
-        self.acquit(&mut aside);
+        self.clear_suspicion(&mut aside);
         aside.receive_count = self.queue(meta.queue).settings.max_receives.get().saturating_sub(1);
         self.change(aside, State::Delayed)?;
         if leads {
@@ -172,7 +172,7 @@ impl Core {
                 visible_at_ms: 0,
                 receive_count: 0,
                 queued_at_ms: now.ms,
-                suspicion: Suspicion::NONE,
+                suspicion: PoisonSuspicion::NONE,
                 origin: None,
                 ..meta.clone()
             };

@@ -8,7 +8,7 @@ use super::{
     super::{
         clock::millis,
         in_flight::InFlightDelivery,
-        row::{Fault, HandedOut, Meta, QueueKey, State, Suspicion},
+        row::{Fault, HandedOut, Meta, PoisonSuspicion, QueueKey, State},
         settings::Order,
     },
     Core,
@@ -60,12 +60,12 @@ impl Core {
     }
 
     /// Notes that a message does no harm. What the host's end took from its receives it gets back.
-    pub(super) fn acquit(&mut self, meta: &mut Meta) {
+    pub(super) fn clear_suspicion(&mut self, meta: &mut Meta) {
         if !meta.suspicion.is_raised() {
             return;
         }
         meta.receive_count = meta.receive_count.saturating_sub(meta.suspicion.beside_others);
-        meta.suspicion = Suspicion::NONE;
+        meta.suspicion = PoisonSuspicion::NONE;
         super::subtract(&mut self.queue_mut(meta.queue).tally.suspects);
     }
 
@@ -79,7 +79,7 @@ impl Core {
         let mut meta = delivery.meta;
         self.remove_in_flight(meta.seq);
         if cleared {
-            self.acquit(&mut meta);
+            self.clear_suspicion(&mut meta);
         }
         if let Some(limit) = self.queue(meta.queue).settings.time_to_live {
             let queue = self.queue_mut(meta.queue);
@@ -100,7 +100,7 @@ impl Core {
         let excused = delivery.meta.suspicion.excuses();
         let mut ended = self.end_delivery(delivery)?;
         ended.meta.receive_count = ended.meta.receive_count.saturating_sub(u32::from(excused));
-        self.acquit(&mut ended.meta);
+        self.clear_suspicion(&mut ended.meta);
         self.come_back(ended)
     }
 
@@ -108,26 +108,31 @@ impl Core {
     /// one whose visibility timeout ran out is nobody's, even if nobody tends its queue.
     pub(super) fn end_isolation(&mut self) -> Result<(), Fault> {
         let now = self.latest;
-        let Some(alone) = self.gate.alone() else { return Ok(()) };
-        let delivery = self.in_flight.get(alone.seq).filter(|delivery| delivery.deadline > now);
+        let Some(isolated) = self.isolation.isolated() else {
+            return Ok(());
+        };
+        let delivery = self
+            .in_flight
+            .get(isolated.seq)
+            .filter(|delivery| delivery.deadline > now);
         let Some(mut delivery) = delivery.cloned() else {
-            self.gate.end(alone.seq, now);
+            self.isolation.end(isolated.seq, now);
             // Its deadline may have been moved: whoever waits may wait for a later one.
             self.wake_everybody_later();
             return Ok(());
         };
-        if alone.until > now {
+        if isolated.until > now {
             return Ok(());
         }
         tracing::info!(
-            queue = %self.queue(delivery.meta.queue).name, seq = alone.seq,
+            queue = %self.queue(delivery.meta.queue).name, seq = isolated.seq,
             "a message that may have ended the host has run alone for long enough: it goes on beside the others"
         );
         // The row stays suspect until it is settled: should it end the host yet, it is alone for longer the next time.
         delivery.meta.visible_at_ms = HandedOut::Plainly.number();
         self.rows.place(&delivery.meta)?;
         self.in_flight.clear(delivery);
-        self.gate.outlast(alone.seq, now);
+        self.isolation.outlast(isolated.seq, now);
         self.wake_everybody_later();
         Ok(())
     }
@@ -135,14 +140,14 @@ impl Core {
     /// Forgets a delivery, and wakes whoever waited for its end.
     pub(super) fn remove_in_flight(&mut self, seq: u64) {
         self.in_flight.remove(seq);
-        if self.gate.end(seq, self.latest) {
+        if self.isolation.end(seq, self.latest) {
             self.wake_everybody_later();
         } else if self.in_flight.is_quiet()
-            && let Some(queue) = self.gate.waiting()
+            && let Some(queue) = self.isolation.waiting()
         {
             self.wake_later(queue);
         }
-        self.shared_gate.publish(&self.gate);
+        self.shared_isolation.publish(&self.isolation);
     }
 
     /// Makes a message visible again that was in flight.

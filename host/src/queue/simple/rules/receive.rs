@@ -39,7 +39,7 @@ impl Core {
     /// Hands out at most `max` messages.
     pub(in super::super) fn receive(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
         let received = self.receive_in_turn(key, max, now);
-        self.shared_gate.publish(&self.gate);
+        self.shared_isolation.publish(&self.isolation);
         received
     }
 
@@ -60,7 +60,7 @@ impl Core {
             });
         }
         if self.queue(key).tally.suspects > 0
-            && self.gate.open_until(now.instant).is_none()
+            && self.isolation.open_until(now.instant).is_none()
             && let Some(received) = self.receive_suspect(key, now)?
         {
             return Ok(received);
@@ -121,7 +121,7 @@ impl Core {
             };
             self.end_visibility_everywhere(now)?;
             let quiet = self.in_flight.is_quiet();
-            if !quiet && let Some(again) = self.gate.wait(key, now.instant) {
+            if !quiet && let Some(again) = self.isolation.wait_for_quiet(key, now.instant) {
                 self.note_miss(key)?;
                 return Ok(Some(Received {
                     deliveries: Vec::new(),
@@ -142,22 +142,22 @@ impl Core {
 
     /// Notes that a receive is held back, if it would have got a message.
     fn note_miss(&mut self, key: QueueKey) -> Result<(), Fault> {
-        if self.gate.is_missed() || self.queue(key).tally.ready == 0 {
+        if self.isolation.is_missed() || self.queue(key).tally.ready == 0 {
             return Ok(());
         }
         // The tallies do not tell: suspects that are in flight are counted with those that are ready.
         if self.rows.has_unsuspected_ready(key)? {
-            self.gate.miss();
+            self.isolation.miss();
         }
         Ok(())
     }
 
     fn closed_until(&mut self, key: QueueKey, now: Now) -> Option<Instant> {
-        let Some(alone) = self.gate.alone() else {
-            return self.gate.closed_for(key, now.instant);
+        let Some(isolated) = self.isolation.isolated() else {
+            return self.isolation.closed_for(key, now.instant);
         };
-        let deadline = self.in_flight.get(alone.seq).map(|delivery| delivery.deadline);
-        Some(deadline.map_or(alone.until, |deadline| deadline.min(alone.until)))
+        let deadline = self.in_flight.get(isolated.seq).map(|delivery| delivery.deadline);
+        Some(deadline.map_or(isolated.until, |deadline| deadline.min(isolated.until)))
     }
 
     /// When a receive that found nothing may find something though nobody wakes it.
@@ -166,7 +166,7 @@ impl Core {
         // Whatever is taken from now on is hidden for at least so long; and a receive that ends earlier asks again.
         let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
         if queue.tally.suspects > 0
-            && let Some(open_until) = self.gate.open_until(now.instant)
+            && let Some(open_until) = self.isolation.open_until(now.instant)
         {
             next = next.min(open_until);
         }
@@ -210,7 +210,7 @@ impl Core {
     /// Sets a message apart whose stored form is damaged, so that it is neither lost nor in the way.
     pub(super) fn put_away(&mut self, mut meta: Meta, damage: &str) -> Result<(), Fault> {
         tracing::error!(queue = %self.queue(meta.queue).name, seq = meta.seq, damage, "a stored message is damaged: it is kept and not delivered");
-        self.acquit(&mut meta);
+        self.clear_suspicion(&mut meta);
         self.change(meta.clone(), State::Damaged)?;
         self.promote(&meta)
     }
@@ -223,9 +223,9 @@ impl Core {
         now: Now,
     ) -> Result<Delivery, Fault> {
         let bound = self
-            .gate
+            .isolation
             .bound(self.queue(meta.queue).settings.visibility_timeout, meta.suspicion);
-        self.gate.begin(meta.queue, meta.seq, bound, now.instant);
+        self.isolation.begin(meta.queue, meta.seq, bound, now.instant);
         let how = if quiet {
             HandedOut::Alone
         } else {

@@ -6,7 +6,7 @@ use super::{
     super::{
         super::SendError,
         clock::{Now, millis},
-        row::{Content, Fault, Meta, QueueKey, State, Suspicion},
+        row::{Content, Fault, Meta, PoisonSuspicion, QueueKey, State},
     },
     Core,
 };
@@ -83,7 +83,7 @@ impl Core {
             visible_at_ms: delay.map_or(0, |delay| now.ms + millis(delay)),
             receive_count: 0,
             queued_at_ms: now.ms,
-            suspicion: Suspicion::NONE,
+            suspicion: PoisonSuspicion::NONE,
             origin: None,
         };
         if delay.is_none() {

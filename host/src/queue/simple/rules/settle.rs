@@ -32,7 +32,7 @@ impl Core {
             let delivery = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
             let (seq, earlier) = (delivery.meta.seq, deadline < delivery.deadline);
             self.in_flight.extend(seq, deadline);
-            if earlier && self.gate.alone().is_some_and(|alone| alone.seq == seq) {
+            if earlier && self.isolation.isolated().is_some_and(|isolated| isolated.seq == seq) {
                 self.wake_everybody_later();
             } else if earlier {
                 self.wake_later(key);
@@ -98,7 +98,7 @@ impl Core {
             }
             Settlement::Retry { delay, failure } => {
                 let mut ended = self.end_delivery(delivery)?;
-                self.acquit(&mut ended.meta);
+                self.clear_suspicion(&mut ended.meta);
                 if ended.meta.receive_count >= self.queue(ended.meta.queue).settings.max_receives.get() {
                     return self.bury_exhausted(ended, failure, now);
                 }
@@ -131,7 +131,7 @@ impl Core {
     }
 
     fn bury_landed(&mut self, mut ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        self.acquit(&mut ended.meta);
+        self.clear_suspicion(&mut ended.meta);
         self.bury(ended, failure, now)
     }
 

@@ -7,7 +7,7 @@ use rusqlite::{Row, types::ValueRef};
 
 use super::super::{
     codec,
-    row::{Content, Death, Fetched, Lane, Meta, QueueKey, State, Suspicion},
+    row::{Content, Death, Fetched, Lane, Meta, PoisonSuspicion, QueueKey, State},
     rows::Letter,
 };
 use crate::message::{Message, MessageId};
@@ -70,7 +70,7 @@ pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
         visible_at_ms: number(row, 5)?,
         receive_count: small(row, 6)?,
         queued_at_ms: number(row, 7)?,
-        suspicion: Suspicion::from_number(small(row, 8)?),
+        suspicion: PoisonSuspicion::from_number(small(row, 8)?),
         origin: matches!(row.get_ref(9)?, ValueRef::Integer(_))
             .then(|| key(row, 9))
             .transpose()?,
