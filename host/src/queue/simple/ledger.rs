@@ -315,7 +315,7 @@ impl Ledger {
     }
 
     /// Notes that the first `count` of the dead rows have been deleted.
-    pub(super) fn buried(&mut self, count: usize) {
+    pub(super) fn removed(&mut self, count: usize) {
         self.dead.drain(..count.min(self.dead.len()));
     }
 

@@ -26,6 +26,7 @@ use crate::message::QueueName;
 #[cfg(test)]
 mod cost;
 mod dead;
+mod expire;
 mod handled;
 mod keyvalue;
 mod lanes;
@@ -33,7 +34,6 @@ mod queues;
 mod receive;
 mod send;
 mod settle;
-mod tend;
 mod time;
 
 use self::handled::Entries;

@@ -227,7 +227,7 @@ impl Bench {
         for number in &dead {
             assert!(self.disk.remove(number).is_some(), "a row is deleted once");
         }
-        self.ledger.buried(dead.len());
+        self.ledger.removed(dead.len());
     }
 
     fn take(&mut self, step: &Step) {

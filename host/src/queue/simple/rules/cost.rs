@@ -1,4 +1,4 @@
-//! What a step costs, counted in the rows that it looks at: time would say something else on every machine.
+//! Tests of the cost of a step, counted in the rows that it looks at: a time would differ on every machine.
 
 use tokio::time::Instant;
 
@@ -17,9 +17,10 @@ use crate::{
     message::{Outgoing, QueueName},
 };
 
-/// What one step may change.
+/// The number of messages that one step may change.
 const STEP: usize = 256;
-/// How many looks at rows a message may cost: it is found, read, taken out of its place and put into another, and its lane handed on.
+/// The number of looks at rows that a message may cost: it is found, read, taken out of its place and put into another, and its lane
+/// handed on.
 const LOOKS: u64 = 12;
 
 struct Store {
@@ -76,7 +77,7 @@ impl Store {
         }
     }
 
-    /// As many messages, all dead letters.
+    /// A store with as many messages, all of them dead letters.
     fn with_dead(messages: usize) -> Self {
         let mut store = Self::with(messages);
         loop {
@@ -86,11 +87,14 @@ impl Store {
             if received.is_empty() {
                 return store;
             }
-            let bury = |receipt| Settle {
+            let dead_letter = |receipt| Settle {
                 receipt,
                 settlement: Settlement::DeadLetter { failure: failure() },
             };
-            let settles = received.into_iter().map(|delivery| bury(delivery.receipt)).collect();
+            let settles = received
+                .into_iter()
+                .map(|delivery| dead_letter(delivery.receipt))
+                .collect();
             core.settle(store.queue, settles, Effects::default(), now).unwrap();
         }
     }
@@ -102,7 +106,7 @@ impl Store {
     }
 }
 
-/// Every step costs as much in a small store as in a large one, and not more than it may.
+/// Checks that a step costs as much in a small store as in a large one, and no more than it may.
 fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core, QueueKey)) {
     let costs = [2 * STEP, 16 * STEP].map(|messages| make(messages).cost(&step));
     let most = u64::try_from(STEP).unwrap() * LOOKS;
@@ -163,7 +167,7 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
     let core = store.core.rules();
     core.declare(&name(), settings(Order::Queue)).unwrap();
     for _ in 0..2 {
-        // What comes meanwhile joins its lane behind the others.
+        // A message that comes meanwhile joins its lane behind the others.
         let now = core.tick(Instant::now());
         core.send(queue, outgoing(0), now).unwrap().unwrap();
         let received = core.receive(queue, 9, now).unwrap();

@@ -25,18 +25,23 @@ const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 impl Core {
     /// Moves a message to its dead-letter queue.
-    pub(super) fn bury(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
-        let Some(grave) = self.grave_of(&ended.meta)? else {
+    pub(super) fn move_to_dead_letters(
+        &mut self,
+        ended: EndedDelivery,
+        failure: FailureRecord,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let Some(target) = self.dead_letter_target(&ended.meta)? else {
             return self.set_aside(ended, &failure, now);
         };
         let EndedDelivery { mut meta, leads } = ended;
         let group = self.rows.group(meta.seq)?;
         let mut to = Meta {
             seq: self.next_seq(),
-            queue: grave,
+            queue: target,
             state: State::Ready,
             priority: meta.priority,
-            lane: self.lane_for(grave, group.as_deref()),
+            lane: self.lane_for(target, group.as_deref()),
             visible_at_ms: 0,
             receive_count: 0,
             queued_at_ms: now.ms,
@@ -54,14 +59,14 @@ impl Core {
         self.relocate(&meta, &to, Some(&death))
     }
 
-    fn grave_of(&mut self, meta: &Meta) -> Result<Option<QueueKey>, Fault> {
+    fn dead_letter_target(&mut self, meta: &Meta) -> Result<Option<QueueKey>, Fault> {
         let queue = self.queue(meta.queue);
         if queue.terminal {
             return Ok(None);
         }
         let name = queue.settings.dead_letter.clone();
-        let grave = self.declare_dead_letter(&name)?;
-        Ok((Some(grave) != meta.origin).then_some(grave))
+        let target = self.declare_dead_letter(&name)?;
+        Ok((Some(target) != meta.origin).then_some(target))
     }
 
     /// Hides an exhausted message of a queue that has no dead-letter queue. It gets one more receive afterwards.
@@ -126,7 +131,7 @@ impl Core {
                 if matches!(meta.state, State::Damaged | State::InFlight) {
                     return Ok(None);
                 }
-                self.put_away(meta, &damage)?;
+                self.mark_damaged(meta, &damage)?;
                 return Ok(None);
             }
         };

@@ -25,7 +25,7 @@ pub(super) struct Entries {
     /// What was noted in memory before, once it is written.
     notes: Vec<Segment>,
     /// How many dead rows were deleted.
-    buried: usize,
+    removed: usize,
 }
 
 impl Core {
@@ -81,7 +81,7 @@ impl Core {
         };
         self.rows.add_segment(&segment)?;
         self.entries.committed = Some(segment);
-        self.bury_segments(FORGET_STEP)
+        self.remove_dead_segments(FORGET_STEP)
     }
 
     /// Writes what was noted in memory only.
@@ -93,15 +93,15 @@ impl Core {
             self.rows.add_segment(segment)?;
         }
         let count = self.entries.notes.len();
-        self.bury_segments(FORGET_STEP + 2 * count)
+        self.remove_dead_segments(FORGET_STEP + 2 * count)
     }
 
-    fn bury_segments(&mut self, limit: usize) -> Result<(), Fault> {
+    fn remove_dead_segments(&mut self, limit: usize) -> Result<(), Fault> {
         let dead = self.ledger.lock().dead(limit);
         for number in &dead {
             self.rows.remove_segment(*number)?;
         }
-        self.entries.buried = dead.len();
+        self.entries.removed = dead.len();
         Ok(())
     }
 
@@ -110,14 +110,14 @@ impl Core {
         let Entries {
             committed,
             notes,
-            buried,
+            removed,
             ..
         } = std::mem::take(&mut self.entries);
-        if committed.is_none() && notes.is_empty() && buried == 0 {
+        if committed.is_none() && notes.is_empty() && removed == 0 {
             return;
         }
         let mut ledger = self.ledger.lock();
-        ledger.buried(buried);
+        ledger.removed(removed);
         ledger.written(&notes);
         if let Some(segment) = committed {
             ledger.add(&segment);
@@ -152,7 +152,7 @@ impl Core {
         for number in damaged.iter().chain(&dead) {
             self.rows.remove_segment(*number)?;
         }
-        ledger.buried(dead.len());
+        ledger.removed(dead.len());
         Ok(())
     }
 }

@@ -95,13 +95,13 @@ impl Core {
     }
 
     /// Ends a delivery whose visibility timeout ran out.
-    pub(super) fn run_out(&mut self, delivery: InFlightDelivery) -> Result<(), Fault> {
+    pub(super) fn end_expired(&mut self, delivery: InFlightDelivery) -> Result<(), Fault> {
         // It was handed out to see whether it does harm, and it did none.
         let excused = delivery.meta.suspicion.excuses();
         let mut ended = self.end_delivery(delivery)?;
         ended.meta.receive_count = ended.meta.receive_count.saturating_sub(u32::from(excused));
         self.clear_suspicion(&mut ended.meta);
-        self.come_back(ended)
+        self.return_to_queue(ended)
     }
 
     /// Ends what holds everybody back once it has for as long as it may: a suspect that has lasted so long is none any more, and
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Makes a message visible again that was in flight.
-    pub(super) fn come_back(&mut self, ended: EndedDelivery) -> Result<(), Fault> {
+    pub(super) fn return_to_queue(&mut self, ended: EndedDelivery) -> Result<(), Fault> {
         let EndedDelivery { mut meta, leads } = ended;
         if !leads {
             return self.enter(meta);

@@ -241,7 +241,7 @@ impl Core {
 
     /// How full a queue is.
     pub(in super::super) fn counts(&mut self, key: QueueKey, now: Now) -> Result<Counts, Fault> {
-        self.tend(key, now)?;
+        self.expire(key, now)?;
         let oldest = self.oldest_waiting(key)?;
         let tally = &self.queue(key).tally;
         Ok(Counts {

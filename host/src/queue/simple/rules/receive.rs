@@ -16,23 +16,24 @@ use super::{
 };
 use crate::message::MAX_DELAY;
 
-/// How many messages one receive may discard or bury on its way to one that it can hand out.
+/// The number of messages that one receive may put aside (remove, dead-letter or mark as damaged) on its way to one that it can hand
+/// out.
 const ASIDE: usize = 256;
 
-/// The answer to one receive.
+/// The answer to a receive.
 #[derive(Debug, Default)]
 pub(in super::super) struct Received {
-    /// In order.
+    /// In the order in which they were handed out.
     pub(in super::super) deliveries: Vec<Delivery>,
-    /// If there are none: when to ask again at the latest, even if nobody wakes the receiver.
+    /// If there are no deliveries: when to ask again at the latest, even if the receiver is not woken.
     pub(in super::super) again: Option<Instant>,
 }
 
-/// A receive hands out no more once it has so many bytes of bodies, so that it stays in bounds whatever was asked for.
+/// A receive hands out no further message once it has this many bytes of bodies, so that it stays in bounds whatever was asked for.
 const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
 /// A receive that waits for a delay asks again at least this often: its timer stands still while the machine sleeps.
 const NOTICE_SLEEP: Duration = Duration::from_secs(10);
-/// How many rows are read at a time.
+/// The number of rows that are read at a time.
 const RECEIVE_STEP: usize = 64;
 
 impl Core {
@@ -50,7 +51,7 @@ impl Core {
                 again: Some(now.instant),
             });
         }
-        let more = self.tend(key, now)?;
+        let more = self.expire(key, now)?;
         self.end_isolation()?;
         if let Some(again) = self.closed_until(key, now) {
             self.note_miss(key)?;
@@ -84,10 +85,10 @@ impl Core {
             if aside >= ASIDE {
                 return Ok((deliveries, true));
             }
-            // Once one was put aside, what was read after it is stale: then one at a time, or bodies are read in vain.
+            // Once a message was put aside, the rows read after it are stale: from then on one at a time, or bodies are read in vain.
             let step = if aside == 0 { RECEIVE_STEP } else { 1 };
             let limit = (max - deliveries.len()).min(step);
-            // Suspects are handed out one by one, and it is not their turn.
+            // Suspects are handed out one by one, and this is not their turn.
             let suspects = match self.queue(key).tally.suspects {
                 0 => Suspects::Included,
                 _ => Suspects::LeftOut,
@@ -97,8 +98,8 @@ impl Core {
                 break;
             }
             for fetched in batch {
-                let Some((meta, content)) = self.judge(fetched, now)? else {
-                    // Its lane may have given way to a message that goes before the rest of the batch.
+                let Some((meta, content)) = self.check_deliverable(fetched, now)? else {
+                    // Its lane may have passed to a message that goes before the rest of the batch.
                     aside += 1;
                     break;
                 };
@@ -110,13 +111,13 @@ impl Core {
         Ok((deliveries, false))
     }
 
-    /// Hands out one suspect if there is one and it may run. `None`: the queue has no suspect that is ready.
+    /// Hands out one suspect, if the queue has one and it may run. Returns `None` if no suspect of the queue is ready.
     fn receive_suspect(&mut self, key: QueueKey, now: Now) -> Result<Option<Received>, Fault> {
         for _ in 0..ASIDE {
             let Some(fetched) = self.rows.ready_suspect(key)? else {
                 return Ok(None);
             };
-            let Some((meta, content)) = self.judge(fetched, now)? else {
+            let Some((meta, content)) = self.check_deliverable(fetched, now)? else {
                 continue;
             };
             self.end_visibility_everywhere(now)?;
@@ -145,7 +146,7 @@ impl Core {
         if self.isolation.is_missed() || self.queue(key).tally.ready == 0 {
             return Ok(());
         }
-        // The tallies do not tell: suspects that are in flight are counted with those that are ready.
+        // The tallies do not tell, because they count suspects in flight with those that are ready.
         if self.rows.has_unsuspected_ready(key)? {
             self.isolation.miss();
         }
@@ -160,10 +161,10 @@ impl Core {
         Some(deadline.map_or(isolated.until, |deadline| deadline.min(isolated.until)))
     }
 
-    /// When a receive that found nothing may find something though nobody wakes it.
+    /// Returns when a receive that found nothing may find a message although it is not woken.
     fn next_change(&self, key: QueueKey, now: Now) -> Instant {
         let queue = self.queue(key);
-        // Whatever is taken from now on is hidden for at least so long; and a receive that ends earlier asks again.
+        // A message taken from now on is hidden for at least this long, and a receive that ends earlier asks again.
         let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
         if queue.tally.suspects > 0
             && let Some(open_until) = self.isolation.open_until(now.instant)
@@ -179,19 +180,19 @@ impl Core {
         next
     }
 
-    /// Lets a message pass that may be handed out, and puts any other aside.
-    fn judge(&mut self, fetched: Fetched, now: Now) -> Result<Option<(Meta, Content)>, Fault> {
+    /// Returns a message that may be handed out, and puts any other aside.
+    fn check_deliverable(&mut self, fetched: Fetched, now: Now) -> Result<Option<(Meta, Content)>, Fault> {
         let Fetched { meta, content } = fetched;
         let content = match content {
             Ok(content) => content,
             Err(damage) => {
-                self.put_away(meta, &damage)?;
+                self.mark_damaged(meta, &damage)?;
                 return Ok(None);
             }
         };
         if self.is_aged(&meta, now) {
             tracing::info!(queue = %self.queue(meta.queue).name, id = %content.message.id, "a message past its time to live was removed");
-            self.expire(&meta)?;
+            self.remove_aged(&meta)?;
             return Ok(None);
         }
         let max_receives = self.queue(meta.queue).settings.max_receives.get();
@@ -201,21 +202,21 @@ impl Core {
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
                 kind = %failure.kind, reason = failure.reason, "a message was received too often"
             );
-            self.bury(EndedDelivery { meta, leads: true }, failure, now)?;
+            self.move_to_dead_letters(EndedDelivery { meta, leads: true }, failure, now)?;
             return Ok(None);
         }
         Ok(Some((meta, content)))
     }
 
-    /// Sets a message apart whose stored form is damaged, so that it is neither lost nor in the way.
-    pub(super) fn put_away(&mut self, mut meta: Meta, damage: &str) -> Result<(), Fault> {
+    /// Sets a message with a damaged stored form apart, so that it is neither lost nor in the way.
+    pub(super) fn mark_damaged(&mut self, mut meta: Meta, damage: &str) -> Result<(), Fault> {
         tracing::error!(queue = %self.queue(meta.queue).name, seq = meta.seq, damage, "a stored message is damaged: it is kept and not delivered");
         self.clear_suspicion(&mut meta);
         self.change(meta.clone(), State::Damaged)?;
         self.promote(&meta)
     }
 
-    /// Hands out a suspect, beside which nothing else is handed out for a while.
+    /// Hands out a suspect, beside which no other message is handed out for a while.
     fn hand_out_alone(
         &mut self,
         (mut meta, content): (Meta, Content),
@@ -255,7 +256,7 @@ impl Core {
     }
 }
 
-/// What is known of why a message was never settled for good.
+/// Returns the best known reason why a message was never settled for good.
 fn last_failure(meta: &Meta, content: &Content) -> FailureRecord {
     let stopped = meta.suspicion.alone;
     match &content.failure {

@@ -55,7 +55,7 @@ impl Core {
             return Ok(None);
         }
         // Perhaps some of them should have gone by now.
-        self.tend(key, now)?;
+        self.expire(key, now)?;
         Ok((self.queue(key).tally.sent() + new > limit).then_some(limit))
     }
 

@@ -100,39 +100,39 @@ impl Core {
                 let mut ended = self.end_delivery(delivery)?;
                 self.clear_suspicion(&mut ended.meta);
                 if ended.meta.receive_count >= self.queue(ended.meta.queue).settings.max_receives.get() {
-                    return self.bury_exhausted(ended, failure, now);
+                    return self.dead_letter_exhausted(ended, failure, now);
                 }
                 self.rows.note(ended.meta.seq, &failure)?;
                 if delay.is_zero() {
-                    return self.come_back(ended);
+                    return self.return_to_queue(ended);
                 }
                 self.hide(ended, now.ms + millis(delay.min(MAX_DELAY)))
             }
             Settlement::DeadLetter { failure } => {
                 let ended = self.end_delivery(delivery)?;
-                self.bury_landed(ended, failure, now)
+                self.dead_letter_ended(ended, failure, now)
             }
             Settlement::Release => {
                 let mut ended = self.end_delivery(delivery)?;
                 ended.meta.receive_count = ended.meta.receive_count.saturating_sub(1);
-                self.come_back(ended)
+                self.return_to_queue(ended)
             }
         }
     }
 
     /// Its last receive has failed: it would be put aside when it is handed out again, and need not wait for that.
-    fn bury_exhausted(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+    fn dead_letter_exhausted(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
         let meta = &ended.meta;
         tracing::warn!(
             queue = %self.queue(meta.queue).name, seq = meta.seq, receive_count = meta.receive_count,
             kind = %failure.kind, reason = failure.reason, "a message was received too often"
         );
-        self.bury_landed(ended, failure, now)
+        self.dead_letter_ended(ended, failure, now)
     }
 
-    fn bury_landed(&mut self, mut ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+    fn dead_letter_ended(&mut self, mut ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
         self.clear_suspicion(&mut ended.meta);
-        self.bury(ended, failure, now)
+        self.move_to_dead_letters(ended, failure, now)
     }
 
     /// Releases deliveries that nobody can settle, because their receiver went away before it got them.

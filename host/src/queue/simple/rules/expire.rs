@@ -1,7 +1,7 @@
-//! What time does to a queue: visibility timeouts, delays and times to live that ran out.
+//! Expiry: visibility timeouts, delays and times to live that ran out.
 //!
-//! Every pass is bounded; what is left is done by the next one. In-memory bounds say when there is nothing to do, so
-//! that tending a queue costs nothing most of the time.
+//! Every pass is bounded, and the next one goes on with the rest. Bounds in memory tell when nothing can have expired, so that
+//! a pass costs nothing most of the time.
 
 use super::{
     super::{
@@ -12,15 +12,15 @@ use super::{
 };
 use crate::message::MAX_PRIORITY;
 
-/// How many messages of each kind one pass changes.
+/// The number of messages of each kind that one pass changes.
 const STEP: usize = 256;
 
 impl Core {
-    /// Does what is due in a queue. Returns whether some is left over for the next call.
-    pub(super) fn tend(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    /// Ends the timeouts, delays and times to live of a queue that ran out. Returns whether some are left for the next call.
+    pub(super) fn expire(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
         let expired = self.end_visibility(key, now)?;
         let due = self.show_due(key, now)?;
-        let aged = self.discard_aged(key, now)?;
+        let aged = self.remove_all_aged(key, now)?;
         Ok(expired || due || aged)
     }
 
@@ -36,12 +36,12 @@ impl Core {
                 return Ok(false);
             };
             tracing::debug!(queue = %self.queue(key).name, seq, "a visibility timeout ran out");
-            self.run_out(delivery)?;
+            self.end_expired(delivery)?;
         }
         Ok(true)
     }
 
-    /// What nobody holds any more is not in flight, even in queues that nobody tends.
+    /// Ends the visibility timeouts of all queues, including those from which nobody receives.
     pub(super) fn end_visibility_everywhere(&mut self, now: Now) -> Result<(), Fault> {
         for key in self.in_flight.queues() {
             self.end_visibility(key, now)?;
@@ -67,7 +67,7 @@ impl Core {
         Ok(next <= now.ms)
     }
 
-    /// Whether a message has waited for longer than its queue lets it.
+    /// Returns whether a message is past its time to live.
     pub(super) fn is_aged(&self, meta: &Meta, now: Now) -> bool {
         self.queue(meta.queue)
             .settings
@@ -76,47 +76,48 @@ impl Core {
     }
 
     /// Removes a message that is past its time to live.
-    pub(super) fn expire(&mut self, meta: &Meta) -> Result<(), Fault> {
+    pub(super) fn remove_aged(&mut self, meta: &Meta) -> Result<(), Fault> {
         self.queue_mut(meta.queue).expired += 1;
         self.remove(meta)
     }
 
-    fn tell_discarded(&self, key: QueueKey, messages: usize) {
+    fn log_aged(&self, key: QueueKey, messages: usize) {
         if messages > 0 {
             tracing::info!(queue = %self.queue(key).name, messages, "messages past their time to live were removed");
         }
     }
 
-    /// Discards messages past their time to live, whatever they wait for. Those in flight are left alone.
-    fn discard_aged(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    /// Removes the messages past their time to live, whatever they wait for, but none that is in flight.
+    fn remove_all_aged(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
         let Some(limit) = self.queue(key).settings.time_to_live else {
             return Ok(false);
         };
         if self.queue(key).aged_ms > now.ms {
             return Ok(false);
         }
-        let (mut discarded, mut next) = (0_usize, u64::MAX);
+        let mut removed = 0_usize;
+        let mut next = u64::MAX;
         for (state, priority) in self.classes(key) {
             while let Some(meta) = self.rows.oldest(key, state, priority)? {
                 if !self.is_aged(&meta, now) {
                     next = next.min(meta.queued_at_ms.saturating_add(millis(limit)));
                     break;
                 }
-                if discarded == STEP {
-                    self.tell_discarded(key, discarded);
+                if removed == STEP {
+                    self.log_aged(key, removed);
                     return Ok(true);
                 }
-                self.expire(&meta)?;
-                discarded += 1;
+                self.remove_aged(&meta)?;
+                removed += 1;
             }
         }
-        self.tell_discarded(key, discarded);
-        // What comes later is later past its time; what comes back from flight lowers the bound itself.
+        self.log_aged(key, removed);
+        // A message that comes later expires later, and one that comes back from flight lowers the bound itself.
         self.queue_mut(key).aged_ms = next.min(now.ms.saturating_add(millis(limit)));
         Ok(false)
     }
 
-    /// When the oldest message came that waits in a queue.
+    /// Returns when the oldest message that waits in a queue came to it.
     pub(super) fn oldest_waiting(&mut self, key: QueueKey) -> Result<Option<u64>, Fault> {
         let mut oldest: Option<u64> = None;
         for (state, priority) in self.classes(key) {
@@ -127,8 +128,8 @@ impl Core {
         Ok(oldest)
     }
 
-    /// Every state and priority that a message of this queue may wait in. Held ones come before those that lead a
-    /// lane, so that discarding the old of a lane promotes none of them.
+    /// Returns every state and priority in which messages of this queue wait. Held messages come before those that lead their
+    /// lane, so that removing the old messages of a lane promotes none of them.
     fn classes(&mut self, key: QueueKey) -> Vec<(State, u8)> {
         let mut tally = self.queue(key).tally.clone();
         let mut classes = Vec::new();
