@@ -175,8 +175,8 @@ impl SimpleStore {
         let declared = self.inner.ask(&name, declare).await?;
         let key = declared.key;
         self.inner.destinations.write().extend(declared.destinations);
-        let relane_some = || Operation::new(move |core, _now| core.relane_some(key));
-        while self.inner.ask(&name, relane_some()).await? {
+        let regroup_some = || Operation::new(move |core, _now| core.regroup_some(key));
+        while self.inner.ask(&name, regroup_some()).await? {
             between_steps().await;
         }
         Ok(Arc::new(SimpleQueue {

@@ -127,18 +127,18 @@ impl InFlightTable {
             .collect()
     }
 
-    /// Takes the messages of `queue` out of their lanes, which are derived anew: each joins a lane when it comes back.
-    pub(super) fn leave_lanes(&mut self, queue: QueueKey) {
-        let has_lane = |delivery: &&InFlightDelivery| delivery.meta.queue == queue && delivery.meta.lane.is_some();
+    /// Takes the messages of `queue` out of their groups, which are derived anew: each joins a group when it comes back.
+    pub(super) fn leave_groups(&mut self, queue: QueueKey) {
+        let has_group = |delivery: &&InFlightDelivery| delivery.meta.queue == queue && delivery.meta.group.is_some();
         let seqs: Vec<u64> = self
             .by_seq
             .values()
-            .filter(has_lane)
+            .filter(has_group)
             .map(|delivery| delivery.meta.seq)
             .collect();
         for seq in seqs {
             if let Some(mut delivery) = self.by_seq.get(&seq).cloned() {
-                delivery.meta.lane = None;
+                delivery.meta.group = None;
                 self.write(seq, Some(delivery));
             }
         }

@@ -12,7 +12,7 @@ use super::{
     super::FailureRecord,
     clock::Sighting,
     ledger::{Segment, StoredSegment},
-    row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
+    row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
     rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,
 };
@@ -34,8 +34,8 @@ pub(super) struct MemoryRows {
     places: BTreeSet<Place>,
     by_seq: BTreeSet<(QueueKey, u64)>,
     due: BTreeSet<(QueueKey, u64, u64)>,
-    heads: HashMap<(QueueKey, Lane), u64>,
-    held: BTreeSet<(QueueKey, Lane, Reverse<u8>, u64)>,
+    heads: HashMap<(QueueKey, GroupName), u64>,
+    held: BTreeSet<(QueueKey, GroupName, Reverse<u8>, u64)>,
     dead: BTreeSet<(QueueKey, u64)>,
     dead_ids: HashMap<(QueueKey, MessageId), u64>,
     remembered: HashMap<(QueueKey, String), (MessageId, u64)>,
@@ -62,13 +62,13 @@ impl MemoryRows {
         if is_due_later(meta.state) {
             self.due.insert((meta.queue, meta.visible_at_ms, meta.seq));
         }
-        if let Some(lane) = &meta.lane {
-            if meta.state.leads_lane() {
-                let former = self.heads.insert((meta.queue, lane.clone()), meta.seq);
-                assert!(former.is_none_or(|seq| seq == meta.seq), "a lane has one head");
+        if let Some(group) = &meta.group {
+            if meta.state.leads_group() {
+                let former = self.heads.insert((meta.queue, group.clone()), meta.seq);
+                assert!(former.is_none_or(|seq| seq == meta.seq), "a group has one head");
             } else if meta.state == State::Held {
                 self.held
-                    .insert((meta.queue, lane.clone(), Reverse(meta.priority), meta.seq));
+                    .insert((meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
         }
     }
@@ -79,12 +79,12 @@ impl MemoryRows {
         if is_due_later(meta.state) {
             self.due.remove(&(meta.queue, meta.visible_at_ms, meta.seq));
         }
-        if let Some(lane) = &meta.lane {
-            if meta.state.leads_lane() {
-                self.heads.remove(&(meta.queue, lane.clone()));
+        if let Some(group) = &meta.group {
+            if meta.state.leads_group() {
+                self.heads.remove(&(meta.queue, group.clone()));
             } else if meta.state == State::Held {
                 self.held
-                    .remove(&(meta.queue, lane.clone(), Reverse(meta.priority), meta.seq));
+                    .remove(&(meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
         }
     }
@@ -152,7 +152,7 @@ impl Rows for MemoryRows {
         let Some((row, _)) = self.rows.get_mut(&meta.seq) else {
             return Ok(());
         };
-        // A ready message is the head of its lane, if it has one, and stays it.
+        // A ready message is the head of its group, if it has one, and stays it.
         self.places.remove(&place(row));
         row.state = meta.state;
         row.receive_count = meta.receive_count;
@@ -244,13 +244,13 @@ impl Rows for MemoryRows {
             .map(|(_, due_ms, _)| *due_ms))
     }
 
-    fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
-        Ok(self.heads.get(&(queue, lane.clone())).and_then(|seq| self.known(*seq)))
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+        Ok(self.heads.get(&(queue, group.clone())).and_then(|seq| self.known(*seq)))
     }
 
-    fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
-        let first = (queue, lane.clone(), Reverse(u8::MAX), 0);
-        let last = (queue, lane.clone(), Reverse(0), u64::MAX);
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+        let first = (queue, group.clone(), Reverse(u8::MAX), 0);
+        let last = (queue, group.clone(), Reverse(0), u64::MAX);
         Ok(self
             .held
             .range(first..=last)
@@ -258,7 +258,7 @@ impl Rows for MemoryRows {
             .and_then(|(.., seq)| self.known(*seq)))
     }
 
-    fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault> {
         Ok(self
             .rows
             .get(&seq)

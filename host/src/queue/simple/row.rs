@@ -11,22 +11,22 @@ use crate::message::Message;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct QueueKey(pub(super) u32);
 
-/// Messages of one queue that share a lane are handled one after another. The empty lane is the whole queue;
-/// any other is a group id, which is never empty.
-pub(super) type Lane = Arc<str>;
+/// The name of a message group. Messages of one queue that share a group are handled one after another. The empty name stands for
+/// the whole queue; any other is a group id, which is never empty.
+pub(super) type GroupName = Arc<str>;
 
 /// What a message waits for. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum State {
     /// A receiver: it may be handed out now.
     Ready,
-    /// Its turn in its lane.
+    /// Its turn in its group.
     Held,
     /// Its settlement.
     InFlight,
-    /// The end of the delay that it was sent with. Does not block its lane.
+    /// The end of the delay that it was sent with. Does not block its group.
     Delayed,
-    /// The end of its retry delay. Blocks its lane.
+    /// The end of its retry delay. Blocks its group.
     Retry,
     /// A person: its stored form is damaged. Never handed out.
     Damaged,
@@ -61,8 +61,8 @@ impl State {
         }
     }
 
-    /// Whether a message in this state keeps the others of its lane waiting.
-    pub(super) fn leads_lane(self) -> bool {
+    /// Whether a message in this state keeps the others of its group waiting.
+    pub(super) fn leads_group(self) -> bool {
         match self {
             Self::Ready | Self::InFlight | Self::Retry => true,
             Self::Held | Self::Delayed | Self::Damaged => false,
@@ -155,8 +155,8 @@ pub(super) struct Meta {
     pub(super) state: State,
     /// 0 to 9; higher goes first.
     pub(super) priority: u8,
-    /// The lane that it is in, if any.
-    pub(super) lane: Option<Lane>,
+    /// The group that it is in, if any.
+    pub(super) group: Option<GroupName>,
     /// When a delayed or retried message becomes visible; a [`HandedOut`] for one in flight, and 0 for the others.
     pub(super) visible_at_ms: u64,
     /// How often it was received since it came to this queue.
@@ -179,7 +179,7 @@ impl Meta {
             || (self.visible_at_ms == HandedOut::BesideOthers.number() && again)
     }
 
-    /// Whether this message goes before `other`, both waiting in one lane.
+    /// Whether this message goes before `other`, both waiting in one group.
     pub(super) fn goes_before(&self, other: &Self) -> bool {
         (other.priority, self.seq) < (self.priority, other.seq)
     }

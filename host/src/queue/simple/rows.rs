@@ -11,7 +11,7 @@ use super::{
     super::FailureRecord,
     clock::Sighting,
     ledger::{Segment, StoredSegment},
-    row::{Content, Death, Fault, Fetched, Lane, Meta, QueueKey, State},
+    row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
@@ -111,7 +111,7 @@ pub(super) struct Damaged;
 pub(super) trait Rows: ValueRows + std::fmt::Debug {
     // Changes.
     fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault>;
-    /// Writes state, lane, `visible_at_ms`, receive count and suspicion.
+    /// Writes state, group, `visible_at_ms`, receive count and suspicion.
     fn place(&mut self, meta: &Meta) -> Result<(), Fault>;
     /// Writes the state "in flight" and the receive count.
     fn take(&mut self, meta: &Meta) -> Result<(), Fault>;
@@ -140,13 +140,13 @@ pub(super) trait Rows: ValueRows + std::fmt::Debug {
     /// When the next of them is due.
     fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault>;
 
-    // Reads for lanes.
-    /// The one message of the lane that is ready, in flight or waits for its retry.
-    fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault>;
-    /// The held message of the lane whose turn is next.
-    fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault>;
+    // Reads for groups.
+    /// The one message of the group that is ready, in flight or waits for its retry.
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault>;
+    /// The held message of the group whose turn is next.
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault>;
     /// The group id of a message.
-    fn group(&mut self, seq: u64) -> Result<Option<String>, Fault>;
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault>;
     /// Messages of the queue with a higher `seq`, in order.
     fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
 

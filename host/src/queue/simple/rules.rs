@@ -2,7 +2,7 @@
 //!
 //! [`Core`] is the whole state of a store: its rows and what is known about them in memory. Every change goes
 //! through the few functions of this file, which keep the tallies equal to the rows; the files below it hold one
-//! rule each. Invariant: of the messages that share a lane at most one is ready, in flight or waiting for its retry.
+//! rule each. Invariant: of the messages that share a group at most one is ready, in flight or waiting for its retry.
 //! The rules know neither SQL nor threads.
 
 use std::{
@@ -17,7 +17,7 @@ use super::{
     in_flight::InFlightTable,
     isolation::{PoisonIsolation, SharedIsolation},
     ledger::SharedLedger,
-    row::{Content, Death, Fault, Lane, Meta, QueueKey, State},
+    row::{Content, Death, Fault, GroupName, Meta, QueueKey, State},
     rows::Rows,
     settings::{Order, Settings},
 };
@@ -27,9 +27,9 @@ use crate::message::QueueName;
 mod cost;
 mod dead;
 mod expire;
+mod groups;
 mod handled;
 mod keyvalue;
-mod lanes;
 mod queues;
 mod receive;
 mod send;
@@ -91,7 +91,7 @@ fn subtract(count: &mut u64) {
 pub(super) struct QueueState {
     pub(super) name: QueueName,
     pub(super) settings: Settings,
-    /// The stored order, which the lanes are derived from.
+    /// The stored order, which the groups are derived from.
     pub(super) order: Order,
     /// Whether this run of the host uses the queue.
     pub(super) declared: bool,
@@ -104,10 +104,10 @@ pub(super) struct QueueState {
     pub(super) aged_ms: u64,
     /// How many messages the time to live has removed in this run.
     pub(super) expired: u64,
-    /// Whether the lanes were derived anew in this run, so that a message in flight may have left its own.
-    pub(super) relaned: bool,
+    /// Whether the groups were derived anew in this run, so that a message in flight may have left its own.
+    pub(super) regrouped: bool,
     /// Behind which message and up to which they have yet to be, if that is under way. Nothing is handed out meanwhile.
-    pub(super) relaning: Option<(u64, u64)>,
+    pub(super) regrouping: Option<(u64, u64)>,
     pub(super) notify: Arc<Notify>,
 }
 
@@ -262,7 +262,7 @@ impl Core {
         Ok(())
     }
 
-    /// Moves a message to the place `to`, in another queue, and leaves its lane to the next.
+    /// Moves a message to the place `to`, in another queue, and leaves its group to the next.
     fn relocate(&mut self, from: &Meta, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
         self.rows.relocate(from.seq, to, death)?;
         self.forget_tally(from);
@@ -275,7 +275,7 @@ impl Core {
         self.promote(from)
     }
 
-    /// Deletes a message for good, and leaves its lane to the next.
+    /// Deletes a message for good, and leaves its group to the next.
     fn remove(&mut self, meta: &Meta) -> Result<(), Fault> {
         self.rows.delete(meta)?;
         self.forget_tally(meta);
@@ -310,11 +310,11 @@ impl Core {
         }
     }
 
-    /// The lane of a message in a queue.
-    fn lane_for(&self, key: QueueKey, group: Option<&str>) -> Option<Lane> {
+    /// The group of a message in a queue.
+    fn group_for(&self, key: QueueKey, group_id: Option<&str>) -> Option<GroupName> {
         match self.queue(key).order {
-            Order::Queue => Some(Lane::from("")),
-            Order::Group => group.map(Lane::from),
+            Order::Queue => Some(GroupName::from("")),
+            Order::Group => group_id.map(GroupName::from),
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     clock::Sighting,
     codec,
     ledger::{Segment, StoredSegment},
-    row::{Content, Death, Fault, FaultKind, Fetched, Lane, Meta, QueueKey, State},
+    row::{Content, Death, Fault, FaultKind, Fetched, GroupName, Meta, QueueKey, State},
     rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,
 };
@@ -56,7 +56,7 @@ impl Rows for SqliteRows {
             params![
                 signed(meta.seq),
                 meta.state.number(),
-                meta.lane.as_deref(),
+                meta.group.as_deref(),
                 signed(meta.visible_at_ms),
                 meta.receive_count,
                 meta.suspicion.number(),
@@ -85,7 +85,7 @@ impl Rows for SqliteRows {
                 signed(to.seq),
                 to.queue.0,
                 to.state.number(),
-                to.lane.as_deref(),
+                to.group.as_deref(),
                 signed(to.visible_at_ms),
                 to.receive_count,
                 signed(to.queued_at_ms),
@@ -190,7 +190,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn head(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -198,12 +198,12 @@ impl Rows for SqliteRows {
                 " FROM messages INDEXED BY lane_heads WHERE queue = ?1 AND lane = ?2 AND lane IS NOT NULL",
                 " AND state IN (0, 2, 4)"
             ),
-            params![queue.0, &**lane],
+            params![queue.0, &**group],
             read_meta,
         )
     }
 
-    fn next_held(&mut self, queue: QueueKey, lane: &Lane) -> Result<Option<Meta>, Fault> {
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -211,18 +211,18 @@ impl Rows for SqliteRows {
                 " FROM messages INDEXED BY lane_held WHERE queue = ?1 AND lane = ?2 AND lane IS NOT NULL",
                 " AND state = 1 ORDER BY priority DESC, seq LIMIT 1"
             ),
-            params![queue.0, &**lane],
+            params![queue.0, &**group],
             read_meta,
         )
     }
 
-    fn group(&mut self, seq: u64) -> Result<Option<String>, Fault> {
-        let group = self.table()?.one(
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+        let group_id = self.table()?.one(
             "SELECT group_id FROM messages WHERE seq = ?1",
             params![signed(seq)],
             |row| text(row, 0),
         )?;
-        Ok(group.flatten())
+        Ok(group_id.flatten())
     }
 
     fn following(&mut self, queue: QueueKey, seq: u64, count: usize) -> Result<Vec<Meta>, Fault> {

@@ -19,7 +19,7 @@ use crate::{
 
 /// The number of messages that one step may change.
 const STEP: usize = 256;
-/// The number of looks at rows that a message may cost: it is found, read, taken out of its place and put into another, and its lane
+/// The number of looks at rows that a message may cost: it is found, read, taken out of its place and put into another, and its group
 /// handed on.
 const LOOKS: u64 = 12;
 
@@ -167,7 +167,7 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
     let core = store.core.rules();
     core.declare(&name(), settings(Order::Queue)).unwrap();
     for _ in 0..2 {
-        // A message that comes meanwhile joins its lane behind the others.
+        // A message that comes meanwhile joins its group behind the others.
         let now = core.tick(Instant::now());
         core.send(queue, outgoing(0), now).unwrap().unwrap();
         let received = core.receive(queue, 9, now).unwrap();

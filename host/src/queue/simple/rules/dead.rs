@@ -14,7 +14,7 @@ use super::{
         rows::Letter,
     },
     Core,
-    lanes::EndedDelivery,
+    groups::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, MessageId};
 
@@ -35,13 +35,13 @@ impl Core {
             return self.set_aside(ended, &failure, now);
         };
         let EndedDelivery { mut meta, leads } = ended;
-        let group = self.rows.group(meta.seq)?;
+        let group_id = self.rows.group_id(meta.seq)?;
         let mut to = Meta {
             seq: self.next_seq(),
             queue: target,
             state: State::Ready,
             priority: meta.priority,
-            lane: self.lane_for(target, group.as_deref()),
+            group: self.group_for(target, group_id.as_deref()),
             visible_at_ms: 0,
             receive_count: 0,
             queued_at_ms: now.ms,
@@ -54,8 +54,8 @@ impl Core {
             receive_count: meta.receive_count,
             failure,
         };
-        // One that does not lead its lane has no lane to hand on.
-        meta.lane = meta.lane.filter(|_| leads);
+        // One that does not lead its group has no group to hand on.
+        meta.group = meta.group.filter(|_| leads);
         self.relocate(&meta, &to, Some(&death))
     }
 
@@ -162,7 +162,7 @@ impl Core {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
-            // One at a time, as it is by now: the one before it may have handed its lane on to this one.
+            // One at a time, as it is by now: the one before it may have handed its group on to this one.
             let Some(Fetched { meta, content }) = self.rows.fetch(seq)? else {
                 continue;
             };
@@ -173,7 +173,7 @@ impl Core {
             let mut to = Meta {
                 seq: self.next_seq(),
                 queue: origin,
-                lane: self.lane_for(origin, content.message.group_id.as_deref()),
+                group: self.group_for(origin, content.message.group_id.as_deref()),
                 visible_at_ms: 0,
                 receive_count: 0,
                 queued_at_ms: now.ms,

@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// Returns every state and priority in which messages of this queue wait. Held messages come before those that lead their
-    /// lane, so that removing the old messages of a lane promotes none of them.
+    /// group, so that removing the old messages of a group promotes none of them.
     fn classes(&mut self, key: QueueKey) -> Vec<(State, u8)> {
         let mut tally = self.queue(key).tally.clone();
         let mut classes = Vec::new();

@@ -120,14 +120,14 @@ impl Core {
                     self.queue_mut(key).tally.suspects += 1;
                 }
                 meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
-                // One of them that is in no lane although it should be joins it as if it were new.
+                // One of them that is in no group although it should be joins it as if it were new.
                 meta.visible_at_ms = 0;
-                let group = self.rows.group(meta.seq)?;
-                let lane = self.lane_for(key, group.as_deref());
-                if meta.lane == lane {
+                let group_id = self.rows.group_id(meta.seq)?;
+                let group = self.group_for(key, group_id.as_deref());
+                if meta.group == group {
                     self.change(meta, State::Ready)?;
                 } else {
-                    meta.lane = lane;
+                    meta.group = group;
                     self.enter(meta)?;
                 }
             }
@@ -150,8 +150,8 @@ impl Core {
             due_ms: u64::MAX,
             aged_ms: 0,
             expired: 0,
-            relaned: false,
-            relaning: None,
+            regrouped: false,
+            regrouping: None,
             notify: Arc::new(Notify::new()),
         };
         self.queues.insert(key, state);
@@ -186,7 +186,7 @@ impl Core {
         queue.aged_ms = 0;
         let (notify, stored_order) = (Arc::clone(&queue.notify), queue.order);
         if stored_order != order {
-            self.relane(key, order)?;
+            self.regroup(key, order)?;
         }
         self.find_terminals();
         if !self.queue(key).terminal {

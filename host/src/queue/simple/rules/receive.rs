@@ -12,7 +12,7 @@ use super::{
         rows::Suspects,
     },
     Core,
-    lanes::EndedDelivery,
+    groups::EndedDelivery,
 };
 use crate::message::MAX_DELAY;
 
@@ -45,7 +45,7 @@ impl Core {
     }
 
     fn receive_in_turn(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
-        if self.relane_some(key)? {
+        if self.regroup_some(key)? {
             return Ok(Received {
                 deliveries: Vec::new(),
                 again: Some(now.instant),
@@ -99,7 +99,7 @@ impl Core {
             }
             for fetched in batch {
                 let Some((meta, content)) = self.check_deliverable(fetched, now)? else {
-                    // Its lane may have passed to a message that goes before the rest of the batch.
+                    // Its group may have passed to a message that goes before the rest of the batch.
                     aside += 1;
                     break;
                 };

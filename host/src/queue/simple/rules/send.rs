@@ -79,7 +79,7 @@ impl Core {
             queue: key,
             state: State::Delayed,
             priority: message.priority.unwrap_or(0),
-            lane: self.lane_for(key, message.group_id.as_deref()),
+            group: self.group_for(key, message.group_id.as_deref()),
             visible_at_ms: delay.map_or(0, |delay| now.ms + millis(delay)),
             receive_count: 0,
             queued_at_ms: now.ms,

@@ -14,7 +14,7 @@ use super::{
         row::{Fault, QueueKey},
     },
     Core,
-    lanes::EndedDelivery,
+    groups::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, QueueName};
 

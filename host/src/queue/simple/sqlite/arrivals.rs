@@ -1,7 +1,7 @@
 //! Messages that came in the transaction under way and are not yet in the table.
 //!
 //! One that is handed out in the transaction that it came in is written once, as it is then, instead of being written, read
-//! and changed. Only messages of which no index but the one by state knows anything are kept back: ready, and in no lane.
+//! and changed. Only messages of which no index but the one by state knows anything are kept back: ready, and in no group.
 
 use std::cmp::Reverse;
 
@@ -17,7 +17,7 @@ pub(super) struct Arrivals(Vec<(Meta, Content)>);
 impl Arrivals {
     /// Keeps a message back, or returns it if that can't be.
     pub(super) fn keep(&mut self, meta: Meta, content: Content) -> Option<(Meta, Content)> {
-        let plain = meta.state == State::Ready && meta.lane.is_none() && meta.origin.is_none();
+        let plain = meta.state == State::Ready && meta.group.is_none() && meta.origin.is_none();
         let last = self.0.last().is_none_or(|(last, _)| last.seq < meta.seq);
         let message = (meta, content);
         if plain && last {

@@ -7,7 +7,7 @@ use rusqlite::{Row, types::ValueRef};
 
 use super::super::{
     codec,
-    row::{Content, Death, Fetched, Lane, Meta, PoisonSuspicion, QueueKey, State},
+    row::{Content, Death, Fetched, GroupName, Meta, PoisonSuspicion, QueueKey, State},
     rows::Letter,
 };
 use crate::message::{Message, MessageId};
@@ -60,13 +60,13 @@ pub(super) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueKey> {
 
 pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
     let state = u8::try_from(integer(row, 2)?).ok().and_then(State::from_number);
-    let lane = text(row, 4)?.map(Lane::from);
+    let group = text(row, 4)?.map(GroupName::from);
     Ok(Meta {
         seq: number(row, 0)?,
         queue: key(row, 1)?,
         state: state.unwrap_or(State::Damaged),
         priority: u8::try_from(integer(row, 3)?).unwrap_or(0),
-        lane,
+        group,
         visible_at_ms: number(row, 5)?,
         receive_count: small(row, 6)?,
         queued_at_ms: number(row, 7)?,

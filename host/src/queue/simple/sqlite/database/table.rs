@@ -211,7 +211,7 @@ fn insert_one(statement: &mut Statement<'_>, meta: &Meta, content: &Content) -> 
         meta.queue.0,
         meta.state.number(),
         meta.priority,
-        meta.lane.as_deref(),
+        meta.group.as_deref(),
         signed(meta.visible_at_ms),
         meta.receive_count,
         signed(meta.queued_at_ms),

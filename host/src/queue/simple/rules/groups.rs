@@ -1,6 +1,6 @@
-//! Who of a lane goes first.
+//! Who of a group goes first.
 //!
-//! The head of a lane is its one message that is ready, in flight or waits for its retry; the others are held. A
+//! The head of a group is its one message that is ready, in flight or waits for its retry; the others are held. A
 //! message that has been received stays the head until it is gone; one that has not gives way to a message that
 //! goes before it.
 
@@ -21,17 +21,17 @@ const STEP: usize = 256;
 #[derive(Debug)]
 pub(super) struct EndedDelivery {
     pub(super) meta: Meta,
-    /// Whether it has been its lane's head all the time. It has not if the lanes were derived anew meanwhile.
+    /// Whether it has been its group's head all the time. It has not if the groups were derived anew meanwhile.
     pub(super) leads: bool,
 }
 
 impl Core {
-    /// The state in which a message that is visible joins its lane.
+    /// The state in which a message that is visible joins its group.
     pub(super) fn claim(&mut self, meta: &Meta) -> Result<State, Fault> {
-        let Some(lane) = &meta.lane else {
+        let Some(group) = &meta.group else {
             return Ok(State::Ready);
         };
-        let Some(head) = self.rows.head(meta.queue, lane)? else {
+        let Some(head) = self.rows.head(meta.queue, group)? else {
             return Ok(State::Ready);
         };
         if head.state == State::Ready && head.receive_count == 0 && meta.goes_before(&head) {
@@ -41,19 +41,19 @@ impl Core {
         Ok(State::Held)
     }
 
-    /// Makes a message visible that was not in its lane.
+    /// Makes a message visible that was not in its group.
     pub(super) fn enter(&mut self, mut meta: Meta) -> Result<(), Fault> {
         let state = self.claim(&meta)?;
         meta.visible_at_ms = 0;
         self.change(meta, state)
     }
 
-    /// Hands the lane that `gone` led to the next of it.
+    /// Hands the group that `gone` led to the next of it.
     pub(super) fn promote(&mut self, gone: &Meta) -> Result<(), Fault> {
-        let Some(lane) = gone.lane.as_ref().filter(|_| gone.state.leads_lane()) else {
+        let Some(group) = gone.group.as_ref().filter(|_| gone.state.leads_group()) else {
             return Ok(());
         };
-        match self.rows.next_held(gone.queue, lane)? {
+        match self.rows.next_held(gone.queue, group)? {
             Some(next) => self.change(next, State::Ready),
             None => Ok(()),
         }
@@ -86,10 +86,10 @@ impl Core {
             queue.aged_ms = queue.aged_ms.min(meta.queued_at_ms.saturating_add(millis(limit)));
         }
         let mut leads = true;
-        if self.queue(meta.queue).relaned && meta.lane.is_none() {
-            let group = self.rows.group(meta.seq)?;
-            meta.lane = self.lane_for(meta.queue, group.as_deref());
-            leads = meta.lane.is_none();
+        if self.queue(meta.queue).regrouped && meta.group.is_none() {
+            let group_id = self.rows.group_id(meta.seq)?;
+            meta.group = self.group_for(meta.queue, group_id.as_deref());
+            leads = meta.group.is_none();
         }
         Ok(EndedDelivery { meta, leads })
     }
@@ -158,8 +158,8 @@ impl Core {
         }
         meta.visible_at_ms = 0;
         if meta.receive_count == 0
-            && let Some(lane) = &meta.lane
-            && let Some(next) = self.rows.next_held(meta.queue, lane)?
+            && let Some(group) = &meta.group
+            && let Some(next) = self.rows.next_held(meta.queue, group)?
             && next.goes_before(&meta)
         {
             self.change(meta, State::Held)?;
@@ -168,70 +168,70 @@ impl Core {
         self.change(meta, State::Ready)
     }
 
-    /// Hides a message that was in flight until `visible_at_ms`; its lane waits for it.
+    /// Hides a message that was in flight until `visible_at_ms`; its group waits for it.
     pub(super) fn hide(&mut self, ended: EndedDelivery, visible_at_ms: u64) -> Result<(), Fault> {
         let EndedDelivery { mut meta, leads } = ended;
         meta.visible_at_ms = visible_at_ms;
         let free = leads
-            || match &meta.lane {
-                Some(lane) => self.rows.head(meta.queue, lane)?.is_none(),
+            || match &meta.group {
+                Some(group) => self.rows.head(meta.queue, group)?.is_none(),
                 None => true,
             };
         self.change(meta, if free { State::Retry } else { State::Delayed })
     }
 
-    /// Derives the lanes of a queue anew, after its order was changed.
-    pub(super) fn relane(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
+    /// Derives the groups of a queue anew, after its order was changed.
+    pub(super) fn regroup(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
         self.rows.set_order(queue, order)?;
         let last = self.last_seq;
         let state = self.queue_mut(queue);
         state.order = order;
-        state.relaned = true;
-        state.relaning = Some((0, last));
-        self.in_flight.leave_lanes(queue);
+        state.regrouped = true;
+        state.regrouping = Some((0, last));
+        self.in_flight.leave_groups(queue);
         // Where a crash may come in between it is one transaction; else it is done step by step, so that nobody waits for all of it.
-        while self.saved.is_some() && self.relane_some(queue)? {}
+        while self.saved.is_some() && self.regroup_some(queue)? {}
         Ok(())
     }
 
-    /// Derives the lanes of some messages anew, if that is under way. Returns whether it still is.
-    pub(in super::super) fn relane_some(&mut self, queue: QueueKey) -> Result<bool, Fault> {
-        let Some((seq, last)) = self.queue(queue).relaning else {
+    /// Derives the groups of some messages anew, if that is under way. Returns whether it still is.
+    pub(in super::super) fn regroup_some(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+        let Some((seq, last)) = self.queue(queue).regrouping else {
             return Ok(false);
         };
         let batch = self.rows.following(queue, seq, STEP)?;
         let next = batch.last().filter(|latest| latest.seq < last);
-        let relaning = next.map(|latest| (latest.seq, last));
+        let regrouping = next.map(|latest| (latest.seq, last));
         for meta in batch.into_iter().filter(|meta| meta.seq <= last) {
-            self.relane_one(meta.seq)?;
+            self.regroup_one(meta.seq)?;
         }
-        self.queue_mut(queue).relaning = relaning;
-        if relaning.is_none() {
+        self.queue_mut(queue).regrouping = regrouping;
+        if regrouping.is_none() {
             self.wake_later(queue);
         }
-        Ok(relaning.is_some())
+        Ok(regrouping.is_some())
     }
 
-    fn relane_one(&mut self, seq: u64) -> Result<(), Fault> {
+    fn regroup_one(&mut self, seq: u64) -> Result<(), Fault> {
         // As it is by now: the one before it may have taken its place.
         let Some(mut meta) = self.rows.meta(seq)? else {
             return Ok(());
         };
-        let group = self.rows.group(meta.seq)?;
-        let lane = self.lane_for(meta.queue, group.as_deref());
-        if meta.lane == lane && meta.state != State::InFlight {
-            // It joined its lane when it came back.
+        let group_id = self.rows.group_id(meta.seq)?;
+        let group = self.group_for(meta.queue, group_id.as_deref());
+        if meta.group == group && meta.state != State::InFlight {
+            // It joined its group when it came back.
             return Ok(());
         }
-        meta.lane = lane;
+        meta.group = group;
         match meta.state {
             State::Ready | State::Held => self.enter(meta),
-            // Several of a new lane may wait for a retry. None of them may block the others.
+            // Several of a new group may wait for a retry. None of them may block the others.
             State::Delayed | State::Retry => self.change(meta, State::Delayed),
             State::Damaged => self.change(meta, State::Damaged),
-            // It joins its lane when it comes back.
+            // It joins its group when it comes back.
             State::InFlight => {
-                meta.lane = None;
+                meta.group = None;
                 self.rows.place(&meta)
             }
         }
