@@ -20,7 +20,7 @@ use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
         Effects, FailureKind, FailureRecord, Queue as _, Settle, Settlement,
-        simple::{HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
 use tempfile::TempDir;
@@ -99,8 +99,8 @@ impl Bench {
     }
 }
 
-fn key() -> HandledKey {
-    HandledKey::new(&QueueName::new("elsewhere").unwrap(), &MessageId::from_queue("handled"))
+fn key() -> ProcessedMessageKey {
+    ProcessedMessageKey::new(&QueueName::new("elsewhere").unwrap(), &MessageId::from_queue("handled"))
 }
 
 impl Run {

@@ -18,7 +18,7 @@ use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
         Delivery, Effects, Queue as _, Send, Settle, SettleError, Settlement,
-        simple::{CommitError, HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{CommitError, ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
 use serde_json::json;
@@ -560,7 +560,7 @@ async fn a_settlement_without_a_deletion_writes_nothing() {
 #[tokio::test]
 async fn a_message_of_another_queue_that_was_handled_before_writes_nothing_again() {
     on_both(async |store| {
-        let key = |id| HandledKey::new(&name("elsewhere"), &MessageId::from_queue(id));
+        let key = |id| ProcessedMessageKey::new(&name("elsewhere"), &MessageId::from_queue(id));
         let add = || effects(vec![write("n", Change::Add(1))]);
         store.commit(vec![key("1")], add()).await.unwrap();
         store.commit(vec![key("1")], add()).await.unwrap();

@@ -11,7 +11,10 @@ use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
         Effects, Queue as _, Send, SendError,
-        simple::{CommitError, HandledKey, LedgerSettings, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{
+            CommitError, ProcessedMessageKey, ProcessedMessageSettings, SimpleQueue, SimpleStore, StoreOptions,
+            settings::Settings,
+        },
     },
 };
 use tempfile::TempDir;
@@ -24,11 +27,11 @@ fn name(name: &str) -> QueueName {
     QueueName::new(name).unwrap()
 }
 
-fn key(id: &str) -> HandledKey {
-    HandledKey::new(&name("elsewhere"), &MessageId::from_queue(id))
+fn key(id: &str) -> ProcessedMessageKey {
+    ProcessedMessageKey::new(&name("elsewhere"), &MessageId::from_queue(id))
 }
 
-fn keys(numbers: std::ops::Range<u32>) -> impl Iterator<Item = HandledKey> {
+fn keys(numbers: std::ops::Range<u32>) -> impl Iterator<Item = ProcessedMessageKey> {
     numbers.map(|number| key(&number.to_string()))
 }
 
@@ -41,8 +44,8 @@ async fn reopen(directory: &TempDir) -> SimpleStore {
     open(StoreOptions::new(directory.path())).await
 }
 
-fn bounded(window: Duration, max_entries: usize) -> LedgerSettings {
-    LedgerSettings { window, max_entries }
+fn bounded(window: Duration, max_entries: usize) -> ProcessedMessageSettings {
+    ProcessedMessageSettings { window, max_entries }
 }
 
 /// What is left of a store when its process is killed now.
@@ -79,13 +82,13 @@ fn rows(directory: &Path) -> i64 {
         .unwrap()
 }
 
-/// Both kinds of store, with this ledger.
-async fn both(directory: &TempDir, ledger: LedgerSettings) -> [SimpleStore; 2] {
+/// Both kinds of store, with these bounds for their processed messages.
+async fn both(directory: &TempDir, processed_messages: ProcessedMessageSettings) -> [SimpleStore; 2] {
     let options = StoreOptions {
-        ledger,
+        processed_messages,
         ..StoreOptions::new(directory.path())
     };
-    [open(options).await, SimpleStore::ephemeral_with(ledger)]
+    [open(options).await, SimpleStore::ephemeral_with(processed_messages)]
 }
 
 #[tokio::test]
@@ -196,7 +199,7 @@ async fn what_comes_from_all_sides_at_once_is_all_kept() {
 #[tokio::test]
 async fn a_refused_send_leaves_nothing_behind() {
     let directory = TempDir::new().unwrap();
-    for store in both(&directory, LedgerSettings::default()).await {
+    for store in both(&directory, ProcessedMessageSettings::default()).await {
         let queue = out(&store).await;
         let full = Settings {
             max_messages: 1,
@@ -240,7 +243,7 @@ async fn a_refused_send_leaves_nothing_behind() {
 #[tokio::test]
 async fn a_message_that_is_handled_twice_at_once_sends_once() {
     let directory = TempDir::new().unwrap();
-    for store in both(&directory, LedgerSettings::default()).await {
+    for store in both(&directory, ProcessedMessageSettings::default()).await {
         let queue = out(&store).await;
         let mut attempts = JoinSet::new();
         for _ in 0..20 {
@@ -258,7 +261,7 @@ async fn a_message_that_is_handled_twice_at_once_sends_once() {
 #[tokio::test]
 async fn a_batch_of_which_some_was_handled_before_is_not_committed_with_its_sends() {
     let directory = TempDir::new().unwrap();
-    for store in both(&directory, LedgerSettings::default()).await {
+    for store in both(&directory, ProcessedMessageSettings::default()).await {
         let queue = out(&store).await;
         store.note_handled([key("a")]);
         let error = store
@@ -337,7 +340,7 @@ async fn a_ledger_that_is_off_remembers_nothing_and_sends_all_the_same() {
     let store = reopen(&directory).await;
     store.commit(vec![key("before")], Effects::default()).await.unwrap();
     store.close().await;
-    for store in both(&directory, LedgerSettings::OFF).await {
+    for store in both(&directory, ProcessedMessageSettings::OFF).await {
         let queue = out(&store).await;
         store.note_handled([key("a")]);
         for _ in 0..2 {

@@ -20,7 +20,7 @@ use sandhog::{
     queue::{
         Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
         simple::{
-            LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
+            ProcessedMessageSettings, SimpleQueue, SimpleStore, StoreOptions,
             settings::{Order, Settings},
         },
     },
@@ -689,7 +689,7 @@ proptest! {
     fn the_ephemeral_queue_does_what_the_model_does(order in order(), steps in steps()) {
         paused().block_on(async {
             let clock = SetClock::new();
-            let store = SimpleStore::ephemeral_on(LedgerSettings::default(), clock.clock());
+            let store = SimpleStore::ephemeral_on(ProcessedMessageSettings::default(), clock.clock());
             drop(run(&store, clock, order, &steps).await);
         });
     }

@@ -31,7 +31,7 @@ use sandhog::{
     queue::{
         Delivery, Effects, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError,
         Settlement,
-        simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{CommitError, ProcessedMessageKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
     },
 };
 use tempfile::TempDir;
@@ -112,8 +112,8 @@ async fn queue(store: &SimpleStore, queue: &str) -> Result<Arc<SimpleQueue>, Que
     store.queue(name(queue), Settings::defaults(&name(queue))).await
 }
 
-fn key(body: &str) -> HandledKey {
-    HandledKey::new(&name("elsewhere"), &MessageId::from_queue(body))
+fn key(body: &str) -> ProcessedMessageKey {
+    ProcessedMessageKey::new(&name("elsewhere"), &MessageId::from_queue(body))
 }
 
 /// Writes the body of what was handled under its own name, and counts it.

@@ -155,7 +155,7 @@ impl App {
         let store = match config.data.clone() {
             Some(directory) => {
                 let options = StoreOptions {
-                    ledger: config.ledger,
+                    processed_messages: config.ledger,
                     ..StoreOptions::new(directory)
                 };
                 let open = move || SimpleStore::open(&options);

@@ -19,7 +19,7 @@ use self::{
 };
 use crate::{
     message::{MAX_DELAY, QueueName},
-    queue::simple::LedgerSettings,
+    queue::simple::ProcessedMessageSettings,
 };
 
 mod exit_codes;
@@ -78,7 +78,7 @@ pub struct Config {
     /// The settings of the queues that have any. Tables `[queues.NAME]`.
     pub queues: BTreeMap<QueueName, QueueSettings>,
     /// What the ledger of handled messages remembers. Table `[ledger]`.
-    pub ledger: LedgerSettings,
+    pub ledger: ProcessedMessageSettings,
 }
 
 /// What the command line says, which wins over the file.
@@ -209,7 +209,7 @@ impl Config {
             max_live_instances: DEFAULT_MAX_LIVE_INSTANCES,
             memory_budget: None,
             queues: BTreeMap::new(),
-            ledger: LedgerSettings::default(),
+            ledger: ProcessedMessageSettings::default(),
         }
     }
 
@@ -297,12 +297,12 @@ fn read_secret(root: &Section<'_>, file: &Path) -> Option<Secret> {
     secret.map_err(|why| root.refuse("secret-file", &why)).ok()
 }
 
-fn read_ledger(root: &mut Section<'_>, defaults: LedgerSettings) -> LedgerSettings {
+fn read_ledger(root: &mut Section<'_>, defaults: ProcessedMessageSettings) -> ProcessedMessageSettings {
     let mut section = root.section("ledger");
     let max_entries = section
         .number("max-entries", 0..=10_000_000)
         .and_then(|number| usize::try_from(number).ok());
-    let ledger = LedgerSettings {
+    let ledger = ProcessedMessageSettings {
         window: section
             .duration("window", Duration::ZERO..=MAX_LEDGER_WINDOW)
             .unwrap_or(defaults.window),

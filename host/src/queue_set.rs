@@ -18,7 +18,7 @@ use crate::{
     metrics::Metrics,
     queue::{
         Effects, Queue, QueueError,
-        simple::{CommitError, DiskUse, HandledKey, SimpleStore, settings::Settings},
+        simple::{CommitError, DiskUse, ProcessedMessageKey, SimpleStore, settings::Settings},
         sqs::{SqsConnection, SqsQueue},
     },
 };
@@ -201,7 +201,7 @@ impl QueueSet {
     /// Whether this host is known to have handled a message of this queue before. Always false for a queue whose deleted
     /// messages never return.
     pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
-        queue.nature().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
+        queue.nature().redelivers_deleted && self.store.was_handled(&ProcessedMessageKey::new(queue.name(), id))
     }
 
     /// Notes that messages of a queue were handled, and makes `effects` happen, whose sends go to queues for which
@@ -224,7 +224,7 @@ impl QueueSet {
         if !queue.nature().redelivers_deleted && effects.is_empty() {
             return Ok(());
         }
-        let keys: Vec<HandledKey> = ids.iter().map(|id| HandledKey::new(queue.name(), id)).collect();
+        let keys: Vec<ProcessedMessageKey> = ids.iter().map(|id| ProcessedMessageKey::new(queue.name(), id)).collect();
         if effects.is_empty() {
             self.store.note_handled(keys);
             return Ok(());

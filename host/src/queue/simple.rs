@@ -1,7 +1,7 @@
 //! The Simple queue: embedded, durable in one `SQLite` file or in memory only, no server to run.
 //!
-//! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The store also keeps the
-//! ledger of what was handled from queues of other kinds, and key-value stores, so that a write can be one transaction with a
+//! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The store also remembers
+//! which messages of queues of other kinds were handled, and holds key-value stores, so that a write can be one transaction with a
 //! deletion. The rules are in
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries questions to the store and waits for its answers.
@@ -20,11 +20,11 @@ use self::{
     ephemeral::EphemeralStore,
     isolation::SharedIsolation,
     keyvalue::SimpleKeyValue,
-    ledger::SharedLedger,
     long::between_steps,
     memory::MemoryRows,
     open::Opened,
     operation::{Operation, ReceiveMessages},
+    processed::SharedProcessedMessages,
     row::{Fault, QueueKey},
     rules::Core,
     settings::Settings,
@@ -48,12 +48,12 @@ mod high_water_mark;
 mod in_flight;
 mod isolation;
 mod keyvalue;
-mod ledger;
 mod long;
 mod memory;
 mod open;
 mod operation;
 mod place;
+mod processed;
 mod row;
 mod rows;
 mod rules;
@@ -63,8 +63,8 @@ mod sqlite;
 mod writer;
 
 pub use health::StoreHealth;
-pub use ledger::{CommitError, HandledKey, LedgerSettings};
 pub use open::{OpenError, StoreOptions};
+pub use processed::{CommitError, ProcessedMessageKey, ProcessedMessageSettings};
 pub use rows::DiskUse;
 
 /// No receive waits for longer, whatever it is told.
@@ -79,7 +79,7 @@ pub struct SimpleStore {
 #[derive(Debug)]
 struct Inner {
     engine: Engine,
-    ledger: SharedLedger,
+    processed: SharedProcessedMessages,
     isolation: SharedIsolation,
     destinations: RwLock<HashSet<QueueName>>,
 }
@@ -110,8 +110,8 @@ impl SimpleStore {
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
         let Opened { writer, isolation } = open::open(options)?;
-        let ledger = writer.ledger().clone();
-        Ok(Self::with(Engine::Durable(writer), ledger, isolation))
+        let processed = writer.processed().clone();
+        Ok(Self::with(Engine::Durable(writer), processed, isolation))
     }
 
     /// Gives the room back to the disk that messages took which are gone, in a store that nobody has open. Answers how many bytes
@@ -128,30 +128,30 @@ impl SimpleStore {
 
     /// A store in memory. It is gone with its last clone.
     pub fn ephemeral() -> Self {
-        Self::ephemeral_with(LedgerSettings::default())
+        Self::ephemeral_with(ProcessedMessageSettings::default())
     }
 
-    /// As [`SimpleStore::ephemeral`], with other bounds for the ledger.
-    pub fn ephemeral_with(ledger: LedgerSettings) -> Self {
-        Self::ephemeral_on(ledger, MachineClock::default())
+    /// As [`SimpleStore::ephemeral`], with other bounds for the processed-message store.
+    pub fn ephemeral_with(processed: ProcessedMessageSettings) -> Self {
+        Self::ephemeral_on(processed, MachineClock::default())
     }
 
     /// As [`SimpleStore::ephemeral_with`], with another clock than the machine's.
-    pub fn ephemeral_on(ledger: LedgerSettings, clock: MachineClock) -> Self {
-        let core = Core::new(MemoryRows::default(), false, ledger, clock);
-        let (ledger, isolation) = (core.ledger().clone(), core.shared_isolation().clone());
+    pub fn ephemeral_on(processed: ProcessedMessageSettings, clock: MachineClock) -> Self {
+        let core = Core::new(MemoryRows::default(), false, processed, clock);
+        let (processed, isolation) = (core.processed().clone(), core.shared_isolation().clone());
         Self::with(
             Engine::Ephemeral(Box::new(EphemeralStore::new(core))),
-            ledger,
+            processed,
             isolation,
         )
     }
 
-    fn with(engine: Engine, ledger: SharedLedger, isolation: SharedIsolation) -> Self {
+    fn with(engine: Engine, processed: SharedProcessedMessages, isolation: SharedIsolation) -> Self {
         Self {
             inner: Arc::new(Inner {
                 engine,
-                ledger,
+                processed,
                 isolation,
                 destinations: RwLock::default(),
             }),
@@ -216,13 +216,13 @@ impl SimpleStore {
         self.inner.ask(&all_queues(), measure).await
     }
 
-    /// Whether a message of a queue of another kind was handled, as far as the ledger remembers: `true` after
+    /// Whether a message of a queue of another kind was handled, as far as the processed-message store remembers: `true` after
     /// [`SimpleStore::commit`] has answered, or [`SimpleStore::note_handled`] has returned, until the message is forgotten (see
-    /// [`LedgerSettings`]). `false` may be wrong, as delivery at least once allows; `true` never is.
+    /// [`ProcessedMessageSettings`]). `false` may be wrong, as delivery at least once allows; `true` never is.
     ///
     /// Costs well below a microsecond, and never waits for the disk.
-    pub fn was_handled(&self, key: &HandledKey) -> bool {
-        self.inner.ledger.knows(key)
+    pub fn was_handled(&self, key: &ProcessedMessageKey) -> bool {
+        self.inner.processed.knows(key)
     }
 
     /// Notes that messages of queues of other kinds were handled, for which nothing has to be sent to Simple queues.
@@ -234,8 +234,8 @@ impl SimpleStore {
     /// much. After [`SimpleStore::close`] notes are in memory only.
     ///
     /// Costs well below a microsecond per message, and never waits for the disk.
-    pub fn note_handled(&self, handled: impl IntoIterator<Item = HandledKey>) {
-        if self.inner.ledger.note(handled)
+    pub fn note_handled(&self, handled: impl IntoIterator<Item = ProcessedMessageKey>) {
+        if self.inner.processed.note(handled)
             && let Engine::Durable(writer) = &self.inner.engine
         {
             writer.wake();
@@ -248,7 +248,7 @@ impl SimpleStore {
     ///
     /// With effects, messages that had been handled before are not handled twice: if all of them had been, the answer is `Ok`
     /// and nothing is sent or written, because that happened then. Without effects, noting a message again is no error; it is
-    /// remembered from now on. With a ledger that is off, this only sends and writes.
+    /// remembered from now on. With a store of processed messages that is off, this only sends and writes.
     ///
     /// # Errors
     ///
@@ -258,10 +258,10 @@ impl SimpleStore {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have committed, as a whole; ask [`SimpleStore::was_handled`] later, or commit again.
-    pub async fn commit(&self, handled: Vec<HandledKey>, effects: Effects) -> Result<(), CommitError> {
+    pub async fn commit(&self, handled: Vec<ProcessedMessageKey>, effects: Effects) -> Result<(), CommitError> {
         let first = effects.sends.first();
         let queue = first.map_or_else(all_queues, |send| send.queue.clone());
-        let weight = effects.size() + handled.len() * HandledKey::LEN;
+        let weight = effects.size() + handled.len() * ProcessedMessageKey::LEN;
         let commit = Operation::new(move |core, now| core.commit_handled(handled, effects, now));
         self.inner.ask(&queue, commit.weighing(weight)).await?
     }

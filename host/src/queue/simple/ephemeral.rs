@@ -60,7 +60,7 @@ impl EphemeralStore {
 mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
-    use super::{super::ledger::LedgerSettings, *};
+    use super::{super::processed::ProcessedMessageSettings, *};
     use crate::machine_clock::MachineClock;
 
     #[test]
@@ -68,7 +68,7 @@ mod tests {
         let core = Core::new(
             MemoryRows::default(),
             false,
-            LedgerSettings::default(),
+            ProcessedMessageSettings::default(),
             MachineClock::default(),
         );
         let store = EphemeralStore::new(core);

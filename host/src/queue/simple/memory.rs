@@ -11,7 +11,7 @@ use std::{
 use super::{
     super::FailureRecord,
     clock::Sighting,
-    ledger::{Segment, StoredSegment},
+    processed::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
     rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,
@@ -334,7 +334,7 @@ impl Rows for MemoryRows {
     }
 
     fn add_segment(&mut self, _segment: &Segment) -> Result<(), Fault> {
-        // The ledger is in memory anyhow: rows of it are for those who come later.
+        // Processed messages are in memory anyhow: rows of them are for a later run.
         Ok(())
     }
 

@@ -10,8 +10,8 @@ use std::{
 use super::{
     high_water_mark::{CommitHighWaterMark, RecordedMark},
     isolation::SharedIsolation,
-    ledger::LedgerSettings,
     place,
+    processed::ProcessedMessageSettings,
     row::Fault,
     rules::Core,
     schema,
@@ -34,8 +34,8 @@ pub struct StoreOptions {
     pub directory: PathBuf,
     /// The name of a registered `SQLite` VFS to do all database I/O through; `None` for the system's own.
     pub vfs: Option<String>,
-    /// How much the ledger of handled messages remembers.
-    pub ledger: LedgerSettings,
+    /// How much the processed-message store remembers.
+    pub processed_messages: ProcessedMessageSettings,
     /// What tells the time; by default the machine.
     pub clock: MachineClock,
 }
@@ -46,7 +46,7 @@ impl StoreOptions {
         Self {
             directory: directory.into(),
             vfs: None,
-            ledger: LedgerSettings::default(),
+            processed_messages: ProcessedMessageSettings::default(),
             clock: MachineClock::default(),
         }
     }
@@ -144,7 +144,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         path,
     } = open_files(options)?;
     rows.shrink();
-    let mut core = Core::new(rows, true, options.ledger, options.clock.clone());
+    let mut core = Core::new(rows, true, options.processed_messages, options.clock.clone());
     restore(&mut core, &mut mark).map_err(|fault| from_fault(&path, fault))?;
     let isolation = core.shared_isolation().clone();
     let state = WriterState {

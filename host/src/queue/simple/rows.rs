@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{
     super::FailureRecord,
     clock::Sighting,
-    ledger::{Segment, StoredSegment},
+    processed::{Segment, StoredSegment},
     row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
     settings::Order,
 };
@@ -169,7 +169,7 @@ pub(super) trait Rows: ValueRows + std::fmt::Debug {
     /// Forgets at most `limit` deduplication ids whose time is over.
     fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault>;
 
-    // The ledger of handled messages.
+    // The processed messages.
     /// Adds a segment; one with its number is replaced.
     fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault>;
     /// Removes a segment, if it is there.

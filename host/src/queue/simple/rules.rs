@@ -16,7 +16,7 @@ use super::{
     clock::{Clock, Now},
     in_flight::InFlightTable,
     isolation::{PoisonIsolation, SharedIsolation},
-    ledger::SharedLedger,
+    processed::SharedProcessedMessages,
     row::{Content, Death, Fault, GroupName, Meta, QueueKey, State},
     rows::Rows,
     settings::{Order, Settings},
@@ -28,15 +28,15 @@ mod cost;
 mod dead;
 mod expire;
 mod groups;
-mod handled;
 mod keyvalue;
+mod processed;
 mod queues;
 mod receive;
 mod send;
 mod settle;
 mod time;
 
-use self::handled::Entries;
+use self::processed::Entries;
 
 pub(super) use dead::Which;
 pub(super) use receive::Received;
@@ -125,7 +125,7 @@ pub(super) struct Core<R: ?Sized = dyn Rows> {
     shared_isolation: SharedIsolation,
     last_seq: u64,
     wakes: Vec<QueueKey>,
-    ledger: SharedLedger,
+    processed: SharedProcessedMessages,
     entries: Entries,
     /// The state before the transaction under way of each queue that it touched; `None` if nothing is ever undone.
     saved: Option<Saved>,
@@ -147,9 +147,9 @@ impl<R: ?Sized> Core<R> {
         &self.shared_isolation
     }
 
-    /// The ledger, for those who do not wait for the store.
-    pub(super) fn ledger(&self) -> &SharedLedger {
-        &self.ledger
+    /// Returns the processed messages, for callers that do not wait for the store.
+    pub(super) fn processed(&self) -> &SharedProcessedMessages {
+        &self.processed
     }
 }
 

@@ -77,8 +77,8 @@ CREATE TABLE IF NOT EXISTS entries (
 CREATE UNIQUE INDEX IF NOT EXISTS entries_by_key ON entries (namespace, bucket, key);
 ";
 
-/// Makes the table of the ledger, if it is not there.
-pub(super) const LEDGER: &str = "
+/// Makes the table of the processed messages, if it is not there.
+pub(super) const PROCESSED: &str = "
 CREATE TABLE IF NOT EXISTS handled (
     segment INTEGER PRIMARY KEY,
     noted_at INTEGER NOT NULL,

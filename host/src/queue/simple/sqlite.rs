@@ -12,7 +12,7 @@ use super::{
     super::FailureRecord,
     clock::Sighting,
     codec,
-    ledger::{Segment, StoredSegment},
+    processed::{Segment, StoredSegment},
     row::{Content, Death, Fault, FaultKind, Fetched, GroupName, Meta, QueueKey, State},
     rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
     settings::Order,

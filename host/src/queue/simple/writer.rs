@@ -22,8 +22,8 @@ use self::{
 use super::{
     super::{Cause, QueueError},
     clock::Now,
-    ledger::SharedLedger,
     operation::Operation,
+    processed::SharedProcessedMessages,
     row::Fault,
     rules::Core,
 };
@@ -72,7 +72,7 @@ pub(super) enum StoreFailed {
 #[derive(Debug)]
 pub(super) struct Writer {
     commands: mpsc::Sender<Command>,
-    ledger: SharedLedger,
+    processed: SharedProcessedMessages,
     directory: PathBuf,
     failed: Arc<OnceLock<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -92,7 +92,7 @@ impl Writer {
         let (commands, waiting) = mpsc::channel(MAX_WAITING);
         let undelivered = Arc::new(UndeliveredReceipts::new(commands.downgrade()));
         let directory = state.directory.clone();
-        let ledger = state.core.ledger().clone();
+        let processed = state.core.processed().clone();
         let failed = Arc::new(OnceLock::new());
         let mut writer = WriterThread::new(state, undelivered, Arc::clone(&failed));
         let thread = std::thread::Builder::new()
@@ -100,7 +100,7 @@ impl Writer {
             .spawn(move || writer.run(waiting))?;
         Ok(Self {
             commands,
-            ledger,
+            processed,
             directory,
             failed,
             thread: Mutex::new(Some(thread)),
@@ -133,9 +133,9 @@ impl Writer {
         sent.map_err(|_closed| self.closed(queue))
     }
 
-    /// Returns the ledger, for questions that need not wait for the thread.
-    pub(super) fn ledger(&self) -> &SharedLedger {
-        &self.ledger
+    /// Returns the processed messages, for questions that need not wait for the thread.
+    pub(super) fn processed(&self) -> &SharedProcessedMessages {
+        &self.processed
     }
 
     /// Returns why the thread refuses everything, if it does.

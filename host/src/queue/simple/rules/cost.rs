@@ -5,8 +5,8 @@ use tokio::time::Instant;
 use super::{
     super::{
         super::{Effects, FailureKind, FailureRecord, Settle, Settlement},
-        ledger::LedgerSettings,
         memory::MemoryRows,
+        processed::ProcessedMessageSettings,
         row::QueueKey,
         settings::{Order, Settings},
     },
@@ -60,7 +60,7 @@ impl Store {
         let mut core = Core::new(
             MemoryRows::default(),
             false,
-            LedgerSettings::default(),
+            ProcessedMessageSettings::default(),
             MachineClock::default(),
         );
         let queue = core.rules().declare(&name(), settings(Order::Group)).unwrap().key;

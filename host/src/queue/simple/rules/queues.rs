@@ -13,13 +13,13 @@ use super::{
         clock::{Clock, Now},
         in_flight::InFlightTable,
         isolation::{PoisonIsolation, SharedIsolation},
-        ledger::{Ledger, LedgerSettings, SharedLedger},
+        processed::{ProcessedMessageSettings, ProcessedMessages, SharedProcessedMessages},
         row::{Fault, QueueKey, State},
         rows::{Census, Rows, StoredQueue},
         settings::{Order, Settings},
     },
     Core, QueueState, Saved, Tally,
-    handled::Entries,
+    processed::Entries,
 };
 use crate::{machine_clock::MachineClock, message::QueueName};
 
@@ -37,8 +37,13 @@ pub(crate) struct DeclaredQueue {
 }
 
 impl<R: Rows> Core<R> {
-    /// A store with these rows. With `undoable`, [`Core::undo`] works, and what is noted in the ledger waits to be written.
-    pub(in super::super) fn new(rows: R, undoable: bool, ledger: LedgerSettings, machine: MachineClock) -> Self {
+    /// A store with these rows. With `undoable`, [`Core::undo`] works, and notes of processed messages wait to be written.
+    pub(in super::super) fn new(
+        rows: R,
+        undoable: bool,
+        processed: ProcessedMessageSettings,
+        machine: MachineClock,
+    ) -> Self {
         let clock = Clock::start(machine);
         Self {
             clock: clock.clone(),
@@ -51,7 +56,7 @@ impl<R: Rows> Core<R> {
             shared_isolation: SharedIsolation::default(),
             last_seq: 0,
             wakes: Vec::new(),
-            ledger: SharedLedger::new(Ledger::new(ledger, undoable), clock),
+            processed: SharedProcessedMessages::new(ProcessedMessages::new(processed, undoable), clock),
             entries: Entries::default(),
             saved: undoable.then(Saved::default),
             rows,

@@ -10,7 +10,7 @@ use super::{
         super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
         clock::{Now, millis},
         in_flight::InFlightDelivery,
-        ledger::CommitError,
+        processed::CommitError,
         row::{Fault, QueueKey},
     },
     Core,

@@ -108,7 +108,7 @@ impl SqliteRows {
             let create = format!(
                 "BEGIN IMMEDIATE; {} {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
                 schema::CREATE,
-                schema::LEDGER,
+                schema::PROCESSED,
                 schema::KEYVALUE,
                 schema::CLOCK,
                 schema::APPLICATION_ID,
@@ -117,7 +117,7 @@ impl SqliteRows {
             connection.execute_batch(&create)?;
         } else {
             // The tables that a file of this version may lack: they came later, and without them nothing is amiss.
-            connection.execute_batch(schema::LEDGER)?;
+            connection.execute_batch(schema::PROCESSED)?;
             connection.execute_batch(schema::KEYVALUE)?;
             connection.execute_batch(schema::CLOCK)?;
         }

@@ -16,8 +16,8 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         high_water_mark::CommitHighWaterMark,
-        ledger::{LATE, MANY, SharedLedger},
         operation::Kind,
+        processed::{MAX_NOTE_DELAY, NOTES_AT_ONCE, SharedProcessedMessages},
         row::{Fault, FaultKind},
         rules::Core,
         sqlite::SqliteRows,
@@ -45,7 +45,7 @@ pub(crate) struct WriterState {
 /// The thread.
 pub(crate) struct WriterThread {
     state: WriterState,
-    ledger: SharedLedger,
+    processed: SharedProcessedMessages,
     undelivered: Arc<UndeliveredReceipts>,
     commit_window: GroupCommitWindow,
     parked: ParkedReceives,
@@ -70,7 +70,7 @@ impl WriterThread {
         failed: Arc<OnceLock<String>>,
     ) -> Self {
         Self {
-            ledger: state.core.ledger().clone(),
+            processed: state.core.processed().clone(),
             state,
             undelivered,
             commit_window: GroupCommitWindow::default(),
@@ -211,21 +211,23 @@ impl WriterThread {
     /// Returns when the thread has to write the notes that are in memory only, if there are any. The delay is in real time, whatever
     /// the clock of the store does.
     fn notes_due(&mut self) -> Option<StdInstant> {
-        let unwritten = self.ledger.lock().unwritten();
+        let unwritten = self.processed.lock().unwritten();
         if unwritten == 0 || self.failure.is_some() {
             self.write_notes_at = None;
             return None;
         }
-        let due = *self.write_notes_at.get_or_insert_with(|| StdInstant::now() + LATE);
+        let due = *self
+            .write_notes_at
+            .get_or_insert_with(|| StdInstant::now() + MAX_NOTE_DELAY);
         // A disk that had no room a moment ago has none yet.
-        let at_once = unwritten >= MANY && !self.notes_refused;
+        let at_once = unwritten >= NOTES_AT_ONCE && !self.notes_refused;
         Some(if at_once { due.min(StdInstant::now()) } else { due })
     }
 
     /// Writes the notes in a transaction of their own, so that no command is refused because there is no room for notes.
     fn write_notes(&mut self) {
         self.write_notes_at = None;
-        if self.failure.is_some() || self.ledger.lock().unwritten() == 0 {
+        if self.failure.is_some() || self.processed.lock().unwritten() == 0 {
             return;
         }
         let Err(fault) = self.transact(<Core>::write_notes) else {

@@ -1,4 +1,4 @@
-//! Messages of other kinds of queue: noting that they were handled, and what was sent and written for them, as one.
+//! Messages of queues of other kinds: noting that they were handled, together with what was sent and written for them.
 
 use std::collections::HashSet;
 
@@ -6,34 +6,34 @@ use super::{
     super::{
         super::Effects,
         clock::Now,
-        ledger::{CommitError, HandledKey, Segment},
+        processed::{CommitError, ProcessedMessageKey, Segment},
         row::Fault,
     },
     Core,
 };
 
-/// How many rows of which nothing is remembered are deleted at least, if there are so many, whenever some are written.
+/// The number of forgotten rows that each write of rows deletes at least, if there are as many.
 const FORGET_STEP: usize = 64;
 
-/// What the transaction under way does to the ledger.
+/// What the transaction under way does to the processed messages.
 #[derive(Debug, Default)]
 pub(super) struct Entries {
-    /// What was committed in it.
-    handled: HashSet<HandledKey>,
-    /// The same, once it is written.
+    /// The messages that the transaction commits as handled.
+    handled: HashSet<ProcessedMessageKey>,
+    /// The same, once they are written.
     committed: Option<Segment>,
-    /// What was noted in memory before, once it is written.
+    /// The notes that were in memory only, once they are written.
     notes: Vec<Segment>,
-    /// How many dead rows were deleted.
+    /// The number of dead rows that were deleted.
     removed: usize,
 }
 
 impl Core {
-    /// Notes messages as handled, sends and writes, or does nothing at all. Of messages that were handled before
+    /// Notes messages as handled, sends and writes, or does nothing at all. For messages that were all handled before
     /// nothing happens again.
     pub(in super::super) fn commit_handled(
         &mut self,
-        handled: Vec<HandledKey>,
+        handled: Vec<ProcessedMessageKey>,
         effects: Effects,
         now: Now,
     ) -> Result<Result<(), CommitError>, Fault> {
@@ -43,7 +43,7 @@ impl Core {
                 return Ok(Ok(()));
             }
             if known > 0 {
-                // The effects belong to all of the messages together: some of them would happen twice.
+                // The effects belong to all of the messages together, so some of them would happen twice.
                 return Ok(Err(CommitError::Incomplete));
             }
         }
@@ -54,25 +54,25 @@ impl Core {
         Ok(Ok(()))
     }
 
-    fn count_handled(&self, keys: &[HandledKey], now: Now) -> usize {
-        let ledger = self.ledger.lock();
-        let is_known = |key: &&HandledKey| self.entries.handled.contains(key) || ledger.knows(key, now.ms);
+    fn count_handled(&self, keys: &[ProcessedMessageKey], now: Now) -> usize {
+        let processed = self.processed.lock();
+        let is_known = |key: &&ProcessedMessageKey| self.entries.handled.contains(key) || processed.knows(key, now.ms);
         keys.iter().filter(is_known).count()
     }
 
-    /// Writes what was committed in the transaction. Call it before its end.
+    /// Writes the messages that the transaction commits as handled. Call it before the end of the transaction.
     pub(in super::super) fn write_handled(&mut self) -> Result<(), Fault> {
         if self.entries.handled.is_empty() {
             return Ok(());
         }
         let now = self.tick(self.latest);
         let number = {
-            let mut ledger = self.ledger.lock();
-            if ledger.is_off() {
+            let mut processed = self.processed.lock();
+            if processed.is_off() {
                 self.entries.handled.clear();
                 return Ok(());
             }
-            ledger.next_segment()
+            processed.next_segment()
         };
         let segment = Segment {
             number,
@@ -84,10 +84,10 @@ impl Core {
         self.remove_dead_segments(FORGET_STEP)
     }
 
-    /// Writes what was noted in memory only.
+    /// Writes the notes that are in memory only.
     pub(in super::super) fn write_notes(&mut self) -> Result<(), Fault> {
-        let notes = self.ledger.lock().take_unwritten();
-        // Kept before anything can fail, so that nothing is lost with the transaction.
+        let notes = self.processed.lock().take_unwritten();
+        // The notes are kept before anything can fail, so that none is lost with the transaction.
         self.entries.notes = notes;
         for segment in &self.entries.notes {
             self.rows.add_segment(segment)?;
@@ -97,7 +97,7 @@ impl Core {
     }
 
     fn remove_dead_segments(&mut self, limit: usize) -> Result<(), Fault> {
-        let dead = self.ledger.lock().dead(limit);
+        let dead = self.processed.lock().dead(limit);
         for number in &dead {
             self.rows.remove_segment(*number)?;
         }
@@ -105,7 +105,7 @@ impl Core {
         Ok(())
     }
 
-    /// Remembers what the transaction wrote. Call it after the commit.
+    /// Remembers the messages that the transaction wrote. Call it after the commit.
     pub(in super::super) fn remember_handled(&mut self) {
         let Entries {
             committed,
@@ -116,43 +116,43 @@ impl Core {
         if committed.is_none() && notes.is_empty() && removed == 0 {
             return;
         }
-        let mut ledger = self.ledger.lock();
-        ledger.removed(removed);
-        ledger.written(&notes);
+        let mut processed = self.processed.lock();
+        processed.removed(removed);
+        processed.written(&notes);
         if let Some(segment) = committed {
-            ledger.add(&segment);
+            processed.add(&segment);
         }
     }
 
-    /// Forgets what the transaction did: it was rolled back. Notes are written another time.
+    /// Forgets what the transaction did, because it was rolled back. Its notes are written another time.
     pub(super) fn undo_handled(&mut self) {
         let Entries { notes, .. } = std::mem::take(&mut self.entries);
         if !notes.is_empty() {
-            self.ledger.lock().put_back(notes);
+            self.processed.lock().put_back(notes);
         }
     }
 
-    /// Learns what an earlier run handled. What is damaged is dropped: a redelivery of it is handled again.
+    /// Learns which messages an earlier run handled. A damaged segment is dropped: redeliveries of its messages are handled again.
     pub(super) fn learn_handled(&mut self, now: Now) -> Result<(), Fault> {
-        let shared = self.ledger.clone();
-        let mut ledger = shared.lock();
+        let shared = self.processed.clone();
+        let mut processed = shared.lock();
         let mut damaged = Vec::new();
         self.rows.segments(&mut |stored| match Segment::decode(&stored) {
-            Ok(segment) => ledger.learn(&segment, now.ms),
+            Ok(segment) => processed.learn(&segment, now.ms),
             Err(damage) => {
                 tracing::warn!(
                     segment = stored.number,
                     damage,
-                    "a part of the ledger of handled messages is damaged and dropped: a redelivery of them is handled again"
+                    "a part of the processed-message store is damaged and dropped: redeliveries of its messages are handled again"
                 );
                 damaged.push(stored.number);
             }
         })?;
-        let dead = ledger.dead(usize::MAX);
+        let dead = processed.dead(usize::MAX);
         for number in damaged.iter().chain(&dead) {
             self.rows.remove_segment(*number)?;
         }
-        ledger.removed(dead.len());
+        processed.removed(dead.len());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The ledger against a model that keeps everything, and against a disk that fails.
+//! Tests of the processed messages against a model that keeps everything, and against a disk that fails.
 
 use std::collections::BTreeSet;
 
@@ -11,28 +11,29 @@ const LATE_MS: u64 = 500;
 /// Some day.
 const START_MS: u64 = 1_700_000_000_000;
 
-fn ledger(max_entries: usize) -> Ledger {
+fn processed(max_entries: usize) -> ProcessedMessages {
     let window = Duration::from_hours(1);
-    Ledger::new(LedgerSettings { window, max_entries }, true)
+    ProcessedMessages::new(ProcessedMessageSettings { window, max_entries }, true)
 }
 
-fn key(number: u64) -> HandledKey {
+fn key(number: u64) -> ProcessedMessageKey {
     let id = MessageId::from_queue(&number.to_string());
-    HandledKey::new(&QueueName::new("orders").unwrap(), &id)
+    ProcessedMessageKey::new(&QueueName::new("orders").unwrap(), &id)
 }
 
-fn keys(numbers: std::ops::Range<u64>) -> Vec<HandledKey> {
+fn keys(numbers: std::ops::Range<u64>) -> Vec<ProcessedMessageKey> {
     numbers.map(key).collect()
 }
 
 #[test]
 fn a_key_is_the_same_for_ever_and_another_for_every_message() {
-    let key = |queue: &str, id: &str| HandledKey::new(&QueueName::new(queue).unwrap(), &MessageId::from_queue(id));
+    let key =
+        |queue: &str, id: &str| ProcessedMessageKey::new(&QueueName::new(queue).unwrap(), &MessageId::from_queue(id));
     // What is on disks: SHA-256 of the lengths as 64 bits little-endian, each before its text.
     let bytes = [
         0x2a, 0xcf, 0x7f, 0xe5, 0x75, 0xa0, 0x36, 0xf0, 0xf9, 0xb5, 0xe7, 0x36, 0x2a, 0xda, 0x58, 0x59,
     ];
-    assert_eq!(key("orders", "1"), HandledKey(bytes));
+    assert_eq!(key("orders", "1"), ProcessedMessageKey(bytes));
     assert_ne!(key("orders", "1"), key("orders", "2"));
     assert_ne!(key("orders", "1"), key("order", "s1"), "the same when joined");
     assert_ne!(key("orders", "1"), key("Orders", "1"));
@@ -40,129 +41,129 @@ fn a_key_is_the_same_for_ever_and_another_for_every_message() {
 
 #[test]
 fn a_message_is_known_for_as_long_as_the_window_and_then_forgotten() {
-    let mut ledger = ledger(10);
-    ledger.note([key(1)], START_MS);
-    assert!(ledger.knows(&key(1), START_MS + HOUR_MS - 1));
-    assert!(!ledger.knows(&key(1), START_MS + HOUR_MS));
-    assert!(!ledger.knows(&key(2), START_MS));
+    let mut processed = processed(10);
+    processed.note([key(1)], START_MS);
+    assert!(processed.knows(&key(1), START_MS + HOUR_MS - 1));
+    assert!(!processed.knows(&key(1), START_MS + HOUR_MS));
+    assert!(!processed.knows(&key(2), START_MS));
     // Noted again, it is known from then on.
-    ledger.note([key(1)], START_MS + HOUR_MS - 1);
-    assert!(ledger.knows(&key(1), START_MS + HOUR_MS));
+    processed.note([key(1)], START_MS + HOUR_MS - 1);
+    assert!(processed.knows(&key(1), START_MS + HOUR_MS));
     // Noting another makes room in passing.
-    ledger.note([key(2)], START_MS + 3 * HOUR_MS);
+    processed.note([key(2)], START_MS + 3 * HOUR_MS);
     assert_eq!(
-        (ledger.notes.len(), ledger.places.len(), ledger.segments.len()),
+        (processed.notes.len(), processed.places.len(), processed.segments.len()),
         (1, 1, 1)
     );
 }
 
 #[test]
 fn of_too_many_the_oldest_are_forgotten() {
-    let mut ledger = ledger(100);
-    ledger.note(keys(0..150), START_MS);
-    assert!((0..50).all(|number| !ledger.knows(&key(number), START_MS)));
-    assert!((50..150).all(|number| ledger.knows(&key(number), START_MS)));
-    assert_eq!(ledger.notes.len(), 100);
+    let mut processed = processed(100);
+    processed.note(keys(0..150), START_MS);
+    assert!((0..50).all(|number| !processed.knows(&key(number), START_MS)));
+    assert!((50..150).all(|number| processed.knows(&key(number), START_MS)));
+    assert_eq!(processed.notes.len(), 100);
 }
 
 #[test]
-fn a_ledger_that_is_off_records_nothing() {
-    let no_window = LedgerSettings {
+fn a_store_that_is_off_records_nothing() {
+    let no_window = ProcessedMessageSettings {
         window: Duration::ZERO,
-        ..LedgerSettings::default()
+        ..ProcessedMessageSettings::default()
     };
-    let no_entries = LedgerSettings {
+    let no_entries = ProcessedMessageSettings {
         max_entries: 0,
-        ..LedgerSettings::default()
+        ..ProcessedMessageSettings::default()
     };
-    for settings in [no_window, no_entries, LedgerSettings::OFF] {
-        let mut ledger = Ledger::new(settings, true);
-        assert!(ledger.is_off());
-        assert!(!ledger.note(keys(0..10_000), START_MS));
+    for settings in [no_window, no_entries, ProcessedMessageSettings::OFF] {
+        let mut processed = ProcessedMessages::new(settings, true);
+        assert!(processed.is_off());
+        assert!(!processed.note(keys(0..10_000), START_MS));
         let segment = Segment {
-            number: ledger.next_segment(),
+            number: processed.next_segment(),
             noted_ms: START_MS,
             keys: keys(0..3),
         };
-        ledger.add(&segment);
-        ledger.learn(&segment, START_MS);
-        assert!((0..3).all(|number| !ledger.knows(&key(number), START_MS)));
-        assert_eq!((ledger.notes.len(), ledger.unwritten()), (0, 0));
+        processed.add(&segment);
+        processed.learn(&segment, START_MS);
+        assert!((0..3).all(|number| !processed.knows(&key(number), START_MS)));
+        assert_eq!((processed.notes.len(), processed.unwritten()), (0, 0));
         // What an earlier run left is to go.
-        assert_eq!(ledger.dead(9), [segment.number]);
+        assert_eq!(processed.dead(9), [segment.number]);
     }
 }
 
 #[test]
 fn settings_beyond_their_range_are_cut_to_it() {
-    let ledger = Ledger::new(
-        LedgerSettings {
+    let processed = ProcessedMessages::new(
+        ProcessedMessageSettings {
             window: Duration::MAX,
             max_entries: usize::MAX,
         },
         true,
     );
-    assert_eq!(ledger.window_ms, 14 * 24 * HOUR_MS);
-    assert_eq!(ledger.max_entries, 10_000_000);
+    assert_eq!(processed.window_ms, 14 * 24 * HOUR_MS);
+    assert_eq!(processed.max_entries, 10_000_000);
 }
 
 #[test]
 fn a_clock_that_was_set_back_neither_forgets_early_nor_remembers_for_ever() {
-    let mut ledger = ledger(10);
+    let mut processed = processed(10);
     let segment = Segment {
         number: 1,
         noted_ms: START_MS + 1000 * HOUR_MS,
         keys: keys(0..1),
     };
-    ledger.learn(&segment, START_MS);
-    assert!(ledger.knows(&key(0), START_MS + HOUR_MS - 1));
-    assert!(!ledger.knows(&key(0), START_MS + HOUR_MS));
+    processed.learn(&segment, START_MS);
+    assert!(processed.knows(&key(0), START_MS + HOUR_MS - 1));
+    assert!(!processed.knows(&key(0), START_MS + HOUR_MS));
     // Threads may come with their times in any order.
-    ledger.note([key(1)], START_MS + HOUR_MS);
-    ledger.note([key(2)], START_MS);
-    assert!(ledger.knows(&key(2), START_MS));
-    assert!(!ledger.knows(&key(0), START_MS), "it has been forgotten");
+    processed.note([key(1)], START_MS + HOUR_MS);
+    processed.note([key(2)], START_MS);
+    assert!(processed.knows(&key(2), START_MS));
+    assert!(!processed.knows(&key(0), START_MS), "it has been forgotten");
 }
 
 #[test]
 fn the_writer_is_told_once_when_there_is_something_and_once_when_there_is_much() {
-    let mut ledger = ledger(100_000);
-    assert!(ledger.note(keys(0..1), START_MS));
-    assert!(!ledger.note(keys(1..4000), START_MS + 1));
-    assert!(ledger.note(keys(4000..5000), START_MS + 2));
-    assert!(!ledger.note(keys(5000..9000), START_MS + 3));
-    let taken = ledger.take_unwritten();
+    let mut processed = processed(100_000);
+    assert!(processed.note(keys(0..1), START_MS));
+    assert!(!processed.note(keys(1..4000), START_MS + 1));
+    assert!(processed.note(keys(4000..5000), START_MS + 2));
+    assert!(!processed.note(keys(5000..9000), START_MS + 3));
+    let taken = processed.take_unwritten();
     assert_eq!(taken.iter().map(|segment| segment.keys.len()).sum::<usize>(), 9000);
-    assert!(taken.iter().all(|segment| segment.keys.len() <= MANY));
-    assert_eq!(ledger.unwritten(), 0);
-    assert!(ledger.note(keys(9000..9001), START_MS + 4));
+    assert!(taken.iter().all(|segment| segment.keys.len() <= NOTES_AT_ONCE));
+    assert_eq!(processed.unwritten(), 0);
+    assert!(processed.note(keys(9000..9001), START_MS + 4));
 }
 
 #[test]
 fn what_a_disk_does_not_take_is_bounded_and_known_all_the_same() {
-    let mut ledger = ledger(1_000_000);
-    ledger.note(keys(0..70_000), START_MS);
-    assert_eq!(ledger.unwritten(), MOST_UNWRITTEN);
-    let taken = ledger.take_unwritten();
-    ledger.note(keys(70_000..75_000), START_MS);
-    ledger.put_back(taken);
-    assert!(ledger.unwritten() <= MOST_UNWRITTEN);
-    let again = ledger.take_unwritten();
+    let mut processed = processed(1_000_000);
+    processed.note(keys(0..70_000), START_MS);
+    assert_eq!(processed.unwritten(), MOST_UNWRITTEN);
+    let taken = processed.take_unwritten();
+    processed.note(keys(70_000..75_000), START_MS);
+    processed.put_back(taken);
+    assert!(processed.unwritten() <= MOST_UNWRITTEN);
+    let again = processed.take_unwritten();
     assert_eq!(
         again.last().unwrap().keys.last(),
         Some(&key(74_999)),
         "the newest are kept"
     );
-    assert!((0..75_000).all(|number| ledger.knows(&key(number), START_MS)));
+    assert!((0..75_000).all(|number| processed.knows(&key(number), START_MS)));
 }
 
 #[test]
 fn no_segment_stands_for_more_than_half_a_second() {
-    let mut ledger = ledger(1000);
+    let mut processed = processed(1000);
     for number in 0..100 {
-        ledger.note([key(number)], START_MS + 30 * number);
+        processed.note([key(number)], START_MS + 30 * number);
     }
-    for segment in ledger.take_unwritten() {
+    for segment in processed.take_unwritten() {
         let number = (0..100)
             .find(|number| segment.keys.first() == Some(&key(*number)))
             .unwrap();
@@ -170,7 +171,7 @@ fn no_segment_stands_for_more_than_half_a_second() {
     }
 }
 
-/// A thing that happens to a ledger. Keys are from a small range, so that they are noted again and again.
+/// One step of a test. Keys are from a small range, so that they are noted again and again.
 #[derive(Debug, Clone)]
 enum Step {
     Note(Vec<u64>),
@@ -198,11 +199,11 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A ledger, the disk below it, and everything that was ever noted.
+/// Processed messages, the disk below them, and everything that was ever noted.
 struct Bench {
     max_entries: usize,
     now_ms: u64,
-    ledger: Ledger,
+    processed: ProcessedMessages,
     disk: BTreeMap<u64, Segment>,
     /// Number of the key, and when it was noted: oldest first.
     history: Vec<(u64, u64)>,
@@ -214,7 +215,7 @@ impl Bench {
     }
 
     fn note(&mut self, numbers: &[u64]) {
-        self.ledger.note(numbers.iter().copied().map(key), self.now_ms);
+        self.processed.note(numbers.iter().copied().map(key), self.now_ms);
         self.record(numbers);
     }
 
@@ -223,11 +224,11 @@ impl Bench {
             let former = self.disk.insert(segment.number, segment.clone());
             assert!(former.is_none(), "a row is written once");
         }
-        let dead = self.ledger.dead(2);
+        let dead = self.processed.dead(2);
         for number in &dead {
             assert!(self.disk.remove(number).is_some(), "a row is deleted once");
         }
-        self.ledger.removed(dead.len());
+        self.processed.removed(dead.len());
     }
 
     fn take(&mut self, step: &Step) {
@@ -235,30 +236,30 @@ impl Bench {
             Step::Note(numbers) => self.note(numbers),
             Step::Commit(numbers) => {
                 let segment = Segment {
-                    number: self.ledger.next_segment(),
+                    number: self.processed.next_segment(),
                     noted_ms: self.now_ms,
                     keys: numbers.iter().copied().map(key).collect(),
                 };
                 self.store(std::slice::from_ref(&segment));
-                self.ledger.add(&segment);
+                self.processed.add(&segment);
                 self.record(numbers);
             }
             Step::Pass(ms) => self.now_ms += ms,
             Step::Write(false) => {
-                let taken = self.ledger.take_unwritten();
-                self.ledger.put_back(taken);
+                let taken = self.processed.take_unwritten();
+                self.processed.put_back(taken);
             }
             Step::Write(true) => {
-                let taken = self.ledger.take_unwritten();
+                let taken = self.processed.take_unwritten();
                 self.store(&taken);
-                self.ledger.written(&taken);
-                assert_eq!(self.ledger.unwritten(), 0);
+                self.processed.written(&taken);
+                assert_eq!(self.processed.unwritten(), 0);
             }
             Step::SlowWrite(numbers) => {
-                let taken = self.ledger.take_unwritten();
+                let taken = self.processed.take_unwritten();
                 self.note(numbers);
                 self.store(&taken);
-                self.ledger.written(&taken);
+                self.processed.written(&taken);
             }
             Step::Reopen(shift) => self.reopen(*shift),
         }
@@ -267,13 +268,13 @@ impl Bench {
     fn reopen(&mut self, shift: i64) {
         // A jump of the wall clock also moves the times of the model.
         self.now_ms = self.now_ms.saturating_add_signed(shift);
-        self.ledger = ledger(self.max_entries);
+        self.processed = processed(self.max_entries);
         self.history.clear();
         for segment in self.disk.values() {
-            self.ledger.learn(segment, self.now_ms);
+            self.processed.learn(segment, self.now_ms);
             let noted_ms = segment.noted_ms.min(self.now_ms);
             if noted_ms + HOUR_MS > self.now_ms {
-                let number_of = |key: &HandledKey| (0..20).find(|number| self::key(*number) == *key).unwrap();
+                let number_of = |key: &ProcessedMessageKey| (0..20).find(|number| self::key(*number) == *key).unwrap();
                 self.history
                     .extend(segment.keys.iter().map(|key| (number_of(key), noted_ms)));
             }
@@ -281,12 +282,16 @@ impl Bench {
     }
 
     fn check(&self) {
-        let ledger = &self.ledger;
-        assert!(ledger.notes.len() <= self.max_entries, "{} notes", ledger.notes.len());
-        assert!(ledger.places.len() <= ledger.notes.len());
-        assert!(ledger.segments.len() <= ledger.notes.len());
+        let processed = &self.processed;
+        assert!(
+            processed.notes.len() <= self.max_entries,
+            "{} notes",
+            processed.notes.len()
+        );
+        assert!(processed.places.len() <= processed.notes.len());
+        assert!(processed.segments.len() <= processed.notes.len());
         for number in 0..20 {
-            let is_known = ledger.knows(&key(number), self.now_ms);
+            let is_known = processed.knows(&key(number), self.now_ms);
             let last = self.history.iter().rev().position(|(other, _)| *other == number);
             let Some(newer) = last else {
                 assert!(!is_known, "{number} was never noted");
@@ -303,9 +308,9 @@ impl Bench {
             }
         }
         // On the disk is what is remembered, and what is known to be forgotten and waits for its deletion.
-        let stored = |(number, about): (&u64, &About)| about.is_stored.then_some(*number);
-        let mut expected: BTreeSet<u64> = ledger.segments.iter().filter_map(stored).collect();
-        expected.extend(&ledger.dead);
+        let stored = |(number, about): (&u64, &KnownSegment)| about.is_stored.then_some(*number);
+        let mut expected: BTreeSet<u64> = processed.segments.iter().filter_map(stored).collect();
+        expected.extend(&processed.dead);
         assert_eq!(self.disk.keys().copied().collect::<BTreeSet<_>>(), expected);
     }
 }
@@ -314,14 +319,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_ledger_keeps_its_bounds_and_forgets_nothing_within_them(
+    fn the_store_keeps_its_bounds_and_forgets_nothing_within_them(
         max_entries in 1_usize..30,
         steps in prop::collection::vec(step(), 1..60),
     ) {
         let mut bench = Bench {
             max_entries,
             now_ms: START_MS,
-            ledger: ledger(max_entries),
+            processed: processed(max_entries),
             disk: BTreeMap::new(),
             history: Vec::new(),
         };

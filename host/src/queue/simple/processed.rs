@@ -1,9 +1,9 @@
-//! The ledger: which messages of other kinds of queue were handled here, so that a redelivery is not handled again.
+//! The processed-message store: which messages of queues of other kinds were handled here, so that a redelivery is not handled again.
 //!
 //! A queue outside of the store can't delete a message in a transaction of the store. If the deletion is lost, the
-//! message comes again, and the ledger knows it. It forgets what is older than a window, and the oldest beyond a number
+//! message comes again, and this store knows it. It forgets what is older than a window, and the oldest beyond a number
 //! of entries; forgetting means that a redelivery is handled again, as delivery at least once allows. On disk it is a
-//! table of segments, each with what was noted in one go. This file is the ledger in memory, and says what has to
+//! table of segments, each with what was noted in one go. This file is its part in memory, and says what has to
 //! be written: it does no I/O, and the time is passed in.
 
 use std::{
@@ -27,30 +27,30 @@ mod segment;
 mod shared;
 
 pub(super) use segment::{Segment, StoredSegment};
-pub(super) use shared::SharedLedger;
+pub(super) use shared::SharedProcessedMessages;
 
-/// Notes wait at most this long before somebody writes them.
-pub(super) const LATE: Duration = Duration::from_millis(500);
-/// So many notes are written without waiting any longer.
-pub(super) const MANY: usize = 4096;
-/// No more notes than this wait to be written. What is beyond it, because the disk does not keep up, is remembered in memory only.
-const MOST_UNWRITTEN: usize = 16 * MANY;
-/// How many entries that have become too old one step forgets, so that nobody waits for all of them.
+/// Notes wait at most this long before the writer writes them.
+pub(super) const MAX_NOTE_DELAY: Duration = Duration::from_millis(500);
+/// This many notes are written without waiting any longer.
+pub(super) const NOTES_AT_ONCE: usize = 4096;
+/// No more notes than this wait to be written. If the disk does not keep up, further notes are remembered in memory only.
+const MOST_UNWRITTEN: usize = 16 * NOTES_AT_ONCE;
+/// The number of old entries that one step forgets, so that no caller waits for all of them.
 const EXPIRE_STEP: usize = 1024;
 
-/// Stands for one message of one queue: 128 bits of a SHA-256 over the queue's name and the message's id.
+/// One message of one queue: 128 bits of a SHA-256 over the queue's name and the message's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct HandledKey([u8; Self::LEN]);
+pub struct ProcessedMessageKey([u8; Self::LEN]);
 
-impl HandledKey {
-    /// Its length in bytes.
+impl ProcessedMessageKey {
+    /// The length in bytes.
     pub(super) const LEN: usize = 16;
 
-    /// The key of a message. Names and ids that differ give keys that differ, also where they look alike when joined.
+    /// Makes the key of a message. Names and ids that differ give keys that differ, also where they look alike when joined.
     pub fn new(queue: &QueueName, message: &MessageId) -> Self {
         let mut hasher = Sha256::new();
         for part in [queue.as_str(), message.as_str()] {
-            // The length first, so that it is clear where the one ends and the other begins.
+            // The length comes first, so that it is clear where one part ends and the other begins.
             hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
             hasher.update(part);
         }
@@ -62,30 +62,30 @@ impl HandledKey {
     }
 }
 
-/// How much the ledger of a store remembers. Both bounds hold at once.
+/// How much a processed-message store remembers. Both bounds hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LedgerSettings {
+pub struct ProcessedMessageSettings {
     /// For how long a handled message is remembered, and up to half a second longer. 0 s to 14 days (longer counts as
-    /// 14 days); default 1 h. 0 turns the ledger off: nothing is recorded, and nothing counts as handled.
+    /// 14 days); default 1 h. 0 turns the store off: nothing is recorded, and nothing counts as handled.
     pub window: Duration,
     /// How many messages are remembered; of more, the oldest are forgotten. 0 to 10 million (more counts as 10 million);
-    /// default 262,144. 0 turns the ledger off. Each takes 50 to 100 bytes of memory and 16 of the disk.
+    /// default 262,144. 0 turns the store off. Each takes 50 to 100 bytes of memory and 16 of the disk.
     pub max_entries: usize,
 }
 
-impl LedgerSettings {
+impl ProcessedMessageSettings {
     /// The longest window: 14 days, which is as long as Amazon SQS keeps a message.
     pub const MAX_WINDOW: Duration = Duration::from_hours(14 * 24);
     /// The most entries: 10 million.
     pub const MAX_ENTRIES: usize = 10_000_000;
-    /// A ledger that is off.
+    /// The settings of a processed-message store that is off.
     pub const OFF: Self = Self {
         window: Duration::ZERO,
         max_entries: 0,
     };
 }
 
-impl Default for LedgerSettings {
+impl Default for ProcessedMessageSettings {
     fn default() -> Self {
         Self {
             window: Duration::from_hours(1),
@@ -129,71 +129,71 @@ impl From<CommitError> for SettleError {
     }
 }
 
-/// One note: of which message, and the segment that it is in.
+/// A note of one message.
 #[derive(Debug, Clone, Copy)]
-struct Note {
-    key: HandledKey,
+struct ProcessedNote {
+    key: ProcessedMessageKey,
     segment: u64,
 }
 
-/// What is known of a segment of which something is remembered.
+/// A segment of which some notes are remembered.
 #[derive(Debug)]
-struct About {
-    /// When the newest of its notes was made. It stands for all of them.
+struct KnownSegment {
+    /// When the newest of its notes was made. The time stands for all of them.
     noted_ms: u64,
-    /// How many of its notes are remembered.
+    /// The number of its notes that are remembered.
     notes: usize,
-    /// Whether it is a row.
+    /// The segment is a row on the disk.
     is_stored: bool,
 }
 
-/// The segment that takes the notes of now.
+/// The segment that takes new notes.
 #[derive(Debug, Clone, Copy)]
-struct Open {
+struct OpenSegment {
     number: u64,
     since_ms: u64,
     notes: usize,
 }
 
-/// The ledger in memory. Invariant: at most `max_entries` notes, of which the last of each key counts.
-pub(super) struct Ledger {
+/// The processed messages in memory. Invariant: at most `max_entries` notes, of which the last of each key counts.
+pub(super) struct ProcessedMessages {
     window_ms: u64,
     max_entries: usize,
-    /// Whether there are rows to be written.
+    /// The notes are to be written as rows.
     durable: bool,
-    /// No time is earlier than one that was seen before.
+    /// The latest time seen so far: no time counts as earlier.
     latest_ms: u64,
     /// All notes, oldest first. The place of a note is its position here, plus `forgotten`.
-    notes: VecDeque<Note>,
-    /// How many notes have been forgotten.
+    notes: VecDeque<ProcessedNote>,
+    /// The number of notes that have been forgotten.
     forgotten: u64,
     /// The place of the last note of each key.
-    places: HashMap<HandledKey, u64>,
-    segments: BTreeMap<u64, About>,
-    open: Option<Open>,
+    places: HashMap<ProcessedMessageKey, u64>,
+    segments: BTreeMap<u64, KnownSegment>,
+    open: Option<OpenSegment>,
     last_segment: u64,
-    /// What has to be written, oldest first; the last one may still be open.
-    unwritten: VecDeque<(u64, Vec<HandledKey>)>,
+    /// The segments that have to be written, oldest first; the last one may still be open.
+    unwritten: VecDeque<(u64, Vec<ProcessedMessageKey>)>,
     unwritten_notes: usize,
     /// Rows of which nothing is remembered any more.
     dead: VecDeque<u64>,
 }
 
-impl fmt::Debug for Ledger {
+impl fmt::Debug for ProcessedMessages {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ledger")
+        f.debug_struct("ProcessedMessages")
             .field("notes", &self.notes.len())
             .field("unwritten", &self.unwritten_notes)
             .finish_non_exhaustive()
     }
 }
 
-impl Ledger {
-    /// An empty ledger; with `durable`, it keeps what has to be written until it is taken.
-    pub(super) fn new(settings: LedgerSettings, durable: bool) -> Self {
+impl ProcessedMessages {
+    /// No messages yet; with `durable`, it keeps what has to be written until it is taken.
+    pub(super) fn new(settings: ProcessedMessageSettings, durable: bool) -> Self {
         Self {
-            window_ms: millis(settings.window.min(LedgerSettings::MAX_WINDOW)),
-            max_entries: settings.max_entries.min(LedgerSettings::MAX_ENTRIES),
+            window_ms: millis(settings.window.min(ProcessedMessageSettings::MAX_WINDOW)),
+            max_entries: settings.max_entries.min(ProcessedMessageSettings::MAX_ENTRIES),
             durable,
             latest_ms: 0,
             notes: VecDeque::new(),
@@ -208,13 +208,13 @@ impl Ledger {
         }
     }
 
-    /// Whether nothing is recorded.
+    /// Returns whether nothing is recorded.
     pub(super) fn is_off(&self) -> bool {
         self.window_ms == 0 || self.max_entries == 0
     }
 
-    /// Whether the message was handled, as far as is remembered.
-    pub(super) fn knows(&self, key: &HandledKey, now_ms: u64) -> bool {
+    /// Returns whether the message was handled, as far as is remembered.
+    pub(super) fn knows(&self, key: &ProcessedMessageKey, now_ms: u64) -> bool {
         let noted = self.places.get(key).and_then(|place| {
             let index = usize::try_from(place.checked_sub(self.forgotten)?).ok()?;
             self.segments.get(&self.notes.get(index)?.segment)
@@ -222,9 +222,9 @@ impl Ledger {
         noted.is_some_and(|about| !self.is_old(about.noted_ms, now_ms.max(self.latest_ms)))
     }
 
-    /// Notes handled messages, in memory. Returns whether whoever writes them has to be told: there was nothing to write until
-    /// now, or there is enough for not waiting any longer.
-    pub(super) fn note(&mut self, keys: impl IntoIterator<Item = HandledKey>, now_ms: u64) -> bool {
+    /// Notes handled messages, in memory. Returns whether the writer has to be told: there was nothing to write until
+    /// now, or there is now too much to wait any longer.
+    pub(super) fn note(&mut self, keys: impl IntoIterator<Item = ProcessedMessageKey>, now_ms: u64) -> bool {
         if self.is_off() {
             return false;
         }
@@ -236,16 +236,16 @@ impl Ledger {
         }
         self.expire(EXPIRE_STEP);
         let after = self.unwritten_notes;
-        (before == 0 && after > 0) || (before < MANY && after >= MANY)
+        (before == 0 && after > 0) || (before < NOTES_AT_ONCE && after >= NOTES_AT_ONCE)
     }
 
-    /// A number for a segment that is written in the same transaction as something else.
+    /// Returns a number for a segment that is written in the same transaction as something else.
     pub(super) fn next_segment(&mut self) -> u64 {
         self.last_segment += 1;
         self.last_segment
     }
 
-    /// Notes what is in a segment that is on the disk now.
+    /// Notes the messages of a segment that is on the disk now.
     pub(super) fn add(&mut self, segment: &Segment) {
         if self.is_off() {
             return;
@@ -259,7 +259,7 @@ impl Ledger {
     /// Learns a segment that an earlier run wrote. Segments are learnt oldest first.
     pub(super) fn learn(&mut self, segment: &Segment, now_ms: u64) {
         self.last_segment = self.last_segment.max(segment.number);
-        // Under a clock that was set back nothing is newer than now, or it would be remembered for too long.
+        // After the clock was set back no note counts as newer than now, or it would be remembered for too long.
         let noted_ms = segment.noted_ms.min(now_ms);
         if self.is_off() || self.is_old(noted_ms, now_ms) {
             self.dead.push_back(segment.number);
@@ -270,17 +270,17 @@ impl Ledger {
         }
     }
 
-    /// How many notes have to be written.
+    /// Returns the number of notes that have to be written.
     pub(super) fn unwritten(&self) -> usize {
         self.unwritten_notes
     }
 
-    /// Takes what has to be written. It comes back with [`Ledger::written`] or [`Ledger::put_back`].
+    /// Takes the notes that have to be written. They come back with [`ProcessedMessages::written`] or [`ProcessedMessages::put_back`].
     pub(super) fn take_unwritten(&mut self) -> Vec<Segment> {
         self.open = None;
         self.unwritten_notes = 0;
         let taken = std::mem::take(&mut self.unwritten).into_iter();
-        // What has been forgotten meanwhile need not be written.
+        // A segment that has been forgotten meanwhile need not be written.
         taken
             .filter_map(|(number, keys)| {
                 let noted_ms = self.segments.get(&number)?.noted_ms;
@@ -309,7 +309,7 @@ impl Ledger {
         }
     }
 
-    /// Some rows of which nothing is remembered any more, at most `limit`.
+    /// Returns some rows of which nothing is remembered any more, at most `limit`.
     pub(super) fn dead(&self, limit: usize) -> Vec<u64> {
         self.dead.iter().take(limit).copied().collect()
     }
@@ -323,15 +323,17 @@ impl Ledger {
         noted_ms.saturating_add(self.window_ms) <= now_ms
     }
 
-    /// The segment for a note made now. None takes notes for long, so that one time may stand for all of them.
+    /// Returns the segment for a note made now. No segment takes notes for long, so that one time may stand for all of them.
     fn open_segment(&mut self, now_ms: u64) -> u64 {
-        let is_open = |open: &&mut Open| open.notes < MANY && now_ms < open.since_ms.saturating_add(millis(LATE));
+        let is_open = |open: &&mut OpenSegment| {
+            open.notes < NOTES_AT_ONCE && now_ms < open.since_ms.saturating_add(millis(MAX_NOTE_DELAY))
+        };
         if let Some(open) = self.open.as_mut().filter(is_open) {
             open.notes += 1;
             return open.number;
         }
         let number = self.next_segment();
-        self.open = Some(Open {
+        self.open = Some(OpenSegment {
             number,
             since_ms: now_ms,
             notes: 1,
@@ -339,15 +341,15 @@ impl Ledger {
         number
     }
 
-    fn push(&mut self, key: HandledKey, number: u64, now_ms: u64, is_stored: bool) {
+    fn push(&mut self, key: ProcessedMessageKey, number: u64, now_ms: u64, is_stored: bool) {
         if self.notes.is_empty() {
-            // Room for the default at once (untouched memory costs nothing): growing would keep everybody waiting.
-            let expected = self.max_entries.min(LedgerSettings::default().max_entries);
+            // Room for the default at once (untouched memory costs nothing): growing would keep every caller waiting.
+            let expected = self.max_entries.min(ProcessedMessageSettings::default().max_entries);
             self.places.reserve(expected);
             self.notes.reserve(expected);
         }
         self.latest_ms = self.latest_ms.max(now_ms);
-        let about = self.segments.entry(number).or_insert(About {
+        let about = self.segments.entry(number).or_insert(KnownSegment {
             noted_ms: now_ms,
             notes: 0,
             is_stored,
@@ -362,11 +364,11 @@ impl Ledger {
             .forgotten
             .saturating_add(u64::try_from(self.notes.len()).unwrap_or(u64::MAX));
         self.places.insert(key, place);
-        self.notes.push_back(Note { key, segment: number });
+        self.notes.push_back(ProcessedNote { key, segment: number });
     }
 
     /// Keeps a note until it is written.
-    fn buffer(&mut self, key: HandledKey, number: u64) {
+    fn buffer(&mut self, key: ProcessedMessageKey, number: u64) {
         if !self.durable || self.unwritten_notes >= MOST_UNWRITTEN {
             return;
         }
@@ -377,7 +379,7 @@ impl Ledger {
         }
     }
 
-    /// Forgets notes that are older than the window, at most `limit`. They count as forgotten already.
+    /// Forgets notes that are older than the window, at most `limit`. They do not count any more as it is.
     fn expire(&mut self, limit: usize) {
         for _ in 0..limit {
             let oldest = self.notes.front().and_then(|note| self.segments.get(&note.segment));
@@ -389,7 +391,7 @@ impl Ledger {
     }
 
     fn forget_oldest(&mut self) {
-        let Some(Note { key, segment }) = self.notes.pop_front() else {
+        let Some(ProcessedNote { key, segment }) = self.notes.pop_front() else {
             return;
         };
         // The message may have been noted again since.

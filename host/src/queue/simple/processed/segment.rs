@@ -1,16 +1,16 @@
-//! The stored form of the ledger: one row per segment, its keys packed, with a checksum.
+//! The stored form of processed messages: one row per segment, its keys packed, with a checksum.
 
-use super::HandledKey;
+use super::ProcessedMessageKey;
 
-/// What was noted in one go.
+/// Messages that were noted in one go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in super::super) struct Segment {
-    /// Unique in the store, ascending.
+    /// Unique in the store, and ascending.
     pub(in super::super) number: u64,
-    /// When the newest of it was noted.
+    /// When the newest of them was noted.
     pub(in super::super) noted_ms: u64,
-    /// Which messages, in the order noted.
-    pub(in super::super) keys: Vec<HandledKey>,
+    /// The messages, in the order noted.
+    pub(in super::super) keys: Vec<ProcessedMessageKey>,
 }
 
 /// A row of the table of segments.
@@ -24,9 +24,9 @@ pub(in super::super) struct StoredSegment {
 }
 
 impl Segment {
-    /// The row of this segment.
+    /// Returns the row of this segment.
     pub(in super::super) fn encode(&self) -> StoredSegment {
-        let mut keys = Vec::with_capacity(self.keys.len() * HandledKey::LEN);
+        let mut keys = Vec::with_capacity(self.keys.len() * ProcessedMessageKey::LEN);
         for key in &self.keys {
             keys.extend_from_slice(&key.0);
         }
@@ -38,7 +38,7 @@ impl Segment {
         }
     }
 
-    /// What a row says; the text says what is wrong with a damaged one.
+    /// Returns the segment of a row, or a text for people about the damage.
     pub(in super::super) fn decode(stored: &StoredSegment) -> Result<Self, String> {
         let (number, noted_ms) = (stored.number, stored.noted_ms);
         let (keys, rest) = stored.keys.as_chunks();
@@ -52,7 +52,7 @@ impl Segment {
         Ok(Self {
             number,
             noted_ms,
-            keys: keys.iter().copied().map(HandledKey).collect(),
+            keys: keys.iter().copied().map(ProcessedMessageKey).collect(),
         })
     }
 }
@@ -73,7 +73,7 @@ mod tests {
         Segment {
             number: 7,
             noted_ms: 1_700_000_000_000,
-            keys: vec![HandledKey([1; 16]), HandledKey([2; 16])],
+            keys: vec![ProcessedMessageKey([1; 16]), ProcessedMessageKey([2; 16])],
         }
     }
 

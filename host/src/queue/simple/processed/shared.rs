@@ -1,0 +1,41 @@
+//! The processed messages under a lock that is never held for long, with the store's clock.
+
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
+use tokio::time::Instant;
+
+use super::{super::clock::Clock, ProcessedMessageKey, ProcessedMessages};
+
+/// The processed messages of a store. The clones share them.
+#[derive(Debug, Clone)]
+pub(in super::super) struct SharedProcessedMessages {
+    processed: Arc<Mutex<ProcessedMessages>>,
+    clock: Clock,
+}
+
+impl SharedProcessedMessages {
+    pub(in super::super) fn new(processed: ProcessedMessages, clock: Clock) -> Self {
+        Self {
+            processed: Arc::new(Mutex::new(processed)),
+            clock,
+        }
+    }
+
+    /// Locks the processed messages for a moment: nothing that waits may happen under the lock.
+    pub(in super::super) fn lock(&self) -> MutexGuard<'_, ProcessedMessages> {
+        self.processed.lock()
+    }
+
+    /// Returns whether the message was handled, as far as is remembered.
+    pub(in super::super) fn knows(&self, key: &ProcessedMessageKey) -> bool {
+        let now = self.clock.at(Instant::now());
+        self.lock().knows(key, now.ms)
+    }
+
+    /// See [`ProcessedMessages::note`].
+    pub(in super::super) fn note(&self, keys: impl IntoIterator<Item = ProcessedMessageKey>) -> bool {
+        let now = self.clock.at(Instant::now());
+        self.lock().note(keys, now.ms)
+    }
+}
