@@ -1,16 +1,16 @@
-//! Whether the data directory is one whose files are this host's alone.
+//! Checks that the files of the data directory belong to this host alone.
 //!
-//! The directory itself may be a link, which is how disks are put in place. Its files may not: the lock and the high-water mark of a
-//! database that is elsewhere would not be beside it, and another host could open it under another lock.
+//! The directory itself may be a link, because operators put disks in place so. Its files may not: the lock and the high-water mark of a
+//! database that is elsewhere would not be beside that database, and another host could open it under another lock.
 
 use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use super::open::OpenError;
 
-/// Whoever is not the owner may write.
+/// The mode bits that let other users write.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 
-/// Looks at a directory that is there, and warns of one that others can write to.
+/// Examines a directory that exists, and warns if other users can write to it.
 ///
 /// # Errors
 ///
@@ -55,7 +55,8 @@ mod tests {
     #[test]
     fn a_directory_may_be_a_link() {
         let directory = tempfile::tempdir().unwrap();
-        let (real, link) = (directory.path().join("real"), directory.path().join("link"));
+        let real = directory.path().join("real");
+        let link = directory.path().join("link");
         fs::create_dir(&real).unwrap();
         symlink(&real, &link).unwrap();
         examine(&link, &["queues.db".to_owned()]).unwrap();

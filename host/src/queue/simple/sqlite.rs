@@ -1,6 +1,6 @@
-//! The rows on disk. This file and those below it are the only importers of `rusqlite`; no queue rule is here.
+//! The rows on disk. This file and the files below it are the only importers of `rusqlite`, and hold no queue rule.
 //!
-//! One statement per operation, each answered by one index: the plan is forced, so that a wrong guess of the planner
+//! Each operation is one statement, answered by one index. The plan is forced, so that a wrong guess of the planner
 //! can't turn a receive into a scan.
 
 use std::sync::Arc;

@@ -1,21 +1,21 @@
 //! Messages that came in the transaction under way and are not yet in the table.
 //!
-//! One that is handed out in the transaction that it came in is written once, as it is then, instead of being written, read
-//! and changed. Only messages of which no index but the one by state knows anything are kept back: ready, and in no group.
+//! A message that is handed out in the transaction that brought it is written once, as it is then, instead of being written, read
+//! and changed. Only messages that are in no index but the one by state are kept back: ready, and in no group.
 
 use std::cmp::Reverse;
 
 use super::super::row::{Content, Fetched, Meta, QueueKey, State};
 
-/// How many are kept back at most.
-const MOST: usize = 1024;
+/// The number of messages that are kept back at most.
+const MAX_ARRIVALS: usize = 1024;
 
-/// They are ordered by their `seq`, which grows.
+/// The messages, ordered by their `seq`, which grows.
 #[derive(Debug, Default)]
 pub(super) struct Arrivals(Vec<(Meta, Content)>);
 
 impl Arrivals {
-    /// Keeps a message back, or returns it if that can't be.
+    /// Keeps a message back, or returns one that can't be kept back.
     pub(super) fn keep(&mut self, meta: Meta, content: Content) -> Option<(Meta, Content)> {
         let plain = meta.state == State::Ready && meta.group.is_none() && meta.origin.is_none();
         let last = self.0.last().is_none_or(|(last, _)| last.seq < meta.seq);
@@ -27,33 +27,33 @@ impl Arrivals {
         Some(message)
     }
 
-    /// Whether looking through them would take longer than it takes to write and read them.
+    /// Returns whether there are so many that a search takes longer than writing and reading them.
     pub(super) fn is_full(&self) -> bool {
-        self.0.len() >= MOST
+        self.0.len() >= MAX_ARRIVALS
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The message as it is to be written, if it is here.
+    /// Returns a message as it is to be written, if it is kept back.
     pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Meta> {
         let at = self.position(seq)?;
         self.0.get_mut(at).map(|(meta, _)| meta)
     }
 
-    /// Forgets a message; whether it was here.
+    /// Forgets a message. Returns whether it was kept back.
     pub(super) fn remove(&mut self, seq: u64) -> bool {
         let at = self.position(seq);
         at.map(|at| self.0.remove(at)).is_some()
     }
 
-    /// All of them, to be written.
+    /// Takes all messages, to write them.
     pub(super) fn take(&mut self) -> Vec<(Meta, Content)> {
         std::mem::take(&mut self.0)
     }
 
-    /// Adds those that are ready to what the table has, in the order of a receive, and leaves `limit` of them all.
+    /// Adds the ready messages of a queue to those from the table, in the order of a receive, and leaves the first `limit`.
     pub(super) fn add_ready(&self, queue: QueueKey, limit: usize, stored: &mut Vec<Fetched>) {
         let ready = |meta: &Meta| meta.queue == queue && meta.state == State::Ready;
         let fetched = |(meta, content): &(Meta, Content)| Fetched {
@@ -61,13 +61,13 @@ impl Arrivals {
             content: Ok(content.clone()),
         };
         let known = stored.len();
-        let mine = self.0.iter().filter(|(meta, _)| ready(meta));
-        if mine.clone().all(|(meta, _)| meta.priority == 0) {
-            // They came last and nothing goes before anything.
-            stored.extend(mine.take(limit.saturating_sub(known)).map(fetched));
+        let arrivals = self.0.iter().filter(|(meta, _)| ready(meta));
+        if arrivals.clone().all(|(meta, _)| meta.priority == 0) {
+            // They came last, and none has a higher priority.
+            stored.extend(arrivals.take(limit.saturating_sub(known)).map(fetched));
             return;
         }
-        stored.extend(mine.map(fetched));
+        stored.extend(arrivals.map(fetched));
         stored.sort_by_key(|fetched| (Reverse(fetched.meta.priority), fetched.meta.seq));
         stored.truncate(limit);
     }

@@ -1,7 +1,7 @@
 //! The connection: how the file is opened, and how a transaction begins and ends.
 //!
-//! The fields of [`SqliteRows`] are private here, so no other file reaches the connection: a statement runs on one of the two
-//! tables views of `database/table.rs`.
+//! The fields of [`SqliteRows`] are private here, so no other file reaches the connection: a statement runs
+//! through one of the two doors of `database/table.rs`.
 
 use std::{
     fmt, fs,
@@ -20,22 +20,23 @@ use super::{
 
 mod table;
 
-/// How long to wait for an operator's tool that holds a lock.
+/// How long a statement waits for an operator's tool that holds a lock.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
-/// Above the number of statements below, so that each is prepared once.
+/// More than the store has statements, so that each is prepared once.
 const STATEMENTS: usize = 64;
-/// What a log that grew larger is cut to once it has been copied into the database.
+/// A log that grew larger is cut to this size once it has been copied into the database.
 const LOG_BYTES: i64 = 64 * 1024 * 1024;
 
-/// A database with so many empty bytes is written anew when it is opened, if no more than so many are left.
+/// A database with this many empty bytes is written anew when it is opened, if no more than the second number are in use.
 const WORTH_SHRINKING: u64 = 32 * 1024 * 1024;
 const QUICKLY_WRITTEN: u64 = 16 * 1024 * 1024;
 
 /// An open database.
 pub(in super::super) struct SqliteRows {
     connection: Connection,
-    /// How many transactions changed something, in the file.
+    /// The number of transactions in the file that changed something.
     commits: u64,
+    /// The transaction under way has written something.
     changed: bool,
     arrivals: Arrivals,
     path: PathBuf,
@@ -51,16 +52,16 @@ impl fmt::Debug for SqliteRows {
     }
 }
 
-/// What is wrong with a file that can't be opened.
+/// Why a file can't be opened.
 #[derive(Debug)]
 pub(in super::super) enum Refusal {
-    /// It is of another version of the format.
+    /// The file has another version of the format.
     Version(i64),
-    /// It is not one of ours.
+    /// The file is not a store of sandhog.
     Foreign,
-    /// It is damaged.
+    /// The file is damaged.
     Damaged(rusqlite::Error),
-    /// It can't be read or written.
+    /// The file can't be read or written.
     Failed(rusqlite::Error),
 }
 
@@ -85,7 +86,7 @@ impl SqliteRows {
         connection.set_prepared_statement_cache_capacity(STATEMENTS);
         // A store that failed must leave its log alone for the next run; an orderly end checkpoints by itself.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-        // Every plan is forced anyway, and without this some statements are compiled anew whenever other values are bound.
+        // Every plan is forced anyway, and without this option some statements are compiled anew whenever other values are bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "cache_size", -8192)?;
@@ -102,8 +103,9 @@ impl SqliteRows {
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
-        let (page_bytes, pinned) = (unsigned(page_bytes), PinnedBytes::default());
-        connection.wal_hook(Some(log::copy_and_complain(path, page_bytes, pinned.clone())))?;
+        let page_bytes = unsigned(page_bytes);
+        let pinned = PinnedBytes::default();
+        connection.wal_hook(Some(log::copy_and_warn(path, page_bytes, pinned.clone())))?;
         if fresh {
             let create = format!(
                 "BEGIN IMMEDIATE; {} {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
@@ -116,7 +118,7 @@ impl SqliteRows {
             );
             connection.execute_batch(&create)?;
         } else {
-            // The tables that a file of this version may lack: they came later, and without them nothing is amiss.
+            // A file of this version may lack these tables, which came later.
             connection.execute_batch(schema::PROCESSED)?;
             connection.execute_batch(schema::KEYVALUE)?;
             connection.execute_batch(schema::CLOCK)?;
@@ -133,7 +135,7 @@ impl SqliteRows {
         })
     }
 
-    /// The number of the last transaction that changed something.
+    /// Returns the number of the last transaction that changed something.
     pub(in super::super) fn commits(&self) -> u64 {
         self.commits
     }
@@ -154,7 +156,7 @@ impl SqliteRows {
         Ok(())
     }
 
-    /// Ends a transaction. Once this has returned, it is on the disk; its number is returned if it changed anything.
+    /// Commits a transaction, which is on the disk once this has returned. Returns the number of the transaction if it changed anything.
     pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
         self.table()?;
         let changed = self.changed;
@@ -173,7 +175,7 @@ impl SqliteRows {
         Ok(changed.then_some(self.commits))
     }
 
-    /// Takes a transaction back.
+    /// Rolls a transaction back.
     pub(in super::super) fn roll_back(&mut self) -> Result<(), Fault> {
         if self.connection.is_autocommit() {
             return Ok(());
@@ -181,7 +183,7 @@ impl SqliteRows {
         self.connection.execute_batch("ROLLBACK").map_err(fault)
     }
 
-    /// How much room the files take.
+    /// Measures the files.
     pub(in super::super) fn measure(&self) -> Result<DiskUse, Fault> {
         let free = self
             .connection
@@ -196,15 +198,15 @@ impl SqliteRows {
         })
     }
 
-    /// Gives back what a backlog took, if that is much and what is left is so little that nobody waits long for it. Failing to is
-    /// no failure of the store.
+    /// Gives the room of a former backlog back to the disk, if that is much and so little is in use that the host starts without
+    /// delay. A failure is only logged.
     pub(in super::super) fn shrink(&self) {
         let Ok(disk) = self.measure() else { return };
         let left = disk.database_bytes.saturating_sub(disk.free_bytes);
         if disk.free_bytes < WORTH_SHRINKING || left > QUICKLY_WRITTEN {
             return;
         }
-        // So little needs no file beside the database, for which there may be no place.
+        // A database this small needs no file beside it, for which there may be no room.
         let in_memory = |is: bool| {
             self.connection
                 .pragma_update(None, "temp_store", if is { 2 } else { 0 })
@@ -222,7 +224,7 @@ impl SqliteRows {
         }
     }
 
-    /// Writes the database anew without what is empty. Nobody else has it open, and no transaction is under way.
+    /// Writes the database anew without its empty pages. No other process has it open, and no transaction is under way.
     pub(in super::super) fn compact(&self) -> Result<(), Fault> {
         self.connection.execute_batch("VACUUM").map_err(fault)?;
         // The file gets shorter when the log is copied into it.
@@ -242,10 +244,11 @@ impl SqliteRows {
     }
 }
 
-/// Refuses a file that is not ours; returns whether it is empty.
+/// Refuses a file that is not a store of sandhog. Returns whether the file is empty.
 fn examine(connection: &Connection) -> Result<bool, Refusal> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let (application, version) = (pragma("application_id")?, pragma("user_version")?);
+    let application = pragma("application_id")?;
+    let version = pragma("user_version")?;
     let objects = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
     match (application, version, objects) {
         (0, 0, 0) => Ok(true),

@@ -1,5 +1,5 @@
-//! What an error of `SQLite` means for the store: that nothing was done and the same may work later, or that nobody knows what is on
-//! the disk.
+//! What an error of `SQLite` means for the store: either nothing was done and the same may work later, or the state of the disk is
+//! unknown.
 
 use std::{
     io::{self, ErrorKind},
@@ -10,9 +10,9 @@ use rusqlite::{ErrorCode, ffi};
 
 use super::super::row::{Fault, FaultKind};
 
-/// The error of the call that has just returned.
+/// Returns the fault for an error of the call that has just returned.
 pub(super) fn fault(error: rusqlite::Error) -> Fault {
-    // Read first: whatever else is called may overwrite it.
+    // Read first, because any other call may overwrite it.
     let system = io::Error::last_os_error();
     let extended = error.sqlite_error().map(|error| error.extended_code);
     let kind = match error.sqlite_error_code() {
@@ -31,7 +31,7 @@ pub(super) fn fault(error: rusqlite::Error) -> Fault {
     }
 }
 
-/// A disk that is full in other words than `SQLite` knows.
+/// A full disk that the system reports in a way that `SQLite` does not know.
 #[derive(Debug, thiserror::Error)]
 #[error("the disk is full for this process: {system}")]
 struct NoRoom {
@@ -41,7 +41,7 @@ struct NoRoom {
 }
 
 fn kind(code: ErrorCode, extended: i32, system: ErrorKind) -> FaultKind {
-    // The transaction is rolled back, and what was written of it lies behind the end of the log.
+    // The transaction is rolled back, and the part of it that was written lies behind the end of the log.
     let passes = matches!(
         code,
         ErrorCode::DiskFull | ErrorCode::DatabaseBusy | ErrorCode::OutOfMemory | ErrorCode::FileLockingProtocolFailed
@@ -55,8 +55,8 @@ fn kind(code: ErrorCode, extended: i32, system: ErrorKind) -> FaultKind {
     }
 }
 
-/// Whether an error is that of a write that was not done, or of a file that was not made longer. A sync that failed is none: what is
-/// on the disk then is unknown.
+/// Returns whether an error is that of a write that was not done, or of a file that was not made longer. A failed sync is neither: after
+/// it the state of the disk is unknown.
 fn is_refused_write(extended: i32) -> bool {
     matches!(
         extended,

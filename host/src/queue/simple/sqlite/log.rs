@@ -1,7 +1,7 @@
-//! The write-ahead log: copying it into the database, and saying so when that can't be done.
+//! The write-ahead log: copying it into the database, and warning when that can't be done.
 //!
-//! A commit is in the log, and stays there until it was copied. What somebody reads in a transaction can't be overwritten, so a
-//! reader that does not end pins the log: it grows, though every copy "succeeds". Invariant: nothing here fails a transaction,
+//! A commit is in the log, and stays there until it was copied. Pages that a reader's transaction uses can't be overwritten, so a
+//! reader that does not end pins the log: the log grows, though every copy "succeeds". Invariant: nothing here fails a transaction,
 //! because the log has everything.
 
 use std::{
@@ -16,14 +16,14 @@ use std::{
 
 use rusqlite::{ErrorCode, hooks::Wal, wal::CheckpointMode};
 
-/// A log of so many pages is copied into the database after a commit; this is what `SQLite` does by itself.
+/// A log of this many pages is copied into the database after a commit, as `SQLite` does by itself.
 const LOG_PAGES: i32 = 1000;
-/// A log that is pinned is worth a word once it has so many pages, and again whenever it has doubled since.
+/// A pinned log is worth a warning once it has this many pages, and again whenever it has doubled since.
 const PINNED_PAGES: i32 = 4 * LOG_PAGES;
-/// Where the readers' locks are in the index of the log: five bytes, of which each reader holds one.
+/// The readers' locks in the index of the log: five bytes, of which each reader holds one.
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
 
-/// How many bytes of the log could not be copied when that was tried last. Cheap to clone; the clones are the same.
+/// The number of bytes of the log that could not be copied at the last attempt. Cheap to clone; the clones are the same.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PinnedBytes(Arc<AtomicU64>);
 
@@ -33,44 +33,44 @@ impl PinnedBytes {
     }
 }
 
-/// What there is to say of the log.
+/// A change of the log's state that is worth a line in the host's log.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum LogNews {
     Pinned,
     Free,
 }
 
-/// What was said of the log.
+/// The state of the write-ahead log that the host's log tells.
 #[derive(Debug, Default)]
-struct Said {
+struct LoggedState {
     failed: bool,
     pinned_at: Option<i32>,
 }
 
-impl Said {
-    /// What there is to say when so many pages of the log have been copied.
-    fn copied(&mut self, pages: i32, copied: i32) -> Option<News> {
+impl LoggedState {
+    /// Returns the news after `copied` of `pages` pages of the log have been copied.
+    fn copied(&mut self, pages: i32, copied: i32) -> Option<LogNews> {
         self.failed = false;
         if copied >= pages {
-            return self.pinned_at.take().map(|_| News::Free);
+            return self.pinned_at.take().map(|_| LogNews::Free);
         }
         let worth = self.pinned_at.map_or(PINNED_PAGES, |before| before.saturating_mul(2));
         if pages < worth {
             return None;
         }
         self.pinned_at = Some(pages);
-        Some(News::Pinned)
+        Some(LogNews::Pinned)
     }
 }
 
-/// What is to be done after a commit that left so many pages in the log: the same as `SQLite` would do, but not in silence.
-pub(super) fn copy_and_complain(
+/// Returns the hook for each commit, which copies a long log into the database as `SQLite` would, but not in silence.
+pub(super) fn copy_and_warn(
     database: &Path,
     page_bytes: u64,
     pinned: PinnedBytes,
 ) -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
     let index = beside(database, "-shm");
-    let mut said = Said::default();
+    let mut logged = LoggedState::default();
     let bytes = move |pages: i32| u64::try_from(pages).unwrap_or(0).saturating_mul(page_bytes);
     move |wal, pages| {
         if pages < LOG_PAGES {
@@ -79,24 +79,24 @@ pub(super) fn copy_and_complain(
         match wal.checkpoint_v2(CheckpointMode::PASSIVE) {
             Ok((pages, copied)) => {
                 pinned.0.store(bytes(pages.saturating_sub(copied)), Ordering::Relaxed);
-                match said.copied(pages, copied) {
-                    Some(News::Pinned) => tracing::warn!(
+                match logged.copied(pages, copied) {
+                    Some(LogNews::Pinned) => tracing::warn!(
                         log_bytes = bytes(pages),
                         pinned_bytes = bytes(pages.saturating_sub(copied)),
                         reader = readers(&index),
                         "the write-ahead log can't be emptied, because somebody reads the database in a transaction that does not \
                          end: nothing is lost, but the log grows until that reader ends"
                     ),
-                    Some(News::Free) => {
+                    Some(LogNews::Free) => {
                         tracing::info!(log_bytes = bytes(pages), "the write-ahead log could be emptied again");
                     }
                     None => {}
                 }
             }
-            // Another tool does it just now.
+            // Another tool copies the log just now.
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => {}
-            Err(error) if !said.failed => {
-                said.failed = true;
+            Err(error) if !logged.failed => {
+                logged.failed = true;
                 tracing::warn!(
                     pages, %error,
                     "the write-ahead log can't be copied into the database: nothing is lost, but the log grows until it can"
@@ -108,14 +108,14 @@ pub(super) fn copy_and_complain(
     }
 }
 
-/// The path of a file that `SQLite` keeps beside the database.
+/// Returns the path of a file that `SQLite` keeps beside the database.
 pub(super) fn beside(database: &Path, suffix: &str) -> PathBuf {
     let mut path = database.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// Who reads the database now, for people, as far as the system tells.
+/// Returns the processes that read the database now, for people, as far as the system tells.
 fn readers(index: &Path) -> String {
     let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
     let inode = fs::metadata(index).map(|metadata| metadata.ino());
@@ -137,7 +137,7 @@ fn readers(index: &Path) -> String {
     }
 }
 
-/// The other processes that hold one of the readers' locks on the file, in a text like that of `/proc/locks`.
+/// Returns the other processes that hold one of the readers' locks on the file, from a text like that of `/proc/locks`.
 fn readers_in(locks: &str, inode: u64) -> Vec<u32> {
     let mut readers: Vec<u32> = locks.lines().filter_map(|line| reader_in(line, inode)).collect();
     readers.sort_unstable();
@@ -146,13 +146,14 @@ fn readers_in(locks: &str, inode: u64) -> Vec<u32> {
     readers
 }
 
-/// `1: POSIX  ADVISORY  READ 4711 08:01:131090 124 124`. A line of somebody who waits has an arrow more.
+/// Reads a line like `1: POSIX  ADVISORY  READ 4711 08:01:131090 124 124`. The line of a process that waits has an arrow more.
 fn reader_in(line: &str, inode: u64) -> Option<u32> {
     let mut words = line.split_whitespace().skip(1);
-    let (_kind, _advisory, access) = (words.next()?, words.next()?, words.next()?);
+    let access = words.nth(2)?;
     let process = words.next()?.parse().ok().filter(|process| *process > 0)?;
     let file = words.next()?.rsplit(':').next()?;
-    let (start, end) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    let start = words.next()?.parse().ok()?;
+    let end = words.next()?.parse().ok()?;
     let reads = access == "READ" && READ_LOCKS.contains(&start) && READ_LOCKS.contains(&end);
     (reads && file.parse() == Ok(inode)).then_some(process)
 }
@@ -163,13 +164,13 @@ mod tests {
 
     #[test]
     fn a_pinned_log_is_worth_a_word_whenever_it_has_doubled_and_one_when_it_is_free() {
-        let mut said = Said::default();
-        assert_eq!(said.copied(1000, 0), None, "a reader that is about to end");
-        assert_eq!(said.copied(5000, 10), Some(News::Pinned));
-        assert_eq!(said.copied(9999, 10), None);
-        assert_eq!(said.copied(10_000, 10), Some(News::Pinned));
-        assert_eq!(said.copied(10_001, 10_001), Some(News::Free));
-        assert_eq!(said.copied(1000, 1000), None);
+        let mut logged = LoggedState::default();
+        assert_eq!(logged.copied(1000, 0), None, "a reader that is about to end");
+        assert_eq!(logged.copied(5000, 10), Some(LogNews::Pinned));
+        assert_eq!(logged.copied(9999, 10), None);
+        assert_eq!(logged.copied(10_000, 10), Some(LogNews::Pinned));
+        assert_eq!(logged.copied(10_001, 10_001), Some(LogNews::Free));
+        assert_eq!(logged.copied(1000, 1000), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! From a row of the table to a message.
+//! Reads a message from a row of its table.
 //!
-//! Numbers are read leniently and content strictly: a row that somebody damaged must still be found and set apart.
+//! Numbers are read leniently and content strictly: a damaged row must still be found and set apart.
 
 use bytes::Bytes;
 use rusqlite::{Row, types::ValueRef};
@@ -12,7 +12,7 @@ use super::super::{
 };
 use crate::message::{Message, MessageId};
 
-/// A number as `SQLite` keeps it. Ours are sequence numbers and milliseconds, which never come near the limit.
+/// Returns a number as `SQLite` keeps it. The store's are sequence numbers and milliseconds, which never come near the limit.
 pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -96,7 +96,8 @@ fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, 
         .transpose();
     let death = match text(row, 16)? {
         Some(failure) => {
-            let (dead_at_ms, receive_count) = (number(row, 14)?, small(row, 15)?);
+            let dead_at_ms = number(row, 14)?;
+            let receive_count = small(row, 15)?;
             codec::decode_failure(&failure).map(|failure| {
                 Some(Death {
                     dead_at_ms,
@@ -114,7 +115,9 @@ fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, 
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Bytes::new(),
     };
     let id = MessageId::from_queue(&text(row, 10)?.unwrap_or_default());
-    let (sent_at_ms, group_id, stored) = (number(row, 11)?, text(row, 12)?, integer(row, 17)?);
+    let sent_at_ms = number(row, 11)?;
+    let group_id = text(row, 12)?;
+    let stored = integer(row, 17)?;
     let priority = meta.priority;
     let content = attributes.and_then(|attributes| {
         let message = Message {

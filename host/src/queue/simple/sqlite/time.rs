@@ -1,4 +1,4 @@
-//! The row of the store's time.
+//! The row of the table `clock`, which has the store's time.
 
 use rusqlite::{Row, params};
 

@@ -1,6 +1,6 @@
 //! The two ways to the tables, so that no statement misses a message.
 //!
-//! A message that came in the transaction under way may still be among the [`Arrivals`](super::Arrivals), outside of the table of
+//! A message that came in the transaction under way may still be among the `Arrivals`, outside of the table of
 //! messages. [`SqliteRows::table`] writes the arrivals before it gives access to that table. The four operations that deal with
 //! arrivals themselves are in this file: inserting, taking and deleting a message, and reading those that are ready.
 //! [`SqliteRows::other_tables`] leaves the arrivals alone and refuses, in tests, a statement that names the table of messages.
