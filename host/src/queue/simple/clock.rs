@@ -1,9 +1,9 @@
 //! The store's time: milliseconds that go on with the time that passes, and with nothing else.
 //!
-//! They begin as the wall clock's, when a store is made, and from then on whoever sets the wall clock changes nothing: not
-//! while the store is open, and not while it is closed. What passes while the machine sleeps counts. What can't be proved to have
-//! passed does not: then messages live for longer, which is better than losing them. Whatever the rules compare is in this time.
-//! What people are shown is in the wall clock's, as it was when it was written.
+//! The store's time begins as the wall clock's when a store is made. From then on setting the wall clock does not change it, neither
+//! while the store is open nor while it is closed. Time that passes while the machine sleeps counts. Time that can't be proved to have
+//! passed does not count: then messages live for longer, which is better than losing them. The rules compare in this time only.
+//! People are shown the wall clock's time of the moment of writing.
 
 use std::{
     sync::{
@@ -20,11 +20,11 @@ use crate::{
     message::MAX_DELAY,
 };
 
-/// Two clocks that differ by less than this agree: they can't be read at the same moment.
+/// Two clocks that differ by less than this agree, since they can't be read at the same moment.
 const AGREE: Duration = Duration::from_secs(1);
-/// A difference that an operator wants to know of.
+/// A difference that is worth telling an operator.
 const NOTABLE_MS: u64 = 60_000;
-/// The beginning of 2025. The clock of a machine that runs this shows an earlier time only if nobody has set it.
+/// The beginning of 2025. A clock that shows an earlier time has never been set.
 const NEVER_BEFORE_MS: u64 = 1_735_689_600_000;
 
 /// Turns instants into stored times. The clones are the same clock.
@@ -35,14 +35,14 @@ pub(super) struct Clock {
     shared: Arc<Shared>,
 }
 
-/// All in milliseconds.
+/// All times are in milliseconds.
 #[derive(Debug)]
 struct Shared {
     /// The store's time at the anchor.
     base: AtomicU64,
     /// How long the machine had slept at the anchor.
     asleep_before: u64,
-    /// How long it has slept by now, as far as that was noticed.
+    /// How long the machine has slept by now, as far as that was noticed.
     asleep: AtomicU64,
     /// How far the wall clock is ahead of the time since the boot.
     skew: AtomicI64,
@@ -53,19 +53,20 @@ struct Shared {
 /// One moment, in every form.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Now {
-    /// For what lives in this process only.
+    /// For times that live in this process only.
     pub(super) instant: Instant,
-    /// The store's time: for whatever is compared.
+    /// The store's time, for times that are compared.
     pub(super) ms: u64,
-    /// The wall clock's time: for whatever is shown.
+    /// The wall clock's time, for times that people are shown.
     pub(super) wall_ms: u64,
 }
 
 impl Clock {
-    /// A clock that is set by the wall clock, now.
+    /// Starts a clock, set by the wall clock.
     pub(super) fn start(machine: MachineClock) -> Self {
         let reading = machine.read();
-        let (wall_ms, asleep_ms) = (millis(reading.wall), millis(reading.asleep));
+        let wall_ms = millis(reading.wall);
+        let asleep_ms = millis(reading.asleep);
         let skew_ms = skew_of(&reading);
         Self {
             machine,
@@ -80,8 +81,8 @@ impl Clock {
         }
     }
 
-    /// Goes on from where an earlier run was seen last, and says whether all the time since then counts. `newest_ms` is the
-    /// latest time that is stored.
+    /// Goes on from the last sighting of an earlier run, and returns whether all the time since then counts. `newest_ms` is the
+    /// latest stored time.
     pub(super) fn go_on(&self, seen: Option<&Sighting>, newest_ms: Option<u64>) -> Passage {
         let reading = self.machine.read();
         let (ms, passage) = resume(seen, newest_ms, &reading);
@@ -92,7 +93,7 @@ impl Clock {
         passage
     }
 
-    /// Every form of an instant that has come. Notices whether the wall clock was set and whether the machine has slept.
+    /// Returns every form of an instant that has come. Notices a wall clock that was set and a machine that has slept.
     pub(super) fn at(&self, instant: Instant) -> Now {
         self.observe(&self.machine.read());
         let ms = self
@@ -108,7 +109,7 @@ impl Clock {
         }
     }
 
-    /// What the next run needs to know for going on from `now`, which may have been a while ago.
+    /// Returns what the next run needs to go on from `now`, which may have been a while ago.
     pub(super) fn sighting(&self, now: Now) -> Sighting {
         let reading = self.machine.read();
         let since_then = Instant::now().saturating_duration_since(now.instant);
@@ -126,14 +127,18 @@ impl Clock {
     }
 
     fn observe(&self, reading: &Reading) {
-        let (asleep, known) = (millis(reading.asleep), self.shared.asleep.load(Relaxed));
-        if asleep >= known.saturating_add(millis(AGREE)) && self.shared.asleep.fetch_max(asleep, Relaxed) == known {
+        let asleep = millis(reading.asleep);
+        let known_asleep = self.shared.asleep.load(Relaxed);
+        if asleep >= known_asleep.saturating_add(millis(AGREE))
+            && self.shared.asleep.fetch_max(asleep, Relaxed) == known_asleep
+        {
             tracing::info!(
-                slept_ms = asleep - known,
+                slept_ms = asleep - known_asleep,
                 "the machine has slept: that time counts for the queues"
             );
         }
-        let (skew, known) = (skew_of(reading), self.shared.skew.load(Relaxed));
+        let skew = skew_of(reading);
+        let known = self.shared.skew.load(Relaxed);
         if skew.abs_diff(known) >= millis(AGREE)
             && (self.shared.skew.compare_exchange(known, skew, Relaxed, Relaxed)).is_ok()
             && skew.abs_diff(known) >= NOTABLE_MS
@@ -147,15 +152,15 @@ impl Clock {
     }
 }
 
-/// How far the wall clock is ahead of the time since the boot: the same as long as nobody sets it.
+/// Returns how far the wall clock is ahead of the time since the boot: always the same unless the wall clock is set.
 fn skew_of(reading: &Reading) -> i64 {
     signed(millis(reading.wall)).saturating_sub(signed(millis(reading.since_boot)))
 }
 
-/// The store's time at a moment, with what other clocks said. It is stored with the messages.
+/// The store's time at a moment, beside that of other clocks. It is stored with the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sighting {
-    /// Which start of the machine it was, if that is known.
+    /// Identifies the start of the machine, if that is known.
     pub(super) boot: Option<u128>,
     /// How long the machine had been running.
     pub(super) since_boot_ms: u64,
@@ -165,27 +170,27 @@ pub(super) struct Sighting {
     pub(super) wall_ms: u64,
 }
 
-/// What is known of the time for which a store was closed.
+/// How much of the time for which a store was closed counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
     /// All of it was counted.
     Counted,
-    /// None of it was: the machine was started anew, or its clock was not set.
+    /// None of it was counted: the machine was started anew, or its clock was not set.
     Uncounted {
-        /// How much it was by the wall clock.
+        /// How long the store was closed by the wall clock.
         by_wall_ms: i64,
     },
     /// A version that did not keep its time has left the store, and the wall clock is believed.
     Believed,
-    /// Such a version has used the store in between, so messages are stamped by the wall clock. What is known to have passed
-    /// was counted, and nothing else.
+    /// Such a version has used the store in between, so messages are stamped by the wall clock. Only time that is known to have
+    /// passed was counted.
     Strange {
-        /// How much later than now the newest message came.
+        /// How far the newest message is ahead of now.
         ahead_ms: u64,
     },
 }
 
-/// The store's time now.
+/// Returns the store's time now, and how it was found.
 fn resume(seen: Option<&Sighting>, newest_ms: Option<u64>, reading: &Reading) -> (u64, Passage) {
     let wall_ms = millis(reading.wall);
     let (ms, passage) = match (seen, newest_ms) {
@@ -201,14 +206,14 @@ fn resume(seen: Option<&Sighting>, newest_ms: Option<u64>, reading: &Reading) ->
     match newest_ms.saturating_sub(ms) {
         // Nothing was stored later than now.
         ahead_ms if ahead_ms < NOTABLE_MS => (ms.max(newest_ms), passage),
-        // Whoever stored this goes by another clock. To believe it would be to age all the rest.
+        // The version that stored this goes by another clock. Believing it would age all other messages.
         ahead_ms => (ms, Passage::Strange { ahead_ms }),
     }
 }
 
 fn passed_since(seen: &Sighting, reading: &Reading) -> Option<u64> {
     let same_boot = seen.boot.is_some() && seen.boot == reading.boot;
-    // A machine that was set back to a snapshot is not what it was.
+    // After a return to a snapshot the time since the boot may be less than it was.
     same_boot
         .then(|| millis(reading.since_boot).checked_sub(seen.since_boot_ms))
         .flatten()
@@ -221,7 +226,7 @@ fn uncounted(wall_ms: u64, then_ms: u64) -> Passage {
 }
 
 impl Passage {
-    /// Says what an operator should know.
+    /// Logs what an operator should know.
     pub(super) fn log(self) {
         if let Self::Uncounted { by_wall_ms } = self
             && by_wall_ms.unsigned_abs() >= NOTABLE_MS
@@ -243,13 +248,13 @@ impl Passage {
 }
 
 impl Now {
-    /// When the stored time `ms` comes, or in twelve hours if that is sooner; now if it has passed.
+    /// Returns when the stored time `ms` comes, but at most twelve hours from now; now if it has passed.
     pub(super) fn instant_of(&self, ms: u64) -> Instant {
         self.instant + Duration::from_millis(ms.saturating_sub(self.ms)).min(MAX_DELAY)
     }
 }
 
-/// Whole milliseconds, rounded up, so that nothing becomes visible too early.
+/// Returns whole milliseconds, rounded up, so that no message becomes visible too early.
 pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
@@ -343,10 +348,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_shown_follows_the_wall_clock_and_what_is_compared_does_not() {
-        let said = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
-        let says = Arc::clone(&said);
+        let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
+        let says = Arc::clone(&shown);
         let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
-        let set = |wall_ms, since_boot_ms| *said.lock().unwrap() = reading(wall_ms, since_boot_ms, 1);
+        let set = |wall_ms, since_boot_ms| *shown.lock().unwrap() = reading(wall_ms, since_boot_ms, 1);
         let at = |instant| {
             let now = clock.at(instant);
             (now.ms, now.wall_ms)
@@ -357,33 +362,33 @@ mod tests {
         assert_eq!(at(start + Duration::from_millis(7)), (TODAY + 7, TODAY + 20 * DAY + 7));
         set(10, 1_010);
         assert_eq!(at(start + Duration::from_millis(10)), (TODAY + 10, 10));
-        // A moment that was noted before the clock was read.
+        // A moment that came before the clock was read.
         assert_eq!(at(start + Duration::from_millis(9)), (TODAY + 9, 9));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_sighting_is_of_its_moment_however_late_it_is_written() {
-        let said = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
-        let says = Arc::clone(&said);
+        let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
+        let says = Arc::clone(&shown);
         let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
         let last_command = Instant::now();
         tokio::time::advance(Duration::from_millis(DAY)).await;
-        *said.lock().unwrap() = reading(TODAY + DAY, 1_000 + DAY, 1);
+        *shown.lock().unwrap() = reading(TODAY + DAY, 1_000 + DAY, 1);
         let seen = clock.sighting(clock.at(last_command));
         assert_eq!((seen.at_ms, seen.since_boot_ms), (TODAY, 1_000));
         // Written a day later, it takes nothing from the day.
-        let (now, _) = resume(Some(&seen), None, &said.lock().unwrap());
+        let (now, _) = resume(Some(&seen), None, &shown.lock().unwrap());
         assert_eq!(now, TODAY + DAY);
     }
 
     #[tokio::test(start_paused = true)]
     async fn sleep_counts_and_what_two_readings_differ_by_does_not() {
-        let said = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
-        let says = Arc::clone(&said);
+        let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
+        let says = Arc::clone(&shown);
         let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
         let sleep = |ms| {
             let asleep = Duration::from_millis(ms);
-            *said.lock().unwrap() = Reading {
+            *shown.lock().unwrap() = Reading {
                 asleep,
                 ..reading(TODAY + ms, 1_000 + ms, 1)
             };

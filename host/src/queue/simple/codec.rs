@@ -3,12 +3,12 @@
 use super::{super::FailureRecord, row::Content};
 use crate::message::{AttributeValue, Attributes, Message};
 
-/// The checksum over everything that the sender gave, which never changes from queue to queue.
+/// Returns the checksum over everything that the sender gave, which never changes from queue to queue.
 pub(super) fn checksum(message: &Message, attributes: Option<&str>) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     let group = message.group_id.as_deref();
     for part in [Some(message.id.as_str()), group, attributes] {
-        // The length, plus one, keeps apart what is empty, what is absent, and where a part ends.
+        // The length, plus one, tells an empty part from an absent one, and where a part ends.
         let length = part.map_or(0, |part| {
             u64::try_from(part.len()).unwrap_or(u64::MAX).saturating_add(1)
         });
@@ -21,11 +21,11 @@ pub(super) fn checksum(message: &Message, attributes: Option<&str>) -> u32 {
     hasher.finalize()
 }
 
-/// The checksum over an entry of a key-value store.
+/// Returns the checksum over an entry of a key-value store.
 pub(super) fn value_checksum((bucket, key): (&str, &str), value: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     for name in [bucket, key] {
-        // The length first, so that it is clear where the one ends and the other begins.
+        // The length comes first, so that it is clear where one name ends and the other begins.
         hasher.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(name.as_bytes());
     }
@@ -33,13 +33,13 @@ pub(super) fn value_checksum((bucket, key): (&str, &str), value: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// Attributes as JSON; `None` if there are none.
+/// Returns attributes as JSON; `None` if there are none.
 pub(super) fn encode_attributes(attributes: &Attributes) -> Option<String> {
     let pairs = Some(attributes.pairs()).filter(|pairs| !pairs.is_empty())?;
     Some(serde_json::to_string(pairs).expect("pairs of texts always have a JSON form"))
 }
 
-/// The attributes of a row.
+/// Reads the attributes of a row.
 pub(super) fn decode_attributes(text: Option<&str>) -> Result<Attributes, String> {
     let Some(text) = text else {
         return Ok(Attributes::default());
@@ -49,17 +49,17 @@ pub(super) fn decode_attributes(text: Option<&str>) -> Result<Attributes, String
     Ok(Attributes::from_queue(pairs))
 }
 
-/// A failure as JSON.
+/// Returns a failure as JSON.
 pub(super) fn encode_failure(failure: &FailureRecord) -> String {
     serde_json::to_string(failure).expect("a record of texts always has a JSON form")
 }
 
-/// The failure of a row.
+/// Reads the failure of a row.
 pub(super) fn decode_failure(text: &str) -> Result<FailureRecord, String> {
     serde_json::from_str(text).map_err(|error| format!("its last failure can't be read: {error}"))
 }
 
-/// Whether what was read is what was written.
+/// Returns the content if its checksum is the stored one, and a text for people if not.
 pub(super) fn verify(content: Content, attributes: Option<&str>, stored: i64) -> Result<Content, String> {
     let computed = checksum(&content.message, attributes);
     if i64::from(computed) == stored {

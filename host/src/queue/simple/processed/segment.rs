@@ -40,7 +40,8 @@ impl Segment {
 
     /// Returns the segment of a row, or a text for people about the damage.
     pub(in super::super) fn decode(stored: &StoredSegment) -> Result<Self, String> {
-        let (number, noted_ms) = (stored.number, stored.noted_ms);
+        let number = stored.number;
+        let noted_ms = stored.noted_ms;
         let (keys, rest) = stored.keys.as_chunks();
         if keys.is_empty() || !rest.is_empty() {
             return Err(format!("it has {} bytes of keys", stored.keys.len()));
@@ -90,7 +91,9 @@ mod tests {
             assert!(Segment::decode(&row).is_err(), "bit {bit} of the keys");
         }
         for bit in 0..63 {
-            let (mut number, mut noted, mut checksum) = (segment().encode(), segment().encode(), segment().encode());
+            let mut number = segment().encode();
+            let mut noted = segment().encode();
+            let mut checksum = segment().encode();
             number.number ^= 1 << bit;
             noted.noted_ms ^= 1 << bit;
             checksum.checksum ^= 1 << bit;
@@ -105,7 +108,7 @@ mod tests {
         for length in 0..32 {
             let mut row = segment().encode();
             row.keys.truncate(length);
-            // Also one whose checksum is right: half a key is none, and a segment without keys is never written.
+            // Even with a right checksum: half a key is no key, and a segment without keys is never written.
             row.checksum = checksum(row.number, row.noted_ms, &row.keys);
             assert_eq!(Segment::decode(&row).is_ok(), length == 16, "{length} bytes");
         }

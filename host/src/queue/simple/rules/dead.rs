@@ -1,7 +1,7 @@
-//! Dead letters: how a message becomes one, and how a person looks at them and puts them back.
+//! Dead letters: how a message becomes one, and how an operator reads them and puts them back.
 //!
-//! A dead letter is an ordinary message of its dead-letter queue that remembers where it came from. A queue in which
-//! others' dead letters lie has no dead-letter queue of its own unless its settings name one: what is exhausted
+//! A dead letter is an ordinary message of its dead-letter queue that remembers where it came from. A queue that holds
+//! the dead letters of others has no dead-letter queue of its own unless its settings name one: a message that is exhausted
 //! there steps aside for twelve hours, again and again, and is never deleted nor moved on.
 
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use super::{
 };
 use crate::message::{MAX_DELAY, MessageId};
 
-/// How many dead letters one step looks at, so that others need not wait for all of a long operation.
+/// The number of dead letters that one step looks at, so that other commands need not wait for all of a long operation.
 const STEP: usize = 256;
-/// A step takes no further one once it has so many bytes of bodies.
+/// A step takes no further dead letter once it has this many bytes of bodies.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
 impl Core {
@@ -54,7 +54,7 @@ impl Core {
             receive_count: meta.receive_count,
             failure,
         };
-        // One that does not lead its group has no group to hand on.
+        // A message that does not lead its group leaves the group to no other.
         meta.group = meta.group.filter(|_| leads);
         self.relocate(&meta, &to, Some(&death))
     }
@@ -69,7 +69,7 @@ impl Core {
         Ok((Some(target) != meta.origin).then_some(target))
     }
 
-    /// Hides an exhausted message of a queue that has no dead-letter queue. It gets one more receive afterwards.
+    /// Hides an exhausted message of a queue without a dead-letter queue. The message gets one more receive afterwards.
     fn set_aside(&mut self, ended: EndedDelivery, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
         let EndedDelivery { meta, leads } = ended;
         self.rows.note(meta.seq, failure)?;
@@ -84,8 +84,8 @@ impl Core {
         Ok(())
     }
 
-    /// Dead letters of a queue behind the place `after`, oldest first: at most `limit`, and no more than one step looks at. Returns
-    /// where to go on as well, if there may be more.
+    /// Returns dead letters of a queue behind the place `after`, oldest first: at most `limit`, and no more than one step looks at.
+    /// Returns as well the place to go on from, if there may be more.
     pub(in super::super) fn dead_letters(
         &mut self,
         origin: QueueKey,
@@ -103,12 +103,12 @@ impl Core {
         Ok((letters, next))
     }
 
-    /// The place of the dead letter of a queue with that id.
+    /// Returns the place of the dead letter of a queue with that id.
     pub(in super::super) fn place_of_dead(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<u64>, Fault> {
         Ok(self.rows.dead_with_id(origin, id)?.map(|letter| letter.seq))
     }
 
-    /// The dead letter of a queue with that id.
+    /// Returns the dead letter of a queue with that id.
     pub(in super::super) fn dead_letter(
         &mut self,
         origin: QueueKey,
@@ -151,7 +151,7 @@ impl Core {
         ))
     }
 
-    /// Puts the dead letters chosen back, those that are neither in flight nor damaged. Returns how many, and where to go on if
+    /// Puts back the chosen dead letters that are neither in flight nor damaged. Returns their number, and the place to go on from if
     /// there may be more.
     pub(in super::super) fn redrive(
         &mut self,
@@ -162,7 +162,7 @@ impl Core {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
-            // One at a time, as it is by now: the one before it may have handed its group on to this one.
+            // Each is read as it is by now, because the one before it may have left its group to this one.
             let Some(Fetched { meta, content }) = self.rows.fetch(seq)? else {
                 continue;
             };
@@ -188,7 +188,7 @@ impl Core {
         Ok((count, next))
     }
 
-    /// Deletes the dead letters chosen that are not in flight; the answer is that of [`Core::redrive`].
+    /// Deletes the chosen dead letters that are not in flight. Returns what [`Core::redrive`] returns.
     pub(in super::super) fn purge_dead(
         &mut self,
         origin: QueueKey,
@@ -205,7 +205,7 @@ impl Core {
         Ok((count, next))
     }
 
-    /// The places of those that one step takes, and where the next goes on.
+    /// Returns the places of the dead letters that one step takes, and the place where the next step goes on.
     fn chosen(&mut self, origin: QueueKey, which: &Which) -> Result<(Vec<u64>, Option<u64>), Fault> {
         let limit = which.limit.min(STEP);
         let mut letters = match &which.ids {
@@ -213,9 +213,10 @@ impl Core {
             Some(ids) => self.dead_with_ids(origin, ids)?,
         };
         letters.retain(|letter| letter.seq > which.after && letter.seq <= which.last);
-        let (mut chosen, mut bytes) = (Vec::new(), 0_usize);
+        let mut chosen = Vec::new();
+        let mut bytes = 0_usize;
         for letter in &letters {
-            // One more than fits, so that every step gets on.
+            // A letter that exceeds the bytes is taken if room was left, so that every step makes progress.
             if chosen.len() == limit || bytes >= STEP_BYTES {
                 break;
             }
@@ -237,22 +238,22 @@ impl Core {
         Ok(letters)
     }
 
-    /// The highest `seq` so far: a long operation stops there, and so ends.
+    /// Returns the highest `seq` so far. A long operation stops there, and so ends.
     pub(in super::super) fn last_seq(&self) -> u64 {
         self.last_seq
     }
 }
 
-/// Which dead letters.
+/// The dead letters that a step is about.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Which {
-    /// Those with these ids; or else all,
+    /// Only those with these ids; `None` for all.
     ids: Option<Arc<[MessageId]>>,
-    /// above this `seq`,
+    /// Only those above this `seq`.
     pub(in super::super) after: u64,
-    /// up to this one,
+    /// Only those up to this `seq`.
     last: u64,
-    /// at most so many.
+    /// At most this many.
     pub(in super::super) limit: usize,
 }
 
@@ -266,7 +267,7 @@ impl Which {
         }
     }
 
-    /// Those with these ids. Looking for so many is one step's work.
+    /// Those with these ids. One step looks for all of them.
     pub(in super::super) fn ids(ids: &[MessageId], last: u64) -> Self {
         Self {
             ids: Some(ids.into()),

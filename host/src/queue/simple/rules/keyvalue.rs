@@ -1,4 +1,4 @@
-//! The key-value stores: reading what is committed, and writing all of a transaction or nothing.
+//! The key-value stores: reading committed entries, and making all writes of a transaction or none.
 
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -16,12 +16,12 @@ use super::{
 };
 use crate::keyvalue::{Change, KeyValueWrite, Place, ReadError, WriteError, Writes, entry_bytes, number, value_of};
 
-/// What writing comes to, once nothing speaks against it.
+/// The result of writes that can all be made.
 pub(super) struct Plan {
     namespace: Arc<str>,
-    /// `None` if nothing was ever written into it.
+    /// `None` if nothing was ever written into the namespace.
     key: Option<NamespaceKey>,
-    /// The new value of each place; `None` for one that is deleted.
+    /// The new value of each place; `None` for a deletion.
     entries: Entries,
     bytes: u64,
 }
@@ -29,7 +29,7 @@ pub(super) struct Plan {
 type Entries = BTreeMap<(Arc<str>, Arc<str>), Option<Bytes>>;
 
 impl Core {
-    /// The values of keys, one answer per key, of at most `max_bytes` together.
+    /// Returns the values of keys, one answer per key, of at most `max_bytes` together.
     pub(in super::super) fn read_values(
         &mut self,
         namespace: &str,
@@ -40,7 +40,8 @@ impl Core {
         let Some(namespace) = self.rows.namespace(namespace)? else {
             return Ok(Ok(vec![None; keys.len()]));
         };
-        let (mut values, mut bytes) = (Vec::with_capacity(keys.len()), 0_usize);
+        let mut values = Vec::with_capacity(keys.len());
+        let mut bytes = 0_usize;
         for key in keys {
             let value = match self.rows.value(namespace.key, (bucket, key))?.transpose() {
                 Ok(value) => value,
@@ -55,7 +56,7 @@ impl Core {
         Ok(Ok(values))
     }
 
-    /// The first keys of a bucket after `after`.
+    /// Returns the first keys of a bucket after `after`.
     pub(in super::super) fn read_keys(
         &mut self,
         namespace: &str,
@@ -69,7 +70,7 @@ impl Core {
         }
     }
 
-    /// Finds out what writes come to, or why they can't be. Changes nothing.
+    /// Plans writes, or returns why one of them is refused. Changes nothing.
     pub(super) fn plan_writes(&mut self, writes: Writes) -> Result<Result<Plan, WriteError>, Fault> {
         let Writes {
             namespace,
@@ -81,7 +82,8 @@ impl Core {
         } else {
             self.rows.namespace(&namespace)?
         };
-        let (key, held) = (stored.map(|stored| stored.key), stored.map_or(0, |stored| stored.bytes));
+        let key = stored.map(|stored| stored.key);
+        let held = stored.map_or(0, |stored| stored.bytes);
         let mut entries = Entries::new();
         for write in changes {
             if let Err(invalid) = write.check() {
@@ -91,7 +93,8 @@ impl Core {
                 return Ok(Err(refused));
             }
         }
-        let (mut freed, mut taken) = (0_u64, 0_u64);
+        let mut freed = 0_u64;
+        let mut taken = 0_u64;
         for ((bucket, name), value) in &entries {
             if let Some(key) = key
                 && let Some(before) = self.rows.value_bytes(key, (bucket, name))?
@@ -103,7 +106,7 @@ impl Core {
                 taken = taken.saturating_add(entry_bytes(bucket, name, bytes));
             }
         }
-        // Saturates, since an operator may have deleted rows with another tool.
+        // Saturates, because an operator may have deleted rows with another tool.
         let bytes = held.saturating_sub(freed).saturating_add(taken);
         if bytes > total_bytes && bytes > held {
             return Ok(Err(WriteError::Full {
@@ -149,7 +152,7 @@ impl Core {
         Ok(Ok(()))
     }
 
-    /// Writes what was planned in this transaction.
+    /// Makes the writes that were planned in this transaction.
     pub(super) fn write_planned(&mut self, plan: &Plan) -> Result<(), Fault> {
         if plan.entries.is_empty() {
             return Ok(());

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{machine_clock::MachineClock, message::QueueName};
 
-/// How many rows one step of a long operation changes.
+/// The number of rows that one step of a long operation changes.
 const STEP: usize = 256;
 
 /// A queue that was declared.
@@ -32,7 +32,7 @@ pub(crate) struct DeclaredQueue {
     pub(crate) key: QueueKey,
     /// Tells receivers in memory that something may have come.
     pub(crate) notify: Arc<Notify>,
-    /// The queues that one can send to now.
+    /// The queues that accept sends now.
     pub(crate) destinations: Vec<QueueName>,
 }
 
@@ -65,7 +65,7 @@ impl<R: Rows> Core<R> {
 }
 
 impl Core {
-    /// Learns what an earlier run left. What was in flight is visible at once, and suspect.
+    /// Learns what an earlier run left. Messages that were in flight are visible at once, and suspect.
     pub(in super::super) fn restore(&mut self) -> Result<(), Fault> {
         for queue in self.rows.queues()? {
             self.admit(queue);
@@ -125,7 +125,7 @@ impl Core {
                     self.queue_mut(key).tally.suspects += 1;
                 }
                 meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
-                // One of them that is in no group although it should be joins it as if it were new.
+                // A message that was taken out of its group joins its group as if it were new.
                 meta.visible_at_ms = 0;
                 let group_id = self.rows.group_id(meta.seq)?;
                 let group = self.group_for(key, group_id.as_deref());
@@ -189,7 +189,8 @@ impl Core {
         queue.settings = settings;
         queue.declared = true;
         queue.aged_ms = 0;
-        let (notify, stored_order) = (Arc::clone(&queue.notify), queue.order);
+        let notify = Arc::clone(&queue.notify);
+        let stored_order = queue.order;
         if stored_order != order {
             self.regroup(key, order)?;
         }
@@ -207,7 +208,7 @@ impl Core {
         })
     }
 
-    /// Makes sure that a queue exists for dead letters to go to.
+    /// Makes sure that the queue exists to which dead letters go.
     pub(super) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, Fault> {
         let key = self.found(name, Order::Group)?;
         if !self.queue(key).declared {
@@ -216,10 +217,10 @@ impl Core {
         Ok(key)
     }
 
-    /// Finds the queues in which exhausted messages stay.
+    /// Finds the queues in which exhausted messages stay: their own dead-letter queues, and the dead-letter queues of others.
     fn find_terminals(&mut self) {
         let declared = self.queues.values().filter(|queue| queue.declared);
-        // Those that serve another.
+        // The dead-letter queues of others.
         let targets: HashSet<QueueName> = declared
             .filter(|queue| queue.settings.dead_letter != queue.name)
             .map(|queue| queue.settings.dead_letter.clone())
@@ -231,12 +232,12 @@ impl Core {
         }
     }
 
-    /// The names of all queues that there are, declared or left by an earlier run.
+    /// Returns the names of all queues, declared or left by an earlier run.
     pub(in super::super) fn names(&self) -> Vec<QueueName> {
         self.queues.values().map(|queue| queue.name.clone()).collect()
     }
 
-    /// The names of the queues that one can send to.
+    /// Returns the names of the queues that accept sends.
     fn declared(&self) -> impl Iterator<Item = &QueueName> {
         self.queues
             .values()
@@ -244,7 +245,7 @@ impl Core {
             .map(|queue| &queue.name)
     }
 
-    /// How full a queue is.
+    /// Counts the messages of a queue.
     pub(in super::super) fn counts(&mut self, key: QueueKey, now: Now) -> Result<Counts, Fault> {
         self.expire(key, now)?;
         let oldest = self.oldest_waiting(key)?;
@@ -260,7 +261,7 @@ impl Core {
         })
     }
 
-    /// Deletes some of the messages up to `last` that are not in flight. Returns how many; 0 if none is left.
+    /// Deletes some of the messages up to `last` that are not in flight. Returns their number, which is 0 if none is left.
     pub(in super::super) fn purge(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, Fault> {
         for state in State::IDLE {
             let batch = self.rows.any(key, state, last, limit)?;

@@ -12,9 +12,9 @@ use super::{
 };
 use crate::message::{Message, MessageId, Outgoing};
 
-/// For how long a deduplication id is remembered.
+/// How long a deduplication id is remembered.
 pub(super) const DEDUPLICATION: Duration = Duration::from_mins(5);
-/// How many deduplication ids one send forgets at most.
+/// The number of deduplication ids that one send forgets at most.
 const FORGET_STEP: usize = 64;
 
 impl Core {
@@ -48,13 +48,13 @@ impl Core {
         }
     }
 
-    /// The depth limit, if the queue can't take `new` more messages.
+    /// Returns the depth limit, if the queue can't take `new` more messages.
     pub(super) fn overfull(&mut self, key: QueueKey, new: u64, now: Now) -> Result<Option<u64>, Fault> {
         let limit = self.queue(key).settings.max_messages;
         if self.queue(key).tally.sent() + new <= limit {
             return Ok(None);
         }
-        // Perhaps some of them should have gone by now.
+        // Some of the messages may have expired by now.
         self.expire(key, now)?;
         Ok((self.queue(key).tally.sent() + new > limit).then_some(limit))
     }
@@ -109,7 +109,7 @@ impl Core {
     }
 }
 
-/// A UUID of version 7 by the wall clock. Made here, because the system's randomness costs a system call per id.
+/// Makes a UUID of version 7 by the wall clock. The library's own function takes the system's randomness, which costs a system call per id.
 fn new_id(now: Now) -> MessageId {
     let uuid = uuid::Builder::from_unix_timestamp_millis(now.wall_ms, &rand::random()).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();

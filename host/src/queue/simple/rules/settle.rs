@@ -1,4 +1,4 @@
-//! Extending and ending deliveries, and what is sent with them.
+//! Extending and ending deliveries, with the sends and writes that belong to them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,7 +19,7 @@ use super::{
 use crate::message::{MAX_DELAY, QueueName};
 
 impl Core {
-    /// Moves the deadlines of the valid receipts of a queue.
+    /// Moves the deadlines of the deliveries of a queue whose receipts are valid.
     pub(in super::super) fn extend(
         &mut self,
         key: QueueKey,
@@ -30,11 +30,12 @@ impl Core {
         let deadline = now.instant + by.min(MAX_DELAY);
         let extend_one = |receipt: &Receipt| {
             let delivery = self.valid(key, receipt, now).ok_or(ExtendError::Expired)?;
-            let (seq, earlier) = (delivery.meta.seq, deadline < delivery.deadline);
+            let seq = delivery.meta.seq;
+            let is_earlier = deadline < delivery.deadline;
             self.in_flight.extend(seq, deadline);
-            if earlier && self.isolation.isolated().is_some_and(|isolated| isolated.seq == seq) {
+            if is_earlier && self.isolation.isolated().is_some_and(|isolated| isolated.seq == seq) {
                 self.wake_everybody_later();
-            } else if earlier {
+            } else if is_earlier {
                 self.wake_later(key);
             }
             Ok(())
@@ -63,7 +64,7 @@ impl Core {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_none()
         };
         if !effects.is_empty() && settles.iter().any(deletes) {
-            // The effects belong to all of the deletions together: with one of them gone they would happen twice.
+            // The effects belong to all of the deletions together, so with one of them expired they would happen twice.
             let refused = if settles.iter().any(delete_expired) {
                 Err(SettleError::Incomplete)
             } else {
@@ -120,7 +121,7 @@ impl Core {
         }
     }
 
-    /// Its last receive has failed: it would be put aside when it is handed out again, and need not wait for that.
+    /// Moves a message to the dead letters whose last receive has failed. It would be put aside at its next receive, and need not wait for that.
     fn dead_letter_exhausted(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
         let meta = &ended.meta;
         tracing::warn!(
@@ -162,7 +163,7 @@ impl Core {
         Ok(Ok(()))
     }
 
-    /// Sends what [`Core::refusal`] has nothing against.
+    /// Sends the messages that [`Core::refusal`] does not refuse.
     fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
         for send in sends {
             if let Some(&destination) = self.names.get(&send.queue) {
@@ -172,7 +173,7 @@ impl Core {
         Ok(())
     }
 
-    /// The first of the sends that would be refused.
+    /// Returns the first send that would be refused, and why.
     fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
         let mut new: HashMap<QueueKey, u64> = HashMap::new();
         let mut ids = HashSet::new();

@@ -1,7 +1,7 @@
 //! Keeping the store's time, so that the next run can go on from it.
 //!
-//! Within one start of the machine any sighting will do, however old. After another one nothing later than the last is known, so
-//! there is a new one with what is written, and now and then while something waits for time to pass.
+//! Within one start of the machine any sighting will do, however old. After another start nothing later than the last sighting is
+//! known, so the store notes a new one with each write, and now and then while a message waits for time to pass.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use super::{
 };
 use crate::message::MAX_DELAY;
 
-/// How old a sighting may be when something is written.
+/// The age up to which a sighting is not noted anew with a write.
 const FRESH: Duration = Duration::from_secs(1);
-/// How old it may be when nothing is but something waits for time to pass.
+/// The age up to which it is not noted anew without a write, while a message waits for time to pass.
 const STALE: Duration = Duration::from_mins(1);
 
 impl Core {
-    /// Goes on from where an earlier run was seen last; `newest_ms` is when the newest message came.
+    /// Goes on from the last sighting of an earlier run; `newest_ms` is when the newest message came.
     pub(super) fn go_on(&mut self, newest_ms: Option<u64>) -> Result<Now, Fault> {
         let seen = self.rows.sighting()?;
         let passage = self.clock.go_on(seen.as_ref(), newest_ms);
@@ -39,7 +39,7 @@ impl Core {
         Ok(now)
     }
 
-    /// No delay outlasts its longest possible length, whatever clocks did meanwhile.
+    /// Cuts the delays of each queue to their longest possible length, whatever clocks did meanwhile.
     fn shorten_each(&mut self, shorten: impl Fn(&mut dyn Rows, QueueKey) -> Result<(), Fault>) -> Result<(), Fault> {
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
@@ -50,7 +50,7 @@ impl Core {
         Ok(())
     }
 
-    /// Notes the time with what the transaction writes, if it writes anything. Call it before the end of each.
+    /// Notes the time with a transaction that writes anything. Call it before the end of each transaction.
     pub(in super::super) fn keep_time(&mut self) -> Result<(), Fault> {
         let now = self.tick(self.latest);
         let age = now.ms.saturating_sub(self.seen_ms);
@@ -60,14 +60,14 @@ impl Core {
         Ok(())
     }
 
-    /// Whether the time should be noted although nothing else is written. It needs a transaction of its own: what writes nothing
-    /// must not be refused because the disk is full.
+    /// Returns whether the time should be noted although nothing else is written. That takes a transaction of its own, because a
+    /// command that writes nothing must not be refused when the disk is full.
     pub(in super::super) fn is_time_stale(&mut self) -> bool {
         let now = self.tick(self.latest);
         now.ms.saturating_sub(self.seen_ms) >= millis(STALE) && self.waits_for_time()
     }
 
-    /// Whether the next run would count something wrongly that it could count well if the end of this one were noted.
+    /// Returns whether the next run needs the end of this one to count the time of a message.
     pub(in super::super) fn waits_for_time(&self) -> bool {
         self.queues.values().any(QueueState::waits_for_time)
     }
