@@ -1,32 +1,32 @@
-//! What the clocks of the machine say: the wall clock, which anybody may set at any time, and the time since the boot, which
-//! nobody can and which goes on while the machine sleeps.
+//! The clocks of the machine: the wall clock, which an operator may set at any time, and the time since the boot, which
+//! can't be set and goes on while the machine sleeps.
 //!
-//! `Instant` stands still while the machine sleeps (Linux and macOS alike), so whoever holds a deadline that somebody
-//! elsewhere counts compares [`asleep`] before and after. Nothing here knows what a time is for.
+//! `Instant` stands still while the machine sleeps (Linux and macOS alike). A holder of a deadline that another machine
+//! counts therefore compares [`asleep`] before and after. This module does not know what a time is for.
 
 use std::{
     fmt,
     os::unix::fs::MetadataExt as _,
     sync::{Arc, OnceLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant as StdInstant, SystemTime, UNIX_EPOCH},
 };
 
 /// All clocks at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reading {
-    /// Since 1970-01-01T00:00:00Z, as somebody set it; zero before that.
+    /// The time since 1970-01-01T00:00:00Z by the wall clock; zero before that.
     pub wall: Duration,
-    /// Since the machine was started, sleep included.
+    /// The time since the machine was started, sleep included.
     pub since_boot: Duration,
-    /// How long the machine has slept since this process first asked: what `Instant` lacks. Never too long; too short by
+    /// How long the machine has slept since this process first asked, which `Instant` lacks. Never too long; too short by
     /// the time between two readings.
     pub asleep: Duration,
-    /// Which start of the machine this is; `None` if the system does not tell.
+    /// Identifies the start of the machine; `None` if the system does not tell.
     pub boot: Option<u128>,
 }
 
 impl Reading {
-    /// What the machine's clocks say now. Costs some hundred nanoseconds.
+    /// Reads the machine's clocks. Costs some hundred nanoseconds.
     pub fn now() -> Self {
         let since_boot = since_boot();
         Self {
@@ -38,17 +38,17 @@ impl Reading {
     }
 }
 
-/// Where a store reads its clocks: those of the machine, or whatever a test says.
+/// The clocks of a store: those of the machine, or those of a test.
 #[derive(Clone)]
 pub struct MachineClock(Arc<dyn Fn() -> Reading + Send + Sync>);
 
 impl MachineClock {
-    /// A clock that says what `read` says. It is asked at every operation and must not wait.
+    /// A clock that `read` reads. The store calls it at every operation, so it must not wait.
     pub fn new(read: impl Fn() -> Reading + Send + Sync + 'static) -> Self {
         Self(Arc::new(read))
     }
 
-    /// What it says now.
+    /// Reads the clocks.
     pub fn read(&self) -> Reading {
         (self.0)()
     }
@@ -66,26 +66,26 @@ impl fmt::Debug for MachineClock {
     }
 }
 
-/// How long the machine has slept since this was first asked: add it to what an `Instant` says has passed. Two readings may differ by
-/// the time that a thread was kept waiting between two clocks; take a difference below a second for none.
+/// Returns how long the machine has slept since the first call: add it to the time that has passed by an `Instant`. Two readings may
+/// differ by the time that a thread was kept waiting between two clocks; take a difference below a second for none.
 pub fn asleep() -> Duration {
     asleep_until(since_boot())
 }
 
 fn asleep_until(since_boot_now: Duration) -> Duration {
-    static START: OnceLock<(Instant, Duration)> = OnceLock::new();
-    // Both pairs are read in the order that makes the sleep shorter, and never longer, if a thread is kept waiting in between.
-    let (start, booted) = START.get_or_init(|| (Instant::now(), since_boot()));
+    static START: OnceLock<(StdInstant, Duration)> = OnceLock::new();
+    // Both pairs are read in the order that makes the sleep shorter, and never longer, if the thread is kept waiting in between.
+    let (start, booted) = START.get_or_init(|| (StdInstant::now(), since_boot()));
     since_boot_now.saturating_sub(*booted).saturating_sub(start.elapsed())
 }
 
-/// The clock that goes on while the machine sleeps. The system is asked and not what it maps into the process, which tools that
-/// count instructions do without.
+/// Reads the clock that goes on while the machine sleeps. This is a real system call, because tools that count instructions run without
+/// the code that the system maps into each process for reading clocks.
 #[cfg(target_os = "linux")]
 fn since_boot() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     #[expect(unsafe_code, reason = "the standard library has no such clock")]
-    // SAFETY: the call writes one `timespec` to where it is told, and that is one.
+    // SAFETY: the call writes one `timespec` to the address that it is given, which is that of one.
     let done = unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_BOOTTIME, &raw mut time) };
     let read = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     match read {
@@ -94,7 +94,7 @@ fn since_boot() -> Duration {
     }
 }
 
-/// The clock that goes on while the machine sleeps.
+/// Reads the clock that goes on while the machine sleeps.
 #[cfg(not(target_os = "linux"))]
 fn since_boot() -> Duration {
     use rustix::time::{ClockId, clock_gettime};
@@ -110,7 +110,7 @@ fn boot() -> Option<u128> {
     })
 }
 
-/// Zero, or which time namespace this is, if it is not the first of the machine: its time since the boot may be its own.
+/// Returns zero in the machine's first time namespace, and else a number of the namespace, whose time since the boot may be its own.
 fn time_namespace() -> u128 {
     /// `PROC_TIME_INIT_INO` of Linux.
     const FIRST: u64 = 0xEFFF_FFFA;

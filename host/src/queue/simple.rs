@@ -4,7 +4,7 @@
 //! which messages of queues of other kinds were handled, and holds key-value stores, so that a write can be one transaction with a
 //! deletion. The rules are in
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
-//! carries questions to the store and waits for its answers.
+//! carries commands to the store and waits for its answers.
 
 use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
 
@@ -67,7 +67,7 @@ pub use open::{OpenError, StoreOptions};
 pub use processed::{CommitError, ProcessedMessageKey, ProcessedMessageSettings};
 pub use rows::DiskUse;
 
-/// No receive waits for longer, whatever it is told.
+/// No receive waits longer than this, whatever its caller asks for.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
 
 /// All Simple queues of a host. Cheap to clone; the clones are the same store.
@@ -100,7 +100,7 @@ impl fmt::Debug for Engine {
 }
 
 impl SimpleStore {
-    /// Opens the store in a directory, and makes it if it is not there. What was in flight when the last run ended is
+    /// Opens the store in a directory, and makes it if it is not there. Messages that were in flight when the last run ended are
     /// visible at once.
     ///
     /// Blocks on the disk: call it from `spawn_blocking`.
@@ -114,10 +114,10 @@ impl SimpleStore {
         Ok(Self::with(Engine::Durable(writer), processed, isolation))
     }
 
-    /// Gives the room back to the disk that messages took which are gone, in a store that nobody has open. Answers how many bytes
-    /// the database had, and has.
+    /// Gives the room of messages that are gone back to the disk, in a store that no process has open. Returns the size of the
+    /// database in bytes, before and after.
     ///
-    /// Blocks on the disk, for about as long as it takes to write what is left twice: call it from `spawn_blocking`.
+    /// Blocks on the disk, for about as long as it takes to write the remaining messages twice: call it from `spawn_blocking`.
     ///
     /// # Errors
     ///
@@ -126,12 +126,12 @@ impl SimpleStore {
         open::compact(options)
     }
 
-    /// A store in memory. It is gone with its last clone.
+    /// Makes a store in memory, which is gone with its last clone.
     pub fn ephemeral() -> Self {
         Self::ephemeral_with(ProcessedMessageSettings::default())
     }
 
-    /// As [`SimpleStore::ephemeral`], with other bounds for the processed-message store.
+    /// As [`SimpleStore::ephemeral`], with other bounds for the processed messages.
     pub fn ephemeral_with(processed: ProcessedMessageSettings) -> Self {
         Self::ephemeral_on(processed, MachineClock::default())
     }
@@ -139,7 +139,8 @@ impl SimpleStore {
     /// As [`SimpleStore::ephemeral_with`], with another clock than the machine's.
     pub fn ephemeral_on(processed: ProcessedMessageSettings, clock: MachineClock) -> Self {
         let core = Core::new(MemoryRows::default(), false, processed, clock);
-        let (processed, isolation) = (core.processed().clone(), core.shared_isolation().clone());
+        let processed = core.processed().clone();
+        let isolation = core.shared_isolation().clone();
         Self::with(
             Engine::Ephemeral(Box::new(EphemeralStore::new(core))),
             processed,
@@ -158,8 +159,8 @@ impl SimpleStore {
         }
     }
 
-    /// Declares a queue, and its dead-letter queue, and returns it. Declaring it again replaces its settings for
-    /// everybody.
+    /// Declares a queue, and its dead-letter queue, and returns it. Declaring it again replaces the settings for all
+    /// its handles.
     ///
     /// # Errors
     ///
@@ -188,7 +189,7 @@ impl SimpleStore {
         }))
     }
 
-    /// The names of all queues in the store: those declared, and those that an earlier run left.
+    /// Returns the names of all queues in the store: those declared, and those that an earlier run left.
     ///
     /// # Errors
     ///
@@ -202,7 +203,7 @@ impl SimpleStore {
         self.inner.ask(&all_queues(), names).await
     }
 
-    /// How much room the store takes on its disk; `None` for one in memory.
+    /// Returns how much room the store takes on its disk; `None` for a store in memory.
     ///
     /// # Errors
     ///
@@ -216,7 +217,7 @@ impl SimpleStore {
         self.inner.ask(&all_queues(), measure).await
     }
 
-    /// Whether a message of a queue of another kind was handled, as far as the processed-message store remembers: `true` after
+    /// Returns whether a message of a queue of another kind was handled, as far as the store remembers: `true` after
     /// [`SimpleStore::commit`] has answered, or [`SimpleStore::note_handled`] has returned, until the message is forgotten (see
     /// [`ProcessedMessageSettings`]). `false` may be wrong, as delivery at least once allows; `true` never is.
     ///
@@ -225,12 +226,12 @@ impl SimpleStore {
         self.inner.processed.knows(key)
     }
 
-    /// Notes that messages of queues of other kinds were handled, for which nothing has to be sent to Simple queues.
+    /// Notes that messages of queues of other kinds were handled whose handlers sent nothing to Simple queues.
     ///
-    /// [`SimpleStore::was_handled`] knows it at once. A durable store writes it to the disk, together with other such
-    /// notes, within about half a second, sooner if there are thousands, and at the latest when it is closed. Nobody is told when
-    /// that is done or can't be: notes may be lost in a crash, and of more than 65,536 that the disk did not take in
-    /// time those beyond. Such a message is handled again if it is delivered again; use [`SimpleStore::commit`] where that is too
+    /// [`SimpleStore::was_handled`] knows the messages at once. A durable store writes the notes to the disk together
+    /// within about half a second, sooner if there are thousands, and at the latest when it is closed. The caller does not learn
+    /// when the notes are written, or that they can't be: a crash may lose notes, and a disk that does not keep up loses those beyond
+    /// 65,536. Such a message is handled again if it is delivered again; use [`SimpleStore::commit`] where that is too
     /// much. After [`SimpleStore::close`] notes are in memory only.
     ///
     /// Costs well below a microsecond per message, and never waits for the disk.
@@ -242,18 +243,18 @@ impl SimpleStore {
         }
     }
 
-    /// Notes that messages of queues of other kinds were handled, sends what was sent for them to Simple queues of this
-    /// store, and writes what was written into its key-value stores, in one transaction: all of it happens, or nothing does.
+    /// Notes that messages of queues of other kinds were handled, and makes the sends to Simple queues of this store and the writes
+    /// to its key-value stores that belong to them, in one transaction: all of it happens, or nothing does.
     /// `Ok` means that it is as durable as the store gets.
     ///
-    /// With effects, messages that had been handled before are not handled twice: if all of them had been, the answer is `Ok`
-    /// and nothing is sent or written, because that happened then. Without effects, noting a message again is no error; it is
-    /// remembered from now on. With a store of processed messages that is off, this only sends and writes.
+    /// With effects, the effects of messages that were handled before do not happen twice: if all of the messages were, the answer is
+    /// `Ok` and nothing is sent or written, because that happened then. Without effects, noting a message again is no error; it is
+    /// remembered from now on. If the store remembers no processed messages, this only sends and writes.
     ///
     /// # Errors
     ///
-    /// See [`CommitError`]: in each case nothing was done. After `Incomplete`, [`SimpleStore::was_handled`] says which
-    /// of the messages had been handled: these are to be deleted where they came from, the others to be tried again.
+    /// See [`CommitError`]: in each case nothing was done. After `Incomplete`, [`SimpleStore::was_handled`] tells which
+    /// of the messages were handled before: delete these where they came from, and try the others again.
     ///
     /// # Cancel safety
     ///
@@ -266,14 +267,14 @@ impl SimpleStore {
         self.inner.ask(&queue, commit.weighing(weight)).await?
     }
 
-    /// Where the committed entries of a namespace of the key-value store are read. What is written comes with a commit or
+    /// Returns a reader of the committed entries of a namespace of the key-value store. Writes come with a commit or
     /// a settlement.
     pub fn keyvalue(&self, namespace: &str) -> Arc<dyn KeyValue> {
         Arc::new(SimpleKeyValue::new(Arc::clone(&self.inner), namespace))
     }
 
-    /// Answers whoever asked before, writes what is noted, and closes the store; everybody who asks later is told so.
-    /// Another store can be opened in the directory afterwards.
+    /// Answers the commands that came before, writes the notes, and closes the store. Later commands fail.
+    /// The directory can be opened again afterwards.
     ///
     /// # Cancel safety
     ///
@@ -303,7 +304,7 @@ impl StoreHealth for SimpleStore {
     }
 }
 
-/// What errors name that concern no queue in particular.
+/// Returns the name in errors that concern no queue in particular.
 fn all_queues() -> QueueName {
     QueueName::new("all").expect("a legal name")
 }
@@ -343,8 +344,8 @@ impl SimpleQueue {
         self.inner.ask(&self.name, operation).await
     }
 
-    /// Leaves the receive with the store until something comes.
-    async fn receive_standing(
+    /// Leaves the receive parked with the store until a message comes.
+    async fn receive_parked(
         &self,
         writer: &Writer,
         receive: ReceiveMessages,
@@ -359,11 +360,11 @@ impl SimpleQueue {
         }
     }
 
-    /// Receives again whenever something may have come.
+    /// Receives again whenever a message may have come.
     async fn receive_again(&self, receive: ReceiveMessages, end: Instant) -> Result<Vec<Delivery>, QueueError> {
         let mut wake = std::pin::pin!(self.notify.notified());
         loop {
-            // Registered before asking: what happens in between wakes this receive.
+            // Registered before asking, so that a change in between wakes this receive.
             wake.as_mut().enable();
             let receive = receive.clone();
             let received = self
@@ -405,7 +406,7 @@ impl Queue for SimpleQueue {
             wanted: wanted.clone(),
         };
         match &self.inner.engine {
-            Engine::Durable(writer) => self.receive_standing(writer, receive, end).await,
+            Engine::Durable(writer) => self.receive_parked(writer, receive, end).await,
             Engine::Ephemeral(_) => self.receive_again(receive, end).await,
         }
     }

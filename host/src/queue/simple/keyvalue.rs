@@ -1,4 +1,4 @@
-//! One namespace of the key-value store, as it is read. Only carries questions to the store and waits for its answers.
+//! Reading one namespace of the key-value store. This file only carries commands to the store and waits for its answers.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ impl KeyValue for SimpleKeyValue {
     async fn get(&self, bucket: &str, keys: Vec<Arc<str>>, max_bytes: usize) -> Result<Vec<Option<Bytes>>, ReadError> {
         let namespace = Arc::clone(&self.namespace);
         let bucket = bucket.to_owned();
-        // What it will read is not known yet, but what it can be at most.
+        // The values are not known yet, only the most that they can be.
         let weight = keys.len().saturating_mul(MAX_VALUE_BYTES).min(max_bytes);
         let read = Operation::new(move |core, _now| core.read_values(&namespace, &bucket, &keys, max_bytes));
         self.inner.ask(&all_queues(), read.weighing(weight)).await?

@@ -1,7 +1,7 @@
-//! What takes long: it is done step by step, so that nobody has to wait for all of it.
+//! Long operations, which are done step by step so that no other caller has to wait for all of one.
 //!
-//! Invariant: a step changes a bounded number of messages and of bytes, and between two of them whoever waits gets his turn, for
-//! the store in memory too, which is worked on by whoever asks. No operation here is one transaction as a whole.
+//! Invariant: a step changes a bounded number of messages and of bytes, and other callers get their turn between two steps, in
+//! the store in memory too, which each caller works on itself. No operation here is one transaction as a whole.
 
 use super::{
     super::{DeadLetter, QueueError, SendError},
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::message::{MessageId, Outgoing};
 
-/// How many messages one step changes.
+/// The number of messages that one step changes.
 const STEP: usize = 256;
-/// A page of dead letters ends once it has so many bytes of bodies.
+/// A page of dead letters ends once it has this many bytes of bodies.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// Lets others run between two steps: in memory nothing else would make a long operation wait.
+/// Lets other callers run between two steps: in memory nothing else would make a long operation wait.
 pub(super) async fn between_steps() {
     tokio::task::yield_now().await;
 }
@@ -72,7 +72,7 @@ impl SimpleQueue {
         self.ask(Operation::new(|core, _now| Ok(core.last_seq()))).await
     }
 
-    /// Deletes all that was there when this began and is not in flight.
+    /// Deletes all messages that were there when the purge began and are not in flight.
     pub(super) async fn purge_all(&self) -> Result<u64, QueueError> {
         let key = self.key;
         let last = self.last_seq().await?;
@@ -88,7 +88,7 @@ impl SimpleQueue {
         }
     }
 
-    /// A page of dead letters.
+    /// Returns a page of dead letters.
     pub(super) async fn list_dead(
         &self,
         after: Option<MessageId>,
@@ -105,7 +105,7 @@ impl SimpleQueue {
         }
         let mut letters = Vec::new();
         let mut bytes = 0;
-        // A page ends early rather than fill the memory; the next one goes on behind it.
+        // A page ends early rather than fill the memory, and the next page goes on behind it.
         while letters.len() < limit && bytes < PAGE_BYTES {
             let left = limit - letters.len();
             let list = Operation::new(move |core, _now| core.dead_letters(key, place, left));
@@ -119,7 +119,7 @@ impl SimpleQueue {
         Ok(letters)
     }
 
-    /// Sends messages. Those to a store in memory are not sent at once.
+    /// Sends messages. A store in memory gets them in several steps.
     pub(super) async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
         let count = messages.len();
         if matches!(self.inner.engine, Engine::Durable(_)) || count <= STEP {

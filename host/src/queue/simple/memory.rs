@@ -1,6 +1,6 @@
 //! The rows in memory, for `--ephemeral`: the same orders as the tables of the durable store, as sorted maps.
 //!
-//! Nothing here can fail, and nothing is ever undone: the rules check everything before they change anything.
+//! No operation here can fail, and none is ever undone: the rules check everything before they change anything.
 
 use std::{
     cell::Cell,
@@ -29,7 +29,7 @@ type Place = (QueueKey, State, Reverse<u8>, u64);
 #[derive(Debug, Default)]
 pub(super) struct MemoryRows {
     rows: HashMap<u64, (Meta, Content)>,
-    /// How many rows were looked at or changed, for those who count what an operation costs.
+    /// The number of rows that were looked at or changed, for tests of the cost of operations.
     visited: Cell<u64>,
     places: BTreeSet<Place>,
     by_seq: BTreeSet<(QueueKey, u64)>,
@@ -45,7 +45,7 @@ pub(super) struct MemoryRows {
 }
 
 impl MemoryRows {
-    /// How many rows were looked at or changed so far.
+    /// Returns the number of rows that were looked at or changed so far.
     #[cfg(test)]
     pub(super) fn visited(&self) -> u64 {
         self.visited.get()
@@ -152,7 +152,7 @@ impl Rows for MemoryRows {
         let Some((row, _)) = self.rows.get_mut(&meta.seq) else {
             return Ok(());
         };
-        // A ready message is the head of its group, if it has one, and stays it.
+        // A ready message is the head of its group, if it has one, and stays the head.
         self.places.remove(&place(row));
         row.state = meta.state;
         row.receive_count = meta.receive_count;
@@ -187,7 +187,7 @@ impl Rows for MemoryRows {
     }
 
     fn cap_remembered(&mut self, _latest_ms: u64) -> Result<(), Fault> {
-        // Only a restart under another clock makes a time too late, and nothing here survives one.
+        // Only a restart under another clock makes a time too late, and nothing here survives a restart.
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    // Only a restart makes suspects, and nothing here survives one.
+    // Only a restart makes suspects, and no message here survives a restart.
     fn ready(&mut self, queue: QueueKey, _suspects: Suspects, limit: usize) -> Result<Vec<Fetched>, Fault> {
         let ready = (queue, State::Ready, Reverse(u8::MAX), 0)..=(queue, State::Ready, Reverse(0), u64::MAX);
         Ok(self
@@ -355,7 +355,7 @@ impl Rows for MemoryRows {
     }
 
     fn is_changed(&self) -> bool {
-        // Of nothing here does anybody learn later.
+        // No later run learns of a change in memory.
         false
     }
 

@@ -1,4 +1,4 @@
-//! Opening the durable store: whose directory it is, and whether what lies there can be trusted.
+//! Opening the durable store: locking its directory, and refusing files that can't be trusted.
 
 use std::{
     fs::{DirBuilder, File, OpenOptions, TryLockError},
@@ -24,24 +24,24 @@ use crate::machine_clock::MachineClock;
 pub(super) const DATABASE: &str = "queues.db";
 /// The commit high-water mark.
 const HIGH_WATER_MARK: &str = "queues.commits";
-/// The file whose lock says that somebody uses the directory.
+/// The file whose lock marks the directory as in use.
 const LOCK: &str = "queues.lock";
 
-/// Where a durable store is, and how much it remembers.
+/// The place of a durable store, and how much the store remembers.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The data directory. It is made, for its owner only, if it is not there.
+    /// The data directory. The store makes it, for its owner only, if it is not there.
     pub directory: PathBuf,
     /// The name of a registered `SQLite` VFS to do all database I/O through; `None` for the system's own.
     pub vfs: Option<String>,
     /// How much the processed-message store remembers.
     pub processed_messages: ProcessedMessageSettings,
-    /// What tells the time; by default the machine.
+    /// The clocks; by default those of the machine.
     pub clock: MachineClock,
 }
 
 impl StoreOptions {
-    /// A store in this directory, and everything else by default.
+    /// A store in this directory, with defaults for everything else.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Self {
             directory: directory.into(),
@@ -81,12 +81,12 @@ pub enum OpenError {
     Version {
         /// The database.
         path: PathBuf,
-        /// What it says.
+        /// The version of the file.
         found: i64,
-        /// What is read.
+        /// The version that this program reads.
         supported: i64,
     },
-    /// The file is an `SQLite` database of something else.
+    /// The file is an `SQLite` database of another program.
     #[error("{path} is not a queue store of sandhog: move it away, or choose another data directory")]
     Foreign {
         /// The database.
@@ -97,11 +97,11 @@ pub enum OpenError {
     Damaged {
         /// The database.
         path: PathBuf,
-        /// What `SQLite` found.
+        /// The damage that `SQLite` found.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Transactions are missing that were acknowledged.
+    /// Acknowledged transactions are missing.
     #[error(
         "acknowledged work is missing from {path}: it holds {found} transactions, and {mark} knows of {acknowledged}. \
          An older copy was put in its place, or it or its -wal file was damaged or deleted. Put back the files that \
@@ -122,7 +122,7 @@ pub enum OpenError {
     Failed {
         /// The database.
         path: PathBuf,
-        /// What `SQLite` says.
+        /// The error of `SQLite`.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -163,10 +163,10 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
     })
 }
 
-/// Gives the room back that messages took who are gone. Answers how large the database was and is, in bytes.
+/// Gives the room of messages that are gone back to the disk. Returns the size of the database in bytes, before and after.
 pub(super) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
     let path = options.directory.join(DATABASE);
-    // A store that is not there is not made to be compacted.
+    // No store is made just to be compacted.
     if let Err(source) = std::fs::metadata(&path) {
         return Err(OpenError::Io { path, source });
     }
@@ -177,7 +177,7 @@ pub(super) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
     Ok((before, measure(&files.rows)?.database_bytes))
 }
 
-/// What is open of a store that nobody works on yet.
+/// The open files of a store that no thread works on yet.
 struct Files {
     rows: SqliteRows,
     mark: CommitHighWaterMark,
@@ -185,7 +185,7 @@ struct Files {
     path: PathBuf,
 }
 
-/// Opens the files of a store, if they are ours, and whole, and nobody else has them.
+/// Opens the files of a store, if they are its own and whole, and no other process has them open.
 fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     let directory = &options.directory;
     make_directory(directory).map_err(|source| OpenError::Io {
@@ -224,7 +224,7 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
         found,
         acknowledged,
     };
-    // SQLite would delete the log beside an empty file, and with it what may still be saved.
+    // SQLite would delete the log beside an empty file, and with it work that may still be saved.
     let bytes_of = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.len());
     let log = directory.join(format!("{DATABASE}-wal"));
     if bytes_of(&path) == 0 && (acknowledged > 0 || bytes_of(&log) > 0) {
@@ -241,7 +241,7 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     Ok(Files { rows, mark, lock, path })
 }
 
-/// One transaction, like those of the writer's thread.
+/// Restores the state in one transaction, like those of the writer's thread.
 fn restore(core: &mut Core<SqliteRows>, mark: &mut CommitHighWaterMark) -> Result<(), Fault> {
     core.rows.begin()?;
     core.rules().restore()?;
@@ -259,20 +259,20 @@ fn make_directory(directory: &Path) -> io::Result<()> {
         return Ok(());
     }
     DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    // The entry of each must be as durable as what it will hold.
+    // The entry of each directory must be as durable as the files in it.
     for made in directory.ancestors().take(missing) {
         sync_entry(made)?;
     }
     Ok(())
 }
 
-/// Makes it durable that a file or directory is there.
+/// Makes the existence of a file or directory durable.
 fn sync_entry(path: &Path) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// Makes the database file, if it is not there, readable for its owner only; `SQLite` gives its other files the same mode.
+/// Makes the database file, readable for its owner only, if it is not there. `SQLite` gives its other files the same mode.
 fn make_private(path: &Path) -> io::Result<()> {
     OpenOptions::new()
         .write(true)

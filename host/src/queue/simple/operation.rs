@@ -1,4 +1,4 @@
-//! What a handle asks of the store: a closure over the rules, which do not know what kind of rows they work on.
+//! A command of a handle to the store: a closure over the rules, which do not know what kind of rows they work on.
 
 use super::{
     super::Wanted,
@@ -7,17 +7,17 @@ use super::{
     rules::{Core, Received},
 };
 
-/// What is known of an operation before it is applied.
+/// The likely next step of the caller of an operation, known before the operation is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Whoever sends is likely to send again as soon as the answer is there.
+    /// The caller sends, and is likely to send again as soon as the answer is there.
     Send,
-    /// Whoever receives, too.
+    /// The caller receives, and is likely to receive again as soon as the answer is there.
     Receive,
     Other,
 }
 
-/// A question to the rules. They are passed the moment at which it was asked.
+/// A question to the rules, which get the moment at which it was asked.
 pub(super) struct Operation<F> {
     pub(super) kind: Kind,
     /// Roughly how many bytes of bodies it writes or reads.
@@ -62,7 +62,7 @@ pub(super) struct ReceiveMessages {
 impl ReceiveMessages {
     /// Roughly how many bytes of bodies it will hand out.
     pub(super) fn weight(&self) -> usize {
-        // What it will hand out is not known yet; a middling body stands for each.
+        // The bodies are not known yet; a middling one stands for each.
         const EXPECTED_BYTES: usize = 16 * 1024;
         self.wanted.now().saturating_mul(EXPECTED_BYTES)
     }

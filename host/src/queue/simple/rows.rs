@@ -24,20 +24,20 @@ pub(super) struct StoredQueue {
     pub(super) order: Order,
 }
 
-/// How much room a store takes on its disk, in bytes.
+/// The room that a store takes on its disk, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DiskUse {
     /// The database file.
     pub database_bytes: u64,
-    /// What of it is empty, to be used again.
+    /// The empty part of the database file, which is used again.
     pub free_bytes: u64,
     /// The write-ahead log, whether in use or not.
     pub log_bytes: u64,
-    /// What of the log could not be copied into the database when that was tried last, because somebody reads.
+    /// The part of the log that could not be copied into the database at the last attempt, because a tool reads it.
     pub pinned_log_bytes: u64,
 }
 
-/// A dead letter that is known and not read.
+/// A dead letter whose content was not read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Letter {
     pub(super) seq: u64,
@@ -52,7 +52,7 @@ pub(super) enum Suspects {
     LeftOut,
 }
 
-/// How many messages there are, for a store that is opened.
+/// The numbers of messages, for a store that is opened.
 #[derive(Debug, Default)]
 pub(super) struct Census {
     /// Messages per queue and state.
@@ -69,11 +69,11 @@ pub(super) struct Census {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StoredNamespace {
     pub(super) key: NamespaceKey,
-    /// How much it holds, as the rules count it.
+    /// Its size, as the rules count it.
     pub(super) bytes: u64,
 }
 
-/// The number that a store gave to a namespace of the key-value store; it never changes.
+/// The number of a namespace of the key-value store, which never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NamespaceKey(pub(super) i64);
 
@@ -83,11 +83,11 @@ pub(super) trait ValueRows {
     /// Adds a namespace that holds nothing.
     fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault>;
     fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), Fault>;
-    /// The value, or what is wrong with its stored form.
+    /// Returns the value, or that its stored form is damaged.
     fn value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<Result<Bytes, Damaged>>, Fault>;
     /// The length of the value in bytes. Does not read it.
     fn value_bytes(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<u64>, Fault>;
-    /// Writes a value, whether there was one or not.
+    /// Writes a value, and replaces a former one.
     fn put_value(&mut self, namespace: NamespaceKey, place: Place<'_>, value: &Bytes) -> Result<(), Fault>;
     fn remove_value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<(), Fault>;
     /// Keys of a bucket after `after`, in the order of their bytes.
@@ -103,7 +103,7 @@ pub(super) trait ValueRows {
 /// A bucket and a key.
 pub(super) type Place<'a> = (&'a str, &'a str);
 
-/// What is stored is not what was written.
+/// The stored value is not the one that was written.
 #[derive(Debug)]
 pub(super) struct Damaged;
 
@@ -123,9 +123,9 @@ pub(super) trait Rows: ValueRows + std::fmt::Debug {
     fn delete(&mut self, meta: &Meta) -> Result<(), Fault>;
     /// Remembers no deduplication id for longer than until `latest_ms`.
     fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault>;
-    /// Makes nothing in the queue due later than `latest_ms`.
+    /// Makes no message in the queue due later than `latest_ms`.
     fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault>;
-    /// Delays by no more than was asked for, counted from `now_ms`, what was sent later than that.
+    /// Cuts the delays of messages that were sent later than `now_ms` to what was asked for, counted from `now_ms`.
     fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault>;
 
     // Reads for a receive.
@@ -137,7 +137,7 @@ pub(super) trait Rows: ValueRows + std::fmt::Debug {
     fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault>;
     /// Delayed messages and retries that are due, earliest first.
     fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
-    /// When the next of them is due.
+    /// Returns when the next of them is due.
     fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault>;
 
     // Reads for groups.
@@ -178,17 +178,17 @@ pub(super) trait Rows: ValueRows + std::fmt::Debug {
     fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault>;
 
     // The clock.
-    /// When the store's time was noted last.
+    /// Returns the last sighting of the store's time.
     fn sighting(&mut self) -> Result<Option<Sighting>, Fault>;
     fn note_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault>;
-    /// Whether the transaction has changed anything so far.
+    /// Returns whether the transaction has changed anything so far.
     fn is_changed(&self) -> bool;
 
     // Queues.
     fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault>;
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault>;
-    /// How much room the rows take on the disk, if they are on one.
+    /// Returns the room that the rows take on the disk, if they are on one.
     fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault>;
     fn census(&mut self) -> Result<Census, Fault>;
 }

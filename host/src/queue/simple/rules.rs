@@ -1,6 +1,6 @@
 //! The rules of a Simple queue, once, for the durable and the ephemeral store alike.
 //!
-//! [`Core`] is the whole state of a store: its rows and what is known about them in memory. Every change goes
+//! [`Core`] is the whole state of a store: its rows and the facts about them in memory. Every change goes
 //! through the few functions of this file, which keep the tallies equal to the rows; the files below it hold one
 //! rule each. Invariant: of the messages that share a group at most one is ready, in flight or waiting for its retry.
 //! The rules know neither SQL nor threads.
@@ -41,7 +41,7 @@ use self::processed::Entries;
 pub(super) use dead::Which;
 pub(super) use receive::Received;
 
-/// How many messages of one queue there are.
+/// The numbers of messages of one queue.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tally {
     pub(super) ready: u64,
@@ -50,9 +50,9 @@ pub(super) struct Tally {
     pub(super) delayed: u64,
     pub(super) retry: u64,
     pub(super) damaged: u64,
-    /// How many of all these are dead letters.
+    /// The number of all these that are dead letters.
     pub(super) dead_here: u64,
-    /// How many dead letters of this queue there are in other queues.
+    /// The number of dead letters of this queue in other queues.
     pub(super) dead_of: u64,
     pub(super) suspects: u64,
 }
@@ -69,7 +69,7 @@ impl Tally {
         }
     }
 
-    /// What counts towards the depth limit.
+    /// Returns the number that counts towards the depth limit.
     pub(super) fn sent(&self) -> u64 {
         let all = self.ready + self.held + self.in_flight + self.delayed + self.retry + self.damaged;
         all.saturating_sub(self.dead_here)
@@ -86,32 +86,33 @@ fn subtract(count: &mut u64) {
     *count = count.saturating_sub(1);
 }
 
-/// What is known of one queue.
+/// The state of one queue.
 #[derive(Debug, Clone)]
 pub(super) struct QueueState {
     pub(super) name: QueueName,
     pub(super) settings: Settings,
     /// The stored order, which the groups are derived from.
     pub(super) order: Order,
-    /// Whether this run of the host uses the queue.
+    /// This run of the host uses the queue.
     pub(super) declared: bool,
-    /// Whether exhausted messages stay here.
+    /// Exhausted messages stay in this queue.
     pub(super) terminal: bool,
     pub(super) tally: Tally,
     /// No delayed message and no retry is due before this time.
     pub(super) due_ms: u64,
     /// No message is past its time to live before this time.
     pub(super) aged_ms: u64,
-    /// How many messages the time to live has removed in this run.
+    /// The number of messages that the time to live has removed in this run.
     pub(super) expired: u64,
-    /// Whether the groups were derived anew in this run, so that a message in flight may have left its own.
+    /// The groups were derived anew in this run, so a message in flight may have left its own.
     pub(super) regrouped: bool,
-    /// Behind which message and up to which they have yet to be, if that is under way. Nothing is handed out meanwhile.
+    /// While the groups are derived anew: the messages behind the first `seq` and up to the second one are left. The queue hands
+    /// nothing out meanwhile.
     pub(super) regrouping: Option<(u64, u64)>,
     pub(super) notify: Arc<Notify>,
 }
 
-/// A whole store. The rules see rows of any kind; whoever opens a store knows which kind they are.
+/// A whole store. The rules see rows of any kind; only the owner of the store knows the kind.
 #[derive(Debug)]
 pub(super) struct Core<R: ?Sized = dyn Rows> {
     clock: Clock,
@@ -142,7 +143,7 @@ struct Saved {
 }
 
 impl<R: ?Sized> Core<R> {
-    /// What others may know of who is held back.
+    /// Returns the hold of receives, for readers outside of the store.
     pub(super) fn shared_isolation(&self) -> &SharedIsolation {
         &self.shared_isolation
     }
@@ -154,7 +155,7 @@ impl<R: ?Sized> Core<R> {
 }
 
 impl<R: Rows + 'static> Core<R> {
-    /// The rules, which do not know what kind of rows these are.
+    /// Returns the store as the rules see it.
     pub(super) fn rules(&mut self) -> &mut Core {
         self
     }
@@ -173,7 +174,7 @@ impl Core {
         }
     }
 
-    /// Forgets what was done since [`Core::begin`]: the rows were rolled back.
+    /// Forgets every change since [`Core::begin`]: the rows were rolled back.
     pub(super) fn undo(&mut self) {
         self.in_flight.undo();
         self.undo_handled();
@@ -191,7 +192,7 @@ impl Core {
         }
     }
 
-    /// Wakes the receivers for whom something may have changed. Call it after the commit.
+    /// Wakes the receivers of the queues that have changed. Call it after the commit.
     pub(super) fn wake(&mut self) {
         for key in self.wakes.drain(..) {
             if let Some(queue) = self.queues.get(&key) {
@@ -200,12 +201,12 @@ impl Core {
         }
     }
 
-    /// The queues whose receivers may find something now, since this was asked last.
+    /// Takes the queues that have changed since the last call, so that their receivers may find a message.
     pub(super) fn take_woken(&mut self) -> Vec<QueueKey> {
         std::mem::take(&mut self.wakes)
     }
 
-    /// The moment of a command. Never earlier than that of the command before it.
+    /// Returns the moment of a command, which is never earlier than that of the command before it.
     pub(super) fn tick(&mut self, instant: Instant) -> Now {
         self.latest = self.latest.max(instant);
         self.clock.at(self.latest)
@@ -253,7 +254,7 @@ impl Core {
         self.rows.insert(meta, content)
     }
 
-    /// Gives a message another state in its queue; `meta` is what it was until now, save for what `place` writes.
+    /// Gives a message another state in its queue. `meta` has the old state, and the new values of everything else that `place` writes.
     fn change(&mut self, mut meta: Meta, state: State) -> Result<(), Fault> {
         self.queue_mut(meta.queue).tally.move_between(meta.state, state);
         meta.state = state;
@@ -296,7 +297,7 @@ impl Core {
         }
     }
 
-    /// Tells the receivers of a message's new state.
+    /// Notes that a message's new state may concern receivers.
     fn announce(&mut self, meta: &Meta) {
         match meta.state {
             State::Ready => self.wake_later(meta.queue),
@@ -310,7 +311,7 @@ impl Core {
         }
     }
 
-    /// The group of a message in a queue.
+    /// Returns the group of a message in a queue.
     fn group_for(&self, key: QueueKey, group_id: Option<&str>) -> Option<GroupName> {
         match self.queue(key).order {
             Order::Queue => Some(GroupName::from("")),

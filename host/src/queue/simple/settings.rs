@@ -7,7 +7,7 @@ use crate::message::QueueName;
 /// In what order a queue hands its messages out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Order {
-    /// In the order sent per priority; one after another within each message group.
+    /// In the order sent per priority, and one after another within each message group.
     #[default]
     Group,
     /// The whole queue is one group: one message after another, across retries.
@@ -17,17 +17,17 @@ pub enum Order {
 /// The settings of one Simple queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// For how long a receive hides a message. 1 s to 12 h; default 30 s.
+    /// How long a receive hides a message. 1 s to 12 h; default 30 s.
     pub visibility_timeout: Duration,
-    /// After so many receives the next one makes a dead letter of the message instead. 1 to 1,000; default 5.
+    /// The number of receives after which the next one makes a dead letter of the message instead. 1 to 1,000; default 5.
     pub max_receives: NonZeroU32,
-    /// Where dead letters go. Default: `NAME-dead`.
+    /// The queue to which dead letters go. Default: `NAME-dead`.
     pub dead_letter: QueueName,
     /// Default: [`Order::Group`].
     pub order: Order,
-    /// A message that waited longer than this since it was sent is discarded. Default: never.
+    /// A message that has waited longer than this since it was sent is removed. Default: never.
     pub time_to_live: Option<Duration>,
-    /// How many messages (dead letters not counted) the queue holds before it refuses sends. Default 20 million.
+    /// The number of messages (dead letters not counted) that the queue holds before it refuses sends. Default 20 million.
     pub max_messages: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Who of a group goes first.
+//! Which message of a group goes first.
 //!
 //! The head of a group is its one message that is ready, in flight or waits for its retry; the others are held. A
 //! message that has been received stays the head until it is gone; one that has not gives way to a message that
@@ -14,19 +14,19 @@ use super::{
     Core,
 };
 
-/// How many rows one step of a long operation reads.
+/// The number of rows that one step of a long operation reads.
 const STEP: usize = 256;
 
-/// A message whose delivery has ended, still in the state "in flight".
+/// A message whose delivery has ended, and whose row is still in the state "in flight".
 #[derive(Debug)]
 pub(super) struct EndedDelivery {
     pub(super) meta: Meta,
-    /// Whether it has been its group's head all the time. It has not if the groups were derived anew meanwhile.
+    /// The message has been its group's head all the time. It has not if the groups were derived anew meanwhile.
     pub(super) leads: bool,
 }
 
 impl Core {
-    /// The state in which a message that is visible joins its group.
+    /// Returns the state in which a visible message joins its group.
     pub(super) fn claim(&mut self, meta: &Meta) -> Result<State, Fault> {
         let Some(group) = &meta.group else {
             return Ok(State::Ready);
@@ -48,7 +48,7 @@ impl Core {
         self.change(meta, state)
     }
 
-    /// Hands the group that `gone` led to the next of it.
+    /// Makes the next message of a group its head, if the message that is `gone` led the group.
     pub(super) fn promote(&mut self, gone: &Meta) -> Result<(), Fault> {
         let Some(group) = gone.group.as_ref().filter(|_| gone.state.leads_group()) else {
             return Ok(());
@@ -59,7 +59,7 @@ impl Core {
         }
     }
 
-    /// Notes that a message does no harm. What the host's end took from its receives it gets back.
+    /// Notes that a message does no harm. It gets back the receives that crashes of the host took.
     pub(super) fn clear_suspicion(&mut self, meta: &mut Meta) {
         if !meta.suspicion.is_raised() {
             return;
@@ -69,7 +69,7 @@ impl Core {
         super::subtract(&mut self.queue_mut(meta.queue).tally.suspects);
     }
 
-    /// Ends a delivery whose message stays in its queue, and is as suspect as it was.
+    /// Ends a delivery whose message stays in its queue, and stays as suspect as it was.
     pub(super) fn end_delivery(&mut self, delivery: InFlightDelivery) -> Result<EndedDelivery, Fault> {
         self.end_isolation()?;
         let cleared = self
@@ -96,7 +96,7 @@ impl Core {
 
     /// Ends a delivery whose visibility timeout ran out.
     pub(super) fn end_expired(&mut self, delivery: InFlightDelivery) -> Result<(), Fault> {
-        // It was handed out to see whether it does harm, and it did none.
+        // The message was handed out to see whether it does harm, and did none.
         let excused = delivery.meta.suspicion.excuses();
         let mut ended = self.end_delivery(delivery)?;
         ended.meta.receive_count = ended.meta.receive_count.saturating_sub(u32::from(excused));
@@ -104,8 +104,8 @@ impl Core {
         self.return_to_queue(ended)
     }
 
-    /// Ends what holds everybody back once it has for as long as it may: a suspect that has lasted so long is none any more, and
-    /// one whose visibility timeout ran out is nobody's, even if nobody tends its queue.
+    /// Ends an isolation whose bound is over, or whose visibility timeout ran out. A suspect that has lasted for its bound is none any
+    /// more.
     pub(super) fn end_isolation(&mut self) -> Result<(), Fault> {
         let now = self.latest;
         let Some(isolated) = self.isolation.isolated() else {
@@ -117,7 +117,7 @@ impl Core {
             .filter(|delivery| delivery.deadline > now);
         let Some(mut delivery) = delivery.cloned() else {
             self.isolation.end(isolated.seq, now);
-            // Its deadline may have been moved: whoever waits may wait for a later one.
+            // The deadline may have been moved, so a receive may wait for a later one.
             self.wake_everybody_later();
             return Ok(());
         };
@@ -128,7 +128,7 @@ impl Core {
             queue = %self.queue(delivery.meta.queue).name, seq = isolated.seq,
             "a message that may have ended the host has run alone for long enough: it goes on beside the others"
         );
-        // The row stays suspect until it is settled: should it end the host yet, it is alone for longer the next time.
+        // The row stays suspect until it is settled. If the message ends the host yet, it is alone for longer the next time.
         delivery.meta.visible_at_ms = HandedOut::Plainly.number();
         self.rows.place(&delivery.meta)?;
         self.in_flight.clear(delivery);
@@ -137,7 +137,7 @@ impl Core {
         Ok(())
     }
 
-    /// Forgets a delivery, and wakes whoever waited for its end.
+    /// Forgets a delivery, and wakes the receives that waited for its end.
     pub(super) fn remove_in_flight(&mut self, seq: u64) {
         self.in_flight.remove(seq);
         if self.isolation.end(seq, self.latest) {
@@ -189,12 +189,13 @@ impl Core {
         state.regrouped = true;
         state.regrouping = Some((0, last));
         self.in_flight.leave_groups(queue);
-        // Where a crash may come in between it is one transaction; else it is done step by step, so that nobody waits for all of it.
+        // On disk, where a crash may come in between, this is one transaction. In memory it is done step by step, so that no caller waits for all
+        // of it.
         while self.saved.is_some() && self.regroup_some(queue)? {}
         Ok(())
     }
 
-    /// Derives the groups of some messages anew, if that is under way. Returns whether it still is.
+    /// Derives the groups of some messages anew, if that is under way. Returns whether it is still under way.
     pub(in super::super) fn regroup_some(&mut self, queue: QueueKey) -> Result<bool, Fault> {
         let Some((seq, last)) = self.queue(queue).regrouping else {
             return Ok(false);
@@ -213,7 +214,7 @@ impl Core {
     }
 
     fn regroup_one(&mut self, seq: u64) -> Result<(), Fault> {
-        // As it is by now: the one before it may have taken its place.
+        // Read as it is by now, because the message before it may have taken its place.
         let Some(mut meta) = self.rows.meta(seq)? else {
             return Ok(());
         };
