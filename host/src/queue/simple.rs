@@ -16,17 +16,17 @@ use tokio::{
 };
 
 use self::{
-    clock::Now,
+    clock::StoreTime,
     ephemeral::EphemeralStore,
     isolation::SharedIsolation,
     keyvalue::SimpleKeyValue,
     long::between_steps,
     memory::MemoryRows,
-    open::Opened,
-    operation::{Operation, ReceiveMessages},
+    open::OpenedStore,
+    operation::{ReceiveMessages, StoreOperation},
     processed::SharedProcessedMessages,
-    row::{Fault, QueueKey},
-    rules::Core,
+    row::{QueueKey, StoreFault},
+    rules::StoreRules,
     settings::Settings,
     writer::Writer,
 };
@@ -73,24 +73,24 @@ const LONGEST_WAIT: Duration = Duration::from_hours(24);
 /// All Simple queues of a host. Cheap to clone; the clones are the same store.
 #[derive(Debug, Clone)]
 pub struct SimpleStore {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
 }
 
 #[derive(Debug)]
-struct Inner {
-    engine: Engine,
+struct StoreInner {
+    engine: StoreEngine,
     processed: SharedProcessedMessages,
     isolation: SharedIsolation,
     destinations: RwLock<HashSet<QueueName>>,
 }
 
 /// Where the rules are applied.
-enum Engine {
+enum StoreEngine {
     Ephemeral(Box<EphemeralStore>),
     Durable(Writer),
 }
 
-impl fmt::Debug for Engine {
+impl fmt::Debug for StoreEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Ephemeral(_) => "Ephemeral",
@@ -109,9 +109,9 @@ impl SimpleStore {
     ///
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        let Opened { writer, isolation } = open::open(options)?;
+        let OpenedStore { writer, isolation } = open::open(options)?;
         let processed = writer.processed().clone();
-        Ok(Self::with(Engine::Durable(writer), processed, isolation))
+        Ok(Self::with(StoreEngine::Durable(writer), processed, isolation))
     }
 
     /// Gives the room of messages that are gone back to the disk, in a store that no process has open. Returns the size of the
@@ -138,19 +138,19 @@ impl SimpleStore {
 
     /// As [`SimpleStore::ephemeral_with`], with another clock than the machine's.
     pub fn ephemeral_on(processed: ProcessedMessageSettings, clock: MachineClock) -> Self {
-        let core = Core::new(MemoryRows::default(), false, processed, clock);
-        let processed = core.processed().clone();
-        let isolation = core.shared_isolation().clone();
+        let rules = StoreRules::new(MemoryRows::default(), false, processed, clock);
+        let processed = rules.processed().clone();
+        let isolation = rules.shared_isolation().clone();
         Self::with(
-            Engine::Ephemeral(Box::new(EphemeralStore::new(core))),
+            StoreEngine::Ephemeral(Box::new(EphemeralStore::new(rules))),
             processed,
             isolation,
         )
     }
 
-    fn with(engine: Engine, processed: SharedProcessedMessages, isolation: SharedIsolation) -> Self {
+    fn with(engine: StoreEngine, processed: SharedProcessedMessages, isolation: SharedIsolation) -> Self {
         Self {
-            inner: Arc::new(Inner {
+            inner: Arc::new(StoreInner {
                 engine,
                 processed,
                 isolation,
@@ -172,11 +172,11 @@ impl SimpleStore {
     pub async fn queue(&self, name: QueueName, settings: Settings) -> Result<Arc<SimpleQueue>, QueueError> {
         let visibility_timeout = settings.visibility_timeout;
         let own_name = name.clone();
-        let declare = Operation::new(move |core, _now| core.declare(&own_name, settings));
+        let declare = StoreOperation::new(move |rules, _now| rules.declare(&own_name, settings));
         let declared = self.inner.ask(&name, declare).await?;
         let key = declared.key;
         self.inner.destinations.write().extend(declared.destinations);
-        let regroup_some = || Operation::new(move |core, _now| core.regroup_some(key));
+        let regroup_some = || StoreOperation::new(move |rules, _now| rules.regroup_some(key));
         while self.inner.ask(&name, regroup_some()).await? {
             between_steps().await;
         }
@@ -199,7 +199,7 @@ impl SimpleStore {
     ///
     /// Safe.
     pub async fn queue_names(&self) -> Result<Vec<QueueName>, QueueError> {
-        let names = Operation::new(|core, _now| Ok(core.names()));
+        let names = StoreOperation::new(|rules, _now| Ok(rules.names()));
         self.inner.ask(&all_queues(), names).await
     }
 
@@ -213,7 +213,7 @@ impl SimpleStore {
     ///
     /// Safe.
     pub async fn disk_use(&self) -> Result<Option<DiskUse>, QueueError> {
-        let measure = Operation::new(|core, _now| core.rows.disk_use());
+        let measure = StoreOperation::new(|rules, _now| rules.rows.disk_use());
         self.inner.ask(&all_queues(), measure).await
     }
 
@@ -237,7 +237,7 @@ impl SimpleStore {
     /// Costs well below a microsecond per message, and never waits for the disk.
     pub fn note_handled(&self, handled: impl IntoIterator<Item = ProcessedMessageKey>) {
         if self.inner.processed.note(handled)
-            && let Engine::Durable(writer) = &self.inner.engine
+            && let StoreEngine::Durable(writer) = &self.inner.engine
         {
             writer.wake();
         }
@@ -263,7 +263,7 @@ impl SimpleStore {
         let first = effects.sends.first();
         let queue = first.map_or_else(all_queues, |send| send.queue.clone());
         let weight = effects.size() + handled.len() * ProcessedMessageKey::LEN;
-        let commit = Operation::new(move |core, now| core.commit_handled(handled, effects, now));
+        let commit = StoreOperation::new(move |rules, now| rules.commit_handled(handled, effects, now));
         self.inner.ask(&queue, commit.weighing(weight)).await?
     }
 
@@ -281,8 +281,8 @@ impl SimpleStore {
     /// Dropping the future leaves the store closing by itself.
     pub async fn close(self) {
         match &self.inner.engine {
-            Engine::Durable(writer) => writer.close().await,
-            Engine::Ephemeral(_) => {}
+            StoreEngine::Durable(writer) => writer.close().await,
+            StoreEngine::Ephemeral(_) => {}
         }
     }
 }
@@ -290,8 +290,8 @@ impl SimpleStore {
 impl StoreHealth for SimpleStore {
     fn troubles(&self) -> Vec<String> {
         let failed = match &self.inner.engine {
-            Engine::Durable(writer) => writer.failed(),
-            Engine::Ephemeral(_) => None,
+            StoreEngine::Durable(writer) => writer.failed(),
+            StoreEngine::Ephemeral(_) => None,
         };
         let failed = failed.map(|why| format!("the store has failed: {why}"));
         let held_back = self.inner.isolation.held_back(Instant::now()).map(|held| {
@@ -309,15 +309,15 @@ fn all_queues() -> QueueName {
     QueueName::new("all").expect("a legal name")
 }
 
-impl Inner {
-    async fn ask<F, A>(&self, queue: &QueueName, operation: Operation<F>) -> Result<A, QueueError>
+impl StoreInner {
+    async fn ask<F, A>(&self, queue: &QueueName, operation: StoreOperation<F>) -> Result<A, QueueError>
     where
-        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault> + Send + 'static,
         A: Send + 'static,
     {
         match &self.engine {
-            Engine::Durable(writer) => writer.ask(queue, operation).await,
-            Engine::Ephemeral(store) => store.ask(operation).map_err(|fault| QueueError::Failed {
+            StoreEngine::Durable(writer) => writer.ask(queue, operation).await,
+            StoreEngine::Ephemeral(store) => store.ask(operation).map_err(|fault| QueueError::Failed {
                 queue: queue.clone(),
                 cause: Arc::new(fault),
             }),
@@ -328,7 +328,7 @@ impl Inner {
 /// One Simple queue.
 #[derive(Debug)]
 pub struct SimpleQueue {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
     name: QueueName,
     key: QueueKey,
     notify: Arc<Notify>,
@@ -336,9 +336,9 @@ pub struct SimpleQueue {
 }
 
 impl SimpleQueue {
-    async fn ask<F, A>(&self, operation: Operation<F>) -> Result<A, QueueError>
+    async fn ask<F, A>(&self, operation: StoreOperation<F>) -> Result<A, QueueError>
     where
-        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault> + Send + 'static,
         A: Send + 'static,
     {
         self.inner.ask(&self.name, operation).await
@@ -368,7 +368,7 @@ impl SimpleQueue {
             wake.as_mut().enable();
             let receive = receive.clone();
             let received = self
-                .ask(Operation::new(move |core, now| receive.apply(core, now)))
+                .ask(StoreOperation::new(move |rules, now| receive.apply(rules, now)))
                 .await?;
             let now = Instant::now();
             if !received.deliveries.is_empty() || end <= now {
@@ -406,15 +406,15 @@ impl Queue for SimpleQueue {
             wanted: wanted.clone(),
         };
         match &self.inner.engine {
-            Engine::Durable(writer) => self.receive_parked(writer, receive, end).await,
-            Engine::Ephemeral(_) => self.receive_again(receive, end).await,
+            StoreEngine::Durable(writer) => self.receive_parked(writer, receive, end).await,
+            StoreEngine::Ephemeral(_) => self.receive_again(receive, end).await,
         }
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
         let count = receipts.len();
         let key = self.key;
-        let extend = Operation::new(move |core, now| Ok(core.extend(key, &receipts, by, now)));
+        let extend = StoreOperation::new(move |rules, now| Ok(rules.extend(key, &receipts, by, now)));
         match self.ask(extend).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error.into()); count],
@@ -425,7 +425,7 @@ impl Queue for SimpleQueue {
         let count = settles.len();
         let key = self.key;
         let weight = effects.size();
-        let settle = Operation::new(move |core, now| core.settle(key, settles, effects, now));
+        let settle = StoreOperation::new(move |rules, now| rules.settle(key, settles, effects, now));
         match self.ask(settle.weighing(weight)).await {
             Ok(answers) => answers,
             Err(error) => vec![Err(error.into()); count],
@@ -446,7 +446,8 @@ impl Queue for SimpleQueue {
 
     async fn counts(&self) -> Result<Counts, QueueError> {
         let key = self.key;
-        self.ask(Operation::new(move |core, now| core.counts(key, now))).await
+        self.ask(StoreOperation::new(move |rules, now| rules.counts(key, now)))
+            .await
     }
 
     async fn purge(&self) -> Result<u64, QueueError> {
@@ -460,19 +461,19 @@ impl Queue for SimpleQueue {
     async fn dead_letter(&self, id: &MessageId) -> Result<Option<DeadLetter>, QueueError> {
         let key = self.key;
         let id = id.clone();
-        self.ask(Operation::new(move |core, _now| core.dead_letter(key, &id)))
+        self.ask(StoreOperation::new(move |rules, _now| rules.dead_letter(key, &id)))
             .await
     }
 
     async fn redrive(&self, ids: Option<Vec<MessageId>>, limit: usize) -> Result<u64, QueueError> {
         match ids {
-            Some(ids) => self.each_id(ids, <Core>::redrive).await,
-            None => self.each_step(limit, <Core>::redrive).await,
+            Some(ids) => self.each_id(ids, <StoreRules>::redrive).await,
+            None => self.each_step(limit, <StoreRules>::redrive).await,
         }
     }
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {
-        self.each_step(usize::MAX, |core, queue, which, _now| core.purge_dead(queue, which))
+        self.each_step(usize::MAX, |rules, queue, which, _now| rules.purge_dead(queue, which))
             .await
     }
 }

@@ -29,7 +29,7 @@ const NEVER_BEFORE_MS: u64 = 1_735_689_600_000;
 
 /// Turns instants into stored times. The clones are the same clock.
 #[derive(Debug, Clone)]
-pub(super) struct Clock {
+pub(super) struct StoreClock {
     machine: MachineClock,
     anchor: Instant,
     shared: Arc<Shared>,
@@ -52,7 +52,7 @@ struct Shared {
 
 /// One moment, in every form.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Now {
+pub(super) struct StoreTime {
     /// For times that live in this process only.
     pub(super) instant: Instant,
     /// The store's time, for times that are compared.
@@ -61,7 +61,7 @@ pub(super) struct Now {
     pub(super) wall_ms: u64,
 }
 
-impl Clock {
+impl StoreClock {
     /// Starts a clock, set by the wall clock.
     pub(super) fn start(machine: MachineClock) -> Self {
         let reading = machine.read();
@@ -83,7 +83,7 @@ impl Clock {
 
     /// Goes on from the last sighting of an earlier run, and returns whether all the time since then counts. `newest_ms` is the
     /// latest stored time.
-    pub(super) fn go_on(&self, seen: Option<&Sighting>, newest_ms: Option<u64>) -> Passage {
+    pub(super) fn go_on(&self, seen: Option<&ClockSighting>, newest_ms: Option<u64>) -> ClosedTime {
         let reading = self.machine.read();
         let (ms, passage) = resume(seen, newest_ms, &reading);
         let since_anchor = self.since_anchor_ms(Instant::now());
@@ -94,7 +94,7 @@ impl Clock {
     }
 
     /// Returns every form of an instant that has come. Notices a wall clock that was set and a machine that has slept.
-    pub(super) fn at(&self, instant: Instant) -> Now {
+    pub(super) fn at(&self, instant: Instant) -> StoreTime {
         self.observe(&self.machine.read());
         let ms = self
             .shared
@@ -102,7 +102,7 @@ impl Clock {
             .load(Relaxed)
             .saturating_add(self.since_anchor_ms(instant));
         let ahead = self.shared.skew.load(Relaxed) - self.shared.lead.load(Relaxed);
-        Now {
+        StoreTime {
             instant,
             ms,
             wall_ms: ms.saturating_add_signed(ahead),
@@ -110,10 +110,10 @@ impl Clock {
     }
 
     /// Returns what the next run needs to go on from `now`, which may have been a while ago.
-    pub(super) fn sighting(&self, now: Now) -> Sighting {
+    pub(super) fn sighting(&self, now: StoreTime) -> ClockSighting {
         let reading = self.machine.read();
         let since_then = Instant::now().saturating_duration_since(now.instant);
-        Sighting {
+        ClockSighting {
             boot: reading.boot,
             since_boot_ms: millis(reading.since_boot.saturating_sub(since_then)),
             at_ms: now.ms,
@@ -159,7 +159,7 @@ fn skew_of(reading: &Reading) -> i64 {
 
 /// The store's time at a moment, beside that of other clocks. It is stored with the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Sighting {
+pub(super) struct ClockSighting {
     /// Identifies the start of the machine, if that is known.
     pub(super) boot: Option<u128>,
     /// How long the machine had been running.
@@ -172,7 +172,7 @@ pub(super) struct Sighting {
 
 /// How much of the time for which a store was closed counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Passage {
+pub(super) enum ClosedTime {
     /// All of it was counted.
     Counted,
     /// None of it was counted: the machine was started anew, or its clock was not set.
@@ -191,15 +191,15 @@ pub(super) enum Passage {
 }
 
 /// Returns the store's time now, and how it was found.
-fn resume(seen: Option<&Sighting>, newest_ms: Option<u64>, reading: &Reading) -> (u64, Passage) {
+fn resume(seen: Option<&ClockSighting>, newest_ms: Option<u64>, reading: &Reading) -> (u64, ClosedTime) {
     let wall_ms = millis(reading.wall);
     let (ms, passage) = match (seen, newest_ms) {
         (Some(seen), _) => match passed_since(seen, reading) {
-            Some(passed_ms) => (seen.at_ms.saturating_add(passed_ms), Passage::Counted),
+            Some(passed_ms) => (seen.at_ms.saturating_add(passed_ms), ClosedTime::Counted),
             None => (seen.at_ms, uncounted(wall_ms, seen.wall_ms)),
         },
-        (None, None) => (wall_ms, Passage::Believed),
-        (None, Some(newest)) if newest >= NEVER_BEFORE_MS && wall_ms >= newest => (wall_ms, Passage::Believed),
+        (None, None) => (wall_ms, ClosedTime::Believed),
+        (None, Some(newest)) if newest >= NEVER_BEFORE_MS && wall_ms >= newest => (wall_ms, ClosedTime::Believed),
         (None, Some(newest)) => (newest, uncounted(wall_ms, newest)),
     };
     let newest_ms = newest_ms.unwrap_or(0);
@@ -207,11 +207,11 @@ fn resume(seen: Option<&Sighting>, newest_ms: Option<u64>, reading: &Reading) ->
         // Nothing was stored later than now.
         ahead_ms if ahead_ms < NOTABLE_MS => (ms.max(newest_ms), passage),
         // The version that stored this goes by another clock. Believing it would age all other messages.
-        ahead_ms => (ms, Passage::Strange { ahead_ms }),
+        ahead_ms => (ms, ClosedTime::Strange { ahead_ms }),
     }
 }
 
-fn passed_since(seen: &Sighting, reading: &Reading) -> Option<u64> {
+fn passed_since(seen: &ClockSighting, reading: &Reading) -> Option<u64> {
     let same_boot = seen.boot.is_some() && seen.boot == reading.boot;
     // After a return to a snapshot the time since the boot may be less than it was.
     same_boot
@@ -219,13 +219,13 @@ fn passed_since(seen: &Sighting, reading: &Reading) -> Option<u64> {
         .flatten()
 }
 
-fn uncounted(wall_ms: u64, then_ms: u64) -> Passage {
-    Passage::Uncounted {
+fn uncounted(wall_ms: u64, then_ms: u64) -> ClosedTime {
+    ClosedTime::Uncounted {
         by_wall_ms: signed(wall_ms).saturating_sub(signed(then_ms)),
     }
 }
 
-impl Passage {
+impl ClosedTime {
     /// Logs what an operator should know.
     pub(super) fn log(self) {
         if let Self::Uncounted { by_wall_ms } = self
@@ -247,7 +247,7 @@ impl Passage {
     }
 }
 
-impl Now {
+impl StoreTime {
     /// Returns when the stored time `ms` comes, but at most twelve hours from now; now if it has passed.
     pub(super) fn instant_of(&self, ms: u64) -> Instant {
         self.instant + Duration::from_millis(ms.saturating_sub(self.ms)).min(MAX_DELAY)
@@ -281,8 +281,8 @@ mod tests {
         }
     }
 
-    fn sighting(at_ms: u64, wall_ms: u64) -> Sighting {
-        Sighting {
+    fn sighting(at_ms: u64, wall_ms: u64) -> ClockSighting {
+        ClockSighting {
             boot: Some(1),
             since_boot_ms: 5_000,
             at_ms,
@@ -294,7 +294,7 @@ mod tests {
     fn within_one_boot_what_passed_counts_whatever_the_wall_clock_says() {
         for wall_ms in [0, 1_000, TODAY, TODAY + 20 * DAY] {
             let (now, passage) = resume(Some(&sighting(TODAY, TODAY)), None, &reading(wall_ms, 8_000, 1));
-            assert_eq!((now, passage), (TODAY + 3_000, Passage::Counted), "{wall_ms}");
+            assert_eq!((now, passage), (TODAY + 3_000, ClosedTime::Counted), "{wall_ms}");
         }
     }
 
@@ -302,7 +302,7 @@ mod tests {
     fn after_another_start_of_the_machine_nothing_is_counted() {
         for (wall_ms, by_wall_ms) in [(TODAY + 20 * DAY, 1_728_000_000), (TODAY - DAY, -86_400_000)] {
             let (now, passage) = resume(Some(&sighting(TODAY, TODAY)), None, &reading(wall_ms, 8_000, 2));
-            assert_eq!((now, passage), (TODAY, Passage::Uncounted { by_wall_ms }));
+            assert_eq!((now, passage), (TODAY, ClosedTime::Uncounted { by_wall_ms }));
         }
         // The same of a machine that was set back to a snapshot, and of a system that tells no boot.
         let back = reading(TODAY + DAY, 4_999, 1);
@@ -310,25 +310,25 @@ mod tests {
             boot: None,
             ..reading(TODAY + DAY, 8_000, 1)
         };
-        let nameless = Sighting {
+        let nameless = ClockSighting {
             boot: None,
             ..sighting(TODAY, TODAY)
         };
         for (seen, reading) in [(sighting(TODAY, TODAY), back), (nameless, unknown)] {
             let (now, passage) = resume(Some(&seen), None, &reading);
             assert_eq!(now, TODAY);
-            assert!(matches!(passage, Passage::Uncounted { .. }));
+            assert!(matches!(passage, ClosedTime::Uncounted { .. }));
         }
     }
 
     #[test]
     fn a_store_of_an_earlier_version_goes_by_the_wall_clock_unless_that_is_plainly_wrong() {
         let now = |newest, wall_ms| resume(None, newest, &reading(wall_ms, 8_000, 1));
-        assert_eq!(now(None, TODAY), (TODAY, Passage::Believed));
-        assert_eq!(now(Some(TODAY), TODAY + DAY), (TODAY + DAY, Passage::Believed));
+        assert_eq!(now(None, TODAY), (TODAY, ClosedTime::Believed));
+        assert_eq!(now(Some(TODAY), TODAY + DAY), (TODAY + DAY, ClosedTime::Believed));
         let (kept, passage) = now(Some(10_000), TODAY);
         assert_eq!(kept, 10_000, "stamped by a clock that nobody had set");
-        assert!(matches!(passage, Passage::Uncounted { .. }));
+        assert!(matches!(passage, ClosedTime::Uncounted { .. }));
         assert_eq!(now(Some(TODAY), TODAY - DAY).0, TODAY, "a clock that is behind");
     }
 
@@ -341,16 +341,16 @@ mod tests {
                 &reading(TODAY, 5_000, 1),
             )
         };
-        assert_eq!(now(TODAY - DAY), (TODAY, Passage::Counted));
-        assert_eq!(now(TODAY + 1_000), (TODAY + 1_000, Passage::Counted));
-        assert_eq!(now(TODAY + DAY), (TODAY, Passage::Strange { ahead_ms: DAY }));
+        assert_eq!(now(TODAY - DAY), (TODAY, ClosedTime::Counted));
+        assert_eq!(now(TODAY + 1_000), (TODAY + 1_000, ClosedTime::Counted));
+        assert_eq!(now(TODAY + DAY), (TODAY, ClosedTime::Strange { ahead_ms: DAY }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_shown_follows_the_wall_clock_and_what_is_compared_does_not() {
         let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
         let says = Arc::clone(&shown);
-        let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
+        let clock = StoreClock::start(MachineClock::new(move || *says.lock().unwrap()));
         let set = |wall_ms, since_boot_ms| *shown.lock().unwrap() = reading(wall_ms, since_boot_ms, 1);
         let at = |instant| {
             let now = clock.at(instant);
@@ -370,7 +370,7 @@ mod tests {
     async fn a_sighting_is_of_its_moment_however_late_it_is_written() {
         let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
         let says = Arc::clone(&shown);
-        let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
+        let clock = StoreClock::start(MachineClock::new(move || *says.lock().unwrap()));
         let last_command = Instant::now();
         tokio::time::advance(Duration::from_millis(DAY)).await;
         *shown.lock().unwrap() = reading(TODAY + DAY, 1_000 + DAY, 1);
@@ -385,7 +385,7 @@ mod tests {
     async fn sleep_counts_and_what_two_readings_differ_by_does_not() {
         let shown = Arc::new(Mutex::new(reading(TODAY, 1_000, 1)));
         let says = Arc::clone(&shown);
-        let clock = Clock::start(MachineClock::new(move || *says.lock().unwrap()));
+        let clock = StoreClock::start(MachineClock::new(move || *says.lock().unwrap()));
         let sleep = |ms| {
             let asleep = Duration::from_millis(ms);
             *shown.lock().unwrap() = Reading {

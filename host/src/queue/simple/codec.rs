@@ -1,6 +1,6 @@
 //! The stored form of what a message holds, and its checksum.
 
-use super::{super::FailureRecord, row::Content};
+use super::{super::FailureRecord, row::MessageContent};
 use crate::message::{AttributeValue, Attributes, Message};
 
 /// Returns the checksum over everything that the sender gave, which never changes from queue to queue.
@@ -60,7 +60,7 @@ pub(super) fn decode_failure(text: &str) -> Result<FailureRecord, String> {
 }
 
 /// Returns the content if its checksum is the stored one, and a text for people if not.
-pub(super) fn verify(content: Content, attributes: Option<&str>, stored: i64) -> Result<Content, String> {
+pub(super) fn verify(content: MessageContent, attributes: Option<&str>, stored: i64) -> Result<MessageContent, String> {
     let computed = checksum(&content.message, attributes);
     if i64::from(computed) == stored {
         Ok(content)

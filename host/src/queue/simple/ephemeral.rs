@@ -5,7 +5,7 @@
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{clock::Now, memory::MemoryRows, operation::Operation, row::Fault, rules::Core};
+use super::{clock::StoreTime, memory::MemoryRows, operation::StoreOperation, row::StoreFault, rules::StoreRules};
 
 /// A store in memory.
 #[derive(Debug)]
@@ -15,16 +15,16 @@ pub(crate) struct EphemeralStore {
 
 #[derive(Debug)]
 struct EphemeralState {
-    core: Core<MemoryRows>,
+    rules: StoreRules<MemoryRows>,
     /// Set for as long as an operation is applied, so that it stays set after a panic.
     is_applying: bool,
 }
 
 impl EphemeralStore {
-    pub(crate) fn new(core: Core<MemoryRows>) -> Self {
+    pub(crate) fn new(rules: StoreRules<MemoryRows>) -> Self {
         Self {
             state: Mutex::new(EphemeralState {
-                core,
+                rules,
                 is_applying: false,
             }),
         }
@@ -35,9 +35,9 @@ impl EphemeralStore {
     /// # Panics
     ///
     /// If an earlier operation panicked.
-    pub(crate) fn ask<F, A>(&self, operation: Operation<F>) -> Result<A, Fault>
+    pub(crate) fn ask<F, A>(&self, operation: StoreOperation<F>) -> Result<A, StoreFault>
     where
-        F: FnOnce(&mut Core, Now) -> Result<A, Fault>,
+        F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault>,
     {
         let mut state = self.state.lock();
         assert!(
@@ -45,12 +45,12 @@ impl EphemeralStore {
             "a rule panicked before, so the messages in memory can't be trusted"
         );
         state.is_applying = true;
-        let core = state.core.rules();
-        let now = core.tick(Instant::now());
-        let applied = (operation.apply)(core, now);
-        let answer = applied.and_then(|answer| core.write_handled().map(|()| answer));
-        core.remember_handled();
-        core.wake();
+        let rules = state.rules.with_any_rows();
+        let now = rules.tick(Instant::now());
+        let applied = (operation.apply)(rules, now);
+        let answer = applied.and_then(|answer| rules.write_handled().map(|()| answer));
+        rules.remember_handled();
+        rules.wake();
         state.is_applying = false;
         answer
     }
@@ -65,17 +65,17 @@ mod tests {
 
     #[test]
     fn after_a_broken_rule_nobody_goes_on() {
-        let core = Core::new(
+        let rules = StoreRules::new(
             MemoryRows::default(),
             false,
             ProcessedMessageSettings::default(),
             MachineClock::default(),
         );
-        let store = EphemeralStore::new(core);
-        let names = || store.ask(Operation::new(|core, _now| Ok(core.names())));
+        let store = EphemeralStore::new(rules);
+        let names = || store.ask(StoreOperation::new(|rules, _now| Ok(rules.names())));
         assert!(names().unwrap().is_empty());
         let broken = || {
-            store.ask(Operation::new(|_core, _now| -> Result<(), Fault> {
+            store.ask(StoreOperation::new(|_core, _now| -> Result<(), StoreFault> {
                 panic!("a broken rule")
             }))
         };

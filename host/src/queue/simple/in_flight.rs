@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 use super::{
     super::Receipt,
-    row::{Meta, QueueKey},
+    row::{MessageMeta, QueueKey},
 };
 
 /// One delivery that is not settled.
 #[derive(Debug, Clone)]
 pub(super) struct InFlightDelivery {
-    pub(super) meta: Meta,
+    pub(super) meta: MessageMeta,
     /// The number in its receipt, which tells this delivery from others of the same message.
     pub(super) number: u64,
     pub(super) deadline: Instant,
@@ -81,7 +81,7 @@ impl InFlightTable {
     }
 
     /// Inserts a new delivery and makes its receipt.
-    pub(super) fn insert(&mut self, meta: Meta, deadline: Instant) -> Receipt {
+    pub(super) fn insert(&mut self, meta: MessageMeta, deadline: Instant) -> Receipt {
         self.last_number += 1;
         let seq = meta.seq;
         let number = self.last_number;

@@ -5,18 +5,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Inner, all_queues, operation::Operation};
+use super::{StoreInner, all_queues, operation::StoreOperation};
 use crate::keyvalue::{KeyValue, MAX_VALUE_BYTES, ReadError};
 
 /// The committed entries of one namespace.
 #[derive(Debug)]
 pub(super) struct SimpleKeyValue {
-    inner: Arc<Inner>,
+    inner: Arc<StoreInner>,
     namespace: Arc<str>,
 }
 
 impl SimpleKeyValue {
-    pub(super) fn new(inner: Arc<Inner>, namespace: &str) -> Self {
+    pub(super) fn new(inner: Arc<StoreInner>, namespace: &str) -> Self {
         Self {
             inner,
             namespace: namespace.into(),
@@ -31,14 +31,15 @@ impl KeyValue for SimpleKeyValue {
         let bucket = bucket.to_owned();
         // The values are not known yet, only the most that they can be.
         let weight = keys.len().saturating_mul(MAX_VALUE_BYTES).min(max_bytes);
-        let read = Operation::new(move |core, _now| core.read_values(&namespace, &bucket, &keys, max_bytes));
+        let read = StoreOperation::new(move |rules, _now| rules.read_values(&namespace, &bucket, &keys, max_bytes));
         self.inner.ask(&all_queues(), read.weighing(weight)).await?
     }
 
     async fn list(&self, bucket: &str, after: Option<Arc<str>>, limit: usize) -> Result<Vec<Arc<str>>, ReadError> {
         let namespace = Arc::clone(&self.namespace);
         let bucket = bucket.to_owned();
-        let read = Operation::new(move |core, _now| core.read_keys(&namespace, &bucket, after.as_deref(), limit));
+        let read =
+            StoreOperation::new(move |rules, _now| rules.read_keys(&namespace, &bucket, after.as_deref(), limit));
         Ok(self.inner.ask(&all_queues(), read).await?)
     }
 }

@@ -5,11 +5,11 @@
 
 use super::{
     super::{DeadLetter, QueueError, SendError},
-    Engine, SimpleQueue,
-    clock::Now,
-    operation::Operation,
-    row::{Fault, QueueKey},
-    rules::{Core, Which},
+    SimpleQueue, StoreEngine,
+    clock::StoreTime,
+    operation::StoreOperation,
+    row::{QueueKey, StoreFault},
+    rules::{DeadLetterChoice, StoreRules},
 };
 use crate::message::{MessageId, Outgoing};
 
@@ -24,7 +24,7 @@ pub(super) async fn between_steps() {
 }
 
 /// One step over some dead letters of a queue. Answers how many it changed, and where to go on if there may be more.
-type Step = fn(&mut Core, QueueKey, &Which, Now) -> Result<(u64, Option<u64>), Fault>;
+type Step = fn(&mut StoreRules, QueueKey, &DeadLetterChoice, StoreTime) -> Result<(u64, Option<u64>), StoreFault>;
 
 impl SimpleQueue {
     /// Applies a step to the oldest dead letters until `limit` are done or none is left.
@@ -35,7 +35,9 @@ impl SimpleQueue {
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         while done < limit {
             let left = usize::try_from(limit - done).unwrap_or(usize::MAX);
-            let (count, next) = self.take_step(step, Which::oldest(after, last, left)).await?;
+            let (count, next) = self
+                .take_step(step, DeadLetterChoice::oldest(after, last, left))
+                .await?;
             done += count;
             let Some(next) = next else { break };
             after = next;
@@ -49,7 +51,7 @@ impl SimpleQueue {
         let last = self.last_seq().await?;
         let mut done = 0;
         for ids in ids.chunks(STEP) {
-            let mut which = Which::ids(ids, last);
+            let mut which = DeadLetterChoice::ids(ids, last);
             loop {
                 let (count, next) = self.take_step(step, which.clone()).await?;
                 done += count;
@@ -61,15 +63,15 @@ impl SimpleQueue {
         Ok(done)
     }
 
-    async fn take_step(&self, step: Step, which: Which) -> Result<(u64, Option<u64>), QueueError> {
+    async fn take_step(&self, step: Step, which: DeadLetterChoice) -> Result<(u64, Option<u64>), QueueError> {
         let key = self.key;
-        self.ask(Operation::new(move |core, now| step(core, key, &which, now)))
+        self.ask(StoreOperation::new(move |rules, now| step(rules, key, &which, now)))
             .await
     }
 
     /// Returns the highest place given out so far.
     async fn last_seq(&self) -> Result<u64, QueueError> {
-        self.ask(Operation::new(|core, _now| Ok(core.last_seq()))).await
+        self.ask(StoreOperation::new(|rules, _now| Ok(rules.last_seq()))).await
     }
 
     /// Deletes all messages that were there when the purge began and are not in flight.
@@ -78,7 +80,7 @@ impl SimpleQueue {
         let last = self.last_seq().await?;
         let mut done = 0;
         loop {
-            let purge = Operation::new(move |core, _now| core.purge(key, last, STEP));
+            let purge = StoreOperation::new(move |rules, _now| rules.purge(key, last, STEP));
             let count = self.ask(purge).await?;
             done += count;
             if count == 0 {
@@ -97,7 +99,7 @@ impl SimpleQueue {
         let key = self.key;
         let mut place = 0;
         if let Some(id) = after {
-            let find = Operation::new(move |core, _now| core.place_of_dead(key, &id));
+            let find = StoreOperation::new(move |rules, _now| rules.place_of_dead(key, &id));
             match self.ask(find).await? {
                 Some(after) => place = after,
                 None => return Ok(Vec::new()),
@@ -108,7 +110,7 @@ impl SimpleQueue {
         // A page ends early rather than fill the memory, and the next page goes on behind it.
         while letters.len() < limit && bytes < PAGE_BYTES {
             let left = limit - letters.len();
-            let list = Operation::new(move |core, _now| core.dead_letters(key, place, left));
+            let list = StoreOperation::new(move |rules, _now| rules.dead_letters(key, place, left));
             let (mut some, next) = self.ask(list).await?;
             bytes += some.iter().map(|letter| letter.message.body.len()).sum::<usize>();
             letters.append(&mut some);
@@ -122,7 +124,7 @@ impl SimpleQueue {
     /// Sends messages. A store in memory gets them in several steps.
     pub(super) async fn send_all(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
         let count = messages.len();
-        if matches!(self.inner.engine, Engine::Durable(_)) || count <= STEP {
+        if matches!(self.inner.engine, StoreEngine::Durable(_)) || count <= STEP {
             return self.send_some(messages).await;
         }
         let mut answers = Vec::with_capacity(count);
@@ -139,9 +141,9 @@ impl SimpleQueue {
         let key = self.key;
         let count = messages.len();
         let weight = messages.iter().map(Outgoing::size).sum();
-        let send = Operation::new(move |core, now| {
+        let send = StoreOperation::new(move |rules, now| {
             let messages = messages.into_iter();
-            messages.map(|message| core.send(key, message, now)).collect()
+            messages.map(|message| rules.send(key, message, now)).collect()
         });
         self.ask(send.sending().weighing(weight))
             .await

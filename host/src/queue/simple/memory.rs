@@ -10,10 +10,10 @@ use std::{
 
 use super::{
     super::FailureRecord,
-    clock::Sighting,
-    processed::{Segment, StoredSegment},
-    row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
-    rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
+    clock::ClockSighting,
+    processed::{ProcessedSegment, StoredSegment},
+    row::{DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
+    rows::{DeadLetterRef, DiskUse, MessageCensus, Rows, StoredQueue, SuspectFilter},
     settings::Order,
 };
 use crate::message::{MAX_PRIORITY, MessageId, QueueName};
@@ -23,12 +23,12 @@ mod values;
 use self::values::Values;
 
 /// The place of a message among those of its queue and state: highest priority first, then lowest `seq`.
-type Place = (QueueKey, State, Reverse<u8>, u64);
+type Place = (QueueKey, MessageState, Reverse<u8>, u64);
 
 /// All rows.
 #[derive(Debug, Default)]
 pub(super) struct MemoryRows {
-    rows: HashMap<u64, (Meta, Content)>,
+    rows: HashMap<u64, (MessageMeta, MessageContent)>,
     /// The number of rows that were looked at or changed, for tests of the cost of operations.
     visited: Cell<u64>,
     places: BTreeSet<Place>,
@@ -55,7 +55,7 @@ impl MemoryRows {
         self.visited.set(self.visited.get().wrapping_add(1));
     }
 
-    fn link(&mut self, meta: &Meta) {
+    fn link(&mut self, meta: &MessageMeta) {
         self.visit();
         self.places.insert(place(meta));
         self.by_seq.insert((meta.queue, meta.seq));
@@ -66,14 +66,14 @@ impl MemoryRows {
             if meta.state.leads_group() {
                 let former = self.heads.insert((meta.queue, group.clone()), meta.seq);
                 assert!(former.is_none_or(|seq| seq == meta.seq), "a group has one head");
-            } else if meta.state == State::Held {
+            } else if meta.state == MessageState::Held {
                 self.held
                     .insert((meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
         }
     }
 
-    fn unlink(&mut self, meta: &Meta) {
+    fn unlink(&mut self, meta: &MessageMeta) {
         self.places.remove(&place(meta));
         self.by_seq.remove(&(meta.queue, meta.seq));
         if is_due_later(meta.state) {
@@ -82,64 +82,64 @@ impl MemoryRows {
         if let Some(group) = &meta.group {
             if meta.state.leads_group() {
                 self.heads.remove(&(meta.queue, group.clone()));
-            } else if meta.state == State::Held {
+            } else if meta.state == MessageState::Held {
                 self.held
                     .remove(&(meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
         }
     }
 
-    fn link_dead(&mut self, meta: &Meta, content: &Content) {
+    fn link_dead(&mut self, meta: &MessageMeta, content: &MessageContent) {
         if let Some(origin) = meta.origin {
             self.dead.insert((origin, meta.seq));
             self.dead_ids.insert((origin, content.message.id.clone()), meta.seq);
         }
     }
 
-    fn unlink_dead(&mut self, meta: &Meta, content: &Content) {
+    fn unlink_dead(&mut self, meta: &MessageMeta, content: &MessageContent) {
         if let Some(origin) = meta.origin {
             self.dead.remove(&(origin, meta.seq));
             self.dead_ids.remove(&(origin, content.message.id.clone()));
         }
     }
 
-    fn known(&self, seq: u64) -> Option<Meta> {
+    fn known(&self, seq: u64) -> Option<MessageMeta> {
         self.visit();
         self.rows.get(&seq).map(|(meta, _)| meta.clone())
     }
 
-    fn letter(&self, seq: u64) -> Option<Letter> {
+    fn letter(&self, seq: u64) -> Option<DeadLetterRef> {
         self.visit();
         let bytes = self.rows.get(&seq).map(|(_, content)| content.message.body.len());
-        bytes.map(|bytes| Letter { seq, bytes })
+        bytes.map(|bytes| DeadLetterRef { seq, bytes })
     }
 
-    fn fetched(&self, seq: u64) -> Option<Fetched> {
+    fn fetched(&self, seq: u64) -> Option<StoredMessage> {
         self.visit();
-        self.rows.get(&seq).map(|(meta, content)| Fetched {
+        self.rows.get(&seq).map(|(meta, content)| StoredMessage {
             meta: meta.clone(),
             content: Ok(content.clone()),
         })
     }
 }
 
-fn place(meta: &Meta) -> Place {
+fn place(meta: &MessageMeta) -> Place {
     (meta.queue, meta.state, Reverse(meta.priority), meta.seq)
 }
 
-fn is_due_later(state: State) -> bool {
-    matches!(state, State::Delayed | State::Retry)
+fn is_due_later(state: MessageState) -> bool {
+    matches!(state, MessageState::Delayed | MessageState::Retry)
 }
 
 impl Rows for MemoryRows {
-    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+    fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {
         self.link(&meta);
         self.link_dead(&meta, &content);
         self.rows.insert(meta.seq, (meta, content));
         Ok(())
     }
 
-    fn place(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn place(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         if let Some((old, content)) = self.rows.remove(&meta.seq) {
             self.unlink(&old);
             self.link(meta);
@@ -148,7 +148,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn take(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn take(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         let Some((row, _)) = self.rows.get_mut(&meta.seq) else {
             return Ok(());
         };
@@ -160,14 +160,14 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault> {
+    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), StoreFault> {
         if let Some((_, content)) = self.rows.get_mut(&seq) {
             content.failure = Some(failure.clone());
         }
         Ok(())
     }
 
-    fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+    fn relocate(&mut self, seq: u64, to: &MessageMeta, death: Option<&DeathRecord>) -> Result<(), StoreFault> {
         if let Some((old, mut content)) = self.rows.remove(&seq) {
             self.unlink(&old);
             self.unlink_dead(&old, &content);
@@ -178,7 +178,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn delete(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn delete(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         if let Some((old, content)) = self.rows.remove(&meta.seq) {
             self.unlink(&old);
             self.unlink_dead(&old, &content);
@@ -186,12 +186,12 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn cap_remembered(&mut self, _latest_ms: u64) -> Result<(), Fault> {
+    fn cap_remembered(&mut self, _latest_ms: u64) -> Result<(), StoreFault> {
         // Only a restart under another clock makes a time too late, and nothing here survives a restart.
         Ok(())
     }
 
-    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
+    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), StoreFault> {
         let late: Vec<u64> = self
             .due
             .range((queue, latest_ms.saturating_add(1), 0)..=(queue, u64::MAX, u64::MAX))
@@ -206,14 +206,20 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn cap_delays(&mut self, _queue: QueueKey, _now_ms: u64) -> Result<(), Fault> {
+    fn cap_delays(&mut self, _queue: QueueKey, _now_ms: u64) -> Result<(), StoreFault> {
         // As above.
         Ok(())
     }
 
     // Only a restart makes suspects, and no message here survives a restart.
-    fn ready(&mut self, queue: QueueKey, _suspects: Suspects, limit: usize) -> Result<Vec<Fetched>, Fault> {
-        let ready = (queue, State::Ready, Reverse(u8::MAX), 0)..=(queue, State::Ready, Reverse(0), u64::MAX);
+    fn ready(
+        &mut self,
+        queue: QueueKey,
+        _suspects: SuspectFilter,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, StoreFault> {
+        let ready =
+            (queue, MessageState::Ready, Reverse(u8::MAX), 0)..=(queue, MessageState::Ready, Reverse(0), u64::MAX);
         Ok(self
             .places
             .range(ready)
@@ -222,21 +228,21 @@ impl Rows for MemoryRows {
             .collect())
     }
 
-    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault> {
-        Ok(!self.ready(queue, Suspects::LeftOut, 1)?.is_empty())
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, StoreFault> {
+        Ok(!self.ready(queue, SuspectFilter::LeftOut, 1)?.is_empty())
     }
 
-    fn ready_suspect(&mut self, _queue: QueueKey) -> Result<Option<Fetched>, Fault> {
+    fn ready_suspect(&mut self, _queue: QueueKey) -> Result<Option<StoredMessage>, StoreFault> {
         // As above.
         Ok(None)
     }
 
-    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<MessageMeta>, StoreFault> {
         let due = self.due.range((queue, 0, 0)..=(queue, now_ms, u64::MAX));
         Ok(due.take(limit).filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
-    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
+    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, StoreFault> {
         Ok(self
             .due
             .range((queue, 0, 0)..=(queue, u64::MAX, u64::MAX))
@@ -244,11 +250,11 @@ impl Rows for MemoryRows {
             .map(|(_, due_ms, _)| *due_ms))
     }
 
-    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
         Ok(self.heads.get(&(queue, group.clone())).and_then(|seq| self.known(*seq)))
     }
 
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
         let first = (queue, group.clone(), Reverse(u8::MAX), 0);
         let last = (queue, group.clone(), Reverse(0), u64::MAX);
         Ok(self
@@ -258,24 +264,35 @@ impl Rows for MemoryRows {
             .and_then(|(.., seq)| self.known(*seq)))
     }
 
-    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, StoreFault> {
         Ok(self
             .rows
             .get(&seq)
             .and_then(|(_, content)| content.message.group_id.clone()))
     }
 
-    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<MessageMeta>, StoreFault> {
         let later = self.by_seq.range((queue, seq.saturating_add(1))..=(queue, u64::MAX));
         Ok(later.take(limit).filter_map(|(_, seq)| self.known(*seq)).collect())
     }
 
-    fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
+    fn oldest(
+        &mut self,
+        queue: QueueKey,
+        state: MessageState,
+        priority: u8,
+    ) -> Result<Option<MessageMeta>, StoreFault> {
         let class = (queue, state, Reverse(priority), 0)..=(queue, state, Reverse(priority), u64::MAX);
         Ok(self.places.range(class).next().and_then(|(.., seq)| self.known(*seq)))
     }
 
-    fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault> {
+    fn any(
+        &mut self,
+        queue: QueueKey,
+        state: MessageState,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<MessageMeta>, StoreFault> {
         // Priority by priority, so that what is above `last` is not looked at.
         let of = |priority| {
             let first = (queue, state, Reverse(priority), 0);
@@ -285,32 +302,43 @@ impl Rows for MemoryRows {
         Ok(seqs.filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
-    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault> {
+    fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault> {
         Ok(self.known(seq))
     }
 
-    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault> {
+    fn fetch(&mut self, seq: u64) -> Result<Option<StoredMessage>, StoreFault> {
         Ok(self.fetched(seq))
     }
 
-    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Letter>, Fault> {
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<DeadLetterRef>, StoreFault> {
         let later = self.dead.range((origin, after.saturating_add(1))..=(origin, u64::MAX));
         Ok(later.take(limit).filter_map(|(_, seq)| self.letter(*seq)).collect())
     }
 
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault> {
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<DeadLetterRef>, StoreFault> {
         let seq = self.dead_ids.get(&(origin, id.clone()));
         Ok(seq.and_then(|seq| self.letter(*seq)))
     }
 
-    fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault> {
+    fn first_with(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        now_ms: u64,
+    ) -> Result<Option<MessageId>, StoreFault> {
         let known = self.remembered.get(&(queue, deduplication.to_owned()));
         Ok(known
             .filter(|(_, until_ms)| *until_ms > now_ms)
             .map(|(id, _)| id.clone()))
     }
 
-    fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault> {
+    fn remember(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        id: &MessageId,
+        until_ms: u64,
+    ) -> Result<(), StoreFault> {
         let key = (queue, deduplication.to_owned());
         if let Some((_, former)) = self.remembered.insert(key.clone(), (id.clone(), until_ms)) {
             self.forgettable.remove(&(former, key.0, key.1.clone()));
@@ -319,7 +347,7 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault> {
+    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), StoreFault> {
         for _ in 0..limit {
             let Some((until_ms, queue, id)) = self.forgettable.pop_first() else {
                 break;
@@ -333,24 +361,24 @@ impl Rows for MemoryRows {
         Ok(())
     }
 
-    fn add_segment(&mut self, _segment: &Segment) -> Result<(), Fault> {
+    fn add_segment(&mut self, _segment: &ProcessedSegment) -> Result<(), StoreFault> {
         // Processed messages are in memory anyhow: rows of them are for a later run.
         Ok(())
     }
 
-    fn remove_segment(&mut self, _number: u64) -> Result<(), Fault> {
+    fn remove_segment(&mut self, _number: u64) -> Result<(), StoreFault> {
         Ok(())
     }
 
-    fn segments(&mut self, _show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault> {
+    fn segments(&mut self, _show: &mut dyn FnMut(StoredSegment)) -> Result<(), StoreFault> {
         Ok(())
     }
 
-    fn sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+    fn sighting(&mut self) -> Result<Option<ClockSighting>, StoreFault> {
         Ok(None)
     }
 
-    fn note_sighting(&mut self, _sighting: &Sighting) -> Result<(), Fault> {
+    fn note_sighting(&mut self, _sighting: &ClockSighting) -> Result<(), StoreFault> {
         Ok(())
     }
 
@@ -359,7 +387,7 @@ impl Rows for MemoryRows {
         false
     }
 
-    fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {
+    fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault> {
         let stored = |(key, (name, order)): (&QueueKey, &(QueueName, Order))| StoredQueue {
             key: *key,
             name: name.clone(),
@@ -368,23 +396,23 @@ impl Rows for MemoryRows {
         Ok(self.queues.iter().map(stored).collect())
     }
 
-    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault> {
+    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault> {
         self.queues.insert(queue.key, (queue.name.clone(), queue.order));
         Ok(())
     }
 
-    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
+    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault> {
         if let Some(queue) = self.queues.get_mut(&queue) {
             queue.1 = order;
         }
         Ok(())
     }
 
-    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault> {
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, StoreFault> {
         Ok(None)
     }
 
-    fn census(&mut self) -> Result<Census, Fault> {
-        Ok(Census::default())
+    fn census(&mut self) -> Result<MessageCensus, StoreFault> {
+        Ok(MessageCensus::default())
     }
 }

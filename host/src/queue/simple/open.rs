@@ -12,10 +12,10 @@ use super::{
     isolation::SharedIsolation,
     place,
     processed::ProcessedMessageSettings,
-    row::Fault,
-    rules::Core,
+    row::StoreFault,
+    rules::StoreRules,
     schema,
-    sqlite::{Refusal, SqliteRows},
+    sqlite::{OpenRefusal, SqliteRows},
     writer::{Writer, WriterState},
 };
 use crate::machine_clock::MachineClock;
@@ -129,26 +129,26 @@ pub enum OpenError {
 }
 
 /// A store that is open.
-pub(super) struct Opened {
+pub(super) struct OpenedStore {
     pub(super) writer: Writer,
     pub(super) isolation: SharedIsolation,
 }
 
 /// Opens the store in a directory and starts its thread.
-pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
+pub(super) fn open(options: &StoreOptions) -> Result<OpenedStore, OpenError> {
     let directory = &options.directory;
-    let Files {
+    let StoreFiles {
         rows,
         mut mark,
         lock,
         path,
     } = open_files(options)?;
     rows.shrink();
-    let mut core = Core::new(rows, true, options.processed_messages, options.clock.clone());
-    restore(&mut core, &mut mark).map_err(|fault| from_fault(&path, fault))?;
-    let isolation = core.shared_isolation().clone();
+    let mut rules = StoreRules::new(rows, true, options.processed_messages, options.clock.clone());
+    restore(&mut rules, &mut mark).map_err(|fault| from_fault(&path, fault))?;
+    let isolation = rules.shared_isolation().clone();
     let state = WriterState {
-        core,
+        rules,
         mark,
         directory: directory.clone(),
         lock,
@@ -157,7 +157,7 @@ pub(super) fn open(options: &StoreOptions) -> Result<Opened, OpenError> {
         path: directory.clone(),
         source,
     });
-    Ok(Opened {
+    Ok(OpenedStore {
         writer: started?,
         isolation,
     })
@@ -178,7 +178,7 @@ pub(super) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
 }
 
 /// The open files of a store that no thread works on yet.
-struct Files {
+struct StoreFiles {
     rows: SqliteRows,
     mark: CommitHighWaterMark,
     lock: File,
@@ -186,7 +186,7 @@ struct Files {
 }
 
 /// Opens the files of a store, if they are its own and whole, and no other process has them open.
-fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
+fn open_files(options: &StoreOptions) -> Result<StoreFiles, OpenError> {
     let directory = &options.directory;
     make_directory(directory).map_err(|source| OpenError::Io {
         path: directory.clone(),
@@ -238,15 +238,15 @@ fn open_files(options: &StoreOptions) -> Result<Files, OpenError> {
     if rows.commits() < acknowledged {
         return Err(missing(rows.commits()));
     }
-    Ok(Files { rows, mark, lock, path })
+    Ok(StoreFiles { rows, mark, lock, path })
 }
 
 /// Restores the state in one transaction, like those of the writer's thread.
-fn restore(core: &mut Core<SqliteRows>, mark: &mut CommitHighWaterMark) -> Result<(), Fault> {
-    core.rows.begin()?;
-    core.rules().restore()?;
-    core.rows.commit()?;
-    mark.note(core.rows.commits());
+fn restore(rules: &mut StoreRules<SqliteRows>, mark: &mut CommitHighWaterMark) -> Result<(), StoreFault> {
+    rules.rows.begin()?;
+    rules.with_any_rows().restore()?;
+    rules.rows.commit()?;
+    mark.note(rules.rows.commits());
     Ok(())
 }
 
@@ -304,27 +304,27 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn refused(path: &Path, refusal: Refusal) -> OpenError {
+fn refused(path: &Path, refusal: OpenRefusal) -> OpenError {
     let path = path.to_owned();
     match refusal {
-        Refusal::Version(found) => OpenError::Version {
+        OpenRefusal::Version(found) => OpenError::Version {
             path,
             found,
             supported: schema::VERSION,
         },
-        Refusal::Foreign => OpenError::Foreign { path },
-        Refusal::Damaged(source) => OpenError::Damaged {
+        OpenRefusal::Foreign => OpenError::Foreign { path },
+        OpenRefusal::Damaged(source) => OpenError::Damaged {
             path,
             source: source.into(),
         },
-        Refusal::Failed(source) => OpenError::Failed {
+        OpenRefusal::Failed(source) => OpenError::Failed {
             path,
             source: source.into(),
         },
     }
 }
 
-fn from_fault(path: &Path, fault: Fault) -> OpenError {
+fn from_fault(path: &Path, fault: StoreFault) -> OpenError {
     OpenError::Failed {
         path: path.to_owned(),
         source: fault.into(),

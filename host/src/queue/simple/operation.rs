@@ -2,14 +2,14 @@
 
 use super::{
     super::Wanted,
-    clock::Now,
-    row::{Fault, QueueKey},
-    rules::{Core, Received},
+    clock::StoreTime,
+    row::{QueueKey, StoreFault},
+    rules::{ReceiveAnswer, StoreRules},
 };
 
 /// The likely next step of the caller of an operation, known before the operation is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum CommandKind {
     /// The caller sends, and is likely to send again as soon as the answer is there.
     Send,
     /// The caller receives, and is likely to receive again as soon as the answer is there.
@@ -18,21 +18,21 @@ pub(super) enum Kind {
 }
 
 /// A question to the rules, which get the moment at which it was asked.
-pub(super) struct Operation<F> {
-    pub(super) kind: Kind,
+pub(super) struct StoreOperation<F> {
+    pub(super) kind: CommandKind,
     /// Roughly how many bytes of bodies it writes or reads.
     pub(super) weight: usize,
     pub(super) apply: F,
 }
 
-impl<F> Operation<F> {
+impl<F> StoreOperation<F> {
     /// An operation that moves few bytes.
     pub(super) fn new<A>(apply: F) -> Self
     where
-        F: FnOnce(&mut Core, Now) -> Result<A, Fault>,
+        F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault>,
     {
         Self {
-            kind: Kind::Other,
+            kind: CommandKind::Other,
             weight: 0,
             apply,
         }
@@ -46,7 +46,7 @@ impl<F> Operation<F> {
     /// The same operation, which sends messages.
     pub(super) fn sending(self) -> Self {
         Self {
-            kind: Kind::Send,
+            kind: CommandKind::Send,
             ..self
         }
     }
@@ -67,9 +67,9 @@ impl ReceiveMessages {
         self.wanted.now().saturating_mul(EXPECTED_BYTES)
     }
 
-    pub(super) fn apply(&self, core: &mut Core, now: Now) -> Result<Received, Fault> {
+    pub(super) fn apply(&self, rules: &mut StoreRules, now: StoreTime) -> Result<ReceiveAnswer, StoreFault> {
         let max = self.wanted.close();
-        let received = core.receive(self.queue, max, now)?;
+        let received = rules.receive(self.queue, max, now)?;
         if received.deliveries.is_empty() {
             self.wanted.open_again();
         }

@@ -26,7 +26,7 @@ use crate::{
 mod segment;
 mod shared;
 
-pub(super) use segment::{Segment, StoredSegment};
+pub(super) use segment::{ProcessedSegment, StoredSegment};
 pub(super) use shared::SharedProcessedMessages;
 
 /// Notes wait at most this long before the writer writes them.
@@ -246,7 +246,7 @@ impl ProcessedMessages {
     }
 
     /// Notes the messages of a segment that is on the disk now.
-    pub(super) fn add(&mut self, segment: &Segment) {
+    pub(super) fn add(&mut self, segment: &ProcessedSegment) {
         if self.is_off() {
             return;
         }
@@ -257,7 +257,7 @@ impl ProcessedMessages {
     }
 
     /// Learns a segment that an earlier run wrote. Segments are learnt oldest first.
-    pub(super) fn learn(&mut self, segment: &Segment, now_ms: u64) {
+    pub(super) fn learn(&mut self, segment: &ProcessedSegment, now_ms: u64) {
         self.last_segment = self.last_segment.max(segment.number);
         // After the clock was set back no note counts as newer than now, or it would be remembered for too long.
         let noted_ms = segment.noted_ms.min(now_ms);
@@ -276,7 +276,7 @@ impl ProcessedMessages {
     }
 
     /// Takes the notes that have to be written. They come back with [`ProcessedMessages::written`] or [`ProcessedMessages::put_back`].
-    pub(super) fn take_unwritten(&mut self) -> Vec<Segment> {
+    pub(super) fn take_unwritten(&mut self) -> Vec<ProcessedSegment> {
         self.open = None;
         self.unwritten_notes = 0;
         let taken = std::mem::take(&mut self.unwritten).into_iter();
@@ -284,13 +284,13 @@ impl ProcessedMessages {
         taken
             .filter_map(|(number, keys)| {
                 let noted_ms = self.segments.get(&number)?.noted_ms;
-                Some(Segment { number, noted_ms, keys })
+                Some(ProcessedSegment { number, noted_ms, keys })
             })
             .collect()
     }
 
     /// Notes that segments are on the disk.
-    pub(super) fn written(&mut self, segments: &[Segment]) {
+    pub(super) fn written(&mut self, segments: &[ProcessedSegment]) {
         for segment in segments {
             match self.segments.get_mut(&segment.number) {
                 Some(about) => about.is_stored = true,
@@ -300,7 +300,7 @@ impl ProcessedMessages {
     }
 
     /// Takes back segments that could not be written.
-    pub(super) fn put_back(&mut self, segments: Vec<Segment>) {
+    pub(super) fn put_back(&mut self, segments: Vec<ProcessedSegment>) {
         for segment in segments.into_iter().rev() {
             if self.unwritten_notes + segment.keys.len() <= MOST_UNWRITTEN {
                 self.unwritten_notes += segment.keys.len();

@@ -17,7 +17,7 @@ pub(super) type GroupName = Arc<str>;
 
 /// The thing that a message waits for. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum State {
+pub(super) enum MessageState {
     /// A receiver: the message may be handed out now.
     Ready,
     /// Its turn in its group.
@@ -32,7 +32,7 @@ pub(super) enum State {
     Damaged,
 }
 
-impl State {
+impl MessageState {
     /// The states of messages that are not in flight.
     pub(super) const IDLE: [Self; 5] = [Self::Held, Self::Delayed, Self::Damaged, Self::Retry, Self::Ready];
 
@@ -149,13 +149,13 @@ impl HandedOut {
 
 /// The place and the state of a message.
 #[derive(Debug, Clone)]
-pub(super) struct Meta {
+pub(super) struct MessageMeta {
     /// Its place in the order sent; unique in the store. A message that moves to another queue gets a new one.
     pub(super) seq: u64,
     /// The queue that it is in.
     pub(super) queue: QueueKey,
     /// The thing that it waits for.
-    pub(super) state: State,
+    pub(super) state: MessageState,
     /// 0 to 9; higher goes first.
     pub(super) priority: u8,
     /// The group that it is in, if any.
@@ -172,7 +172,7 @@ pub(super) struct Meta {
     pub(super) origin: Option<QueueKey>,
 }
 
-impl Meta {
+impl MessageMeta {
     /// Returns whether a crash with `in_flight` messages in flight, this one among them, is blamed on this message alone.
     pub(super) fn is_blamed(&self, in_flight: u64) -> bool {
         // A message beside it may have been the cause once. Twice is no coincidence.
@@ -190,18 +190,18 @@ impl Meta {
 
 /// The content of a message.
 #[derive(Debug, Clone)]
-pub(super) struct Content {
+pub(super) struct MessageContent {
     /// The message as it was sent.
     pub(super) message: Message,
     /// The last failure in this queue.
     pub(super) failure: Option<FailureRecord>,
     /// The way it became a dead letter, if it is one.
-    pub(super) death: Option<Death>,
+    pub(super) death: Option<DeathRecord>,
 }
 
 /// How a message became a dead letter.
 #[derive(Debug, Clone)]
-pub(super) struct Death {
+pub(super) struct DeathRecord {
     /// When.
     pub(super) dead_at_ms: u64,
     /// The number of receives by then.
@@ -212,16 +212,16 @@ pub(super) struct Death {
 
 /// A message read from the store.
 #[derive(Debug)]
-pub(super) struct Fetched {
+pub(super) struct StoredMessage {
     /// Its place and state.
-    pub(super) meta: Meta,
+    pub(super) meta: MessageMeta,
     /// Its content, or a text for people about the damage of its stored form.
-    pub(super) content: Result<Content, String>,
+    pub(super) content: Result<MessageContent, String>,
 }
 
 /// Why the rows could not be read or changed. The whole transaction is void.
 #[derive(Debug)]
-pub(super) struct Fault {
+pub(super) struct StoreFault {
     /// What the store does about it.
     pub(super) kind: FaultKind,
     /// The error, for the log.
@@ -237,13 +237,13 @@ pub(super) enum FaultKind {
     Final,
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for StoreFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("the store's rows could not be read or changed")
     }
 }
 
-impl Error for Fault {
+impl Error for StoreFault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.cause)
     }

@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use super::{
     super::FailureRecord,
-    clock::Sighting,
-    processed::{Segment, StoredSegment},
-    row::{Content, Death, Fault, Fetched, GroupName, Meta, QueueKey, State},
+    clock::ClockSighting,
+    processed::{ProcessedSegment, StoredSegment},
+    row::{DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
@@ -39,7 +39,7 @@ pub struct DiskUse {
 
 /// A dead letter whose content was not read.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Letter {
+pub(super) struct DeadLetterRef {
     pub(super) seq: u64,
     /// The length of its body in bytes.
     pub(super) bytes: usize,
@@ -47,16 +47,16 @@ pub(super) struct Letter {
 
 /// Whether a read takes the suspects among the messages too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Suspects {
+pub(super) enum SuspectFilter {
     Included,
     LeftOut,
 }
 
 /// The numbers of messages, for a store that is opened.
 #[derive(Debug, Default)]
-pub(super) struct Census {
+pub(super) struct MessageCensus {
     /// Messages per queue and state.
-    pub(super) states: Vec<(QueueKey, State, u64)>,
+    pub(super) states: Vec<(QueueKey, MessageState, u64)>,
     /// Dead letters per queue that they are in and queue that they came from.
     pub(super) dead: Vec<(QueueKey, QueueKey, u64)>,
     /// Suspects per queue.
@@ -79,17 +79,21 @@ pub(super) struct NamespaceKey(pub(super) i64);
 
 /// The entries of the key-value stores, inside a transaction. A place is a namespace, a bucket and a key.
 pub(super) trait ValueRows {
-    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault>;
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, StoreFault>;
     /// Adds a namespace that holds nothing.
-    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault>;
-    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), Fault>;
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, StoreFault>;
+    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), StoreFault>;
     /// Returns the value, or that its stored form is damaged.
-    fn value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<Result<Bytes, Damaged>>, Fault>;
+    fn value(
+        &mut self,
+        namespace: NamespaceKey,
+        place: EntryPlace<'_>,
+    ) -> Result<Option<Result<Bytes, DamagedValue>>, StoreFault>;
     /// The length of the value in bytes. Does not read it.
-    fn value_bytes(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<u64>, Fault>;
+    fn value_bytes(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>) -> Result<Option<u64>, StoreFault>;
     /// Writes a value, and replaces a former one.
-    fn put_value(&mut self, namespace: NamespaceKey, place: Place<'_>, value: &Bytes) -> Result<(), Fault>;
-    fn remove_value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<(), Fault>;
+    fn put_value(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>, value: &Bytes) -> Result<(), StoreFault>;
+    fn remove_value(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>) -> Result<(), StoreFault>;
     /// Keys of a bucket after `after`, in the order of their bytes.
     fn keys(
         &mut self,
@@ -97,98 +101,121 @@ pub(super) trait ValueRows {
         bucket: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Arc<str>>, Fault>;
+    ) -> Result<Vec<Arc<str>>, StoreFault>;
 }
 
 /// A bucket and a key.
-pub(super) type Place<'a> = (&'a str, &'a str);
+pub(super) type EntryPlace<'a> = (&'a str, &'a str);
 
 /// The stored value is not the one that was written.
 #[derive(Debug)]
-pub(super) struct Damaged;
+pub(super) struct DamagedValue;
 
 /// The rows, inside a transaction.
 pub(super) trait Rows: ValueRows + std::fmt::Debug {
     // Changes.
-    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault>;
+    fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault>;
     /// Writes state, group, `visible_at_ms`, receive count and suspicion.
-    fn place(&mut self, meta: &Meta) -> Result<(), Fault>;
+    fn place(&mut self, meta: &MessageMeta) -> Result<(), StoreFault>;
     /// Writes the state "in flight" and the receive count.
-    fn take(&mut self, meta: &Meta) -> Result<(), Fault>;
+    fn take(&mut self, meta: &MessageMeta) -> Result<(), StoreFault>;
     /// Remembers the last failure.
-    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault>;
+    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), StoreFault>;
     /// Gives the row `seq` the place `to` (another `seq` and queue) and, for a dead letter, the story of its death;
     /// forgets its last failure.
-    fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault>;
-    fn delete(&mut self, meta: &Meta) -> Result<(), Fault>;
+    fn relocate(&mut self, seq: u64, to: &MessageMeta, death: Option<&DeathRecord>) -> Result<(), StoreFault>;
+    fn delete(&mut self, meta: &MessageMeta) -> Result<(), StoreFault>;
     /// Remembers no deduplication id for longer than until `latest_ms`.
-    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault>;
+    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), StoreFault>;
     /// Makes no message in the queue due later than `latest_ms`.
-    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault>;
+    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), StoreFault>;
     /// Cuts the delays of messages that were sent later than `now_ms` to what was asked for, counted from `now_ms`.
-    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault>;
+    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), StoreFault>;
 
     // Reads for a receive.
     /// Ready messages: highest priority first, then lowest `seq`.
-    fn ready(&mut self, queue: QueueKey, suspects: Suspects, limit: usize) -> Result<Vec<Fetched>, Fault>;
+    fn ready(
+        &mut self,
+        queue: QueueKey,
+        suspects: SuspectFilter,
+        limit: usize,
+    ) -> Result<Vec<StoredMessage>, StoreFault>;
     /// Returns whether a message is ready that is no suspect. Reads no body.
-    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault>;
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, StoreFault>;
     /// The first ready message, in the same order, that is a suspect.
-    fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault>;
+    fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<StoredMessage>, StoreFault>;
     /// Delayed messages and retries that are due, earliest first.
-    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+    fn due(&mut self, queue: QueueKey, now_ms: u64, limit: usize) -> Result<Vec<MessageMeta>, StoreFault>;
     /// Returns when the next of them is due.
-    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault>;
+    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, StoreFault>;
 
     // Reads for groups.
     /// The one message of the group that is ready, in flight or waits for its retry.
-    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault>;
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault>;
     /// The held message of the group whose turn is next.
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault>;
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault>;
     /// The group id of a message.
-    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault>;
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, StoreFault>;
     /// Messages of the queue with a higher `seq`, in order.
-    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+    fn following(&mut self, queue: QueueKey, seq: u64, limit: usize) -> Result<Vec<MessageMeta>, StoreFault>;
 
     // Reads by age and state.
-    fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault>;
+    fn oldest(&mut self, queue: QueueKey, state: MessageState, priority: u8)
+    -> Result<Option<MessageMeta>, StoreFault>;
     /// Any messages of that state whose `seq` is at most `last`.
-    fn any(&mut self, queue: QueueKey, state: State, last: u64, limit: usize) -> Result<Vec<Meta>, Fault>;
+    fn any(
+        &mut self,
+        queue: QueueKey,
+        state: MessageState,
+        last: u64,
+        limit: usize,
+    ) -> Result<Vec<MessageMeta>, StoreFault>;
 
     // Reads of one message.
-    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault>;
-    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault>;
+    fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault>;
+    fn fetch(&mut self, seq: u64) -> Result<Option<StoredMessage>, StoreFault>;
 
     // Dead letters by the queue that they came from, lowest `seq` first. Neither reads a body.
-    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<Letter>, Fault>;
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault>;
+    fn dead(&mut self, origin: QueueKey, after: u64, limit: usize) -> Result<Vec<DeadLetterRef>, StoreFault>;
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<DeadLetterRef>, StoreFault>;
 
     // Deduplication ids.
-    fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault>;
-    fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault>;
+    fn first_with(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        now_ms: u64,
+    ) -> Result<Option<MessageId>, StoreFault>;
+    fn remember(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        id: &MessageId,
+        until_ms: u64,
+    ) -> Result<(), StoreFault>;
     /// Forgets at most `limit` deduplication ids whose time is over.
-    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), Fault>;
+    fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), StoreFault>;
 
     // The processed messages.
     /// Adds a segment; one with its number is replaced.
-    fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault>;
+    fn add_segment(&mut self, segment: &ProcessedSegment) -> Result<(), StoreFault>;
     /// Removes a segment, if it is there.
-    fn remove_segment(&mut self, number: u64) -> Result<(), Fault>;
+    fn remove_segment(&mut self, number: u64) -> Result<(), StoreFault>;
     /// Shows every segment as it is stored, lowest number first.
-    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault>;
+    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), StoreFault>;
 
     // The clock.
     /// Returns the last sighting of the store's time.
-    fn sighting(&mut self) -> Result<Option<Sighting>, Fault>;
-    fn note_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault>;
+    fn sighting(&mut self) -> Result<Option<ClockSighting>, StoreFault>;
+    fn note_sighting(&mut self, sighting: &ClockSighting) -> Result<(), StoreFault>;
     /// Returns whether the transaction has changed anything so far.
     fn is_changed(&self) -> bool;
 
     // Queues.
-    fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault>;
-    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault>;
-    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault>;
+    fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault>;
+    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault>;
+    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault>;
     /// Returns the room that the rows take on the disk, if they are on one.
-    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault>;
-    fn census(&mut self) -> Result<Census, Fault>;
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, StoreFault>;
+    fn census(&mut self) -> Result<MessageCensus, StoreFault>;
 }

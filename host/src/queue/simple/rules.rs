@@ -1,6 +1,6 @@
 //! The rules of a Simple queue, once, for the durable and the ephemeral store alike.
 //!
-//! [`Core`] is the whole state of a store: its rows and the facts about them in memory. Every change goes
+//! [`StoreRules`] is the whole state of a store: its rows and the facts about them in memory. Every change goes
 //! through the few functions of this file, which keep the tallies equal to the rows; the files below it hold one
 //! rule each. Invariant: of the messages that share a group at most one is ready, in flight or waiting for its retry.
 //! The rules know neither SQL nor threads.
@@ -13,11 +13,11 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{
-    clock::{Clock, Now},
+    clock::{StoreClock, StoreTime},
     in_flight::InFlightTable,
     isolation::{PoisonIsolation, SharedIsolation},
     processed::SharedProcessedMessages,
-    row::{Content, Death, Fault, GroupName, Meta, QueueKey, State},
+    row::{DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault},
     rows::Rows,
     settings::{Order, Settings},
 };
@@ -36,14 +36,14 @@ mod send;
 mod settle;
 mod time;
 
-use self::processed::Entries;
+use self::processed::ProcessedChanges;
 
-pub(super) use dead::Which;
-pub(super) use receive::Received;
+pub(super) use dead::DeadLetterChoice;
+pub(super) use receive::ReceiveAnswer;
 
 /// The numbers of messages of one queue.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub(super) struct MessageTally {
     pub(super) ready: u64,
     pub(super) held: u64,
     pub(super) in_flight: u64,
@@ -57,15 +57,15 @@ pub(super) struct Tally {
     pub(super) suspects: u64,
 }
 
-impl Tally {
-    pub(super) fn of(&mut self, state: State) -> &mut u64 {
+impl MessageTally {
+    pub(super) fn of(&mut self, state: MessageState) -> &mut u64 {
         match state {
-            State::Ready => &mut self.ready,
-            State::Held => &mut self.held,
-            State::InFlight => &mut self.in_flight,
-            State::Delayed => &mut self.delayed,
-            State::Retry => &mut self.retry,
-            State::Damaged => &mut self.damaged,
+            MessageState::Ready => &mut self.ready,
+            MessageState::Held => &mut self.held,
+            MessageState::InFlight => &mut self.in_flight,
+            MessageState::Delayed => &mut self.delayed,
+            MessageState::Retry => &mut self.retry,
+            MessageState::Damaged => &mut self.damaged,
         }
     }
 
@@ -75,7 +75,7 @@ impl Tally {
         all.saturating_sub(self.dead_here)
     }
 
-    fn move_between(&mut self, from: State, to: State) {
+    fn move_between(&mut self, from: MessageState, to: MessageState) {
         subtract(self.of(from));
         *self.of(to) += 1;
     }
@@ -97,7 +97,7 @@ pub(super) struct QueueState {
     pub(super) declared: bool,
     /// Exhausted messages stay in this queue.
     pub(super) terminal: bool,
-    pub(super) tally: Tally,
+    pub(super) tally: MessageTally,
     /// No delayed message and no retry is due before this time.
     pub(super) due_ms: u64,
     /// No message is past its time to live before this time.
@@ -114,8 +114,8 @@ pub(super) struct QueueState {
 
 /// A whole store. The rules see rows of any kind; only the owner of the store knows the kind.
 #[derive(Debug)]
-pub(super) struct Core<R: ?Sized = dyn Rows> {
-    clock: Clock,
+pub(super) struct StoreRules<R: ?Sized = dyn Rows> {
+    clock: StoreClock,
     /// The store's time when it was noted last; 0 if that is unknown.
     seen_ms: u64,
     latest: Instant,
@@ -127,22 +127,22 @@ pub(super) struct Core<R: ?Sized = dyn Rows> {
     last_seq: u64,
     wakes: Vec<QueueKey>,
     processed: SharedProcessedMessages,
-    entries: Entries,
+    entries: ProcessedChanges,
     /// The state before the transaction under way of each queue that it touched; `None` if nothing is ever undone.
-    saved: Option<Saved>,
+    saved: Option<SavedState>,
     /// The last field, so that a store with rows of a known kind can be borrowed as one with rows of any kind.
     pub(super) rows: R,
 }
 
 #[derive(Debug, Default)]
-struct Saved {
+struct SavedState {
     isolation: PoisonIsolation,
     seen_ms: u64,
     queues: Vec<(QueueKey, QueueState)>,
     added: Vec<QueueKey>,
 }
 
-impl<R: ?Sized> Core<R> {
+impl<R: ?Sized> StoreRules<R> {
     /// Returns the hold of receives, for readers outside of the store.
     pub(super) fn shared_isolation(&self) -> &SharedIsolation {
         &self.shared_isolation
@@ -154,27 +154,27 @@ impl<R: ?Sized> Core<R> {
     }
 }
 
-impl<R: Rows + 'static> Core<R> {
+impl<R: Rows + 'static> StoreRules<R> {
     /// Returns the store as the rules see it.
-    pub(super) fn rules(&mut self) -> &mut Core {
+    pub(super) fn with_any_rows(&mut self) -> &mut StoreRules {
         self
     }
 }
 
-impl Core {
+impl StoreRules {
     /// Notes the start of a transaction.
     pub(super) fn begin(&mut self) {
         self.in_flight.begin();
         if let Some(saved) = &mut self.saved {
-            *saved = Saved {
+            *saved = SavedState {
                 isolation: self.isolation,
                 seen_ms: self.seen_ms,
-                ..Saved::default()
+                ..SavedState::default()
             };
         }
     }
 
-    /// Forgets every change since [`Core::begin`]: the rows were rolled back.
+    /// Forgets every change since [`StoreRules::begin`]: the rows were rolled back.
     pub(super) fn undo(&mut self) {
         self.in_flight.undo();
         self.undo_handled();
@@ -207,7 +207,7 @@ impl Core {
     }
 
     /// Returns the moment of a command, which is never earlier than that of the command before it.
-    pub(super) fn tick(&mut self, instant: Instant) -> Now {
+    pub(super) fn tick(&mut self, instant: Instant) -> StoreTime {
         self.latest = self.latest.max(instant);
         self.clock.at(self.latest)
     }
@@ -248,14 +248,14 @@ impl Core {
     }
 
     /// Adds a message.
-    fn add(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+    fn add(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {
         *self.queue_mut(meta.queue).tally.of(meta.state) += 1;
         self.announce(&meta);
         self.rows.insert(meta, content)
     }
 
     /// Gives a message another state in its queue. `meta` has the old state, and the new values of everything else that `place` writes.
-    fn change(&mut self, mut meta: Meta, state: State) -> Result<(), Fault> {
+    fn change(&mut self, mut meta: MessageMeta, state: MessageState) -> Result<(), StoreFault> {
         self.queue_mut(meta.queue).tally.move_between(meta.state, state);
         meta.state = state;
         self.rows.place(&meta)?;
@@ -264,7 +264,12 @@ impl Core {
     }
 
     /// Moves a message to the place `to`, in another queue, and leaves its group to the next.
-    fn relocate(&mut self, from: &Meta, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+    fn relocate(
+        &mut self,
+        from: &MessageMeta,
+        to: &MessageMeta,
+        death: Option<&DeathRecord>,
+    ) -> Result<(), StoreFault> {
         self.rows.relocate(from.seq, to, death)?;
         self.forget_tally(from);
         *self.queue_mut(to.queue).tally.of(to.state) += 1;
@@ -277,13 +282,13 @@ impl Core {
     }
 
     /// Deletes a message for good, and leaves its group to the next.
-    fn remove(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn remove(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         self.rows.delete(meta)?;
         self.forget_tally(meta);
         self.promote(meta)
     }
 
-    fn forget_tally(&mut self, meta: &Meta) {
+    fn forget_tally(&mut self, meta: &MessageMeta) {
         let tally = &mut self.queue_mut(meta.queue).tally;
         subtract(tally.of(meta.state));
         if meta.suspicion.is_raised() {
@@ -298,16 +303,16 @@ impl Core {
     }
 
     /// Notes that a message's new state may concern receivers.
-    fn announce(&mut self, meta: &Meta) {
+    fn announce(&mut self, meta: &MessageMeta) {
         match meta.state {
-            State::Ready => self.wake_later(meta.queue),
-            State::Delayed | State::Retry => {
+            MessageState::Ready => self.wake_later(meta.queue),
+            MessageState::Delayed | MessageState::Retry => {
                 if meta.visible_at_ms < self.queue(meta.queue).due_ms {
                     self.queue_mut(meta.queue).due_ms = meta.visible_at_ms;
                     self.wake_later(meta.queue);
                 }
             }
-            State::Held | State::InFlight | State::Damaged => {}
+            MessageState::Held | MessageState::InFlight | MessageState::Damaged => {}
         }
     }
 

@@ -10,11 +10,14 @@ use rusqlite::params;
 use self::read::{bytes, integer, key, limit, number, read_all, read_letter, read_meta, signed, text};
 use super::{
     super::FailureRecord,
-    clock::Sighting,
+    clock::ClockSighting,
     codec,
-    processed::{Segment, StoredSegment},
-    row::{Content, Death, Fault, FaultKind, Fetched, GroupName, Meta, QueueKey, State},
-    rows::{Census, DiskUse, Letter, Rows, StoredQueue, Suspects},
+    processed::{ProcessedSegment, StoredSegment},
+    row::{
+        DeathRecord, FaultKind, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault,
+        StoredMessage,
+    },
+    rows::{DeadLetterRef, DiskUse, MessageCensus, Rows, StoredQueue, SuspectFilter},
     settings::Order,
 };
 use crate::message::{MessageId, QueueName};
@@ -42,14 +45,14 @@ mod read;
 mod time;
 mod values;
 
-pub(super) use database::{Refusal, SqliteRows};
+pub(super) use database::{OpenRefusal, SqliteRows};
 
 impl Rows for SqliteRows {
-    fn insert(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+    fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {
         self.add_message(meta, content)
     }
 
-    fn place(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn place(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         self.table()?.write(
             "UPDATE messages SET state = ?2, lane = ?3, visible_at = ?4, receive_count = ?5, suspect = ?6
              WHERE seq = ?1",
@@ -64,18 +67,18 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn take(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn take(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         self.take_message(meta)
     }
 
-    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), Fault> {
+    fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), StoreFault> {
         self.table()?.write(
             "UPDATE messages SET failure = ?2 WHERE seq = ?1",
             params![signed(seq), codec::encode_failure(failure)],
         )
     }
 
-    fn relocate(&mut self, seq: u64, to: &Meta, death: Option<&Death>) -> Result<(), Fault> {
+    fn relocate(&mut self, seq: u64, to: &MessageMeta, death: Option<&DeathRecord>) -> Result<(), StoreFault> {
         self.table()?.write(
             "UPDATE messages SET seq = ?2, queue = ?3, state = ?4, lane = ?5, visible_at = ?6, receive_count = ?7,
              queued_at = ?8, suspect = ?9, origin = ?10, dead_at = ?11, dead_receive_count = ?12, dead_failure = ?13,
@@ -98,11 +101,11 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn delete(&mut self, meta: &Meta) -> Result<(), Fault> {
+    fn delete(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         self.delete_message(meta.seq)
     }
 
-    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), Fault> {
+    fn cap_remembered(&mut self, latest_ms: u64) -> Result<(), StoreFault> {
         let late = self.other_tables().one(
             "SELECT 1 FROM deduplication WHERE until > ?1 LIMIT 1",
             params![signed(latest_ms)],
@@ -117,7 +120,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), Fault> {
+    fn cap_due(&mut self, queue: QueueKey, latest_ms: u64) -> Result<(), StoreFault> {
         let mut table = self.table()?;
         let late = table.one(
             "SELECT 1 FROM messages WHERE queue = ?1 AND visible_at > ?2 AND state IN (3, 4) LIMIT 1",
@@ -133,7 +136,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), Fault> {
+    fn cap_delays(&mut self, queue: QueueKey, now_ms: u64) -> Result<(), StoreFault> {
         self.table()?.write(
             "UPDATE messages SET visible_at = ?2 + visible_at - queued_at
              WHERE queue = ?1 AND state = 3 AND queued_at > ?2 AND visible_at > queued_at",
@@ -141,11 +144,16 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn ready(&mut self, queue: QueueKey, suspects: Suspects, count: usize) -> Result<Vec<Fetched>, Fault> {
+    fn ready(
+        &mut self,
+        queue: QueueKey,
+        suspects: SuspectFilter,
+        count: usize,
+    ) -> Result<Vec<StoredMessage>, StoreFault> {
         self.ready_messages(queue, suspects, count)
     }
 
-    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+    fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, StoreFault> {
         let exists = self.table()?.one(
             "SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_by_state
              WHERE queue = ?1 AND state = 0 AND suspect = 0)",
@@ -155,7 +163,7 @@ impl Rows for SqliteRows {
         Ok(exists == Some(1))
     }
 
-    fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<Fetched>, Fault> {
+    fn ready_suspect(&mut self, queue: QueueKey) -> Result<Option<StoredMessage>, StoreFault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -168,7 +176,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn due(&mut self, queue: QueueKey, now_ms: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+    fn due(&mut self, queue: QueueKey, now_ms: u64, count: usize) -> Result<Vec<MessageMeta>, StoreFault> {
         self.table()?.many(
             concat!(
                 "SELECT ",
@@ -181,7 +189,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, Fault> {
+    fn next_due(&mut self, queue: QueueKey) -> Result<Option<u64>, StoreFault> {
         self.table()?.one(
             "SELECT visible_at FROM messages INDEXED BY messages_due WHERE queue = ?1 AND state IN (3, 4)
              ORDER BY visible_at LIMIT 1",
@@ -190,7 +198,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+    fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -203,7 +211,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<Meta>, Fault> {
+    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -216,7 +224,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn group_id(&mut self, seq: u64) -> Result<Option<String>, Fault> {
+    fn group_id(&mut self, seq: u64) -> Result<Option<String>, StoreFault> {
         let group_id = self.table()?.one(
             "SELECT group_id FROM messages WHERE seq = ?1",
             params![signed(seq)],
@@ -225,7 +233,7 @@ impl Rows for SqliteRows {
         Ok(group_id.flatten())
     }
 
-    fn following(&mut self, queue: QueueKey, seq: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+    fn following(&mut self, queue: QueueKey, seq: u64, count: usize) -> Result<Vec<MessageMeta>, StoreFault> {
         self.table()?.many(
             concat!(
                 "SELECT ",
@@ -237,7 +245,12 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn oldest(&mut self, queue: QueueKey, state: State, priority: u8) -> Result<Option<Meta>, Fault> {
+    fn oldest(
+        &mut self,
+        queue: QueueKey,
+        state: MessageState,
+        priority: u8,
+    ) -> Result<Option<MessageMeta>, StoreFault> {
         self.table()?.one(
             concat!(
                 "SELECT ",
@@ -250,7 +263,13 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn any(&mut self, queue: QueueKey, state: State, last: u64, count: usize) -> Result<Vec<Meta>, Fault> {
+    fn any(
+        &mut self,
+        queue: QueueKey,
+        state: MessageState,
+        last: u64,
+        count: usize,
+    ) -> Result<Vec<MessageMeta>, StoreFault> {
         self.table()?.many(
             concat!(
                 "SELECT ",
@@ -262,7 +281,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn meta(&mut self, seq: u64) -> Result<Option<Meta>, Fault> {
+    fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault> {
         self.table()?.one(
             concat!("SELECT ", meta_columns!(), " FROM messages WHERE seq = ?1"),
             params![signed(seq)],
@@ -270,7 +289,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn fetch(&mut self, seq: u64) -> Result<Option<Fetched>, Fault> {
+    fn fetch(&mut self, seq: u64) -> Result<Option<StoredMessage>, StoreFault> {
         self.table()?.one(
             concat!("SELECT ", all_columns!(), " FROM messages WHERE seq = ?1"),
             params![signed(seq)],
@@ -278,7 +297,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<Letter>, Fault> {
+    fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<DeadLetterRef>, StoreFault> {
         self.table()?.many(
             "SELECT seq, length(body) FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2
              ORDER BY seq LIMIT ?3",
@@ -287,7 +306,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<Letter>, Fault> {
+    fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<DeadLetterRef>, StoreFault> {
         self.table()?.one(
             "SELECT seq, length(body) FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1",
             params![origin.0, id.as_str()],
@@ -295,7 +314,12 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn first_with(&mut self, queue: QueueKey, deduplication: &str, now_ms: u64) -> Result<Option<MessageId>, Fault> {
+    fn first_with(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        now_ms: u64,
+    ) -> Result<Option<MessageId>, StoreFault> {
         let id = self.other_tables().one(
             "SELECT id FROM deduplication WHERE queue = ?1 AND deduplication_id = ?2 AND until > ?3",
             params![queue.0, deduplication, signed(now_ms)],
@@ -304,14 +328,20 @@ impl Rows for SqliteRows {
         Ok(id.flatten().map(|id| MessageId::from_queue(&id)))
     }
 
-    fn remember(&mut self, queue: QueueKey, deduplication: &str, id: &MessageId, until_ms: u64) -> Result<(), Fault> {
+    fn remember(
+        &mut self,
+        queue: QueueKey,
+        deduplication: &str,
+        id: &MessageId,
+        until_ms: u64,
+    ) -> Result<(), StoreFault> {
         self.other_tables().write(
             "INSERT OR REPLACE INTO deduplication (queue, deduplication_id, id, until) VALUES (?1, ?2, ?3, ?4)",
             params![queue.0, deduplication, id.as_str(), signed(until_ms)],
         )
     }
 
-    fn forget(&mut self, now_ms: u64, count: usize) -> Result<(), Fault> {
+    fn forget(&mut self, now_ms: u64, count: usize) -> Result<(), StoreFault> {
         self.other_tables().write(
             "DELETE FROM deduplication WHERE (queue, deduplication_id) IN
              (SELECT queue, deduplication_id FROM deduplication WHERE until <= ?1 ORDER BY until LIMIT ?2)",
@@ -319,7 +349,7 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn add_segment(&mut self, segment: &Segment) -> Result<(), Fault> {
+    fn add_segment(&mut self, segment: &ProcessedSegment) -> Result<(), StoreFault> {
         let stored = segment.encode();
         self.other_tables().write(
             "INSERT OR REPLACE INTO handled (segment, noted_at, checksum, keys) VALUES (?1, ?2, ?3, ?4)",
@@ -332,12 +362,12 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn remove_segment(&mut self, number: u64) -> Result<(), Fault> {
+    fn remove_segment(&mut self, number: u64) -> Result<(), StoreFault> {
         self.other_tables()
             .write("DELETE FROM handled WHERE segment = ?1", params![signed(number)])
     }
 
-    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), Fault> {
+    fn segments(&mut self, show: &mut dyn FnMut(StoredSegment)) -> Result<(), StoreFault> {
         self.other_tables().each(
             "SELECT segment, noted_at, checksum, keys FROM handled ORDER BY segment",
             |row| {
@@ -352,11 +382,11 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+    fn sighting(&mut self) -> Result<Option<ClockSighting>, StoreFault> {
         self.read_sighting()
     }
 
-    fn note_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault> {
+    fn note_sighting(&mut self, sighting: &ClockSighting) -> Result<(), StoreFault> {
         self.write_sighting(sighting)
     }
 
@@ -364,14 +394,14 @@ impl Rows for SqliteRows {
         self.has_changed()
     }
 
-    fn queues(&mut self) -> Result<Vec<StoredQueue>, Fault> {
+    fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault> {
         let stored =
             self.other_tables()
                 .many("SELECT queue, name, one_lane FROM queues ORDER BY queue", [], |row| {
                     Ok((key(row, 0)?, text(row, 1)?.unwrap_or_default(), integer(row, 2)?))
                 })?;
         let read = |(key, name, one_lane): (QueueKey, String, i64)| {
-            let name = QueueName::new(&name).map_err(|error| Fault {
+            let name = QueueName::new(&name).map_err(|error| StoreFault {
                 kind: FaultKind::Final,
                 cause: Arc::new(error),
             })?;
@@ -381,25 +411,25 @@ impl Rows for SqliteRows {
         stored.into_iter().map(read).collect()
     }
 
-    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), Fault> {
+    fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault> {
         self.other_tables().write(
             "INSERT INTO queues (queue, name, one_lane) VALUES (?1, ?2, ?3)",
             params![queue.key.0, queue.name.as_str(), queue.order == Order::Queue],
         )
     }
 
-    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
+    fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault> {
         self.other_tables().write(
             "UPDATE queues SET one_lane = ?2 WHERE queue = ?1",
             params![queue.0, order == Order::Queue],
         )
     }
 
-    fn disk_use(&mut self) -> Result<Option<DiskUse>, Fault> {
+    fn disk_use(&mut self) -> Result<Option<DiskUse>, StoreFault> {
         self.measure().map(Some)
     }
 
-    fn census(&mut self) -> Result<Census, Fault> {
+    fn census(&mut self) -> Result<MessageCensus, StoreFault> {
         let table = self.table()?;
         let states = table.many(
             "SELECT queue, state, count(*) FROM messages INDEXED BY messages_by_state GROUP BY queue, state",
@@ -407,10 +437,10 @@ impl Rows for SqliteRows {
             |row| Ok((key(row, 0)?, integer(row, 1)?, number(row, 2)?)),
         )?;
         let state_of = |(key, state, count): (QueueKey, i64, u64)| {
-            let state = u8::try_from(state).ok().and_then(State::from_number);
-            (key, state.unwrap_or(State::Damaged), count)
+            let state = u8::try_from(state).ok().and_then(MessageState::from_number);
+            (key, state.unwrap_or(MessageState::Damaged), count)
         };
-        Ok(Census {
+        Ok(MessageCensus {
             states: states.into_iter().map(state_of).collect(),
             dead: table.many(
                 "SELECT queue, origin, count(*) FROM messages INDEXED BY dead_letters WHERE origin IS NOT NULL

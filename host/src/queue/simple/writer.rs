@@ -21,11 +21,11 @@ use self::{
 };
 use super::{
     super::{Cause, QueueError},
-    clock::Now,
-    operation::Operation,
+    clock::StoreTime,
+    operation::StoreOperation,
     processed::SharedProcessedMessages,
-    row::Fault,
-    rules::Core,
+    row::StoreFault,
+    rules::StoreRules,
 };
 use crate::message::QueueName;
 
@@ -92,7 +92,7 @@ impl Writer {
         let (commands, waiting) = mpsc::channel(MAX_WAITING);
         let undelivered = Arc::new(UndeliveredReceipts::new(commands.downgrade()));
         let directory = state.directory.clone();
-        let processed = state.core.processed().clone();
+        let processed = state.rules.processed().clone();
         let failed = Arc::new(OnceLock::new());
         let mut writer = WriterThread::new(state, undelivered, Arc::clone(&failed));
         let thread = std::thread::Builder::new()
@@ -108,9 +108,9 @@ impl Writer {
     }
 
     /// Asks the thread, and waits for the answer.
-    pub(super) async fn ask<F, A>(&self, queue: &QueueName, operation: Operation<F>) -> Result<A, QueueError>
+    pub(super) async fn ask<F, A>(&self, queue: &QueueName, operation: StoreOperation<F>) -> Result<A, QueueError>
     where
-        F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send + 'static,
+        F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault> + Send + 'static,
         A: Send + 'static,
     {
         let (reply, answer) = oneshot::channel();

@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        row::Fault,
-        rows::{Damaged, NamespaceKey, Place, StoredNamespace, ValueRows},
+        row::StoreFault,
+        rows::{DamagedValue, EntryPlace, NamespaceKey, StoredNamespace, ValueRows},
     },
     MemoryRows,
 };
@@ -31,19 +31,19 @@ struct Namespace {
 }
 
 impl Values {
-    fn get(&self, namespace: NamespaceKey, (bucket, key): Place<'_>) -> Option<&Bytes> {
+    fn get(&self, namespace: NamespaceKey, (bucket, key): EntryPlace<'_>) -> Option<&Bytes> {
         self.buckets.get(&namespace)?.buckets.get(bucket)?.get(key)
     }
 }
 
 impl ValueRows for MemoryRows {
-    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault> {
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, StoreFault> {
         let key = self.values.namespaces.get(name).copied();
         let bytes = |key| self.values.buckets.get(&key).map_or(0, |namespace| namespace.bytes);
         Ok(key.map(|key| StoredNamespace { key, bytes: bytes(key) }))
     }
 
-    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault> {
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, StoreFault> {
         let last = self.values.buckets.last_key_value();
         let key = NamespaceKey(last.map_or(1, |(NamespaceKey(last), _)| last + 1));
         self.values.namespaces.insert(name.to_owned(), key);
@@ -51,23 +51,32 @@ impl ValueRows for MemoryRows {
         Ok(key)
     }
 
-    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), Fault> {
+    fn set_namespace_bytes(&mut self, namespace: NamespaceKey, bytes: u64) -> Result<(), StoreFault> {
         if let Some(namespace) = self.values.buckets.get_mut(&namespace) {
             namespace.bytes = bytes;
         }
         Ok(())
     }
 
-    fn value(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<Result<Bytes, Damaged>>, Fault> {
+    fn value(
+        &mut self,
+        namespace: NamespaceKey,
+        place: EntryPlace<'_>,
+    ) -> Result<Option<Result<Bytes, DamagedValue>>, StoreFault> {
         Ok(self.values.get(namespace, place).cloned().map(Ok))
     }
 
-    fn value_bytes(&mut self, namespace: NamespaceKey, place: Place<'_>) -> Result<Option<u64>, Fault> {
+    fn value_bytes(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>) -> Result<Option<u64>, StoreFault> {
         let value = self.values.get(namespace, place);
         Ok(value.map(|value| u64::try_from(value.len()).unwrap_or(u64::MAX)))
     }
 
-    fn put_value(&mut self, namespace: NamespaceKey, (bucket, key): Place<'_>, value: &Bytes) -> Result<(), Fault> {
+    fn put_value(
+        &mut self,
+        namespace: NamespaceKey,
+        (bucket, key): EntryPlace<'_>,
+        value: &Bytes,
+    ) -> Result<(), StoreFault> {
         let namespace = self.values.buckets.entry(namespace).or_default();
         let bucket = namespace.buckets.entry(bucket.to_owned()).or_default();
         // A copy, so that a small part does not keep the whole of what it was cut from.
@@ -75,7 +84,7 @@ impl ValueRows for MemoryRows {
         Ok(())
     }
 
-    fn remove_value(&mut self, namespace: NamespaceKey, (bucket, key): Place<'_>) -> Result<(), Fault> {
+    fn remove_value(&mut self, namespace: NamespaceKey, (bucket, key): EntryPlace<'_>) -> Result<(), StoreFault> {
         if let Some(namespace) = self.values.buckets.get_mut(&namespace)
             && let Some(entries) = namespace.buckets.get_mut(bucket)
         {
@@ -93,7 +102,7 @@ impl ValueRows for MemoryRows {
         bucket: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Arc<str>>, Fault> {
+    ) -> Result<Vec<Arc<str>>, StoreFault> {
         let namespace = self.values.buckets.get(&namespace);
         let Some(entries) = namespace.and_then(|namespace| namespace.buckets.get(bucket)) else {
             return Ok(Vec::new());

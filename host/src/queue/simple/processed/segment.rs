@@ -4,7 +4,7 @@ use super::ProcessedMessageKey;
 
 /// Messages that were noted in one go.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in super::super) struct Segment {
+pub(in super::super) struct ProcessedSegment {
     /// Unique in the store, and ascending.
     pub(in super::super) number: u64,
     /// When the newest of them was noted.
@@ -23,7 +23,7 @@ pub(in super::super) struct StoredSegment {
     pub(in super::super) keys: Vec<u8>,
 }
 
-impl Segment {
+impl ProcessedSegment {
     /// Returns the row of this segment.
     pub(in super::super) fn encode(&self) -> StoredSegment {
         let mut keys = Vec::with_capacity(self.keys.len() * ProcessedMessageKey::LEN);
@@ -70,8 +70,8 @@ fn checksum(number: u64, noted_ms: u64, keys: &[u8]) -> i64 {
 mod tests {
     use super::*;
 
-    fn segment() -> Segment {
-        Segment {
+    fn segment() -> ProcessedSegment {
+        ProcessedSegment {
             number: 7,
             noted_ms: 1_700_000_000_000,
             keys: vec![ProcessedMessageKey([1; 16]), ProcessedMessageKey([2; 16])],
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_row_says_what_the_segment_said() {
-        assert_eq!(Segment::decode(&segment().encode()).unwrap(), segment());
+        assert_eq!(ProcessedSegment::decode(&segment().encode()).unwrap(), segment());
     }
 
     #[test]
@@ -88,7 +88,7 @@ mod tests {
         for bit in 0..32 * 8 {
             let mut row = segment().encode();
             row.keys[bit / 8] ^= 1 << (bit % 8);
-            assert!(Segment::decode(&row).is_err(), "bit {bit} of the keys");
+            assert!(ProcessedSegment::decode(&row).is_err(), "bit {bit} of the keys");
         }
         for bit in 0..63 {
             let mut number = segment().encode();
@@ -98,7 +98,7 @@ mod tests {
             noted.noted_ms ^= 1 << bit;
             checksum.checksum ^= 1 << bit;
             for row in [number, noted, checksum] {
-                assert!(Segment::decode(&row).is_err(), "bit {bit} of {row:?}");
+                assert!(ProcessedSegment::decode(&row).is_err(), "bit {bit} of {row:?}");
             }
         }
     }
@@ -110,7 +110,7 @@ mod tests {
             row.keys.truncate(length);
             // Even with a right checksum: half a key is no key, and a segment without keys is never written.
             row.checksum = checksum(row.number, row.noted_ms, &row.keys);
-            assert_eq!(Segment::decode(&row).is_ok(), length == 16, "{length} bytes");
+            assert_eq!(ProcessedSegment::decode(&row).is_ok(), length == 16, "{length} bytes");
         }
     }
 }

@@ -5,17 +5,17 @@ use std::sync::Arc;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
-use super::{super::clock::Clock, ProcessedMessageKey, ProcessedMessages};
+use super::{super::clock::StoreClock, ProcessedMessageKey, ProcessedMessages};
 
 /// The processed messages of a store. The clones share them.
 #[derive(Debug, Clone)]
 pub(in super::super) struct SharedProcessedMessages {
     processed: Arc<Mutex<ProcessedMessages>>,
-    clock: Clock,
+    clock: StoreClock,
 }
 
 impl SharedProcessedMessages {
-    pub(in super::super) fn new(processed: ProcessedMessages, clock: Clock) -> Self {
+    pub(in super::super) fn new(processed: ProcessedMessages, clock: StoreClock) -> Self {
         Self {
             processed: Arc::new(Mutex::new(processed)),
             clock,

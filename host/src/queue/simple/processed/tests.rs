@@ -80,7 +80,7 @@ fn a_store_that_is_off_records_nothing() {
         let mut processed = ProcessedMessages::new(settings, true);
         assert!(processed.is_off());
         assert!(!processed.note(keys(0..10_000), START_MS));
-        let segment = Segment {
+        let segment = ProcessedSegment {
             number: processed.next_segment(),
             noted_ms: START_MS,
             keys: keys(0..3),
@@ -110,7 +110,7 @@ fn settings_beyond_their_range_are_cut_to_it() {
 #[test]
 fn a_clock_that_was_set_back_neither_forgets_early_nor_remembers_for_ever() {
     let mut processed = processed(10);
-    let segment = Segment {
+    let segment = ProcessedSegment {
         number: 1,
         noted_ms: START_MS + 1000 * HOUR_MS,
         keys: keys(0..1),
@@ -204,7 +204,7 @@ struct Bench {
     max_entries: usize,
     now_ms: u64,
     processed: ProcessedMessages,
-    disk: BTreeMap<u64, Segment>,
+    disk: BTreeMap<u64, ProcessedSegment>,
     /// Number of the key, and when it was noted: oldest first.
     history: Vec<(u64, u64)>,
 }
@@ -219,7 +219,7 @@ impl Bench {
         self.record(numbers);
     }
 
-    fn store(&mut self, segments: &[Segment]) {
+    fn store(&mut self, segments: &[ProcessedSegment]) {
         for segment in segments {
             let former = self.disk.insert(segment.number, segment.clone());
             assert!(former.is_none(), "a row is written once");
@@ -235,7 +235,7 @@ impl Bench {
         match step {
             Step::Note(numbers) => self.note(numbers),
             Step::Commit(numbers) => {
-                let segment = Segment {
+                let segment = ProcessedSegment {
                     number: self.processed.next_segment(),
                     noted_ms: self.now_ms,
                     keys: numbers.iter().copied().map(key).collect(),

@@ -10,7 +10,7 @@ use super::{
         row::QueueKey,
         settings::{Order, Settings},
     },
-    Core, Which,
+    DeadLetterChoice, StoreRules,
 };
 use crate::{
     machine_clock::MachineClock,
@@ -24,7 +24,7 @@ const STEP: usize = 256;
 const LOOKS: u64 = 12;
 
 struct Store {
-    core: Core<MemoryRows>,
+    rules: StoreRules<MemoryRows>,
     queue: QueueKey,
 }
 
@@ -57,23 +57,27 @@ fn outgoing(priority: u8) -> Outgoing {
 
 impl Store {
     fn with(messages: usize) -> Self {
-        let mut core = Core::new(
+        let mut rules = StoreRules::new(
             MemoryRows::default(),
             false,
             ProcessedMessageSettings::default(),
             MachineClock::default(),
         );
-        let queue = core.rules().declare(&name(), settings(Order::Group)).unwrap().key;
-        let mut store = Self { core, queue };
+        let queue = rules
+            .with_any_rows()
+            .declare(&name(), settings(Order::Group))
+            .unwrap()
+            .key;
+        let mut store = Self { rules, queue };
         store.send(messages, 0);
         store
     }
 
     fn send(&mut self, messages: usize, priority: u8) {
         for _ in 0..messages {
-            let core = self.core.rules();
-            let now = core.tick(Instant::now());
-            core.send(self.queue, outgoing(priority), now).unwrap().unwrap();
+            let rules = self.rules.with_any_rows();
+            let now = rules.tick(Instant::now());
+            rules.send(self.queue, outgoing(priority), now).unwrap().unwrap();
         }
     }
 
@@ -81,9 +85,9 @@ impl Store {
     fn with_dead(messages: usize) -> Self {
         let mut store = Self::with(messages);
         loop {
-            let core = store.core.rules();
-            let now = core.tick(Instant::now());
-            let received = core.receive(store.queue, STEP, now).unwrap().deliveries;
+            let rules = store.rules.with_any_rows();
+            let now = rules.tick(Instant::now());
+            let received = rules.receive(store.queue, STEP, now).unwrap().deliveries;
             if received.is_empty() {
                 return store;
             }
@@ -95,19 +99,19 @@ impl Store {
                 .into_iter()
                 .map(|delivery| dead_letter(delivery.receipt))
                 .collect();
-            core.settle(store.queue, settles, Effects::default(), now).unwrap();
+            rules.settle(store.queue, settles, Effects::default(), now).unwrap();
         }
     }
 
-    fn cost(&mut self, step: impl FnOnce(&mut Core, QueueKey)) -> u64 {
-        let before = self.core.rows.visited();
-        step(&mut self.core, self.queue);
-        self.core.rows.visited() - before
+    fn cost(&mut self, step: impl FnOnce(&mut StoreRules, QueueKey)) -> u64 {
+        let before = self.rules.rows.visited();
+        step(&mut self.rules, self.queue);
+        self.rules.rows.visited() - before
     }
 }
 
 /// Checks that a step costs as much in a small store as in a large one, and no more than it may.
-fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core, QueueKey)) {
+fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut StoreRules, QueueKey)) {
     let costs = [2 * STEP, 16 * STEP].map(|messages| make(messages).cost(&step));
     let most = u64::try_from(STEP).unwrap() * LOOKS;
     assert!(
@@ -120,27 +124,27 @@ fn check(what: &str, make: impl Fn(usize) -> Store, step: impl Fn(&mut Core, Que
 // Each message of a redrive copied and sorted all that were behind it, and the whole store stood still for minutes.
 #[test]
 fn a_step_of_a_long_operation_costs_the_same_whatever_the_backlog() {
-    let oldest = || Which::oldest(0, u64::MAX, usize::MAX);
-    check("redrive", Store::with_dead, |core, queue| {
-        let now = core.tick(Instant::now());
-        assert_eq!(core.redrive(queue, &oldest(), now).unwrap().0, 256);
+    let oldest = || DeadLetterChoice::oldest(0, u64::MAX, usize::MAX);
+    check("redrive", Store::with_dead, |rules, queue| {
+        let now = rules.tick(Instant::now());
+        assert_eq!(rules.redrive(queue, &oldest(), now).unwrap().0, 256);
     });
-    check("purging dead letters", Store::with_dead, |core, queue| {
-        assert_eq!(core.purge_dead(queue, &oldest()).unwrap().0, 256);
+    check("purging dead letters", Store::with_dead, |rules, queue| {
+        assert_eq!(rules.purge_dead(queue, &oldest()).unwrap().0, 256);
     });
-    check("listing dead letters", Store::with_dead, |core, queue| {
-        assert_eq!(core.dead_letters(queue, 0, usize::MAX).unwrap().0.len(), STEP);
+    check("listing dead letters", Store::with_dead, |rules, queue| {
+        assert_eq!(rules.dead_letters(queue, 0, usize::MAX).unwrap().0.len(), STEP);
     });
-    check("purging", Store::with, |core, queue| {
-        assert_eq!(core.purge(queue, u64::MAX, STEP).unwrap(), 256);
+    check("purging", Store::with, |rules, queue| {
+        assert_eq!(rules.purge(queue, u64::MAX, STEP).unwrap(), 256);
     });
-    check("counting", Store::with, |core, queue| {
-        let now = core.tick(Instant::now());
-        core.counts(queue, now).unwrap();
+    check("counting", Store::with, |rules, queue| {
+        let now = rules.tick(Instant::now());
+        rules.counts(queue, now).unwrap();
     });
-    check("receiving", Store::with, |core, queue| {
-        let now = core.tick(Instant::now());
-        assert_eq!(core.receive(queue, 9, now).unwrap().deliveries.len(), 9);
+    check("receiving", Store::with, |rules, queue| {
+        let now = rules.tick(Instant::now());
+        assert_eq!(rules.receive(queue, 9, now).unwrap().deliveries.len(), 9);
     });
 }
 
@@ -151,33 +155,33 @@ fn what_came_after_a_purge_began_costs_it_nothing() {
         store.send(messages, 9);
         store
     };
-    check("the end of a purge", with_newer, |core, queue| {
-        assert_eq!(core.purge(queue, 1, STEP).unwrap(), 1);
-        assert_eq!(core.purge(queue, 1, STEP).unwrap(), 0);
+    check("the end of a purge", with_newer, |rules, queue| {
+        assert_eq!(rules.purge(queue, 1, STEP).unwrap(), 1);
+        assert_eq!(rules.purge(queue, 1, STEP).unwrap(), 0);
     });
 }
 
 #[test]
 fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_end() {
-    check("declaring with another order", Store::with, |core, _| {
-        core.declare(&name(), settings(Order::Queue)).unwrap();
+    check("declaring with another order", Store::with, |rules, _| {
+        rules.declare(&name(), settings(Order::Queue)).unwrap();
     });
     let mut store = Store::with(3 * STEP);
     let queue = store.queue;
-    let core = store.core.rules();
-    core.declare(&name(), settings(Order::Queue)).unwrap();
+    let rules = store.rules.with_any_rows();
+    rules.declare(&name(), settings(Order::Queue)).unwrap();
     for _ in 0..2 {
         // A message that comes meanwhile joins its group behind the others.
-        let now = core.tick(Instant::now());
-        core.send(queue, outgoing(0), now).unwrap().unwrap();
-        let received = core.receive(queue, 9, now).unwrap();
+        let now = rules.tick(Instant::now());
+        rules.send(queue, outgoing(0), now).unwrap().unwrap();
+        let received = rules.receive(queue, 9, now).unwrap();
         assert!(received.deliveries.is_empty());
         assert_eq!(received.again, Some(now.instant));
     }
     let mut last = 0;
     for _ in 0..3 * STEP + 2 {
-        let now = core.tick(Instant::now());
-        let received = core.receive(queue, 9, now).unwrap().deliveries;
+        let now = rules.tick(Instant::now());
+        let received = rules.receive(queue, 9, now).unwrap().deliveries;
         let [delivery] = &received[..] else {
             panic!("one at a time: {received:?}")
         };
@@ -188,7 +192,7 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
             receipt: delivery.receipt.clone(),
             settlement: Settlement::Delete,
         };
-        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+        rules.settle(queue, vec![settle], Effects::default(), now).unwrap();
     }
 }
 
@@ -196,29 +200,29 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
 fn a_step_over_large_dead_letters_takes_few_of_them() {
     let mut store = Store::with(0);
     let queue = store.queue;
-    let core = store.core.rules();
-    let now = core.tick(Instant::now());
+    let rules = store.rules.with_any_rows();
+    let now = rules.tick(Instant::now());
     for _ in 0..20 {
         let large = Outgoing::new(vec![0; 1_000_000]);
-        core.send(queue, large, now).unwrap().unwrap();
+        rules.send(queue, large, now).unwrap().unwrap();
     }
-    for delivery in core
+    for delivery in rules
         .receive(queue, 20, now)
         .unwrap()
         .deliveries
         .into_iter()
-        .chain(core.receive(queue, 20, now).unwrap().deliveries)
+        .chain(rules.receive(queue, 20, now).unwrap().deliveries)
     {
         let settle = Settle {
             receipt: delivery.receipt,
             settlement: Settlement::DeadLetter { failure: failure() },
         };
-        core.settle(queue, vec![settle], Effects::default(), now).unwrap();
+        rules.settle(queue, vec![settle], Effects::default(), now).unwrap();
     }
-    let (count, next) = core
-        .redrive(queue, &Which::oldest(0, u64::MAX, usize::MAX), now)
+    let (count, next) = rules
+        .redrive(queue, &DeadLetterChoice::oldest(0, u64::MAX, usize::MAX), now)
         .unwrap();
     assert_eq!(count, 9);
-    let which = Which::oldest(next.unwrap(), u64::MAX, usize::MAX);
-    assert_eq!(core.redrive(queue, &which, now).unwrap().0, 9);
+    let which = DeadLetterChoice::oldest(next.unwrap(), u64::MAX, usize::MAX);
+    assert_eq!(rules.redrive(queue, &which, now).unwrap().0, 9);
 }

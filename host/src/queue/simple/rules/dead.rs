@@ -9,11 +9,11 @@ use std::sync::Arc;
 use super::{
     super::{
         super::{DeadLetter, FailureRecord},
-        clock::{Now, millis},
-        row::{Death, Fault, Fetched, Meta, PoisonSuspicion, QueueKey, State},
-        rows::Letter,
+        clock::{StoreTime, millis},
+        row::{DeathRecord, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoreFault, StoredMessage},
+        rows::DeadLetterRef,
     },
-    Core,
+    StoreRules,
     groups::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, MessageId};
@@ -23,23 +23,23 @@ const STEP: usize = 256;
 /// A step takes no further dead letter once it has this many bytes of bodies.
 const STEP_BYTES: usize = 8 * 1024 * 1024;
 
-impl Core {
+impl StoreRules {
     /// Moves a message to its dead-letter queue.
     pub(super) fn move_to_dead_letters(
         &mut self,
         ended: EndedDelivery,
         failure: FailureRecord,
-        now: Now,
-    ) -> Result<(), Fault> {
+        now: StoreTime,
+    ) -> Result<(), StoreFault> {
         let Some(target) = self.dead_letter_target(&ended.meta)? else {
             return self.set_aside(ended, &failure, now);
         };
         let EndedDelivery { mut meta, leads } = ended;
         let group_id = self.rows.group_id(meta.seq)?;
-        let mut to = Meta {
+        let mut to = MessageMeta {
             seq: self.next_seq(),
             queue: target,
-            state: State::Ready,
+            state: MessageState::Ready,
             priority: meta.priority,
             group: self.group_for(target, group_id.as_deref()),
             visible_at_ms: 0,
@@ -49,7 +49,7 @@ impl Core {
             origin: Some(meta.origin.unwrap_or(meta.queue)),
         };
         to.state = self.claim(&to)?;
-        let death = Death {
+        let death = DeathRecord {
             dead_at_ms: now.wall_ms,
             receive_count: meta.receive_count,
             failure,
@@ -59,7 +59,7 @@ impl Core {
         self.relocate(&meta, &to, Some(&death))
     }
 
-    fn dead_letter_target(&mut self, meta: &Meta) -> Result<Option<QueueKey>, Fault> {
+    fn dead_letter_target(&mut self, meta: &MessageMeta) -> Result<Option<QueueKey>, StoreFault> {
         let queue = self.queue(meta.queue);
         if queue.terminal {
             return Ok(None);
@@ -70,14 +70,14 @@ impl Core {
     }
 
     /// Hides an exhausted message of a queue without a dead-letter queue. The message gets one more receive afterwards.
-    fn set_aside(&mut self, ended: EndedDelivery, failure: &FailureRecord, now: Now) -> Result<(), Fault> {
+    fn set_aside(&mut self, ended: EndedDelivery, failure: &FailureRecord, now: StoreTime) -> Result<(), StoreFault> {
         let EndedDelivery { meta, leads } = ended;
         self.rows.note(meta.seq, failure)?;
         let mut aside = meta.clone();
         aside.visible_at_ms = now.ms + millis(MAX_DELAY);
         self.clear_suspicion(&mut aside);
         aside.receive_count = self.queue(meta.queue).settings.max_receives.get().saturating_sub(1);
-        self.change(aside, State::Delayed)?;
+        self.change(aside, MessageState::Delayed)?;
         if leads {
             self.promote(&meta)?;
         }
@@ -91,8 +91,8 @@ impl Core {
         origin: QueueKey,
         after: u64,
         limit: usize,
-    ) -> Result<(Vec<DeadLetter>, Option<u64>), Fault> {
-        let which = Which::oldest(after, u64::MAX, limit);
+    ) -> Result<(Vec<DeadLetter>, Option<u64>), StoreFault> {
+        let which = DeadLetterChoice::oldest(after, u64::MAX, limit);
         let (chosen, next) = self.chosen(origin, &which)?;
         let mut letters = Vec::new();
         for seq in chosen {
@@ -104,7 +104,11 @@ impl Core {
     }
 
     /// Returns the place of the dead letter of a queue with that id.
-    pub(in super::super) fn place_of_dead(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<u64>, Fault> {
+    pub(in super::super) fn place_of_dead(
+        &mut self,
+        origin: QueueKey,
+        id: &MessageId,
+    ) -> Result<Option<u64>, StoreFault> {
         Ok(self.rows.dead_with_id(origin, id)?.map(|letter| letter.seq))
     }
 
@@ -113,7 +117,7 @@ impl Core {
         &mut self,
         origin: QueueKey,
         id: &MessageId,
-    ) -> Result<Option<DeadLetter>, Fault> {
+    ) -> Result<Option<DeadLetter>, StoreFault> {
         let Some(letter) = self.rows.dead_with_id(origin, id)? else {
             return Ok(None);
         };
@@ -123,12 +127,12 @@ impl Core {
         }
     }
 
-    fn letter(&mut self, origin: QueueKey, fetched: Fetched) -> Result<Option<DeadLetter>, Fault> {
-        let Fetched { meta, content } = fetched;
+    fn letter(&mut self, origin: QueueKey, fetched: StoredMessage) -> Result<Option<DeadLetter>, StoreFault> {
+        let StoredMessage { meta, content } = fetched;
         let content = match content {
             Ok(content) => content,
             Err(damage) => {
-                if matches!(meta.state, State::Damaged | State::InFlight) {
+                if matches!(meta.state, MessageState::Damaged | MessageState::InFlight) {
                     return Ok(None);
                 }
                 self.mark_damaged(meta, &damage)?;
@@ -137,7 +141,7 @@ impl Core {
         };
         let queue = self.queue(origin).name.clone();
         Ok(content.death.map(
-            |Death {
+            |DeathRecord {
                  dead_at_ms,
                  receive_count,
                  failure,
@@ -156,21 +160,21 @@ impl Core {
     pub(in super::super) fn redrive(
         &mut self,
         origin: QueueKey,
-        which: &Which,
-        now: Now,
-    ) -> Result<(u64, Option<u64>), Fault> {
+        which: &DeadLetterChoice,
+        now: StoreTime,
+    ) -> Result<(u64, Option<u64>), StoreFault> {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
             // Each is read as it is by now, because the one before it may have left its group to this one.
-            let Some(Fetched { meta, content }) = self.rows.fetch(seq)? else {
+            let Some(StoredMessage { meta, content }) = self.rows.fetch(seq)? else {
                 continue;
             };
             let Ok(content) = content else { continue };
-            if matches!(meta.state, State::InFlight | State::Damaged) {
+            if matches!(meta.state, MessageState::InFlight | MessageState::Damaged) {
                 continue;
             }
-            let mut to = Meta {
+            let mut to = MessageMeta {
                 seq: self.next_seq(),
                 queue: origin,
                 group: self.group_for(origin, content.message.group_id.as_deref()),
@@ -188,16 +192,16 @@ impl Core {
         Ok((count, next))
     }
 
-    /// Deletes the chosen dead letters that are not in flight. Returns what [`Core::redrive`] returns.
+    /// Deletes the chosen dead letters that are not in flight. Returns what [`StoreRules::redrive`] returns.
     pub(in super::super) fn purge_dead(
         &mut self,
         origin: QueueKey,
-        which: &Which,
-    ) -> Result<(u64, Option<u64>), Fault> {
+        which: &DeadLetterChoice,
+    ) -> Result<(u64, Option<u64>), StoreFault> {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
-            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| meta.state != State::InFlight) {
+            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| meta.state != MessageState::InFlight) {
                 self.remove(&meta)?;
                 count += 1;
             }
@@ -206,7 +210,7 @@ impl Core {
     }
 
     /// Returns the places of the dead letters that one step takes, and the place where the next step goes on.
-    fn chosen(&mut self, origin: QueueKey, which: &Which) -> Result<(Vec<u64>, Option<u64>), Fault> {
+    fn chosen(&mut self, origin: QueueKey, which: &DeadLetterChoice) -> Result<(Vec<u64>, Option<u64>), StoreFault> {
         let limit = which.limit.min(STEP);
         let mut letters = match &which.ids {
             None => self.rows.dead(origin, which.after, limit)?,
@@ -228,7 +232,7 @@ impl Core {
         Ok((chosen, next))
     }
 
-    fn dead_with_ids(&mut self, origin: QueueKey, ids: &[MessageId]) -> Result<Vec<Letter>, Fault> {
+    fn dead_with_ids(&mut self, origin: QueueKey, ids: &[MessageId]) -> Result<Vec<DeadLetterRef>, StoreFault> {
         let mut letters = Vec::new();
         for id in ids {
             letters.extend(self.rows.dead_with_id(origin, id)?);
@@ -246,7 +250,7 @@ impl Core {
 
 /// The dead letters that a step is about.
 #[derive(Debug, Clone)]
-pub(in super::super) struct Which {
+pub(in super::super) struct DeadLetterChoice {
     /// Only those with these ids; `None` for all.
     ids: Option<Arc<[MessageId]>>,
     /// Only those above this `seq`.
@@ -257,7 +261,7 @@ pub(in super::super) struct Which {
     pub(in super::super) limit: usize,
 }
 
-impl Which {
+impl DeadLetterChoice {
     pub(in super::super) fn oldest(after: u64, last: u64, limit: usize) -> Self {
         Self {
             ids: None,

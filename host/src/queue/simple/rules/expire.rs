@@ -5,26 +5,26 @@
 
 use super::{
     super::{
-        clock::{Now, millis},
-        row::{Fault, Meta, QueueKey, State},
+        clock::{StoreTime, millis},
+        row::{MessageMeta, MessageState, QueueKey, StoreFault},
     },
-    Core,
+    StoreRules,
 };
 use crate::message::MAX_PRIORITY;
 
 /// The number of messages of each kind that one pass changes.
 const STEP: usize = 256;
 
-impl Core {
+impl StoreRules {
     /// Ends the timeouts, delays and times to live of a queue that ran out. Returns whether some are left for the next call.
-    pub(super) fn expire(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    pub(super) fn expire(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
         let expired = self.end_visibility(key, now)?;
         let due = self.show_due(key, now)?;
         let aged = self.remove_all_aged(key, now)?;
         Ok(expired || due || aged)
     }
 
-    fn end_visibility(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    fn end_visibility(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
         for _ in 0..STEP {
             let Some((deadline, seq)) = self.in_flight.first_deadline(key) else {
                 return Ok(false);
@@ -42,22 +42,22 @@ impl Core {
     }
 
     /// Ends the visibility timeouts of all queues, including those from which nobody receives.
-    pub(super) fn end_visibility_everywhere(&mut self, now: Now) -> Result<(), Fault> {
+    pub(super) fn end_visibility_everywhere(&mut self, now: StoreTime) -> Result<(), StoreFault> {
         for key in self.in_flight.queues() {
             self.end_visibility(key, now)?;
         }
         Ok(())
     }
 
-    fn show_due(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    fn show_due(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
         if self.queue(key).due_ms > now.ms {
             return Ok(false);
         }
         let due = self.rows.due(key, now.ms, STEP)?;
         for mut meta in due {
-            if meta.state == State::Retry {
+            if meta.state == MessageState::Retry {
                 meta.visible_at_ms = 0;
-                self.change(meta, State::Ready)?;
+                self.change(meta, MessageState::Ready)?;
             } else {
                 self.enter(meta)?;
             }
@@ -68,7 +68,7 @@ impl Core {
     }
 
     /// Returns whether a message is past its time to live.
-    pub(super) fn is_aged(&self, meta: &Meta, now: Now) -> bool {
+    pub(super) fn is_aged(&self, meta: &MessageMeta, now: StoreTime) -> bool {
         self.queue(meta.queue)
             .settings
             .time_to_live
@@ -76,7 +76,7 @@ impl Core {
     }
 
     /// Removes a message that is past its time to live.
-    pub(super) fn remove_aged(&mut self, meta: &Meta) -> Result<(), Fault> {
+    pub(super) fn remove_aged(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         self.queue_mut(meta.queue).expired += 1;
         self.remove(meta)
     }
@@ -88,7 +88,7 @@ impl Core {
     }
 
     /// Removes the messages past their time to live, whatever they wait for, but none that is in flight.
-    fn remove_all_aged(&mut self, key: QueueKey, now: Now) -> Result<bool, Fault> {
+    fn remove_all_aged(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
         let Some(limit) = self.queue(key).settings.time_to_live else {
             return Ok(false);
         };
@@ -118,7 +118,7 @@ impl Core {
     }
 
     /// Returns when the oldest message that waits in a queue came to it.
-    pub(super) fn oldest_waiting(&mut self, key: QueueKey) -> Result<Option<u64>, Fault> {
+    pub(super) fn oldest_waiting(&mut self, key: QueueKey) -> Result<Option<u64>, StoreFault> {
         let mut oldest: Option<u64> = None;
         for (state, priority) in self.classes(key) {
             if let Some(meta) = self.rows.oldest(key, state, priority)? {
@@ -130,10 +130,15 @@ impl Core {
 
     /// Returns every state and priority in which messages of this queue wait. Held messages come before those that lead their
     /// group, so that removing the old messages of a group promotes none of them.
-    fn classes(&mut self, key: QueueKey) -> Vec<(State, u8)> {
+    fn classes(&mut self, key: QueueKey) -> Vec<(MessageState, u8)> {
         let mut tally = self.queue(key).tally.clone();
         let mut classes = Vec::new();
-        for state in [State::Held, State::Delayed, State::Retry, State::Ready] {
+        for state in [
+            MessageState::Held,
+            MessageState::Delayed,
+            MessageState::Retry,
+            MessageState::Ready,
+        ] {
             if *tally.of(state) > 0 {
                 classes.extend((0..=MAX_PRIORITY).map(|priority| (state, priority)));
             }

@@ -8,10 +8,10 @@ use super::{
     super::{
         clock::millis,
         in_flight::InFlightDelivery,
-        row::{Fault, HandedOut, Meta, PoisonSuspicion, QueueKey, State},
+        row::{HandedOut, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoreFault},
         settings::Order,
     },
-    Core,
+    StoreRules,
 };
 
 /// The number of rows that one step of a long operation reads.
@@ -20,47 +20,47 @@ const STEP: usize = 256;
 /// A message whose delivery has ended, and whose row is still in the state "in flight".
 #[derive(Debug)]
 pub(super) struct EndedDelivery {
-    pub(super) meta: Meta,
+    pub(super) meta: MessageMeta,
     /// The message has been its group's head all the time. It has not if the groups were derived anew meanwhile.
     pub(super) leads: bool,
 }
 
-impl Core {
+impl StoreRules {
     /// Returns the state in which a visible message joins its group.
-    pub(super) fn claim(&mut self, meta: &Meta) -> Result<State, Fault> {
+    pub(super) fn claim(&mut self, meta: &MessageMeta) -> Result<MessageState, StoreFault> {
         let Some(group) = &meta.group else {
-            return Ok(State::Ready);
+            return Ok(MessageState::Ready);
         };
         let Some(head) = self.rows.head(meta.queue, group)? else {
-            return Ok(State::Ready);
+            return Ok(MessageState::Ready);
         };
-        if head.state == State::Ready && head.receive_count == 0 && meta.goes_before(&head) {
-            self.change(head, State::Held)?;
-            return Ok(State::Ready);
+        if head.state == MessageState::Ready && head.receive_count == 0 && meta.goes_before(&head) {
+            self.change(head, MessageState::Held)?;
+            return Ok(MessageState::Ready);
         }
-        Ok(State::Held)
+        Ok(MessageState::Held)
     }
 
     /// Makes a message visible that was not in its group.
-    pub(super) fn enter(&mut self, mut meta: Meta) -> Result<(), Fault> {
+    pub(super) fn enter(&mut self, mut meta: MessageMeta) -> Result<(), StoreFault> {
         let state = self.claim(&meta)?;
         meta.visible_at_ms = 0;
         self.change(meta, state)
     }
 
     /// Makes the next message of a group its head, if the message that is `gone` led the group.
-    pub(super) fn promote(&mut self, gone: &Meta) -> Result<(), Fault> {
+    pub(super) fn promote(&mut self, gone: &MessageMeta) -> Result<(), StoreFault> {
         let Some(group) = gone.group.as_ref().filter(|_| gone.state.leads_group()) else {
             return Ok(());
         };
         match self.rows.next_held(gone.queue, group)? {
-            Some(next) => self.change(next, State::Ready),
+            Some(next) => self.change(next, MessageState::Ready),
             None => Ok(()),
         }
     }
 
     /// Notes that a message does no harm. It gets back the receives that crashes of the host took.
-    pub(super) fn clear_suspicion(&mut self, meta: &mut Meta) {
+    pub(super) fn clear_suspicion(&mut self, meta: &mut MessageMeta) {
         if !meta.suspicion.is_raised() {
             return;
         }
@@ -70,7 +70,7 @@ impl Core {
     }
 
     /// Ends a delivery whose message stays in its queue, and stays as suspect as it was.
-    pub(super) fn end_delivery(&mut self, delivery: InFlightDelivery) -> Result<EndedDelivery, Fault> {
+    pub(super) fn end_delivery(&mut self, delivery: InFlightDelivery) -> Result<EndedDelivery, StoreFault> {
         self.end_isolation()?;
         let cleared = self
             .in_flight
@@ -95,7 +95,7 @@ impl Core {
     }
 
     /// Ends a delivery whose visibility timeout ran out.
-    pub(super) fn end_expired(&mut self, delivery: InFlightDelivery) -> Result<(), Fault> {
+    pub(super) fn end_expired(&mut self, delivery: InFlightDelivery) -> Result<(), StoreFault> {
         // The message was handed out to see whether it does harm, and did none.
         let excused = delivery.meta.suspicion.excuses();
         let mut ended = self.end_delivery(delivery)?;
@@ -106,7 +106,7 @@ impl Core {
 
     /// Ends an isolation whose bound is over, or whose visibility timeout ran out. A suspect that has lasted for its bound is none any
     /// more.
-    pub(super) fn end_isolation(&mut self) -> Result<(), Fault> {
+    pub(super) fn end_isolation(&mut self) -> Result<(), StoreFault> {
         let now = self.latest;
         let Some(isolated) = self.isolation.isolated() else {
             return Ok(());
@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Makes a message visible again that was in flight.
-    pub(super) fn return_to_queue(&mut self, ended: EndedDelivery) -> Result<(), Fault> {
+    pub(super) fn return_to_queue(&mut self, ended: EndedDelivery) -> Result<(), StoreFault> {
         let EndedDelivery { mut meta, leads } = ended;
         if !leads {
             return self.enter(meta);
@@ -162,14 +162,14 @@ impl Core {
             && let Some(next) = self.rows.next_held(meta.queue, group)?
             && next.goes_before(&meta)
         {
-            self.change(meta, State::Held)?;
-            return self.change(next, State::Ready);
+            self.change(meta, MessageState::Held)?;
+            return self.change(next, MessageState::Ready);
         }
-        self.change(meta, State::Ready)
+        self.change(meta, MessageState::Ready)
     }
 
     /// Hides a message that was in flight until `visible_at_ms`; its group waits for it.
-    pub(super) fn hide(&mut self, ended: EndedDelivery, visible_at_ms: u64) -> Result<(), Fault> {
+    pub(super) fn hide(&mut self, ended: EndedDelivery, visible_at_ms: u64) -> Result<(), StoreFault> {
         let EndedDelivery { mut meta, leads } = ended;
         meta.visible_at_ms = visible_at_ms;
         let free = leads
@@ -177,11 +177,18 @@ impl Core {
                 Some(group) => self.rows.head(meta.queue, group)?.is_none(),
                 None => true,
             };
-        self.change(meta, if free { State::Retry } else { State::Delayed })
+        self.change(
+            meta,
+            if free {
+                MessageState::Retry
+            } else {
+                MessageState::Delayed
+            },
+        )
     }
 
     /// Derives the groups of a queue anew, after its order was changed.
-    pub(super) fn regroup(&mut self, queue: QueueKey, order: Order) -> Result<(), Fault> {
+    pub(super) fn regroup(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault> {
         self.rows.set_order(queue, order)?;
         let last = self.last_seq;
         let state = self.queue_mut(queue);
@@ -196,7 +203,7 @@ impl Core {
     }
 
     /// Derives the groups of some messages anew, if that is under way. Returns whether it is still under way.
-    pub(in super::super) fn regroup_some(&mut self, queue: QueueKey) -> Result<bool, Fault> {
+    pub(in super::super) fn regroup_some(&mut self, queue: QueueKey) -> Result<bool, StoreFault> {
         let Some((seq, last)) = self.queue(queue).regrouping else {
             return Ok(false);
         };
@@ -213,25 +220,25 @@ impl Core {
         Ok(regrouping.is_some())
     }
 
-    fn regroup_one(&mut self, seq: u64) -> Result<(), Fault> {
+    fn regroup_one(&mut self, seq: u64) -> Result<(), StoreFault> {
         // Read as it is by now, because the message before it may have taken its place.
         let Some(mut meta) = self.rows.meta(seq)? else {
             return Ok(());
         };
         let group_id = self.rows.group_id(meta.seq)?;
         let group = self.group_for(meta.queue, group_id.as_deref());
-        if meta.group == group && meta.state != State::InFlight {
+        if meta.group == group && meta.state != MessageState::InFlight {
             // It joined its group when it came back.
             return Ok(());
         }
         meta.group = group;
         match meta.state {
-            State::Ready | State::Held => self.enter(meta),
+            MessageState::Ready | MessageState::Held => self.enter(meta),
             // Several of a new group may wait for a retry. None of them may block the others.
-            State::Delayed | State::Retry => self.change(meta, State::Delayed),
-            State::Damaged => self.change(meta, State::Damaged),
+            MessageState::Delayed | MessageState::Retry => self.change(meta, MessageState::Delayed),
+            MessageState::Damaged => self.change(meta, MessageState::Damaged),
             // It joins its group when it comes back.
-            State::InFlight => {
+            MessageState::InFlight => {
                 meta.group = None;
                 self.rows.place(&meta)
             }

@@ -9,15 +9,15 @@ use bytes::Bytes;
 
 use super::{
     super::{
-        row::Fault,
-        rows::{Damaged, NamespaceKey},
+        row::StoreFault,
+        rows::{DamagedValue, NamespaceKey},
     },
-    Core,
+    StoreRules,
 };
 use crate::keyvalue::{Change, KeyValueWrite, Place, ReadError, WriteError, Writes, entry_bytes, number, value_of};
 
 /// The result of writes that can all be made.
-pub(super) struct Plan {
+pub(super) struct WritePlan {
     namespace: Arc<str>,
     /// `None` if nothing was ever written into the namespace.
     key: Option<NamespaceKey>,
@@ -28,7 +28,7 @@ pub(super) struct Plan {
 
 type Entries = BTreeMap<(Arc<str>, Arc<str>), Option<Bytes>>;
 
-impl Core {
+impl StoreRules {
     /// Returns the values of keys, one answer per key, of at most `max_bytes` together.
     pub(in super::super) fn read_values(
         &mut self,
@@ -36,7 +36,7 @@ impl Core {
         bucket: &str,
         keys: &[Arc<str>],
         max_bytes: usize,
-    ) -> Result<Result<Vec<Option<Bytes>>, ReadError>, Fault> {
+    ) -> Result<Result<Vec<Option<Bytes>>, ReadError>, StoreFault> {
         let Some(namespace) = self.rows.namespace(namespace)? else {
             return Ok(Ok(vec![None; keys.len()]));
         };
@@ -45,7 +45,7 @@ impl Core {
         for key in keys {
             let value = match self.rows.value(namespace.key, (bucket, key))?.transpose() {
                 Ok(value) => value,
-                Err(Damaged) => return Ok(Err(ReadError::Damaged(Place::new(bucket, key)))),
+                Err(DamagedValue) => return Ok(Err(ReadError::Damaged(Place::new(bucket, key)))),
             };
             bytes = bytes.saturating_add(value.as_ref().map_or(0, Bytes::len));
             if bytes > max_bytes {
@@ -63,7 +63,7 @@ impl Core {
         bucket: &str,
         after: Option<&str>,
         limit: usize,
-    ) -> Result<Vec<Arc<str>>, Fault> {
+    ) -> Result<Vec<Arc<str>>, StoreFault> {
         match self.rows.namespace(namespace)? {
             Some(namespace) => self.rows.keys(namespace.key, bucket, after, limit),
             None => Ok(Vec::new()),
@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// Plans writes, or returns why one of them is refused. Changes nothing.
-    pub(super) fn plan_writes(&mut self, writes: Writes) -> Result<Result<Plan, WriteError>, Fault> {
+    pub(super) fn plan_writes(&mut self, writes: Writes) -> Result<Result<WritePlan, WriteError>, StoreFault> {
         let Writes {
             namespace,
             total_bytes,
@@ -115,7 +115,7 @@ impl Core {
                 limit: total_bytes,
             }));
         }
-        Ok(Ok(Plan {
+        Ok(Ok(WritePlan {
             namespace,
             key,
             entries,
@@ -128,7 +128,7 @@ impl Core {
         namespace: Option<NamespaceKey>,
         entries: &mut Entries,
         write: KeyValueWrite,
-    ) -> Result<Result<(), WriteError>, Fault> {
+    ) -> Result<Result<(), WriteError>, StoreFault> {
         let KeyValueWrite { bucket, key, change } = write;
         let place = entries.entry((bucket, key));
         let value = match change {
@@ -153,7 +153,7 @@ impl Core {
     }
 
     /// Makes the writes that were planned in this transaction.
-    pub(super) fn write_planned(&mut self, plan: &Plan) -> Result<(), Fault> {
+    pub(super) fn write_planned(&mut self, plan: &WritePlan) -> Result<(), StoreFault> {
         if plan.entries.is_empty() {
             return Ok(());
         }

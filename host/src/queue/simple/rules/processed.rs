@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use super::{
     super::{
         super::Effects,
-        clock::Now,
-        processed::{CommitError, ProcessedMessageKey, Segment},
-        row::Fault,
+        clock::StoreTime,
+        processed::{CommitError, ProcessedMessageKey, ProcessedSegment},
+        row::StoreFault,
     },
-    Core,
+    StoreRules,
 };
 
 /// The number of forgotten rows that each write of rows deletes at least, if there are as many.
@@ -17,26 +17,26 @@ const FORGET_STEP: usize = 64;
 
 /// What the transaction under way does to the processed messages.
 #[derive(Debug, Default)]
-pub(super) struct Entries {
+pub(super) struct ProcessedChanges {
     /// The messages that the transaction commits as handled.
     handled: HashSet<ProcessedMessageKey>,
     /// The same, once they are written.
-    committed: Option<Segment>,
+    committed: Option<ProcessedSegment>,
     /// The notes that were in memory only, once they are written.
-    notes: Vec<Segment>,
+    notes: Vec<ProcessedSegment>,
     /// The number of dead rows that were deleted.
     removed: usize,
 }
 
-impl Core {
+impl StoreRules {
     /// Notes messages as handled, sends and writes, or does nothing at all. For messages that were all handled before
     /// nothing happens again.
     pub(in super::super) fn commit_handled(
         &mut self,
         handled: Vec<ProcessedMessageKey>,
         effects: Effects,
-        now: Now,
-    ) -> Result<Result<(), CommitError>, Fault> {
+        now: StoreTime,
+    ) -> Result<Result<(), CommitError>, StoreFault> {
         if !effects.is_empty() {
             let known = self.count_handled(&handled, now);
             if known > 0 && known == handled.len() {
@@ -54,14 +54,14 @@ impl Core {
         Ok(Ok(()))
     }
 
-    fn count_handled(&self, keys: &[ProcessedMessageKey], now: Now) -> usize {
+    fn count_handled(&self, keys: &[ProcessedMessageKey], now: StoreTime) -> usize {
         let processed = self.processed.lock();
         let is_known = |key: &&ProcessedMessageKey| self.entries.handled.contains(key) || processed.knows(key, now.ms);
         keys.iter().filter(is_known).count()
     }
 
     /// Writes the messages that the transaction commits as handled. Call it before the end of the transaction.
-    pub(in super::super) fn write_handled(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn write_handled(&mut self) -> Result<(), StoreFault> {
         if self.entries.handled.is_empty() {
             return Ok(());
         }
@@ -74,7 +74,7 @@ impl Core {
             }
             processed.next_segment()
         };
-        let segment = Segment {
+        let segment = ProcessedSegment {
             number,
             noted_ms: now.ms,
             keys: self.entries.handled.drain().collect(),
@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Writes the notes that are in memory only.
-    pub(in super::super) fn write_notes(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn write_notes(&mut self) -> Result<(), StoreFault> {
         let notes = self.processed.lock().take_unwritten();
         // The notes are kept before anything can fail, so that none is lost with the transaction.
         self.entries.notes = notes;
@@ -96,7 +96,7 @@ impl Core {
         self.remove_dead_segments(FORGET_STEP + 2 * count)
     }
 
-    fn remove_dead_segments(&mut self, limit: usize) -> Result<(), Fault> {
+    fn remove_dead_segments(&mut self, limit: usize) -> Result<(), StoreFault> {
         let dead = self.processed.lock().dead(limit);
         for number in &dead {
             self.rows.remove_segment(*number)?;
@@ -107,7 +107,7 @@ impl Core {
 
     /// Remembers the messages that the transaction wrote. Call it after the commit.
     pub(in super::super) fn remember_handled(&mut self) {
-        let Entries {
+        let ProcessedChanges {
             committed,
             notes,
             removed,
@@ -126,18 +126,18 @@ impl Core {
 
     /// Forgets what the transaction did, because it was rolled back. Its notes are written another time.
     pub(super) fn undo_handled(&mut self) {
-        let Entries { notes, .. } = std::mem::take(&mut self.entries);
+        let ProcessedChanges { notes, .. } = std::mem::take(&mut self.entries);
         if !notes.is_empty() {
             self.processed.lock().put_back(notes);
         }
     }
 
     /// Learns which messages an earlier run handled. A damaged segment is dropped: redeliveries of its messages are handled again.
-    pub(super) fn learn_handled(&mut self, now: Now) -> Result<(), Fault> {
+    pub(super) fn learn_handled(&mut self, now: StoreTime) -> Result<(), StoreFault> {
         let shared = self.processed.clone();
         let mut processed = shared.lock();
         let mut damaged = Vec::new();
-        self.rows.segments(&mut |stored| match Segment::decode(&stored) {
+        self.rows.segments(&mut |stored| match ProcessedSegment::decode(&stored) {
             Ok(segment) => processed.learn(&segment, now.ms),
             Err(damage) => {
                 tracing::warn!(

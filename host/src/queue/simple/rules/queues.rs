@@ -10,16 +10,16 @@ use tokio::sync::Notify;
 use super::{
     super::{
         super::Counts,
-        clock::{Clock, Now},
+        clock::{StoreClock, StoreTime},
         in_flight::InFlightTable,
         isolation::{PoisonIsolation, SharedIsolation},
         processed::{ProcessedMessageSettings, ProcessedMessages, SharedProcessedMessages},
-        row::{Fault, QueueKey, State},
-        rows::{Census, Rows, StoredQueue},
+        row::{MessageState, QueueKey, StoreFault},
+        rows::{MessageCensus, Rows, StoredQueue},
         settings::{Order, Settings},
     },
-    Core, QueueState, Saved, Tally,
-    processed::Entries,
+    MessageTally, QueueState, SavedState, StoreRules,
+    processed::ProcessedChanges,
 };
 use crate::{machine_clock::MachineClock, message::QueueName};
 
@@ -36,15 +36,15 @@ pub(crate) struct DeclaredQueue {
     pub(crate) destinations: Vec<QueueName>,
 }
 
-impl<R: Rows> Core<R> {
-    /// A store with these rows. With `undoable`, [`Core::undo`] works, and notes of processed messages wait to be written.
+impl<R: Rows> StoreRules<R> {
+    /// A store with these rows. With `undoable`, [`StoreRules::undo`] works, and notes of processed messages wait to be written.
     pub(in super::super) fn new(
         rows: R,
         undoable: bool,
         processed: ProcessedMessageSettings,
         machine: MachineClock,
     ) -> Self {
-        let clock = Clock::start(machine);
+        let clock = StoreClock::start(machine);
         Self {
             clock: clock.clone(),
             seen_ms: 0,
@@ -57,16 +57,16 @@ impl<R: Rows> Core<R> {
             last_seq: 0,
             wakes: Vec::new(),
             processed: SharedProcessedMessages::new(ProcessedMessages::new(processed, undoable), clock),
-            entries: Entries::default(),
-            saved: undoable.then(Saved::default),
+            entries: ProcessedChanges::default(),
+            saved: undoable.then(SavedState::default),
             rows,
         }
     }
 }
 
-impl Core {
+impl StoreRules {
     /// Learns what an earlier run left. Messages that were in flight are visible at once, and suspect.
-    pub(in super::super) fn restore(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn restore(&mut self) -> Result<(), StoreFault> {
         for queue in self.rows.queues()? {
             self.admit(queue);
         }
@@ -77,7 +77,7 @@ impl Core {
         self.learn_handled(now)
     }
 
-    fn count(&mut self, census: &Census) {
+    fn count(&mut self, census: &MessageCensus) {
         self.last_seq = census.last.map_or(0, |(seq, _)| seq);
         for (key, state, number) in &census.states {
             if let Some(queue) = self.queues.get_mut(key) {
@@ -99,7 +99,7 @@ impl Core {
         }
     }
 
-    fn raise_suspicion(&mut self) -> Result<(), Fault> {
+    fn raise_suspicion(&mut self) -> Result<(), StoreFault> {
         let in_flight: u64 = self.queues.values().map(|queue| queue.tally.in_flight).sum();
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
@@ -114,9 +114,9 @@ impl Core {
         Ok(())
     }
 
-    fn raise_suspicion_in(&mut self, key: QueueKey, in_flight: u64) -> Result<(), Fault> {
+    fn raise_suspicion_in(&mut self, key: QueueKey, in_flight: u64) -> Result<(), StoreFault> {
         loop {
-            let batch = self.rows.any(key, State::InFlight, u64::MAX, STEP)?;
+            let batch = self.rows.any(key, MessageState::InFlight, u64::MAX, STEP)?;
             if batch.is_empty() {
                 return Ok(());
             }
@@ -130,7 +130,7 @@ impl Core {
                 let group_id = self.rows.group_id(meta.seq)?;
                 let group = self.group_for(key, group_id.as_deref());
                 if meta.group == group {
-                    self.change(meta, State::Ready)?;
+                    self.change(meta, MessageState::Ready)?;
                 } else {
                     meta.group = group;
                     self.enter(meta)?;
@@ -151,7 +151,7 @@ impl Core {
             order,
             declared: false,
             terminal: false,
-            tally: Tally::default(),
+            tally: MessageTally::default(),
             due_ms: u64::MAX,
             aged_ms: 0,
             expired: 0,
@@ -163,7 +163,7 @@ impl Core {
         key
     }
 
-    fn found(&mut self, name: &QueueName, order: Order) -> Result<QueueKey, Fault> {
+    fn found(&mut self, name: &QueueName, order: Order) -> Result<QueueKey, StoreFault> {
         if let Some(key) = self.names.get(name) {
             return Ok(*key);
         }
@@ -182,7 +182,11 @@ impl Core {
     }
 
     /// Declares a queue, with these settings from now on, and its dead-letter queue.
-    pub(in super::super) fn declare(&mut self, name: &QueueName, settings: Settings) -> Result<DeclaredQueue, Fault> {
+    pub(in super::super) fn declare(
+        &mut self,
+        name: &QueueName,
+        settings: Settings,
+    ) -> Result<DeclaredQueue, StoreFault> {
         let order = settings.order;
         let key = self.found(name, order)?;
         let queue = self.queue_mut(key);
@@ -209,7 +213,7 @@ impl Core {
     }
 
     /// Makes sure that the queue exists to which dead letters go.
-    pub(super) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, Fault> {
+    pub(super) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, StoreFault> {
         let key = self.found(name, Order::Group)?;
         if !self.queue(key).declared {
             self.queue_mut(key).declared = true;
@@ -246,7 +250,7 @@ impl Core {
     }
 
     /// Counts the messages of a queue.
-    pub(in super::super) fn counts(&mut self, key: QueueKey, now: Now) -> Result<Counts, Fault> {
+    pub(in super::super) fn counts(&mut self, key: QueueKey, now: StoreTime) -> Result<Counts, StoreFault> {
         self.expire(key, now)?;
         let oldest = self.oldest_waiting(key)?;
         let tally = &self.queue(key).tally;
@@ -262,8 +266,8 @@ impl Core {
     }
 
     /// Deletes some of the messages up to `last` that are not in flight. Returns their number, which is 0 if none is left.
-    pub(in super::super) fn purge(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, Fault> {
-        for state in State::IDLE {
+    pub(in super::super) fn purge(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, StoreFault> {
+        for state in MessageState::IDLE {
             let batch = self.rows.any(key, state, last, limit)?;
             let mut count = 0;
             for meta in batch {

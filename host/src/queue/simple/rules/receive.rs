@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use super::{
     super::{
         super::{Delivery, FailureKind, FailureRecord},
-        clock::Now,
-        row::{Content, Fault, Fetched, HandedOut, Meta, QueueKey, State},
-        rows::Suspects,
+        clock::StoreTime,
+        row::{HandedOut, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
+        rows::SuspectFilter,
     },
-    Core,
+    StoreRules,
     groups::EndedDelivery,
 };
 use crate::message::MAX_DELAY;
@@ -22,7 +22,7 @@ const ASIDE: usize = 256;
 
 /// The answer to a receive.
 #[derive(Debug, Default)]
-pub(in super::super) struct Received {
+pub(in super::super) struct ReceiveAnswer {
     /// In the order in which they were handed out.
     pub(in super::super) deliveries: Vec<Delivery>,
     /// If there are no deliveries: when to ask again at the latest, even if the receiver is not woken.
@@ -36,17 +36,22 @@ const NOTICE_SLEEP: Duration = Duration::from_secs(10);
 /// The number of rows that are read at a time.
 const RECEIVE_STEP: usize = 64;
 
-impl Core {
+impl StoreRules {
     /// Hands out at most `max` messages.
-    pub(in super::super) fn receive(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
+    pub(in super::super) fn receive(
+        &mut self,
+        key: QueueKey,
+        max: usize,
+        now: StoreTime,
+    ) -> Result<ReceiveAnswer, StoreFault> {
         let received = self.receive_in_turn(key, max, now);
         self.shared_isolation.publish(&self.isolation);
         received
     }
 
-    fn receive_in_turn(&mut self, key: QueueKey, max: usize, now: Now) -> Result<Received, Fault> {
+    fn receive_in_turn(&mut self, key: QueueKey, max: usize, now: StoreTime) -> Result<ReceiveAnswer, StoreFault> {
         if self.regroup_some(key)? {
-            return Ok(Received {
+            return Ok(ReceiveAnswer {
                 deliveries: Vec::new(),
                 again: Some(now.instant),
             });
@@ -55,7 +60,7 @@ impl Core {
         self.end_isolation()?;
         if let Some(again) = self.closed_until(key, now) {
             self.note_miss(key)?;
-            return Ok(Received {
+            return Ok(ReceiveAnswer {
                 deliveries: Vec::new(),
                 again: Some(again),
             });
@@ -74,10 +79,15 @@ impl Core {
                 self.next_change(key, now)
             }
         });
-        Ok(Received { deliveries, again })
+        Ok(ReceiveAnswer { deliveries, again })
     }
 
-    fn receive_ordinary(&mut self, key: QueueKey, max: usize, now: Now) -> Result<(Vec<Delivery>, bool), Fault> {
+    fn receive_ordinary(
+        &mut self,
+        key: QueueKey,
+        max: usize,
+        now: StoreTime,
+    ) -> Result<(Vec<Delivery>, bool), StoreFault> {
         let mut deliveries = Vec::new();
         let mut aside = 0;
         let mut bytes = 0;
@@ -90,8 +100,8 @@ impl Core {
             let limit = (max - deliveries.len()).min(step);
             // Suspects are handed out one by one, and this is not their turn.
             let suspects = match self.queue(key).tally.suspects {
-                0 => Suspects::Included,
-                _ => Suspects::LeftOut,
+                0 => SuspectFilter::Included,
+                _ => SuspectFilter::LeftOut,
             };
             let batch = self.rows.ready(key, suspects, limit)?;
             if batch.is_empty() {
@@ -112,7 +122,7 @@ impl Core {
     }
 
     /// Hands out one suspect, if the queue has one and it may run. Returns `None` if no suspect of the queue is ready.
-    fn receive_suspect(&mut self, key: QueueKey, now: Now) -> Result<Option<Received>, Fault> {
+    fn receive_suspect(&mut self, key: QueueKey, now: StoreTime) -> Result<Option<ReceiveAnswer>, StoreFault> {
         for _ in 0..ASIDE {
             let Some(fetched) = self.rows.ready_suspect(key)? else {
                 return Ok(None);
@@ -124,25 +134,25 @@ impl Core {
             let quiet = self.in_flight.is_quiet();
             if !quiet && let Some(again) = self.isolation.wait_for_quiet(key, now.instant) {
                 self.note_miss(key)?;
-                return Ok(Some(Received {
+                return Ok(Some(ReceiveAnswer {
                     deliveries: Vec::new(),
                     again: Some(again),
                 }));
             }
             let delivery = self.hand_out_alone((meta, content), quiet, now)?;
-            return Ok(Some(Received {
+            return Ok(Some(ReceiveAnswer {
                 deliveries: vec![delivery],
                 again: None,
             }));
         }
-        Ok(Some(Received {
+        Ok(Some(ReceiveAnswer {
             deliveries: Vec::new(),
             again: Some(now.instant),
         }))
     }
 
     /// Notes that a receive is held back, if it would have got a message.
-    fn note_miss(&mut self, key: QueueKey) -> Result<(), Fault> {
+    fn note_miss(&mut self, key: QueueKey) -> Result<(), StoreFault> {
         if self.isolation.is_missed() || self.queue(key).tally.ready == 0 {
             return Ok(());
         }
@@ -153,7 +163,7 @@ impl Core {
         Ok(())
     }
 
-    fn closed_until(&mut self, key: QueueKey, now: Now) -> Option<Instant> {
+    fn closed_until(&mut self, key: QueueKey, now: StoreTime) -> Option<Instant> {
         let Some(isolated) = self.isolation.isolated() else {
             return self.isolation.closed_for(key, now.instant);
         };
@@ -162,7 +172,7 @@ impl Core {
     }
 
     /// Returns when a receive that found nothing may find a message although it is not woken.
-    fn next_change(&self, key: QueueKey, now: Now) -> Instant {
+    fn next_change(&self, key: QueueKey, now: StoreTime) -> Instant {
         let queue = self.queue(key);
         // A message taken from now on is hidden for at least this long, and a receive that ends earlier asks again.
         let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
@@ -181,8 +191,12 @@ impl Core {
     }
 
     /// Returns a message that may be handed out, and puts any other aside.
-    fn check_deliverable(&mut self, fetched: Fetched, now: Now) -> Result<Option<(Meta, Content)>, Fault> {
-        let Fetched { meta, content } = fetched;
+    fn check_deliverable(
+        &mut self,
+        fetched: StoredMessage,
+        now: StoreTime,
+    ) -> Result<Option<(MessageMeta, MessageContent)>, StoreFault> {
+        let StoredMessage { meta, content } = fetched;
         let content = match content {
             Ok(content) => content,
             Err(damage) => {
@@ -209,20 +223,20 @@ impl Core {
     }
 
     /// Sets a message with a damaged stored form apart, so that it is neither lost nor in the way.
-    pub(super) fn mark_damaged(&mut self, mut meta: Meta, damage: &str) -> Result<(), Fault> {
+    pub(super) fn mark_damaged(&mut self, mut meta: MessageMeta, damage: &str) -> Result<(), StoreFault> {
         tracing::error!(queue = %self.queue(meta.queue).name, seq = meta.seq, damage, "a stored message is damaged: it is kept and not delivered");
         self.clear_suspicion(&mut meta);
-        self.change(meta.clone(), State::Damaged)?;
+        self.change(meta.clone(), MessageState::Damaged)?;
         self.promote(&meta)
     }
 
     /// Hands out a suspect, beside which no other message is handed out for a while.
     fn hand_out_alone(
         &mut self,
-        (mut meta, content): (Meta, Content),
+        (mut meta, content): (MessageMeta, MessageContent),
         quiet: bool,
-        now: Now,
-    ) -> Result<Delivery, Fault> {
+        now: StoreTime,
+    ) -> Result<Delivery, StoreFault> {
         let bound = self
             .isolation
             .bound(self.queue(meta.queue).settings.visibility_timeout, meta.suspicion);
@@ -237,11 +251,16 @@ impl Core {
         self.hand_out(meta, content, now)
     }
 
-    fn hand_out(&mut self, mut meta: Meta, content: Content, now: Now) -> Result<Delivery, Fault> {
+    fn hand_out(
+        &mut self,
+        mut meta: MessageMeta,
+        content: MessageContent,
+        now: StoreTime,
+    ) -> Result<Delivery, StoreFault> {
         self.queue_mut(meta.queue)
             .tally
-            .move_between(meta.state, State::InFlight);
-        meta.state = State::InFlight;
+            .move_between(meta.state, MessageState::InFlight);
+        meta.state = MessageState::InFlight;
         meta.receive_count = meta.receive_count.saturating_add(1);
         self.rows.take(&meta)?;
         let receive_count = NonZeroU32::new(meta.receive_count).unwrap_or(NonZeroU32::MAX);
@@ -257,7 +276,7 @@ impl Core {
 }
 
 /// Returns the best known reason why a message was never settled for good.
-fn last_failure(meta: &Meta, content: &Content) -> FailureRecord {
+fn last_failure(meta: &MessageMeta, content: &MessageContent) -> FailureRecord {
     let stopped = meta.suspicion.alone;
     match &content.failure {
         Some(failure) if !stopped => failure.clone(),

@@ -5,10 +5,10 @@ use std::time::Duration;
 use super::{
     super::{
         super::SendError,
-        clock::{Now, millis},
-        row::{Content, Fault, Meta, PoisonSuspicion, QueueKey, State},
+        clock::{StoreTime, millis},
+        row::{MessageContent, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoreFault},
     },
-    Core,
+    StoreRules,
 };
 use crate::message::{Message, MessageId, Outgoing};
 
@@ -17,14 +17,14 @@ pub(super) const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// The number of deduplication ids that one send forgets at most.
 const FORGET_STEP: usize = 64;
 
-impl Core {
+impl StoreRules {
     /// Takes one message in, or refuses it.
     pub(in super::super) fn send(
         &mut self,
         key: QueueKey,
         message: Outgoing,
-        now: Now,
-    ) -> Result<Result<MessageId, SendError>, Fault> {
+        now: StoreTime,
+    ) -> Result<Result<MessageId, SendError>, StoreFault> {
         if let Err(invalid) = message.check() {
             return Ok(Err(invalid.into()));
         }
@@ -41,7 +41,12 @@ impl Core {
     }
 
     /// Takes in a message that passed every check.
-    pub(super) fn send_checked(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+    pub(super) fn send_checked(
+        &mut self,
+        key: QueueKey,
+        message: Outgoing,
+        now: StoreTime,
+    ) -> Result<MessageId, StoreFault> {
         match self.first_of(key, &message, now)? {
             Some(id) => Ok(id),
             None => self.send_new(key, message, now),
@@ -49,7 +54,7 @@ impl Core {
     }
 
     /// Returns the depth limit, if the queue can't take `new` more messages.
-    pub(super) fn overfull(&mut self, key: QueueKey, new: u64, now: Now) -> Result<Option<u64>, Fault> {
+    pub(super) fn overfull(&mut self, key: QueueKey, new: u64, now: StoreTime) -> Result<Option<u64>, StoreFault> {
         let limit = self.queue(key).settings.max_messages;
         if self.queue(key).tally.sent() + new <= limit {
             return Ok(None);
@@ -59,14 +64,14 @@ impl Core {
         Ok((self.queue(key).tally.sent() + new > limit).then_some(limit))
     }
 
-    fn first_of(&mut self, key: QueueKey, message: &Outgoing, now: Now) -> Result<Option<MessageId>, Fault> {
+    fn first_of(&mut self, key: QueueKey, message: &Outgoing, now: StoreTime) -> Result<Option<MessageId>, StoreFault> {
         match &message.deduplication_id {
             Some(id) => self.rows.first_with(key, id, now.ms),
             None => Ok(None),
         }
     }
 
-    fn send_new(&mut self, key: QueueKey, message: Outgoing, now: Now) -> Result<MessageId, Fault> {
+    fn send_new(&mut self, key: QueueKey, message: Outgoing, now: StoreTime) -> Result<MessageId, StoreFault> {
         let id = new_id(now);
         if let Some(deduplication) = &message.deduplication_id {
             self.rows.forget(now.ms, FORGET_STEP)?;
@@ -74,10 +79,10 @@ impl Core {
                 .remember(key, deduplication, &id, now.ms + millis(DEDUPLICATION))?;
         }
         let delay = message.delay.filter(|delay| !delay.is_zero());
-        let mut meta = Meta {
+        let mut meta = MessageMeta {
             seq: self.next_seq(),
             queue: key,
-            state: State::Delayed,
+            state: MessageState::Delayed,
             priority: message.priority.unwrap_or(0),
             group: self.group_for(key, message.group_id.as_deref()),
             visible_at_ms: delay.map_or(0, |delay| now.ms + millis(delay)),
@@ -99,7 +104,7 @@ impl Core {
         };
         self.add(
             meta,
-            Content {
+            MessageContent {
                 message,
                 failure: None,
                 death: None,
@@ -110,7 +115,7 @@ impl Core {
 }
 
 /// Makes a UUID of version 7 by the wall clock. The library's own function takes the system's randomness, which costs a system call per id.
-fn new_id(now: Now) -> MessageId {
+fn new_id(now: StoreTime) -> MessageId {
     let uuid = uuid::Builder::from_unix_timestamp_millis(now.wall_ms, &rand::random()).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     MessageId::from_queue(uuid.hyphenated().encode_lower(&mut text))

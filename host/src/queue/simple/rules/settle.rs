@@ -8,24 +8,24 @@ use std::{
 use super::{
     super::{
         super::{Effects, ExtendError, FailureRecord, Receipt, Send, SendError, Settle, SettleError, Settlement},
-        clock::{Now, millis},
+        clock::{StoreTime, millis},
         in_flight::InFlightDelivery,
         processed::CommitError,
-        row::{Fault, QueueKey},
+        row::{QueueKey, StoreFault},
     },
-    Core,
+    StoreRules,
     groups::EndedDelivery,
 };
 use crate::message::{MAX_DELAY, QueueName};
 
-impl Core {
+impl StoreRules {
     /// Moves the deadlines of the deliveries of a queue whose receipts are valid.
     pub(in super::super) fn extend(
         &mut self,
         key: QueueKey,
         receipts: &[Receipt],
         by: Duration,
-        now: Now,
+        now: StoreTime,
     ) -> Vec<Result<(), ExtendError>> {
         let deadline = now.instant + by.min(MAX_DELAY);
         let extend_one = |receipt: &Receipt| {
@@ -43,7 +43,7 @@ impl Core {
         receipts.iter().map(extend_one).collect()
     }
 
-    fn valid(&self, key: QueueKey, receipt: &Receipt, now: Now) -> Option<&InFlightDelivery> {
+    fn valid(&self, key: QueueKey, receipt: &Receipt, now: StoreTime) -> Option<&InFlightDelivery> {
         self.in_flight
             .valid(receipt, now.instant)
             .filter(|delivery| delivery.meta.queue == key)
@@ -55,8 +55,8 @@ impl Core {
         key: QueueKey,
         settles: Vec<Settle>,
         effects: Effects,
-        now: Now,
-    ) -> Result<Vec<Result<(), SettleError>>, Fault> {
+        now: StoreTime,
+    ) -> Result<Vec<Result<(), SettleError>>, StoreFault> {
         let deletes = |settle: &Settle| {
             settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
         };
@@ -91,7 +91,12 @@ impl Core {
         Ok(answers)
     }
 
-    fn settle_one(&mut self, delivery: InFlightDelivery, settlement: Settlement, now: Now) -> Result<(), Fault> {
+    fn settle_one(
+        &mut self,
+        delivery: InFlightDelivery,
+        settlement: Settlement,
+        now: StoreTime,
+    ) -> Result<(), StoreFault> {
         match settlement {
             Settlement::Delete => {
                 self.remove_in_flight(delivery.meta.seq);
@@ -122,7 +127,12 @@ impl Core {
     }
 
     /// Moves a message to the dead letters whose last receive has failed. It would be put aside at its next receive, and need not wait for that.
-    fn dead_letter_exhausted(&mut self, ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+    fn dead_letter_exhausted(
+        &mut self,
+        ended: EndedDelivery,
+        failure: FailureRecord,
+        now: StoreTime,
+    ) -> Result<(), StoreFault> {
         let meta = &ended.meta;
         tracing::warn!(
             queue = %self.queue(meta.queue).name, seq = meta.seq, receive_count = meta.receive_count,
@@ -131,13 +141,18 @@ impl Core {
         self.dead_letter_ended(ended, failure, now)
     }
 
-    fn dead_letter_ended(&mut self, mut ended: EndedDelivery, failure: FailureRecord, now: Now) -> Result<(), Fault> {
+    fn dead_letter_ended(
+        &mut self,
+        mut ended: EndedDelivery,
+        failure: FailureRecord,
+        now: StoreTime,
+    ) -> Result<(), StoreFault> {
         self.clear_suspicion(&mut ended.meta);
         self.move_to_dead_letters(ended, failure, now)
     }
 
     /// Releases deliveries that nobody can settle, because their receiver went away before it got them.
-    pub(in super::super) fn release_undelivered(&mut self, receipts: &[Receipt]) -> Result<(), Fault> {
+    pub(in super::super) fn release_undelivered(&mut self, receipts: &[Receipt]) -> Result<(), StoreFault> {
         let now = self.tick(self.latest);
         for receipt in receipts {
             if let Some(delivery) = self.in_flight.valid(receipt, now.instant).cloned() {
@@ -148,7 +163,11 @@ impl Core {
     }
 
     /// Sends and writes, or does nothing at all.
-    pub(super) fn make_happen(&mut self, effects: Effects, now: Now) -> Result<Result<(), CommitError>, Fault> {
+    pub(super) fn make_happen(
+        &mut self,
+        effects: Effects,
+        now: StoreTime,
+    ) -> Result<Result<(), CommitError>, StoreFault> {
         let Effects { sends, writes } = effects;
         if let Some((queue, error)) = self.refusal(&sends, now)? {
             let error = Box::new(error);
@@ -163,8 +182,8 @@ impl Core {
         Ok(Ok(()))
     }
 
-    /// Sends the messages that [`Core::refusal`] does not refuse.
-    fn send_all(&mut self, sends: Vec<Send>, now: Now) -> Result<(), Fault> {
+    /// Sends the messages that [`StoreRules::refusal`] does not refuse.
+    fn send_all(&mut self, sends: Vec<Send>, now: StoreTime) -> Result<(), StoreFault> {
         for send in sends {
             if let Some(&destination) = self.names.get(&send.queue) {
                 self.send_checked(destination, send.message, now)?;
@@ -174,7 +193,7 @@ impl Core {
     }
 
     /// Returns the first send that would be refused, and why.
-    fn refusal(&mut self, sends: &[Send], now: Now) -> Result<Option<(QueueName, SendError)>, Fault> {
+    fn refusal(&mut self, sends: &[Send], now: StoreTime) -> Result<Option<(QueueName, SendError)>, StoreFault> {
         let mut new: HashMap<QueueKey, u64> = HashMap::new();
         let mut ids = HashSet::new();
         for send in sends {

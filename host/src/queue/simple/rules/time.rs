@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{
     super::{
-        clock::{Now, Passage, millis},
-        row::{Fault, QueueKey},
+        clock::{ClosedTime, StoreTime, millis},
+        row::{QueueKey, StoreFault},
         rows::Rows,
     },
-    Core, QueueState,
+    QueueState, StoreRules,
     send::DEDUPLICATION,
 };
 use crate::message::MAX_DELAY;
@@ -21,26 +21,29 @@ const FRESH: Duration = Duration::from_secs(1);
 /// The age up to which it is not noted anew without a write, while a message waits for time to pass.
 const STALE: Duration = Duration::from_mins(1);
 
-impl Core {
+impl StoreRules {
     /// Goes on from the last sighting of an earlier run; `newest_ms` is when the newest message came.
-    pub(super) fn go_on(&mut self, newest_ms: Option<u64>) -> Result<Now, Fault> {
+    pub(super) fn go_on(&mut self, newest_ms: Option<u64>) -> Result<StoreTime, StoreFault> {
         let seen = self.rows.sighting()?;
         let passage = self.clock.go_on(seen.as_ref(), newest_ms);
         passage.log();
         let now = self.tick(tokio::time::Instant::now());
-        if seen.is_none() || matches!(passage, Passage::Strange { .. }) {
+        if seen.is_none() || matches!(passage, ClosedTime::Strange { .. }) {
             self.shorten_each(|rows, key| rows.cap_delays(key, now.ms))?;
         }
         self.rows.cap_remembered(now.ms + millis(DEDUPLICATION))?;
         self.shorten_each(|rows, key| rows.cap_due(key, now.ms + millis(MAX_DELAY)))?;
-        if seen.is_none() || passage != Passage::Counted {
+        if seen.is_none() || passage != ClosedTime::Counted {
             self.note_sighting(now)?;
         }
         Ok(now)
     }
 
     /// Cuts the delays of each queue to their longest possible length, whatever clocks did meanwhile.
-    fn shorten_each(&mut self, shorten: impl Fn(&mut dyn Rows, QueueKey) -> Result<(), Fault>) -> Result<(), Fault> {
+    fn shorten_each(
+        &mut self,
+        shorten: impl Fn(&mut dyn Rows, QueueKey) -> Result<(), StoreFault>,
+    ) -> Result<(), StoreFault> {
         let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
         for key in keys {
             shorten(&mut self.rows, key)?;
@@ -51,7 +54,7 @@ impl Core {
     }
 
     /// Notes the time with a transaction that writes anything. Call it before the end of each transaction.
-    pub(in super::super) fn keep_time(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn keep_time(&mut self) -> Result<(), StoreFault> {
         let now = self.tick(self.latest);
         let age = now.ms.saturating_sub(self.seen_ms);
         if age >= millis(FRESH) && self.rows.is_changed() {
@@ -73,12 +76,12 @@ impl Core {
     }
 
     /// Notes the time, in a transaction of its own.
-    pub(in super::super) fn write_time(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn write_time(&mut self) -> Result<(), StoreFault> {
         let now = self.tick(self.latest);
         self.note_sighting(now)
     }
 
-    fn note_sighting(&mut self, now: Now) -> Result<(), Fault> {
+    fn note_sighting(&mut self, now: StoreTime) -> Result<(), StoreFault> {
         self.rows.note_sighting(&self.clock.sighting(now))?;
         self.seen_ms = now.ms;
         Ok(())

@@ -5,19 +5,19 @@
 
 use std::cmp::Reverse;
 
-use super::super::row::{Content, Fetched, Meta, QueueKey, State};
+use super::super::row::{MessageContent, MessageMeta, MessageState, QueueKey, StoredMessage};
 
 /// The number of messages that are kept back at most.
 const MAX_ARRIVALS: usize = 1024;
 
 /// The messages, ordered by their `seq`, which grows.
 #[derive(Debug, Default)]
-pub(super) struct Arrivals(Vec<(Meta, Content)>);
+pub(super) struct Arrivals(Vec<(MessageMeta, MessageContent)>);
 
 impl Arrivals {
     /// Keeps a message back, or returns one that can't be kept back.
-    pub(super) fn keep(&mut self, meta: Meta, content: Content) -> Option<(Meta, Content)> {
-        let plain = meta.state == State::Ready && meta.group.is_none() && meta.origin.is_none();
+    pub(super) fn keep(&mut self, meta: MessageMeta, content: MessageContent) -> Option<(MessageMeta, MessageContent)> {
+        let plain = meta.state == MessageState::Ready && meta.group.is_none() && meta.origin.is_none();
         let last = self.0.last().is_none_or(|(last, _)| last.seq < meta.seq);
         let message = (meta, content);
         if plain && last {
@@ -37,7 +37,7 @@ impl Arrivals {
     }
 
     /// Returns a message as it is to be written, if it is kept back.
-    pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut Meta> {
+    pub(super) fn get_mut(&mut self, seq: u64) -> Option<&mut MessageMeta> {
         let at = self.position(seq)?;
         self.0.get_mut(at).map(|(meta, _)| meta)
     }
@@ -49,14 +49,14 @@ impl Arrivals {
     }
 
     /// Takes all messages, to write them.
-    pub(super) fn take(&mut self) -> Vec<(Meta, Content)> {
+    pub(super) fn take(&mut self) -> Vec<(MessageMeta, MessageContent)> {
         std::mem::take(&mut self.0)
     }
 
     /// Adds the ready messages of a queue to those from the table, in the order of a receive, and leaves the first `limit`.
-    pub(super) fn add_ready(&self, queue: QueueKey, limit: usize, stored: &mut Vec<Fetched>) {
-        let ready = |meta: &Meta| meta.queue == queue && meta.state == State::Ready;
-        let fetched = |(meta, content): &(Meta, Content)| Fetched {
+    pub(super) fn add_ready(&self, queue: QueueKey, limit: usize, stored: &mut Vec<StoredMessage>) {
+        let ready = |meta: &MessageMeta| meta.queue == queue && meta.state == MessageState::Ready;
+        let fetched = |(meta, content): &(MessageMeta, MessageContent)| StoredMessage {
             meta: meta.clone(),
             content: Ok(content.clone()),
         };

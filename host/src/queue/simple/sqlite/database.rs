@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, params};
 
 use super::{
-    super::{row::Fault, rows::DiskUse, schema},
+    super::{row::StoreFault, rows::DiskUse, schema},
     arrivals::Arrivals,
     failing::fault,
     log::{self, PinnedBytes},
@@ -54,7 +54,7 @@ impl fmt::Debug for SqliteRows {
 
 /// Why a file can't be opened.
 #[derive(Debug)]
-pub(in super::super) enum Refusal {
+pub(in super::super) enum OpenRefusal {
     /// The file has another version of the format.
     Version(i64),
     /// The file is not a store of sandhog.
@@ -65,7 +65,7 @@ pub(in super::super) enum Refusal {
     Failed(rusqlite::Error),
 }
 
-impl From<rusqlite::Error> for Refusal {
+impl From<rusqlite::Error> for OpenRefusal {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
@@ -76,7 +76,7 @@ impl From<rusqlite::Error> for Refusal {
 
 impl SqliteRows {
     /// Opens the file, or makes it.
-    pub(in super::super) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, Refusal> {
+    pub(in super::super) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, OpenRefusal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let mut connection = match vfs {
             Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
@@ -95,7 +95,7 @@ impl SqliteRows {
         if mode != "wal" {
             let why = format!("the file system does not support SQLite's write-ahead log (journal_mode is {mode})");
             let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-            return Err(Refusal::Failed(rusqlite::Error::SqliteFailure(error, Some(why))));
+            return Err(OpenRefusal::Failed(rusqlite::Error::SqliteFailure(error, Some(why))));
         }
         connection.pragma_update(None, "synchronous", "full")?;
         // On macOS a plain fsync leaves data in the drive's cache; elsewhere these do nothing.
@@ -146,7 +146,7 @@ impl SqliteRows {
     }
 
     /// Starts a transaction.
-    pub(in super::super) fn begin(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn begin(&mut self) -> Result<(), StoreFault> {
         self.changed = false;
         self.arrivals.take();
         self.connection
@@ -157,7 +157,7 @@ impl SqliteRows {
     }
 
     /// Commits a transaction, which is on the disk once this has returned. Returns the number of the transaction if it changed anything.
-    pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, Fault> {
+    pub(in super::super) fn commit(&mut self) -> Result<Option<u64>, StoreFault> {
         self.table()?;
         let changed = self.changed;
         if changed {
@@ -176,7 +176,7 @@ impl SqliteRows {
     }
 
     /// Rolls a transaction back.
-    pub(in super::super) fn roll_back(&mut self) -> Result<(), Fault> {
+    pub(in super::super) fn roll_back(&mut self) -> Result<(), StoreFault> {
         if self.connection.is_autocommit() {
             return Ok(());
         }
@@ -184,7 +184,7 @@ impl SqliteRows {
     }
 
     /// Measures the files.
-    pub(in super::super) fn measure(&self) -> Result<DiskUse, Fault> {
+    pub(in super::super) fn measure(&self) -> Result<DiskUse, StoreFault> {
         let free = self
             .connection
             .pragma_query_value(None, "freelist_count", |row| row.get::<_, i64>(0))
@@ -218,14 +218,14 @@ impl SqliteRows {
                 free_bytes = disk.free_bytes,
                 "the room of a former backlog was given back to the disk"
             ),
-            Err(Fault { cause, .. }) => {
+            Err(StoreFault { cause, .. }) => {
                 tracing::warn!(%cause, "the room of a former backlog could not be given back to the disk");
             }
         }
     }
 
     /// Writes the database anew without its empty pages. No other process has it open, and no transaction is under way.
-    pub(in super::super) fn compact(&self) -> Result<(), Fault> {
+    pub(in super::super) fn compact(&self) -> Result<(), StoreFault> {
         self.connection.execute_batch("VACUUM").map_err(fault)?;
         // The file gets shorter when the log is copied into it.
         self.connection
@@ -245,7 +245,7 @@ impl SqliteRows {
 }
 
 /// Refuses a file that is not a store of sandhog. Returns whether the file is empty.
-fn examine(connection: &Connection) -> Result<bool, Refusal> {
+fn examine(connection: &Connection) -> Result<bool, OpenRefusal> {
     let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let application = pragma("application_id")?;
     let version = pragma("user_version")?;
@@ -253,7 +253,7 @@ fn examine(connection: &Connection) -> Result<bool, Refusal> {
     match (application, version, objects) {
         (0, 0, 0) => Ok(true),
         (schema::APPLICATION_ID, schema::VERSION, _) => Ok(false),
-        (schema::APPLICATION_ID, other, _) => Err(Refusal::Version(other)),
-        _ => Err(Refusal::Foreign),
+        (schema::APPLICATION_ID, other, _) => Err(OpenRefusal::Version(other)),
+        _ => Err(OpenRefusal::Foreign),
     }
 }

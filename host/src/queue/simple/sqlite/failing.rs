@@ -8,10 +8,10 @@ use std::{
 
 use rusqlite::{ErrorCode, ffi};
 
-use super::super::row::{Fault, FaultKind};
+use super::super::row::{FaultKind, StoreFault};
 
 /// Returns the fault for an error of the call that has just returned.
-pub(super) fn fault(error: rusqlite::Error) -> Fault {
+pub(super) fn fault(error: rusqlite::Error) -> StoreFault {
     // Read first, because any other call may overwrite it.
     let system = io::Error::last_os_error();
     let extended = error.sqlite_error().map(|error| error.extended_code);
@@ -20,12 +20,12 @@ pub(super) fn fault(error: rusqlite::Error) -> Fault {
         None => FaultKind::Final,
     };
     if kind == FaultKind::Passing && is_refused_write(extended.unwrap_or_default()) {
-        return Fault {
+        return StoreFault {
             kind,
             cause: Arc::new(NoRoom { system, error }),
         };
     }
-    Fault {
+    StoreFault {
         kind,
         cause: Arc::new(error),
     }

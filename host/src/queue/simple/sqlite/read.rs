@@ -7,8 +7,10 @@ use rusqlite::{Row, types::ValueRef};
 
 use super::super::{
     codec,
-    row::{Content, Death, Fetched, GroupName, Meta, PoisonSuspicion, QueueKey, State},
-    rows::Letter,
+    row::{
+        DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoredMessage,
+    },
+    rows::DeadLetterRef,
 };
 use crate::message::{Message, MessageId};
 
@@ -58,13 +60,13 @@ pub(super) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueKey> {
     small(row, column).map(QueueKey)
 }
 
-pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
-    let state = u8::try_from(integer(row, 2)?).ok().and_then(State::from_number);
+pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
+    let state = u8::try_from(integer(row, 2)?).ok().and_then(MessageState::from_number);
     let group = text(row, 4)?.map(GroupName::from);
-    Ok(Meta {
+    Ok(MessageMeta {
         seq: number(row, 0)?,
         queue: key(row, 1)?,
-        state: state.unwrap_or(State::Damaged),
+        state: state.unwrap_or(MessageState::Damaged),
         priority: u8::try_from(integer(row, 3)?).unwrap_or(0),
         group,
         visible_at_ms: number(row, 5)?,
@@ -77,20 +79,20 @@ pub(super) fn read_meta(row: &Row<'_>) -> rusqlite::Result<Meta> {
     })
 }
 
-pub(super) fn read_letter(row: &Row<'_>) -> rusqlite::Result<Letter> {
-    Ok(Letter {
+pub(super) fn read_letter(row: &Row<'_>) -> rusqlite::Result<DeadLetterRef> {
+    Ok(DeadLetterRef {
         seq: number(row, 0)?,
         bytes: usize::try_from(integer(row, 1)?).unwrap_or(0),
     })
 }
 
-pub(super) fn read_all(row: &Row<'_>) -> rusqlite::Result<Fetched> {
+pub(super) fn read_all(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
     let meta = read_meta(row)?;
     let content = read_content(row, &meta)?;
-    Ok(Fetched { meta, content })
+    Ok(StoredMessage { meta, content })
 }
 
-fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, String>> {
+fn read_content(row: &Row<'_>, meta: &MessageMeta) -> rusqlite::Result<Result<MessageContent, String>> {
     let failure = text(row, 13)?
         .map(|failure| codec::decode_failure(&failure))
         .transpose();
@@ -99,7 +101,7 @@ fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, 
             let dead_at_ms = number(row, 14)?;
             let receive_count = small(row, 15)?;
             codec::decode_failure(&failure).map(|failure| {
-                Some(Death {
+                Some(DeathRecord {
                     dead_at_ms,
                     receive_count,
                     failure,
@@ -129,7 +131,7 @@ fn read_content(row: &Row<'_>, meta: &Meta) -> rusqlite::Result<Result<Content, 
             priority,
         };
         codec::verify(
-            Content {
+            MessageContent {
                 message,
                 failure: failure?,
                 death: death?,

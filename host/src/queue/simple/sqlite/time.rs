@@ -3,18 +3,18 @@
 use rusqlite::{Row, params};
 
 use super::{
-    super::{clock::Sighting, row::Fault},
+    super::{clock::ClockSighting, row::StoreFault},
     SqliteRows,
     read::{number, signed, text},
 };
 
 impl SqliteRows {
-    pub(super) fn read_sighting(&mut self) -> Result<Option<Sighting>, Fault> {
+    pub(super) fn read_sighting(&mut self) -> Result<Option<ClockSighting>, StoreFault> {
         self.other_tables()
             .one("SELECT boot, since_boot, at, wall FROM clock", [], read)
     }
 
-    pub(super) fn write_sighting(&mut self, sighting: &Sighting) -> Result<(), Fault> {
+    pub(super) fn write_sighting(&mut self, sighting: &ClockSighting) -> Result<(), StoreFault> {
         self.other_tables().write(
             "INSERT OR REPLACE INTO clock (only, boot, since_boot, at, wall) VALUES (1, ?1, ?2, ?3, ?4)",
             params![
@@ -27,8 +27,8 @@ impl SqliteRows {
     }
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Sighting> {
-    Ok(Sighting {
+fn read(row: &Row<'_>) -> rusqlite::Result<ClockSighting> {
+    Ok(ClockSighting {
         boot: text(row, 0)?.and_then(|boot| u128::from_str_radix(&boot, 16).ok()),
         since_boot_ms: number(row, 1)?,
         at_ms: number(row, 2)?,

@@ -8,15 +8,15 @@ use rusqlite::params;
 use super::{
     super::{
         codec,
-        row::Fault,
-        rows::{Damaged, NamespaceKey, Place, StoredNamespace, ValueRows},
+        row::StoreFault,
+        rows::{DamagedValue, EntryPlace, NamespaceKey, StoredNamespace, ValueRows},
     },
     SqliteRows,
     read::{bytes, integer, limit, number, signed, text},
 };
 
 impl ValueRows for SqliteRows {
-    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, Fault> {
+    fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, StoreFault> {
         self.other_tables().one(
             "SELECT namespace, bytes FROM namespaces WHERE name = ?1",
             params![name],
@@ -29,13 +29,13 @@ impl ValueRows for SqliteRows {
         )
     }
 
-    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, Fault> {
+    fn add_namespace(&mut self, name: &str) -> Result<NamespaceKey, StoreFault> {
         let mut tables = self.other_tables();
         tables.write("INSERT INTO namespaces (name, bytes) VALUES (?1, 0)", params![name])?;
         Ok(NamespaceKey(tables.last_row()))
     }
 
-    fn set_namespace_bytes(&mut self, NamespaceKey(namespace): NamespaceKey, bytes: u64) -> Result<(), Fault> {
+    fn set_namespace_bytes(&mut self, NamespaceKey(namespace): NamespaceKey, bytes: u64) -> Result<(), StoreFault> {
         self.other_tables().write(
             "UPDATE namespaces SET bytes = ?2 WHERE namespace = ?1",
             params![namespace, signed(bytes)],
@@ -45,8 +45,8 @@ impl ValueRows for SqliteRows {
     fn value(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): Place<'_>,
-    ) -> Result<Option<Result<Bytes, Damaged>>, Fault> {
+        (bucket, key): EntryPlace<'_>,
+    ) -> Result<Option<Result<Bytes, DamagedValue>>, StoreFault> {
         let stored = self.other_tables().one(
             "SELECT checksum, value FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
@@ -55,7 +55,7 @@ impl ValueRows for SqliteRows {
         )?;
         let verify = |(checksum, value): (i64, Vec<u8>)| {
             let intact = i64::from(codec::value_checksum((bucket, key), &value)) == checksum;
-            intact.then(|| Bytes::from(value)).ok_or(Damaged)
+            intact.then(|| Bytes::from(value)).ok_or(DamagedValue)
         };
         Ok(stored.map(verify))
     }
@@ -63,8 +63,8 @@ impl ValueRows for SqliteRows {
     fn value_bytes(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): Place<'_>,
-    ) -> Result<Option<u64>, Fault> {
+        (bucket, key): EntryPlace<'_>,
+    ) -> Result<Option<u64>, StoreFault> {
         self.other_tables().one(
             "SELECT length(value) FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
@@ -76,9 +76,9 @@ impl ValueRows for SqliteRows {
     fn put_value(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): Place<'_>,
+        (bucket, key): EntryPlace<'_>,
         value: &Bytes,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), StoreFault> {
         self.other_tables().write(
             "INSERT INTO entries (namespace, bucket, key, checksum, value) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (namespace, bucket, key) DO UPDATE SET checksum = excluded.checksum, value = excluded.value",
@@ -92,7 +92,11 @@ impl ValueRows for SqliteRows {
         )
     }
 
-    fn remove_value(&mut self, NamespaceKey(namespace): NamespaceKey, (bucket, key): Place<'_>) -> Result<(), Fault> {
+    fn remove_value(
+        &mut self,
+        NamespaceKey(namespace): NamespaceKey,
+        (bucket, key): EntryPlace<'_>,
+    ) -> Result<(), StoreFault> {
         self.other_tables().write(
             "DELETE FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
             params![namespace, bucket, key],
@@ -105,7 +109,7 @@ impl ValueRows for SqliteRows {
         bucket: &str,
         after: Option<&str>,
         count: usize,
-    ) -> Result<Vec<Arc<str>>, Fault> {
+    ) -> Result<Vec<Arc<str>>, StoreFault> {
         let keys = self.other_tables().many(
             "SELECT key FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key > ?3
              ORDER BY key LIMIT ?4",

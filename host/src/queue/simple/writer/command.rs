@@ -15,10 +15,10 @@ use tokio::{
 use super::{
     super::{
         super::{Cause, QueueError, Receipt},
-        clock::Now,
-        operation::Kind,
-        row::{Fault, FaultKind, QueueKey},
-        rules::Core,
+        clock::StoreTime,
+        operation::CommandKind,
+        row::{FaultKind, QueueKey, StoreFault},
+        rules::StoreRules,
     },
     Command,
 };
@@ -30,8 +30,8 @@ pub(crate) trait PendingCommand: Send {
     fn is_awaited(&self) -> bool;
     /// Returns roughly how many bytes of bodies the command moves.
     fn weight(&self) -> usize;
-    fn apply(&mut self, core: &mut Core) -> Result<(), Fault>;
-    fn kind(&self) -> Kind;
+    fn apply(&mut self, rules: &mut StoreRules) -> Result<(), StoreFault>;
+    fn kind(&self) -> CommandKind;
     /// Returns how many bytes of bodies an applied command hands out.
     fn handed_out_bytes(&self) -> usize {
         0
@@ -69,7 +69,7 @@ impl TransactionFailure {
 
 /// Any command but a receive that may park.
 pub(crate) struct PendingOperation<F, A> {
-    pub(crate) kind: Kind,
+    pub(crate) kind: CommandKind,
     pub(crate) weight: usize,
     /// `None` once it was applied.
     pub(crate) apply: Option<F>,
@@ -81,7 +81,7 @@ pub(crate) struct PendingOperation<F, A> {
 
 impl<F, A> PendingCommand for PendingOperation<F, A>
 where
-    F: FnOnce(&mut Core, Now) -> Result<A, Fault> + Send,
+    F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault> + Send,
     A: Send,
 {
     fn is_awaited(&self) -> bool {
@@ -92,15 +92,15 @@ where
         self.weight
     }
 
-    fn apply(&mut self, core: &mut Core) -> Result<(), Fault> {
+    fn apply(&mut self, rules: &mut StoreRules) -> Result<(), StoreFault> {
         if let Some(apply) = self.apply.take() {
-            let now = core.tick(self.asked_at);
-            self.answer = Some(apply(core, now)?);
+            let now = rules.tick(self.asked_at);
+            self.answer = Some(apply(rules, now)?);
         }
         Ok(())
     }
 
-    fn kind(&self) -> Kind {
+    fn kind(&self) -> CommandKind {
         self.kind
     }
 

@@ -144,8 +144,8 @@ mod tests {
 
     use super::{
         super::{
-            super::operation::Kind,
-            Core, Fault,
+            super::operation::CommandKind,
+            StoreFault, StoreRules,
             command::{TransactionFailure, UndeliveredReceipts},
         },
         *,
@@ -163,11 +163,11 @@ mod tests {
             1
         }
 
-        fn kind(&self) -> Kind {
-            Kind::Other
+        fn kind(&self) -> CommandKind {
+            CommandKind::Other
         }
 
-        fn apply(&mut self, _core: &mut Core) -> Result<(), Fault> {
+        fn apply(&mut self, _core: &mut StoreRules) -> Result<(), StoreFault> {
             Ok(())
         }
 

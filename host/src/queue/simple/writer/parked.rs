@@ -14,9 +14,9 @@ use tokio::{
 use super::{
     super::{
         super::QueueError,
-        operation::{Kind, ReceiveMessages},
-        row::{Fault, FaultKind, QueueKey},
-        rules::{Core, Received},
+        operation::{CommandKind, ReceiveMessages},
+        row::{FaultKind, QueueKey, StoreFault},
+        rules::{ReceiveAnswer, StoreRules},
     },
     MAX_BATCH_BYTES, Writer,
     command::{PendingCommand, ReplyGuard, ReplySender, TransactionFailure, UndeliveredReceipts, send_reply},
@@ -47,16 +47,16 @@ impl ParkedReceives {
     }
 
     /// Applies those whose queues have changed. Receives beyond the bytes of one transaction are left for the next.
-    pub(crate) fn apply(&mut self, core: &mut Core, retried: &mut RetriedReceives) -> Result<(), Fault> {
+    pub(crate) fn apply(&mut self, rules: &mut StoreRules, retried: &mut RetriedReceives) -> Result<(), StoreFault> {
         retried.woken_before = mem::take(&mut self.woken);
         let mut woken = retried.woken_before.clone();
-        woken.extend(core.take_woken());
+        woken.extend(rules.take_woken());
         let mut room = MAX_BATCH_BYTES;
         let mut done = Ok(());
         for (queue, mut receive) in mem::take(&mut self.receives) {
             let is_woken = woken.contains(&queue);
             if is_woken && room > 0 && done.is_ok() {
-                done = receive.apply(core);
+                done = receive.apply(rules);
                 room = room.saturating_sub(receive.handed_out_bytes());
                 retried.receives.push((queue, receive));
                 continue;
@@ -91,8 +91,8 @@ impl ParkedReceives {
     }
 
     /// Notes which queues have changed since [`ParkedReceives::apply`].
-    pub(crate) fn wake(&mut self, core: &mut Core) {
-        let woken = core.take_woken().into_iter();
+    pub(crate) fn wake(&mut self, rules: &mut StoreRules) {
+        let woken = rules.take_woken().into_iter();
         let is_waited_for = |key: &QueueKey| self.receives.iter().any(|(queue, _)| queue == key);
         self.woken.extend(woken.filter(is_waited_for));
     }
@@ -119,8 +119,8 @@ struct PendingReceive {
     asked_at: Instant,
     /// The moment for which the receive was applied last.
     applied_at: Instant,
-    answer: Option<Received>,
-    reply: ReplySender<Received>,
+    answer: Option<ReceiveAnswer>,
+    reply: ReplySender<ReceiveAnswer>,
     /// Tells the caller once, when the receive parks, at which moment a message may become visible by itself. `None` if the receive may
     /// not park, or has told.
     tell_parked: Option<oneshot::Sender<Instant>>,
@@ -137,15 +137,15 @@ impl PendingCommand for PendingReceive {
         self.receive.weight()
     }
 
-    fn kind(&self) -> Kind {
-        Kind::Receive
+    fn kind(&self) -> CommandKind {
+        CommandKind::Receive
     }
 
-    fn apply(&mut self, core: &mut Core) -> Result<(), Fault> {
+    fn apply(&mut self, rules: &mut StoreRules) -> Result<(), StoreFault> {
         // A receive that was parked was asked for long ago: the rules go on from the moment of the last command.
-        let now = core.tick(self.asked_at);
+        let now = rules.tick(self.asked_at);
         self.applied_at = now.instant;
-        self.answer = Some(self.receive.apply(core, now)?);
+        self.answer = Some(self.receive.apply(rules, now)?);
         Ok(())
     }
 
@@ -197,7 +197,7 @@ impl Writer {
         queue: &QueueName,
         receive: ReceiveMessages,
         end: Instant,
-    ) -> Result<Received, QueueError> {
+    ) -> Result<ReceiveAnswer, QueueError> {
         let (reply, mut answer) = oneshot::channel();
         let (tell_parked, parked) = oneshot::channel();
         let now = Instant::now();
@@ -212,7 +212,7 @@ impl Writer {
             told: None,
         };
         self.send(queue, Box::new(pending)).await?;
-        let accept = |answered: Result<Result<ReplyGuard<Received>, QueueError>, _>| {
+        let accept = |answered: Result<Result<ReplyGuard<ReceiveAnswer>, QueueError>, _>| {
             let guard = answered.map_err(|_closed| self.closed(queue))??;
             guard.accept().ok_or_else(|| self.closed(queue))
         };
@@ -227,7 +227,7 @@ impl Writer {
                 // The answer may have come at the last moment.
                 match answer.try_recv() {
                     Ok(answered) => accept(Ok(answered)),
-                    Err(_none) => Ok(Received::default()),
+                    Err(_none) => Ok(ReceiveAnswer::default()),
                 }
             }
         }

@@ -16,10 +16,10 @@ use tokio::sync::mpsc;
 use super::{
     super::{
         high_water_mark::CommitHighWaterMark,
-        operation::Kind,
+        operation::CommandKind,
         processed::{MAX_NOTE_DELAY, NOTES_AT_ONCE, SharedProcessedMessages},
-        row::{Fault, FaultKind},
-        rules::Core,
+        row::{FaultKind, StoreFault},
+        rules::StoreRules,
         sqlite::SqliteRows,
     },
     Command, StoreFailed,
@@ -35,7 +35,7 @@ const TIME_PAUSE: Duration = Duration::from_mins(1);
 /// What the thread works on.
 #[derive(Debug)]
 pub(crate) struct WriterState {
-    pub(crate) core: Core<SqliteRows>,
+    pub(crate) rules: StoreRules<SqliteRows>,
     pub(crate) mark: CommitHighWaterMark,
     pub(crate) directory: PathBuf,
     /// Held, and so locked, for as long as the thread lives.
@@ -70,7 +70,7 @@ impl WriterThread {
         failed: Arc<OnceLock<String>>,
     ) -> Self {
         Self {
-            processed: state.core.processed().clone(),
+            processed: state.rules.processed().clone(),
             state,
             undelivered,
             commit_window: GroupCommitWindow::default(),
@@ -116,7 +116,7 @@ impl WriterThread {
         // A receive gets no answer: its deliveries could not be settled any more.
         while let Some(command) = waiting.blocking_recv() {
             if let Command::Apply(command) = command
-                && command.kind() != Kind::Receive
+                && command.kind() != CommandKind::Receive
             {
                 self.serve(vec![command], &waiting);
             }
@@ -125,7 +125,7 @@ impl WriterThread {
         self.write_notes();
         self.write_time();
         if self.failure.is_none() {
-            self.state.core.rows.checkpoint();
+            self.state.rules.rows.checkpoint();
         }
         if let Err(error) = self.state.lock.unlock() {
             tracing::debug!(%error, "the lock ends with the process");
@@ -153,23 +153,23 @@ impl WriterThread {
             return;
         }
         // The commands came at one time, so a receive finds what the others send, and parked receives came before new ones.
-        batch.sort_by_key(|command| command.kind() == Kind::Receive);
-        let mut receives = batch.split_off(batch.partition_point(|command| command.kind() != Kind::Receive));
+        batch.sort_by_key(|command| command.kind() == CommandKind::Receive);
+        let mut receives = batch.split_off(batch.partition_point(|command| command.kind() != CommandKind::Receive));
         let mut retried = RetriedReceives::default();
         let started = StdInstant::now();
-        let done = self.transact(|core| {
+        let done = self.transact(|rules| {
             if !undelivered.is_empty() {
-                core.release_undelivered(&undelivered)?;
+                rules.release_undelivered(&undelivered)?;
             }
             for command in &mut batch {
-                command.apply(core)?;
+                command.apply(rules)?;
             }
-            parked.apply(core, &mut retried)?;
+            parked.apply(rules, &mut retried)?;
             for command in &mut receives {
-                command.apply(core)?;
+                command.apply(rules)?;
             }
-            core.write_handled()?;
-            core.keep_time()
+            rules.write_handled()?;
+            rules.keep_time()
         });
         batch.append(&mut receives);
         self.parked = parked;
@@ -177,7 +177,7 @@ impl WriterThread {
             Ok(()) => {
                 batch.extend(retried.into_commands());
                 let likely_to_ask = self.answer(batch);
-                self.parked.wake(self.state.core.rules());
+                self.parked.wake(self.state.rules.with_any_rows());
                 self.commit_window
                     .committed(started.elapsed(), waiting.len() + likely_to_ask);
                 self.write_stale_time();
@@ -202,7 +202,7 @@ impl WriterThread {
                 self.parked.add(queue, command);
                 continue;
             }
-            likely_to_ask += usize::from(command.kind() != Kind::Other);
+            likely_to_ask += usize::from(command.kind() != CommandKind::Other);
             command.answer(&self.undelivered);
         }
         likely_to_ask
@@ -230,7 +230,7 @@ impl WriterThread {
         if self.failure.is_some() || self.processed.lock().unwritten() == 0 {
             return;
         }
-        let Err(fault) = self.transact(<Core>::write_notes) else {
+        let Err(fault) = self.transact(<StoreRules>::write_notes) else {
             self.notes_refused = false;
             return;
         };
@@ -245,7 +245,7 @@ impl WriterThread {
     /// Writes the time now and then while nothing else is written.
     fn write_stale_time(&mut self) {
         let may_try = self.write_time_after.is_none_or(|after| after <= StdInstant::now());
-        if may_try && self.state.core.rules().is_time_stale() {
+        if may_try && self.state.rules.with_any_rows().is_time_stale() {
             self.write_time();
         }
     }
@@ -253,32 +253,32 @@ impl WriterThread {
     /// Writes the time in a transaction of its own, so that the next run knows when this one was seen last and no command is
     /// refused because there is no room for the time.
     fn write_time(&mut self) {
-        if self.failure.is_some() || !self.state.core.rules().waits_for_time() {
+        if self.failure.is_some() || !self.state.rules.with_any_rows().waits_for_time() {
             return;
         }
-        if let Err(fault) = self.transact(<Core>::write_time) {
+        if let Err(fault) = self.transact(<StoreRules>::write_time) {
             let cause = self.roll_back(fault).cause;
             tracing::debug!(%cause, "the store's time could not be noted");
             self.write_time_after = Some(StdInstant::now() + TIME_PAUSE);
         }
     }
 
-    fn transact(&mut self, work: impl FnOnce(&mut Core) -> Result<(), Fault>) -> Result<(), Fault> {
-        let core = &mut self.state.core;
-        core.rules().begin();
-        core.rows.begin()?;
-        work(core)?;
-        if let Some(commits) = core.rows.commit()? {
+    fn transact(&mut self, work: impl FnOnce(&mut StoreRules) -> Result<(), StoreFault>) -> Result<(), StoreFault> {
+        let rules = &mut self.state.rules;
+        rules.with_any_rows().begin();
+        rules.rows.begin()?;
+        work(rules)?;
+        if let Some(commits) = rules.rows.commit()? {
             self.state.mark.note(commits);
         }
-        core.rules().remember_handled();
+        rules.with_any_rows().remember_handled();
         Ok(())
     }
 
     /// Rolls a transaction back that failed, and decides whether the store can go on.
-    fn roll_back(&mut self, fault: Fault) -> TransactionFailure {
-        let rolled_back = self.state.core.rows.roll_back();
-        self.state.core.rules().undo();
+    fn roll_back(&mut self, fault: StoreFault) -> TransactionFailure {
+        let rolled_back = self.state.rules.rows.roll_back();
+        self.state.rules.with_any_rows().undo();
         let kind = if rolled_back.is_ok() {
             fault.kind
         } else {

@@ -11,8 +11,8 @@ use super::{
     super::{
         super::{
             codec,
-            row::{Content, Fault, Fetched, Meta, QueueKey},
-            rows::Suspects,
+            row::{MessageContent, MessageMeta, QueueKey, StoreFault, StoredMessage},
+            rows::SuspectFilter,
         },
         failing::fault,
         read::{limit, read_all, signed},
@@ -55,7 +55,7 @@ pub(crate) struct Table<'a> {
 
 impl SqliteRows {
     /// Returns the table of messages, with every message in it.
-    pub(crate) fn table(&mut self) -> Result<Table<'_>, Fault> {
+    pub(crate) fn table(&mut self) -> Result<Table<'_>, StoreFault> {
         let arrivals = self.arrivals.take();
         let mut table = self.unwritten_table();
         if !arrivals.is_empty() {
@@ -82,7 +82,7 @@ impl SqliteRows {
     }
 
     /// Adds a message: to the arrivals if it may wait there, to the table if not.
-    pub(crate) fn add_message(&mut self, meta: Meta, content: Content) -> Result<(), Fault> {
+    pub(crate) fn add_message(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {
         if self.arrivals.is_full() {
             self.table()?;
         }
@@ -93,7 +93,7 @@ impl SqliteRows {
     }
 
     /// Writes the state and the receive count of a message that is handed out.
-    pub(crate) fn take_message(&mut self, meta: &Meta) -> Result<(), Fault> {
+    pub(crate) fn take_message(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
         if let Some(arrival) = self.arrivals.get_mut(meta.seq) {
             arrival.state = meta.state;
             arrival.receive_count = meta.receive_count;
@@ -106,7 +106,7 @@ impl SqliteRows {
     }
 
     /// Deletes a message.
-    pub(crate) fn delete_message(&mut self, seq: u64) -> Result<(), Fault> {
+    pub(crate) fn delete_message(&mut self, seq: u64) -> Result<(), StoreFault> {
         if self.arrivals.remove(seq) {
             return Ok(());
         }
@@ -118,12 +118,12 @@ impl SqliteRows {
     pub(crate) fn ready_messages(
         &mut self,
         queue: QueueKey,
-        suspects: Suspects,
+        suspects: SuspectFilter,
         count: usize,
-    ) -> Result<Vec<Fetched>, Fault> {
+    ) -> Result<Vec<StoredMessage>, StoreFault> {
         let sql = match suspects {
-            Suspects::Included => ready!(""),
-            Suspects::LeftOut => ready!(" AND suspect = 0"),
+            SuspectFilter::Included => ready!(""),
+            SuspectFilter::LeftOut => ready!(" AND suspect = 0"),
         };
         let table = self.unwritten_table();
         let mut ready = table.many(sql, params![queue.0, limit(count)], read_all)?;
@@ -135,7 +135,7 @@ impl SqliteRows {
 
 impl Table<'_> {
     /// Changes rows.
-    pub(crate) fn write(&mut self, sql: &str, params: impl Params) -> Result<(), Fault> {
+    pub(crate) fn write(&mut self, sql: &str, params: impl Params) -> Result<(), StoreFault> {
         self.check(sql);
         *self.changed = true;
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
@@ -144,7 +144,7 @@ impl Table<'_> {
     }
 
     /// Inserts messages.
-    fn insert(&mut self, messages: &[(Meta, Content)]) -> Result<(), Fault> {
+    fn insert(&mut self, messages: &[(MessageMeta, MessageContent)]) -> Result<(), StoreFault> {
         *self.changed = true;
         let mut statement = self.connection.prepare_cached(INSERT).map_err(fault)?;
         for (meta, content) in messages {
@@ -164,7 +164,7 @@ impl Table<'_> {
         sql: &str,
         params: impl Params,
         read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Option<T>, Fault> {
+    ) -> Result<Option<T>, StoreFault> {
         self.check(sql);
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         statement.query_row(params, read).optional().map_err(fault)
@@ -176,7 +176,7 @@ impl Table<'_> {
         sql: &str,
         params: impl Params,
         read: fn(&Row<'_>) -> rusqlite::Result<T>,
-    ) -> Result<Vec<T>, Fault> {
+    ) -> Result<Vec<T>, StoreFault> {
         self.check(sql);
         let mut statement = self.connection.prepare_cached(sql).map_err(fault)?;
         let rows = statement.query_map(params, read).map_err(fault)?;
@@ -184,7 +184,11 @@ impl Table<'_> {
     }
 
     /// Shows one row after another, without keeping them.
-    pub(crate) fn each(&self, sql: &str, mut show: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> Result<(), Fault> {
+    pub(crate) fn each(
+        &self,
+        sql: &str,
+        mut show: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreFault> {
         self.check(sql);
         let mut statement = self.connection.prepare(sql).map_err(fault)?;
         let mut rows = statement.query([]).map_err(fault)?;
@@ -202,7 +206,7 @@ impl Table<'_> {
     }
 }
 
-fn insert_one(statement: &mut Statement<'_>, meta: &Meta, content: &Content) -> rusqlite::Result<usize> {
+fn insert_one(statement: &mut Statement<'_>, meta: &MessageMeta, content: &MessageContent) -> rusqlite::Result<usize> {
     let message = &content.message;
     let attributes = codec::encode_attributes(&message.attributes);
     let checksum = codec::checksum(message, attributes.as_deref());
