@@ -335,7 +335,7 @@ async fn of_too_many_the_oldest_are_forgotten_on_the_disk_too() {
 }
 
 #[tokio::test]
-async fn a_ledger_that_is_off_remembers_nothing_and_sends_all_the_same() {
+async fn a_store_of_processed_messages_that_is_off_remembers_nothing_and_sends_all_the_same() {
     let directory = TempDir::new().unwrap();
     let store = reopen(&directory).await;
     store.commit(vec![key("before")], Effects::default()).await.unwrap();
@@ -385,7 +385,7 @@ async fn a_damaged_segment_is_dropped_and_the_others_are_known() {
 }
 
 #[tokio::test]
-async fn a_data_directory_from_before_the_ledger_still_opens() {
+async fn a_data_directory_from_before_the_processed_messages_still_opens() {
     let directory = TempDir::new().unwrap();
     let store = reopen(&directory).await;
     out(&store).await.send(Outgoing::new("kept")).await.unwrap();
