@@ -1,6 +1,6 @@
 //! The stored form of what a message holds, and its checksum.
 
-use super::{super::FailureRecord, row::MessageContent};
+use super::{super::FailureRecord, row::MessageContent, rows::EntryPlace};
 use crate::message::{AttributeValue, Attributes, Message};
 
 /// Returns the checksum over everything that the sender gave, which never changes from queue to queue.
@@ -22,9 +22,9 @@ pub(super) fn checksum(message: &Message, attributes: Option<&str>) -> u32 {
 }
 
 /// Returns the checksum over an entry of a key-value store.
-pub(super) fn value_checksum((bucket, key): (&str, &str), value: &[u8]) -> u32 {
+pub(super) fn value_checksum(place: EntryPlace<'_>, value: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
-    for name in [bucket, key] {
+    for name in [place.bucket, place.key] {
         // The length comes first, so that it is clear where one name ends and the other begins.
         hasher.update(&u64::try_from(name.len()).unwrap_or(u64::MAX).to_le_bytes());
         hasher.update(name.as_bytes());

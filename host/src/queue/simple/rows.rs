@@ -77,7 +77,7 @@ pub(super) struct StoredNamespace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NamespaceKey(pub(super) i64);
 
-/// The entries of the key-value stores, inside a transaction. A place is a namespace, a bucket and a key.
+/// The entries of the key-value stores, inside a transaction.
 pub(super) trait ValueRows {
     fn namespace(&mut self, name: &str) -> Result<Option<StoredNamespace>, StoreFault>;
     /// Adds a namespace that holds nothing.
@@ -104,8 +104,12 @@ pub(super) trait ValueRows {
     ) -> Result<Vec<Arc<str>>, StoreFault>;
 }
 
-/// A bucket and a key.
-pub(super) type EntryPlace<'a> = (&'a str, &'a str);
+/// The place of an entry in its namespace.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct EntryPlace<'a> {
+    pub(super) bucket: &'a str,
+    pub(super) key: &'a str,
+}
 
 /// The stored value is not the one that was written.
 #[derive(Debug)]

@@ -31,8 +31,8 @@ struct Namespace {
 }
 
 impl Values {
-    fn get(&self, namespace: NamespaceKey, (bucket, key): EntryPlace<'_>) -> Option<&Bytes> {
-        self.buckets.get(&namespace)?.buckets.get(bucket)?.get(key)
+    fn get(&self, namespace: NamespaceKey, place: EntryPlace<'_>) -> Option<&Bytes> {
+        self.buckets.get(&namespace)?.buckets.get(place.bucket)?.get(place.key)
     }
 }
 
@@ -71,26 +71,21 @@ impl ValueRows for MemoryRows {
         Ok(value.map(|value| u64::try_from(value.len()).unwrap_or(u64::MAX)))
     }
 
-    fn put_value(
-        &mut self,
-        namespace: NamespaceKey,
-        (bucket, key): EntryPlace<'_>,
-        value: &Bytes,
-    ) -> Result<(), StoreFault> {
+    fn put_value(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>, value: &Bytes) -> Result<(), StoreFault> {
         let namespace = self.values.buckets.entry(namespace).or_default();
-        let bucket = namespace.buckets.entry(bucket.to_owned()).or_default();
+        let bucket = namespace.buckets.entry(place.bucket.to_owned()).or_default();
         // A copy, so that a small part does not keep the whole of what it was cut from.
-        bucket.insert(key.into(), Bytes::copy_from_slice(value));
+        bucket.insert(place.key.into(), Bytes::copy_from_slice(value));
         Ok(())
     }
 
-    fn remove_value(&mut self, namespace: NamespaceKey, (bucket, key): EntryPlace<'_>) -> Result<(), StoreFault> {
+    fn remove_value(&mut self, namespace: NamespaceKey, place: EntryPlace<'_>) -> Result<(), StoreFault> {
         if let Some(namespace) = self.values.buckets.get_mut(&namespace)
-            && let Some(entries) = namespace.buckets.get_mut(bucket)
+            && let Some(entries) = namespace.buckets.get_mut(place.bucket)
         {
-            entries.remove(key);
+            entries.remove(place.key);
             if entries.is_empty() {
-                namespace.buckets.remove(bucket);
+                namespace.buckets.remove(place.bucket);
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::{
     super::{
         row::StoreFault,
-        rows::{DamagedValue, NamespaceKey},
+        rows::{DamagedValue, EntryPlace, NamespaceKey},
     },
     StoreRules,
 };
@@ -43,7 +43,7 @@ impl StoreRules {
         let mut values = Vec::with_capacity(keys.len());
         let mut bytes = 0_usize;
         for key in keys {
-            let value = match self.rows.value(namespace.key, (bucket, key))?.transpose() {
+            let value = match self.rows.value(namespace.key, EntryPlace { bucket, key })?.transpose() {
                 Ok(value) => value,
                 Err(DamagedValue) => return Ok(Err(ReadError::Damaged(Place::new(bucket, key)))),
             };
@@ -97,7 +97,7 @@ impl StoreRules {
         let mut taken = 0_u64;
         for ((bucket, name), value) in &entries {
             if let Some(key) = key
-                && let Some(before) = self.rows.value_bytes(key, (bucket, name))?
+                && let Some(before) = self.rows.value_bytes(key, EntryPlace { bucket, key: name })?
             {
                 freed = freed.saturating_add(entry_bytes(bucket, name, before));
             }
@@ -138,7 +138,9 @@ impl StoreRules {
                 let (bucket, key) = place.key();
                 let held = match (&place, namespace) {
                     (Entry::Occupied(planned), _) => Ok(planned.get().clone()),
-                    (Entry::Vacant(_), Some(namespace)) => self.rows.value(namespace, (bucket, key))?.transpose(),
+                    (Entry::Vacant(_), Some(namespace)) => {
+                        self.rows.value(namespace, EntryPlace { bucket, key })?.transpose()
+                    }
                     (Entry::Vacant(_), None) => Ok(None),
                 };
                 let held = held.ok().and_then(|held| held.map_or(Some(0), |value| number(&value)));
@@ -162,9 +164,10 @@ impl StoreRules {
             None => self.rows.add_namespace(&plan.namespace)?,
         };
         for ((bucket, key), value) in &plan.entries {
+            let place = EntryPlace { bucket, key };
             match value {
-                Some(value) => self.rows.put_value(namespace, (bucket, key), value)?,
-                None => self.rows.remove_value(namespace, (bucket, key))?,
+                Some(value) => self.rows.put_value(namespace, place, value)?,
+                None => self.rows.remove_value(namespace, place)?,
             }
         }
         self.rows.set_namespace_bytes(namespace, plan.bytes)

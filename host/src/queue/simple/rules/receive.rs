@@ -139,7 +139,7 @@ impl StoreRules {
                     again: Some(again),
                 }));
             }
-            let delivery = self.hand_out_alone((meta, content), quiet, now)?;
+            let delivery = self.hand_out_alone(meta, content, quiet, now)?;
             return Ok(Some(ReceiveAnswer {
                 deliveries: vec![delivery],
                 again: None,
@@ -233,7 +233,8 @@ impl StoreRules {
     /// Hands out a suspect, beside which no other message is handed out for a while.
     fn hand_out_alone(
         &mut self,
-        (mut meta, content): (MessageMeta, MessageContent),
+        mut meta: MessageMeta,
+        content: MessageContent,
         quiet: bool,
         now: StoreTime,
     ) -> Result<Delivery, StoreFault> {

@@ -45,16 +45,16 @@ impl ValueRows for SqliteRows {
     fn value(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): EntryPlace<'_>,
+        place: EntryPlace<'_>,
     ) -> Result<Option<Result<Bytes, DamagedValue>>, StoreFault> {
         let stored = self.other_tables().one(
             "SELECT checksum, value FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
-            params![namespace, bucket, key],
+            params![namespace, place.bucket, place.key],
             |row| Ok((integer(row, 0)?, bytes(row, 1)?)),
         )?;
         let verify = |(checksum, value): (i64, Vec<u8>)| {
-            let intact = i64::from(codec::value_checksum((bucket, key), &value)) == checksum;
+            let intact = i64::from(codec::value_checksum(place, &value)) == checksum;
             intact.then(|| Bytes::from(value)).ok_or(DamagedValue)
         };
         Ok(stored.map(verify))
@@ -63,12 +63,12 @@ impl ValueRows for SqliteRows {
     fn value_bytes(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): EntryPlace<'_>,
+        place: EntryPlace<'_>,
     ) -> Result<Option<u64>, StoreFault> {
         self.other_tables().one(
             "SELECT length(value) FROM entries INDEXED BY entries_by_key
              WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
-            params![namespace, bucket, key],
+            params![namespace, place.bucket, place.key],
             |row| number(row, 0),
         )
     }
@@ -76,7 +76,7 @@ impl ValueRows for SqliteRows {
     fn put_value(
         &mut self,
         NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): EntryPlace<'_>,
+        place: EntryPlace<'_>,
         value: &Bytes,
     ) -> Result<(), StoreFault> {
         self.other_tables().write(
@@ -84,22 +84,18 @@ impl ValueRows for SqliteRows {
              ON CONFLICT (namespace, bucket, key) DO UPDATE SET checksum = excluded.checksum, value = excluded.value",
             params![
                 namespace,
-                bucket,
-                key,
-                codec::value_checksum((bucket, key), value),
+                place.bucket,
+                place.key,
+                codec::value_checksum(place, value),
                 &**value
             ],
         )
     }
 
-    fn remove_value(
-        &mut self,
-        NamespaceKey(namespace): NamespaceKey,
-        (bucket, key): EntryPlace<'_>,
-    ) -> Result<(), StoreFault> {
+    fn remove_value(&mut self, NamespaceKey(namespace): NamespaceKey, place: EntryPlace<'_>) -> Result<(), StoreFault> {
         self.other_tables().write(
             "DELETE FROM entries INDEXED BY entries_by_key WHERE namespace = ?1 AND bucket = ?2 AND key = ?3",
-            params![namespace, bucket, key],
+            params![namespace, place.bucket, place.key],
         )
     }
 
