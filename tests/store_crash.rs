@@ -31,7 +31,9 @@ use sandhog::{
     queue::{
         Delivery, Effects, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError,
         Settlement,
-        simple::{CommitError, ProcessedMessageKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
+        simple::{
+            CommitError, OpenError, ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings,
+        },
     },
 };
 use tempfile::TempDir;

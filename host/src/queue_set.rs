@@ -224,7 +224,10 @@ impl QueueSet {
         if !queue.nature().redelivers_deleted && effects.is_empty() {
             return Ok(());
         }
-        let keys: Vec<ProcessedMessageKey> = ids.iter().map(|id| ProcessedMessageKey::new(queue.name(), id)).collect();
+        let keys: Vec<ProcessedMessageKey> = ids
+            .iter()
+            .map(|id| ProcessedMessageKey::new(queue.name(), id))
+            .collect();
         if effects.is_empty() {
             self.store.note_handled(keys);
             return Ok(());

@@ -212,9 +212,9 @@ impl SharedIsolation {
 
     /// Returns how long receives have been held back so that a suspect is alone, if that is worth reporting.
     pub(super) fn held_back(&self, now: Instant) -> Option<Duration> {
-        let hold = (*self.0.lock())?;
-        let held = now.saturating_duration_since(hold.since);
-        (now < hold.until && held >= MIN_REPORTED_HOLD).then_some(held)
+        let current = (*self.0.lock())?;
+        let held = now.saturating_duration_since(current.since);
+        (now < current.until && held >= MIN_REPORTED_HOLD).then_some(held)
     }
 }
 
