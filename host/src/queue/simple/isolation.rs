@@ -4,7 +4,7 @@
 //! in the whole store but messages that have shown to do no harm, and hands out nothing else for as long as the suspect's
 //! [`PoisonIsolation::bound`]. If the host dies again, the suspect was the cause, and no innocent neighbour is blamed with it.
 //!
-//! Invariants: no receive waits for a suspect for longer than [`MAX_WAIT_FOR_QUIET`] and the suspect's bound, whoever holds the suspect and however
+//! Invariants: no receive waits for a suspect for longer than [`MAX_WAIT_FOR_QUIET`] and the suspect's bound, however long the suspect is held and however
 //! often it is extended, nor for a receiver that has gone away. If the first of two suspects kept a receive from a message, the store is
 //! open for as long before it hands out the second.
 

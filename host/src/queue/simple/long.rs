@@ -23,7 +23,7 @@ pub(super) async fn between_steps() {
     tokio::task::yield_now().await;
 }
 
-/// One step over some dead letters of a queue. Answers how many it changed, and where to go on if there may be more.
+/// One step over some dead letters of a queue. Returns the number that it changed, and the place to go on from if there may be more.
 type Step = fn(&mut StoreRules, QueueKey, &DeadLetterChoice, StoreTime) -> Result<(u64, Option<u64>), StoreFault>;
 
 impl SimpleQueue {

@@ -38,12 +38,12 @@ impl<F> StoreOperation<F> {
         }
     }
 
-    /// The same operation, which moves so many bytes of bodies.
+    /// Returns the operation with the number of bytes of bodies that it moves.
     pub(super) fn weighing(self, weight: usize) -> Self {
         Self { weight, ..self }
     }
 
-    /// The same operation, which sends messages.
+    /// Returns the operation as one that sends messages.
     pub(super) fn sending(self) -> Self {
         Self {
             kind: CommandKind::Send,

@@ -65,10 +65,10 @@ impl ProcessedMessageKey {
 /// How much a processed-message store remembers. Both bounds hold at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProcessedMessageSettings {
-    /// For how long a handled message is remembered, and up to half a second longer. 0 s to 14 days (longer counts as
+    /// How long a handled message is remembered, and up to half a second longer. 0 s to 14 days (longer counts as
     /// 14 days); default 1 h. 0 turns the store off: nothing is recorded, and nothing counts as handled.
     pub window: Duration,
-    /// How many messages are remembered; of more, the oldest are forgotten. 0 to 10 million (more counts as 10 million);
+    /// The number of messages that are remembered; of more, the oldest are forgotten. 0 to 10 million (more counts as 10 million);
     /// default 262,144. 0 turns the store off. Each takes 50 to 100 bytes of memory and 16 of the disk.
     pub max_entries: usize,
 }

@@ -218,7 +218,7 @@ impl StoreRules {
         }
     }
 
-    fn wake_everybody_later(&mut self) {
+    fn wake_all_later(&mut self) {
         self.wakes.clear();
         self.wakes.extend(self.queues.keys());
     }

@@ -1,4 +1,4 @@
-//! How one Simple queue behaves: the settings of `[queues.NAME]`, with their defaults.
+//! The settings of one Simple queue, `[queues.NAME]` in the configuration, with their defaults.
 
 use std::{num::NonZeroU32, time::Duration};
 

@@ -1,7 +1,7 @@
 //! The handles' end of the writer, the one thread that reads and writes the durable store.
 //!
 //! Commands wait in a bounded channel. The thread (`writer/thread.rs`) takes those that are there, applies them in one
-//! transaction, commits once, and only then answers. Invariant: nobody hears of a change that is not on the disk.
+//! transaction, commits once, and only then answers. Invariant: no caller hears of a change that is not on the disk.
 
 use std::{
     path::PathBuf,
@@ -56,11 +56,11 @@ pub(super) enum StoreFailed {
     Disk {
         /// The data directory.
         directory: PathBuf,
-        /// What failed.
+        /// The error of the disk or of `SQLite`.
         #[source]
         source: Cause,
     },
-    /// Somebody closed it.
+    /// The host closed the store.
     #[error("the queue store in {} is closed", directory.display())]
     Closed {
         /// The data directory.
@@ -78,7 +78,7 @@ pub(super) struct Writer {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What the channel carries.
+/// A message to the thread.
 pub(crate) enum Command {
     Apply(Box<dyn PendingCommand>),
     /// There are undelivered receipts to release, or notes to write.

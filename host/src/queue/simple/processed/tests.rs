@@ -29,7 +29,7 @@ fn keys(numbers: std::ops::Range<u64>) -> Vec<ProcessedMessageKey> {
 fn a_key_is_the_same_for_ever_and_another_for_every_message() {
     let key =
         |queue: &str, id: &str| ProcessedMessageKey::new(&QueueName::new(queue).unwrap(), &MessageId::from_queue(id));
-    // What is on disks: SHA-256 of the lengths as 64 bits little-endian, each before its text.
+    // The form on disks: SHA-256 of the lengths as 64 bits little-endian, each before its text.
     let bytes = [
         0x2a, 0xcf, 0x7f, 0xe5, 0x75, 0xa0, 0x36, 0xf0, 0xf9, 0xb5, 0xe7, 0x36, 0x2a, 0xda, 0x58, 0x59,
     ];
@@ -89,7 +89,7 @@ fn a_store_that_is_off_records_nothing() {
         processed.learn(&segment, START_MS);
         assert!((0..3).all(|number| !processed.knows(&key(number), START_MS)));
         assert_eq!((processed.notes.len(), processed.unwritten()), (0, 0));
-        // What an earlier run left is to go.
+        // The rows that an earlier run left are to go.
         assert_eq!(processed.dead(9), [segment.number]);
     }
 }

@@ -41,7 +41,7 @@ impl StoreRules {
         Ok(true)
     }
 
-    /// Ends the visibility timeouts of all queues, including those from which nobody receives.
+    /// Ends the visibility timeouts of all queues, including those without a receiver.
     pub(super) fn end_visibility_everywhere(&mut self, now: StoreTime) -> Result<(), StoreFault> {
         for key in self.in_flight.queues() {
             self.end_visibility(key, now)?;

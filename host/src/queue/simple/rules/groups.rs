@@ -118,7 +118,7 @@ impl StoreRules {
         let Some(mut delivery) = delivery.cloned() else {
             self.isolation.end(isolated.seq, now);
             // The deadline may have been moved, so a receive may wait for a later one.
-            self.wake_everybody_later();
+            self.wake_all_later();
             return Ok(());
         };
         if isolated.until > now {
@@ -133,7 +133,7 @@ impl StoreRules {
         self.rows.place(&delivery.meta)?;
         self.in_flight.clear(delivery);
         self.isolation.outlast(isolated.seq, now);
-        self.wake_everybody_later();
+        self.wake_all_later();
         Ok(())
     }
 
@@ -141,7 +141,7 @@ impl StoreRules {
     pub(super) fn remove_in_flight(&mut self, seq: u64) {
         self.in_flight.remove(seq);
         if self.isolation.end(seq, self.latest) {
-            self.wake_everybody_later();
+            self.wake_all_later();
         } else if self.in_flight.is_quiet()
             && let Some(queue) = self.isolation.waiting()
         {

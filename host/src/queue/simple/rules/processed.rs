@@ -15,7 +15,7 @@ use super::{
 /// The number of forgotten rows that each write of rows deletes at least, if there are as many.
 const FORGET_STEP: usize = 64;
 
-/// What the transaction under way does to the processed messages.
+/// The changes that the transaction under way makes to the processed messages.
 #[derive(Debug, Default)]
 pub(super) struct ProcessedChanges {
     /// The messages that the transaction commits as handled.

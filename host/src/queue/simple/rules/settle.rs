@@ -34,7 +34,7 @@ impl StoreRules {
             let is_earlier = deadline < delivery.deadline;
             self.in_flight.extend(seq, deadline);
             if is_earlier && self.isolation.isolated().is_some_and(|isolated| isolated.seq == seq) {
-                self.wake_everybody_later();
+                self.wake_all_later();
             } else if is_earlier {
                 self.wake_later(key);
             }
@@ -151,7 +151,7 @@ impl StoreRules {
         self.move_to_dead_letters(ended, failure, now)
     }
 
-    /// Releases deliveries that nobody can settle, because their receiver went away before it got them.
+    /// Releases deliveries whose receiver went away before it got them.
     pub(in super::super) fn release_undelivered(&mut self, receipts: &[Receipt]) -> Result<(), StoreFault> {
         let now = self.tick(self.latest);
         for receipt in receipts {

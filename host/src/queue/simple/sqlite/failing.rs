@@ -1,4 +1,4 @@
-//! What an error of `SQLite` means for the store: either nothing was done and the same may work later, or the state of the disk is
+//! The meaning of an error of `SQLite` for the store: either nothing was done and the same may work later, or the state of the disk is
 //! unknown.
 
 use std::{

@@ -32,7 +32,7 @@ use super::{
 /// How long the thread does not try again to write the time alone after it could not be written.
 const TIME_PAUSE: Duration = Duration::from_mins(1);
 
-/// What the thread works on.
+/// The open store that the thread works on.
 #[derive(Debug)]
 pub(crate) struct WriterState {
     pub(crate) rules: StoreRules<SqliteRows>,
