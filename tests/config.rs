@@ -3,7 +3,8 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use sandhog::{
-    config::{Config, Grants, Limits, Manifest, Overrides, QueueSettings, Retry},
+    config::{Config, Manifest, Overrides, QueueSettings, Retry},
+    executor::policy::{Grants, Limits},
     message::QueueName,
     queue::{simple::settings::Order, sqs::settings::Location},
 };

@@ -9,8 +9,11 @@ use harness::{
     wait_for,
 };
 use sandhog::{
-    config::{DirGrant, Grants, HttpGrant, LogLevel, Manifest},
-    executor::{EngineOptions, Executor as _, LoadError, LogStream, Verdict},
+    config::Manifest,
+    executor::{
+        EngineOptions, Executor as _, LoadError, LogStream, Verdict,
+        policy::{DirGrant, Grants, HttpGrant, LogLevel},
+    },
     queue::FailureKind,
 };
 

@@ -20,8 +20,10 @@ use harness::{
     http_server::{HttpServer, authority},
 };
 use sandhog::{
-    config::{HttpGrant, OriginPattern},
-    executor::{Component, EngineOptions, Executor, LocalExecutor, LogStream, Report, Resolver, Verdict},
+    executor::{
+        Component, EngineOptions, Executor, LocalExecutor, LogStream, Report, Resolver, Verdict,
+        policy::{HttpGrant, OriginPattern},
+    },
     queue::FailureKind,
 };
 use tokio::time::Instant;

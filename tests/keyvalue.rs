@@ -13,7 +13,7 @@ use harness::{
     wait_for,
 };
 use sandhog::{
-    config::Limits,
+    executor::policy::Limits,
     keyvalue::{Change, KeyValueWrite, MAX_VALUE_BYTES, Overlay, OverlayError, ReadError, WriteError, Writes},
     message::{MessageId, Outgoing, QueueName},
     queue::{

@@ -10,8 +10,8 @@ use harness::{
     wait_for,
 };
 use sandhog::{
-    config::{Manifest, Reuse},
-    executor::{Component, EngineOptions, Executor as _, Report, Verdict, digest},
+    config::Manifest,
+    executor::{Component, EngineOptions, Executor as _, Report, Verdict, digest, policy::Reuse},
     queue::FailureKind,
 };
 

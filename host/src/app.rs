@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, AdminState},
     alarm::wake_at,
-    config::Config,
+    config::{Config, environment},
     descriptors,
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
@@ -93,7 +93,7 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
         memory_budget: budget(config.memory_budget),
-        compiler: Compiler::of_this_program()?,
+        compiler: Compiler::of_this_program(environment("PATH").as_deref())?,
         artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
         ..defaults
     };

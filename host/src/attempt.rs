@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::{LogLevel, Manifest},
-    executor::{Call, CallMessage, Component, Executor, LogLine, LogSink, Policy, Report, Verdict},
+    config::Manifest,
+    executor::{Call, CallMessage, Component, Executor, LogLine, LogSink, Policy, Report, Verdict, policy::LogLevel},
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
     message::MessageId,

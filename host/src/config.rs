@@ -31,9 +31,7 @@ mod secret;
 mod section;
 
 pub use self::{
-    exit_codes::ExitCodes,
-    grants::{DirGrant, Grants, HttpGrant, LogLevel, OriginPattern, Value, default_port},
-    manifest::{Limits, MAX_MEMORY_BYTES, Manifest, Retry, Reuse},
+    manifest::{Manifest, Retry},
     mistake::{ConfigErrors, Mistake},
     queues::QueueSettings,
     secret::{BadSecret, Secret},

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::runtime::Handle;
 
+use self::policy::{Grants, Limits, LogLevel, Reuse};
 use crate::{
-    config::{Grants, Limits, LogLevel, Reuse},
     keyvalue::{KeyValue, KeyValueWrite},
     message::{Message, QueueName},
     queue::{FailureKind, Send},
@@ -32,6 +32,7 @@ mod instance;
 mod machine;
 mod memory;
 mod output;
+pub mod policy;
 mod random;
 mod reuse;
 mod threads;

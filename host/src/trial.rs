@@ -220,7 +220,7 @@ impl Trial {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
-            compiler: Compiler::of_this_program().map_err(TrialError::Process)?,
+            compiler: Compiler::of_this_program(environment("PATH").as_deref()).map_err(TrialError::Process)?,
             tiers,
             ..EngineOptions::default()
         })?;

@@ -24,8 +24,7 @@ use harness::{
     sandhog_compiler,
 };
 use sandhog::{
-    config::Reuse,
-    executor::{Component, EngineOptions, Executor as _, Tiers, Verdict},
+    executor::{Component, EngineOptions, Executor as _, Tiers, Verdict, policy::Reuse},
     message::QueueName,
 };
 

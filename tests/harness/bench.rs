@@ -10,10 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use sandhog::{
-    config::{Grants, Limits},
     executor::{
         Call, CallMessage, Component, EngineOptions, Executor, Failure, LoadError, LocalExecutor, LogLine, Policy,
         Report, Verdict,
+        policy::{Grants, Limits},
     },
     message::{Attributes, Message, MessageId, QueueName},
 };

@@ -11,9 +11,9 @@ use std::{
 use bytes::Bytes;
 use sandhog::{
     attempt::{AttemptContext, Version, policy},
-    config::{Manifest, QueueSettings, Reuse},
+    config::{Manifest, QueueSettings},
     dispatcher::Dispatcher,
-    executor::{Component, Executor},
+    executor::{Component, Executor, policy::Reuse},
     handler_status::HandlerBoard,
     lease::LeaseKeeper,
     message::{Outgoing, QueueName},

@@ -9,8 +9,11 @@ use super::{CheckArgs, CompactArgs, InvokeArgs, RunArgs, Streams, read_body, wri
 use crate::{
     admin::wire,
     app::{self, StartError},
-    config::{Config, ConfigErrors, DirGrant, Environment, Grants, Limits, Overrides, Reuse},
-    executor::{ComponentInfo, Import, Offer, Report, Tiers, Verdict},
+    config::{Config, ConfigErrors, Environment, Overrides},
+    executor::{
+        ComponentInfo, Import, Offer, Report, Tiers, Verdict,
+        policy::{DirGrant, Grants, Limits, Reuse},
+    },
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},

@@ -6,18 +6,18 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     Environment, environment,
-    grants::{Beside, Grants, Origin},
+    grants::{Beside, Origin, read_grants},
     mistake::ConfigErrors,
     section::{Document, Section},
 };
-use crate::message::{MAX_DELAY, QueueName};
+use crate::{
+    executor::policy::{Grants, Limits, MAX_MEMORY_BYTES, Reuse},
+    message::{MAX_DELAY, QueueName},
+};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
-
-/// The most memory that a manifest can give a component, which is what the host reserves address space for.
-pub const MAX_MEMORY_BYTES: u64 = 512 * MIB;
 
 /// How one handler is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,33 +40,22 @@ pub struct Manifest {
     pub grants: Grants,
 }
 
-/// For how long an instance is used that answers one message after another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reuse {
-    /// How many calls it answers. Key `reuse-max`: 2 to 1,000,000, default 1000.
-    pub max: u64,
-    /// How long it is kept without a message. Key `reuse-idle`: 1 ms to 12 h, default 1 min.
-    pub idle: Duration,
-}
-
-impl Reuse {
-    fn read(root: &mut Section<'_>) -> Option<Self> {
-        let instance = root.text("instance", "\"fresh\" or \"reuse\"", |text| match text {
-            "fresh" => Some(false),
-            "reuse" => Some(true),
-            _ => None,
-        });
-        let why = "it needs instance = \"reuse\"";
-        if instance == Some(true) {
-            let max = root.number("reuse-max", 2..=1_000_000).unwrap_or(1000);
-            let idle = root.duration("reuse-idle", Duration::from_millis(1)..=MAX_DELAY);
-            let idle = idle.unwrap_or(Duration::from_mins(1));
-            return Some(Self { max, idle });
-        }
-        root.not_for("reuse-max", why);
-        root.not_for("reuse-idle", why);
-        None
+fn read_reuse(root: &mut Section<'_>) -> Option<Reuse> {
+    let instance = root.text("instance", "\"fresh\" or \"reuse\"", |text| match text {
+        "fresh" => Some(false),
+        "reuse" => Some(true),
+        _ => None,
+    });
+    let why = "it needs instance = \"reuse\"";
+    if instance == Some(true) {
+        let max = root.number("reuse-max", 2..=1_000_000).unwrap_or(1000);
+        let idle = root.duration("reuse-idle", Duration::from_millis(1)..=MAX_DELAY);
+        let idle = idle.unwrap_or(Duration::from_mins(1));
+        return Some(Reuse { max, idle });
     }
+    root.not_for("reuse-max", why);
+    root.not_for("reuse-idle", why);
+    None
 }
 
 /// The bounds of the wait before a failed message is visible again.
@@ -83,91 +72,6 @@ impl Default for Retry {
         Self {
             min: Duration::from_secs(1),
             max: Duration::from_mins(15),
-        }
-    }
-}
-
-/// What one attempt may use up. Passing a limit fails the attempt, except for logs, which are cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Linear memory of all instances of the component together, in bytes. Key `memory`: 1 MiB to 512 MiB, default 128 MiB.
-    pub memory: u64,
-    /// Elements of all tables together. Key `table-elements`: 1 to 1,000,000, default 20,000.
-    pub table_elements: u64,
-    /// Core instances that one component consists of. Key `instances`: 1 to 1000, default 64.
-    pub instances: u64,
-    /// Resources that the guest holds at a time. Key `handles`: 16 to 65,536, default 2048.
-    pub handles: u64,
-    /// Files, directories and streams that the guest opens and has open at a time. Key `open-files`: 1 to 4096, default 64.
-    pub open_files: u64,
-    /// Bytes copied by one call of the host. Key `host-call-bytes`: 64 KiB to 512 MiB, default 16 MiB.
-    pub host_call_bytes: u64,
-    /// Bytes of log output. Key `log-bytes`: 0 to 64 MiB, default 256 KiB.
-    pub log_bytes: u64,
-    /// Bytes of one line of log output. Key `log-line-bytes`: 80 B to 1 MiB, default 8 KiB.
-    pub log_line_bytes: u64,
-    /// Random bytes drawn. Key `random-bytes`: 0 to 512 MiB, default 1 MiB.
-    pub random_bytes: u64,
-    /// Messages sent. Key `sends`: 0 to 100,000, default 1000.
-    pub sends: u64,
-    /// Bytes of all bodies and attributes sent. Key `send-bytes`: 0 to 512 MiB, default 16 MiB.
-    pub send_bytes: u64,
-    /// Processor time. Key `cpu-time`: 1 ms to 12 h, default 30 s.
-    pub cpu_time: Duration,
-    /// HTTP requests made. Key `http-requests`: 0 to 100,000, default 256.
-    pub http_requests: u64,
-    /// HTTP requests under way at a time. Key `http-concurrent`: 1 to 1024, default 8.
-    pub http_concurrent: u64,
-    /// Bytes of all bodies of HTTP requests. Key `http-request-bytes`: 0 to 4 GiB, default 32 MiB.
-    pub http_request_bytes: u64,
-    /// Bytes of all bodies of HTTP responses. Key `http-response-bytes`: 0 to 4 GiB, default 32 MiB.
-    pub http_response_bytes: u64,
-    /// Changes of the key-value store. Key `keyvalue-writes`: 0 to 100,000, default 1000.
-    pub keyvalue_writes: u64,
-    /// Bytes of keys and values of those changes. Key `keyvalue-bytes`: 0 to 512 MiB, default 16 MiB.
-    pub keyvalue_bytes: u64,
-    /// Keys of the key-value store that are read, and pages of its keys. Key `keyvalue-reads`: 0 to 10,000,000, default 10,000.
-    pub keyvalue_reads: u64,
-    /// Bytes of what those are answered with. Key `keyvalue-read-bytes`: 0 to 64 GiB, default 64 MiB.
-    pub keyvalue_read_bytes: u64,
-    /// Bytes that the handler's key-value store holds, of all attempts together. Key `keyvalue-total-bytes`: 0 to 64 GiB,
-    /// default 64 MiB.
-    pub keyvalue_total_bytes: u64,
-    /// The component's file, in bytes. Key `wasm-bytes`: 1 KiB to 64 MiB, default 64 MiB.
-    pub wasm_bytes: u64,
-    /// Processor time of its compilation. Key `compile-time`: 1 s to 1 h, default 2 min.
-    pub compile_time: Duration,
-    /// Address space of its compilation, in bytes. Key `compile-memory`: 256 MiB to 64 GiB, default 2 GiB.
-    pub compile_memory: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            memory: 128 * MIB,
-            table_elements: 20_000,
-            instances: 64,
-            handles: 2048,
-            open_files: 64,
-            host_call_bytes: 16 * MIB,
-            log_bytes: 256 * KIB,
-            log_line_bytes: 8 * KIB,
-            random_bytes: MIB,
-            sends: 1000,
-            send_bytes: 16 * MIB,
-            cpu_time: Duration::from_secs(30),
-            http_requests: 256,
-            http_concurrent: 8,
-            http_request_bytes: 32 * MIB,
-            http_response_bytes: 32 * MIB,
-            keyvalue_writes: 1000,
-            keyvalue_bytes: 16 * MIB,
-            keyvalue_reads: 10_000,
-            keyvalue_read_bytes: 64 * MIB,
-            keyvalue_total_bytes: 64 * MIB,
-            wasm_bytes: 64 * MIB,
-            compile_time: Duration::from_mins(2),
-            compile_memory: 2 * GIB,
         }
     }
 }
@@ -246,11 +150,11 @@ impl Manifest {
             .duration("timeout", Duration::from_millis(1)..=MAX_DELAY)
             .unwrap_or(Duration::from_secs(30));
         let batch_size = root.number("batch-size", 1..=100).unwrap_or(10);
-        let reuse = Reuse::read(root);
-        let limits = Limits::read(root);
+        let reuse = read_reuse(root);
+        let limits = read_limits(root);
         let retry = Retry::read(root.section("retry"));
         let beside = Beside::read(root);
-        let grants = Grants::read(root.section("grant"), beside, origin);
+        let grants = read_grants(root.section("grant"), beside, origin);
         Some(Self {
             queue: queue?,
             concurrency: non_zero(concurrency)?,
@@ -288,72 +192,70 @@ impl Retry {
     }
 }
 
-impl Limits {
-    fn read(root: &mut Section<'_>) -> Self {
-        let defaults = Self::default();
-        let memory = root.size("memory", MIB..=MAX_MEMORY_BYTES).unwrap_or(defaults.memory);
-        let mut section = root.section("limits");
-        let limits = Self {
-            memory,
-            table_elements: section
-                .number("table-elements", 1..=1_000_000)
-                .unwrap_or(defaults.table_elements),
-            instances: section.number("instances", 1..=1000).unwrap_or(defaults.instances),
-            handles: section.number("handles", 16..=65_536).unwrap_or(defaults.handles),
-            open_files: section.number("open-files", 1..=4096).unwrap_or(defaults.open_files),
-            host_call_bytes: section
-                .size("host-call-bytes", 64 * KIB..=512 * MIB)
-                .unwrap_or(defaults.host_call_bytes),
-            log_bytes: section.size("log-bytes", 0..=64 * MIB).unwrap_or(defaults.log_bytes),
-            log_line_bytes: section
-                .size("log-line-bytes", 80..=MIB)
-                .unwrap_or(defaults.log_line_bytes),
-            random_bytes: section
-                .size("random-bytes", 0..=512 * MIB)
-                .unwrap_or(defaults.random_bytes),
-            sends: section.number("sends", 0..=100_000).unwrap_or(defaults.sends),
-            send_bytes: section.size("send-bytes", 0..=512 * MIB).unwrap_or(defaults.send_bytes),
-            cpu_time: section
-                .duration("cpu-time", Duration::from_millis(1)..=MAX_DELAY)
-                .unwrap_or(defaults.cpu_time),
-            http_requests: section
-                .number("http-requests", 0..=100_000)
-                .unwrap_or(defaults.http_requests),
-            http_concurrent: section
-                .number("http-concurrent", 1..=1024)
-                .unwrap_or(defaults.http_concurrent),
-            http_request_bytes: section
-                .size("http-request-bytes", 0..=4 * GIB)
-                .unwrap_or(defaults.http_request_bytes),
-            http_response_bytes: section
-                .size("http-response-bytes", 0..=4 * GIB)
-                .unwrap_or(defaults.http_response_bytes),
-            keyvalue_writes: section
-                .number("keyvalue-writes", 0..=100_000)
-                .unwrap_or(defaults.keyvalue_writes),
-            keyvalue_bytes: section
-                .size("keyvalue-bytes", 0..=512 * MIB)
-                .unwrap_or(defaults.keyvalue_bytes),
-            keyvalue_reads: section
-                .number("keyvalue-reads", 0..=10_000_000)
-                .unwrap_or(defaults.keyvalue_reads),
-            keyvalue_read_bytes: section
-                .size("keyvalue-read-bytes", 0..=64 * GIB)
-                .unwrap_or(defaults.keyvalue_read_bytes),
-            keyvalue_total_bytes: section
-                .size("keyvalue-total-bytes", 0..=64 * GIB)
-                .unwrap_or(defaults.keyvalue_total_bytes),
-            wasm_bytes: section
-                .size("wasm-bytes", KIB..=64 * MIB)
-                .unwrap_or(defaults.wasm_bytes),
-            compile_time: section
-                .duration("compile-time", Duration::from_secs(1)..=Duration::from_hours(1))
-                .unwrap_or(defaults.compile_time),
-            compile_memory: section
-                .size("compile-memory", 256 * MIB..=64 * GIB)
-                .unwrap_or(defaults.compile_memory),
-        };
-        section.finish();
-        limits
-    }
+fn read_limits(root: &mut Section<'_>) -> Limits {
+    let defaults = Limits::default();
+    let memory = root.size("memory", MIB..=MAX_MEMORY_BYTES).unwrap_or(defaults.memory);
+    let mut section = root.section("limits");
+    let limits = Limits {
+        memory,
+        table_elements: section
+            .number("table-elements", 1..=1_000_000)
+            .unwrap_or(defaults.table_elements),
+        instances: section.number("instances", 1..=1000).unwrap_or(defaults.instances),
+        handles: section.number("handles", 16..=65_536).unwrap_or(defaults.handles),
+        open_files: section.number("open-files", 1..=4096).unwrap_or(defaults.open_files),
+        host_call_bytes: section
+            .size("host-call-bytes", 64 * KIB..=512 * MIB)
+            .unwrap_or(defaults.host_call_bytes),
+        log_bytes: section.size("log-bytes", 0..=64 * MIB).unwrap_or(defaults.log_bytes),
+        log_line_bytes: section
+            .size("log-line-bytes", 80..=MIB)
+            .unwrap_or(defaults.log_line_bytes),
+        random_bytes: section
+            .size("random-bytes", 0..=512 * MIB)
+            .unwrap_or(defaults.random_bytes),
+        sends: section.number("sends", 0..=100_000).unwrap_or(defaults.sends),
+        send_bytes: section.size("send-bytes", 0..=512 * MIB).unwrap_or(defaults.send_bytes),
+        cpu_time: section
+            .duration("cpu-time", Duration::from_millis(1)..=MAX_DELAY)
+            .unwrap_or(defaults.cpu_time),
+        http_requests: section
+            .number("http-requests", 0..=100_000)
+            .unwrap_or(defaults.http_requests),
+        http_concurrent: section
+            .number("http-concurrent", 1..=1024)
+            .unwrap_or(defaults.http_concurrent),
+        http_request_bytes: section
+            .size("http-request-bytes", 0..=4 * GIB)
+            .unwrap_or(defaults.http_request_bytes),
+        http_response_bytes: section
+            .size("http-response-bytes", 0..=4 * GIB)
+            .unwrap_or(defaults.http_response_bytes),
+        keyvalue_writes: section
+            .number("keyvalue-writes", 0..=100_000)
+            .unwrap_or(defaults.keyvalue_writes),
+        keyvalue_bytes: section
+            .size("keyvalue-bytes", 0..=512 * MIB)
+            .unwrap_or(defaults.keyvalue_bytes),
+        keyvalue_reads: section
+            .number("keyvalue-reads", 0..=10_000_000)
+            .unwrap_or(defaults.keyvalue_reads),
+        keyvalue_read_bytes: section
+            .size("keyvalue-read-bytes", 0..=64 * GIB)
+            .unwrap_or(defaults.keyvalue_read_bytes),
+        keyvalue_total_bytes: section
+            .size("keyvalue-total-bytes", 0..=64 * GIB)
+            .unwrap_or(defaults.keyvalue_total_bytes),
+        wasm_bytes: section
+            .size("wasm-bytes", KIB..=64 * MIB)
+            .unwrap_or(defaults.wasm_bytes),
+        compile_time: section
+            .duration("compile-time", Duration::from_secs(1)..=Duration::from_hours(1))
+            .unwrap_or(defaults.compile_time),
+        compile_memory: section
+            .size("compile-memory", 256 * MIB..=64 * GIB)
+            .unwrap_or(defaults.compile_memory),
+    };
+    section.finish();
+    limits
 }

@@ -371,7 +371,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::config::{Grants, Limits};
+    use crate::executor::policy::{Grants, Limits};
 
     const LARGE: Need = need(500, 1);
     const SMALL: Need = need(50, 1);

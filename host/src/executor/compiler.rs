@@ -45,13 +45,14 @@ pub enum Compiler {
 
 impl Compiler {
     /// The running program as the compiler, which it can be if it is `sandhog`. On Linux it stays the same program when
-    /// its file is replaced, unless there is no `/proc`. To be called before the current directory changes.
+    /// its file is replaced, unless there is no `/proc`. Without `/proc` a program that was started by its name alone is looked up
+    /// in `search_path`, the value of `PATH`. To be called before the current directory changes.
     ///
     /// # Errors
     ///
     /// The system can't say which program is running.
-    pub fn of_this_program() -> io::Result<Self> {
-        let program = process::this_program();
+    pub fn of_this_program(search_path: Option<&str>) -> io::Result<Self> {
+        let program = process::this_program(search_path);
         Ok(Self::Process { program })
     }
 

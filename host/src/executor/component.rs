@@ -15,10 +15,7 @@ use wasmtime::{
 };
 use wasmtime_wasi_config::WasiConfigVariables;
 
-use crate::{
-    config::Grants,
-    printable::{MAX_REASON_BYTES, hex, printable},
-};
+use crate::printable::{MAX_REASON_BYTES, hex, printable};
 
 use super::{
     ComponentInfo, Flavour, Import, LoadError, Needs, Offer, Policy,
@@ -27,6 +24,7 @@ use super::{
     entry::Entry,
     import::{files, http::Outbound},
     instance::GuestState,
+    policy::Grants,
     reuse::{ComponentId, IdleInstances},
     threads::BlockingThreads,
     tiers::{Made, Source},

@@ -14,8 +14,7 @@ use wasmtime::{
 };
 use wasmtime_wasi_config::WasiConfig;
 
-use super::{Grant, bindings, instance::GuestState};
-use crate::config::Grants;
+use super::{Grant, bindings, instance::GuestState, policy::Grants};
 
 pub(super) mod files;
 pub(super) mod http;

@@ -32,10 +32,10 @@ use super::{
     },
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
+    policy::LogLevel,
     random::{RandomAccount, RandomUsedUp},
 };
 use crate::{
-    config::LogLevel,
     printable::{MAX_REASON_BYTES, printable, printable_lines},
     queue::FailureKind,
 };

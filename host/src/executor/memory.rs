@@ -2,7 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::config::Limits;
+use super::policy::Limits;
 
 /// The account of one store.
 #[derive(Debug)]

@@ -21,8 +21,7 @@ use wasmtime_wasi::{
 };
 
 use crate::{
-    config::Limits,
-    executor::{LogLine, LogSink, LogStream},
+    executor::{LogLine, LogSink, LogStream, policy::Limits},
     message::MAX_BODY_BYTES,
     printable::{MAX_REASON_BYTES, printable},
 };

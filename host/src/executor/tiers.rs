@@ -19,9 +19,9 @@ use super::{
     artifacts::Artifacts,
     compiler::{CompileError, CompileOrder, Compiled, Compiler, Facts, Tier},
     component::{Code, digest},
+    policy::Limits,
     wasm::{MAX_WASM_BYTES, shown},
 };
-use crate::config::Limits;
 
 /// How many files are compiled at a time: one that takes long must not hold up the next.
 const MAX_AT_ONCE: usize = 2;

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Change, InvalidEntry, KeyValue, KeyValueWrite, MAX_KEYS, Place, ReadError, number, value_of};
-use crate::config::Limits;
+use crate::executor::policy::Limits;
 
 /// How many lists of keys an attempt may be in the middle of; the oldest are forgotten.
 const MAX_CURSORS: usize = 256;

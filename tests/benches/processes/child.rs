@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use sandhog::{
     attempt::policy,
-    config::{Manifest, Reuse},
-    executor::{Call, Component, EngineOptions, Executor as _, LocalExecutor, Policy, Report, Tiers},
+    config::Manifest,
+    executor::{Call, Component, EngineOptions, Executor as _, LocalExecutor, Policy, Report, Tiers, policy::Reuse},
     message::QueueName,
 };
 use tokio::{net::UnixStream, sync::mpsc, task::AbortHandle};

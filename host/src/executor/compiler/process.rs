@@ -74,26 +74,25 @@ pub(super) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
 
 /// Where the running program can be started again. `/proc/self/exe` is it whatever becomes of its file; without `/proc` it
 /// is the file that was started.
-pub(super) fn this_program() -> PathBuf {
+pub(super) fn this_program(search_path: Option<&str>) -> PathBuf {
     let link = Path::new("/proc/self/exe");
     if cfg!(target_os = "linux") && link.exists() {
         return link.to_owned();
     }
     let started = std::env::current_exe().or_else(|error| {
         let name = std::env::args_os().next().map(PathBuf::from);
-        name.and_then(|name| found(&name)).ok_or(error)
+        name.and_then(|name| found(&name, search_path)).ok_or(error)
     });
     // Without it everything else works; what can't be compiled says so.
     started.unwrap_or_else(|_| link.to_owned())
 }
 
-/// The file that a shell takes for a command of this name.
-fn found(name: &Path) -> Option<PathBuf> {
+/// The file that a shell takes for a command of this name, given the value of `PATH`.
+fn found(name: &Path, search_path: Option<&str>) -> Option<PathBuf> {
     if name.components().count() > 1 {
         return std::path::absolute(name).ok().filter(|file| file.is_file());
     }
-    let path = crate::config::environment("PATH")?;
-    let mut files = std::env::split_paths(&path).map(|directory| directory.join(name));
+    let mut files = std::env::split_paths(search_path?).map(|directory| directory.join(name));
     files.find(|file| file.is_file())
 }
 
@@ -252,10 +251,11 @@ mod tests {
 
     #[test]
     fn a_program_is_found_as_a_shell_finds_it() {
-        assert!(found(Path::new("sh")).is_some_and(|file| file.is_absolute()));
-        assert_eq!(found(Path::new("/bin/sh")), Some(PathBuf::from("/bin/sh")));
-        assert_eq!(found(Path::new("./no-such-program")), None);
-        assert_eq!(found(Path::new("no-such-program")), None);
+        let search_path = Some("/usr/bin:/bin");
+        assert!(found(Path::new("sh"), search_path).is_some_and(|file| file.is_absolute()));
+        assert_eq!(found(Path::new("/bin/sh"), search_path), Some(PathBuf::from("/bin/sh")));
+        assert_eq!(found(Path::new("./no-such-program"), search_path), None);
+        assert_eq!(found(Path::new("no-such-program"), search_path), None);
     }
 
     #[test]

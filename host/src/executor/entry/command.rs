@@ -11,8 +11,12 @@ pub(in crate::executor) use wasmtime_wasi::p2::bindings::exports::wasi::cli::run
 use wasmtime_wasi::{I32Exit, WasiCtxBuilder, p2::pipe::MemoryInputPipe};
 
 use crate::{
-    config::{ExitCodes, Limits},
-    executor::{CallMessage, Policy, Verdict, instance::GuestState, output::GuestOutput},
+    executor::{
+        CallMessage, Policy, Verdict,
+        instance::GuestState,
+        output::GuestOutput,
+        policy::{ExitCodes, Limits},
+    },
     message::{AttributeValue, Outgoing, QueueName},
     queue::FailureKind,
 };

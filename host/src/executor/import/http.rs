@@ -25,8 +25,12 @@ use wasmtime::component::{Linker, ResourceTable};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 use self::{attempt::Attempt, connection::Pool, origin::Origin, resolver::Lookups, texts::Texts};
-use super::super::{Policy, instance::GuestState, output::OutputAccount};
-use crate::config::{HttpGrant, Limits, OriginPattern};
+use super::super::{
+    Policy,
+    instance::GuestState,
+    output::OutputAccount,
+    policy::{HttpGrant, Limits, OriginPattern},
+};
 
 pub use resolver::{Resolver, SystemResolver};
 pub(in crate::executor) use texts::is_request;

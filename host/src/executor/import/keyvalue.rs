@@ -5,13 +5,13 @@ use std::sync::Arc;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
 use crate::{
-    config::Limits,
     executor::{
         bindings::keyvalue::wasi::keyvalue::{
             atomics, batch,
             store::{self, Error, KeyResponse},
         },
         instance::GuestState,
+        policy::Limits,
     },
     keyvalue::{InvalidEntry, KeyValue, KeyValueWrite, Overlay, OverlayError},
 };

@@ -3,10 +3,7 @@
 
 use wasmtime::component::{ComponentType, Lift, Linker};
 
-use crate::{
-    config::LogLevel,
-    executor::{LogStream, instance::GuestState},
-};
+use crate::executor::{LogStream, instance::GuestState, policy::LogLevel};
 
 const NAMES: [&str; 2] = ["wasi:logging/logging", "wasi:logging/logging@0.1.0-draft"];
 

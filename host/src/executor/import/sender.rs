@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::{
-    config::{Grants, Limits},
-    executor::bindings::worker::sandhog::worker::{
-        sender::{Host, Outgoing as WitOutgoing, SendError},
-        types::AttributeValue as WitValue,
+    executor::{
+        bindings::worker::sandhog::worker::{
+            sender::{Host, Outgoing as WitOutgoing, SendError},
+            types::AttributeValue as WitValue,
+        },
+        policy::{Grants, Limits},
     },
     message::{AttributeValue, Attributes, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, printable},

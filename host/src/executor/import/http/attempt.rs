@@ -30,9 +30,10 @@ use super::{
     connection::Connection,
     origin::Origin,
 };
-use crate::{
-    config::{HttpGrant, Limits},
-    executor::{LogStream, output::OutputAccount},
+use crate::executor::{
+    LogStream,
+    output::OutputAccount,
+    policy::{HttpGrant, Limits},
 };
 
 /// How long a request waits for its turn, the lookup, the connection and the handshake together; a guest can ask for less.

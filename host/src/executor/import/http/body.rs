@@ -205,13 +205,11 @@ mod tests {
     use http_body_util::{BodyExt as _, Full};
 
     use super::*;
-    use crate::{
-        config::{Grants, HttpGrant, Limits},
-        executor::{
-            Policy,
-            import::http::{Network, Outbound, SystemResolver},
-            output::OutputAccount,
-        },
+    use crate::executor::{
+        Policy,
+        import::http::{Network, Outbound, SystemResolver},
+        output::OutputAccount,
+        policy::{Grants, HttpGrant, Limits},
     };
 
     fn attempt(limits: Limits) -> Arc<Attempt> {

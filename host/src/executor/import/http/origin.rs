@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use http::{Method, Uri, uri::Scheme};
 use wasmtime_wasi_http::Error;
 
-use crate::config::{HttpGrant, OriginPattern, default_port};
+use crate::executor::policy::{HttpGrant, OriginPattern, default_port};
 
 /// The longest name of a method. The registered ones have up to 17 bytes.
 const MAX_METHOD_BYTES: usize = 32;

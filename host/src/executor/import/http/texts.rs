@@ -16,7 +16,7 @@ use wasmtime_wasi_http::{
     },
 };
 
-use crate::{config::Limits, executor::instance::GuestState};
+use crate::executor::{instance::GuestState, policy::Limits};
 
 /// The longest method and the longest scheme.
 const MAX_WORD_BYTES: usize = 64;
