@@ -2,9 +2,10 @@
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
+use harness::repository;
 use sandhog::{
-    config::{Config, Manifest, Overrides, QueueSettings, Retry},
-    executor::policy::{Grants, Limits},
+    config::{Config, Manifest, Overrides, QueueSettings, Retry, limit_rows},
+    executor::policy::{Grants, LimitField, LimitQuantity, Limits},
     message::QueueName,
     queue::{simple::settings::Order, sqs::settings::Location},
 };
@@ -233,6 +234,53 @@ env = { MODE = "fast" }
     );
     assert_eq!(manifest.grants.send, Some([name("audit"), name("thumbnails")].into()));
     assert_eq!(manifest.grants.env, [("MODE".to_owned(), "fast".into())].into());
+}
+
+#[test]
+fn the_page_about_security_has_every_limit_as_the_host_accepts_it() {
+    let page = fs::read_to_string(repository().join("docs/security.md")).expect("the page");
+    let documented: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| `memory` ") || line.starts_with("| `limits."))
+        .collect();
+    let rows = limit_rows();
+    for row in &rows {
+        assert!(documented.iter().any(|line| line.starts_with(row)), "not on the page: {row}");
+    }
+    assert_eq!(documented.len(), rows.len(), "the page has other limits: {documented:#?}");
+}
+
+#[test]
+fn a_limit_is_accepted_from_its_least_value_to_its_most() {
+    let manifest = |key: &str, value: &str| match key.strip_prefix("limits.") {
+        Some(key) => Manifest::parse(&format!("[limits]\n{key} = {value}"), "resize"),
+        None => Manifest::parse(&format!("{key} = {value}"), "resize"),
+    };
+    let count = |key, field: &LimitField<u64>| {
+        for bound in [*field.range.start(), *field.range.end()] {
+            let limits = manifest(key, &bound.to_string()).expect("a bound").limits;
+            assert_eq!((field.get)(&limits), bound, "{key}");
+        }
+        let beyond = manifest(key, &(field.range.end() + 1).to_string()).expect_err("beyond the range");
+        assert!(beyond.to_string().contains(key), "{beyond}");
+        if let Some(below) = field.range.start().checked_sub(1) {
+            manifest(key, &below.to_string()).expect_err("below the range");
+        }
+    };
+    for entry in Limits::TABLE {
+        match &entry.quantity {
+            LimitQuantity::Count(field) | LimitQuantity::Bytes(field) => count(entry.key, field),
+            LimitQuantity::Time(field) => {
+                for bound in [*field.range.start(), *field.range.end()] {
+                    let text = format!("\"{}ms\"", bound.as_millis());
+                    let limits = manifest(entry.key, &text).expect("a bound").limits;
+                    assert_eq!((field.get)(&limits), bound, "{}", entry.key);
+                    let beyond = format!("\"{}ms\"", field.range.end().as_millis() + 1);
+                    manifest(entry.key, &beyond).expect_err("beyond the range");
+                }
+            }
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ use crate::{
 
 mod exit_codes;
 mod grants;
+mod limits;
 mod manifest;
 mod mistake;
 mod queues;
@@ -31,6 +32,7 @@ mod secret;
 mod section;
 
 pub use self::{
+    limits::limit_rows,
     manifest::{Manifest, Retry},
     mistake::{ConfigErrors, Mistake},
     queues::QueueSettings,

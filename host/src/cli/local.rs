@@ -12,7 +12,7 @@ use crate::{
     config::{Config, ConfigErrors, Environment, Overrides},
     executor::{
         ComponentInfo, Import, Offer, Report, Tiers, Verdict,
-        policy::{DirGrant, Grants, Limits, Reuse},
+        policy::{DirGrant, Grants, LimitEntry, LimitQuantity, Limits, Reuse},
     },
     exit_code::ExitCode,
     keyvalue::{Change, KeyValueWrite},
@@ -194,32 +194,15 @@ fn facts_of_component(info: &ComponentInfo) -> Facts {
 }
 
 fn facts_of_limits(limits: &Limits) -> Facts {
-    vec![
-        ("memory", size(limits.memory)),
-        ("cpu-time", duration(limits.cpu_time)),
-        ("table-elements", json!(limits.table_elements)),
-        ("instances", json!(limits.instances)),
-        ("handles", json!(limits.handles)),
-        ("open-files", json!(limits.open_files)),
-        ("host-call-bytes", size(limits.host_call_bytes)),
-        ("log-bytes", size(limits.log_bytes)),
-        ("log-line-bytes", size(limits.log_line_bytes)),
-        ("random-bytes", size(limits.random_bytes)),
-        ("sends", json!(limits.sends)),
-        ("send-bytes", size(limits.send_bytes)),
-        ("http-requests", json!(limits.http_requests)),
-        ("http-concurrent", json!(limits.http_concurrent)),
-        ("http-request-bytes", size(limits.http_request_bytes)),
-        ("http-response-bytes", size(limits.http_response_bytes)),
-        ("keyvalue-writes", json!(limits.keyvalue_writes)),
-        ("keyvalue-bytes", size(limits.keyvalue_bytes)),
-        ("keyvalue-reads", json!(limits.keyvalue_reads)),
-        ("keyvalue-read-bytes", size(limits.keyvalue_read_bytes)),
-        ("keyvalue-total-bytes", size(limits.keyvalue_total_bytes)),
-        ("wasm-bytes", size(limits.wasm_bytes)),
-        ("compile-time", duration(limits.compile_time)),
-        ("compile-memory", size(limits.compile_memory)),
-    ]
+    let fact = |entry: &'static LimitEntry| {
+        let value = match &entry.quantity {
+            LimitQuantity::Count(field) => json!((field.get)(limits)),
+            LimitQuantity::Bytes(field) => size((field.get)(limits)),
+            LimitQuantity::Time(field) => duration((field.get)(limits)),
+        };
+        (entry.key.strip_prefix("limits.").unwrap_or(entry.key), value)
+    };
+    Limits::TABLE.iter().map(fact).collect()
 }
 
 /// Names only: a value may be a secret.

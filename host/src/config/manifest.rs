@@ -1,23 +1,21 @@
 //! What an operator says about one handler: `plugins/NAME.toml` beside `plugins/NAME.wasm`.
 //!
-//! The defaults here are the only ones: no other module repeats a limit's value.
+//! Invariant: no other module repeats a default of a key that is read here. The limits of an attempt have a table of their
+//! own, in the executor's policy.
 
 use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     Environment, environment,
     grants::{Beside, Origin, read_grants},
+    limits::read_limits,
     mistake::ConfigErrors,
     section::{Document, Section},
 };
 use crate::{
-    executor::policy::{Grants, Limits, MAX_MEMORY_BYTES, Reuse},
+    executor::policy::{Grants, Limits, Reuse},
     message::{MAX_DELAY, QueueName},
 };
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
 
 /// How one handler is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,72 +188,4 @@ impl Retry {
         section.finish();
         retry
     }
-}
-
-fn read_limits(root: &mut Section<'_>) -> Limits {
-    let defaults = Limits::default();
-    let memory = root.size("memory", MIB..=MAX_MEMORY_BYTES).unwrap_or(defaults.memory);
-    let mut section = root.section("limits");
-    let limits = Limits {
-        memory,
-        table_elements: section
-            .number("table-elements", 1..=1_000_000)
-            .unwrap_or(defaults.table_elements),
-        instances: section.number("instances", 1..=1000).unwrap_or(defaults.instances),
-        handles: section.number("handles", 16..=65_536).unwrap_or(defaults.handles),
-        open_files: section.number("open-files", 1..=4096).unwrap_or(defaults.open_files),
-        host_call_bytes: section
-            .size("host-call-bytes", 64 * KIB..=512 * MIB)
-            .unwrap_or(defaults.host_call_bytes),
-        log_bytes: section.size("log-bytes", 0..=64 * MIB).unwrap_or(defaults.log_bytes),
-        log_line_bytes: section
-            .size("log-line-bytes", 80..=MIB)
-            .unwrap_or(defaults.log_line_bytes),
-        random_bytes: section
-            .size("random-bytes", 0..=512 * MIB)
-            .unwrap_or(defaults.random_bytes),
-        sends: section.number("sends", 0..=100_000).unwrap_or(defaults.sends),
-        send_bytes: section.size("send-bytes", 0..=512 * MIB).unwrap_or(defaults.send_bytes),
-        cpu_time: section
-            .duration("cpu-time", Duration::from_millis(1)..=MAX_DELAY)
-            .unwrap_or(defaults.cpu_time),
-        http_requests: section
-            .number("http-requests", 0..=100_000)
-            .unwrap_or(defaults.http_requests),
-        http_concurrent: section
-            .number("http-concurrent", 1..=1024)
-            .unwrap_or(defaults.http_concurrent),
-        http_request_bytes: section
-            .size("http-request-bytes", 0..=4 * GIB)
-            .unwrap_or(defaults.http_request_bytes),
-        http_response_bytes: section
-            .size("http-response-bytes", 0..=4 * GIB)
-            .unwrap_or(defaults.http_response_bytes),
-        keyvalue_writes: section
-            .number("keyvalue-writes", 0..=100_000)
-            .unwrap_or(defaults.keyvalue_writes),
-        keyvalue_bytes: section
-            .size("keyvalue-bytes", 0..=512 * MIB)
-            .unwrap_or(defaults.keyvalue_bytes),
-        keyvalue_reads: section
-            .number("keyvalue-reads", 0..=10_000_000)
-            .unwrap_or(defaults.keyvalue_reads),
-        keyvalue_read_bytes: section
-            .size("keyvalue-read-bytes", 0..=64 * GIB)
-            .unwrap_or(defaults.keyvalue_read_bytes),
-        keyvalue_total_bytes: section
-            .size("keyvalue-total-bytes", 0..=64 * GIB)
-            .unwrap_or(defaults.keyvalue_total_bytes),
-        wasm_bytes: section
-            .size("wasm-bytes", KIB..=64 * MIB)
-            .unwrap_or(defaults.wasm_bytes),
-        compile_time: section
-            .duration("compile-time", Duration::from_secs(1)..=Duration::from_hours(1))
-            .unwrap_or(defaults.compile_time),
-        compile_memory: section
-            .size("compile-memory", 256 * MIB..=64 * GIB)
-            .unwrap_or(defaults.compile_memory),
-    };
-    section.finish();
-    limits
 }

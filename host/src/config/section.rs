@@ -127,18 +127,10 @@ impl<'d> Section<'d> {
 
     /// A number of bytes: a size such as `"64MiB"`, or a plain number.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
-        let show = |bytes: u64| {
-            ByteSize::b(bytes)
-                .display()
-                .iec()
-                .to_string()
-                .replace(".0 ", "")
-                .replace(' ', "")
-        };
         let accepted = format!(
             "a size from {} to {}, such as \"1MiB\"",
-            show(*range.start()),
-            show(*range.end())
+            shown_size(*range.start()),
+            shown_size(*range.end())
         );
         self.value(key, &accepted, |value| {
             let bytes = match value.as_str() {
@@ -393,6 +385,12 @@ impl<'d> Section<'d> {
             format!("{}.{key}", self.path)
         }
     }
+}
+
+/// Returns a number of bytes as a manifest has it, such as `1MiB`.
+pub(super) fn shown_size(bytes: u64) -> String {
+    let size = ByteSize::b(bytes).display().iec().to_string();
+    size.replace(".0 ", "").replace(' ', "")
 }
 
 fn whole(value: &DeValue<'_>) -> Option<u64> {

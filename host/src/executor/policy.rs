@@ -10,7 +10,7 @@ mod origin;
 
 pub use self::{
     grants::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, Value},
-    limits::{Limits, MAX_MEMORY_BYTES},
+    limits::{LimitEntry, LimitField, LimitQuantity, Limits, MAX_MEMORY_BYTES},
     origin::{OriginPattern, default_port},
 };
 
