@@ -245,9 +245,16 @@ fn the_page_about_security_has_every_limit_as_the_host_accepts_it() {
         .collect();
     let rows = limit_rows();
     for row in &rows {
-        assert!(documented.iter().any(|line| line.starts_with(row)), "not on the page: {row}");
+        assert!(
+            documented.iter().any(|line| line.starts_with(row)),
+            "not on the page: {row}"
+        );
     }
-    assert_eq!(documented.len(), rows.len(), "the page has other limits: {documented:#?}");
+    assert_eq!(
+        documented.len(),
+        rows.len(),
+        "the page has other limits: {documented:#?}"
+    );
 }
 
 #[test]
