@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use super::{
     Environment,
     exit_codes::read_exit_codes,
-    section::{Section, TextOrSection},
+    section::{SecretForm, Section, TextOrSection},
 };
 use crate::{
     executor::policy::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, OriginPattern, Value},
@@ -142,12 +142,13 @@ fn read_dirs(section: &mut Section<'_>, origin: &Origin<'_>) -> Vec<DirGrant> {
 
 /// A table of values, each a text, `{ from-env = "NAME" }` or `{ from-file = "PATH" }`.
 fn read_values(section: &mut Section<'_>, key: &'static str, origin: &Origin<'_>) -> Option<BTreeMap<String, Value>> {
-    let accepted = "a text, { from-env = \"NAME\" } or { from-file = \"PATH\" }";
+    let form = SecretForm {
+        is_name: |name| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control),
+        names: "a name of 1 to 256 bytes without '=' and control characters",
+        values: "a text, { from-env = \"NAME\" } or { from-file = \"PATH\" }",
+    };
     let mut values = BTreeMap::new();
-    let is_name =
-        |name: &str| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control);
-    let names = ("a name of 1 to 256 bytes without '=' and control characters", is_name);
-    for (name, value) in section.texts_or_sections(key, names, accepted)? {
+    for (name, value) in section.secrets(key, &form)? {
         let value = match value {
             TextOrSection::Text(text) => Some(Value::from(text.as_str())),
             TextOrSection::Section(reference) => read_reference(reference, origin),

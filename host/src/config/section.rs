@@ -3,9 +3,13 @@
 //! A reader asks a [`Section`] for each key that it knows, with the range that it accepts. A value that does
 //! not fit is noted and reads as absent; [`Section::finish`] then notes every key that nobody asked for.
 //! Invariant: nothing is replaced by a default because it did not parse, since [`Document::finish`] fails
-//! if anything was noted. This module knows no key by name.
+//! if anything was noted. This module knows no key by name: a caller says which values may be secrets.
 
-use std::{cell::RefCell, ops::RangeInclusive, time::Duration};
+use std::{
+    cell::RefCell,
+    ops::{Range, RangeInclusive},
+    time::Duration,
+};
 
 use bytesize::ByteSize;
 use toml::{
@@ -54,6 +58,7 @@ impl<'d> Document<'d> {
             path: String::new(),
             table: Some(root.get_ref()),
             known: vec![],
+            is_secret: false,
         };
         let value = read(&mut section);
         section.finish();
@@ -92,13 +97,26 @@ pub(super) enum TextOrSection<'d> {
     Section(Section<'d>),
 }
 
+/// The form of a table whose values may be secrets.
+pub(super) struct SecretForm {
+    /// The accepted names.
+    pub(super) is_name: fn(&str) -> bool,
+    /// Describes the accepted names in a message.
+    pub(super) names: &'static str,
+    /// Describes the accepted values in a message.
+    pub(super) values: &'static str,
+}
+
 /// One table of a file; empty if the file does not have it.
 pub(super) struct Section<'d> {
     document: &'d Document<'d>,
     /// The dotted path of the table; empty for the file itself.
     path: String,
     table: Option<&'d DeTable<'d>>,
+    /// The keys that the reader asked for.
     known: Vec<&'static str>,
+    /// The values of the table may be secrets, so no message repeats them.
+    is_secret: bool,
 }
 
 impl<'d> Section<'d> {
@@ -216,45 +234,41 @@ impl<'d> Section<'d> {
         sections
     }
 
-    /// The entries of the table `key`, each a text or a table; `accepted` says what one may be. `is_name` says which names
-    /// are accepted, and `names` describes them.
-    pub(super) fn texts_or_sections(
-        &mut self,
-        key: &'static str,
-        (names, is_name): (&str, impl Fn(&str) -> bool),
-        accepted: &str,
-    ) -> Option<Vec<(String, TextOrSection<'d>)>> {
-        // Not with the value, as below: it may be a secret.
-        if let Some((name, value)) = self.table.and_then(|table| table.get_key_value(key))
-            && !value.get_ref().is_table()
-        {
-            self.known.push(key);
-            self.document
-                .note(Some(name.span().start), format!("{}: use a table", self.full(key)));
+    /// The entries of the table `key`, each a text or a table. The values may be secrets: no message repeats one, nor a value in
+    /// one of the tables.
+    pub(super) fn secrets(&mut self, key: &'static str, form: &SecretForm) -> Option<Vec<(String, TextOrSection<'d>)>> {
+        self.known.push(key);
+        let (name, value) = self.table?.get_key_value(key)?;
+        let Some(table) = value.get_ref().as_table() else {
+            self.note_secret(key, name.span(), "a table");
             return None;
-        }
-        let table = self.value(key, "a table", DeValue::as_table)?;
+        };
         let mut entries = Vec::new();
         for (name, value) in table {
             let path = format!("{key}.{}", name.get_ref());
-            if !is_name(name.get_ref()) {
-                let text = format!("{}: use {names}", self.full(&path));
-                self.document.note(Some(name.span().start), text);
+            if !(form.is_name)(name.get_ref()) {
+                self.note_secret(&path, name.span(), form.names);
             }
             let text = value.get_ref().as_str().filter(|text| !text.contains('\0'));
             let entry = match (text, value.get_ref().as_table()) {
                 (Some(text), _) => TextOrSection::Text(text.to_owned()),
-                (None, Some(table)) => TextOrSection::Section(self.below(&path, Some(table))),
+                (None, Some(table)) => TextOrSection::Section(Section {
+                    is_secret: true,
+                    ..self.below(&path, Some(table))
+                }),
                 (None, None) => {
-                    // Not with the value: it may be a secret.
-                    let text = format!("{}: use {accepted}", self.full(&path));
-                    self.document.note(Some(value.span().start), text);
+                    self.note_secret(&path, value.span(), form.values);
                     continue;
                 }
             };
             entries.push((name.get_ref().to_string(), entry));
         }
         Some(entries)
+    }
+
+    fn note_secret(&self, path: &str, span: Range<usize>, accepted: &str) {
+        let text = format!("{}: use {accepted}", self.full(path));
+        self.document.note(Some(span.start), text);
     }
 
     /// The table `key`, empty if it isn't there. The caller reads it and finishes it.
@@ -269,6 +283,7 @@ impl<'d> Section<'d> {
             path: self.full(path),
             table,
             known: vec![],
+            is_secret: self.is_secret,
         }
     }
 
@@ -365,11 +380,8 @@ impl<'d> Section<'d> {
 
     /// The value as it stands in the file, shortened.
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
-        // A table's span is only its header; what stands for a value of the guest may be a secret.
-        let secret = ["grant.env", "grant.config"]
-            .iter()
-            .any(|path| self.path.starts_with(path));
-        if value.get_ref().is_table() || secret {
+        // A table's span is only its header.
+        if value.get_ref().is_table() || self.is_secret {
             return String::new();
         }
         let source = one_line(self.document.text.get(value.span()).unwrap_or_default());
