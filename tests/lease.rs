@@ -24,7 +24,7 @@ use sandhog::{
     machine_clock::{MachineClock, Reading},
     message::{Outgoing, QueueName},
     queue::{
-        Counts, ExtendError, Nature, Queue, QueueError, SettleError, Settlement,
+        Counts, ExtendError, QueueCapabilities, Queue, QueueError, SettleError, Settlement,
         simple::{SimpleStore, settings::Settings},
     },
 };
@@ -169,11 +169,12 @@ impl Sleeper {
         let store = SimpleStore::ephemeral();
         let queue: Arc<dyn Queue> = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
         queue.send(Outgoing::new("x")).await.unwrap();
-        let nature = Nature {
-            remote,
-            ..Nature::LOCAL
+        let capabilities = QueueCapabilities {
+            calls_overtake: remote,
+            has_own_clock: remote,
+            ..QueueCapabilities::LOCAL
         };
-        let queue = FaultyQueue::with_nature(queue, [], Extensions::Scripted([].into()), nature);
+        let queue = FaultyQueue::with_capabilities(queue, [], Extensions::Scripted([].into()), capabilities);
         let slept = Arc::new(AtomicU64::new(0));
         let seconds = Arc::clone(&slept);
         let clock = MachineClock::new(move || Reading {

@@ -225,7 +225,7 @@ pub(crate) async fn take(queue: &Arc<dyn Queue>, max: usize) -> Vec<Delivery> {
 
 /// A moment for what is visible to come, behind a network.
 fn moment(queue: &Arc<dyn Queue>, moment: Duration) -> Duration {
-    if queue.nature().remote { moment } else { Duration::ZERO }
+    if queue.capabilities().calls_cost { moment } else { Duration::ZERO }
 }
 
 async fn check_nothing_comes(queue: &Arc<dyn Queue>) {
@@ -460,6 +460,7 @@ pub(crate) async fn an_extension_counts_from_now(backend: &impl Backend) {
 
 pub(crate) async fn an_extension_can_shorten(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
+    assert!(queue.capabilities().extension_shortens);
     send(&queue, [message("a")]).await;
     let delivery = take_one(&queue).await;
     let asked = Instant::now();
@@ -519,6 +520,7 @@ pub(crate) async fn every_receive_is_counted(backend: &impl Backend) {
 
 async fn a_released_receive_is_not_counted(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
+    assert!(!queue.capabilities().counts_releases);
     send(&queue, [message("a")]).await;
     for _ in 0..10 {
         let delivery = take_one(&queue).await;
@@ -592,6 +594,7 @@ async fn exhaust(queue: &Arc<dyn Queue>, receives: u32) {
 
 async fn an_exhausted_message_goes_to_the_dead_letters_with_its_last_failure(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
+    assert!(queue.capabilities().keeps_failure);
     send(&queue, [message("a")]).await;
     exhaust(&queue, 5).await;
     let dead = queue.dead_letters(None, 10).await.unwrap();
@@ -684,6 +687,7 @@ async fn a_dead_letter_keeps_what_was_sent(backend: &impl Backend) {
 
 async fn dead_letters_are_listed_oldest_first_page_by_page(backend: &impl Backend) {
     let queue = backend.queue("orders").await;
+    assert!(queue.capabilities().pages_dead_letters);
     send(&queue, ["a", "b", "c"].map(message)).await;
     let deliveries = take(&queue, 3).await;
     for delivery in [&deliveries[2], &deliveries[0], &deliveries[1]] {
@@ -1223,7 +1227,7 @@ pub(crate) async fn waiting(queue: &Arc<dyn Queue>, wait: Duration) -> JoinSet<V
     // The answer to a later question says that the first one was answered too.
     asking.counts().await.unwrap();
     tokio::task::yield_now().await;
-    if asking.nature().remote {
+    if asking.capabilities().calls_cost {
         sleep(SECOND / 2).await;
     }
     receives

@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use harness::faulty_queue::{Extensions, FaultyQueue};
 use sandhog::{
-    lease::{LONGEST_LEASE, Lease, LeaseKeeper},
+    lease::{Lease, LeaseKeeper},
     message::{Outgoing, QueueName},
     poller::{Next, Poller},
     queue::{
-        Effects, FailureKind, FailureRecord, Nature, Queue, QueueError, SettleError, Settlement,
+        Effects, FailureKind, FailureRecord, QueueCapabilities, Queue, QueueError, SettleError, Settlement,
         simple::{SimpleStore, settings::Settings},
     },
 };
@@ -21,17 +21,21 @@ use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-const REMOTE: Nature = Nature {
+const REMOTE: QueueCapabilities = QueueCapabilities {
     receive_limit: 10,
-    remote: true,
-    ..Nature::LOCAL
+    calls_cost: true,
+    calls_overtake: true,
+    batches_settlements: true,
+    has_own_clock: true,
+    counts_releases: true,
+    ..QueueCapabilities::LOCAL
 };
 
 async fn queue(
     messages: usize,
     visibility_timeout: Duration,
     extensions: Extensions,
-    nature: Nature,
+    capabilities: QueueCapabilities,
 ) -> Arc<FaultyQueue> {
     let name = QueueName::new("in").unwrap();
     let settings = Settings {
@@ -45,7 +49,7 @@ async fn queue(
     {
         answer.unwrap();
     }
-    FaultyQueue::with_nature(inner, [], extensions, nature)
+    FaultyQueue::with_capabilities(inner, [], extensions, capabilities)
 }
 
 fn keeper(queue: &Arc<FaultyQueue>) -> Arc<LeaseKeeper> {
@@ -169,8 +173,49 @@ async fn a_lease_ends_twelve_hours_after_the_receive() {
     let start = Instant::now();
     let lease = hold_one(&queue, &keeper).await;
     lease.lost().cancelled().await;
-    assert_eq!(start.elapsed().as_secs(), LONGEST_LEASE.as_secs());
+    assert_eq!(start.elapsed().as_secs(), REMOTE.longest_lease.as_secs());
     drop(task);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_with_the_longest_one_of_its_queue() {
+    let capabilities = QueueCapabilities {
+        longest_lease: 100 * SECOND,
+        ..REMOTE
+    };
+    let queue = queue(1, 30 * SECOND, Extensions::Slow(Duration::ZERO), capabilities).await;
+    let keeper = keeper(&queue);
+    let task = renewing(&keeper);
+    let start = Instant::now();
+    let lease = hold_one(&queue, &keeper).await;
+    lease.lost().cancelled().await;
+    assert_eq!(start.elapsed().as_secs(), 100);
+    drop(task);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_delay_is_no_longer_than_the_longest_one_of_its_queue() {
+    for (longest, waits) in [(2 * SECOND, 2 * SECOND), (Duration::ZERO, Duration::ZERO)] {
+        let capabilities = QueueCapabilities {
+            longest_retry_delay: longest,
+            ..REMOTE
+        };
+        let queue = queue(1, 30 * SECOND, Extensions::Slow(Duration::ZERO), capabilities).await;
+        let lease = hold_one(&queue, &keeper(&queue)).await;
+        let Settlement::Retry { failure, .. } = retry() else {
+            unreachable!("it is a retry");
+        };
+        let settled = Instant::now();
+        lease
+            .settle(Settlement::Retry {
+                delay: 60 * SECOND,
+                failure,
+            })
+            .await
+            .unwrap();
+        assert_eq!(queue.receive(1, 30 * SECOND).await.unwrap().len(), 1);
+        assert_eq!(settled.elapsed().as_secs(), waits.as_secs());
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,22 +292,22 @@ async fn a_busy_handler_collects_its_free_slots_for_a_moment() {
 
 #[tokio::test(start_paused = true)]
 async fn one_group_cannot_fill_all_slots() {
-    let nature = Nature {
+    let capabilities = QueueCapabilities {
         returns_groups: true,
         ..REMOTE
     };
-    let queue = queue(0, SECOND, Extensions::Lost, nature).await;
+    let queue = queue(0, SECOND, Extensions::Lost, capabilities).await;
     let mut poller = Poller::new(queue);
     assert_eq!(start(&mut poller, 16, 16), [4]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn after_a_failure_messages_of_groups_are_received_one_at_a_time_until_it_is_back() {
-    let nature = Nature {
+    let capabilities = QueueCapabilities {
         returns_groups: true,
         ..REMOTE
     };
-    let queue = queue(0, SECOND, Extensions::Lost, nature).await;
+    let queue = queue(0, SECOND, Extensions::Lost, capabilities).await;
     let mut poller = Poller::new(queue);
     poller.be_careful(5 * SECOND, Instant::now());
     assert_eq!(poller.next(16, 16, Instant::now()), Next::Ask(1));

@@ -41,7 +41,7 @@ use harness::{
 use sandhog::{
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MessageId, Outgoing},
     queue::{
-        DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, Nature, Queue, QueueError, Receipt,
+        DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, QueueCapabilities, Queue, QueueError, Receipt,
         SendError, Settle, SettleError, Settlement,
         sqs::settings::{Location, SqsSettings},
     },
@@ -692,7 +692,7 @@ async fn a_released_group_comes_back_in_order(sqs: &Sqs) {
     check_given_back(sqs, Settlement::Release).await;
 }
 
-/// What is done when the first of a group is not handled: see `Nature::returns_groups`.
+/// What is done when the first of a group is not handled: see `QueueCapabilities::returns_groups`.
 async fn a_group_given_back_with_a_delay_comes_back_in_order(sqs: &Sqs) {
     let asked = Instant::now();
     check_given_back(sqs, retry(2 * SECOND)).await;
@@ -805,22 +805,31 @@ async fn a_standard_queue_keeps_groups_and_does_not_order_them(sqs: &Sqs) {
 // What is special about a queue.
 
 async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
-    let plain = Nature {
+    let plain = QueueCapabilities {
         receive_limit: 10,
-        remote: true,
+        calls_cost: true,
+        calls_overtake: true,
+        batches_settlements: true,
+        has_own_clock: true,
+        counts_releases: true,
+        extension_shortens: true,
+        longest_lease: Duration::from_hours(12),
+        longest_retry_delay: Duration::from_hours(12),
         returns_groups: false,
         redelivers_deleted: true,
         has_dead_letter_queue: false,
+        pages_dead_letters: false,
+        keeps_failure: false,
         max_receives: None,
     };
     let (moved, dead) = sqs.with_policy();
     let configured = settings(Location::Url(sqs.make("configured", &[])), Some("dead"));
     let five = Some(configured.max_receives);
     let both = settings(Location::Url(moved.url.clone()), Some("dead"));
-    for (queue, nature) in [
+    for (queue, capabilities) in [
         (
             sqs.fifo("orders.fifo").queue,
-            Nature {
+            QueueCapabilities {
                 returns_groups: true,
                 ..plain
             },
@@ -828,14 +837,14 @@ async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
         (dead.queue, plain),
         (
             moved.queue,
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 ..plain
             },
         ),
         (
             sqs.connect_with("configured", configured),
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 max_receives: five,
                 ..plain
@@ -843,14 +852,14 @@ async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
         ),
         (
             sqs.connect_with("both", both),
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 ..plain
             },
         ),
     ] {
         queue.counts().await.unwrap();
-        assert_eq!(queue.nature(), nature, "{}", queue.name());
+        assert_eq!(queue.capabilities(), capabilities, "{}", queue.name());
     }
 }
 
@@ -888,7 +897,7 @@ async fn dead_letters(queue: &Arc<dyn Queue>, count: usize) -> Vec<DeadLetter> {
 
 /// A group, where a message can have one.
 fn group(sqs: &Sqs, made: &Made) -> Option<String> {
-    let takes = made.queue.nature().returns_groups || sqs.does(Behaviour::TakesGroupsOnStandard);
+    let takes = made.queue.capabilities().returns_groups || sqs.does(Behaviour::TakesGroupsOnStandard);
     takes.then(|| "g".to_owned())
 }
 
@@ -1209,7 +1218,7 @@ async fn a_queue_is_found_by_its_name(sqs: &Sqs) {
     for (name, attributes) in [("orders", &[][..]), ("orders.fifo", &[FIFO][..])] {
         let url = sqs.make(name, attributes);
         let queue = sqs.connect(name, Location::Name(sqs.name(name)), None);
-        let group_id = Some("g".to_owned()).filter(|_| queue.nature().returns_groups);
+        let group_id = Some("g".to_owned()).filter(|_| queue.capabilities().returns_groups);
         let outgoing = Outgoing {
             group_id,
             ..message("a")

@@ -383,8 +383,7 @@ async fn dead_letters(
 /// Whether there are dead letters behind a page: its length does not tell.
 async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Result<bool, QueueError> {
     match page.last() {
-        // Nobody can ask a remote queue for those behind one.
-        Some(_) if queue.nature().remote => Ok(page.len() >= limit),
+        Some(_) if !queue.capabilities().pages_dead_letters => Ok(page.len() >= limit),
         Some(last) => {
             let next = queue.dead_letters(Some(last.message.id.clone()), 1).await?;
             Ok(!next.is_empty())
@@ -427,15 +426,16 @@ async fn redrive(
 /// Puts back all dead letters that there are now. Whoever stops waiting for it tears nothing apart: the queue ends each step that
 /// it has begun.
 async fn redrive_all(queue: &dyn Queue) -> Result<wire::Redriven, QueueError> {
-    let remote = queue.nature().remote;
-    let end = Instant::now() + if remote { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
+    let calls_cost = queue.capabilities().calls_cost;
+    let time = if calls_cost { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
+    let end = Instant::now() + time;
     // A message that fails again at once is dead again before this ends: so no more than there are now.
     let all = queue.counts().await?.dead;
     let mut messages = 0;
     while messages < all {
         let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
-        // A remote queue knows best how to put back many, and bounds the time by itself.
-        let most = if remote { usize::MAX } else { left.min(REDRIVE_STEP) };
+        // Such a queue knows best how to put back many with few calls, and bounds the time by itself.
+        let most = if calls_cost { usize::MAX } else { left.min(REDRIVE_STEP) };
         match queue.redrive(None, most).await {
             Ok(0) => break,
             Ok(redriven) => messages += redriven,

@@ -282,7 +282,7 @@ impl Dispatcher {
             delivery,
             followers: VecDeque::new(),
         });
-        self.waiting.add(leased, self.context.queue.nature().returns_groups);
+        self.waiting.add(leased, self.context.queue.capabilities().returns_groups);
         self.start_waiting();
         Ok(())
     }
@@ -365,8 +365,8 @@ impl Dispatcher {
             let kind = if handled.is_plain() { &mut plain } else { &mut others };
             kind.push(handled);
         }
-        // A remote queue batches by itself, and an answer that is late there must not keep the others waiting.
-        if self.context.queue.nature().remote {
+        // Such a queue batches by itself, and an answer that is late there must not keep the others waiting.
+        if self.context.queue.capabilities().batches_settlements {
             others.append(&mut plain);
         }
         let mut changed = self.settle(plain)?;

@@ -3,11 +3,11 @@
 //! A queue hands a message out for a limited time. A keeper renews that time at half-life for everything that it
 //! holds, in batches, so a guest may outlast the visibility timeout without a second consumer receiving the message.
 //!
-//! Invariants: a lease is renewed until its settlement was answered, until it was dropped, or until 12 hours after the
+//! Invariants: a lease is renewed until its settlement was answered, until it was dropped, or until the queue's longest lease after the
 //! receive; a lease dropped unsettled lets the message return by itself; a lease whose deadline passed, or whose receipt the
-//! queue no longer knows, is lost, and a lost lease settles nothing. On a remote queue, whose calls may overtake each other, no
+//! queue no longer knows, is lost, and a lost lease settles nothing. On a queue whose calls may overtake each other, no
 //! extension and settlement of one delivery are under way at the same time, so a late extension never undoes a retry delay.
-//! The time that the machine sleeps counts on a remote queue, which does not sleep; a queue in this process decides by itself.
+//! The time that the machine sleeps counts on a queue with a clock of its own; any other decides by itself.
 //! This module knows nothing of guests: `attempt` decides what a lost lease means.
 
 use std::{
@@ -26,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::wake_at,
     machine_clock::MachineClock,
-    message::MAX_DELAY,
     metrics::Metrics,
     queue::{Effects, ExtendError, Queue, QueueError, Receipt, Settle, SettleError, Settlement},
 };
@@ -35,8 +34,6 @@ use crate::{
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
 /// The longest such wait of a settlement; it doubles each time.
 const LONGEST_REPEAT: Duration = Duration::from_secs(2);
-/// No delivery is held for longer, counted from its receive (the limit of SQS).
-pub const LONGEST_LEASE: Duration = MAX_DELAY;
 /// How often a keeper looks whether the machine has slept, and what is less than a sleep.
 const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);
 const NO_SLEEP: Duration = Duration::from_millis(100);
@@ -187,24 +184,24 @@ impl LeaseKeeper {
 
     /// When to look again, unless something changes before.
     fn plan(&self, may_renew: bool) -> Option<Instant> {
-        let remote = self.queue.nature().remote;
+        let capabilities = self.queue.capabilities();
         let mut held = self.held();
         let times = held.leases.values();
         let next = times
-            .filter(|entry| entry.is_free(remote))
+            .filter(|entry| entry.is_free(capabilities.calls_overtake))
             .map(|entry| entry.renew_at)
             .min();
         // With every renewal taken the end of one is what to wait for.
         let next = next.filter(|_| may_renew);
         // A timer stands still while the machine sleeps.
-        let look = (remote && !held.leases.is_empty()).then(|| Instant::now() + LOOK_FOR_SLEEP);
+        let look = (capabilities.has_own_clock && !held.leases.is_empty()).then(|| Instant::now() + LOOK_FOR_SLEEP);
         held.wakes_at = next.into_iter().chain(look).min();
         held.wakes_at
     }
 
     /// How long the machine has slept, as far as that counts.
     fn asleep(&self) -> Duration {
-        if self.queue.nature().remote {
+        if self.queue.capabilities().has_own_clock {
             self.clock.read().asleep
         } else {
             Duration::ZERO
@@ -214,14 +211,14 @@ impl LeaseKeeper {
     /// Leases past their half-life that go into one call, if there are any. Those past their deadline are lost.
     fn next_renewal(&self) -> Option<Renewal> {
         let now = Instant::now();
-        let (by, nature) = (self.queue.visibility_timeout(), self.queue.nature());
+        let (by, capabilities) = (self.queue.visibility_timeout(), self.queue.capabilities());
         let asleep = self.asleep();
         let mut held = self.held();
         if let Some(slept) = held.wake_up(asleep) {
             tracing::warn!(queue = %self.queue.name(), ?slept, leases = held.leases.len(), "the machine has slept, and the queue has not: what is over by now is lost");
         }
         held.leases.retain(|_, entry| {
-            let expired = entry.deadline <= now && entry.is_free(nature.remote);
+            let expired = entry.deadline <= now && entry.is_free(capabilities.calls_overtake);
             if expired {
                 entry.lost.cancel();
             }
@@ -229,12 +226,12 @@ impl LeaseKeeper {
         });
         let mut due: BTreeMap<Duration, Vec<(u64, &mut Entry)>> = BTreeMap::new();
         for (key, entry) in &mut held.leases {
-            if entry.renew_at > now || !entry.is_free(nature.remote) {
+            if entry.renew_at > now || !entry.is_free(capabilities.calls_overtake) {
                 continue;
             }
-            let by = by.min((entry.received_at + LONGEST_LEASE).saturating_duration_since(now));
+            let by = by.min((entry.received_at + capabilities.longest_lease).saturating_duration_since(now));
             if now + by <= entry.deadline {
-                // Its 12 hours end with what it has, or it has more than it would get since the timeout was made shorter.
+                // Its longest lease ends with what it has, or it has more than it would get since the timeout was made shorter.
                 let is_capped = by < self.queue.visibility_timeout();
                 entry.renew_at = if is_capped {
                     entry.deadline
@@ -248,7 +245,7 @@ impl LeaseKeeper {
         let (by, mut batch) = due.pop_last()?;
         // Those that would be lost first.
         batch.sort_unstable_by_key(|(_, entry)| entry.deadline);
-        batch.truncate(nature.receive_limit);
+        batch.truncate(capabilities.receive_limit);
         let give_up_at = batch.first().map_or(now, |(_, entry)| entry.deadline);
         let mut renewal = Renewal {
             keys: Vec::with_capacity(batch.len()),
@@ -333,6 +330,7 @@ impl LeaseKeeper {
         let (leases, settlements): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
         let mut answers: Vec<Option<Result<(), SettleError>>> = vec![None; leases.len()];
         let mut repeat_after = REPEAT_AFTER;
+        let longest_delay = self.queue.capabilities().longest_retry_delay;
         loop {
             for (lease, answer) in leases.iter().zip(&mut answers) {
                 if answer.is_none() && self.is_lost(lease) {
@@ -349,7 +347,7 @@ impl LeaseKeeper {
             let settles: Vec<Settle> = open()
                 .map(|((lease, settlement), _)| Settle {
                     receipt: lease.receipt.clone(),
-                    settlement: settlement.clone(),
+                    settlement: settlement.clone().with_delay_up_to(longest_delay),
                 })
                 .collect();
             if settles.is_empty() {
@@ -406,9 +404,9 @@ impl LeaseKeeper {
         expired
     }
 
-    /// Keeps new extensions of these leases from being started, and waits for those under way: on a remote queue.
+    /// Keeps new extensions of these leases from being started, and waits for those under way: on a queue whose calls overtake each other.
     async fn begin_settling(&self, keys: &[u64]) {
-        if !self.queue.nature().remote {
+        if !self.queue.capabilities().calls_overtake {
             return;
         }
         self.mark_settling(keys, true);
@@ -430,7 +428,7 @@ impl LeaseKeeper {
     }
 
     fn end_settling(&self, keys: &[u64]) {
-        if self.queue.nature().remote {
+        if self.queue.capabilities().calls_overtake {
             self.mark_settling(keys, false);
             self.changed.notify_one();
         }
@@ -459,8 +457,8 @@ impl Lease {
 
     /// Whether a guest must not be started with the delivery any more.
     pub fn is_lost(&self) -> bool {
-        // In this process nobody else can have it, and the keeper's look is soon enough.
-        self.lost.is_cancelled() || self.keeper.queue.nature().remote && self.keeper.is_lost(self)
+        // Without a clock of its own the queue gives the message to no other consumer before the keeper's next look.
+        self.lost.is_cancelled() || self.keeper.queue.capabilities().has_own_clock && self.keeper.is_lost(self)
     }
 
     /// Ends the delivery; see [`LeaseKeeper::settle`].
@@ -512,8 +510,8 @@ impl Entry {
     }
 
     /// Whether an extension may be started, and the deadline counts.
-    fn is_free(&self, remote: bool) -> bool {
-        !(self.extending || remote && self.settling)
+    fn is_free(&self, calls_overtake: bool) -> bool {
+        !(self.extending || calls_overtake && self.settling)
     }
 }
 

@@ -99,7 +99,7 @@ impl Poller {
     /// A message was not handled, and comes back after `back_in` at the latest. Those of its group that were received with it
     /// spent a receive in vain; until it has come back they are not received again and again with it.
     pub fn be_careful(&mut self, back_in: Duration, now: Instant) {
-        if self.queue.nature().returns_groups {
+        if self.queue.capabilities().returns_groups {
             self.careful_until = self.careful_until.max(Some(now + back_in + CAREFUL_FOR));
         }
     }
@@ -111,23 +111,23 @@ impl Poller {
 
     /// What to do with slots for `free` more messages (1 or more) of `all`.
     pub fn next(&mut self, free: usize, all: usize, now: Instant) -> Next {
-        let nature = self.queue.nature();
-        let may_have_more = self.busy && nature.remote;
+        let capabilities = self.queue.capabilities();
+        let may_have_more = self.busy && capabilities.calls_cost;
         if !self.receives.is_empty() && !may_have_more {
-            self.want_more(free, nature.receive_limit);
+            self.want_more(free, capabilities.receive_limit);
             return Next::Enough;
         }
-        let ask = if !nature.returns_groups {
-            free.min(nature.receive_limit)
+        let ask = if !capabilities.returns_groups {
+            free.min(capabilities.receive_limit)
         } else if self.careful_until.is_some_and(|until| until > now) {
             1
         } else {
             // A group runs one after another, so messages of one may not fill all slots: others would wait for it.
-            (free / PART_OF_A_GROUP).clamp(1, nature.receive_limit)
+            (free / PART_OF_A_GROUP).clamp(1, capabilities.receive_limit)
         };
         // A busy handler frees slots all the time; a request for each would cost more than the wait.
-        let enough = nature.receive_limit.min(all.div_ceil(2)).max(1);
-        if nature.remote && free < enough && (self.busy || !self.receives.is_empty()) {
+        let enough = capabilities.receive_limit.min(all.div_ceil(2)).max(1);
+        if capabilities.calls_cost && free < enough && (self.busy || !self.receives.is_empty()) {
             let since = *self.short_since.get_or_insert(now);
             if !self.receives.is_empty() {
                 return Next::Enough;
@@ -153,7 +153,7 @@ impl Poller {
     pub fn ask(&mut self, max: usize, batch_size: usize) {
         let queue = Arc::clone(&self.queue);
         // Each of a group's messages needs a call of its own.
-        let slots = if queue.nature().returns_groups {
+        let slots = if queue.capabilities().returns_groups {
             max
         } else {
             max.div_ceil(batch_size)
@@ -161,8 +161,8 @@ impl Poller {
         self.reserved += slots;
         self.short_since = None;
         let wanted = Wanted::new(max);
-        // On a remote queue the number goes out with the request.
-        self.parked = (!queue.nature().remote).then(|| Parked {
+        // Where a call is a request, the number goes out with it.
+        self.parked = (!queue.capabilities().calls_cost).then(|| Parked {
             wanted: wanted.clone(),
             added: 0,
             added_slots: 0,

@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::{
     keyvalue::{WriteError, Writes},
-    message::{InvalidMessage, Message, MessageId, Outgoing, QueueName},
+    message::{InvalidMessage, MAX_DELAY, Message, MessageId, Outgoing, QueueName},
 };
 
 pub mod simple;
@@ -107,18 +107,35 @@ impl Receipt {
     }
 }
 
-/// What a consumer has to know about a queue to use it well.
+/// The facts about a queue on which its consumers depend. Each field is one fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, and every combination is possible"
 )]
-pub struct Nature {
-    /// The most messages that one receive returns, however many are asked for.
+pub struct QueueCapabilities {
+    /// The most messages that one receive returns, however many are asked for. An extension carries no more either.
     pub receive_limit: usize,
-    /// Every call is a request over a network, which takes time and may cost money: it is worth waiting a moment to ask
-    /// for several messages at once, and calls may overtake each other.
-    pub remote: bool,
+    /// Each call is a request that takes time and may cost money, so that a consumer waits a moment to ask for several
+    /// messages at once.
+    pub calls_cost: bool,
+    /// A call may overtake another one about the same delivery, so that an extension and a settlement must not be under
+    /// way together.
+    pub calls_overtake: bool,
+    /// The queue collects the settlements of several calls into one request, so that a consumer settles each attempt
+    /// by itself.
+    pub batches_settlements: bool,
+    /// The queue counts visibility timeouts while this machine sleeps, and may give a message to another consumer as soon
+    /// as a deadline has passed.
+    pub has_own_clock: bool,
+    /// A receive that ended in [`Settlement::Release`] counts towards the receive count all the same.
+    pub counts_releases: bool,
+    /// An extension can make a message visible earlier than it was to be before.
+    pub extension_shortens: bool,
+    /// The longest time from a receive for which extensions hide a message.
+    pub longest_lease: Duration,
+    /// The longest delay of [`Settlement::Retry`]; zero if the queue can't delay a retry.
+    pub longest_retry_delay: Duration,
     /// One receive may return several messages of a group, one after another and in order. The caller handles them in
     /// that order, and gives the later ones back, last first, before it settles one other than by deleting it.
     pub returns_groups: bool,
@@ -126,19 +143,33 @@ pub struct Nature {
     pub redelivers_deleted: bool,
     /// A settlement can make a dead letter.
     pub has_dead_letter_queue: bool,
-    /// After so many receives a failed message is to be settled as a dead letter. `None` if the queue sees to that by
-    /// itself.
+    /// [`Queue::dead_letters`] can go on after a dead letter. If not, the first page is all that it returns.
+    pub pages_dead_letters: bool,
+    /// The queue makes a dead letter of a message that was received too often, and keeps the failure of its last
+    /// retry with it.
+    pub keeps_failure: bool,
+    /// A failed message that was received this often is to be settled as a dead letter. `None` if the queue makes the
+    /// dead letter by itself.
     pub max_receives: Option<NonZeroU32>,
 }
 
-impl Nature {
-    /// A queue in this process: nothing about it is special.
+impl QueueCapabilities {
+    /// The capabilities of a queue in this process.
     pub const LOCAL: Self = Self {
         receive_limit: 1000,
-        remote: false,
+        calls_cost: false,
+        calls_overtake: false,
+        batches_settlements: false,
+        has_own_clock: false,
+        counts_releases: false,
+        extension_shortens: true,
+        longest_lease: MAX_DELAY,
+        longest_retry_delay: MAX_DELAY,
         returns_groups: false,
         redelivers_deleted: false,
         has_dead_letter_queue: true,
+        pages_dead_letters: true,
+        keeps_failure: true,
         max_receives: None,
     };
 }
@@ -215,7 +246,7 @@ pub struct FailureRecord {
 pub enum Settlement {
     /// The message was handled: it is gone for good.
     Delete,
-    /// Visible again after `delay` (at most 12 hours). The failure is remembered, in case it was the last.
+    /// Visible again after `delay` (at most [`QueueCapabilities::longest_retry_delay`]). The failure is remembered, in case it was the last.
     Retry {
         /// Counted from now.
         delay: Duration,
@@ -229,6 +260,20 @@ pub enum Settlement {
     },
     /// Visible again at once. A queue that can, takes the receive back: it is not counted.
     Release,
+}
+
+impl Settlement {
+    /// Shortens the delay of a retry to `longest`.
+    #[must_use]
+    pub fn with_delay_up_to(self, longest: Duration) -> Self {
+        match self {
+            Self::Retry { delay, failure } => Self::Retry {
+                delay: delay.min(longest),
+                failure,
+            },
+            Self::Delete | Self::DeadLetter { .. } | Self::Release => self,
+        }
+    }
 }
 
 /// One settlement of a batch.
@@ -446,14 +491,14 @@ pub trait Queue: std::marker::Send + Sync + fmt::Debug {
     /// For how long a receive hides a message, and how far an extension should reach. 1 s to 12 h.
     fn visibility_timeout(&self) -> Duration;
 
-    /// What is special about this queue. May change while the host runs, when a queue's owner reconfigures it.
-    fn nature(&self) -> Nature {
-        Nature::LOCAL
+    /// The queue's capabilities. They may change while the host runs, when the queue's owner reconfigures it.
+    fn capabilities(&self) -> QueueCapabilities {
+        QueueCapabilities::LOCAL
     }
 
     /// Waits up to `wait` for at least one message, and returns at most `max` (1 or more) of those visible,
     /// in order. An empty answer means that the wait ended. Never one of a group that is in flight or waits for a retry,
-    /// nor two messages of one group unless [`Nature::returns_groups`].
+    /// nor two messages of one group unless [`QueueCapabilities::returns_groups`].
     ///
     /// # Errors
     ///

@@ -201,7 +201,7 @@ impl QueueSet {
     /// Whether this host is known to have handled a message of this queue before. Always false for a queue whose deleted
     /// messages never return.
     pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
-        queue.nature().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
+        queue.capabilities().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
     }
 
     /// Notes that messages of a queue were handled, and makes `effects` happen, whose sends go to queues for which
@@ -221,7 +221,7 @@ impl QueueSet {
         ids: &[MessageId],
         effects: Effects,
     ) -> Result<(), CommitError> {
-        if !queue.nature().redelivers_deleted && effects.is_empty() {
+        if !queue.capabilities().redelivers_deleted && effects.is_empty() {
             return Ok(());
         }
         let keys: Vec<HandledKey> = ids.iter().map(|id| HandledKey::new(queue.name(), id)).collect();

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use sandhog::{
     message::{MessageId, Outgoing, QueueName},
     queue::{
-        Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
+        Counts, DeadLetter, Delivery, Effects, ExtendError, QueueCapabilities, Queue, QueueError, Receipt, SendError, Settle,
         SettleError, Wanted,
     },
 };
@@ -45,7 +45,7 @@ pub struct FaultyQueue {
     receive_errors: Mutex<VecDeque<QueueError>>,
     extensions: Mutex<Extensions>,
     settle_errors: Mutex<VecDeque<Vec<Option<SettleError>>>>,
-    nature: Nature,
+    capabilities: QueueCapabilities,
     asked: Mutex<Vec<Asked>>,
     batches: Mutex<Vec<Vec<usize>>>,
     /// Whether receives that may grow go on, and whether settlements do.
@@ -62,22 +62,22 @@ impl FaultyQueue {
         receive_errors: impl IntoIterator<Item = QueueError>,
         extensions: Extensions,
     ) -> Arc<Self> {
-        Self::with_nature(inner, receive_errors, extensions, Nature::LOCAL)
+        Self::with_capabilities(inner, receive_errors, extensions, QueueCapabilities::LOCAL)
     }
 
     /// A queue that says of itself what it is not.
-    pub fn with_nature(
+    pub fn with_capabilities(
         inner: Arc<dyn Queue>,
         receive_errors: impl IntoIterator<Item = QueueError>,
         extensions: Extensions,
-        nature: Nature,
+        capabilities: QueueCapabilities,
     ) -> Arc<Self> {
         Arc::new(Self {
             inner,
             receive_errors: Mutex::new(receive_errors.into_iter().collect()),
             extensions: Mutex::new(extensions),
             settle_errors: Mutex::default(),
-            nature,
+            capabilities,
             asked: Mutex::default(),
             batches: Mutex::default(),
             receives_open: watch::Sender::new(true),
@@ -99,7 +99,7 @@ impl FaultyQueue {
     #[must_use]
     pub fn in_one_group(self: Arc<Self>) -> Arc<Self> {
         let mut queue = Arc::into_inner(self).unwrap();
-        queue.nature.returns_groups = true;
+        queue.capabilities.returns_groups = true;
         queue.group = Some("group".to_owned());
         Arc::new(queue)
     }
@@ -173,8 +173,8 @@ impl Queue for FaultyQueue {
         self.inner.visibility_timeout()
     }
 
-    fn nature(&self) -> Nature {
-        self.nature
+    fn capabilities(&self) -> QueueCapabilities {
+        self.capabilities
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -182,7 +182,7 @@ impl Queue for FaultyQueue {
         let scripted = self.receive_errors.lock().unwrap().pop_front();
         let mut answer = match scripted {
             Some(error) => Err(error),
-            None => self.inner.receive(max.min(self.nature.receive_limit), wait).await,
+            None => self.inner.receive(max.min(self.capabilities.receive_limit), wait).await,
         };
         for delivery in answer.iter_mut().flatten().filter(|_| self.group.is_some()) {
             delivery.message.group_id.clone_from(&self.group);

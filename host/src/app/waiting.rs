@@ -73,7 +73,8 @@ async fn unserved(surroundings: &Surroundings, handlers: &[HandlerStatus]) -> Ve
     for queue in surroundings.queues.list() {
         let name = queue.name();
         let expected = served.contains(name) || surroundings.queues.is_dead_letter_queue(name);
-        if !expected && !queue.nature().remote && holds_messages(&*queue).await {
+        let in_store = surroundings.queues.commits_sends_to(name);
+        if !expected && in_store && holds_messages(&*queue).await {
             unserved.push(name.clone());
         }
     }

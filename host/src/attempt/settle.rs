@@ -140,10 +140,10 @@ impl Attempt {
     ) -> Result<Option<Duration>, QueueError> {
         let mut settled = Settled::default();
         let mut together = self.do_what_comes_before(outcomes, effects).await;
-        let nature = self.context.queue.nature();
+        let capabilities = self.context.queue.capabilities();
         let mut unsettled: Vec<Option<(Lease, bool)>> = leases
             .into_iter()
-            .map(|lease| Some((lease, nature.has_dead_letter_queue)))
+            .map(|lease| Some((lease, capabilities.has_dead_letter_queue)))
             .collect();
         // Each message is refused at most twice: for its sends, and for its dead-letter queue.
         for _ in 0..3 {
@@ -168,7 +168,7 @@ impl Attempt {
                 self.refused(outcomes, &reason);
                 for ((index, _), lease) in what.into_iter().zip(leases) {
                     if let Some(slot) = index.and_then(|index| unsettled.get_mut(index)) {
-                        *slot = Some((lease, nature.has_dead_letter_queue));
+                        *slot = Some((lease, capabilities.has_dead_letter_queue));
                     }
                 }
                 continue;
@@ -263,7 +263,7 @@ impl Attempt {
     /// store's own queues and the writes to its key-value store. Returns what goes with the deletion.
     async fn do_what_comes_before(&self, outcomes: &mut [Outcome], effects: Effects) -> Effects {
         let context = &self.context;
-        if effects.is_empty() && !context.queue.nature().redelivers_deleted {
+        if effects.is_empty() && !context.queue.capabilities().redelivers_deleted {
             return effects;
         }
         let Effects { sends, writes } = effects;
@@ -359,12 +359,12 @@ impl Attempt {
     /// How the message at `index` is settled; `may_die` if there is a dead-letter queue that takes it.
     fn settlement(&self, index: usize, outcome: &Outcome, may_die: bool) -> Option<Settlement> {
         let (_, receive_count) = self.ids.get(index)?;
-        let (retry, nature) = (&self.version.manifest.retry, self.context.queue.nature());
+        let (retry, capabilities) = (&self.version.manifest.retry, self.context.queue.capabilities());
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
             has_dead_letter_queue: may_die,
-            max_receives: nature.max_receives,
-            counts_releases: nature.remote,
+            max_receives: capabilities.max_receives,
+            counts_releases: capabilities.counts_releases,
         };
         let component = self.version.component.info.digest.as_str();
         let who = (self.context.handler.as_str(), component);
@@ -393,7 +393,7 @@ impl Attempt {
                 }) => {
                     let backtrace = backtrace.as_deref();
                     tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, backtrace, "not handled");
-                    if *kind == FailureKind::Reject && !self.context.queue.nature().has_dead_letter_queue {
+                    if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
                         tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
                         self.context.metrics.dead_letter_not_taken(queue.as_str());
                     }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use self::{receive::Poller, remote::Remote, settings::SqsSettings, settle::Settler, tasks::Tasks};
 use super::{
-    Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
+    Counts, DeadLetter, Delivery, Effects, ExtendError, QueueCapabilities, Queue, QueueError, Receipt, SendError, Settle,
     SettleError,
 };
 use crate::message::{Message, MessageId, Outgoing, QueueName};
@@ -110,8 +110,8 @@ impl Queue for SqsQueue {
         self.remote.visibility_timeout()
     }
 
-    fn nature(&self) -> Nature {
-        self.remote.nature()
+    fn capabilities(&self) -> QueueCapabilities {
+        self.remote.capabilities()
     }
 
     /// # Cancel safety

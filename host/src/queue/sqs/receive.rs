@@ -338,7 +338,7 @@ impl Shared {
             self.came_late(&messages, asked);
             return Ok(Vec::new());
         }
-        let max_receives = self.remote.nature().max_receives;
+        let max_receives = self.remote.capabilities().max_receives;
         let (mut deliveries, mut exhausted) = (Vec::new(), Vec::new());
         for message in messages {
             let Some(delivery) = self.delivery(message, (deadline, asked)) else {

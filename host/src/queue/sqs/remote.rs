@@ -17,9 +17,9 @@ use super::{
     wire::Wire,
 };
 use crate::{
-    message::QueueName,
+    message::{MAX_DELAY, QueueName},
     metrics::Metrics,
-    queue::{Nature, QueueError},
+    queue::{QueueCapabilities, QueueError},
 };
 
 /// Where a queue is.
@@ -174,19 +174,29 @@ impl Remote {
         self.address.name_and_account().0.strip_suffix(".fifo").is_some()
     }
 
-    pub(super) fn nature(&self) -> Nature {
+    pub(super) fn capabilities(&self) -> QueueCapabilities {
         let facts = self.facts.last();
         let fifo = facts
             .as_ref()
             .map_or_else(|| self.is_fifo_by_name(), |facts| facts.fifo);
         let redrive = facts.is_some_and(|facts| facts.redrive.is_some());
         let configured = self.has_configured_dead_letter();
-        Nature {
+        QueueCapabilities {
             receive_limit: super::wire::BATCH,
-            remote: true,
+            calls_cost: true,
+            calls_overtake: true,
+            batches_settlements: true,
+            has_own_clock: true,
+            counts_releases: true,
+            extension_shortens: true,
+            longest_lease: MAX_DELAY,
+            longest_retry_delay: MAX_DELAY,
             returns_groups: fifo,
             redelivers_deleted: true,
             has_dead_letter_queue: configured || redrive,
+            pages_dead_letters: false,
+            // SQS moves a message by its redrive policy without a word of why.
+            keeps_failure: false,
             max_receives: (configured && !redrive).then_some(self.settings.max_receives),
         }
     }
