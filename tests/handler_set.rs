@@ -31,7 +31,7 @@ struct Handlers {
 impl Handlers {
     fn new() -> Self {
         let (executor, metrics) = (Arc::new(Prompt::default()), Arc::new(Metrics::new()));
-        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(&metrics));
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
         let set = HandlerSet::new(Surroundings {
             queues: Arc::clone(&queues),

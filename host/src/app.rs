@@ -164,7 +164,7 @@ impl App {
             None => SimpleStore::ephemeral_with(config.ledger),
         };
         let metrics = Arc::new(Metrics::new());
-        let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(&metrics));
+        let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
         queues.declare_known().await?;
         let board = Arc::new(HandlerBoard::default());

@@ -403,7 +403,7 @@ impl HandlerSet {
             stop_receiving: stop_receiving.clone(),
         };
         let surroundings = &self.surroundings;
-        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::clone(&surroundings.metrics));
+        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::clone(surroundings.metrics.leases()));
         let context = AttemptContext {
             handler: name.to_owned(),
             queue: Arc::clone(queue),

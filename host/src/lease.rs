@@ -26,9 +26,12 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::wake_at,
     machine_clock::MachineClock,
-    metrics::Metrics,
     queue::{Effects, ExtendError, Queue, QueueError, Receipt, Settle, SettleError, Settlement},
 };
+
+mod metrics;
+
+pub use metrics::LeaseMetrics;
 
 /// The wait before a failed extension or settlement is repeated.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
@@ -44,7 +47,7 @@ const MAX_RENEWALS: usize = 16;
 #[derive(Debug)]
 pub struct LeaseKeeper {
     queue: Arc<dyn Queue>,
-    metrics: Arc<Metrics>,
+    metrics: Arc<LeaseMetrics>,
     clock: MachineClock,
     // Never held across an await.
     held: Mutex<Held>,
@@ -96,12 +99,12 @@ pub struct Lease {
 
 impl LeaseKeeper {
     /// A keeper that holds nothing yet. [`LeaseKeeper::run`] must be running for leases to be renewed.
-    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(queue: Arc<dyn Queue>, metrics: Arc<LeaseMetrics>) -> Arc<Self> {
         Self::with_clock(queue, metrics, MachineClock::default())
     }
 
     /// As [`LeaseKeeper::new`], with a clock that says how long the machine has slept.
-    pub fn with_clock(queue: Arc<dyn Queue>, metrics: Arc<Metrics>, clock: MachineClock) -> Arc<Self> {
+    pub fn with_clock(queue: Arc<dyn Queue>, metrics: Arc<LeaseMetrics>, clock: MachineClock) -> Arc<Self> {
         Arc::new(Self {
             queue,
             metrics,
@@ -306,7 +309,7 @@ impl LeaseKeeper {
         }
         drop(held);
         self.extended.notify_waiters();
-        self.metrics.extensions(self.queue.name().as_str(), extended, failed);
+        self.metrics.extended(self.queue.name().as_str(), extended, failed);
     }
 
     /// Ends deliveries together, with `effects` in the same transaction. One answer per lease, in order; the leases come

@@ -37,6 +37,7 @@ pub mod descriptors;
 pub mod handler_status;
 pub mod keyvalue;
 pub mod machine_clock;
+pub mod metric_series;
 pub mod metrics;
 pub mod pages;
 pub mod printable;

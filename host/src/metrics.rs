@@ -1,6 +1,6 @@
 //! The names and units of every metric, and the page that Prometheus reads.
 //!
-//! Labels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
+//! SeriesLabels are names of handlers and of queues, which an operator chose, and a few fixed words: nothing that a
 //! guest or a sender can make up, so the number of series is bounded. A series ends with its handler or its queue. Each family
 //! has a line in `docs/metrics.md`.
 
@@ -16,21 +16,18 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge, histogram::Histogram},
 };
 
-use self::series::{Families, Labels, Living, Series};
-pub use self::{page::Format, series::Description};
-use crate::queue::{Counts, simple::DiskUse};
+pub use self::page::Format;
+use crate::{
+    lease::LeaseMetrics,
+    metric_series::{LivingNames, MetricDescription, MetricFamilies, MetricSeries, QueueLabel, QueueResultLabel, SeriesLabels},
+    queue::{Counts, simple::DiskUse, sqs::SqsMetrics},
+};
 
 mod page;
-mod series;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfHandler {
     handler: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfQueue {
-    queue: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -46,18 +43,6 @@ struct Settled {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueResult {
-    queue: String,
-    result: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct QueueAction {
-    queue: String,
-    action: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct HandlerResult {
     handler: String,
     result: &'static str,
@@ -65,44 +50,42 @@ struct HandlerResult {
 
 macro_rules! end_with {
     ($field:ident, $all:ident: $($labels:ty),*) => {
-        $(impl Labels for $labels {
-            fn live(&self, living: &Living) -> bool {
+        $(impl SeriesLabels for $labels {
+            fn live(&self, living: &LivingNames) -> bool {
                 living.$all.contains(&self.$field)
             }
         })*
     };
 }
 end_with!(handler, handlers: OfHandler, Attempt, HandlerResult);
-end_with!(queue, queues: OfQueue, Settled, QueueResult, QueueAction);
+end_with!(queue, queues: Settled);
 
 /// What a keeper of leases says of itself when the page is read: how many it holds, and the age of the oldest.
 pub type LeaseProbe = Box<dyn Fn() -> (usize, Option<Duration>) + Send + Sync>;
 
 /// Every metric of the host. Each method is one observation; all are cheap and none blocks for long.
 pub struct Metrics {
-    families: Families,
+    families: MetricFamilies,
     used: Mutex<BTreeMap<String, BTreeSet<String>>>,
-    received: Series<OfQueue, Counter>,
-    receives: Series<QueueResult, Counter>,
-    not_taken: Series<OfQueue, Counter>,
-    attempts: Series<Attempt, Counter>,
-    attempt_duration: Series<OfHandler, Histogram>,
-    settled: Series<Settled, Counter>,
-    leases_lost: Series<OfQueue, Counter>,
-    extensions: Series<QueueResult, Counter>,
-    extension_lateness: Series<OfQueue, Histogram>,
-    sent: Series<OfQueue, Counter>,
-    log_lines_dropped: Series<OfHandler, Counter>,
-    reloads: Series<HandlerResult, Counter>,
-    paused: Series<OfHandler, Gauge>,
-    kept: Series<OfHandler, Gauge>,
-    in_flight: Series<OfHandler, Gauge>,
+    received: MetricSeries<QueueLabel, Counter>,
+    receives: MetricSeries<QueueResultLabel, Counter>,
+    not_taken: MetricSeries<QueueLabel, Counter>,
+    attempts: MetricSeries<Attempt, Counter>,
+    attempt_duration: MetricSeries<OfHandler, Histogram>,
+    settled: MetricSeries<Settled, Counter>,
+    leases: Arc<LeaseMetrics>,
+    sent: MetricSeries<QueueLabel, Counter>,
+    log_lines_dropped: MetricSeries<OfHandler, Counter>,
+    reloads: MetricSeries<HandlerResult, Counter>,
+    paused: MetricSeries<OfHandler, Gauge>,
+    kept: MetricSeries<OfHandler, Gauge>,
+    in_flight: MetricSeries<OfHandler, Gauge>,
     requests: Gauge,
     connections: Gauge,
     replaced: Counter,
     queues: QueueGauges,
-    leases: LeaseGauges,
-    sqs: SqsCounters,
+    held_leases: LeaseGauges,
+    sqs: Arc<SqsMetrics>,
     store: StoreGauges,
 }
 
@@ -117,26 +100,19 @@ struct StoreGauges {
 #[derive(Default)]
 struct LeaseGauges {
     probes: Mutex<BTreeMap<u64, (String, LeaseProbe)>>,
-    held: Series<OfQueue, Gauge>,
-    oldest: Series<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
-}
-
-#[derive(Default)]
-struct SqsCounters {
-    requests: Series<QueueAction, Counter>,
-    throttled: Series<OfQueue, Counter>,
-    deletes_failed: Series<OfQueue, Counter>,
+    held: MetricSeries<QueueLabel, Gauge>,
+    oldest: MetricSeries<QueueLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
 }
 
 #[derive(Default)]
 struct QueueGauges {
-    ready: Series<OfQueue, Gauge>,
-    in_flight: Series<OfQueue, Gauge>,
-    delayed: Series<OfQueue, Gauge>,
-    dead: Series<OfQueue, Gauge>,
-    damaged: Series<OfQueue, Gauge>,
-    oldest_age: Series<OfQueue, Gauge<f64, std::sync::atomic::AtomicU64>>,
-    expired: Series<OfQueue, Counter>,
+    ready: MetricSeries<QueueLabel, Gauge>,
+    in_flight: MetricSeries<QueueLabel, Gauge>,
+    delayed: MetricSeries<QueueLabel, Gauge>,
+    dead: MetricSeries<QueueLabel, Gauge>,
+    damaged: MetricSeries<QueueLabel, Gauge>,
+    oldest_age: MetricSeries<QueueLabel, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    expired: MetricSeries<QueueLabel, Counter>,
 }
 
 impl fmt::Debug for Metrics {
@@ -156,46 +132,53 @@ const DURATION_BUCKETS: [f64; 16] = [
     0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 600.0,
 ];
 
-/// From a timer's usual delay to one that puts short visibility timeouts at risk, in seconds.
-const LATENESS_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-
 impl Metrics {
     /// All metrics at zero.
     pub fn new() -> Self {
+        let leases = Arc::<LeaseMetrics>::default();
+        let sqs = Arc::new(SqsMetrics::new(Arc::clone(&leases)));
         let mut metrics = Self {
-            families: Families::new(),
+            families: MetricFamilies::new(),
             used: Mutex::default(),
-            received: Series::default(),
-            receives: Series::default(),
-            not_taken: Series::default(),
-            attempts: Series::default(),
-            attempt_duration: Series::new(|| Histogram::new(DURATION_BUCKETS)),
-            settled: Series::default(),
-            leases_lost: Series::default(),
-            extensions: Series::default(),
-            extension_lateness: Series::new(|| Histogram::new(LATENESS_BUCKETS)),
-            sent: Series::default(),
-            log_lines_dropped: Series::default(),
-            reloads: Series::default(),
-            paused: Series::default(),
-            kept: Series::default(),
-            in_flight: Series::default(),
+            received: MetricSeries::default(),
+            receives: MetricSeries::default(),
+            not_taken: MetricSeries::default(),
+            attempts: MetricSeries::default(),
+            attempt_duration: MetricSeries::new(|| Histogram::new(DURATION_BUCKETS)),
+            settled: MetricSeries::default(),
+            leases,
+            sent: MetricSeries::default(),
+            log_lines_dropped: MetricSeries::default(),
+            reloads: MetricSeries::default(),
+            paused: MetricSeries::default(),
+            kept: MetricSeries::default(),
+            in_flight: MetricSeries::default(),
             requests: Gauge::default(),
             connections: Gauge::default(),
             replaced: Counter::default(),
             queues: QueueGauges::default(),
-            leases: LeaseGauges::default(),
-            sqs: SqsCounters::default(),
+            held_leases: LeaseGauges::default(),
+            sqs,
             store: StoreGauges::default(),
         };
         metrics.register();
         metrics
     }
 
+    /// The metrics of the leases.
+    pub fn leases(&self) -> &Arc<LeaseMetrics> {
+        &self.leases
+    }
+
+    /// The metrics of the SQS queues.
+    pub fn sqs(&self) -> &Arc<SqsMetrics> {
+        &self.sqs
+    }
+
     /// A receive of a handler's poller has ended with so many messages.
     pub fn received(&self, queue: &str, messages: u64) {
         if messages > 0 {
-            self.received.with(&of_queue(queue), |metric| metric.inc_by(messages));
+            self.received.with(&QueueLabel::new(queue), |metric| metric.inc_by(messages));
         }
         self.receive_ended(queue, if messages > 0 { "messages" } else { "empty" });
     }
@@ -206,18 +189,12 @@ impl Metrics {
     }
 
     fn receive_ended(&self, queue: &str, result: &'static str) {
-        self.receives.with(
-            &QueueResult {
-                queue: queue.to_owned(),
-                result,
-            },
-            Counter::inc,
-        );
+        self.receives.with(&QueueResultLabel::new(queue, result), Counter::inc);
     }
 
     /// A message should have become a dead letter and stayed in its queue: there is no dead-letter queue, or it did not take it.
     pub fn dead_letter_not_taken(&self, queue: &str) {
-        self.not_taken.with(&of_queue(queue), Counter::inc);
+        self.not_taken.with(&QueueLabel::new(queue), Counter::inc);
     }
 
     /// Shows the leases of this queue that `probe` tells of, until the answer is dropped.
@@ -235,7 +212,7 @@ impl Metrics {
 
     fn probes(&self) -> MutexGuard<'_, BTreeMap<u64, (String, LeaseProbe)>> {
         // Every change is one call, so a panic elsewhere leaves nothing half done.
-        self.leases.probes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held_leases.probes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the probes say now. A queue whose handler was replaced may have two for a while.
@@ -248,10 +225,10 @@ impl Metrics {
             *sum = (sum.0 + held, sum.1.max(oldest.unwrap_or_default()));
         }
         for (queue, (held, oldest)) in queues {
-            let labels = of_queue(queue);
+            let labels = QueueLabel::new(queue);
             let held = i64::try_from(held).unwrap_or(i64::MAX);
-            self.leases.held.with(&labels, |metric| metric.set(held));
-            self.leases
+            self.held_leases.held.with(&labels, |metric| metric.set(held));
+            self.held_leases
                 .oldest
                 .with(&labels, |metric| metric.set(oldest.as_secs_f64()));
         }
@@ -281,33 +258,9 @@ impl Metrics {
         );
     }
 
-    /// A delivery's visibility ran out under an attempt, which was interrupted.
-    pub fn lease_lost(&self, queue: &str) {
-        self.leases_lost.with(&of_queue(queue), Counter::inc);
-    }
-
-    /// So many leases were extended, and so many could not be.
-    pub fn extensions(&self, queue: &str, extended: u64, failed: u64) {
-        for (result, number) in [("ok", extended), ("failed", failed)] {
-            self.extensions.with(
-                &QueueResult {
-                    queue: queue.to_owned(),
-                    result,
-                },
-                |metric| metric.inc_by(number),
-            );
-        }
-    }
-
-    /// An extension was started so long after the half-life of its lease.
-    pub fn extension_started(&self, queue: &str, late: Duration) {
-        self.extension_lateness
-            .with(&of_queue(queue), |metric| metric.observe(late.as_secs_f64()));
-    }
-
     /// Handlers sent `messages` to a queue, and the sends are committed.
     pub fn sends(&self, queue: &str, messages: u64) {
-        self.sent.with(&of_queue(queue), |metric| metric.inc_by(messages));
+        self.sent.with(&QueueLabel::new(queue), |metric| metric.inc_by(messages));
     }
 
     /// A guest wrote more than it may: so many lines were dropped.
@@ -385,32 +338,9 @@ impl Metrics {
         self.replaced.inc();
     }
 
-    /// A request was made to SQS for a queue; `action` is its name there. What the SDK repeats by itself is not counted.
-    pub fn sqs_request(&self, queue: &str, action: &'static str) {
-        self.sqs.requests.with(
-            &QueueAction {
-                queue: queue.to_owned(),
-                action,
-            },
-            Counter::inc,
-        );
-    }
-
-    /// SQS refused a request, or an entry of one, because there were too many.
-    pub fn throttled(&self, queue: &str) {
-        self.sqs.throttled.with(&of_queue(queue), Counter::inc);
-    }
-
-    /// SQS did not take so many deletions or changes of visibility that end a delivery.
-    pub fn deletes_failed(&self, queue: &str, settlements: u64) {
-        self.sqs
-            .deletes_failed
-            .with(&of_queue(queue), |metric| metric.inc_by(settlements));
-    }
-
     /// How full a queue is; set when the page is read.
     pub fn queue_counts(&self, queue: &str, counts: &Counts) {
-        let labels = of_queue(queue);
+        let labels = QueueLabel::new(queue);
         let gauges = &self.queues;
         for (gauge, number) in [
             (&gauges.ready, counts.ready),
@@ -444,7 +374,7 @@ impl Metrics {
 
     /// Ends every series of a handler and of a queue that is not among these. One that comes back starts anew.
     pub fn keep_only(&self, handlers: BTreeSet<String>, queues: BTreeSet<String>) {
-        self.families.keep(&Living { handlers, queues });
+        self.families.keep(&LivingNames { handlers, queues });
     }
 
     /// The page in the text format of Prometheus.
@@ -457,7 +387,7 @@ impl Metrics {
         self.look_at_leases();
         let mut page = String::new();
         // Writing to a string does not fail, and neither do the encoders of our own labels.
-        match (encode(&mut page, &self.families.registry), format) {
+        match (encode(&mut page, self.families.registry()), format) {
             (Ok(()), Format::OpenMetrics) => page,
             (Ok(()), Format::Text) => page::as_text(&page),
             (Err(fmt::Error), _) => String::new(),
@@ -465,8 +395,8 @@ impl Metrics {
     }
 
     /// Every family that the page can have.
-    pub fn families(&self) -> &[Description] {
-        &self.families.descriptions
+    pub fn families(&self) -> &[MetricDescription] {
+        self.families.descriptions()
     }
 
     fn register(&mut self) {
@@ -482,13 +412,10 @@ impl Metrics {
         families.series("settled_deliveries", "Deliveries settled, by settlement", &self.settled);
         let help = "Messages that stayed in their queue because no dead-letter queue took them";
         families.series("dead_letters_not_taken", help, &self.not_taken);
-        families.series("lost_leases", "Deliveries whose visibility ran out", &self.leases_lost);
-        families.series("lease_extensions", "Extensions of leases, by result", &self.extensions);
-        let help = "How late extensions of leases were started";
-        families.series("lease_extension_lateness_seconds", help, &self.extension_lateness);
-        families.series("leases", "Deliveries held, started or not", &self.leases.held);
+        self.leases.register(families);
+        families.series("leases", "Deliveries held, started or not", &self.held_leases.held);
         let help = "Time since the oldest delivery held was received";
-        families.series("oldest_lease_age_seconds", help, &self.leases.oldest);
+        families.series("oldest_lease_age_seconds", help, &self.held_leases.oldest);
         families.series("sent_messages", "Messages sent by handlers and committed", &self.sent);
         families.series(
             "dropped_log_lines",
@@ -505,7 +432,7 @@ impl Metrics {
         families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
         self.register_listener();
         self.register_queues();
-        self.register_sqs();
+        self.sqs.register(&mut self.families);
         self.register_store();
     }
 
@@ -517,15 +444,6 @@ impl Metrics {
         families.metric("listener_connections", help, self.connections.clone());
         let help = "Connections that the listener ended or refused because it has too many";
         families.metric("listener_replaced_connections", help, self.replaced.clone());
-    }
-
-    fn register_sqs(&mut self) {
-        let families = &mut self.families;
-        families.series("sqs_requests", "Requests made to SQS, by action", &self.sqs.requests);
-        let help = "Requests to SQS, or entries of them, that were throttled";
-        families.series("sqs_throttled_requests", help, &self.sqs.throttled);
-        let help = "Settlements that SQS did not take";
-        families.series("sqs_failed_settlements", help, &self.sqs.deletes_failed);
     }
 
     fn register_store(&mut self) {
@@ -569,8 +487,8 @@ impl Drop for LeaseWatch {
         let mut probes = self.metrics.probes();
         drop(probes.remove(&self.key));
         if !probes.values().any(|(queue, _)| *queue == self.queue) {
-            self.metrics.leases.held.end(&of_queue(&self.queue));
-            self.metrics.leases.oldest.end(&of_queue(&self.queue));
+            self.metrics.held_leases.held.end(&QueueLabel::new(&self.queue));
+            self.metrics.held_leases.oldest.end(&QueueLabel::new(&self.queue));
         }
     }
 }
@@ -582,12 +500,6 @@ pub struct RequestUnderWay(Gauge);
 impl Drop for RequestUnderWay {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-fn of_queue(queue: &str) -> OfQueue {
-    OfQueue {
-        queue: queue.to_owned(),
     }
 }
 
@@ -639,9 +551,9 @@ mod tests {
     fn requests_to_sqs_are_counted_by_action() {
         check(
             |metrics| {
-                metrics.sqs_request("orders", "ReceiveMessage");
-                metrics.throttled("orders");
-                metrics.deletes_failed("orders", 2);
+                metrics.sqs().request("orders", "ReceiveMessage");
+                metrics.sqs().throttled("orders");
+                metrics.sqs().settlements_failed("orders", 2);
             },
             &[
                 r#"sandhog_sqs_requests_total{queue="orders",action="ReceiveMessage"} 1"#,
@@ -695,8 +607,8 @@ mod tests {
                     metrics.reloads(name, true);
                     metrics.log_lines_dropped(name, 1);
                     metrics.received(name, 1);
-                    metrics.extension_started(name, Duration::from_secs(1));
-                    metrics.sqs_request(name, "ReceiveMessage");
+                    metrics.leases().extension_started(name, Duration::from_secs(1));
+                    metrics.sqs().request(name, "ReceiveMessage");
                     metrics.queue_counts(name, &Counts::default());
                 }
                 keep(metrics, &[], &["bill"]);

@@ -15,11 +15,10 @@ use crate::{
     config::QueueSettings,
     keyvalue::KeyValue,
     message::{MessageId, QueueName},
-    metrics::Metrics,
     queue::{
         Effects, Queue, QueueError,
         simple::{CommitError, DiskUse, HandledKey, SimpleStore, settings::Settings},
-        sqs::{SqsConnection, SqsQueue},
+        sqs::{SqsConnection, SqsMetrics, SqsQueue},
     },
 };
 
@@ -36,7 +35,7 @@ pub struct QueueSet {
 impl QueueSet {
     /// A set without queues. `configured` are the settings of `[queues.NAME]`; every other queue is a Simple one with the
     /// defaults. Nothing is asked of a queue with a `url` before it is used.
-    pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<Metrics>) -> Self {
+    pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<SqsMetrics>) -> Self {
         let mut set = Self {
             store,
             configured,

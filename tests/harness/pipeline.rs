@@ -105,7 +105,7 @@ impl Pipeline {
         configured: BTreeMap<QueueName, QueueSettings>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let queues = QueueSet::new(store.clone(), configured, Arc::clone(&metrics));
+        let queues = QueueSet::new(store.clone(), configured, Arc::clone(metrics.sqs()));
         Self {
             runtime: runtime.clone(),
             store,
@@ -139,7 +139,7 @@ impl Pipeline {
             policy,
         }));
         self.versions.push(versions);
-        let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&self.metrics));
+        let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(self.metrics.leases()));
         let leases = Arc::clone(&keeper);
         let context = AttemptContext {
             handler,

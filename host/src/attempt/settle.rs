@@ -406,7 +406,7 @@ impl Attempt {
                 }
                 Outcome::LeaseLost => {
                     tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
-                    self.context.metrics.lease_lost(queue.as_str());
+                    self.context.metrics.leases().lost(queue.as_str());
                 }
             }
         }

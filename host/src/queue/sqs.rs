@@ -31,6 +31,7 @@ mod failure;
 mod form;
 mod held;
 mod letters;
+mod metrics;
 mod provenance;
 mod receive;
 mod redrive;
@@ -42,6 +43,7 @@ mod tasks;
 mod wire;
 
 pub use connection::SqsConnection;
+pub use metrics::SqsMetrics;
 
 /// How long the end of a queue waits for its tasks at most, and how long for steps that may not be cut.
 const CLOSE_TIME: Duration = Duration::from_secs(2);

@@ -16,7 +16,6 @@ use tokio_util::{
 
 use crate::{
     lease::{Lease, LeaseKeeper},
-    metrics::Metrics,
     printable::chain,
     queue::{Delivery, Effects, Queue, SettleError, Settlement},
 };
@@ -54,7 +53,7 @@ impl Upkeep {
     ///
     /// Outside of a tokio runtime.
     pub(super) fn start(queue: &Arc<dyn Queue>) -> Arc<Self> {
-        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::new(Metrics::new()));
+        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::default());
         let dropped = Arc::new(Dropped::default());
         let (tasks, ended) = (TaskTracker::new(), CancellationToken::new());
         let (renewing, giving_back, last_call) =

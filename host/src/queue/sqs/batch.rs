@@ -295,7 +295,7 @@ async fn carry(remote: Arc<Remote>, load: Load<Entry>) -> usize {
         if failed > 0 {
             remote
                 .metrics()
-                .deletes_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
+                .settlements_failed(remote.name.as_str(), u64::try_from(failed).unwrap_or(u64::MAX));
         }
         for (entry, answer) in batch.into_iter().zip(answers) {
             if answer.is_ok()

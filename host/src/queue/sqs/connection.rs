@@ -16,7 +16,7 @@ use super::{
     settings::SqsSettings,
     wire::Wire,
 };
-use crate::{message::QueueName, metrics::Metrics};
+use crate::message::QueueName;
 
 /// Credentials that are refused are looked up anew, but not more often than this.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub struct SqsConnection {
 
 #[derive(Debug)]
 struct Inner {
-    metrics: Arc<Metrics>,
+    metrics: Arc<SqsMetrics>,
     // Never held across an await.
     found: RwLock<Option<Found>>,
     /// Held by the one who looks.
@@ -48,7 +48,7 @@ struct Found {
 
 impl SqsConnection {
     /// A connection that is not made yet.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<SqsMetrics>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 metrics,
@@ -75,7 +75,7 @@ impl SqsConnection {
         )))
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(super) fn metrics(&self) -> &SqsMetrics {
         &self.inner.metrics
     }
 

@@ -369,7 +369,7 @@ impl Shared {
         let remote = &self.remote;
         let after = asked.at.elapsed();
         for message in messages {
-            remote.metrics().lease_lost(remote.name.as_str());
+            remote.metrics().came_late(remote.name.as_str());
             tracing::warn!(
                 queue = %remote.name, id = %MessageId::from_queue(&message.id), ?after,
                 "a message came so long after it was asked for that its visibility timeout may have passed; it is left alone, and returns by itself"

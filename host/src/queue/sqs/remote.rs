@@ -13,12 +13,12 @@ use super::{
     facts::{Facts, FactsCache},
     failure::{Action, Class, EntryFailure, Failure},
     held::Held,
+    metrics::SqsMetrics,
     settings::{Location, SqsSettings},
     wire::Wire,
 };
 use crate::{
     message::{MAX_DELAY, QueueName},
-    metrics::Metrics,
     queue::{QueueCapabilities, QueueError},
 };
 
@@ -107,7 +107,7 @@ impl Remote {
         })
     }
 
-    pub(super) fn metrics(&self) -> &Metrics {
+    pub(super) fn metrics(&self) -> &SqsMetrics {
         self.connection.metrics()
     }
 
@@ -122,7 +122,7 @@ impl Remote {
         call: impl AsyncFnOnce(Wire) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         let wire = self.connection.wire(action).await?;
-        self.metrics().sqs_request(self.name.as_str(), action.as_str());
+        self.metrics().request(self.name.as_str(), action.as_str());
         let answer = call(wire).await;
         if let Err(failure) = &answer {
             self.heard(failure.class);
