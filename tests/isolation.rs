@@ -8,9 +8,9 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use sandhog::{
-    handler_status::StoreHealth as _,
-    queue::{Delivery, Queue, Settlement, simple::settings::Settings},
+use sandhog::queue::{
+    Delivery, Queue, Settlement,
+    simple::{StoreHealth as _, settings::Settings},
 };
 
 use crate::queue_contract::{

@@ -11,7 +11,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use crate::message::QueueName;
+use crate::{message::QueueName, queue::simple::StoreHealth};
 
 /// A poller that listens and has not completed a receive for so long is deaf: three times the longest wait.
 pub const DEAF_AFTER: Duration = Duration::from_mins(1);
@@ -95,12 +95,6 @@ pub struct LoadedVersion {
     pub loaded_at_ms: u64,
     /// The queues that it may send to.
     pub sends_to: Vec<QueueName>,
-}
-
-/// What is wrong with the store of the host, as far as it knows.
-pub trait StoreHealth: std::fmt::Debug + Send + Sync {
-    /// The reasons, for people, one each. Asked with every look at the readiness, so it never waits.
-    fn troubles(&self) -> Vec<String>;
 }
 
 /// The status of every handler of this host.

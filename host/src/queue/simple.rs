@@ -40,7 +40,6 @@ use super::{
     Wanted,
 };
 use crate::{
-    handler_status::StoreHealth,
     keyvalue::KeyValue,
     machine_clock::MachineClock,
     message::{MessageId, Outgoing, QueueName},
@@ -50,6 +49,7 @@ mod clock;
 mod codec;
 mod flights;
 mod gate;
+mod health;
 mod keyvalue;
 mod ledger;
 mod long;
@@ -66,6 +66,7 @@ mod sqlite;
 mod witness;
 mod writer;
 
+pub use health::StoreHealth;
 pub use ledger::{CommitError, HandledKey, LedgerSettings};
 pub use open::{OpenError, StoreOptions};
 pub use rows::DiskUse;
