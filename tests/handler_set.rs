@@ -11,7 +11,7 @@ use harness::{PATIENCE, prompt::Prompt};
 use sandhog::{
     attempt::{Version, policy},
     config::Manifest,
-    handler_set::{HandlerSet, Surroundings},
+    handler_set::{HandlerSet, HostContext},
     handler_status::HandlerBoard,
     message::{Outgoing, QueueName},
     metrics::Metrics,
@@ -33,7 +33,7 @@ impl Handlers {
         let (executor, metrics) = (Arc::new(Prompt::default()), Arc::new(Metrics::new()));
         let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
-        let set = HandlerSet::new(Surroundings {
+        let set = HandlerSet::new(HostContext {
             queues: Arc::clone(&queues),
             executor: executor.clone(),
             board: Arc::new(HandlerBoard::default()),

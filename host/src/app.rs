@@ -18,9 +18,9 @@ use crate::{
     descriptors,
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
-    handler_set::{HandlerSet, Surroundings},
+    handler_set::{HandlerSet, HostContext},
     handler_status::HandlerBoard,
-    kept::Kept,
+    last_served::LastServedStore,
     metrics::Metrics,
     plugin_dir::PluginDir,
     printable::chain,
@@ -30,13 +30,13 @@ use crate::{
     },
     queue_set::QueueSet,
     reload::Reload,
-    shutdown::Stop,
-    signals::Signals,
+    shutdown::StopTokens,
+    signals::HostSignals,
 };
 
 mod waiting;
 
-use waiting::{Emptied, empty, watch_paused};
+use waiting::{EmptyQueues, empty, watch_paused};
 
 /// How long releasing what was interrupted may take, once nobody wants to wait any more.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
@@ -125,7 +125,7 @@ pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) 
         .enable_all()
         .build()?;
     let ended = control.block_on(async {
-        let signals = Signals::new()?;
+        let signals = HostSignals::new()?;
         App::start(config, executor).await?.run(signals, until_empty).await
     });
     control.shutdown_timeout(RELEASE_LIMIT);
@@ -138,8 +138,8 @@ pub struct App {
     config: Config,
     store: SimpleStore,
     listener: TcpListener,
-    surroundings: Surroundings,
-    stop: Stop,
+    host: HostContext,
+    stop: StopTokens,
 }
 
 impl App {
@@ -169,8 +169,8 @@ impl App {
         queues.declare_known().await?;
         let board = Arc::new(HandlerBoard::default());
         board.watch_store(Box::new(store.clone()));
-        let stop = Stop::default();
-        let surroundings = Surroundings {
+        let stop = StopTokens::default();
+        let host = HostContext {
             queues,
             executor,
             board,
@@ -182,7 +182,7 @@ impl App {
             config,
             store,
             listener,
-            surroundings,
+            host,
             stop,
         })
     }
@@ -192,30 +192,30 @@ impl App {
     /// # Errors
     ///
     /// [`StartError::Process`]: the listener has no address.
-    pub async fn run(self, signals: Signals, until_empty: bool) -> Result<ExitCode, StartError> {
+    pub async fn run(self, signals: HostSignals, until_empty: bool) -> Result<ExitCode, StartError> {
         let Self {
             config,
             store,
             listener,
-            surroundings,
+            host,
             stop,
         } = self;
         let address = listener.local_addr()?;
-        let queues = Arc::clone(&surroundings.queues);
+        let queues = Arc::clone(&host.queues);
         announce(address, &config);
         let state = AdminState {
-            queues: Arc::clone(&surroundings.queues),
-            handlers: Arc::clone(&surroundings.board),
-            metrics: Arc::clone(&surroundings.metrics),
+            queues: Arc::clone(&host.queues),
+            handlers: Arc::clone(&host.board),
+            metrics: Arc::clone(&host.metrics),
             secret: config.secret,
             draining: stop.receiving.clone(),
         };
-        let (executor, handlers) = (
-            Arc::clone(&surroundings.executor),
-            HandlerSet::new(surroundings.clone()),
-        );
+        let (executor, handlers) = (Arc::clone(&host.executor), HandlerSet::new(host.clone()));
         let look = Arc::new(Notify::new());
-        let kept = config.data.as_ref().map(|data| Kept::new(data.join("versions")));
+        let kept = config
+            .data
+            .as_ref()
+            .map(|data| LastServedStore::new(data.join("versions")));
         let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers, kept);
         let reload = reload.looking_at(Arc::clone(&look));
         let stop_listening = CancellationToken::new();
@@ -225,7 +225,7 @@ impl App {
         let mut listening = JoinSet::new();
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
-        let (mut emptying, mut watching) = (pin!(empty(&surroundings)), pin!(watch_paused(&surroundings)));
+        let (mut emptying, mut watching) = (pin!(empty(&host)), pin!(watch_paused(&host)));
         let (mut watch_empty, mut not_all) = (until_empty, None);
         let (mut forced, mut give_up_at) = (None, None);
         let code = loop {
@@ -283,8 +283,8 @@ async fn close(queues: &QueueSet, store: SimpleStore) {
 }
 
 /// The exit code of a host that ends because its queues are empty, if not all of them are.
-fn code_of(emptied: &Emptied) -> Option<ExitCode> {
-    let Emptied { refused, unserved } = emptied;
+fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
+    let EmptyQueues { refused, unserved } = emptied;
     for queue in unserved {
         tracing::warn!(%queue, "messages wait in a queue that no handler serves");
     }

@@ -26,7 +26,7 @@ use crate::{
 
 mod claims;
 
-use claims::{Claim, Ruling};
+use claims::{QueueClaim, QueueRuling};
 
 /// How long the other handlers may take to release what they have in flight, once a queue has failed for good. Less than the host
 /// waits for after an order to stop working.
@@ -34,7 +34,7 @@ const ABANDONED: Duration = Duration::from_secs(4);
 
 /// What all handlers of a host share.
 #[derive(Debug, Clone)]
-pub struct Surroundings {
+pub struct HostContext {
     /// All queues.
     pub queues: Arc<QueueSet>,
     /// Runs the guests.
@@ -52,17 +52,17 @@ pub struct Surroundings {
 /// The handlers that run, and the newest version of each that was accepted.
 #[derive(Debug)]
 pub struct HandlerSet {
-    surroundings: Surroundings,
+    host: HostContext,
     /// May differ from what runs only where another handler has its queue.
     newest: BTreeMap<String, Arc<Version>>,
-    running: BTreeMap<String, Running>,
+    running: BTreeMap<String, RunningHandler>,
     /// The slots of each handler, which a dispatcher that ends shares with its successor.
     slots: BTreeMap<String, Slots>,
     tasks: JoinSet<(String, Result<(), QueueError>)>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningHandler {
     queue: QueueName,
     versions: watch::Sender<Arc<Version>>,
     stop_receiving: CancellationToken,
@@ -70,7 +70,7 @@ struct Running {
 
 /// What came of versions that were accepted.
 #[derive(Debug, Default)]
-pub struct Arranged {
+pub struct ArrangedQueues {
     /// Handlers whose newest version has begun to serve.
     pub began: Vec<String>,
     /// Handlers whose newest version does not serve because another one has its queue, each with the reason.
@@ -79,20 +79,20 @@ pub struct Arranged {
 
 /// Why the newest version of a handler does not serve.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedVersion {
     /// Names what is wrong, and what to do.
     pub reason: String,
     /// Whether the same files may be accepted another time.
-    pub passes: bool,
+    pub is_transient: bool,
     /// Whether this was said before.
     pub known: bool,
 }
 
 impl HandlerSet {
     /// No handler yet.
-    pub fn new(surroundings: Surroundings) -> Self {
+    pub fn new(host: HostContext) -> Self {
         Self {
-            surroundings,
+            host,
             newest: BTreeMap::new(),
             running: BTreeMap::new(),
             slots: BTreeMap::new(),
@@ -102,12 +102,12 @@ impl HandlerSet {
 
     /// Where the state of handlers is shown.
     pub fn board(&self) -> &HandlerBoard {
-        &self.surroundings.board
+        &self.host.board
     }
 
     /// Where counts go.
     pub fn metrics(&self) -> &Metrics {
-        &self.surroundings.metrics
+        &self.host.metrics
     }
 
     /// The component that a handler gives to new deliveries.
@@ -133,7 +133,7 @@ impl HandlerSet {
     /// As [`QueueSet::declare`].
     pub async fn declare(&self, queues: &[QueueName]) -> Result<(), QueueError> {
         for queue in queues {
-            self.surroundings.queues.declare(queue).await?;
+            self.host.queues.declare(queue).await?;
         }
         Ok(())
     }
@@ -156,22 +156,22 @@ impl HandlerSet {
 
     /// Gives each queue to the handler that it belongs to. `coming` are the handlers of which another version is on the way,
     /// with its queue if that is known.
-    pub fn arrange(&mut self, coming: &BTreeMap<String, Option<QueueName>>) -> Arranged {
+    pub fn arrange(&mut self, coming: &BTreeMap<String, Option<QueueName>>) -> ArrangedQueues {
         let rulings = self.rulings(coming);
-        let mut arranged = Arranged::default();
+        let mut arranged = ArrangedQueues::default();
         // First all that end: a queue has one handler.
         for (name, ruling) in &rulings {
             match ruling {
-                Ruling::Newest if self.leaves(name) => self.leave(name),
-                Ruling::Nothing(winner) => {
+                QueueRuling::Newest if self.leaves(name) => self.leave(name),
+                QueueRuling::Nothing(winner) => {
                     self.leave(name);
                     arranged.clashes.insert(name.clone(), self.clash(name, winner));
                 }
-                Ruling::Older(winner) => drop(arranged.clashes.insert(name.clone(), self.clash(name, winner))),
-                Ruling::Newest | Ruling::Wait => {}
+                QueueRuling::Older(winner) => drop(arranged.clashes.insert(name.clone(), self.clash(name, winner))),
+                QueueRuling::Newest | QueueRuling::Wait => {}
             }
         }
-        let newest = rulings.iter().filter(|(_, ruling)| **ruling == Ruling::Newest);
+        let newest = rulings.iter().filter(|(_, ruling)| **ruling == QueueRuling::Newest);
         arranged.began = newest
             .filter(|(name, _)| self.serve(name))
             .map(|(name, _)| name.clone())
@@ -179,8 +179,8 @@ impl HandlerSet {
         arranged
     }
 
-    fn rulings(&self, coming: &BTreeMap<String, Option<QueueName>>) -> BTreeMap<String, Ruling> {
-        let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
+    fn rulings(&self, coming: &BTreeMap<String, Option<QueueName>>) -> BTreeMap<String, QueueRuling> {
+        let mut claims: BTreeMap<&str, QueueClaim<'_>> = BTreeMap::new();
         for (name, version) in &self.newest {
             claims.entry(name).or_default().newest = Some(&version.manifest.queue);
         }
@@ -222,37 +222,41 @@ impl HandlerSet {
             Some(running) => drop(running.versions.send_replace(Arc::clone(&version))),
             None => {
                 // A queue stays declared once it was.
-                let Some(queue) = self.surroundings.queues.get(&version.manifest.queue) else {
+                let Some(queue) = self.host.queues.get(&version.manifest.queue) else {
                     return false;
                 };
                 self.start(name, &queue, Arc::clone(&version));
             }
         }
         let used = version.manifest.queues().iter().map(ToString::to_string).collect();
-        self.surroundings.metrics.handler_uses(name, used);
+        self.host.metrics.handler_uses(name, used);
         // Only now: whoever reads it may count on the version.
         self.announce(name, &version);
         true
     }
 
-    /// A newer version did not pass, or can't be loaded now if it `passes`. Says it once for each reason.
-    pub fn refused(&self, name: &str, refused: &Refused) {
-        let Refused { reason, passes, known } = refused;
+    /// A newer version did not pass, or can't be loaded now if the refusal `is_transient`. Says it once for each reason.
+    pub fn refused(&self, name: &str, refused: &RefusedVersion) {
+        let RefusedVersion {
+            reason,
+            is_transient,
+            known,
+        } = refused;
         let serving = if self.running.contains_key(name) {
             "the version before it goes on serving"
         } else {
             "it does not serve"
         };
-        if *passes {
-            self.surroundings.board.refused_for_now(name, reason);
+        if *is_transient {
+            self.host.board.refused_for_now(name, reason);
         } else {
-            self.surroundings.board.refused(name, reason);
+            self.host.board.refused(name, reason);
         }
         if *known {
             tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
             return;
         }
-        if *passes {
+        if *is_transient {
             tracing::error!(
                 handler = name,
                 reason,
@@ -264,7 +268,7 @@ impl HandlerSet {
         } else {
             tracing::error!(handler = name, reason, "a handler was refused; {serving}");
         }
-        self.surroundings.metrics.reloads(name, false);
+        self.host.metrics.reloads(name, false);
     }
 
     /// Stops a handler after what is in flight, and forgets it.
@@ -274,7 +278,7 @@ impl HandlerSet {
             tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
             self.stop(name);
         } else {
-            self.surroundings.board.removed(name);
+            self.host.board.removed(name);
         }
     }
 
@@ -291,7 +295,7 @@ impl HandlerSet {
         let Some(running) = self.running.remove(name) else {
             return;
         };
-        self.surroundings.board.stopping(name);
+        self.host.board.stopping(name);
         running.stop_receiving.cancel();
     }
 
@@ -331,7 +335,7 @@ impl HandlerSet {
     /// Interrupts every handler, since a queue has failed for good, which ends the process: what the others have in flight is
     /// released, for 4 s at most.
     pub async fn abandon(self) {
-        self.surroundings.stop_working.cancel();
+        self.host.stop_working.cancel();
         // The failure that led here is the one to report.
         if timeout(ABANDONED, self.drain()).await.is_err() {
             tracing::error!("what was in flight could not be released in time; it returns by itself");
@@ -343,8 +347,8 @@ impl HandlerSet {
             Ok((name, ended)) => {
                 if !self.running.contains_key(&name) {
                     // A file of the same name that came meanwhile, or has lost its queue, stays on the board.
-                    self.surroundings.board.stopped(&name);
-                    self.surroundings.metrics.handler_removed(&name);
+                    self.host.board.stopped(&name);
+                    self.host.metrics.handler_removed(&name);
                 }
                 self.slots.retain(|_, slots| slots.are_in_use());
                 ended
@@ -358,7 +362,7 @@ impl HandlerSet {
         let info = &version.component.info;
         let (asked, concurrency) = (
             version.manifest.concurrency.get(),
-            version.concurrency(&*self.surroundings.executor),
+            version.concurrency(&*self.host.executor),
         );
         if concurrency < asked {
             tracing::warn!(
@@ -387,32 +391,32 @@ impl HandlerSet {
             loaded_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
-        self.surroundings.board.serving(name, loaded);
-        self.surroundings.metrics.reloads(name, true);
+        self.host.board.serving(name, loaded);
+        self.host.metrics.reloads(name, true);
     }
 
     fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<Version>) {
         // One of the same name before it may have ended paused.
-        self.surroundings.metrics.handler_paused(name, false);
+        self.host.metrics.handler_paused(name, false);
         let (versions, receiver) = watch::channel(version);
         // A child, so that the order to stop reaches it whatever the reload is doing.
-        let stop_receiving = self.surroundings.stop_receiving.child_token();
-        let running = Running {
+        let stop_receiving = self.host.stop_receiving.child_token();
+        let running = RunningHandler {
             queue: queue.name().clone(),
             versions,
             stop_receiving: stop_receiving.clone(),
         };
-        let surroundings = &self.surroundings;
-        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::clone(surroundings.metrics.leases()));
+        let host = &self.host;
+        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::clone(host.metrics.leases()));
         let context = AttemptContext {
             handler: name.to_owned(),
             queue: Arc::clone(queue),
             keeper: Arc::clone(&keeper),
-            executor: Arc::clone(&surroundings.executor),
-            queues: Arc::clone(&surroundings.queues),
-            metrics: Arc::clone(&surroundings.metrics),
+            executor: Arc::clone(&host.executor),
+            queues: Arc::clone(&host.queues),
+            metrics: Arc::clone(&host.metrics),
             stop_receiving,
-            stop_working: surroundings.stop_working.clone(),
+            stop_working: host.stop_working.clone(),
         };
         let slots = self.slots.entry(name.to_owned()).or_default();
         let slots = if slots.are_in_use() {
@@ -420,11 +424,11 @@ impl HandlerSet {
         } else {
             slots.clone()
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&surroundings.board), receiver).with_slots(slots);
+        let dispatcher = Dispatcher::new(context, Arc::clone(&host.board), receiver).with_slots(slots);
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());
-        let watch = surroundings.metrics.watch_leases(queue.name().as_str(), probe);
+        let watch = host.metrics.watch_leases(queue.name().as_str(), probe);
         self.tasks.spawn(async move {
             // Renewal goes on until the last attempt is settled, and ends with the dispatcher.
             let stop_renewing = CancellationToken::new();

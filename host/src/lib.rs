@@ -26,7 +26,7 @@ pub mod settlement;
 pub mod slots;
 
 pub mod handler_set;
-pub mod kept;
+pub mod last_served;
 pub mod plugin_dir;
 pub mod reload;
 pub mod watcher;

@@ -15,24 +15,24 @@ use crate::executor::digest;
 
 mod entry;
 
-pub use entry::{Content, Look, Stamp, Trouble, Unread, Writer, read};
+pub use entry::{FileContent, FileLook, FileReadError, FileStamp, FileTrouble, FileWriter, read};
 
 /// What was found of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamps {
+pub struct HandlerStamps {
     /// Of `NAME.wasm`; `None`: only a manifest is there.
-    pub wasm: Option<Look>,
+    pub wasm: Option<FileLook>,
     /// Of `NAME.toml`, if it is there.
-    pub manifest: Option<Look>,
+    pub manifest: Option<FileLook>,
 }
 
-impl Stamps {
+impl HandlerStamps {
     /// For how long no file of it has changed, by the clocks of the file system and of `now`; zero if they do not agree.
     pub fn unchanged_for(&self, now: SystemTime) -> Duration {
         let files = [self.wasm.as_ref(), self.manifest.as_ref()];
         let ages = files.into_iter().flatten().filter_map(|look| match look {
-            Look::File(stamp) => Some(stamp.unchanged_for(now)),
-            Look::Trouble(_) => None,
+            FileLook::File(stamp) => Some(stamp.unchanged_for(now)),
+            FileLook::Trouble(_) => None,
         });
         ages.min().unwrap_or_default()
     }
@@ -51,22 +51,22 @@ pub struct PluginDir(PathBuf);
 
 /// What is in the directory.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Scan {
+pub struct DirectoryScan {
     /// By name.
-    pub handlers: BTreeMap<String, Stamps>,
+    pub handlers: BTreeMap<String, HandlerStamps>,
     /// What looks as if somebody meant a handler by it, and is none; for people, at most 32.
     pub passed_over: BTreeSet<String>,
 }
 
 /// A component as it was read.
 #[derive(Debug)]
-pub struct Wasm {
+pub struct WasmFile {
     /// Its bytes.
     pub bytes: Vec<u8>,
     /// Their digest.
     pub digest: String,
     /// Whether somebody was writing it.
-    pub writer: Writer,
+    pub writer: FileWriter,
 }
 
 impl PluginDir {
@@ -96,8 +96,8 @@ impl PluginDir {
     /// # Errors
     ///
     /// The directory itself cannot be read; then nothing is known of any entry.
-    pub fn scan(&self) -> io::Result<Scan> {
-        let mut scan = Scan::default();
+    pub fn scan(&self) -> io::Result<DirectoryScan> {
+        let mut scan = DirectoryScan::default();
         for entry in fs::read_dir(&self.0)? {
             let entry = entry?;
             let file_name = entry.file_name();
@@ -120,25 +120,25 @@ impl PluginDir {
         Ok(scan)
     }
 
-    fn found_wasm(&self, scan: &mut Scan, file_name: &OsStr) {
+    fn found_wasm(&self, scan: &mut DirectoryScan, file_name: &OsStr) {
         let path = self.0.join(file_name);
         let Some(stem) = path.file_stem() else { return };
         let Some(name) = stem.to_str() else {
-            let trouble = Trouble {
+            let trouble = FileTrouble {
                 reason: "its name is not UTF-8".to_owned(),
-                passes: false,
+                is_transient: false,
             };
-            let (wasm, manifest) = (Some(Look::Trouble(trouble)), None);
-            scan.handlers.insert(escaped(stem), Stamps { wasm, manifest });
+            let (wasm, manifest) = (Some(FileLook::Trouble(trouble)), None);
+            scan.handlers.insert(escaped(stem), HandlerStamps { wasm, manifest });
             return;
         };
         // Gone since the directory was read.
-        let Some(look) = Look::at(&path) else { return };
-        let (wasm, manifest) = (Some(look), Look::at(&self.manifest(name)));
-        scan.handlers.insert(name.to_owned(), Stamps { wasm, manifest });
+        let Some(look) = FileLook::at(&path) else { return };
+        let (wasm, manifest) = (Some(look), FileLook::at(&self.manifest(name)));
+        scan.handlers.insert(name.to_owned(), HandlerStamps { wasm, manifest });
     }
 
-    fn found_manifest(&self, scan: &mut Scan, file_name: &OsStr) {
+    fn found_manifest(&self, scan: &mut DirectoryScan, file_name: &OsStr) {
         let path = self.0.join(file_name);
         let Some(name) = path.file_stem().and_then(OsStr::to_str) else {
             scan.pass_over(file_name, "its name is not UTF-8");
@@ -147,9 +147,9 @@ impl PluginDir {
         if name == HOST_CONFIGURATION || scan.handlers.contains_key(name) {
             return;
         }
-        let manifest = Look::at(&path);
+        let manifest = FileLook::at(&path);
         if manifest.is_some() {
-            let stamps = Stamps { wasm: None, manifest };
+            let stamps = HandlerStamps { wasm: None, manifest };
             scan.handlers.insert(name.to_owned(), stamps);
         }
     }
@@ -158,17 +158,17 @@ impl PluginDir {
     ///
     /// # Errors
     ///
-    /// See [`Unread`].
-    pub fn read_manifest(&self, name: &str) -> Result<Option<(String, Writer)>, Unread> {
+    /// See [`FileReadError`].
+    pub fn read_manifest(&self, name: &str) -> Result<Option<(String, FileWriter)>, FileReadError> {
         match read(&self.manifest(name), MAX_MANIFEST_BYTES) {
-            Ok(Content { bytes, writer }) => match String::from_utf8(bytes) {
+            Ok(FileContent { bytes, writer }) => match String::from_utf8(bytes) {
                 Ok(text) => Ok(Some((text, writer))),
-                Err(_) => Err(Unread::Trouble(Trouble {
+                Err(_) => Err(FileReadError::Trouble(FileTrouble {
                     reason: "it is not UTF-8".to_owned(),
-                    passes: false,
+                    is_transient: false,
                 })),
             },
-            Err(Unread::Gone) => Ok(None),
+            Err(FileReadError::Gone) => Ok(None),
             Err(unread) => Err(unread),
         }
     }
@@ -177,23 +177,23 @@ impl PluginDir {
     ///
     /// # Errors
     ///
-    /// See [`Unread`]; it is also refused if it is larger than `max_bytes`.
-    pub fn read_wasm(&self, name: &str, max_bytes: usize) -> Result<Wasm, Unread> {
-        let Content { bytes, writer } = read(&self.wasm(name), max_bytes)?;
+    /// See [`FileReadError`]; it is also refused if it is larger than `max_bytes`.
+    pub fn read_wasm(&self, name: &str, max_bytes: usize) -> Result<WasmFile, FileReadError> {
+        let FileContent { bytes, writer } = read(&self.wasm(name), max_bytes)?;
         let digest = digest(&bytes);
-        Ok(Wasm { bytes, digest, writer })
+        Ok(WasmFile { bytes, digest, writer })
     }
 
     /// What is there of one name now.
-    pub fn look(&self, name: &str) -> Stamps {
-        Stamps {
-            wasm: Look::at(&self.wasm(name)),
-            manifest: Look::at(&self.manifest(name)),
+    pub fn look(&self, name: &str) -> HandlerStamps {
+        HandlerStamps {
+            wasm: FileLook::at(&self.wasm(name)),
+            manifest: FileLook::at(&self.manifest(name)),
         }
     }
 }
 
-impl Scan {
+impl DirectoryScan {
     fn pass_over(&mut self, file_name: &OsStr, why: &str) {
         if self.passed_over.len() < MAX_PASSED_OVER {
             self.passed_over.insert(format!("{}: {why}", escaped(file_name)));
@@ -255,7 +255,7 @@ mod tests {
         fs::write(at("UPPER.WASM"), "x").unwrap();
         fs::write(directory.path().join(OsStr::from_bytes(b"\xff.wasm")), "x").unwrap();
         let scan = PluginDir::new(directory.path().to_owned()).scan().unwrap();
-        let is_file = |look: &Option<Look>| matches!(look, Some(Look::File(_)));
+        let is_file = |look: &Option<FileLook>| matches!(look, Some(FileLook::File(_)));
         let found: Vec<_> = scan
             .handlers
             .iter()
@@ -288,7 +288,13 @@ mod tests {
             .read_manifest("x")
             .unwrap_err();
         assert!(
-            matches!(unread, Unread::Trouble(Trouble { passes: false, .. })),
+            matches!(
+                unread,
+                FileReadError::Trouble(FileTrouble {
+                    is_transient: false,
+                    ..
+                })
+            ),
             "{unread:?}"
         );
     }

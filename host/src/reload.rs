@@ -21,22 +21,22 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     alarm::wake_at,
     executor::Executor,
-    handler_set::{HandlerSet, Refused},
-    kept::{Kept, KeptPair},
+    handler_set::{HandlerSet, RefusedVersion},
+    last_served::{LastServedStore, VersionDigests},
     message::QueueName,
-    plugin_dir::{PluginDir, Scan, Stamps},
+    plugin_dir::{DirectoryScan, HandlerStamps, PluginDir},
     printable::chain,
     queue::QueueError,
     watcher::{POLL_INTERVAL, Watcher},
 };
 
-mod keep;
+mod handler_files;
 mod load;
-mod seen;
+mod serving_recorder;
 
-use keep::Keeper;
-use load::{Accepted, Loaded, Loader, Order, Refusal};
-use seen::{Due, QUIET, Seen};
+use handler_files::{DueStep, HandlerFiles, QUIET};
+use load::{AcceptedVersion, LoadOrder, LoadRefusal, LoadReport, VersionLoader};
+use serving_recorder::ServingRecorder;
 
 /// How many handlers are read and loaded at one time; bounds what their files take in memory.
 const MAX_LOADS: usize = 4;
@@ -52,19 +52,19 @@ const KEEP_LIMIT: Duration = Duration::from_secs(2);
 /// The task that reloads.
 #[derive(Debug)]
 pub struct Reload {
-    loader: Arc<Loader>,
+    loader: Arc<VersionLoader>,
     watcher: Watcher,
     handlers: HandlerSet,
-    seen: BTreeMap<String, Seen>,
+    seen: BTreeMap<String, HandlerFiles>,
     /// What the newest accepted version of each handler was made of.
-    origins: BTreeMap<String, Origin>,
-    keeper: Keeper,
+    origins: BTreeMap<String, VersionOrigin>,
+    keeper: ServingRecorder,
     /// At most one. A task of its own, so that a directory that hangs holds up nothing else.
-    scans: JoinSet<(io::Result<Scan>, Duration)>,
+    scans: JoinSet<(io::Result<DirectoryScan>, Duration)>,
     scanned_at: Instant,
     next_scan_at: Instant,
-    namings: JoinSet<Named>,
-    loads: JoinSet<Loaded>,
+    namings: JoinSet<NamedQueues>,
+    loads: JoinSet<LoadReport>,
     first_scan_finished: bool,
     first_load_finished: bool,
     /// An order to look at the directory now.
@@ -75,25 +75,30 @@ pub struct Reload {
 }
 
 #[derive(Debug)]
-struct Origin {
-    pair: Option<KeptPair>,
+struct VersionOrigin {
+    pair: Option<VersionDigests>,
     /// Why what was kept is used.
     kept_because: Option<String>,
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedQueues {
     name: String,
-    stamps: Stamps,
+    stamps: HandlerStamps,
     queues: Vec<QueueName>,
 }
 
 impl Reload {
     /// Nothing is read before [`Reload::run`]. What serves is kept in `kept`, if there is such a place.
-    pub fn new(directory: PluginDir, executor: Arc<dyn Executor>, handlers: HandlerSet, kept: Option<Kept>) -> Self {
+    pub fn new(
+        directory: PluginDir,
+        executor: Arc<dyn Executor>,
+        handlers: HandlerSet,
+        kept: Option<LastServedStore>,
+    ) -> Self {
         let watcher = Watcher::new(directory.path());
         let kept = kept.map(Arc::new);
-        let loader = Loader {
+        let loader = VersionLoader {
             directory,
             executor,
             kept: kept.clone(),
@@ -105,7 +110,7 @@ impl Reload {
             handlers,
             seen: BTreeMap::new(),
             origins: BTreeMap::new(),
-            keeper: Keeper::new(kept),
+            keeper: ServingRecorder::new(kept),
             scans: JoinSet::new(),
             scanned_at: Instant::now(),
             next_scan_at: Instant::now(),
@@ -185,7 +190,7 @@ impl Reload {
         let quiet = self
             .seen
             .values()
-            .filter_map(Seen::at)
+            .filter_map(HandlerFiles::at)
             .filter(|at| *at > self.scanned_at);
         quiet
             .chain([self.scanned_at + POLL_INTERVAL])
@@ -195,7 +200,7 @@ impl Reload {
 
     /// Whether every handler had its first load. What is to be tried again later has had it.
     fn settled(&self) -> bool {
-        !self.seen.values().any(Seen::is_coming)
+        !self.seen.values().any(HandlerFiles::is_coming)
     }
 
     fn start_scan(&mut self) {
@@ -216,7 +221,7 @@ impl Reload {
         self.start_scan();
     }
 
-    fn scanned(&mut self, (scanned, took): (io::Result<Scan>, Duration), now: Instant) {
+    fn scanned(&mut self, (scanned, took): (io::Result<DirectoryScan>, Duration), now: Instant) {
         // At most a fifth of a core, however large the directory is and whatever happens in it.
         self.next_scan_at = now + took.saturating_mul(4).clamp(MIN_BETWEEN_SCANS, POLL_INTERVAL);
         let scan = match scanned {
@@ -246,7 +251,7 @@ impl Reload {
                 seen.look(Some(stamps), now);
             } else {
                 let since = if first { quiet_since(&stamps, now) } else { now };
-                self.seen.insert(name, Seen::new(stamps, since));
+                self.seen.insert(name, HandlerFiles::new(stamps, since));
             }
         }
     }
@@ -263,7 +268,7 @@ impl Reload {
         self.unreadable = Some(reason);
     }
 
-    fn first_scan(&mut self, scan: &Scan) {
+    fn first_scan(&mut self, scan: &DirectoryScan) {
         if self.first_scan_finished {
             return;
         }
@@ -279,24 +284,24 @@ impl Reload {
     fn start_due(&mut self, now: Instant) {
         // Only what a scan after the quiet has not found is gone.
         let current = self.scans.is_empty() && self.unreadable.is_none();
-        let is_gone = |seen: &Seen| current && seen.at().is_some_and(|at| at <= self.scanned_at);
-        let due: Vec<(String, Due)> = self
+        let is_gone = |seen: &HandlerFiles| current && seen.at().is_some_and(|at| at <= self.scanned_at);
+        let due: Vec<(String, DueStep)> = self
             .seen
             .iter()
             .filter_map(|(name, seen)| Some((seen, name.clone(), seen.due(now)?)))
-            .filter(|(seen, _, due)| matches!(due, Due::Name | Due::Load) || is_gone(seen))
+            .filter(|(seen, _, due)| matches!(due, DueStep::Name | DueStep::Load) || is_gone(seen))
             .map(|(_, name, due)| (name, due))
             .collect();
         for (name, due) in due {
             match due {
-                Due::Name if self.namings.len() < MAX_NAMINGS => self.start_naming(name),
-                Due::Load if self.loads.len() < MAX_LOADS && !self.keeper.is_forgetting(&name) => {
+                DueStep::Name if self.namings.len() < MAX_NAMINGS => self.start_naming(name),
+                DueStep::Load if self.loads.len() < MAX_LOADS && !self.keeper.is_forgetting(&name) => {
                     self.start_load(name, now);
                 }
                 // There is no room yet.
-                Due::Name | Due::Load => {}
-                Due::Remove => self.remove(&name),
-                Due::Forget => drop(self.seen.remove(&name)),
+                DueStep::Name | DueStep::Load => {}
+                DueStep::Remove => self.remove(&name),
+                DueStep::Forget => drop(self.seen.remove(&name)),
             }
         }
     }
@@ -317,13 +322,13 @@ impl Reload {
         let loader = Arc::clone(&self.loader);
         self.namings.spawn(async move {
             let queues = loader.queues(name.clone(), stamps.clone()).await;
-            Named { name, stamps, queues }
+            NamedQueues { name, stamps, queues }
         });
     }
 
     /// From now on senders find the queues, whatever becomes of the component.
-    async fn named(&mut self, named: Named) -> Result<(), QueueError> {
-        let Named { name, stamps, queues } = named;
+    async fn named(&mut self, named: NamedQueues) -> Result<(), QueueError> {
+        let NamedQueues { name, stamps, queues } = named;
         let declared = self.handlers.declare(&queues).await;
         let now = Instant::now();
         let Some(seen) = self.seen.get_mut(&name) else {
@@ -359,7 +364,7 @@ impl Reload {
         if seen.is_first_try() {
             self.handlers.board().loading(&name);
         }
-        let order = Order {
+        let order = LoadOrder {
             stamps,
             quiet_for: seen.quiet_for(now),
             running: self.handlers.component(&name),
@@ -369,8 +374,8 @@ impl Reload {
         self.loads.spawn(Arc::clone(&self.loader).load(order));
     }
 
-    async fn loaded(&mut self, loaded: Loaded) -> Result<(), QueueError> {
-        let Loaded {
+    async fn loaded(&mut self, loaded: LoadReport) -> Result<(), QueueError> {
+        let LoadReport {
             name,
             stamps,
             version,
@@ -388,16 +393,16 @@ impl Reload {
         };
         let (now, later) = (Instant::now(), self.fall_back(&name, fallback, &refusal).await?);
         match refusal {
-            Refusal::Changed => self.change(&name, |seen| seen.changed(now)),
-            Refusal::Held(why) => {
+            LoadRefusal::FilesChanged => self.change(&name, |seen| seen.changed(now)),
+            LoadRefusal::BeingWritten(why) => {
                 self.change(&name, |seen| seen.held(now));
                 self.held(&name, &why);
             }
-            Refusal::Again(why) => {
+            LoadRefusal::Transient(why) => {
                 self.change(&name, |seen| seen.again(now));
                 self.refused(&name, &why, true);
             }
-            Refusal::Final(why) => {
+            LoadRefusal::Final(why) => {
                 if let Some(later) = later {
                     // The files are not better the next time, but what served last may be there.
                     self.change(&name, |seen| seen.again(now));
@@ -416,39 +421,40 @@ impl Reload {
     async fn fall_back(
         &mut self,
         name: &str,
-        fallback: Result<Option<Accepted>, Refusal>,
-        refusal: &Refusal,
+        fallback: Result<Option<AcceptedVersion>, LoadRefusal>,
+        refusal: &LoadRefusal,
     ) -> Result<Option<String>, QueueError> {
         let why = match refusal {
             // They are read again at once.
-            Refusal::Changed => return Ok(None),
-            Refusal::Held(why) | Refusal::Again(why) | Refusal::Final(why) => why,
+            LoadRefusal::FilesChanged => return Ok(None),
+            LoadRefusal::BeingWritten(why) | LoadRefusal::Transient(why) | LoadRefusal::Final(why) => why,
         };
         let refusal = match fallback {
             Ok(None) => None,
             Ok(Some(accepted)) => self.accept(name, accepted, Some(why)).await?,
             Err(refusal) => Some(refusal),
         };
-        Ok(refusal.and_then(Refusal::passing))
+        Ok(refusal.and_then(LoadRefusal::passing))
     }
 
     /// Takes a version as the newest; answers why that can't be done now.
     async fn accept(
         &mut self,
         name: &str,
-        accepted: Accepted,
+        accepted: AcceptedVersion,
         kept_because: Option<&str>,
-    ) -> Result<Option<Refusal>, QueueError> {
-        let Accepted { version, pair } = accepted;
+    ) -> Result<Option<LoadRefusal>, QueueError> {
+        let AcceptedVersion { version, pair } = accepted;
         match self.handlers.accept(name, version).await {
             Ok(()) => {
                 let kept_because = kept_because.map(str::to_owned);
-                self.origins.insert(name.to_owned(), Origin { pair, kept_because });
+                self.origins
+                    .insert(name.to_owned(), VersionOrigin { pair, kept_because });
                 // A clash of this version is to be said even if the one before it had the same.
                 self.change(name, |seen| seen.clash = None);
                 Ok(None)
             }
-            Err(error) if error.is_transient() => Ok(Some(Refusal::Again(no_queue(&error)))),
+            Err(error) if error.is_transient() => Ok(Some(LoadRefusal::Transient(no_queue(&error)))),
             Err(error) => Err(error),
         }
     }
@@ -464,8 +470,15 @@ impl Reload {
         for (name, seen) in &mut self.seen {
             let clash = arranged.clashes.remove(name);
             if let Some(reason) = clash.clone().filter(|_| seen.clash != clash) {
-                let (passes, known) = (false, false);
-                self.handlers.refused(name, &Refused { reason, passes, known });
+                let (is_transient, known) = (false, false);
+                self.handlers.refused(
+                    name,
+                    &RefusedVersion {
+                        reason,
+                        is_transient,
+                        known,
+                    },
+                );
             }
             seen.clash = clash;
         }
@@ -502,18 +515,18 @@ impl Reload {
         self.handlers.board().waiting(name, why);
     }
 
-    fn refused(&mut self, name: &str, reason: &str, passes: bool) {
+    fn refused(&mut self, name: &str, reason: &str, is_transient: bool) {
         let Some(seen) = self.seen.get_mut(name) else { return };
         let known = seen.said.replace(reason.to_owned()).as_deref() == Some(reason);
-        let refused = Refused {
+        let refused = RefusedVersion {
             reason: reason.to_owned(),
-            passes,
+            is_transient,
             known,
         };
         self.handlers.refused(name, &refused);
     }
 
-    fn change(&mut self, name: &str, change: impl FnOnce(&mut Seen)) {
+    fn change(&mut self, name: &str, change: impl FnOnce(&mut HandlerFiles)) {
         if let Some(seen) = self.seen.get_mut(name) {
             change(seen);
         }
@@ -535,7 +548,7 @@ async fn look(watcher: &Watcher, after: Instant, at: Instant) {
 
 /// Since when files that were there before the host have not changed. This alone is told by the clock of their file system,
 /// which may be another machine's: what comes later is timed by the host's own.
-fn quiet_since(stamps: &Stamps, now: Instant) -> Instant {
+fn quiet_since(stamps: &HandlerStamps, now: Instant) -> Instant {
     let age = stamps.unchanged_for(SystemTime::now()).clamp(QUIET, MAX_AGE);
     now.checked_sub(age).unwrap_or(now)
 }

@@ -18,7 +18,7 @@ use crate::exit_code::ExitCode;
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Order {
+pub(crate) enum SignalOrder {
     /// To stop. The code is that of a process for which this was the second order to stop.
     Stop(ExitCode),
     /// To look at the plugin directory now.
@@ -30,38 +30,38 @@ pub(crate) enum Order {
 }
 
 /// Every signal that would end the process and is not a fault of the program.
-const HANDLED: &[(&str, Number, Order)] = &[
-    ("SIGTERM", Number::TERM, Order::Stop(ExitCode::Terminated)),
-    ("SIGINT", Number::INT, Order::Stop(ExitCode::Interrupted)),
-    ("SIGQUIT", Number::QUIT, Order::Stop(ExitCode::Terminated)),
+const HANDLED: &[(&str, Number, SignalOrder)] = &[
+    ("SIGTERM", Number::TERM, SignalOrder::Stop(ExitCode::Terminated)),
+    ("SIGINT", Number::INT, SignalOrder::Stop(ExitCode::Interrupted)),
+    ("SIGQUIT", Number::QUIT, SignalOrder::Stop(ExitCode::Terminated)),
     // The soft limit on processor time: there is some left until the hard one.
-    ("SIGXCPU", Number::XCPU, Order::Stop(ExitCode::Terminated)),
+    ("SIGXCPU", Number::XCPU, SignalOrder::Stop(ExitCode::Terminated)),
     #[cfg(target_os = "linux")]
-    ("SIGPWR", Number::POWER, Order::Stop(ExitCode::Terminated)),
-    ("SIGHUP", Number::HUP, Order::Look),
-    ("SIGXFSZ", Number::XFSZ, Order::Failed),
-    ("SIGUSR1", Number::USR1, Order::Nothing),
-    ("SIGUSR2", Number::USR2, Order::Nothing),
-    ("SIGALRM", Number::ALARM, Order::Nothing),
-    ("SIGVTALRM", Number::VTALARM, Order::Nothing),
-    ("SIGPROF", Number::PROF, Order::Nothing),
-    ("SIGIO", Number::IO, Order::Nothing),
+    ("SIGPWR", Number::POWER, SignalOrder::Stop(ExitCode::Terminated)),
+    ("SIGHUP", Number::HUP, SignalOrder::Look),
+    ("SIGXFSZ", Number::XFSZ, SignalOrder::Failed),
+    ("SIGUSR1", Number::USR1, SignalOrder::Nothing),
+    ("SIGUSR2", Number::USR2, SignalOrder::Nothing),
+    ("SIGALRM", Number::ALARM, SignalOrder::Nothing),
+    ("SIGVTALRM", Number::VTALARM, SignalOrder::Nothing),
+    ("SIGPROF", Number::PROF, SignalOrder::Nothing),
+    ("SIGIO", Number::IO, SignalOrder::Nothing),
     #[cfg(target_os = "linux")]
-    ("SIGSTKFLT", Number::STKFLT, Order::Nothing),
+    ("SIGSTKFLT", Number::STKFLT, SignalOrder::Nothing),
 ];
 
 /// Listens for all of them.
 #[derive(Debug)]
-pub struct Signals(Vec<Listener>);
+pub struct HostSignals(Vec<SignalListener>);
 
 #[derive(Debug)]
-struct Listener {
+struct SignalListener {
     name: String,
-    order: Order,
+    order: SignalOrder,
     signal: Signal,
 }
 
-impl Signals {
+impl HostSignals {
     /// From now on these signals no longer end the process by themselves.
     ///
     /// # Errors
@@ -71,14 +71,14 @@ impl Signals {
         let named = HANDLED.iter().map(|&(name, number, order)| {
             let signal = signal(SignalKind::from_raw(number.as_raw()))?;
             let name = name.to_owned();
-            Ok(Listener { name, order, signal })
+            Ok(SignalListener { name, order, signal })
         });
         let mut listeners = named.collect::<io::Result<Vec<_>>>()?;
         // The C library keeps some of them for itself and refuses their handlers.
         listeners.extend(real_time().filter_map(|number| {
             let signal = signal(SignalKind::from_raw(number)).ok()?;
-            let (name, order) = (format!("real-time signal {number}"), Order::Nothing);
-            Some(Listener { name, order, signal })
+            let (name, order) = (format!("real-time signal {number}"), SignalOrder::Nothing);
+            Some(SignalListener { name, order, signal })
         }));
         Ok(Self(listeners))
     }
@@ -88,18 +88,18 @@ impl Signals {
     /// # Cancel safety
     ///
     /// Safe: no signal is lost.
-    pub(crate) async fn next(&mut self) -> Order {
+    pub(crate) async fn next(&mut self) -> SignalOrder {
         loop {
             let (order, name) = poll_fn(|context| self.poll(context)).await;
             match order {
-                Order::Stop(_) | Order::Look => return order,
-                Order::Nothing => tracing::warn!("{name} came, which means nothing to the host: it goes on"),
-                Order::Failed => tracing::debug!("{name} came with a call that failed"),
+                SignalOrder::Stop(_) | SignalOrder::Look => return order,
+                SignalOrder::Nothing => tracing::warn!("{name} came, which means nothing to the host: it goes on"),
+                SignalOrder::Failed => tracing::debug!("{name} came with a call that failed"),
             }
         }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(Order, String)> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<(SignalOrder, String)> {
         for listener in &mut self.0 {
             if listener.signal.poll_recv(context).is_ready() {
                 return Poll::Ready((listener.order, listener.name.clone()));

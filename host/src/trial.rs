@@ -18,7 +18,7 @@ use crate::{
         LocalExecutor, LogLine, MAX_WASM_BYTES, Policy, Report, Tiers, digest,
     },
     message::{Message, MessageId, Outgoing},
-    plugin_dir::{self, Look, MAX_MANIFEST_BYTES, Unread},
+    plugin_dir::{self, FileLook, FileReadError, MAX_MANIFEST_BYTES},
     queue::simple::SimpleStore,
 };
 
@@ -37,7 +37,7 @@ pub enum TrialError {
     },
     /// A file can't be read now: somebody is writing it.
     #[error("{file} can't be read: somebody is writing it")]
-    Written {
+    BeingWritten {
         /// Which file.
         file: PathBuf,
     },
@@ -66,7 +66,7 @@ pub enum TrialError {
 
 /// A component that the host accepts, with its manifest.
 #[derive(Debug)]
-pub struct Trial {
+pub struct ComponentTrial {
     component: Component,
     manifest: Manifest,
     policy: Arc<Policy>,
@@ -76,7 +76,7 @@ pub struct Trial {
 
 /// What is known of a file, whether a host would accept it or not.
 #[derive(Debug)]
-pub struct Inspection {
+pub struct ComponentInspection {
     /// Bytes of the file.
     pub size: usize,
     /// SHA-256 of them, in hexadecimal.
@@ -107,19 +107,19 @@ fn read_up_to(file: &Path, max_bytes: usize) -> Result<Vec<u8>, TrialError> {
 }
 
 impl TrialError {
-    fn of(file: &Path, unread: Unread) -> Self {
+    fn of(file: &Path, unread: FileReadError) -> Self {
         let file = file.to_owned();
         match unread {
-            Unread::Gone => Self::Read {
+            FileReadError::Gone => Self::Read {
                 file,
                 source: io::ErrorKind::NotFound.into(),
             },
-            Unread::Written => Self::Written { file },
-            Unread::Trouble(trouble) if trouble.passes => Self::Denied {
+            FileReadError::BeingWritten => Self::BeingWritten { file },
+            FileReadError::Trouble(trouble) if trouble.is_transient => Self::Denied {
                 file,
                 source: io::Error::other(trouble),
             },
-            Unread::Trouble(trouble) => Self::Read {
+            FileReadError::Trouble(trouble) => Self::Read {
                 file,
                 source: io::Error::other(trouble),
             },
@@ -147,7 +147,7 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
     let bytes = match given {
         // It can be a pipe, as a shell makes one of a command.
         Some(given) => fs::read(given).map_err(|source| of_given(given, source))?,
-        None if Look::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
+        None if FileLook::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
         None => read_up_to(path, MAX_MANIFEST_BYTES)?,
     };
     let text = String::from_utf8(bytes).map_err(|_| TrialError::Read {
@@ -160,14 +160,14 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
 
 /// What a message came to.
 #[derive(Debug)]
-pub struct Invocation {
+pub struct TrialInvocation {
     /// Verdict, sends and cost.
     pub report: Report,
     /// What the guest printed, in order.
     pub log: Vec<LogLine>,
 }
 
-impl Trial {
+impl ComponentTrial {
     /// Loads `file` as a host would, with a manifest: `NAME.toml` beside it if there is one, unless another is given.
     /// Compiles in a child of this program, which has to be `sandhog` itself, and keeps nothing. Blocks.
     ///
@@ -180,15 +180,15 @@ impl Trial {
         Self::of((file, wasm), manifest, tiers)
     }
 
-    /// Looks at `file` with a manifest as [`Trial::load`] does: what it is, and whether a host would accept it. Blocks.
+    /// Looks at `file` with a manifest as [`ComponentTrial::load`] does: what it is, and whether a host would accept it. Blocks.
     ///
     /// # Errors
     ///
     /// See [`TrialError`]; never [`TrialError::Refused`].
-    pub fn inspect(file: &Path, manifest: Option<&Path>) -> Result<Inspection, TrialError> {
+    pub fn inspect(file: &Path, manifest: Option<&Path>) -> Result<ComponentInspection, TrialError> {
         let wasm = read(file)?;
         let manifest = read_manifest(file, manifest)?;
-        let mut inspection = Inspection {
+        let mut inspection = ComponentInspection {
             size: wasm.len(),
             digest: digest(&wasm),
             manifest,
@@ -240,7 +240,7 @@ impl Trial {
 
     /// Runs one message through the component. What it sends and writes is shown and goes nowhere; its key-value store is
     /// empty. Blocks.
-    pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> Invocation {
+    pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> TrialInvocation {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
         let log = Arc::new(move |line| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line));
@@ -271,6 +271,6 @@ impl Trial {
         };
         let report = self.control.block_on(self.executor.run(&self.component, call));
         let log = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
-        Invocation { report, log }
+        TrialInvocation { report, log }
     }
 }

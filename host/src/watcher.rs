@@ -17,7 +17,7 @@ use notify::{
 };
 use tokio::sync::Notify;
 
-use crate::plugin_dir::Look;
+use crate::plugin_dir::FileLook;
 
 /// How often to look without having been told to.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
@@ -27,7 +27,7 @@ const MAX_REMEMBERED: usize = 4096;
 /// Watches one directory for as long as it lives.
 pub struct Watcher {
     changed: Arc<Notify>,
-    closings: Closings,
+    closings: FileClosings,
     // Held for its drop, which ends the watch.
     _events: Option<RecommendedWatcher>,
 }
@@ -41,13 +41,13 @@ impl std::fmt::Debug for Watcher {
 /// Which files were written to, and whether their writers have closed them, as far as events tell: as what each was closed, or
 /// `None` while it is written.
 #[derive(Debug, Clone, Default)]
-pub struct Closings(Arc<Mutex<BTreeMap<String, Option<Look>>>>);
+pub struct FileClosings(Arc<Mutex<BTreeMap<String, Option<FileLook>>>>);
 
-impl Closings {
+impl FileClosings {
     /// Whether the file of this name, which looks like `look`, was closed, or renamed into place, after it was last written
     /// to; `None` if no event has told. What is behind a link changes without an event: then what was told is of another
     /// state of it.
-    pub fn is_closed(&self, file_name: &str, look: Option<&Look>) -> Option<bool> {
+    pub fn is_closed(&self, file_name: &str, look: Option<&FileLook>) -> Option<bool> {
         let closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match closings.get(file_name)? {
             None => Some(false),
@@ -67,7 +67,7 @@ impl Closings {
         let paths = event.paths.iter().filter(|path| is_ours(path));
         let notes: Vec<_> = paths
             .filter_map(|path| {
-                let look = closed.unwrap_or(false).then(|| Look::at(path)).flatten();
+                let look = closed.unwrap_or(false).then(|| FileLook::at(path)).flatten();
                 Some((file_name(path)?, look))
             })
             .collect();
@@ -110,7 +110,7 @@ impl Watcher {
     /// Starts to watch `directory`. Where that is not possible (no more watches, a file system without events),
     /// polling alone has to do, and the log says so.
     pub fn new(directory: &Path) -> Self {
-        let (changed, closings) = (Arc::new(Notify::new()), Closings::default());
+        let (changed, closings) = (Arc::new(Notify::new()), FileClosings::default());
         let (signal, notes, place) = (Arc::clone(&changed), closings.clone(), directory.to_owned());
         let events = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
             Ok(event) if !event.need_rescan() => {
@@ -140,7 +140,7 @@ impl Watcher {
     }
 
     /// What the events tell of files that are being written.
-    pub fn closings(&self) -> Closings {
+    pub fn closings(&self) -> FileClosings {
         self.closings.clone()
     }
 
@@ -178,10 +178,10 @@ mod tests {
 
     #[test]
     fn a_file_is_being_written_until_it_is_closed_or_renamed_into_place() {
-        let (closings, directory) = (Closings::default(), tempfile::tempdir().unwrap());
+        let (closings, directory) = (FileClosings::default(), tempfile::tempdir().unwrap());
         let path = directory.path().join("a.wasm");
         std::fs::write(&path, "all of it").unwrap();
-        let is_closed = || closings.is_closed("a.wasm", Look::at(&path).as_ref());
+        let is_closed = || closings.is_closed("a.wasm", FileLook::at(&path).as_ref());
         assert_eq!(is_closed(), None);
         for (kind, expected) in [
             (EventKind::Create(CreateKind::File), None),
@@ -198,13 +198,13 @@ mod tests {
     /// The note of the state before let half of a file through, as no event told that it was written again.
     #[test]
     fn what_is_written_behind_a_link_is_not_closed_because_it_was_once() {
-        let (closings, directory) = (Closings::default(), tempfile::tempdir().unwrap());
+        let (closings, directory) = (FileClosings::default(), tempfile::tempdir().unwrap());
         let (target, link) = (directory.path().join("target"), directory.path().join("a.wasm"));
         std::fs::write(&target, "all of it").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         closings.note(&Event::new(CLOSED).add_path(link.clone()));
-        assert_eq!(closings.is_closed("a.wasm", Look::at(&link).as_ref()), Some(true));
+        assert_eq!(closings.is_closed("a.wasm", FileLook::at(&link).as_ref()), Some(true));
         std::fs::write(&target, "half").unwrap();
-        assert_eq!(closings.is_closed("a.wasm", Look::at(&link).as_ref()), None);
+        assert_eq!(closings.is_closed("a.wasm", FileLook::at(&link).as_ref()), None);
     }
 }

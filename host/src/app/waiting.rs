@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    handler_set::Surroundings,
+    handler_set::HostContext,
     handler_status::{HandlerState, HandlerStatus},
     message::QueueName,
     queue::Queue,
@@ -24,7 +24,7 @@ const TRIED_AGAIN_LIMIT: Duration = Duration::from_mins(2);
 
 /// What was found once every queue that a handler serves was empty.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Emptied {
+pub(super) struct EmptyQueues {
     /// A handler was refused, so its queue was not waited for.
     pub(super) refused: bool,
     /// Queues with messages that no handler serves.
@@ -32,16 +32,16 @@ pub(super) struct Emptied {
 }
 
 /// Waits until every queue that a handler serves is empty, with nothing in flight or delayed.
-pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
+pub(super) async fn empty(host: &HostContext) -> EmptyQueues {
     let (mut empty_before, mut busy_at) = (false, Instant::now());
     loop {
         sleep(EMPTY_INTERVAL).await;
-        let handlers = surroundings.board.list();
-        let mut waiting = surroundings.board.is_first_load_under_way();
+        let handlers = host.board.list();
+        let mut waiting = host.board.is_first_load_under_way();
         let served = handlers.iter().filter(|handler| handler.state != HandlerState::Refused);
         for queue in served
             .filter_map(|handler| handler.queue.as_ref())
-            .filter_map(|name| surroundings.queues.get(name))
+            .filter_map(|name| host.queues.get(name))
         {
             waiting |= holds_messages(&*queue).await;
         }
@@ -53,9 +53,9 @@ pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
         waiting |= tried_again && busy_at.elapsed() < TRIED_AGAIN_LIMIT;
         // A message may have gone from a queue not looked at yet to one that was: only two empty looks in a row count.
         if !waiting && empty_before {
-            return Emptied {
+            return EmptyQueues {
                 refused: handlers.iter().any(|handler| handler.state == HandlerState::Refused),
-                unserved: unserved(surroundings, &handlers).await,
+                unserved: unserved(host, &handlers).await,
             };
         }
         empty_before = !waiting;
@@ -64,16 +64,16 @@ pub(super) async fn empty(surroundings: &Surroundings) -> Emptied {
 
 /// The queues of the store that hold messages and that no handler serves. What handlers send is for somebody else to take,
 /// and so are dead letters.
-async fn unserved(surroundings: &Surroundings, handlers: &[HandlerStatus]) -> Vec<QueueName> {
+async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueName> {
     let served = handlers
         .iter()
         .flat_map(|handler| handler.queue.iter().chain(&handler.sends_to));
     let served: BTreeSet<&QueueName> = served.collect();
     let mut unserved = Vec::new();
-    for queue in surroundings.queues.list() {
+    for queue in host.queues.list() {
         let name = queue.name();
-        let expected = served.contains(name) || surroundings.queues.is_dead_letter_queue(name);
-        let in_store = surroundings.queues.commits_sends_to(name);
+        let expected = served.contains(name) || host.queues.is_dead_letter_queue(name);
+        let in_store = host.queues.commits_sends_to(name);
         if !expected && in_store && holds_messages(&*queue).await {
             unserved.push(name.clone());
         }
@@ -89,13 +89,13 @@ async fn holds_messages(queue: &dyn Queue) -> bool {
 
 /// Notes for as long as it is polled whether anything waits for paused handlers. Where nothing does, the pause holds nothing
 /// back, and only a new message can end it.
-pub(super) async fn watch_paused(surroundings: &Surroundings) -> std::convert::Infallible {
+pub(super) async fn watch_paused(host: &HostContext) -> std::convert::Infallible {
     loop {
         sleep(PAUSED_INTERVAL).await;
-        for (handler, queue) in surroundings.board.paused_queues() {
-            if let Some(queue) = surroundings.queues.get(&queue) {
+        for (handler, queue) in host.board.paused_queues() {
+            if let Some(queue) = host.queues.get(&queue) {
                 let idle = timeout(ANSWER_LIMIT, holds_messages(&*queue)).await == Ok(false);
-                surroundings.board.idle(&handler, idle);
+                host.board.idle(&handler, idle);
             }
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     message::{AttributeValue, Attributes, InvalidMessage, Outgoing},
     printable::printable,
     queue::simple::{SimpleStore, StoreOptions},
-    trial::{Inspection, Invocation, Trial, TrialError},
+    trial::{ComponentInspection, ComponentTrial, TrialError, TrialInvocation},
 };
 
 /// How much of a body is shown.
@@ -52,7 +52,7 @@ impl LocalError {
         match self {
             // What it leads to is not as it should be now, or somebody is writing the file.
             Self::Trial(TrialError::Manifest(errors)) if errors.is_transient() => ExitCode::Unavailable,
-            Self::Trial(TrialError::Written { .. }) => ExitCode::Unavailable,
+            Self::Trial(TrialError::BeingWritten { .. }) => ExitCode::Unavailable,
             Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
             Self::Start(error) => error.exit_code(),
             Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
@@ -110,7 +110,7 @@ pub fn compact(
 /// See [`LocalError`].
 pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
     let spinner = spinner(&args.file, streams.progress);
-    let inspection = Trial::inspect(&args.file, args.manifest.as_deref());
+    let inspection = ComponentTrial::inspect(&args.file, args.manifest.as_deref());
     spinner.finish_and_clear();
     let inspection = inspection?;
     let facts = facts(&inspection);
@@ -139,7 +139,7 @@ pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, Lo
 
 type Facts = Vec<(&'static str, Value)>;
 
-fn facts(inspection: &Inspection) -> Facts {
+fn facts(inspection: &ComponentInspection) -> Facts {
     let manifest = &inspection.manifest;
     let mut facts = vec![
         ("size-bytes", json!(inspection.size)),
@@ -267,7 +267,7 @@ pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, 
     };
     outgoing.check()?;
     let spinner = spinner(&args.file, streams.progress);
-    let trial = Trial::load(&args.file, args.manifest.as_deref(), Tiers::Optimised);
+    let trial = ComponentTrial::load(&args.file, args.manifest.as_deref(), Tiers::Optimised);
     spinner.finish_and_clear();
     let invocation = trial?.invoke(outgoing, args.receive_count);
     if args.json {
@@ -294,7 +294,7 @@ fn spinner(file: &Path, progress: bool) -> ProgressBar {
     spinner
 }
 
-fn as_json(invocation: &Invocation) -> Value {
+fn as_json(invocation: &TrialInvocation) -> Value {
     let Report {
         verdicts,
         sends,
@@ -353,7 +353,7 @@ fn as_json(invocation: &Invocation) -> Value {
     })
 }
 
-fn write_text(invocation: &Invocation, output: &mut dyn io::Write) -> io::Result<()> {
+fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::Result<()> {
     let Report {
         verdicts,
         sends,
@@ -442,7 +442,7 @@ mod tests {
     #[test]
     fn a_file_is_not_refused_for_what_the_machine_does() {
         let place = tempfile::tempdir().unwrap();
-        let code = |file: &Path| LocalError::from(Trial::inspect(file, None).unwrap_err()).exit_code();
+        let code = |file: &Path| LocalError::from(ComponentTrial::inspect(file, None).unwrap_err()).exit_code();
         assert_eq!(code(&place.path().join("missing.wasm")), ExitCode::Refused);
         assert_eq!(code(place.path()), ExitCode::Refused);
         let file = place.path().join("a.wasm");

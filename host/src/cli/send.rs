@@ -173,7 +173,7 @@ impl Lines<'_> {
                 BatchResult::Sent { .. } => self.sent += 1,
                 // One that never passes says more than one that does.
                 BatchResult::Refused { error, again } => match &refused {
-                    Some((_, _, passes)) if !passes || again => {}
+                    Some((_, _, is_transient)) if !is_transient || again => {}
                     _ => refused = Some((number, error, again)),
                 },
             }

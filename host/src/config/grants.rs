@@ -19,7 +19,7 @@ use super::{
 use crate::{
     executor::policy::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, OriginPattern, Value},
     message::QueueName,
-    plugin_dir::{self, Unread},
+    plugin_dir::{self, FileReadError},
 };
 
 /// The largest file that a value may come from, in bytes.
@@ -198,9 +198,9 @@ fn read_value_file(file: &Path) -> io::Result<Value> {
     // Of any kind of entry this waits for nobody, as opening a FIFO would.
     let content = match plugin_dir::read(file, MAX_VALUE_BYTES) {
         Ok(content) => content,
-        Err(Unread::Gone) => return Err(rustix::io::Errno::NOENT.into()),
-        Err(Unread::Written) => return Err(io::Error::other("somebody is writing it")),
-        Err(Unread::Trouble(trouble)) => return Err(io::Error::other(trouble)),
+        Err(FileReadError::Gone) => return Err(rustix::io::Errno::NOENT.into()),
+        Err(FileReadError::BeingWritten) => return Err(io::Error::other("somebody is writing it")),
+        Err(FileReadError::Trouble(trouble)) => return Err(io::Error::other(trouble)),
     };
     let text =
         String::from_utf8(content.bytes).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "it is not UTF-8"))?;

@@ -12,7 +12,7 @@ pub struct Mistake {
     /// The key, its value, and what is accepted.
     pub text: String,
     /// Whether the same text may be right another time: it leads to a file or directory that is not as it should be now.
-    pub passes: bool,
+    pub is_transient: bool,
 }
 
 impl fmt::Display for Mistake {
@@ -36,7 +36,7 @@ impl ConfigErrors {
 
     /// Whether the same text may be accepted another time.
     pub fn is_transient(&self) -> bool {
-        self.0.iter().all(|mistake| mistake.passes)
+        self.0.iter().all(|mistake| mistake.is_transient)
     }
 
     pub(super) fn one(place: &str, text: String) -> Self {
@@ -44,7 +44,7 @@ impl ConfigErrors {
             place: place.to_owned(),
             line: None,
             text,
-            passes: false,
+            is_transient: false,
         }])
     }
 }

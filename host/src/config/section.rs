@@ -79,14 +79,14 @@ impl<'d> Document<'d> {
         self.note_of(offset, text, false);
     }
 
-    fn note_of(&self, offset: Option<usize>, text: String, passes: bool) {
+    fn note_of(&self, offset: Option<usize>, text: String, is_transient: bool) {
         let before = offset.and_then(|offset| self.text.get(..offset));
         let line = before.map(|before| before.matches('\n').count() + 1);
         self.mistakes.borrow_mut().push(Mistake {
             place: self.place.to_owned(),
             line,
             text,
-            passes,
+            is_transient,
         });
     }
 }
@@ -323,13 +323,13 @@ impl<'d> Section<'d> {
         self.refuse_of(key, why, true);
     }
 
-    fn refuse_of(&self, key: &str, why: &str, passes: bool) {
+    fn refuse_of(&self, key: &str, why: &str, is_transient: bool) {
         let (offset, shown) = match self.table.and_then(|table| table.get_key_value(key)) {
             Some((name, value)) => (Some(name.span().start), self.shown(value)),
             None => (None, String::new()),
         };
         let text = format!("{}{shown}: {why}", self.full(key));
-        self.document.note_of(offset, text, passes);
+        self.document.note_of(offset, text, is_transient);
     }
 
     /// Notes a mistake of the table itself.

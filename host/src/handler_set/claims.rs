@@ -9,7 +9,7 @@ use crate::message::QueueName;
 
 /// What one handler wants.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Claim<'a> {
+pub(super) struct QueueClaim<'a> {
     /// The queue of its newest version that was accepted.
     pub(super) newest: Option<&'a QueueName>,
     /// The queue that it serves now, which can be that of an older version.
@@ -22,7 +22,7 @@ pub(super) struct Claim<'a> {
 
 /// What one handler is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Ruling {
+pub(super) enum QueueRuling {
     /// Serve its newest version.
     Newest,
     /// Go on with what serves, since this handler has the queue of the newest version.
@@ -35,14 +35,14 @@ pub(super) enum Ruling {
 
 /// Rules for all handlers with a version that was accepted. Of several newest versions for one queue the first by name
 /// serves it; an older version goes on only where no newest one wants its queue.
-pub(super) fn rule(claims: &BTreeMap<&str, Claim<'_>>) -> BTreeMap<String, Ruling> {
+pub(super) fn rule(claims: &BTreeMap<&str, QueueClaim<'_>>) -> BTreeMap<String, QueueRuling> {
     let mut winners: BTreeMap<&QueueName, &str> = BTreeMap::new();
     for (name, claim) in claims {
         if let Some(queue) = claim.newest {
             winners.entry(queue).or_insert(name);
         }
     }
-    let mut rulings: BTreeMap<String, Ruling> = claims
+    let mut rulings: BTreeMap<String, QueueRuling> = claims
         .iter()
         .filter_map(|(name, claim)| Some(((*name).to_owned(), first_ruling(name, claim, claims, &winners)?)))
         .collect();
@@ -52,37 +52,37 @@ pub(super) fn rule(claims: &BTreeMap<&str, Claim<'_>>) -> BTreeMap<String, Rulin
 
 fn first_ruling(
     name: &str,
-    claim: &Claim<'_>,
-    claims: &BTreeMap<&str, Claim<'_>>,
+    claim: &QueueClaim<'_>,
+    claims: &BTreeMap<&str, QueueClaim<'_>>,
     winners: &BTreeMap<&QueueName, &str>,
-) -> Option<Ruling> {
+) -> Option<QueueRuling> {
     let queue = claim.newest?;
     let winner = *winners.get(queue)?;
     if winner == name {
         return Some(if must_wait(name, claim, claims) {
-            Ruling::Wait
+            QueueRuling::Wait
         } else {
-            Ruling::Newest
+            QueueRuling::Newest
         });
     }
     // One that is about to change may leave the queue to this one.
-    let undecided = |claim: &Claim<'_>| claim.is_coming || must_wait(winner, claim, claims);
+    let undecided = |claim: &QueueClaim<'_>| claim.is_coming || must_wait(winner, claim, claims);
     if claims.get(winner).is_some_and(undecided) {
-        return Some(Ruling::Wait);
+        return Some(QueueRuling::Wait);
     }
     let winner = winner.to_owned();
     let goes_on = claim
         .serving
         .is_some_and(|serving| serving != queue && !winners.contains_key(serving));
     Some(if goes_on {
-        Ruling::Older(winner)
+        QueueRuling::Older(winner)
     } else {
-        Ruling::Nothing(winner)
+        QueueRuling::Nothing(winner)
     })
 }
 
 /// Whether another handler is about to change in a way that decides who gets the queue, and this one does not serve it yet.
-fn must_wait(name: &str, claim: &Claim<'_>, claims: &BTreeMap<&str, Claim<'_>>) -> bool {
+fn must_wait(name: &str, claim: &QueueClaim<'_>, claims: &BTreeMap<&str, QueueClaim<'_>>) -> bool {
     let Some(queue) = claim.newest.filter(|queue| claim.serving != Some(*queue)) else {
         return false;
     };
@@ -95,22 +95,22 @@ fn must_wait(name: &str, claim: &Claim<'_>, claims: &BTreeMap<&str, Claim<'_>>) 
 
 /// One that waits keeps what it serves, so nobody else may take that meanwhile.
 fn wait_for_those_who_stay(
-    claims: &BTreeMap<&str, Claim<'_>>,
+    claims: &BTreeMap<&str, QueueClaim<'_>>,
     winners: &BTreeMap<&QueueName, &str>,
-    rulings: &mut BTreeMap<String, Ruling>,
+    rulings: &mut BTreeMap<String, QueueRuling>,
 ) {
     loop {
         let held: BTreeSet<&QueueName> = claims
             .iter()
-            .filter(|(name, _)| rulings.get(**name) == Some(&Ruling::Wait))
+            .filter(|(name, _)| rulings.get(**name) == Some(&QueueRuling::Wait))
             .filter_map(|(_, claim)| claim.serving)
             .collect();
         let stopped = held.into_iter().filter_map(|queue| winners.get(queue)).find(|winner| {
             let serves = claims.get(**winner).is_some_and(|claim| claim.serving == claim.newest);
-            !serves && rulings.get(**winner) == Some(&Ruling::Newest)
+            !serves && rulings.get(**winner) == Some(&QueueRuling::Newest)
         });
         match stopped {
-            Some(winner) => drop(rulings.insert((*winner).to_owned(), Ruling::Wait)),
+            Some(winner) => drop(rulings.insert((*winner).to_owned(), QueueRuling::Wait)),
             None => return,
         }
     }
@@ -136,7 +136,7 @@ mod tests {
     impl Host {
         fn accept(&mut self, name: &'static str, queue: &QueueName, coming: &[(&'static str, QueueName)]) {
             self.newest.insert(name, queue.clone());
-            let mut claims: BTreeMap<&str, Claim<'_>> = BTreeMap::new();
+            let mut claims: BTreeMap<&str, QueueClaim<'_>> = BTreeMap::new();
             for (name, queue) in &self.newest {
                 claims.entry(name).or_default().newest = Some(queue);
             }
@@ -151,13 +151,13 @@ mod tests {
             for (name, ruling) in rule(&claims) {
                 let name = *self.newest.keys().find(|known| **known == name).unwrap();
                 match ruling {
-                    Ruling::Newest => drop(self.serving.insert(name, self.newest[name].clone())),
-                    Ruling::Nothing(_) => drop(self.serving.remove(name)),
-                    Ruling::Older(_) => {
+                    QueueRuling::Newest => drop(self.serving.insert(name, self.newest[name].clone())),
+                    QueueRuling::Nothing(_) => drop(self.serving.remove(name)),
+                    QueueRuling::Older(_) => {
                         assert!(coming.is_empty(), "{name} was refused too early");
                         assert_eq!(self.serving.get(name), before.get(name));
                     }
-                    Ruling::Wait => assert_eq!(self.serving.get(name), before.get(name)),
+                    QueueRuling::Wait => assert_eq!(self.serving.get(name), before.get(name)),
                 }
             }
             let served: BTreeSet<_> = self.serving.values().collect();

@@ -19,7 +19,7 @@ use rustix::{
 /// Tells one state of a file from another without reading it. Follows symbolic links, so a link that is swapped
 /// changes the stamp of every file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+pub struct FileStamp {
     device: u64,
     inode: u64,
     /// In bytes.
@@ -28,7 +28,7 @@ pub struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl FileStamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -49,28 +49,28 @@ impl Stamp {
 
 /// What a look at an entry found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Look {
+pub enum FileLook {
     /// A regular file, perhaps behind links.
-    File(Stamp),
+    File(FileStamp),
     /// No file that can be used.
-    Trouble(Trouble),
+    Trouble(FileTrouble),
 }
 
 /// Why an entry can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
-pub struct Trouble {
+pub struct FileTrouble {
     /// Names what is wrong, without the path.
     pub reason: String,
     /// Whether the same entry may be usable another time: the machine refused, or a right is missing.
-    pub passes: bool,
+    pub is_transient: bool,
 }
 
-impl Trouble {
+impl FileTrouble {
     fn lasting(reason: &str) -> Self {
         Self {
             reason: reason.to_owned(),
-            passes: false,
+            is_transient: false,
         }
     }
 
@@ -84,7 +84,7 @@ impl Trouble {
             _ => {
                 return Self {
                     reason: format!("it can't be read: {error}"),
-                    passes: true,
+                    is_transient: true,
                 };
             }
         };
@@ -92,7 +92,7 @@ impl Trouble {
     }
 }
 
-impl Look {
+impl FileLook {
     /// Looks at the entry at `path`; `None` if there is none.
     pub fn at(path: &Path) -> Option<Self> {
         let error = match fs::metadata(path) {
@@ -101,13 +101,13 @@ impl Look {
         };
         let gone = error.kind() == io::ErrorKind::NotFound
             && fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        (!gone).then(|| Self::Trouble(Trouble::of(&error)))
+        (!gone).then(|| Self::Trouble(FileTrouble::of(&error)))
     }
 
     fn of(metadata: &Metadata) -> Self {
         let kind = metadata.file_type();
         let what = if kind.is_file() {
-            return Self::File(Stamp::of(metadata));
+            return Self::File(FileStamp::of(metadata));
         } else if kind.is_dir() {
             "a directory"
         } else if kind.is_fifo() {
@@ -117,13 +117,13 @@ impl Look {
         } else {
             "a device"
         };
-        Self::Trouble(Trouble::lasting(&format!("it is {what} and not a regular file")))
+        Self::Trouble(FileTrouble::lasting(&format!("it is {what} and not a regular file")))
     }
 }
 
 /// Whether somebody may still be writing to an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Writer {
+pub enum FileWriter {
     /// Nobody has it open for writing.
     Absent,
     /// Somebody has.
@@ -134,26 +134,26 @@ pub enum Writer {
 
 /// What was read of one entry.
 #[derive(Debug)]
-pub struct Content {
+pub struct FileContent {
     /// All of it.
     pub bytes: Vec<u8>,
     /// Whether somebody was writing when the reading began.
-    pub writer: Writer,
+    pub writer: FileWriter,
 }
 
 /// Why an entry was not read.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Unread {
+pub enum FileReadError {
     /// It is not there any more.
     Gone,
-    /// Somebody is writing it.
-    Written,
+    /// Another process is writing it.
+    BeingWritten,
     /// It can't be used.
-    Trouble(Trouble),
+    Trouble(FileTrouble),
 }
 
-impl From<Trouble> for Unread {
-    fn from(trouble: Trouble) -> Self {
+impl From<FileTrouble> for FileReadError {
+    fn from(trouble: FileTrouble) -> Self {
         Self::Trouble(trouble)
     }
 }
@@ -162,50 +162,50 @@ impl From<Trouble> for Unread {
 ///
 /// # Errors
 ///
-/// See [`Unread`].
-pub fn read(path: &Path, max_bytes: usize) -> Result<Content, Unread> {
+/// See [`FileReadError`].
+pub fn read(path: &Path, max_bytes: usize) -> Result<FileContent, FileReadError> {
     let file = open(path)?;
     let writer = writer_of(&file);
-    if writer == Writer::Present {
-        return Err(Unread::Written);
+    if writer == FileWriter::Present {
+        return Err(FileReadError::BeingWritten);
     }
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
     // One byte more than the limit, so that a file that has grown meanwhile is noticed and not read whole.
     let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|error| Trouble::of(&error))?;
+    read.map_err(|error| FileTrouble::of(&error))?;
     if bytes.len() > max_bytes {
         let reason = format!("it has more than the {max_bytes} bytes that are accepted");
-        return Err(Trouble::lasting(&reason).into());
+        return Err(FileTrouble::lasting(&reason).into());
     }
-    Ok(Content { bytes, writer })
+    Ok(FileContent { bytes, writer })
 }
 
-fn open(path: &Path) -> Result<File, Unread> {
+fn open(path: &Path) -> Result<File, FileReadError> {
     // Looked at before it is opened: opening a device can do something.
-    match Look::at(path) {
-        None => return Err(Unread::Gone),
-        Some(Look::Trouble(trouble)) => return Err(trouble.into()),
-        Some(Look::File(_)) => {}
+    match FileLook::at(path) {
+        None => return Err(FileReadError::Gone),
+        Some(FileLook::Trouble(trouble)) => return Err(trouble.into()),
+        Some(FileLook::File(_)) => {}
     }
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
-        Err(Errno::NOENT) => return Err(Unread::Gone),
+        Err(Errno::NOENT) => return Err(FileReadError::Gone),
         // Its writer holds a lease on it.
-        Err(Errno::AGAIN) => return Err(Unread::Written),
-        Err(error) => return Err(Trouble::of(&error.into()).into()),
+        Err(Errno::AGAIN) => return Err(FileReadError::BeingWritten),
+        Err(error) => return Err(FileTrouble::of(&error.into()).into()),
     };
-    let metadata = file.metadata().map_err(|error| Trouble::of(&error))?;
-    match Look::of(&metadata) {
-        Look::File(_) => Ok(file),
-        Look::Trouble(trouble) => Err(trouble.into()),
+    let metadata = file.metadata().map_err(|error| FileTrouble::of(&error))?;
+    match FileLook::of(&metadata) {
+        FileLook::File(_) => Ok(file),
+        FileLook::Trouble(trouble) => Err(trouble.into()),
     }
 }
 
 /// A read lease is granted only while nobody has the file open for writing. It is given back at once.
 #[cfg(target_os = "linux")]
-fn writer_of(file: &File) -> Writer {
+fn writer_of(file: &File) -> FileWriter {
     use std::os::fd::AsRawFd as _;
     /// Of `fcntl.h`; the crate does not name it.
     const F_SETSIG: libc::c_int = 10;
@@ -220,21 +220,21 @@ fn writer_of(file: &File) -> Writer {
         }
     };
     if is_shared(file) {
-        return Writer::Untold;
+        return FileWriter::Untold;
     }
     // A writer that comes while the lease is held breaks it by a signal. The usual one would end the process; this one is
     // ignored.
     if lease(F_SETSIG, libc::SIGURG).is_err() {
-        return Writer::Untold;
+        return FileWriter::Untold;
     }
     match lease(libc::F_SETLEASE, libc::F_RDLCK) {
         Ok(()) => {
             // If it fails, closing the file gives it back.
             drop(lease(libc::F_SETLEASE, libc::F_UNLCK));
-            Writer::Absent
+            FileWriter::Absent
         }
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Writer::Present,
-        Err(_) => Writer::Untold,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => FileWriter::Present,
+        Err(_) => FileWriter::Untold,
     }
 }
 
@@ -261,8 +261,8 @@ fn is_shared(file: &File) -> bool {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn writer_of(_: &File) -> Writer {
-    Writer::Untold
+fn writer_of(_: &File) -> FileWriter {
+    FileWriter::Untold
 }
 
 #[cfg(test)]
@@ -271,9 +271,9 @@ mod tests {
 
     use super::*;
 
-    fn trouble(path: &Path) -> Trouble {
-        match Look::at(path) {
-            Some(Look::Trouble(trouble)) => trouble,
+    fn trouble(path: &Path) -> FileTrouble {
+        match FileLook::at(path) {
+            Some(FileLook::Trouble(trouble)) => trouble,
             other => panic!("{other:?}"),
         }
     }
@@ -301,12 +301,19 @@ mod tests {
             ("long", "too long"),
         ] {
             let trouble = trouble(&at(name));
-            assert!(trouble.reason.contains(word) && !trouble.passes, "{name}: {trouble:?}");
-            assert_eq!(read(&at(name), 10).unwrap_err(), Unread::Trouble(trouble), "{name}");
+            assert!(
+                trouble.reason.contains(word) && !trouble.is_transient,
+                "{name}: {trouble:?}"
+            );
+            assert_eq!(
+                read(&at(name), 10).unwrap_err(),
+                FileReadError::Trouble(trouble),
+                "{name}"
+            );
         }
         drop(socket);
-        assert_eq!(Look::at(&at("absent")), None);
-        assert_eq!(read(&at("absent"), 10).unwrap_err(), Unread::Gone);
+        assert_eq!(FileLook::at(&at("absent")), None);
+        assert_eq!(read(&at("absent"), 10).unwrap_err(), FileReadError::Gone);
     }
 
     #[test]
@@ -319,7 +326,7 @@ mod tests {
             Errno::PERM,
             Errno::STALE,
         ] {
-            assert!(Trouble::of(&error.into()).passes, "{error}");
+            assert!(FileTrouble::of(&error.into()).is_transient, "{error}");
         }
     }
 
@@ -329,8 +336,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.wasm");
         let writer = File::create(&path).unwrap();
-        assert_eq!(read(&path, 10).unwrap_err(), Unread::Written);
+        assert_eq!(read(&path, 10).unwrap_err(), FileReadError::BeingWritten);
         drop(writer);
-        assert_eq!(read(&path, 10).unwrap().writer, Writer::Absent);
+        assert_eq!(read(&path, 10).unwrap().writer, FileWriter::Absent);
     }
 }

@@ -12,10 +12,10 @@ use crate::{
     attempt::{Version, policy},
     config::{Manifest, environment},
     executor::{Component, Executor, LoadError, MAX_WASM_BYTES},
-    kept::{Kept, KeptFiles, KeptPair, may_pass},
+    last_served::{LastServedFiles, LastServedStore, VersionDigests, may_pass},
     message::QueueName,
-    plugin_dir::{Look, PluginDir, Stamps, Trouble, Unread, Wasm, Writer},
-    watcher::Closings,
+    plugin_dir::{FileLook, FileReadError, FileTrouble, FileWriter, HandlerStamps, PluginDir, WasmFile},
+    watcher::FileClosings,
 };
 
 /// How long a file must not have changed where nothing tells whether its writer has closed it.
@@ -25,19 +25,19 @@ const UNCLOSED_LIMIT: Duration = Duration::from_mins(10);
 
 /// Makes versions.
 #[derive(Debug)]
-pub(super) struct Loader {
+pub(super) struct VersionLoader {
     pub(super) directory: PluginDir,
     pub(super) executor: Arc<dyn Executor>,
     /// `None`: nothing is kept.
-    pub(super) kept: Option<Arc<Kept>>,
-    pub(super) closings: Closings,
+    pub(super) kept: Option<Arc<LastServedStore>>,
+    pub(super) closings: FileClosings,
 }
 
 /// What is to be loaded.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct LoadOrder {
     pub(super) name: String,
-    pub(super) stamps: Stamps,
+    pub(super) stamps: HandlerStamps,
     /// For how long the files have looked like that.
     pub(super) quiet_for: Duration,
     /// What serves now: not compiled again if its bytes have not changed.
@@ -48,57 +48,57 @@ pub(super) struct Order {
 
 /// What a load came to.
 #[derive(Debug)]
-pub(super) struct Loaded {
+pub(super) struct LoadReport {
     pub(super) name: String,
-    pub(super) stamps: Stamps,
-    pub(super) version: Result<Accepted, Refusal>,
+    pub(super) stamps: HandlerStamps,
+    pub(super) version: Result<AcceptedVersion, LoadRefusal>,
     /// What served last, if the files did not pass; or why it can't be had now.
-    pub(super) fallback: Result<Option<Accepted>, Refusal>,
+    pub(super) fallback: Result<Option<AcceptedVersion>, LoadRefusal>,
 }
 
 /// A version that can serve.
 #[derive(Debug)]
-pub(super) struct Accepted {
+pub(super) struct AcceptedVersion {
     pub(super) version: Version,
     /// Its files on disk, if they could be kept.
-    pub(super) pair: Option<KeptPair>,
+    pub(super) pair: Option<VersionDigests>,
 }
 
 /// Why a load came to nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum LoadRefusal {
     /// The files changed while they were read: look again once they are quiet.
-    Changed,
+    FilesChanged,
     /// Somebody is writing a file; the text says which.
-    Held(String),
+    BeingWritten(String),
     /// The host or the machine could not do its part; the text says what.
-    Again(String),
+    Transient(String),
     /// The files are not acceptable; the text says why.
     Final(String),
 }
 
 /// A manifest of the directory that was read and understood.
 #[derive(Debug, Clone)]
-struct Understood {
+struct ParsedManifest {
     manifest: Manifest,
     /// `None`: there is no file.
     text: Option<String>,
 }
 
-impl Refusal {
+impl LoadRefusal {
     /// The reason, if the same files may pass another time.
     pub(super) fn passing(self) -> Option<String> {
         match self {
-            Self::Again(why) => Some(why),
-            Self::Changed | Self::Held(_) | Self::Final(_) => None,
+            Self::Transient(why) => Some(why),
+            Self::FilesChanged | Self::BeingWritten(_) | Self::Final(_) => None,
         }
     }
 }
 
-impl Loader {
+impl VersionLoader {
     /// The queues that a handler needs, as far as its manifest tells. A manifest without a component counts only if it is
     /// one without a mistake: it may belong to something else.
-    pub(super) async fn queues(self: Arc<Self>, name: String, stamps: Stamps) -> Vec<QueueName> {
+    pub(super) async fn queues(self: Arc<Self>, name: String, stamps: HandlerStamps) -> Vec<QueueName> {
         let named = spawn_blocking(move || {
             let text = match stamps.manifest {
                 None => String::new(),
@@ -122,13 +122,13 @@ impl Loader {
     /// # Cancel safety
     ///
     /// Safe: a compilation under way is ended.
-    pub(super) async fn load(self: Arc<Self>, order: Order) -> Loaded {
+    pub(super) async fn load(self: Arc<Self>, order: LoadOrder) -> LoadReport {
         let (this, name) = (Arc::clone(&self), order.name.clone());
         let order = Arc::new(order);
         let reading = Arc::clone(&order);
         let read = spawn_blocking(move || this.read(&reading)).await;
         let (understood, wasm) = read.unwrap_or_else(|error| {
-            let refusal = Refusal::Again(format!("{name} can't be read: {error}"));
+            let refusal = LoadRefusal::Transient(format!("{name} can't be read: {error}"));
             (Err(refusal.clone()), Err(refusal))
         });
         let digest = wasm.as_ref().ok().map(|wasm| wasm.digest.clone());
@@ -141,7 +141,7 @@ impl Loader {
             Err(_) if order.fall_back => self.last(&name, understood.ok(), digest.as_deref()).await,
             Ok(_) | Err(_) => Ok(None),
         };
-        Loaded {
+        LoadReport {
             name,
             stamps: order.stamps.clone(),
             version,
@@ -150,7 +150,7 @@ impl Loader {
     }
 
     /// Reads both files, each for itself, and understands the manifest. Blocks.
-    fn read(&self, order: &Order) -> (Result<Understood, Refusal>, Result<Wasm, Refusal>) {
+    fn read(&self, order: &LoadOrder) -> (Result<ParsedManifest, LoadRefusal>, Result<WasmFile, LoadRefusal>) {
         let text = self.read_manifest(order);
         let wasm = self.read_wasm(order);
         let now = self.directory.look(&order.name);
@@ -158,28 +158,28 @@ impl Loader {
         let wasm = wasm.and_then(|wasm| unchanged(wasm, now.wasm == order.stamps.wasm));
         let understood = text.and_then(|text| {
             let manifest = self.understood(text.as_deref().unwrap_or_default(), &order.name)?;
-            Ok(Understood { manifest, text })
+            Ok(ParsedManifest { manifest, text })
         });
         (understood, wasm)
     }
 
-    fn read_manifest(&self, order: &Order) -> Result<Option<String>, Refusal> {
+    fn read_manifest(&self, order: &LoadOrder) -> Result<Option<String>, LoadRefusal> {
         let (file, look) = (self.directory.manifest(&order.name), &order.stamps.manifest);
         match look {
             None => return Ok(None),
-            Some(Look::Trouble(trouble)) => return Err(refused(&file, trouble)),
-            Some(Look::File(_)) => {}
+            Some(FileLook::Trouble(trouble)) => return Err(refused(&file, trouble)),
+            Some(FileLook::File(_)) => {}
         }
         match self.directory.read_manifest(&order.name) {
-            Ok(None) => Err(Refusal::Changed),
+            Ok(None) => Err(LoadRefusal::FilesChanged),
             Ok(Some((text, writer))) => self.complete(&file, writer, order, look.as_ref()).map(|()| Some(text)),
             Err(unread) => Err(not_read(&file, &unread)),
         }
     }
 
-    fn read_wasm(&self, order: &Order) -> Result<Wasm, Refusal> {
+    fn read_wasm(&self, order: &LoadOrder) -> Result<WasmFile, LoadRefusal> {
         let (file, look) = (self.directory.wasm(&order.name), &order.stamps.wasm);
-        if let Some(Look::Trouble(trouble)) = look {
+        if let Some(FileLook::Trouble(trouble)) = look {
             return Err(refused(&file, trouble));
         }
         match self.directory.read_wasm(&order.name, MAX_WASM_BYTES) {
@@ -190,12 +190,18 @@ impl Loader {
 
     /// Whether a file that was read is all that its writer has to say: by what the system tells of writers, by the events of
     /// the directory, or by how long nothing has changed.
-    fn complete(&self, file: &Path, writer: Writer, order: &Order, look: Option<&Look>) -> Result<(), Refusal> {
+    fn complete(
+        &self,
+        file: &Path,
+        writer: FileWriter,
+        order: &LoadOrder,
+        look: Option<&FileLook>,
+    ) -> Result<(), LoadRefusal> {
         let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let complete = match writer {
-            Writer::Absent => true,
-            Writer::Present => false,
-            Writer::Untold => match self.closings.is_closed(name, look) {
+            FileWriter::Absent => true,
+            FileWriter::Present => false,
+            FileWriter::Untold => match self.closings.is_closed(name, look) {
                 Some(true) => true,
                 Some(false) => order.quiet_for >= UNCLOSED_LIMIT,
                 None => order.quiet_for >= UNTOLD_QUIET,
@@ -204,20 +210,25 @@ impl Loader {
         if complete { Ok(()) } else { Err(held(file)) }
     }
 
-    fn understood(&self, text: &str, name: &str) -> Result<Manifest, Refusal> {
+    fn understood(&self, text: &str, name: &str) -> Result<Manifest, LoadRefusal> {
         // It reads the files that values come from.
         let parsed = Manifest::parse_in(text, name, self.directory.path(), &environment);
         parsed.map_err(|errors| {
             let reason = errors.to_string();
             if errors.is_transient() {
-                Refusal::Again(reason)
+                LoadRefusal::Transient(reason)
             } else {
-                Refusal::Final(reason)
+                LoadRefusal::Final(reason)
             }
         })
     }
 
-    async fn version(&self, order: &Order, wasm: Wasm, understood: &Understood) -> Result<Accepted, Refusal> {
+    async fn version(
+        &self,
+        order: &LoadOrder,
+        wasm: WasmFile,
+        understood: &ParsedManifest,
+    ) -> Result<AcceptedVersion, LoadRefusal> {
         let (name, file) = (&order.name, self.directory.wasm(&order.name));
         let same = order
             .running
@@ -237,11 +248,16 @@ impl Loader {
             manifest,
             policy,
         };
-        Ok(Accepted { version, pair })
+        Ok(AcceptedVersion { version, pair })
     }
 
     /// Keeps the files of a version that may serve soon. Without them it serves as well.
-    async fn put(&self, name: &str, (wasm, digest): (Bytes, String), manifest: Option<String>) -> Option<KeptPair> {
+    async fn put(
+        &self,
+        name: &str,
+        (wasm, digest): (Bytes, String),
+        manifest: Option<String>,
+    ) -> Option<VersionDigests> {
         let (kept, handler) = (self.kept.clone()?, name.to_owned());
         let put = spawn_blocking(move || kept.put(&handler, (&wasm, &digest), manifest.as_deref()));
         match put.await {
@@ -259,16 +275,16 @@ impl Loader {
     async fn last(
         &self,
         name: &str,
-        understood: Option<Understood>,
+        understood: Option<ParsedManifest>,
         digest: Option<&str>,
-    ) -> Result<Option<Accepted>, Refusal> {
+    ) -> Result<Option<AcceptedVersion>, LoadRefusal> {
         let Some(kept) = self.kept.clone() else { return Ok(None) };
         let handler = name.to_owned();
         let last = spawn_blocking(move || kept.last(&handler)).await;
         let files = match last {
             Ok(Ok(Some(files))) => files,
             Ok(Ok(None)) => return Ok(None),
-            Ok(Err(error)) if may_pass(&error) => return Err(Refusal::Again(error.to_string())),
+            Ok(Err(error)) if may_pass(&error) => return Err(LoadRefusal::Transient(error.to_string())),
             Ok(Err(error)) => {
                 tracing::warn!(handler = name, %error, "the version that served last can't be used");
                 return Ok(None);
@@ -280,7 +296,7 @@ impl Loader {
         }
         match self.last_of(name, understood, files).await {
             Ok(accepted) => Ok(Some(accepted)),
-            Err(Refusal::Again(why)) => Err(Refusal::Again(why)),
+            Err(LoadRefusal::Transient(why)) => Err(LoadRefusal::Transient(why)),
             Err(refusal) => {
                 tracing::warn!(
                     handler = name,
@@ -292,10 +308,15 @@ impl Loader {
         }
     }
 
-    async fn last_of(&self, name: &str, understood: Option<Understood>, files: KeptFiles) -> Result<Accepted, Refusal> {
+    async fn last_of(
+        &self,
+        name: &str,
+        understood: Option<ParsedManifest>,
+        files: LastServedFiles,
+    ) -> Result<AcceptedVersion, LoadRefusal> {
         let understood = match understood {
             Some(understood) => understood,
-            None => Understood {
+            None => ParsedManifest {
                 manifest: self.understood(files.manifest.as_deref().unwrap_or_default(), name)?,
                 text: files.manifest,
             },
@@ -313,43 +334,47 @@ impl Loader {
             manifest,
             policy,
         };
-        Ok(Accepted { version, pair })
+        Ok(AcceptedVersion { version, pair })
     }
 }
 
-fn unchanged<T>(content: T, unchanged: bool) -> Result<T, Refusal> {
-    if unchanged { Ok(content) } else { Err(Refusal::Changed) }
+fn unchanged<T>(content: T, unchanged: bool) -> Result<T, LoadRefusal> {
+    if unchanged {
+        Ok(content)
+    } else {
+        Err(LoadRefusal::FilesChanged)
+    }
 }
 
-fn held(file: &Path) -> Refusal {
-    Refusal::Held(format!(
+fn held(file: &Path) -> LoadRefusal {
+    LoadRefusal::BeingWritten(format!(
         "{} is being written; it is taken once its writer has closed it",
         file.display()
     ))
 }
 
-fn not_read(file: &Path, unread: &Unread) -> Refusal {
+fn not_read(file: &Path, unread: &FileReadError) -> LoadRefusal {
     match unread {
-        Unread::Gone => Refusal::Changed,
-        Unread::Written => held(file),
-        Unread::Trouble(trouble) => refused(file, trouble),
+        FileReadError::Gone => LoadRefusal::FilesChanged,
+        FileReadError::BeingWritten => held(file),
+        FileReadError::Trouble(trouble) => refused(file, trouble),
     }
 }
 
-fn refused(file: &Path, trouble: &Trouble) -> Refusal {
+fn refused(file: &Path, trouble: &FileTrouble) -> LoadRefusal {
     let reason = format!("{}: {trouble}", file.display());
-    if trouble.passes {
-        Refusal::Again(reason)
+    if trouble.is_transient {
+        LoadRefusal::Transient(reason)
     } else {
-        Refusal::Final(reason)
+        LoadRefusal::Final(reason)
     }
 }
 
-fn refusal(error: &LoadError) -> Refusal {
+fn refusal(error: &LoadError) -> LoadRefusal {
     let reason = error.to_string();
     if error.is_transient() {
-        Refusal::Again(reason)
+        LoadRefusal::Transient(reason)
     } else {
-        Refusal::Final(reason)
+        LoadRefusal::Final(reason)
     }
 }

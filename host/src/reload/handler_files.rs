@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{message::QueueName, plugin_dir::Stamps};
+use crate::{message::QueueName, plugin_dir::HandlerStamps};
 
 /// How long a file must not have changed before it is read.
 pub(super) const QUIET: Duration = Duration::from_millis(100);
@@ -19,9 +19,9 @@ const LAST_HELD: Duration = Duration::from_secs(2);
 
 /// What was seen of one name.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct HandlerFiles {
     /// As of the last scan; `None` if nothing is there.
-    pub(super) stamps: Option<Stamps>,
+    pub(super) stamps: Option<HandlerStamps>,
     /// Since when it has looked like that.
     since: Instant,
     /// Left alone until then.
@@ -29,9 +29,9 @@ pub(super) struct Seen {
     /// Loads in a row that ended without a verdict.
     tries: u32,
     /// What the handler that runs, or was refused, was made of.
-    applied: Option<Stamps>,
+    applied: Option<HandlerStamps>,
     /// The files for whose manifest the queues exist.
-    named: Option<Stamps>,
+    named: Option<HandlerStamps>,
     /// The queue that it is going to serve, if that is known.
     pub(super) queue: Option<QueueName>,
     /// Something is under way for it.
@@ -46,7 +46,7 @@ pub(super) struct Seen {
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum DueStep {
     /// Its queues are to exist.
     Name,
     /// It is to be loaded.
@@ -57,8 +57,8 @@ pub(super) enum Due {
     Forget,
 }
 
-impl Seen {
-    pub(super) fn new(stamps: Stamps, since: Instant) -> Self {
+impl HandlerFiles {
+    pub(super) fn new(stamps: HandlerStamps, since: Instant) -> Self {
         Self {
             stamps: Some(stamps),
             since,
@@ -75,7 +75,7 @@ impl Seen {
     }
 
     /// Notes what a scan has found.
-    pub(super) fn look(&mut self, stamps: Option<Stamps>, now: Instant) {
+    pub(super) fn look(&mut self, stamps: Option<HandlerStamps>, now: Instant) {
         if self.stamps != stamps {
             (self.since, self.not_before, self.tries, self.said) = (now, now, 0, None);
             self.stamps = stamps;
@@ -88,24 +88,24 @@ impl Seen {
     }
 
     /// What is to be done now.
-    pub(super) fn due(&self, now: Instant) -> Option<Due> {
+    pub(super) fn due(&self, now: Instant) -> Option<DueStep> {
         self.at().filter(|at| *at <= now).and_then(|_| self.next())
     }
 
-    fn next(&self) -> Option<Due> {
+    fn next(&self) -> Option<DueStep> {
         let Some(stamps) = &self.stamps else {
-            return Some(if self.ended { Due::Forget } else { Due::Remove });
+            return Some(if self.ended { DueStep::Forget } else { DueStep::Remove });
         };
         if stamps.wasm.is_none() && !self.ended {
-            Some(Due::Remove)
+            Some(DueStep::Remove)
         } else if self
             .named
             .as_ref()
             .is_none_or(|named| named.manifest != stamps.manifest)
         {
-            Some(Due::Name)
+            Some(DueStep::Name)
         } else if stamps.wasm.is_some() && self.applied.as_ref() != Some(stamps) {
-            Some(Due::Load)
+            Some(DueStep::Load)
         } else {
             None
         }
@@ -113,7 +113,7 @@ impl Seen {
 
     /// Whether a first verdict on what is there is still to come.
     pub(super) fn is_coming(&self) -> bool {
-        let wanted = matches!(self.next(), Some(Due::Name | Due::Load));
+        let wanted = matches!(self.next(), Some(DueStep::Name | DueStep::Load));
         wanted && self.tries == 0 && self.stamps.as_ref().is_some_and(|stamps| stamps.wasm.is_some())
     }
 
@@ -132,12 +132,12 @@ impl Seen {
     }
 
     /// The queues that the manifest names exist.
-    pub(super) fn named(&mut self, stamps: Stamps, queue: Option<QueueName>) {
+    pub(super) fn named(&mut self, stamps: HandlerStamps, queue: Option<QueueName>) {
         (self.busy, self.named, self.queue) = (false, Some(stamps), queue);
     }
 
     /// There is a verdict on these files.
-    pub(super) fn settle(&mut self, stamps: Stamps) {
+    pub(super) fn settle(&mut self, stamps: HandlerStamps) {
         (self.busy, self.tries, self.applied) = (false, 0, Some(stamps));
     }
 
@@ -178,16 +178,16 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin_dir::{Look, Trouble};
+    use crate::plugin_dir::{FileLook, FileTrouble};
 
-    fn stamps(wasm: Option<&str>) -> Stamps {
+    fn stamps(wasm: Option<&str>) -> HandlerStamps {
         let look = |reason: &str| {
-            Look::Trouble(Trouble {
+            FileLook::Trouble(FileTrouble {
                 reason: reason.to_owned(),
-                passes: false,
+                is_transient: false,
             })
         };
-        Stamps {
+        HandlerStamps {
             wasm: wasm.map(look),
             manifest: None,
         }
@@ -196,28 +196,31 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handler_is_named_then_loaded_then_removed() {
         let start = Instant::now();
-        let mut seen = Seen::new(stamps(Some("a")), start);
+        let mut seen = HandlerFiles::new(stamps(Some("a")), start);
         assert_eq!(seen.due(start), None);
         let quiet = start + QUIET;
-        assert_eq!(seen.due(quiet), Some(Due::Name));
+        assert_eq!(seen.due(quiet), Some(DueStep::Name));
         seen.begin();
         assert_eq!(seen.due(quiet), None);
         seen.named(stamps(Some("a")), None);
-        assert_eq!(seen.due(quiet), Some(Due::Load));
+        assert_eq!(seen.due(quiet), Some(DueStep::Load));
         seen.begin();
         seen.settle(stamps(Some("a")));
         assert_eq!(seen.at(), None);
         seen.look(None, quiet);
-        assert_eq!((seen.due(quiet), seen.due(quiet + QUIET)), (None, Some(Due::Remove)));
+        assert_eq!(
+            (seen.due(quiet), seen.due(quiet + QUIET)),
+            (None, Some(DueStep::Remove))
+        );
         seen.removed();
-        assert_eq!(seen.due(quiet + QUIET), Some(Due::Forget));
+        assert_eq!(seen.due(quiet + QUIET), Some(DueStep::Forget));
     }
 
     /// It was tried every five seconds, and reported each time, for ever.
     #[tokio::test(start_paused = true)]
     async fn what_the_machine_refuses_is_tried_again_at_growing_intervals_up_to_a_minute() {
         let start = Instant::now();
-        let mut seen = Seen::new(stamps(Some("a")), start);
+        let mut seen = HandlerFiles::new(stamps(Some("a")), start);
         let waits = [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs);
         for wait in waits {
             seen.named(stamps(Some("a")), None);
@@ -234,8 +237,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_manifest_alone_is_named_and_never_loaded_or_removed() {
         let start = Instant::now();
-        let mut seen = Seen::new(stamps(None), start - QUIET);
-        assert_eq!(seen.due(start), Some(Due::Name));
+        let mut seen = HandlerFiles::new(stamps(None), start - QUIET);
+        assert_eq!(seen.due(start), Some(DueStep::Name));
         seen.begin();
         seen.named(stamps(None), None);
         assert_eq!(seen.at(), None);

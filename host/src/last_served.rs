@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     executor::{MAX_WASM_BYTES, digest},
-    plugin_dir::{Trouble, Unread, read},
+    plugin_dir::{FileReadError, FileTrouble, read},
 };
 
 /// The file that says what served last.
@@ -32,7 +32,7 @@ const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A component and its manifest, by their digests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptPair {
+pub struct VersionDigests {
     component: String,
     /// `None`: there was no manifest.
     manifest: Option<String>,
@@ -40,7 +40,7 @@ pub struct KeptPair {
 
 /// What served last.
 #[derive(Debug)]
-pub struct KeptFiles {
+pub struct LastServedFiles {
     /// Where the component is.
     pub file: PathBuf,
     /// Its bytes.
@@ -53,21 +53,21 @@ pub struct KeptFiles {
 
 /// The directory of all that is kept. Every call blocks on the disk.
 #[derive(Debug)]
-pub struct Kept {
+pub struct LastServedStore {
     root: PathBuf,
     /// What was put for each handler and does not serve yet, so that it is not taken for what nobody needs. Held while
     /// something is put or removed, and never while the disk is waited for.
-    put: Mutex<BTreeMap<String, KeptPair>>,
+    put: Mutex<BTreeMap<String, VersionDigests>>,
 }
 
-impl Kept {
+impl LastServedStore {
     /// Nothing is opened or made yet.
     pub fn new(root: PathBuf) -> Self {
         let put = Mutex::default();
         Self { root, put }
     }
 
-    /// Puts the files of a handler there. They are on disk, and take the place of what served last, only with [`Kept::serves`]:
+    /// Puts the files of a handler there. They are on disk, and take the place of what served last, only with [`LastServedStore::serves`]:
     /// a disk that is busy must not hold a deploy up.
     ///
     /// # Errors
@@ -78,11 +78,11 @@ impl Kept {
         handler: &str,
         (wasm, digest_of_wasm): (&[u8], &str),
         manifest: Option<&str>,
-    ) -> io::Result<KeptPair> {
+    ) -> io::Result<VersionDigests> {
         let mut put = self.lock();
         let directory = self.root.join(handler);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let pair = KeptPair {
+        let pair = VersionDigests {
             component: digest_of_wasm.to_owned(),
             manifest: manifest.map(|text| digest(text.as_bytes())),
         };
@@ -99,7 +99,7 @@ impl Kept {
     /// # Errors
     ///
     /// The disk's, or the files are not there any more. What was kept before still is.
-    pub fn serves(&self, handler: &str, pair: &KeptPair) -> io::Result<()> {
+    pub fn serves(&self, handler: &str, pair: &VersionDigests) -> io::Result<()> {
         let directory = self.root.join(handler);
         for name in pair.names() {
             File::open(directory.join(name))?.sync_all()?;
@@ -134,7 +134,7 @@ impl Kept {
     /// # Errors
     ///
     /// It can't be read, or is damaged.
-    pub fn last(&self, handler: &str) -> io::Result<Option<KeptFiles>> {
+    pub fn last(&self, handler: &str) -> io::Result<Option<LastServedFiles>> {
         let Some(pair) = self.record(handler)? else {
             return Ok(None);
         };
@@ -146,7 +146,7 @@ impl Kept {
             None => None,
         };
         let manifest = manifest.map(String::from_utf8).transpose().map_err(io::Error::other)?;
-        Ok(Some(KeptFiles {
+        Ok(Some(LastServedFiles {
             file,
             wasm: wasm.into(),
             digest: pair.component,
@@ -160,7 +160,7 @@ impl Kept {
     /// # Errors
     ///
     /// The disk's. What was kept before may still be.
-    pub fn supersede(&self, handler: &str, pair: Option<&KeptPair>) -> io::Result<()> {
+    pub fn supersede(&self, handler: &str, pair: Option<&VersionDigests>) -> io::Result<()> {
         if pair.is_some() && self.record(handler).ok().flatten().as_ref() == pair {
             return Ok(());
         }
@@ -200,10 +200,10 @@ impl Kept {
         names.filter_map(Result::transpose).collect()
     }
 
-    fn record(&self, handler: &str) -> io::Result<Option<KeptPair>> {
+    fn record(&self, handler: &str) -> io::Result<Option<VersionDigests>> {
         match read(&self.root.join(handler).join(RECORD), MAX_SMALL_BYTES) {
             Ok(content) => {
-                let pair: KeptPair = serde_json::from_slice(&content.bytes)?;
+                let pair: VersionDigests = serde_json::from_slice(&content.bytes)?;
                 // Names become paths.
                 let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
                 if pair.names().all(is_digest) {
@@ -212,18 +212,18 @@ impl Kept {
                     Err(io::Error::other("its record is damaged"))
                 }
             }
-            Err(Unread::Gone) => Ok(None),
+            Err(FileReadError::Gone) => Ok(None),
             Err(unread) => Err(unusable(unread)),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, KeptPair>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VersionDigests>> {
         // Every change is one assignment, so a panic elsewhere leaves nothing half done.
         self.put.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl KeptPair {
+impl VersionDigests {
     fn names(&self) -> impl Iterator<Item = &str> {
         [Some(&self.component), self.manifest.as_ref()]
             .into_iter()
@@ -232,17 +232,17 @@ impl KeptPair {
     }
 }
 
-/// Whether what [`Kept::last`] could not read may be readable another time. What is gone or damaged is not.
+/// Whether what [`LastServedStore::last`] could not read may be readable another time. What is gone or damaged is not.
 pub fn may_pass(error: &io::Error) -> bool {
-    let trouble = error.get_ref().and_then(|inner| inner.downcast_ref::<Trouble>());
-    error.kind() == io::ErrorKind::ResourceBusy || trouble.is_some_and(|trouble| trouble.passes)
+    let trouble = error.get_ref().and_then(|inner| inner.downcast_ref::<FileTrouble>());
+    error.kind() == io::ErrorKind::ResourceBusy || trouble.is_some_and(|trouble| trouble.is_transient)
 }
 
-fn unusable(unread: Unread) -> io::Error {
+fn unusable(unread: FileReadError) -> io::Error {
     match unread {
-        Unread::Gone => io::Error::new(io::ErrorKind::NotFound, "it is not there"),
-        Unread::Written => io::Error::new(io::ErrorKind::ResourceBusy, "somebody is writing it"),
-        Unread::Trouble(trouble) => io::Error::other(trouble),
+        FileReadError::Gone => io::Error::new(io::ErrorKind::NotFound, "it is not there"),
+        FileReadError::BeingWritten => io::Error::new(io::ErrorKind::ResourceBusy, "somebody is writing it"),
+        FileReadError::Trouble(trouble) => io::Error::other(trouble),
     }
 }
 
@@ -300,7 +300,7 @@ mod tests {
 
     use super::*;
 
-    fn put(kept: &Kept, wasm: &[u8], manifest: Option<&str>) -> KeptPair {
+    fn put(kept: &LastServedStore, wasm: &[u8], manifest: Option<&str>) -> VersionDigests {
         kept.put("orders", (wasm, &digest(wasm)), manifest).unwrap()
     }
 
@@ -308,7 +308,7 @@ mod tests {
         fs::read_dir(directory.join("orders")).unwrap().count()
     }
 
-    fn last(kept: &Kept) -> (Vec<u8>, Option<String>) {
+    fn last(kept: &LastServedStore) -> (Vec<u8>, Option<String>) {
         let files = kept.last("orders").unwrap().unwrap();
         (files.wasm.to_vec(), files.manifest)
     }
@@ -316,7 +316,7 @@ mod tests {
     #[test]
     fn what_served_last_is_kept_and_nothing_older() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         assert!(kept.last("orders").unwrap().is_none());
         for number in 0..5_u8 {
             let pair = put(&kept, &[number], Some("queue = \"x\""));
@@ -335,12 +335,12 @@ mod tests {
     #[test]
     fn what_was_put_and_never_served_leaves_the_older_one_kept() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         let first = put(&kept, b"first", None);
         kept.serves("orders", &first).unwrap();
         put(&kept, b"second", None);
         fs::write(directory.path().join("orders/third.tmp"), "ha").unwrap();
-        let again = Kept::new(directory.path().to_owned());
+        let again = LastServedStore::new(directory.path().to_owned());
         assert_eq!(last(&again), (b"first".to_vec(), None));
         let third = put(&again, b"third", None);
         again.serves("orders", &third).unwrap();
@@ -350,7 +350,7 @@ mod tests {
     #[test]
     fn what_waits_to_serve_is_not_removed_with_what_is_old() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         let (first, second) = (put(&kept, b"first", None), put(&kept, b"second", None));
         kept.serves("orders", &first).unwrap();
         kept.serves("orders", &second).unwrap();
@@ -361,7 +361,7 @@ mod tests {
     #[test]
     fn what_is_older_than_a_version_that_could_not_be_kept_does_not_count() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         kept.supersede("orders", None).unwrap();
         let (first, second) = (put(&kept, b"first", None), put(&kept, b"second", None));
         kept.serves("orders", &first).unwrap();
@@ -377,7 +377,7 @@ mod tests {
     #[test]
     fn what_can_not_be_read_now_may_be_readable_later_and_what_is_gone_or_damaged_may_not() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         let pair = put(&kept, b"good", None);
         kept.serves("orders", &pair).unwrap();
         let file = directory.path().join("orders").join(digest(b"good"));
@@ -385,18 +385,18 @@ mod tests {
         assert!(!may_pass(&kept.last("orders").unwrap_err()));
         fs::remove_file(&file).unwrap();
         assert!(!may_pass(&kept.last("orders").unwrap_err()));
-        let trouble = |passes| {
+        let trouble = |is_transient| {
             let reason = "too many open files".to_owned();
-            unusable(Unread::Trouble(Trouble { reason, passes }))
+            unusable(FileReadError::Trouble(FileTrouble { reason, is_transient }))
         };
         assert!(may_pass(&trouble(true)) && !may_pass(&trouble(false)));
-        assert!(may_pass(&unusable(Unread::Written)));
+        assert!(may_pass(&unusable(FileReadError::BeingWritten)));
     }
 
     #[test]
     fn what_is_damaged_is_not_used_and_is_written_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = Kept::new(directory.path().to_owned());
+        let kept = LastServedStore::new(directory.path().to_owned());
         let pair = put(&kept, b"good", None);
         kept.serves("orders", &pair).unwrap();
         fs::write(directory.path().join("orders").join(digest(b"good")), "evil").unwrap();

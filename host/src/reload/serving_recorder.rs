@@ -8,13 +8,13 @@ use std::{
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::kept::{Kept, KeptPair};
+use crate::last_served::{LastServedStore, VersionDigests};
 
 /// What is to be done for one handler.
 #[derive(Debug)]
-enum Order {
+enum RecordOrder {
     /// It serves these files.
-    Serves(KeptPair),
+    Serves(VersionDigests),
     /// It serves what could not be kept.
     ServesUnkept,
     /// Its file was removed.
@@ -23,16 +23,16 @@ enum Order {
 
 /// The orders that are not carried out yet.
 #[derive(Debug)]
-pub(super) struct Keeper {
-    kept: Option<Arc<Kept>>,
-    orders: BTreeMap<String, Order>,
+pub(super) struct ServingRecorder {
+    kept: Option<Arc<LastServedStore>>,
+    orders: BTreeMap<String, RecordOrder>,
     /// At most one.
     under_way: JoinSet<io::Result<()>>,
     forgetting: Option<String>,
 }
 
-impl Keeper {
-    pub(super) fn new(kept: Option<Arc<Kept>>) -> Self {
+impl ServingRecorder {
+    pub(super) fn new(kept: Option<Arc<LastServedStore>>) -> Self {
         Self {
             kept,
             orders: BTreeMap::new(),
@@ -41,20 +41,20 @@ impl Keeper {
         }
     }
 
-    pub(super) fn serves(&mut self, name: &str, pair: KeptPair) {
-        self.order(name, Order::Serves(pair));
+    pub(super) fn serves(&mut self, name: &str, pair: VersionDigests) {
+        self.order(name, RecordOrder::Serves(pair));
     }
 
     /// A restart then has nothing to fall back on, rather than a version whose grants may have been taken away since.
     pub(super) fn serves_unkept(&mut self, name: &str) {
-        self.order(name, Order::ServesUnkept);
+        self.order(name, RecordOrder::ServesUnkept);
     }
 
     pub(super) fn forget(&mut self, name: &str) {
-        self.order(name, Order::Forget);
+        self.order(name, RecordOrder::Forget);
     }
 
-    fn order(&mut self, name: &str, order: Order) {
+    fn order(&mut self, name: &str, order: RecordOrder) {
         if self.kept.is_some() {
             self.orders.insert(name.to_owned(), order);
         }
@@ -63,7 +63,7 @@ impl Keeper {
 
     /// Whether files of this name would be removed if they were put now.
     pub(super) fn is_forgetting(&self, name: &str) -> bool {
-        self.forgetting.as_deref() == Some(name) || matches!(self.orders.get(name), Some(Order::Forget))
+        self.forgetting.as_deref() == Some(name) || matches!(self.orders.get(name), Some(RecordOrder::Forget))
     }
 
     /// Forgets all handlers but these. Blocks nobody: what can't be listed now is listed at the next start.
@@ -87,14 +87,14 @@ impl Keeper {
         let Some((kept, (name, order))) = self.kept.clone().zip(self.orders.pop_first()) else {
             return;
         };
-        self.forgetting = matches!(order, Order::Forget).then(|| name.clone());
+        self.forgetting = matches!(order, RecordOrder::Forget).then(|| name.clone());
         self.under_way.spawn_blocking(move || match order {
-            Order::Serves(pair) => kept.serves(&name, &pair).or_else(|error| {
+            RecordOrder::Serves(pair) => kept.serves(&name, &pair).or_else(|error| {
                 kept.supersede(&name, Some(&pair))?;
                 Err(error)
             }),
-            Order::ServesUnkept => kept.supersede(&name, None),
-            Order::Forget => kept.forget(&name),
+            RecordOrder::ServesUnkept => kept.supersede(&name, None),
+            RecordOrder::Forget => kept.forget(&name),
         });
     }
 
