@@ -38,11 +38,11 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    body::{Bodies, json},
-    guard::Guard,
-    parameters::{Parameters, Path},
-    refused::Refused,
-    wire::Affected,
+    body::{RequestBodies, json},
+    guard::RequestGuard,
+    parameters::{Path, QueryParameters},
+    refused::RefusedRequest,
+    wire::AffectedMessages,
 };
 use crate::{
     config::Secret,
@@ -63,7 +63,7 @@ mod refused;
 mod stream;
 pub mod wire;
 
-pub use self::accept::{Limits, serve, serve_within};
+pub use self::accept::{ListenerLimits, serve, serve_within};
 
 /// How long a queue that does not answer may hold up the counts of the others.
 const COUNTS_LIMIT: Duration = Duration::from_secs(3);
@@ -92,9 +92,9 @@ pub struct AdminState {
 }
 
 /// The routes, behind what guards them.
-fn routes(state: AdminState, limits: &Limits) -> Router {
-    let bodies = Arc::new(Bodies::new(limits.body_bytes, limits.body));
-    let guard = Guard {
+fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
+    let bodies = Arc::new(RequestBodies::new(limits.body_bytes, limits.body));
+    let guard = RequestGuard {
         state: state.clone(),
         bodies: Arc::clone(&bodies),
         limit: limits.request,
@@ -113,8 +113,10 @@ fn routes(state: AdminState, limits: &Limits) -> Router {
         .route("/queues/{name}/dead", get(dead_letters).delete(purge_dead))
         .route("/queues/{name}/dead/{id}", get(dead_letter))
         .route("/queues/{name}/dead/redrive", post(redrive))
-        .fallback(async || Refused::new(StatusCode::NOT_FOUND, "no such route"))
-        .method_not_allowed_fallback(async || Refused::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here"))
+        .fallback(async || RefusedRequest::new(StatusCode::NOT_FOUND, "no such route"))
+        .method_not_allowed_fallback(async || {
+            RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
+        })
         // The guard has read the body, with a bound of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(guard, guard::guard))
@@ -122,14 +124,18 @@ fn routes(state: AdminState, limits: &Limits) -> Router {
         .with_state(state)
 }
 
-type Answer<T> = Result<Json<T>, Refused>;
+type Answer<T> = Result<Json<T>, RefusedRequest>;
 type Body = Result<Bytes, BytesRejection>;
 
-async fn ready(State(state): State<AdminState>, uri: Uri, headers: HeaderMap) -> (StatusCode, Json<wire::Readiness>) {
+async fn ready(
+    State(state): State<AdminState>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> (StatusCode, Json<wire::ReadinessAnswer>) {
     match state.handlers.readiness(state.draining.is_cancelled()) {
         Ok(()) => (
             StatusCode::OK,
-            Json(wire::Readiness {
+            Json(wire::ReadinessAnswer {
                 ready: true,
                 reasons: vec![],
             }),
@@ -143,7 +149,7 @@ async fn ready(State(state): State<AdminState>, uri: Uri, headers: HeaderMap) ->
             };
             (
                 StatusCode::SERVICE_UNAVAILABLE,
-                Json(wire::Readiness { ready: false, reasons }),
+                Json(wire::ReadinessAnswer { ready: false, reasons }),
             )
         }
     }
@@ -177,8 +183,8 @@ async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Respons
         .into_response()
 }
 
-async fn handlers(State(state): State<AdminState>) -> Json<wire::Handlers> {
-    Json(wire::Handlers {
+async fn handlers(State(state): State<AdminState>) -> Json<wire::HandlerList> {
+    Json(wire::HandlerList {
         handlers: state.handlers.list().into_iter().map(Into::into).collect(),
     })
 }
@@ -195,38 +201,38 @@ async fn all_counts(state: &AdminState) -> Vec<(Arc<dyn Queue>, Result<Counts, S
     join_all(state.queues.list().into_iter().map(ask)).await
 }
 
-async fn queues(State(state): State<AdminState>) -> Json<wire::Queues> {
+async fn queues(State(state): State<AdminState>) -> Json<wire::QueueList> {
     let entry = |(queue, counts): (Arc<dyn Queue>, Result<Counts, String>)| match counts {
-        Ok(counts) => wire::Queue::new(queue.name(), counts),
-        Err(error) => wire::Queue {
+        Ok(counts) => wire::QueueForm::new(queue.name(), counts),
+        Err(error) => wire::QueueForm {
             error: Some(error),
-            ..wire::Queue::new(queue.name(), Counts::default())
+            ..wire::QueueForm::new(queue.name(), Counts::default())
         },
     };
-    Json(wire::Queues {
+    Json(wire::QueueList {
         queues: all_counts(&state).await.into_iter().map(entry).collect(),
     })
 }
 
-async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::Queue> {
+async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::QueueForm> {
     let queue = state.find(&name)?;
-    Ok(Json(wire::Queue::new(queue.name(), queue.counts().await?)))
+    Ok(Json(wire::QueueForm::new(queue.name(), queue.counts().await?)))
 }
 
 async fn send(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    parameters: Parameters,
+    parameters: QueryParameters,
     body: Body,
-) -> Answer<wire::Sent> {
+) -> Answer<wire::SentMessage> {
     let queue = state.find(&name)?;
     let message = outgoing(parameters, body?)?;
-    Ok(Json(wire::Sent {
+    Ok(Json(wire::SentMessage {
         id: queue.send(message).await?.to_string(),
     }))
 }
 
-fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused> {
+fn outgoing(mut parameters: QueryParameters, body: Bytes) -> Result<Outgoing, RefusedRequest> {
     let attributes = parameters.take_prefixed("attr.");
     let attributes = attributes
         .into_iter()
@@ -248,7 +254,7 @@ fn outgoing(mut parameters: Parameters, body: Bytes) -> Result<Outgoing, Refused
 async fn send_batch(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<Bodies>>,
+    Extension(bodies): Extension<Arc<RequestBodies>>,
     body: Body,
 ) -> Answer<wire::BatchResults> {
     let queue = state.find(&name)?;
@@ -274,27 +280,34 @@ async fn send_batch(
     Ok(Json(wire::BatchResults { results }))
 }
 
-fn entries(body: &[u8]) -> Result<Vec<Result<Outgoing, InvalidMessage>>, Refused> {
-    let batch: wire::Batch = json(body)?;
+fn entries(body: &[u8]) -> Result<Vec<Result<Outgoing, InvalidMessage>>, RefusedRequest> {
+    let batch: wire::SendBatch = json(body)?;
     if batch.messages.is_empty() {
         let why = format!("0 messages: send 1 to {}", wire::MAX_BATCH);
-        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
+        return Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why));
     }
-    Ok(batch.messages.into_iter().map(wire::Entry::into_outgoing).collect())
+    Ok(batch
+        .messages
+        .into_iter()
+        .map(wire::OutgoingForm::into_outgoing)
+        .collect())
 }
 
 async fn receive(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    mut parameters: Parameters,
-) -> Answer<wire::Messages> {
+    mut parameters: QueryParameters,
+) -> Answer<wire::MessageList> {
     let queue = state.find(&name)?;
     let max = parameters.number("max", 1..=10)?.unwrap_or(1);
     let wait = parameters.duration("wait", MAX_WAIT)?.unwrap_or_default();
     let visibility = parameters.duration("visibility", MAX_DELAY)?;
     parameters.finish()?;
     if visibility.is_some_and(|visibility| visibility < Duration::from_secs(1)) {
-        return Err(Refused::new(StatusCode::BAD_REQUEST, "visibility: use 1s to 12h"));
+        return Err(RefusedRequest::new(
+            StatusCode::BAD_REQUEST,
+            "visibility: use 1s to 12h",
+        ));
     }
     let deliveries = tokio::select! {
         deliveries = queue.receive(max, wait) => deliveries?,
@@ -314,11 +327,11 @@ async fn receive(
                     .settle(deliveries.into_iter().map(release).collect(), Effects::default())
                     .await,
             );
-            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
+            return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
         }
     }
     let form = |delivery| wire::MessageForm::received(queue.name(), delivery);
-    Ok(Json(wire::Messages {
+    Ok(Json(wire::MessageList {
         messages: deliveries.into_iter().map(form).collect(),
     }))
 }
@@ -326,13 +339,13 @@ async fn receive(
 async fn settle(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<Bodies>>,
+    Extension(bodies): Extension<Arc<RequestBodies>>,
     body: Body,
-) -> Answer<Affected> {
+) -> Answer<AffectedMessages> {
     let queue = state.find(&name)?;
     let request: wire::SettleRequest = bodies.parse(body?, json).await?;
     let not_one = || {
-        Refused::new(
+        RefusedRequest::new(
             StatusCode::BAD_REQUEST,
             format!("{:?} is not a receipt", request.receipt),
         )
@@ -348,17 +361,17 @@ async fn settle(
     {
         answer?;
     }
-    Ok(Json(Affected { messages: 1 }))
+    Ok(Json(AffectedMessages { messages: 1 }))
 }
 
-async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<Affected> {
-    Ok(Json(Affected {
+async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
+    Ok(Json(AffectedMessages {
         messages: state.find(&name)?.purge().await?,
     }))
 }
 
-async fn purge_dead(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<Affected> {
-    Ok(Json(Affected {
+async fn purge_dead(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
+    Ok(Json(AffectedMessages {
         messages: state.find(&name)?.purge_dead().await?,
     }))
 }
@@ -366,15 +379,15 @@ async fn purge_dead(State(state): State<AdminState>, Path(name): Path<String>) -
 async fn dead_letters(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    mut parameters: Parameters,
-) -> Answer<wire::DeadLetters> {
+    mut parameters: QueryParameters,
+) -> Answer<wire::DeadLetterList> {
     let queue = state.find(&name)?;
     let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
     let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
     parameters.finish()?;
     let letters = queue.dead_letters(after, limit).await?;
     let more = are_behind(&*queue, &letters, limit).await?;
-    Ok(Json(wire::DeadLetters {
+    Ok(Json(wire::DeadLetterList {
         dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
         more,
     }))
@@ -397,16 +410,16 @@ async fn dead_letter(
     Path((name, id)): Path<(String, String)>,
 ) -> Answer<wire::MessageForm> {
     let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
-    let unknown = || Refused::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
+    let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
     Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
 }
 
 async fn redrive(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<Bodies>>,
+    Extension(bodies): Extension<Arc<RequestBodies>>,
     body: Body,
-) -> Answer<wire::Redriven> {
+) -> Answer<wire::RedriveAnswer> {
     let queue = state.find(&name)?;
     let body = body?;
     let request: wire::RedriveRequest = if body.is_empty() {
@@ -418,14 +431,14 @@ async fn redrive(
         let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
         let limit = ids.len();
         let messages = queue.redrive(Some(ids), limit).await?;
-        return Ok(Json(wire::Redriven { messages, more: false }));
+        return Ok(Json(wire::RedriveAnswer { messages, more: false }));
     }
     Ok(Json(redrive_all(&*queue).await?))
 }
 
 /// Puts back all dead letters that there are now. Whoever stops waiting for it tears nothing apart: the queue ends each step that
 /// it has begun.
-async fn redrive_all(queue: &dyn Queue) -> Result<wire::Redriven, QueueError> {
+async fn redrive_all(queue: &dyn Queue) -> Result<wire::RedriveAnswer, QueueError> {
     let calls_cost = queue.capabilities().calls_cost;
     let time = if calls_cost { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
     let end = Instant::now() + time;
@@ -442,19 +455,19 @@ async fn redrive_all(queue: &dyn Queue) -> Result<wire::Redriven, QueueError> {
             // What was put back is to be told, and the next request finds the error if it lasts.
             Err(error) if messages > 0 && error.is_transient() => {
                 tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be put back");
-                return Ok(wire::Redriven { messages, more: true });
+                return Ok(wire::RedriveAnswer { messages, more: true });
             }
             Err(error) => return Err(error),
         }
         if messages < all && Instant::now() >= end {
-            return Ok(wire::Redriven { messages, more: true });
+            return Ok(wire::RedriveAnswer { messages, more: true });
         }
     }
-    Ok(wire::Redriven { messages, more: false })
+    Ok(wire::RedriveAnswer { messages, more: false })
 }
 
 impl AdminState {
-    fn find(&self, name: &str) -> Result<Arc<dyn Queue>, Refused> {
+    fn find(&self, name: &str) -> Result<Arc<dyn Queue>, RefusedRequest> {
         let found = QueueName::new(name).ok().and_then(|name| self.queues.get(&name));
         found.ok_or_else(|| {
             let known: Vec<String> = self
@@ -468,7 +481,7 @@ impl AdminState {
             } else {
                 known.join(", ")
             };
-            Refused::new(
+            RefusedRequest::new(
                 StatusCode::NOT_FOUND,
                 format!("no queue {name:?}; known queues: {known}"),
             )

@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 
 use crate::{
-    client::{Client, ClientError},
+    client::{ClientError, HostClient},
     config::{self, ConfigErrors, DEFAULT_LISTEN, Environment},
     exit_code::ExitCode,
     message::{MAX_BODY_BYTES, QueueName},
@@ -28,7 +28,7 @@ pub use self::new::NewError;
 
 /// What a command reads and writes.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
-pub struct Streams<'s> {
+pub struct CommandStreams<'s> {
     /// Standard input.
     pub input: &'s mut dyn Read,
     /// Standard output.
@@ -97,7 +97,7 @@ impl CliError {
 /// # Errors
 ///
 /// See [`CliError`].
-pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     send::send(args, &args.host.client(environment)?, streams)
 }
 
@@ -106,7 +106,7 @@ pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut Streams
 /// # Errors
 ///
 /// See [`CliError`].
-pub fn new_project(args: &NewArgs, streams: &mut Streams<'_>) -> Result<(), CliError> {
+pub fn new_project(args: &NewArgs, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     Ok(new::new(args, streams.output)?)
 }
 
@@ -115,7 +115,11 @@ pub fn new_project(args: &NewArgs, streams: &mut Streams<'_>) -> Result<(), CliE
 /// # Errors
 ///
 /// See [`CliError`].
-pub fn queues(args: &QueuesArgs, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+pub fn queues(
+    args: &QueuesArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     queues::queues(args, &args.host.client(environment)?, streams.output)
 }
 
@@ -124,7 +128,11 @@ pub fn queues(args: &QueuesArgs, environment: Environment<'_>, streams: &mut Str
 /// # Errors
 ///
 /// See [`CliError`].
-pub fn dead(command: &DeadCommand, environment: Environment<'_>, streams: &mut Streams<'_>) -> Result<(), CliError> {
+pub fn dead(
+    command: &DeadCommand,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     let host = match command {
         DeadCommand::List { host, .. }
         | DeadCommand::Show { host, .. }
@@ -150,13 +158,13 @@ pub fn read_body(argument: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
 }
 
 impl HostArgs {
-    fn client(&self, environment: Environment<'_>) -> Result<Client, CliError> {
+    fn client(&self, environment: Environment<'_>) -> Result<HostClient, CliError> {
         let url = match (self.listen, &self.url) {
             (Some(listen), _) => format!("http://{listen}"),
             (None, Some(url)) => url.clone(),
             (None, None) => format!("http://{DEFAULT_LISTEN}"),
         };
-        Ok(Client::new(&url, config::secret_from(environment)?)?)
+        Ok(HostClient::new(&url, config::secret_from(environment)?)?)
     }
 }
 

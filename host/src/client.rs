@@ -10,7 +10,8 @@ use ureq::{
 
 use crate::{
     admin::wire::{
-        Affected, Batch, BatchResults, DeadLetters, MAX_BATCH, MessageForm, Queues, RedriveRequest, Redriven, Refusal,
+        AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, MAX_BATCH, MessageForm, QueueList, RedriveAnswer,
+        RedriveRequest, SendBatch,
     },
     config::Secret,
     exit_code::ExitCode,
@@ -89,13 +90,13 @@ impl ClientError {
 
 /// A client of one host.
 #[derive(Debug)]
-pub struct Client {
+pub struct HostClient {
     agent: Agent,
     url: String,
     secret: Option<Secret>,
 }
 
-impl Client {
+impl HostClient {
     /// A client of the host at `url` (`http://HOST:PORT`, or just `HOST:PORT`). It connects on the first request.
     ///
     /// # Errors
@@ -129,7 +130,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn queues(&self) -> Result<Queues, ClientError> {
+    pub fn queues(&self) -> Result<QueueList, ClientError> {
         self.call("GET", "/queues", None::<&()>)
     }
 
@@ -138,7 +139,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`]. Each message can be refused on its own besides.
-    pub fn send(&self, queue: &str, batch: &Batch) -> Result<BatchResults, ClientError> {
+    pub fn send(&self, queue: &str, batch: &SendBatch) -> Result<BatchResults, ClientError> {
         self.call("POST", &format!("/queues/{}/batch", escape(queue)), Some(batch))
     }
 
@@ -147,7 +148,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn dead_letters(&self, queue: &str, limit: u16, after: Option<&str>) -> Result<DeadLetters, ClientError> {
+    pub fn dead_letters(&self, queue: &str, limit: u16, after: Option<&str>) -> Result<DeadLetterList, ClientError> {
         let after = after.map(|id| format!("&after={}", escape(id))).unwrap_or_default();
         self.call(
             "GET",
@@ -174,16 +175,16 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<Redriven, ClientError> {
+    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<RedriveAnswer, ClientError> {
         let path = format!("/queues/{}/dead/redrive", escape(queue));
         let ask = |ids| self.call("POST", &path, Some(&RedriveRequest { ids }));
         let Some(ids) = ids else { return ask(None) };
-        let mut all = Redriven {
+        let mut all = RedriveAnswer {
             messages: 0,
             more: false,
         };
         for ids in ids.chunks(MAX_BATCH) {
-            let some: Redriven = ask(Some(ids.to_vec()))?;
+            let some: RedriveAnswer = ask(Some(ids.to_vec()))?;
             all.messages += some.messages;
             all.more |= some.more;
         }
@@ -195,7 +196,7 @@ impl Client {
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn purge_dead(&self, queue: &str) -> Result<Affected, ClientError> {
+    pub fn purge_dead(&self, queue: &str) -> Result<AffectedMessages, ClientError> {
         self.call("DELETE", &format!("/queues/{}/dead", escape(queue)), None::<&()>)
     }
 
@@ -240,7 +241,7 @@ impl Client {
         if status == StatusCode::OK {
             return serde_json::from_slice(&bytes).map_err(|_| foreign());
         }
-        let refusal: Refusal = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+        let refusal: ErrorAnswer = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
         Err(ClientError::Refused {
             status: status.as_u16(),
             why: printable(&refusal.error, MAX_WHY_BYTES),
@@ -319,7 +320,7 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(
-                Client::new(url, None).ok().map(|client| client.url).as_deref(),
+                HostClient::new(url, None).ok().map(|client| client.url).as_deref(),
                 expected,
                 "{url}"
             );

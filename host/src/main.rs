@@ -9,7 +9,7 @@ use std::{
 
 use sandhog::{
     cli::{
-        self, Cli, CliError, Command, Streams,
+        self, Cli, CliError, Command, CommandStreams,
         local::{self, LocalError},
     },
     config::environment,
@@ -92,7 +92,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
-    let mut streams = Streams {
+    let mut streams = CommandStreams {
         input: &mut input,
         output: &mut output,
         progress,

@@ -65,7 +65,7 @@ pub const TARGETS: [Target; 7] = [
 
 /// What comes in as JSON: a batch of messages, one message as it is shown, and requests about them.
 pub fn messages(bytes: &[u8]) {
-    if let Ok(batch) = serde_json::from_slice::<wire::Batch>(bytes) {
+    if let Ok(batch) = serde_json::from_slice::<wire::SendBatch>(bytes) {
         for entry in batch.messages {
             let Ok(outgoing) = entry.clone().into_outgoing() else {
                 continue;
@@ -74,12 +74,12 @@ pub fn messages(bytes: &[u8]) {
             assert!(outgoing.delay.is_none_or(|delay| delay <= MAX_DELAY));
             check_attributes(&outgoing.attributes);
             // What is written as it was read means the same.
-            let again = wire::Entry {
+            let again = wire::OutgoingForm {
                 attributes: wire::attribute_forms(&outgoing.attributes),
                 ..entry.with_body(outgoing.body.to_vec())
             };
             let text = serde_json::to_string(&again).unwrap();
-            let read: Outgoing = serde_json::from_str::<wire::Entry>(&text)
+            let read: Outgoing = serde_json::from_str::<wire::OutgoingForm>(&text)
                 .unwrap()
                 .into_outgoing()
                 .unwrap();

@@ -9,7 +9,7 @@ use std::{
 
 use harness::{PATIENCE, wait_for};
 use sandhog::{
-    admin::{AdminState, Limits, serve_within},
+    admin::{AdminState, ListenerLimits, serve_within},
     message::{Outgoing, QueueName},
     metrics::Metrics,
     queue::{Queue, simple::SimpleStore},
@@ -19,8 +19,8 @@ use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Limits that never matter.
-pub(super) fn patient() -> Limits {
-    Limits {
+pub(super) fn patient() -> ListenerLimits {
+    ListenerLimits {
         connections: 100,
         reserve: 2,
         head: PATIENCE,
@@ -29,7 +29,7 @@ pub(super) fn patient() -> Limits {
         answer: PATIENCE,
         patience: PATIENCE,
         stop: PATIENCE,
-        ..Limits::default()
+        ..ListenerLimits::default()
     }
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: ListenerLimits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()

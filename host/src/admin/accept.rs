@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     AdminState,
-    connections::{Admission, Connection, Connections, Phase, Place},
+    connections::{ClientConnection, ConnectionAdmission, ConnectionPhase, ConnectionPlace, ConnectionTable},
     routes,
-    stream::Stream,
+    stream::ClientStream,
 };
 use crate::{descriptors, metrics::Metrics, printable::chain};
 
@@ -36,7 +36,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What the listener gives its clients. The defaults are those of a host.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct ListenerLimits {
     /// Connections at a time: a quarter of the descriptors that the process may have, from 16 to 1024.
     pub connections: usize,
     /// How many of them are for probes alone while the others have requests under way.
@@ -57,7 +57,7 @@ pub struct Limits {
     pub body_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for ListenerLimits {
     fn default() -> Self {
         let quarter = usize::try_from(descriptors::limit() / 4).unwrap_or(usize::MAX);
         Self {
@@ -84,7 +84,7 @@ impl Default for Limits {
 ///
 /// Dropping the future ends every request under way.
 pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationToken) -> io::Result<()> {
-    serve_within(listener, state, Limits::default(), stop).await
+    serve_within(listener, state, ListenerLimits::default(), stop).await
 }
 
 /// As [`serve`], with other limits.
@@ -99,11 +99,11 @@ pub async fn serve(listener: TcpListener, state: AdminState, stop: CancellationT
 pub async fn serve_within(
     listener: TcpListener,
     state: AdminState,
-    limits: Limits,
+    limits: ListenerLimits,
     stop: CancellationToken,
 ) -> io::Result<()> {
     let acceptor = Acceptor {
-        connections: Arc::new(Connections::new(limits.connections, limits.reserve)),
+        connections: Arc::new(ConnectionTable::new(limits.connections, limits.reserve)),
         metrics: Arc::clone(&state.metrics),
         service: TowerToHyperService::new(routes(state, &limits)),
         limits,
@@ -116,10 +116,10 @@ pub async fn serve_within(
 type Service = TowerToHyperService<axum::Router>;
 
 struct Acceptor {
-    connections: Arc<Connections>,
+    connections: Arc<ConnectionTable>,
     metrics: Arc<Metrics>,
     service: Service,
-    limits: Limits,
+    limits: ListenerLimits,
     stop: CancellationToken,
 }
 
@@ -151,12 +151,12 @@ impl Acceptor {
 
     fn begin(&self, stream: TcpStream, tasks: &mut JoinSet<()>) {
         let place = match self.connections.admit() {
-            Admission::Room(place) => place,
-            Admission::Replaced(place) => {
+            ConnectionAdmission::Room(place) => place,
+            ConnectionAdmission::Replaced(place) => {
                 self.metrics.connection_replaced();
                 place
             }
-            Admission::Full => return self.metrics.connection_replaced(),
+            ConnectionAdmission::Full => return self.metrics.connection_replaced(),
         };
         let counted = self.metrics.connection();
         let (service, limits, stop) = (self.service.clone(), self.limits.clone(), self.stop.clone());
@@ -192,11 +192,17 @@ fn note_end(ended: Result<(), JoinError>) {
 }
 
 /// Answers the requests of one connection until its client goes, it has to go, or the listener ends.
-async fn converse(stream: TcpStream, place: &Place, service: Service, limits: &Limits, stop: CancellationToken) {
+async fn converse(
+    stream: TcpStream,
+    place: &ConnectionPlace,
+    service: Service,
+    limits: &ListenerLimits,
+    stop: CancellationToken,
+) {
     // What is small and late would wait for more. Without it an answer is slower, and no less right.
     drop(stream.set_nodelay(true));
     let connection = &place.connection;
-    let stream = Stream::new(stream, Arc::clone(connection), limits.answer);
+    let stream = ClientStream::new(stream, Arc::clone(connection), limits.answer);
     let answering = service_fn(|request| answer(request, &service, connection));
     let mut http = std::pin::pin!(
         http1::Builder::new()
@@ -216,12 +222,12 @@ async fn converse(stream: TcpStream, place: &Place, service: Service, limits: &L
         () = connection.ended() => return,
         () = stop.cancelled() => {}
     }
-    if connection.phase() == Phase::Silent {
+    if connection.phase() == ConnectionPhase::Silent {
         return;
     }
     http.as_mut().graceful_shutdown();
     let gone = timeout(limits.patience, http.as_mut()).await.is_ok();
-    if !gone && connection.phase() == Phase::UnderWay {
+    if !gone && connection.phase() == ConnectionPhase::UnderWay {
         drop(timeout(limits.stop.saturating_sub(limits.patience), http).await);
     }
 }
@@ -229,12 +235,12 @@ async fn converse(stream: TcpStream, place: &Place, service: Service, limits: &L
 async fn answer(
     request: hyper::Request<Incoming>,
     service: &Service,
-    connection: &Arc<Connection>,
+    connection: &Arc<ClientConnection>,
 ) -> Result<Response, std::convert::Infallible> {
     let mut request: Request = request.map(Body::new);
-    connection.turn(Phase::Sending);
+    connection.turn(ConnectionPhase::Sending);
     request.extensions_mut().insert(Arc::clone(connection));
     let answer = service.call(request).await;
-    connection.turn(Phase::Answering);
+    connection.turn(ConnectionPhase::Answering);
     answer
 }

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{refused::Refused, wire};
+use super::{refused::RefusedRequest, wire};
 use crate::{message::MAX_BODY_BYTES, printable::printable};
 
 /// What one permit stands for, in bytes.
@@ -30,13 +30,13 @@ const SHOWN_BYTES: usize = 100;
 
 /// What all bodies share.
 #[derive(Debug)]
-pub(super) struct Bodies {
+pub(super) struct RequestBodies {
     bytes: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
     limit: Duration,
 }
 
-impl Bodies {
+impl RequestBodies {
     /// Bodies that have `bytes` together, each of which is there within `limit`.
     pub(super) fn new(bytes: usize, limit: Duration) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Bodies {
     /// # Cancel safety
     ///
     /// Dropping the future drops the request.
-    pub(super) async fn whole(&self, request: Request) -> Result<(Request, OwnedSemaphorePermit), Refused> {
+    pub(super) async fn whole(&self, request: Request) -> Result<(Request, OwnedSemaphorePermit), RefusedRequest> {
         check_headers(request.headers())?;
         let limit = if is_batch(request.uri().path()) {
             wire::MAX_BATCH_BYTES
@@ -73,19 +73,19 @@ impl Bodies {
         Ok((Request::from_parts(parts, Body::from(bytes)), paid))
     }
 
-    async fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Refused> {
+    async fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, RefusedRequest> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let paid = timeout(self.limit, Arc::clone(&self.bytes).acquire_many_owned(units)).await;
         // It is never closed.
         paid.ok().and_then(Result::ok).ok_or_else(|| {
             let why = "the bodies of other requests take all the memory that there is for them: try again";
-            Refused::new(StatusCode::SERVICE_UNAVAILABLE, why)
+            RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
         })
     }
 
-    fn late(&self) -> Refused {
+    fn late(&self) -> RefusedRequest {
         let why = format!("the body was not there within {:?}", self.limit);
-        Refused::new(StatusCode::REQUEST_TIMEOUT, why)
+        RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, why)
     }
 
     /// What `parse` makes of a body. That of a long one is found out on another thread.
@@ -96,8 +96,8 @@ impl Bodies {
     pub(super) async fn parse<T: Send + 'static>(
         &self,
         body: Bytes,
-        parse: impl FnOnce(&[u8]) -> Result<T, Refused> + Send + 'static,
-    ) -> Result<T, Refused> {
+        parse: impl FnOnce(&[u8]) -> Result<T, RefusedRequest> + Send + 'static,
+    ) -> Result<T, RefusedRequest> {
         if body.len() <= SHORT {
             return parse(&body);
         }
@@ -109,7 +109,7 @@ impl Bodies {
         });
         parsed.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a body could not be parsed");
-            Err(Refused::new(
+            Err(RefusedRequest::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "the body could not be parsed",
             ))
@@ -126,44 +126,44 @@ fn is_batch(path: &str) -> bool {
     segments.next().is_some() && segments.eq(["batch"])
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, Refused> {
+async fn read(body: Body, limit: usize) -> Result<Bytes, RefusedRequest> {
     let collected = Limited::new(body, limit).collect().await;
     collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
         if error.is::<LengthLimitError>() {
             too_large(limit)
         } else {
-            Refused::new(StatusCode::BAD_REQUEST, "the body did not come to its end")
+            RefusedRequest::new(StatusCode::BAD_REQUEST, "the body did not come to its end")
         }
     })
 }
 
-fn too_large(limit: usize) -> Refused {
-    Refused::new(
+fn too_large(limit: usize) -> RefusedRequest {
+    RefusedRequest::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("the body is larger than {limit} bytes, the most that is taken here"),
     )
 }
 
 /// Refuses what would make the body another one than its bytes.
-fn check_headers(headers: &HeaderMap) -> Result<(), Refused> {
+fn check_headers(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     for coding in values(headers, &header::CONTENT_ENCODING) {
         if !coding.eq_ignore_ascii_case("identity") {
             let why = format!(
                 "content-encoding {}: send the body as it is, without a coding",
                 shown(&coding)
             );
-            return Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
+            return Err(RefusedRequest::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
     }
     for coding in values(headers, &header::TRANSFER_ENCODING) {
         if !coding.eq_ignore_ascii_case("chunked") {
             let why = format!("transfer-encoding {}: only chunked is known here", shown(&coding));
-            return Err(Refused::new(StatusCode::NOT_IMPLEMENTED, why));
+            return Err(RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why));
         }
     }
     if headers.contains_key(header::CONTENT_RANGE) {
         let why = "content-range: a part of a body is not taken; send all of it";
-        return Err(Refused::new(StatusCode::BAD_REQUEST, why));
+        return Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why));
     }
     let multipart = |media: &String| {
         media
@@ -176,7 +176,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), Refused> {
                 "content-type {}: the parts of a form are not taken apart; send the content itself, as with curl --data-binary",
                 shown(&media)
             );
-            Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+            Err(RefusedRequest::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
         }
         None => Ok(()),
     }
@@ -197,8 +197,9 @@ fn shown(text: &str) -> String {
 }
 
 /// What a JSON text stands for.
-pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RefusedRequest> {
+    serde_json::from_slice(body)
+        .map_err(|error| RefusedRequest::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }
 
 #[cfg(test)]
@@ -226,7 +227,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_finds_no_memory_in_time_is_told_to_try_again() {
-        let bodies = Bodies::new(4096, Duration::from_secs(30));
+        let bodies = RequestBodies::new(4096, Duration::from_secs(30));
         let (_request, first) = bodies.whole(request(Body::from(vec![0; 3000]))).await.unwrap();
         let refused = bodies.whole(request(Body::from(vec![0; 2000]))).await.unwrap_err();
         assert_eq!(refused.into_response().status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a connection waits for. In the order in which they have to go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
+pub(super) enum ConnectionPhase {
     /// The head of a request, of which some may be there.
     Silent,
     /// The client, to take an answer.
@@ -26,36 +26,36 @@ pub(super) enum Phase {
 
 /// One connection.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub(super) struct ClientConnection {
     /// Whether it came when there was no room but for probes.
     pub(super) for_probes: bool,
-    phase: Mutex<(Phase, Instant)>,
+    phase: Mutex<(ConnectionPhase, Instant)>,
     ended: CancellationToken,
 }
 
-impl Connection {
+impl ClientConnection {
     fn new(for_probes: bool) -> Self {
         Self {
             for_probes,
-            phase: Mutex::new((Phase::Silent, Instant::now())),
+            phase: Mutex::new((ConnectionPhase::Silent, Instant::now())),
             ended: CancellationToken::new(),
         }
     }
 
     /// Notes what it waits for from now on.
-    pub(super) fn turn(&self, phase: Phase) {
+    pub(super) fn turn(&self, phase: ConnectionPhase) {
         *self.standing() = (phase, Instant::now());
     }
 
     /// Everything written so far has left: if that was an answer, the next request may come.
     pub(super) fn flushed(&self) {
         let mut standing = self.standing();
-        if standing.0 == Phase::Answering {
-            *standing = (Phase::Silent, Instant::now());
+        if standing.0 == ConnectionPhase::Answering {
+            *standing = (ConnectionPhase::Silent, Instant::now());
         }
     }
 
-    pub(super) fn phase(&self) -> Phase {
+    pub(super) fn phase(&self) -> ConnectionPhase {
         self.standing().0
     }
 
@@ -64,37 +64,37 @@ impl Connection {
         self.ended.cancelled().await;
     }
 
-    fn standing(&self) -> MutexGuard<'_, (Phase, Instant)> {
+    fn standing(&self) -> MutexGuard<'_, (ConnectionPhase, Instant)> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The open connections.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub(super) struct ConnectionTable {
     most: usize,
     reserve: usize,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnections>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
+struct OpenConnections {
     next: u64,
-    connections: BTreeMap<u64, Arc<Connection>>,
+    connections: BTreeMap<u64, Arc<ClientConnection>>,
 }
 
 /// Whether there is room for one more.
 #[derive(Debug)]
-pub(super) enum Admission {
+pub(super) enum ConnectionAdmission {
     /// There is.
-    Room(Place),
+    Room(ConnectionPlace),
     /// There is, because another one was ended.
-    Replaced(Place),
+    Replaced(ConnectionPlace),
     /// Every one has a request under way.
     Full,
 }
 
-impl Connections {
+impl ConnectionTable {
     /// At most `most`, the last `reserve` of which are for probes while the others have requests under way.
     pub(super) fn new(most: usize, reserve: usize) -> Self {
         Self {
@@ -105,22 +105,22 @@ impl Connections {
     }
 
     /// Makes room for a connection.
-    pub(super) fn admit(self: &Arc<Self>) -> Admission {
+    pub(super) fn admit(self: &Arc<Self>) -> ConnectionAdmission {
         let mut open = self.open();
         let ordinary = self.most.saturating_sub(self.reserve);
         if open.count(false) < ordinary {
-            return Admission::Room(self.place(&mut open, false));
+            return ConnectionAdmission::Room(self.place(&mut open, false));
         }
         if open.end_one(false) {
-            return Admission::Replaced(self.place(&mut open, false));
+            return ConnectionAdmission::Replaced(self.place(&mut open, false));
         }
         if open.connections.len() < self.most {
-            return Admission::Room(self.place(&mut open, true));
+            return ConnectionAdmission::Room(self.place(&mut open, true));
         }
         if open.end_one(true) {
-            return Admission::Replaced(self.place(&mut open, true));
+            return ConnectionAdmission::Replaced(self.place(&mut open, true));
         }
-        Admission::Full
+        ConnectionAdmission::Full
     }
 
     /// Ends one that waits for its client, and answers whether there was one.
@@ -129,27 +129,27 @@ impl Connections {
         open.end_one(false) || open.end_one(true)
     }
 
-    fn place(self: &Arc<Self>, open: &mut Open, for_probes: bool) -> Place {
-        let connection = Arc::new(Connection::new(for_probes));
+    fn place(self: &Arc<Self>, open: &mut OpenConnections, for_probes: bool) -> ConnectionPlace {
+        let connection = Arc::new(ClientConnection::new(for_probes));
         let id = open.next;
         open.next += 1;
         open.connections.insert(id, Arc::clone(&connection));
-        Place {
+        ConnectionPlace {
             connections: Arc::clone(self),
             connection,
             id,
         }
     }
 
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, OpenConnections> {
         // Every change is one call, so a panic elsewhere leaves nothing half done.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Open {
+impl OpenConnections {
     fn count(&self, for_probes: bool) -> usize {
-        let same = |connection: &&Arc<Connection>| connection.for_probes == for_probes;
+        let same = |connection: &&Arc<ClientConnection>| connection.for_probes == for_probes;
         self.connections.values().filter(same).count()
     }
 
@@ -157,7 +157,7 @@ impl Open {
     fn end_one(&mut self, for_probes: bool) -> bool {
         let candidates = self.connections.iter().filter_map(|(id, connection)| {
             let standing = *connection.standing();
-            (connection.for_probes == for_probes && standing.0 != Phase::UnderWay).then_some((standing, *id))
+            (connection.for_probes == for_probes && standing.0 != ConnectionPhase::UnderWay).then_some((standing, *id))
         });
         let Some((_, id)) = candidates.min() else { return false };
         if let Some(connection) = self.connections.remove(&id) {
@@ -169,13 +169,13 @@ impl Open {
 
 /// The right to one connection, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    connections: Arc<Connections>,
-    pub(super) connection: Arc<Connection>,
+pub(super) struct ConnectionPlace {
+    connections: Arc<ConnectionTable>,
+    pub(super) connection: Arc<ClientConnection>,
     id: u64,
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         drop(self.connections.open().connections.remove(&self.id));
     }
@@ -185,49 +185,53 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    fn room(connections: &Arc<Connections>) -> Place {
+    fn room(connections: &Arc<ConnectionTable>) -> ConnectionPlace {
         let admission = connections.admit();
-        let Admission::Room(place) = admission else {
+        let ConnectionAdmission::Room(place) = admission else {
             panic!("{admission:?}")
         };
         place
     }
 
-    fn replaced(connections: &Arc<Connections>) -> Place {
+    fn replaced(connections: &Arc<ConnectionTable>) -> ConnectionPlace {
         let admission = connections.admit();
-        let Admission::Replaced(place) = admission else {
+        let ConnectionAdmission::Replaced(place) = admission else {
             panic!("{admission:?}")
         };
         place
     }
 
-    fn is_ended(place: &Place) -> bool {
+    fn is_ended(place: &ConnectionPlace) -> bool {
         place.connection.ended.is_cancelled()
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_one_that_was_silent_for_longest_goes_first() {
-        let connections = Arc::new(Connections::new(3, 0));
+        let connections = Arc::new(ConnectionTable::new(3, 0));
         let places = [(); 3].map(|()| room(&connections));
-        for (place, phase) in places.iter().zip([Phase::Sending, Phase::Silent, Phase::Silent]) {
+        for (place, phase) in places.iter().zip([
+            ConnectionPhase::Sending,
+            ConnectionPhase::Silent,
+            ConnectionPhase::Silent,
+        ]) {
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
             place.connection.turn(phase);
         }
         let next = replaced(&connections);
         assert_eq!(places.each_ref().map(is_ended), [false, true, false]);
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
-        next.connection.turn(Phase::UnderWay);
+        next.connection.turn(ConnectionPhase::UnderWay);
         let (_a, _b) = (replaced(&connections), replaced(&connections));
         assert!(!is_ended(&next) && is_ended(&places[2]));
     }
 
     #[tokio::test]
     async fn a_probe_has_room_while_every_request_is_under_way() {
-        let connections = Arc::new(Connections::new(4, 2));
+        let connections = Arc::new(ConnectionTable::new(4, 2));
         let places = [(); 2].map(|()| room(&connections));
         for place in &places {
             assert!(!place.connection.for_probes);
-            place.connection.turn(Phase::UnderWay);
+            place.connection.turn(ConnectionPhase::UnderWay);
         }
         let probes = [(); 2].map(|()| room(&connections));
         assert!(probes.iter().all(|place| place.connection.for_probes));
@@ -239,16 +243,16 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_is_ended_for_another_whose_request_is_under_way() {
-        let connections = Arc::new(Connections::new(2, 1));
+        let connections = Arc::new(ConnectionTable::new(2, 1));
         let places = [(); 2].map(|()| {
             let place = room(&connections);
-            place.connection.turn(Phase::UnderWay);
+            place.connection.turn(ConnectionPhase::UnderWay);
             place
         });
-        assert!(matches!(connections.admit(), Admission::Full));
+        assert!(matches!(connections.admit(), ConnectionAdmission::Full));
         assert!(!connections.end_one());
         // A flush in the middle of a request is no end of it.
         places[0].connection.flushed();
-        assert_eq!(places[0].connection.phase(), Phase::UnderWay);
+        assert_eq!(places[0].connection.phase(), ConnectionPhase::UnderWay);
     }
 }

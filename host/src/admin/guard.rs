@@ -15,9 +15,9 @@ use axum::{
 
 use super::{
     AdminState,
-    body::Bodies,
-    connections::{Connection, Phase},
-    refused::Refused,
+    body::RequestBodies,
+    connections::{ClientConnection, ConnectionPhase},
+    refused::RefusedRequest,
 };
 
 /// Routes that anyone may ask, since a probe has no secret and learns nothing.
@@ -25,36 +25,36 @@ const OPEN: [&str; 2] = ["/live", "/ready"];
 
 /// What stands between a request and its route.
 #[derive(Debug, Clone)]
-pub(super) struct Guard {
+pub(super) struct RequestGuard {
     pub(super) state: AdminState,
-    pub(super) bodies: Arc<Bodies>,
+    pub(super) bodies: Arc<RequestBodies>,
     /// The longest that a request may take, its body included.
     pub(super) limit: Duration,
 }
 
 /// Lets a request through with the whole of its body, or refuses it.
-pub(super) async fn guard(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+pub(super) async fn guard(State(guard): State<RequestGuard>, request: Request, next: Next) -> Response {
     let answer = guard.answer(request, next).await;
-    answer.unwrap_or_else(Refused::into_response)
+    answer.unwrap_or_else(RefusedRequest::into_response)
 }
 
-impl Guard {
-    async fn answer(&self, request: Request, next: Next) -> Result<Response, Refused> {
+impl RequestGuard {
+    async fn answer(&self, request: Request, next: Next) -> Result<Response, RefusedRequest> {
         check_host(&request)?;
         let _under_way = self.state.metrics.request();
         if OPEN.contains(&request.uri().path()) {
             return Ok(next.run(request).await);
         }
         admit(&self.state, request.uri(), request.headers())?;
-        let connection = request.extensions().get::<Arc<Connection>>().map(Arc::clone);
+        let connection = request.extensions().get::<Arc<ClientConnection>>().map(Arc::clone);
         if connection.as_ref().is_some_and(|connection| connection.for_probes) {
             let why = "the host has as many connections as it may have: try again";
-            return Err(Refused::new(StatusCode::SERVICE_UNAVAILABLE, why));
+            return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));
         }
         let answer = async {
             let (request, paid) = self.bodies.whole(request).await?;
             if let Some(connection) = connection {
-                connection.turn(Phase::UnderWay);
+                connection.turn(ConnectionPhase::UnderWay);
             }
             let answer = next.run(request).await;
             drop(paid);
@@ -64,19 +64,19 @@ impl Guard {
             .await
             .unwrap_or_else(|_elapsed| {
                 let why = format!("the request took more than {}", humantime::format_duration(self.limit));
-                Err(Refused::new(StatusCode::REQUEST_TIMEOUT, why))
+                Err(RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, why))
             })
     }
 }
 
 /// A request says once whom it asks, as HTTP/1.1 demands.
-fn check_host(request: &Request) -> Result<(), Refused> {
+fn check_host(request: &Request) -> Result<(), RefusedRequest> {
     let why = match request.headers().get_all(header::HOST).iter().count() {
         0 if request.version() == Version::HTTP_11 => "the header \"host\" is missing",
         0 | 1 => return Ok(()),
         _ => "the header \"host\" is given twice",
     };
-    Err(Refused::new(StatusCode::BAD_REQUEST, why))
+    Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why))
 }
 
 /// Whether the request bears the secret, if one is needed.
@@ -89,26 +89,26 @@ fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
 }
 
 /// Whether a request may do what it asks for.
-pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), Refused> {
+pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), RefusedRequest> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text(header::ORIGIN) {
         // Another page on this machine is another origin as well: it may show what anybody wrote.
         let page = origin.split_once("://").map_or(origin, |(_, host)| host);
         if text(header::HOST) != Some(page) {
-            return Err(Refused::new(
+            return Err(RefusedRequest::new(
                 StatusCode::FORBIDDEN,
                 "refused: the request comes from a web page elsewhere",
             ));
         }
     }
     if text(HeaderName::from_static("sec-fetch-site")) == Some("cross-site") {
-        return Err(Refused::new(
+        return Err(RefusedRequest::new(
             StatusCode::FORBIDDEN,
             "refused: the request comes from a web page elsewhere",
         ));
     }
     if !bears_secret(state, headers) {
-        return Err(Refused::new(
+        return Err(RefusedRequest::new(
             StatusCode::UNAUTHORIZED,
             "the header \"authorization: Bearer SECRET\" is needed",
         ));
@@ -118,7 +118,7 @@ pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Resul
     let names: Vec<&str> = names.into_iter().flatten().collect();
     if state.secret.is_none() && (names.is_empty() || !names.into_iter().all(is_loopback)) {
         let why = "refused: without a secret the host's name has to be localhost or a loopback address";
-        return Err(Refused::new(StatusCode::FORBIDDEN, why));
+        return Err(RefusedRequest::new(StatusCode::FORBIDDEN, why));
     }
     Ok(())
 }

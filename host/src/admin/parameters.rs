@@ -9,7 +9,7 @@ use axum::{
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
-use super::refused::Refused;
+use super::refused::RefusedRequest;
 use crate::printable::printable;
 
 /// How much of a wrong parameter is repeated, in bytes.
@@ -19,15 +19,15 @@ const MAX_PARAMETERS: usize = 100;
 
 /// The parameters that nobody has asked for so far.
 #[derive(Debug)]
-pub(super) struct Parameters {
+pub(super) struct QueryParameters {
     pairs: Vec<(String, String)>,
     known: Vec<&'static str>,
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Parameters {
-    type Rejection = Refused;
+impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
+    type Rejection = RefusedRequest;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RefusedRequest> {
         Ok(Self {
             pairs: pairs(parts.uri.query().unwrap_or_default())?,
             known: vec![],
@@ -36,7 +36,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 /// The pairs of a query, each name of which is there once.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, Refused> {
+fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -69,17 +69,17 @@ fn decode(escaped: &str) -> Result<String, &'static str> {
 pub(super) struct Path<T>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
-    type Rejection = Refused;
+    type Rejection = RefusedRequest;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refused> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, RefusedRequest> {
         let segments = extract::Path::from_request_parts(parts, state).await;
         segments
             .map(|extract::Path(segments)| Self(segments))
-            .map_err(|rejection| Refused::new(rejection.status(), rejection.body_text()))
+            .map_err(|rejection| RefusedRequest::new(rejection.status(), rejection.body_text()))
     }
 }
 
-impl Parameters {
+impl QueryParameters {
     /// The value of a parameter.
     pub(super) fn take(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
@@ -88,7 +88,7 @@ impl Parameters {
     }
 
     /// A whole number.
-    pub(super) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> Result<Option<N>, Refused>
+    pub(super) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> Result<Option<N>, RefusedRequest>
     where
         N: std::str::FromStr + PartialOrd + std::fmt::Display,
     {
@@ -104,7 +104,7 @@ impl Parameters {
     }
 
     /// A duration, such as `5s`.
-    pub(super) fn duration(&mut self, key: &'static str, max: Duration) -> Result<Option<Duration>, Refused> {
+    pub(super) fn duration(&mut self, key: &'static str, max: Duration) -> Result<Option<Duration>, RefusedRequest> {
         let Some(text) = self.take(key) else { return Ok(None) };
         let duration = humantime::parse_duration(&text)
             .ok()
@@ -133,7 +133,7 @@ impl Parameters {
     }
 
     /// Refuses what nobody asked for.
-    pub(super) fn finish(self) -> Result<(), Refused> {
+    pub(super) fn finish(self) -> Result<(), RefusedRequest> {
         match self.pairs.first() {
             None => Ok(()),
             Some((name, _)) => Err(bad(format!(
@@ -145,8 +145,8 @@ impl Parameters {
     }
 }
 
-fn bad(why: String) -> Refused {
-    Refused::new(StatusCode::BAD_REQUEST, why)
+fn bad(why: String) -> RefusedRequest {
+    RefusedRequest::new(StatusCode::BAD_REQUEST, why)
 }
 
 #[cfg(test)]

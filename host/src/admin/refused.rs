@@ -21,12 +21,12 @@ const MAX_WHY_BYTES: usize = 4096;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RefusedRequest {
     status: StatusCode,
     why: String,
 }
 
-impl Refused {
+impl RefusedRequest {
     pub(super) fn new(status: StatusCode, why: impl Into<String>) -> Self {
         let mut why = why.into();
         if why.len() > MAX_WHY_BYTES {
@@ -37,15 +37,15 @@ impl Refused {
     }
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for RefusedRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.why)
     }
 }
 
-impl IntoResponse for Refused {
+impl IntoResponse for RefusedRequest {
     fn into_response(self) -> Response {
-        let mut answer = (self.status, Json(wire::Refusal { error: self.why })).into_response();
+        let mut answer = (self.status, Json(wire::ErrorAnswer { error: self.why })).into_response();
         if self.status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
             let headers = answer.headers_mut();
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -54,19 +54,19 @@ impl IntoResponse for Refused {
     }
 }
 
-impl From<QueueError> for Refused {
+impl From<QueueError> for RefusedRequest {
     fn from(error: QueueError) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error))
     }
 }
 
-impl From<InvalidMessage> for Refused {
+impl From<InvalidMessage> for RefusedRequest {
     fn from(error: InvalidMessage) -> Self {
         Self::new(StatusCode::BAD_REQUEST, error.to_string())
     }
 }
 
-impl From<SendError> for Refused {
+impl From<SendError> for RefusedRequest {
     fn from(error: SendError) -> Self {
         let status = match &error {
             SendError::Invalid(_) => StatusCode::BAD_REQUEST,
@@ -78,7 +78,7 @@ impl From<SendError> for Refused {
     }
 }
 
-impl From<SettleError> for Refused {
+impl From<SettleError> for RefusedRequest {
     fn from(error: SettleError) -> Self {
         let status = match &error {
             SettleError::Expired => StatusCode::CONFLICT,
@@ -92,7 +92,7 @@ impl From<SettleError> for Refused {
     }
 }
 
-impl From<BytesRejection> for Refused {
+impl From<BytesRejection> for RefusedRequest {
     fn from(rejection: BytesRejection) -> Self {
         Self::new(rejection.status(), rejection.body_text())
     }

@@ -14,20 +14,20 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::connections::Connection;
+use super::connections::ClientConnection;
 
 /// A stream that fails once something that was written has not left for too long, however little of it moves.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(super) struct ClientStream {
     inner: TcpStream,
-    connection: Arc<Connection>,
+    connection: Arc<ClientConnection>,
     limit: Duration,
     /// When what is being written has to have left; from the first time that the client is behind.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl Stream {
-    pub(super) fn new(inner: TcpStream, connection: Arc<Connection>, limit: Duration) -> Self {
+impl ClientStream {
+    pub(super) fn new(inner: TcpStream, connection: Arc<ClientConnection>, limit: Duration) -> Self {
         Self {
             inner,
             connection,
@@ -52,13 +52,13 @@ impl Stream {
     }
 }
 
-impl AsyncRead for Stream {
+impl AsyncRead for ClientStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buffer)
     }
 }
 
-impl AsyncWrite for Stream {
+impl AsyncWrite for ClientStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.write(cx, |inner, cx| inner.poll_write(cx, bytes))
     }

@@ -25,14 +25,14 @@ pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// An answer that is not what was asked for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ErrorAnswer {
     /// Why, for people.
     pub error: String,
 }
 
 /// The answer of `GET /ready`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Readiness {
+pub struct ReadinessAnswer {
     /// Whether the host can be given messages.
     pub ready: bool,
     /// Why not, for people; empty for a caller without the secret.
@@ -41,15 +41,15 @@ pub struct Readiness {
 
 /// The answer of `GET /handlers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Handlers {
+pub struct HandlerList {
     /// By name.
-    pub handlers: Vec<Handler>,
+    pub handlers: Vec<HandlerForm>,
 }
 
 /// One handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Handler {
+pub struct HandlerForm {
     /// Its file's name without the extension.
     pub name: String,
     /// The queue that it serves.
@@ -79,7 +79,7 @@ pub struct Handler {
     pub last_receive_ms_ago: Option<u64>,
 }
 
-impl From<HandlerStatus> for Handler {
+impl From<HandlerStatus> for HandlerForm {
     fn from(status: HandlerStatus) -> Self {
         let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
         Self {
@@ -105,15 +105,15 @@ impl From<HandlerStatus> for Handler {
 
 /// The answer of `GET /queues`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Queues {
+pub struct QueueList {
     /// By name.
-    pub queues: Vec<Queue>,
+    pub queues: Vec<QueueForm>,
 }
 
 /// How full one queue is; see [`Counts`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct Queue {
+pub struct QueueForm {
     /// Its name.
     pub name: String,
     /// Messages that wait.
@@ -133,7 +133,7 @@ pub struct Queue {
     pub error: Option<String>,
 }
 
-impl Queue {
+impl QueueForm {
     /// The counts of a queue.
     pub fn new(name: &QueueName, counts: Counts) -> Self {
         let Counts {
@@ -161,7 +161,7 @@ impl Queue {
 /// The value of an attribute: `{"text": ..}`, `{"number": ..}` or `{"binary-base64": ..}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Attribute {
+pub enum AttributeForm {
     /// Unicode text.
     Text(String),
     /// A decimal number in text form.
@@ -170,7 +170,7 @@ pub enum Attribute {
     BinaryBase64(String),
 }
 
-impl From<&AttributeValue> for Attribute {
+impl From<&AttributeValue> for AttributeForm {
     fn from(value: &AttributeValue) -> Self {
         match value {
             AttributeValue::Text(text) => Self::Text(text.clone()),
@@ -180,10 +180,10 @@ impl From<&AttributeValue> for Attribute {
     }
 }
 
-/// A message to be sent, as one entry of a [`Batch`].
+/// A message to be sent, as one entry of a [`SendBatch`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Entry {
+pub struct OutgoingForm {
     /// The body, if it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -196,7 +196,7 @@ pub struct Entry {
         skip_serializing_if = "BTreeMap::is_empty",
         deserialize_with = "bounded::attributes"
     )]
-    pub attributes: BTreeMap<String, Attribute>,
+    pub attributes: BTreeMap<String, AttributeForm>,
     /// The message group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
@@ -211,7 +211,7 @@ pub struct Entry {
     pub dedup: Option<String>,
 }
 
-impl Entry {
+impl OutgoingForm {
     /// The message that the entry describes.
     ///
     /// # Errors
@@ -229,9 +229,9 @@ impl Entry {
         let mut pairs = Vec::with_capacity(self.attributes.len());
         for (name, value) in self.attributes {
             let value = match value {
-                Attribute::Text(text) => AttributeValue::Text(text),
-                Attribute::Number(number) => AttributeValue::Number(number),
-                Attribute::BinaryBase64(base64) => {
+                AttributeForm::Text(text) => AttributeValue::Text(text),
+                AttributeForm::Number(number) => AttributeValue::Number(number),
+                AttributeForm::BinaryBase64(base64) => {
                     let bytes = BASE64
                         .decode(base64)
                         .map_err(|_| not_base64(&format!("attribute {name:?}")))?;
@@ -274,10 +274,10 @@ fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
 /// The request of `POST /queues/{name}/batch`: 1 to [`MAX_BATCH`] messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Batch {
+pub struct SendBatch {
     /// In the order in which they are sent.
     #[serde(deserialize_with = "bounded::messages")]
-    pub messages: Vec<Entry>,
+    pub messages: Vec<OutgoingForm>,
 }
 
 /// The answer of `POST /queues/{name}/batch`: one result per message, in order.
@@ -308,14 +308,14 @@ pub enum BatchResult {
 
 /// The answer of `POST /queues/{name}`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Sent {
+pub struct SentMessage {
     /// The id that the queue gave the message.
     pub id: String,
 }
 
 /// The answer of `POST /queues/{name}/receive`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Messages {
+pub struct MessageList {
     /// In the queue's order.
     pub messages: Vec<MessageForm>,
 }
@@ -323,7 +323,7 @@ pub struct Messages {
 /// The answer of `GET /queues/{name}/dead`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub struct DeadLetters {
+pub struct DeadLetterList {
     /// Oldest first.
     pub dead_letters: Vec<MessageForm>,
     /// There are others behind the last one: a page ends at its limit, and earlier if the letters are large.
@@ -349,7 +349,7 @@ pub struct MessageForm {
     /// 0 to 9.
     pub priority: u8,
     /// By name.
-    pub attributes: BTreeMap<String, Attribute>,
+    pub attributes: BTreeMap<String, AttributeForm>,
     /// The body, if it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
@@ -416,7 +416,7 @@ impl MessageForm {
 }
 
 /// Attributes by name.
-pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, Attribute> {
+pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, AttributeForm> {
     attributes
         .pairs()
         .iter()
@@ -474,14 +474,14 @@ pub struct RedriveRequest {
 
 /// The answer to a request that changes many messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Affected {
+pub struct AffectedMessages {
     /// How many messages were deleted or put back.
     pub messages: u64,
 }
 
 /// The answer to a request that puts dead letters back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Redriven {
+pub struct RedriveAnswer {
     /// How many were put back.
     pub messages: u64,
     /// Time was too short for all: ask again for the others.

@@ -7,11 +7,11 @@ use std::{
 
 use super::{
     CliError, DeadCommand,
-    table::{Column, Table},
+    table::{TextColumn, TextTable},
     write_json,
 };
 use crate::{
-    admin::wire::{Attribute, DeadLetters, MessageForm},
+    admin::wire::{AttributeForm, DeadLetterList, MessageForm},
     client::Client,
     message::QueueName,
     printable::{printable, printable_lines},
@@ -20,7 +20,7 @@ use crate::{
 /// The last millisecond of the year 9999, beyond which there is no text form.
 const MAX_TIME_MS: u64 = 253_402_300_799_999;
 
-pub(super) fn dead(command: &DeadCommand, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn dead(command: &DeadCommand, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     match command {
         DeadCommand::List {
             queue,
@@ -93,18 +93,18 @@ pub(super) fn count(letters: u64) -> String {
     }
 }
 
-fn list(queue: &QueueName, page: &DeadLetters, output: &mut dyn Write) -> io::Result<()> {
+fn list(queue: &QueueName, page: &DeadLetterList, output: &mut dyn Write) -> io::Result<()> {
     let letters = &page.dead_letters;
     let Some(last) = letters.last() else {
         return writeln!(output, "{queue} has no dead letters.");
     };
-    let mut table = Table::new(vec![
-        Column::Text("ID"),
-        Column::Text("DEAD SINCE"),
-        Column::Number("RECEIVES"),
-        Column::Text("FAILURE"),
-        Column::Text("REASON"),
-        Column::Text("BODY"),
+    let mut table = TextTable::new(vec![
+        TextColumn::Text("ID"),
+        TextColumn::Text("DEAD SINCE"),
+        TextColumn::Number("RECEIVES"),
+        TextColumn::Text("FAILURE"),
+        TextColumn::Text("REASON"),
+        TextColumn::Text("BODY"),
     ]);
     for letter in letters {
         let failure = letter.failure.as_ref();
@@ -144,8 +144,8 @@ fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
     }
     for (name, value) in &letter.attributes {
         let value = match value {
-            Attribute::Text(text) | Attribute::Number(text) => printable(text, 4096),
-            Attribute::BinaryBase64(base64) => format!("base64 {}", printable(base64, 4096)),
+            AttributeForm::Text(text) | AttributeForm::Number(text) => printable(text, 4096),
+            AttributeForm::BinaryBase64(base64) => format!("base64 {}", printable(base64, 4096)),
         };
         line("attribute", &format!("{} = {value}", printable(name, 256)))?;
     }

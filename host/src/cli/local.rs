@@ -5,7 +5,7 @@ use std::{io, path::Path, time::Duration};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use super::{CheckArgs, CompactArgs, InvokeArgs, RunArgs, Streams, read_body, write_json};
+use super::{CheckArgs, CommandStreams, CompactArgs, InvokeArgs, RunArgs, read_body, write_json};
 use crate::{
     admin::wire,
     app::{self, StartError},
@@ -87,7 +87,7 @@ pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, Loc
 pub fn compact(
     args: &CompactArgs,
     environment: Environment<'_>,
-    streams: &mut Streams<'_>,
+    streams: &mut CommandStreams<'_>,
 ) -> Result<ExitCode, LocalError> {
     let overrides = Overrides {
         data: args.data.clone(),
@@ -108,7 +108,7 @@ pub fn compact(
 /// # Errors
 ///
 /// See [`LocalError`].
-pub fn check(args: &CheckArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
+pub fn check(args: &CheckArgs, streams: &mut CommandStreams<'_>) -> Result<ExitCode, LocalError> {
     let spinner = spinner(&args.file, streams.progress);
     let inspection = ComponentTrial::inspect(&args.file, args.manifest.as_deref());
     spinner.finish_and_clear();
@@ -255,7 +255,7 @@ fn duration(duration: Duration) -> Value {
 /// # Errors
 ///
 /// See [`LocalError`].
-pub fn invoke(args: &InvokeArgs, streams: &mut Streams<'_>) -> Result<ExitCode, LocalError> {
+pub fn invoke(args: &InvokeArgs, streams: &mut CommandStreams<'_>) -> Result<ExitCode, LocalError> {
     let body = read_body(args.body.as_deref().unwrap_or_default(), streams.input)?;
     let text = |(name, value): &(String, String)| (name.clone(), AttributeValue::Text(value.clone()));
     let attributes = Attributes::new(args.attributes.iter().map(text).collect())?;

@@ -7,16 +7,16 @@ use std::{
 
 use super::{
     CliError, QueuesArgs,
-    table::{Column, Table},
+    table::{TextColumn, TextTable},
     write_json,
 };
 use crate::{
-    admin::wire::Queues,
+    admin::wire::QueueList,
     client::Client,
     printable::{MAX_REASON_BYTES, printable},
 };
 
-pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write) -> Result<(), CliError> {
+pub(super) fn queues(args: &QueuesArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     let answer = client.queues()?;
     let unknown = answer.queues.iter().filter(|queue| queue.error.is_some()).count();
     if args.json {
@@ -31,7 +31,7 @@ pub(super) fn queues(args: &QueuesArgs, client: &Client, output: &mut dyn Write)
     }
 }
 
-fn write_table(answer: Queues, output: &mut dyn Write) -> io::Result<()> {
+fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
     if answer.queues.is_empty() {
         return writeln!(
             output,
@@ -39,19 +39,19 @@ fn write_table(answer: Queues, output: &mut dyn Write) -> io::Result<()> {
         );
     }
     let mut columns = vec![
-        Column::Text("QUEUE"),
-        Column::Number("READY"),
-        Column::Number("IN FLIGHT"),
-        Column::Number("DELAYED"),
-        Column::Number("OLDEST"),
-        Column::Number("DEAD"),
+        TextColumn::Text("QUEUE"),
+        TextColumn::Number("READY"),
+        TextColumn::Number("IN FLIGHT"),
+        TextColumn::Number("DELAYED"),
+        TextColumn::Number("OLDEST"),
+        TextColumn::Number("DEAD"),
     ];
     // Rare, and alarming: not shown unless there are some.
     let any_damaged = answer.queues.iter().any(|queue| queue.damaged > 0);
     if any_damaged {
-        columns.push(Column::Number("DAMAGED"));
+        columns.push(TextColumn::Number("DAMAGED"));
     }
-    let mut table = Table::new(columns);
+    let mut table = TextTable::new(columns);
     let mut errors = Vec::new();
     for mut queue in answer.queues {
         queue.name = printable(&queue.name, MAX_REASON_BYTES);

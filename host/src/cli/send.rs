@@ -4,9 +4,9 @@ use std::io::{BufRead as _, BufReader, Read};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, SendArgs, Streams, read_body};
+use super::{CliError, CommandStreams, SendArgs, read_body};
 use crate::{
-    admin::wire::{Attribute, Batch, BatchResult, Entry, MAX_BATCH},
+    admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch},
     client::Client,
     message::MAX_BODY_BYTES,
     printable::{MAX_REASON_BYTES, printable},
@@ -16,7 +16,7 @@ use crate::{
 const BATCH_BODY_BYTES: usize = 4 * 1024 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
-pub(super) fn send(args: &SendArgs, client: &Client, streams: &mut Streams<'_>) -> Result<(), CliError> {
+pub(super) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let template = template(args)?;
     let body = match &args.body {
         Some(body) if args.lines && body != "-" => {
@@ -28,7 +28,7 @@ pub(super) fn send(args: &SendArgs, client: &Client, streams: &mut Streams<'_>) 
         _ => return send_lines(args, &template, client, streams),
     };
     let body = read_body(body, streams.input).map_err(CliError::Input)?;
-    let batch = Batch {
+    let batch = SendBatch {
         messages: vec![template.with_body(body)],
     };
     match client.send(args.queue.as_str(), &batch)?.results.pop() {
@@ -49,18 +49,18 @@ fn refusal(why: &str, again: bool) -> CliError {
 }
 
 /// What all messages of the command have in common.
-fn template(args: &SendArgs) -> Result<Entry, CliError> {
-    let mut template = Entry {
+fn template(args: &SendArgs) -> Result<OutgoingForm, CliError> {
+    let mut template = OutgoingForm {
         group: args.group.clone(),
         delay: args.delay.map(|delay| humantime::format_duration(delay).to_string()),
         priority: args.priority,
         dedup: args.dedup.clone(),
-        ..Entry::default()
+        ..OutgoingForm::default()
     };
     for (name, value) in &args.attributes {
         if template
             .attributes
-            .insert(name.clone(), Attribute::Text(value.clone()))
+            .insert(name.clone(), AttributeForm::Text(value.clone()))
             .is_some()
         {
             return Err(CliError::Refused(format!("attribute {name:?} is given twice")));
@@ -72,14 +72,19 @@ fn template(args: &SendArgs) -> Result<Entry, CliError> {
 /// Lines on their way, and how many have arrived.
 struct Lines<'l> {
     args: &'l SendArgs,
-    client: &'l Client,
+    client: &'l HostClient,
     progress: ProgressBar,
-    waiting: Vec<Entry>,
+    waiting: Vec<OutgoingForm>,
     waiting_bytes: usize,
     sent: u64,
 }
 
-fn send_lines(args: &SendArgs, template: &Entry, client: &Client, streams: &mut Streams<'_>) -> Result<(), CliError> {
+fn send_lines(
+    args: &SendArgs,
+    template: &OutgoingForm,
+    client: &HostClient,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     let progress = progress_bar(streams.progress);
     let mut lines = Lines {
         args,
@@ -113,7 +118,7 @@ fn progress_bar(visible: bool) -> ProgressBar {
 }
 
 impl Lines<'_> {
-    fn send_all(&mut self, template: &Entry, input: &mut dyn Read) -> Result<(), CliError> {
+    fn send_all(&mut self, template: &OutgoingForm, input: &mut dyn Read) -> Result<(), CliError> {
         let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, input);
         while let Some(line) = self.read_line(&mut reader)? {
             self.waiting_bytes += line.len();
@@ -161,7 +166,7 @@ impl Lines<'_> {
             return Ok(());
         }
         let first = self.sent + 1;
-        let batch = Batch {
+        let batch = SendBatch {
             messages: std::mem::take(&mut self.waiting),
         };
         self.waiting_bytes = 0;

@@ -3,19 +3,19 @@
 use std::io::{self, Write};
 
 /// A table with a heading; numbers are aligned to the right, and the last column is never padded.
-pub(super) struct Table {
-    columns: Vec<Column>,
+pub(super) struct TextTable {
+    columns: Vec<TextColumn>,
     rows: Vec<Vec<String>>,
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Column {
+pub(super) enum TextColumn {
     Text(&'static str),
     Number(&'static str),
 }
 
-impl Table {
-    pub(super) fn new(columns: Vec<Column>) -> Self {
+impl TextTable {
+    pub(super) fn new(columns: Vec<TextColumn>) -> Self {
         Self { columns, rows: vec![] }
     }
 
@@ -39,8 +39,8 @@ impl Table {
             for ((cell, column), width) in row.iter().zip(&self.columns).zip(&widths) {
                 let gap = " ".repeat(width.saturating_sub(cell.chars().count()));
                 line.extend(match column {
-                    Column::Text(_) => [cell, gap.as_str(), "  "],
-                    Column::Number(_) => [gap.as_str(), cell, "  "],
+                    TextColumn::Text(_) => [cell, gap.as_str(), "  "],
+                    TextColumn::Number(_) => [gap.as_str(), cell, "  "],
                 });
             }
             writeln!(output, "{}", line.trim_end())?;
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-impl Column {
+impl TextColumn {
     fn heading(self) -> &'static str {
         match self {
             Self::Text(heading) | Self::Number(heading) => heading,

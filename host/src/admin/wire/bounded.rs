@@ -10,14 +10,14 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{Attribute, Entry, MAX_BATCH};
+use super::{AttributeForm, MAX_BATCH, OutgoingForm};
 use crate::{message::MAX_ATTRIBUTES, printable::printable};
 
 /// How much of a wrong name is repeated, in bytes.
 const SHOWN_BYTES: usize = 100;
 
 /// The messages of a batch: at most [`MAX_BATCH`].
-pub(super) fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
+pub(super) fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutgoingForm>, D::Error> {
     deserializer.deserialize_seq(AtMost::new("messages"))
 }
 
@@ -51,7 +51,9 @@ pub(super) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<V
 
 /// The attributes of one message. Of too many, one more than there may be is kept: so this message is refused and not the
 /// whole batch.
-pub(super) fn attributes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Attribute>, D::Error> {
+pub(super) fn attributes<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, AttributeForm>, D::Error> {
     deserializer.deserialize_map(Unique)
 }
 
@@ -92,7 +94,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<T> {
 struct Unique;
 
 impl<'de> Visitor<'de> for Unique {
-    type Value = BTreeMap<String, Attribute>;
+    type Value = BTreeMap<String, AttributeForm>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("attributes by name")
@@ -101,7 +103,7 @@ impl<'de> Visitor<'de> for Unique {
     fn visit_map<A: MapAccess<'de>>(self, mut pairs: A) -> Result<Self::Value, A::Error> {
         let mut attributes = BTreeMap::new();
         while attributes.len() <= MAX_ATTRIBUTES {
-            let Some((name, value)) = pairs.next_entry::<String, Attribute>()? else {
+            let Some((name, value)) = pairs.next_entry::<String, AttributeForm>()? else {
                 return Ok(attributes);
             };
             if attributes.contains_key(&name) {
@@ -117,7 +119,7 @@ impl<'de> Visitor<'de> for Unique {
 
 #[cfg(test)]
 mod tests {
-    use crate::admin::wire::{Batch, RedriveRequest};
+    use crate::admin::wire::{RedriveRequest, SendBatch};
 
     fn check<T: serde::de::DeserializeOwned>(text: &str, expected: Result<(), &str>) {
         let read = serde_json::from_str::<T>(text);
@@ -131,10 +133,10 @@ mod tests {
 
     #[test]
     fn reading_ends_at_the_first_entry_too_many() {
-        check::<Batch>(&list("messages", "{}", 1000, "]}"), Ok(()));
+        check::<SendBatch>(&list("messages", "{}", 1000, "]}"), Ok(()));
         // What follows is never looked at: it is no JSON.
         let why = "more than 1000 messages: send 1 to 1000 at line 1 column 3015";
-        check::<Batch>(&list("messages", "{}", 1001, "!!!"), Err(why));
+        check::<SendBatch>(&list("messages", "{}", 1001, "!!!"), Err(why));
         check::<RedriveRequest>(&list("ids", "\"\"", 1000, "]}"), Ok(()));
         let why = "more than 1000 ids: send 1 to 1000 at line 1 column 3010";
         check::<RedriveRequest>(&list("ids", "\"\"", 1001, "!!!"), Err(why));
@@ -155,7 +157,7 @@ mod tests {
             "{{\"messages\":[{{\"body\":\"\",\"attributes\":{{{}}}}}]}}",
             attributes.join(",")
         );
-        let batch: Batch = serde_json::from_str(&text).unwrap();
+        let batch: SendBatch = serde_json::from_str(&text).unwrap();
         let entry = batch.messages.into_iter().next().unwrap();
         assert_eq!(entry.attributes.len(), 11);
         assert!(entry.into_outgoing().is_err());
@@ -164,6 +166,6 @@ mod tests {
     #[test]
     fn an_attribute_that_is_given_twice_is_refused() {
         let text = r#"{"messages":[{"body":"","attributes":{"n":{"text":"1"},"n":{"text":"2"}}}]}"#;
-        check::<Batch>(text, Err("attribute \"n\" is given twice at line 1 column 72"));
+        check::<SendBatch>(text, Err("attribute \"n\" is given twice at line 1 column 72"));
     }
 }
