@@ -45,7 +45,7 @@ use self::{
     wire::AffectedMessages,
 };
 use crate::{
-    config::Secret,
+    config::ListenerSecret,
     handler_status::HandlerBoard,
     message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
     metrics::{Format, Metrics},
@@ -86,7 +86,7 @@ pub struct AdminState {
     /// What `/metrics` shows.
     pub metrics: Arc<Metrics>,
     /// What a request has to bear, if anything.
-    pub secret: Option<Secret>,
+    pub secret: Option<ListenerSecret>,
     /// Cancelled when the host begins to stop: readiness turns red and waiting receives end.
     pub draining: CancellationToken,
 }

@@ -13,7 +13,7 @@ use crate::{
         AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, MAX_BATCH, MessageForm, QueueList, RedriveAnswer,
         RedriveRequest, SendBatch,
     },
-    config::Secret,
+    config::ListenerSecret,
     exit_code::ExitCode,
     printable::printable,
 };
@@ -93,7 +93,7 @@ impl ClientError {
 pub struct HostClient {
     agent: Agent,
     url: String,
-    secret: Option<Secret>,
+    secret: Option<ListenerSecret>,
 }
 
 impl HostClient {
@@ -102,7 +102,7 @@ impl HostClient {
     /// # Errors
     ///
     /// [`ClientError::Address`].
-    pub fn new(url: &str, secret: Option<Secret>) -> Result<Self, ClientError> {
+    pub fn new(url: &str, secret: Option<ListenerSecret>) -> Result<Self, ClientError> {
         // A line end stands behind what some tools put into a variable.
         let url = url.trim();
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');

@@ -1,7 +1,7 @@
 //! Reads the configuration: `sandhog.toml`, the manifests beside the components, and the environment.
 //!
-//! Every mistake is reported in one run, with its place and what is accepted, and nothing that did not parse
-//! is replaced by a default. Only this file reads the environment.
+//! Invariant: one run reports every mistake with its place and the accepted values, and no default replaces a value that
+//! did not parse. Only this file reads the environment.
 
 use std::{
     cell::Cell,
@@ -15,7 +15,7 @@ use std::{
 
 use self::{
     queues::read_queues,
-    section::{Document, Section},
+    section::{TomlDocument, TomlSection},
 };
 use crate::{
     message::{MAX_DELAY, QueueName},
@@ -33,13 +33,13 @@ mod section;
 
 pub use self::{
     limits::limit_rows,
-    manifest::{Manifest, Retry},
-    mistake::{ConfigErrors, Mistake},
+    manifest::{Manifest, RetryDelays},
+    mistake::{ConfigErrors, ConfigMistake},
     queues::QueueSettings,
-    secret::{BadSecret, Secret},
+    secret::{BadSecret, ListenerSecret},
 };
 
-/// Where the listener is unless it is configured otherwise. The port is that of other SQS look-alikes.
+/// The default address of the listener. Other stand-ins for SQS use the same port.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9324);
 /// The variable that holds the secret of the listener.
 pub const SECRET_VARIABLE: &str = "SANDHOG_SECRET";
@@ -54,39 +54,39 @@ const MEMORY_BUDGET: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// The longest window of the ledger: no SQS queue keeps a message for longer.
 const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
 
-/// How variables of the environment are looked up; tests pass their own.
+/// Looks up a variable of the environment. Tests pass a function of their own.
 pub type Environment<'e> = &'e dyn Fn(&str) -> Option<String>;
 
 /// The configuration of one host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// The directory with the components and their manifests; it exists. Key `plugins`.
+    /// The directory with the components and their manifests, which exists. Key `plugins`.
     pub plugins: PathBuf,
-    /// The directory that keeps the queues and the compiled components; `None` keeps everything in memory. Key `data`.
+    /// The directory that keeps the queues and the compiled components; `None` keeps all of them in memory. Key `data`.
     pub data: Option<PathBuf>,
-    /// Where the listener binds: loopback, or there is a secret. Key `listen`.
+    /// The address of the listener. Without a secret it is a loopback address. Key `listen`.
     pub listen: SocketAddr,
-    /// What a request has to bear. `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
-    pub secret: Option<Secret>,
-    /// How long attempts under way may go on once the host stops. Key `grace-period`: 0 to 12 h, default 30 s.
+    /// The secret that requests carry: `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
+    pub secret: Option<ListenerSecret>,
+    /// The time that attempts under way get to end when the host stops. Key `grace-period`: 0 to 12 h, default 30 s.
     pub grace_period: Duration,
-    /// How many instances live at a time, over all handlers. Key `max-live-instances`: 1 to 4096, default 256.
+    /// The most instances of all handlers at a time. Key `max-live-instances`: 1 to 4096, default 256.
     pub max_live_instances: usize,
-    /// How many bytes all live instances may come to by their limits. Key `memory-budget`: 64 MiB to 16 TiB; `None`, the
+    /// The most bytes that all live instances may take by their limits. Key `memory-budget`: 64 MiB to 16 TiB; `None`, the
     /// default, is half of the memory that the process may have.
     pub memory_budget: Option<u64>,
-    /// The settings of the queues that have any. Tables `[queues.NAME]`.
+    /// The settings of the configured queues. Tables `[queues.NAME]`.
     pub queues: BTreeMap<QueueName, QueueSettings>,
-    /// What the ledger of handled messages remembers. Table `[ledger]`.
+    /// The bounds of the record of handled messages. Table `[ledger]`.
     pub ledger: LedgerSettings,
 }
 
-/// What the command line says, which wins over the file.
+/// The options of the command line, which win over the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Overrides {
+pub struct ConfigOverrides {
     /// `--data`.
     pub data: Option<PathBuf>,
-    /// `--ephemeral`: no data directory, whatever the file says.
+    /// `--ephemeral`: the host has no data directory, even if the file names one.
     pub ephemeral: bool,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
@@ -94,27 +94,27 @@ pub struct Overrides {
     pub grace_period: Option<Duration>,
 }
 
-/// A variable of the process's environment. What is not Unicode in it reads as U+FFFD: it is refused where it can't stand, and
-/// not taken for absent.
+/// Reads a variable of the process's environment. Bytes that are not Unicode read as U+FFFD, so that the reader refuses the
+/// value where that character can't stand, and does not take the variable for absent.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
 }
 
-/// The secret in the environment, for a client of the host.
+/// Reads the secret from the environment, for a client of the host.
 ///
 /// # Errors
 ///
-/// It is there and cannot be a secret.
-pub fn secret_from(environment: Environment<'_>) -> Result<Option<Secret>, ConfigErrors> {
+/// The variable exists, and its value can't be a secret.
+pub fn secret_from(environment: Environment<'_>) -> Result<Option<ListenerSecret>, ConfigErrors> {
     let Some(text) = environment(SECRET_VARIABLE) else {
         return Ok(None);
     };
-    Secret::new(&text)
+    ListenerSecret::new(&text)
         .map(Some)
         .map_err(|why| ConfigErrors::one(SECRET_VARIABLE, why.to_string()))
 }
 
-/// An address to listen on: an IP address, or `localhost`, and a port.
+/// Parses an address of a listener: an IP address, or `localhost`, and a port.
 pub fn parse_listen(text: &str) -> Option<SocketAddr> {
     match text.strip_prefix("localhost:") {
         Some(port) => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?))),
@@ -133,18 +133,19 @@ impl Config {
     /// Every mistake in the file, the environment and the overrides.
     pub fn load(
         source: Option<&Path>,
-        overrides: Overrides,
+        overrides: ConfigOverrides,
         environment: Environment<'_>,
     ) -> Result<Self, ConfigErrors> {
-        let noted = Cell::new(Listening::default());
-        let (file, secret) = (Self::load_file(source, &noted), secret_from(environment));
+        let noted = Cell::new(ListenerNote::default());
+        let file = Self::load_file(source, &noted);
+        let secret = secret_from(environment);
         let (mut config, secret) = match (file, secret) {
             (Ok(config), Ok(secret)) => (config, secret),
             (file, secret) => {
-                // A secret that is wrong is a mistake already, and not another one for being missing.
-                let Listening { address, has_secret } = noted.get();
-                let has_secret = has_secret || !matches!(secret, Ok(None));
-                let address = overrides.listen.or(address).unwrap_or(DEFAULT_LISTEN);
+                let note = noted.get();
+                // A wrong secret is reported once, and not a second time as a missing one.
+                let has_secret = note.has_secret || !matches!(secret, Ok(None));
+                let address = overrides.listen.or(note.address).unwrap_or(DEFAULT_LISTEN);
                 let listen = check_listen(address, has_secret);
                 return Err(together([file.err(), secret.err(), listen.err()]));
             }
@@ -168,16 +169,9 @@ impl Config {
         Ok(config)
     }
 
-    fn load_file(source: Option<&Path>, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
+    fn load_file(source: Option<&Path>, noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
         let Some(source) = source else {
-            return match (Path::new(FILE_NAME), Path::new(DEFAULT_PLUGINS)) {
-                (file, _) if file.exists() => Self::read(file, noted),
-                (_, plugins) if plugins.is_dir() => Ok(Self::zero(plugins)),
-                _ => {
-                    let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
-                    Err(ConfigErrors::one("the current directory", text))
-                }
-            };
+            return Self::load_from_current_directory(noted);
         };
         let place = source.display().to_string();
         match fs::metadata(source) {
@@ -198,7 +192,20 @@ impl Config {
         }
     }
 
-    /// The configuration of a directory of components without a file.
+    fn load_from_current_directory(noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
+        let file = Path::new(FILE_NAME);
+        let plugins = Path::new(DEFAULT_PLUGINS);
+        if file.exists() {
+            Self::read(file, noted)
+        } else if plugins.is_dir() {
+            Ok(Self::zero(plugins))
+        } else {
+            let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
+            Err(ConfigErrors::one("the current directory", text))
+        }
+    }
+
+    /// Returns the configuration of a directory of components without a file.
     fn zero(plugins: &Path) -> Self {
         Self {
             plugins: plugins.to_owned(),
@@ -213,7 +220,7 @@ impl Config {
         }
     }
 
-    fn read(file: &Path, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
+    fn read(file: &Path, noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
         let place = file.display().to_string();
         let text =
             fs::read_to_string(file).map_err(|error| ConfigErrors::one(&place, format!("cannot be read: {error}")))?;
@@ -225,15 +232,20 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// Every mistake, a missing directory of components included.
+    /// Every mistake. A missing directory of components is one.
     pub fn parse(text: &str, place: &str, directory: &Path) -> Result<Self, ConfigErrors> {
         Self::parse_noting(text, place, directory, &Cell::default())
     }
 
-    /// The same. What it says about the listener is in `noted` even if other things are wrong.
-    fn parse_noting(text: &str, place: &str, directory: &Path, noted: &Cell<Listening>) -> Result<Self, ConfigErrors> {
+    /// As [`Config::parse`]. Writes the keys of the listener to `noted` even if the text has mistakes.
+    fn parse_noting(
+        text: &str,
+        place: &str,
+        directory: &Path,
+        noted: &Cell<ListenerNote>,
+    ) -> Result<Self, ConfigErrors> {
         let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
-        Document::read(place, text, |root| {
+        TomlDocument::read(place, text, |root| {
             let mut config = Self::zero(&directory.join(DEFAULT_PLUGINS));
             config.plugins = root
                 .text("plugins", "the path of a directory", path)
@@ -248,7 +260,7 @@ impl Config {
             if let Some(secret_file) = root.text("secret-file", "the path of a file", path) {
                 config.secret = read_secret(root, &secret_file);
             }
-            noted.set(Listening {
+            noted.set(ListenerNote {
                 address: Some(config.listen),
                 has_secret: root.has("secret-file"),
             });
@@ -267,11 +279,11 @@ impl Config {
     }
 }
 
-/// What a file says about the listener.
+/// The keys of a file about the listener.
 #[derive(Debug, Clone, Copy, Default)]
-struct Listening {
+struct ListenerNote {
     address: Option<SocketAddr>,
-    /// A right one or a wrong one.
+    /// The file names a secret, which may be a wrong one.
     has_secret: bool,
 }
 
@@ -289,15 +301,15 @@ fn together(errors: [Option<ConfigErrors>; 3]) -> ConfigErrors {
     ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect())
 }
 
-fn read_secret(root: &Section<'_>, file: &Path) -> Option<Secret> {
+fn read_secret(root: &TomlSection<'_>, file: &Path) -> Option<ListenerSecret> {
     let secret = match fs::read_to_string(file) {
-        Ok(text) => Secret::new(&text).map_err(|why| why.to_string()),
+        Ok(text) => ListenerSecret::new(&text).map_err(|why| why.to_string()),
         Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
     };
     secret.map_err(|why| root.refuse("secret-file", &why)).ok()
 }
 
-fn read_ledger(root: &mut Section<'_>, defaults: LedgerSettings) -> LedgerSettings {
+fn read_ledger(root: &mut TomlSection<'_>, defaults: LedgerSettings) -> LedgerSettings {
     let mut section = root.section("ledger");
     let max_entries = section
         .number("max-entries", 0..=10_000_000)

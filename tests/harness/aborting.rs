@@ -6,7 +6,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sandhog::{
-    config::{Config, Overrides},
+    config::{Config, ConfigOverrides},
     executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
 };
 
@@ -58,10 +58,10 @@ fn main() -> anyhow::Result<ExitCode> {
             .cloned()
     };
     let _log = sandhog::telemetry::init(sandhog::telemetry::LogFormat::Json, None, false)?;
-    let overrides = Overrides {
+    let overrides = ConfigOverrides {
         data: value("--data").map(PathBuf::from),
         listen: value("--listen").and_then(|listen| listen.parse().ok()),
-        ..Overrides::default()
+        ..ConfigOverrides::default()
     };
     let source = arguments.get(2).map(PathBuf::from);
     let config = Config::load(source.as_deref(), overrides, &|_| None)?;

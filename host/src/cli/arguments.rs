@@ -155,8 +155,8 @@ pub struct RunArgs {
 
 impl RunArgs {
     /// What the command line says over the configuration.
-    pub fn overrides(&self) -> config::Overrides {
-        config::Overrides {
+    pub fn overrides(&self) -> config::ConfigOverrides {
+        config::ConfigOverrides {
             data: self.data.clone(),
             ephemeral: self.ephemeral,
             listen: self.listen,

@@ -9,7 +9,7 @@ use super::{CheckArgs, CommandStreams, CompactArgs, InvokeArgs, RunArgs, read_bo
 use crate::{
     admin::wire,
     app::{self, StartError},
-    config::{Config, ConfigErrors, Environment, Overrides},
+    config::{Config, ConfigErrors, ConfigOverrides, Environment},
     executor::{
         ComponentInfo, Import, Offer, Report, Tiers, Verdict,
         policy::{DirGrant, Grants, LimitEntry, LimitQuantity, Limits, Reuse},
@@ -89,9 +89,9 @@ pub fn compact(
     environment: Environment<'_>,
     streams: &mut CommandStreams<'_>,
 ) -> Result<ExitCode, LocalError> {
-    let overrides = Overrides {
+    let overrides = ConfigOverrides {
         data: args.data.clone(),
-        ..Overrides::default()
+        ..ConfigOverrides::default()
     };
     let config = Config::load(args.path.as_deref(), overrides, environment)?;
     let Some(directory) = config.data else {

@@ -1,16 +1,16 @@
-//! What the exit codes of a command mean: the table `[exit-codes]` of a manifest.
+//! Reads the meanings of a command's exit codes: the table `[exit-codes]` of a manifest.
 //!
-//! Invariant: a code means one thing. Those that nothing is said about keep the meaning that they have for every command.
+//! Invariant: a code has one meaning. A code that the table does not name keeps the meaning that it has for every command.
 
 use std::collections::BTreeSet;
 
-use super::section::Section;
+use super::section::TomlSection;
 use crate::executor::policy::ExitCodes;
 
-/// The most codes of one list: there are no more.
+/// The number of codes that exist, and so the most in one list.
 const MAX_CODES: usize = 256;
 
-pub(super) fn read_exit_codes(mut section: Section<'_>) -> ExitCodes {
+pub(super) fn read_exit_codes(mut section: TomlSection<'_>) -> ExitCodes {
     let codes = ExitCodes {
         success: read_codes(&mut section, "success"),
         reject: read_codes(&mut section, "reject"),
@@ -30,7 +30,7 @@ pub(super) fn read_exit_codes(mut section: Section<'_>) -> ExitCodes {
     codes
 }
 
-fn read_codes(section: &mut Section<'_>, key: &'static str) -> BTreeSet<u8> {
+fn read_codes(section: &mut TomlSection<'_>, key: &'static str) -> BTreeSet<u8> {
     let codes = section.numbers(key, 0..=255, MAX_CODES).unwrap_or_default();
     codes.into_iter().filter_map(|code| u8::try_from(code).ok()).collect()
 }

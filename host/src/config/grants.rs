@@ -1,7 +1,6 @@
-//! What a handler may reach: the table `[grant]` of its manifest. Nothing is granted that is not said there.
+//! Reads the grants of a handler: the table `[grant]` of its manifest, and the keys for commands beside that table.
 //!
-//! A key that is absent means that a component which imports the interface is refused. An empty list means that it may
-//! import it and reach nothing, for toolchains that import what the handler never calls.
+//! Invariant: a handler reaches nothing that its manifest does not name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +13,7 @@ use ipnet::IpNet;
 use super::{
     Environment,
     exit_codes::read_exit_codes,
-    section::{SecretForm, Section, TextOrSection},
+    section::{SecretForm, TextOrTable, TomlSection},
 };
 use crate::{
     executor::policy::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, OriginPattern, Value},
@@ -27,16 +26,16 @@ const MAX_VALUE_BYTES: usize = 64 * 1024;
 /// The most patterns, addresses or directories of one grant.
 const MAX_ITEMS: usize = 256;
 
-/// What the manifest says beside its table `[grant]`.
+/// The keys for commands, which stand at the top of a manifest.
 #[derive(Debug, Default)]
-pub(super) struct Beside {
+pub(super) struct CommandSettings {
     pub(super) stdout: Option<QueueName>,
     pub(super) args: Vec<String>,
     pub(super) exit_codes: ExitCodes,
 }
 
-impl Beside {
-    pub(super) fn read(root: &mut Section<'_>) -> Self {
+impl CommandSettings {
+    pub(super) fn read(root: &mut TomlSection<'_>) -> Self {
         let accepted = "a text of at most 4096 bytes without NUL";
         let arg = |text: &str| (text.len() <= 4096 && !text.contains('\0')).then(|| text.to_owned());
         Self {
@@ -47,45 +46,43 @@ impl Beside {
     }
 }
 
-/// Where relative paths and references to the host's environment in a manifest lead.
-pub(super) struct Origin<'o> {
+/// Resolves the relative paths of a manifest, and its references to the host's environment.
+pub(super) struct ReferenceContext<'o> {
     pub(super) directory: &'o Path,
     pub(super) environment: Environment<'o>,
 }
 
-pub(super) fn read_grants(mut section: Section<'_>, beside: Beside, origin: &Origin<'_>) -> Grants {
-    let Beside {
-        stdout,
-        args,
-        exit_codes,
-    } = beside;
-    let env = read_values(&mut section, "env", origin).unwrap_or_default();
-    let config = read_values(&mut section, "config", origin);
-    let mut send: Option<BTreeSet<QueueName>> = section.queue_names("send").map(|names| names.into_iter().collect());
-    // To name the queue is to grant it.
-    send = stdout.iter().fold(send, |send, queue| {
-        let mut send = send.unwrap_or_default();
-        send.insert(queue.clone());
-        Some(send)
-    });
+pub(super) fn read_grants(
+    mut section: TomlSection<'_>,
+    command: CommandSettings,
+    context: &ReferenceContext<'_>,
+) -> Grants {
+    let env = read_values(&mut section, "env", context).unwrap_or_default();
+    let config = read_values(&mut section, "config", context);
+    let names = section.queue_names("send");
+    let mut send: Option<BTreeSet<QueueName>> = names.map(|names| names.into_iter().collect());
+    // A manifest that names the queue of standard output grants it.
+    if let Some(queue) = &command.stdout {
+        send.get_or_insert_default().insert(queue.clone());
+    }
     let log = section.text("log", "trace, debug, info, warn, error or critical", LogLevel::parse);
     let grants = Grants {
         send,
         env,
         config,
         http: read_http(&mut section),
-        dirs: read_dirs(&mut section, origin),
+        dirs: read_dirs(&mut section, context),
         keyvalue: section.flag("keyvalue").unwrap_or_default(),
         log: log.unwrap_or_default(),
-        stdout,
-        args,
-        exit_codes,
+        stdout: command.stdout,
+        args: command.args,
+        exit_codes: command.exit_codes,
     };
     section.finish();
     grants
 }
 
-fn read_http(section: &mut Section<'_>) -> Option<HttpGrant> {
+fn read_http(section: &mut TomlSection<'_>) -> Option<HttpGrant> {
     let accepted =
         "an origin such as \"https://api.example.com\", \"https://*.example.com\" or \"http://192.0.2.7:8080\"";
     let origins = section.list("http", accepted, MAX_ITEMS, OriginPattern::new);
@@ -105,14 +102,14 @@ fn read_http(section: &mut Section<'_>) -> Option<HttpGrant> {
     })
 }
 
-/// How a directory is granted.
+/// The form of one entry of `dirs`.
 const DIRECTORY: &str = "{ host = \"PATH\", guest = \"/NAME\", write = false }";
 
-fn read_dirs(section: &mut Section<'_>, origin: &Origin<'_>) -> Vec<DirGrant> {
+fn read_dirs(section: &mut TomlSection<'_>, context: &ReferenceContext<'_>) -> Vec<DirGrant> {
     let mut dirs: Vec<DirGrant> = Vec::new();
     for mut entry in section.section_list("dirs", DIRECTORY, MAX_ITEMS) {
         let host = entry.text("host", "the path of a directory", |text| {
-            (!text.is_empty() && !text.contains('\0')).then(|| origin.directory.join(text))
+            (!text.is_empty() && !text.contains('\0')).then(|| context.directory.join(text))
         });
         let guest = entry.text("guest", "an absolute path such as \"/models\"", |text| {
             let plain = text.starts_with('/') && !text.contains('\0') && !text.split('/').any(|part| part == "..");
@@ -140,8 +137,12 @@ fn read_dirs(section: &mut Section<'_>, origin: &Origin<'_>) -> Vec<DirGrant> {
     dirs
 }
 
-/// A table of values, each a text, `{ from-env = "NAME" }` or `{ from-file = "PATH" }`.
-fn read_values(section: &mut Section<'_>, key: &'static str, origin: &Origin<'_>) -> Option<BTreeMap<String, Value>> {
+/// Reads a table of values, each a text, `{ from-env = "NAME" }` or `{ from-file = "PATH" }`.
+fn read_values(
+    section: &mut TomlSection<'_>,
+    key: &'static str,
+    context: &ReferenceContext<'_>,
+) -> Option<BTreeMap<String, Value>> {
     let form = SecretForm {
         is_name: |name| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control),
         names: "a name of 1 to 256 bytes without '=' and control characters",
@@ -150,8 +151,8 @@ fn read_values(section: &mut Section<'_>, key: &'static str, origin: &Origin<'_>
     let mut values = BTreeMap::new();
     for (name, value) in section.secrets(key, &form)? {
         let value = match value {
-            TextOrSection::Text(text) => Some(Value::from(text.as_str())),
-            TextOrSection::Section(reference) => read_reference(reference, origin),
+            TextOrTable::Text(text) => Some(Value::from(text.as_str())),
+            TextOrTable::Table(reference) => read_reference(reference, context),
         };
         if let Some(value) = value {
             values.insert(name, value);
@@ -160,13 +161,13 @@ fn read_values(section: &mut Section<'_>, key: &'static str, origin: &Origin<'_>
     Some(values)
 }
 
-fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Value> {
+fn read_reference(mut reference: TomlSection<'_>, context: &ReferenceContext<'_>) -> Option<Value> {
     let variable = reference.text("from-env", "the name of a variable", |name| Some(name.to_owned()));
     let file = reference.text("from-file", "the path of a file", |text| {
-        (!text.is_empty() && !text.contains('\0')).then(|| origin.directory.join(text))
+        (!text.is_empty() && !text.contains('\0')).then(|| context.directory.join(text))
     });
     let value = match (variable, file) {
-        (Some(name), None) => match (origin.environment)(&name) {
+        (Some(name), None) => match (context.environment)(&name) {
             Some(text) if !text.contains(char::REPLACEMENT_CHARACTER) => Some(without_line_end(&text)),
             Some(_) => {
                 reference.refuse("from-env", "the variable is not UTF-8");
@@ -193,9 +194,9 @@ fn read_reference(mut reference: Section<'_>, origin: &Origin<'_>) -> Option<Val
     value
 }
 
-/// The text of a file.
+/// Reads the text of a file.
 fn read_value_file(file: &Path) -> io::Result<Value> {
-    // Of any kind of entry this waits for nobody, as opening a FIFO would.
+    // Opening a FIFO would wait for its writer; this read waits for no process, whatever the entry is.
     let content = match plugin_dir::read(file, MAX_VALUE_BYTES) {
         Ok(content) => content,
         Err(FileReadError::Gone) => return Err(rustix::io::Errno::NOENT.into()),
@@ -210,7 +211,7 @@ fn read_value_file(file: &Path) -> io::Result<Value> {
     Ok(without_line_end(&text))
 }
 
-/// What tools put behind a value is no part of it.
+/// Returns the value without the line end that tools put behind it.
 fn without_line_end(text: &str) -> Value {
     Value::from(text.trim_end_matches(['\r', '\n']))
 }

@@ -1,6 +1,6 @@
 //! Reads the limits of a manifest by the table that describes them.
 
-use super::section::{Section, shown_size};
+use super::section::{TomlSection, shown_size};
 use crate::executor::policy::{LimitEntry, LimitField, LimitQuantity, Limits};
 
 /// The table of a manifest that has most limits.
@@ -8,7 +8,7 @@ const TABLE_NAME: &str = "limits";
 /// The start of a key that stands in that table.
 const TABLE_PREFIX: &str = "limits.";
 
-pub(super) fn read_limits(root: &mut Section<'_>) -> Limits {
+pub(super) fn read_limits(root: &mut TomlSection<'_>) -> Limits {
     let mut limits = Limits::default();
     let at_root = |entry: &&LimitEntry| !entry.key.starts_with(TABLE_PREFIX);
     for entry in Limits::TABLE.iter().filter(at_root) {
@@ -24,7 +24,7 @@ pub(super) fn read_limits(root: &mut Section<'_>) -> Limits {
     limits
 }
 
-fn read_limit(section: &mut Section<'_>, key: &'static str, quantity: &LimitQuantity, limits: &mut Limits) {
+fn read_limit(section: &mut TomlSection<'_>, key: &'static str, quantity: &LimitQuantity, limits: &mut Limits) {
     match quantity {
         LimitQuantity::Count(field) => {
             if let Some(count) = section.number(key, field.range.clone()) {

@@ -1,4 +1,4 @@
-//! What an operator says about one handler: `plugins/NAME.toml` beside `plugins/NAME.wasm`.
+//! The manifest of one handler: `plugins/NAME.toml` beside `plugins/NAME.wasm`.
 //!
 //! Invariant: no other module repeats a default of a key that is read here. The limits of an attempt have a table of their
 //! own, in the executor's policy.
@@ -7,38 +7,38 @@ use std::{num::NonZeroUsize, path::Path, time::Duration};
 
 use super::{
     Environment, environment,
-    grants::{Beside, Origin, read_grants},
+    grants::{CommandSettings, ReferenceContext, read_grants},
     limits::read_limits,
     mistake::ConfigErrors,
-    section::{Document, Section},
+    section::{TomlDocument, TomlSection},
 };
 use crate::{
     executor::policy::{Grants, Limits, Reuse},
     message::{MAX_DELAY, QueueName},
 };
 
-/// How one handler is run.
+/// The settings of one handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
-    /// The queue that it serves. Key `queue`; default: the file's name.
+    /// The queue that the handler serves. Key `queue`; default: the file's name.
     pub queue: QueueName,
-    /// How many messages it handles at a time. Key `concurrency`: 1 to 1024, default 16.
+    /// The most messages that the handler handles at a time. Key `concurrency`: 1 to 1024, default 16.
     pub concurrency: NonZeroUsize,
-    /// How long one attempt may take. Key `timeout`: 1 ms to 12 h, default 30 s.
+    /// The longest time of one attempt. Key `timeout`: 1 ms to 12 h, default 30 s.
     pub timeout: Duration,
-    /// How many messages a batch handler is given at most. Key `batch-size`: 1 to 100, default 10.
+    /// The most messages that one call of a batch handler takes. Key `batch-size`: 1 to 100, default 10.
     pub batch_size: NonZeroUsize,
-    /// For how long an instance is used; `None`: for one call. Key `instance`: `"fresh"`, the default, or `"reuse"`.
+    /// The life of an instance that answers several calls; `None` makes an instance for each call. Key `instance`: `"fresh"`, the default, or `"reuse"`.
     pub reuse: Option<Reuse>,
-    /// How long failed messages wait. Table `[retry]`.
-    pub retry: Retry,
-    /// What an attempt may use up. Key `memory` and table `[limits]`.
+    /// The bounds of the delay of a failed message. Table `[retry]`.
+    pub retry: RetryDelays,
+    /// The limits of one attempt. Key `memory` and table `[limits]`.
     pub limits: Limits,
-    /// What it may reach. Table `[grant]`.
+    /// Everything that the handler may reach. Table `[grant]`, and the keys `stdout`, `args` and `exit-codes`.
     pub grants: Grants,
 }
 
-fn read_reuse(root: &mut Section<'_>) -> Option<Reuse> {
+fn read_reuse(root: &mut TomlSection<'_>) -> Option<Reuse> {
     let instance = root.text("instance", "\"fresh\" or \"reuse\"", |text| match text {
         "fresh" => Some(false),
         "reuse" => Some(true),
@@ -56,16 +56,16 @@ fn read_reuse(root: &mut Section<'_>) -> Option<Reuse> {
     None
 }
 
-/// The bounds of the wait before a failed message is visible again.
+/// The bounds of the delay before a failed message is visible again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retry {
-    /// After the first failure. Key `min`: 1 ms to 12 h, default 1 s.
+pub struct RetryDelays {
+    /// The delay after the first failure. Key `min`: 1 ms to 12 h, default 1 s.
     pub min: Duration,
-    /// The longest. Key `max`: 1 ms to 12 h, default 15 min.
+    /// The longest delay. Key `max`: 1 ms to 12 h, default 15 min.
     pub max: Duration,
 }
 
-impl Default for Retry {
+impl Default for RetryDelays {
     fn default() -> Self {
         Self {
             min: Duration::from_secs(1),
@@ -75,23 +75,24 @@ impl Default for Retry {
 }
 
 impl Manifest {
-    /// The manifest of a component that has none, in a file of this name without its extension.
+    /// Returns the manifest of a component that has no file for it. `stem` is the name of the component's file without its
+    /// extension.
     ///
     /// # Errors
     ///
-    /// The name cannot be the name of a queue, so the manifest has to name one.
+    /// `stem` cannot be the name of a queue, so the handler needs a manifest that names one.
     pub fn defaults(stem: &str) -> Result<Self, ConfigErrors> {
         Self::parse("", stem)
     }
 
-    /// The queues that the handler needs: the one that it serves, then those that it may send to.
+    /// Returns the queues that the handler needs: the one that it serves, then those that it may send to.
     pub fn queues(&self) -> Vec<QueueName> {
         let destinations = self.grants.send.iter().flatten().cloned();
         std::iter::once(self.queue.clone()).chain(destinations).collect()
     }
 
-    /// The queues that a handler of this name needs, as far as its manifest can be understood, which may have mistakes: where
-    /// senders find them before it is loaded, and whatever becomes of it.
+    /// Returns the queue that a manifest with mistakes names, as far as it can be read. The host declares it at once, so that
+    /// senders find the queue while the handler is not accepted.
     pub fn queues_in(text: &str, stem: &str) -> Vec<QueueName> {
         let Ok(table) = text.parse::<toml::Table>() else {
             return Vec::new();
@@ -103,7 +104,7 @@ impl Manifest {
         queue.and_then(|name| QueueName::new(name).ok()).into_iter().collect()
     }
 
-    /// Reads a manifest, of the component in a file of this name without its extension. Paths are relative to the current
+    /// Reads a manifest. `stem` is the name of the component's file without its extension. Paths are relative to the current
     /// directory.
     ///
     /// # Errors
@@ -118,7 +119,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// Every mistake, a reference that leads nowhere included.
+    /// Every mistake. A reference to a variable or a file that does not exist is one.
     pub fn parse_in(
         text: &str,
         stem: &str,
@@ -127,7 +128,7 @@ impl Manifest {
     ) -> Result<Self, ConfigErrors> {
         let place = format!("{stem}.toml");
         let by_name = QueueName::new(stem);
-        let manifest = Document::read(&place, text, |root| {
+        let manifest = TomlDocument::read(&place, text, |root| {
             let queue = root.queue_name("queue");
             if let (Err(why), false) = (&by_name, root.has("queue")) {
                 root.refuse(
@@ -135,14 +136,14 @@ impl Manifest {
                     &format!("name the queue here, since the file's name does not do: {why}"),
                 );
             }
-            let origin = Origin { directory, environment };
-            Self::read(root, queue.or_else(|| by_name.clone().ok()), &origin)
+            let context = ReferenceContext { directory, environment };
+            Self::read(root, queue.or_else(|| by_name.clone().ok()), &context)
         })?;
-        // Without a queue a mistake was noted above, so that `?` has returned it.
+        // A manifest without a queue has a mistake, which `?` has returned above.
         manifest.ok_or_else(|| ConfigErrors::one(&place, "queue: name the queue".to_owned()))
     }
 
-    fn read(root: &mut Section<'_>, queue: Option<QueueName>, origin: &Origin<'_>) -> Option<Self> {
+    fn read(root: &mut TomlSection<'_>, queue: Option<QueueName>, context: &ReferenceContext<'_>) -> Option<Self> {
         let concurrency = root.number("concurrency", 1..=1024).unwrap_or(16);
         let timeout = root
             .duration("timeout", Duration::from_millis(1)..=MAX_DELAY)
@@ -150,9 +151,9 @@ impl Manifest {
         let batch_size = root.number("batch-size", 1..=100).unwrap_or(10);
         let reuse = read_reuse(root);
         let limits = read_limits(root);
-        let retry = Retry::read(root.section("retry"));
-        let beside = Beside::read(root);
-        let grants = read_grants(root.section("grant"), beside, origin);
+        let retry = RetryDelays::read(root.section("retry"));
+        let command = CommandSettings::read(root);
+        let grants = read_grants(root.section("grant"), command, context);
         Some(Self {
             queue: queue?,
             concurrency: non_zero(concurrency)?,
@@ -170,8 +171,8 @@ fn non_zero(number: u64) -> Option<NonZeroUsize> {
     NonZeroUsize::new(usize::try_from(number).ok()?)
 }
 
-impl Retry {
-    fn read(mut section: Section<'_>) -> Self {
+impl RetryDelays {
+    fn read(mut section: TomlSection<'_>) -> Self {
         let defaults = Self::default();
         let range = Duration::from_millis(1)..=MAX_DELAY;
         let retry = Self {
@@ -179,10 +180,8 @@ impl Retry {
             max: section.duration("max", range).unwrap_or(defaults.max),
         };
         if retry.min > retry.max {
-            let (min, max) = (
-                humantime::format_duration(retry.min),
-                humantime::format_duration(retry.max),
-            );
+            let min = humantime::format_duration(retry.min);
+            let max = humantime::format_duration(retry.max);
             section.refuse_section(&format!("min is {min}, which is more than max, {max}"));
         }
         section.finish();

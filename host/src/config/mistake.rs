@@ -1,21 +1,21 @@
-//! What is wrong with a configuration: every mistake, not just the first.
+//! The mistakes of a configuration: all of them, and not only the first.
 
 use std::fmt;
 
-/// One mistake: where it stands, and what is accepted there.
+/// One mistake: its place, and the values that are accepted there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mistake {
+pub struct ConfigMistake {
     /// The file, or the option or variable, that has the mistake.
     pub place: String,
     /// The line in the file, from 1.
     pub line: Option<usize>,
-    /// The key, its value, and what is accepted.
+    /// The key, its value, and the accepted values.
     pub text: String,
-    /// Whether the same text may be right another time: it leads to a file or directory that is not as it should be now.
+    /// The same text may be right another time: it names a file or directory that can't be used now.
     pub is_transient: bool,
 }
 
-impl fmt::Display for Mistake {
+impl fmt::Display for ConfigMistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             Some(line) => write!(f, "{}:{line}: {}", self.place, self.text),
@@ -24,23 +24,23 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// Every mistake that was found, in the order in which they stand; never empty.
+/// Every mistake of a configuration, in the order of the lines; never empty.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct ConfigErrors(pub(super) Vec<Mistake>);
+pub struct ConfigErrors(pub(super) Vec<ConfigMistake>);
 
 impl ConfigErrors {
     /// The mistakes.
-    pub fn mistakes(&self) -> &[Mistake] {
+    pub fn mistakes(&self) -> &[ConfigMistake] {
         &self.0
     }
 
-    /// Whether the same text may be accepted another time.
+    /// Returns whether the same text may be accepted another time.
     pub fn is_transient(&self) -> bool {
         self.0.iter().all(|mistake| mistake.is_transient)
     }
 
     pub(super) fn one(place: &str, text: String) -> Self {
-        Self(vec![Mistake {
+        Self(vec![ConfigMistake {
             place: place.to_owned(),
             line: None,
             text,

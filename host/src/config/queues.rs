@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::section::Section;
+use super::section::TomlSection;
 use crate::{
     message::{MAX_DELAY, QueueName},
     queue::{
@@ -15,10 +15,10 @@ use crate::{
     },
 };
 
-/// As `humantime` counts years.
+/// Ten years, as `humantime` counts them.
 const TEN_YEARS: Duration = Duration::from_hours(87_660);
 const SECOND: Duration = Duration::from_secs(1);
-/// Keys that an SQS queue has no use for: what they say is decided by the owner of the queue.
+/// The keys that an SQS queue does not have: the owner of the queue decides what they say.
 const SIMPLE_ONLY: [&str; 3] = ["order", "time-to-live", "max-messages"];
 
 /// The settings of one queue, by its kind.
@@ -31,7 +31,7 @@ pub enum QueueSettings {
 }
 
 impl QueueSettings {
-    /// Where its dead letters go, as far as this host decides.
+    /// Returns the dead-letter queue, if this host decides which one that is.
     pub fn dead_letter(&self) -> Option<&QueueName> {
         match self {
             Self::Simple(settings) => Some(&settings.dead_letter),
@@ -40,7 +40,7 @@ impl QueueSettings {
     }
 }
 
-pub(super) fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, QueueSettings> {
+pub(super) fn read_queues(root: &mut TomlSection<'_>) -> BTreeMap<QueueName, QueueSettings> {
     let mut sections = BTreeMap::new();
     for (name, section) in root.sections("queues") {
         match QueueName::new(&name) {
@@ -65,12 +65,12 @@ pub(super) fn read_queues(root: &mut Section<'_>) -> BTreeMap<QueueName, QueueSe
     refuse_mixed_dead_letters(&queues, &sections);
     refuse_cycles(&queues, &sections);
     refuse_twins(&queues, &sections);
-    sections.into_values().for_each(Section::finish);
+    sections.into_values().for_each(TomlSection::finish);
     queues
 }
 
-/// Reads a queue that can't be one for its name, for the sake of what else is wrong with it.
-fn note_mistakes(mut section: Section<'_>) {
+/// Reads the table of a queue with a wrong name, to note the other mistakes in it.
+fn note_mistakes(mut section: TomlSection<'_>) {
     if section.has("url") {
         drop(read_sqs(&mut section));
     } else if let Ok(other) = QueueName::new("other") {
@@ -79,18 +79,18 @@ fn note_mistakes(mut section: Section<'_>) {
     section.finish();
 }
 
-fn read_visibility_timeout(section: &mut Section<'_>) -> Option<Duration> {
+fn read_visibility_timeout(section: &mut TomlSection<'_>) -> Option<Duration> {
     section.duration("visibility-timeout", SECOND..=MAX_DELAY)
 }
 
-fn read_max_receives(section: &mut Section<'_>) -> Option<NonZeroU32> {
+fn read_max_receives(section: &mut TomlSection<'_>) -> Option<NonZeroU32> {
     let number = section.number("max-receives", 1..=1000);
     number
         .and_then(|number| u32::try_from(number).ok())
         .and_then(NonZeroU32::new)
 }
 
-fn read_simple(name: &QueueName, section: &mut Section<'_>) -> Settings {
+fn read_simple(name: &QueueName, section: &mut TomlSection<'_>) -> Settings {
     let defaults = Settings::defaults(name);
     Settings {
         visibility_timeout: read_visibility_timeout(section).unwrap_or(defaults.visibility_timeout),
@@ -110,8 +110,8 @@ fn read_simple(name: &QueueName, section: &mut Section<'_>) -> Settings {
     }
 }
 
-/// The settings of a queue with a `url`; `None` if that is none, which was noted.
-fn read_sqs(section: &mut Section<'_>) -> Option<SqsSettings> {
+/// Reads the settings of a queue with a `url`. Returns `None` if the URL is wrong, and has noted that mistake.
+fn read_sqs(section: &mut TomlSection<'_>) -> Option<SqsSettings> {
     for key in SIMPLE_ONLY {
         section.not_for(
             key,
@@ -131,14 +131,17 @@ fn read_sqs(section: &mut Section<'_>) -> Option<SqsSettings> {
     })
 }
 
-/// A dead letter stays with the kind of queue that it came from, where it can be listed and redriven.
-fn refuse_mixed_dead_letters(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, Section<'_>>) {
+/// Refuses a dead-letter queue of the other kind: a dead letter stays where it can be listed and redriven.
+fn refuse_mixed_dead_letters(
+    queues: &BTreeMap<QueueName, QueueSettings>,
+    sections: &BTreeMap<QueueName, TomlSection<'_>>,
+) {
     for (name, settings) in queues {
         let (Some(section), Some(dead_letter)) = (sections.get(name), settings.dead_letter()) else {
             continue;
         };
         let is_sqs = |settings: &QueueSettings| matches!(settings, QueueSettings::Sqs(_));
-        // One whose own table is wrong is reported there.
+        // A dead-letter queue with mistakes of its own is reported at its own table.
         if sections.contains_key(dead_letter) && !queues.contains_key(dead_letter) {
             continue;
         }
@@ -158,8 +161,8 @@ fn refuse_mixed_dead_letters(queues: &BTreeMap<QueueName, QueueSettings>, sectio
     }
 }
 
-/// Two names for one queue: its dead letters could come back to it, and what one handler does the other does not know.
-fn refuse_twins(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, Section<'_>>) {
+/// Refuses two names for one queue: its dead letters could come back to it, and neither handler would know of the other.
+fn refuse_twins(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, TomlSection<'_>>) {
     let mut first: Vec<(&Location, &QueueName)> = Vec::new();
     for (name, settings) in queues {
         let QueueSettings::Sqs(SqsSettings { location, .. }) = settings else {
@@ -173,8 +176,8 @@ fn refuse_twins(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap
     }
 }
 
-/// A dead letter that failed in its dead-letter queue moves on; in a cycle it would do so for ever.
-fn refuse_cycles(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, Section<'_>>) {
+/// Refuses cycles of dead-letter queues: a dead letter that fails again moves on, and would move for ever.
+fn refuse_cycles(queues: &BTreeMap<QueueName, QueueSettings>, sections: &BTreeMap<QueueName, TomlSection<'_>>) {
     let mut reported = BTreeSet::new();
     for (start, section) in sections {
         let mut path = vec![start];

@@ -1,4 +1,4 @@
-//! The secret that requests have to bear: what can be one, and how one is compared.
+//! The secret that requests to the listener carry: the form of a secret, and the comparison of two.
 //!
 //! Invariant: no text of this module, error or debug form, has a character of a secret.
 
@@ -6,32 +6,32 @@ use std::fmt;
 
 const MIN_BYTES: usize = 16;
 
-/// A secret that requests have to bear. Never shown.
+/// The secret that requests to the listener carry. No output shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct ListenerSecret(String);
 
-/// Why a text can't be a secret.
+/// The reason why a text can't be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BadSecret {
-    /// There is nothing.
+    /// The text is empty.
     #[error("it is empty: a secret has 16 or more visible ASCII characters without spaces")]
     Empty,
-    /// It is easy to guess.
+    /// The text is short, and so easy to guess.
     #[error("a secret has 16 or more visible ASCII characters without spaces")]
     Short,
-    /// A header can't carry it.
+    /// The text has a character that a header can't carry.
     #[error("it has {0} inside: a secret has 16 or more visible ASCII characters without spaces")]
     Inside(&'static str),
 }
 
-impl Secret {
-    /// Checks a secret: 16 or more visible ASCII characters, since it has to travel in a header. White space around it, such as
-    /// the line end that editors and other tools put behind it, is no part of it.
+impl ListenerSecret {
+    /// Checks a secret: 16 or more visible ASCII characters, because a header carries it. White space around it, such as the line
+    /// end that editors write, is not a part of it.
     ///
     /// # Errors
     ///
-    /// [`BadSecret`] says what is wrong with it.
+    /// See [`BadSecret`].
     pub fn new(text: &str) -> Result<Self, BadSecret> {
         let text = text.trim_ascii();
         let wrong = text.chars().find_map(|c| match c {
@@ -50,12 +50,13 @@ impl Secret {
         }
     }
 
-    /// The text, for the header of a request.
+    /// Returns the text, for the header of a request.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// Whether a request bore this secret. Takes as long for a wrong one as for a right one of the same length.
+    /// Returns whether a request carried this secret. The comparison takes as long for a wrong text as for the right one of the
+    /// same length.
     pub fn matches(&self, candidate: &[u8]) -> bool {
         let differences = self
             .0
@@ -66,7 +67,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ListenerSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(..)")
     }
@@ -77,9 +78,9 @@ mod tests {
     use super::*;
 
     fn check(text: &str, expected: Result<&str, BadSecret>) {
-        let secret = Secret::new(text);
+        let secret = ListenerSecret::new(text);
         assert_eq!(
-            secret.as_ref().map(Secret::expose).map_err(|&why| why),
+            secret.as_ref().map(ListenerSecret::expose).map_err(|&why| why),
             expected,
             "{text:?}"
         );

@@ -1,9 +1,10 @@
-//! Reads TOML key by key, and collects every mistake on the way.
+//! Reads TOML key by key, and collects every mistake.
 //!
-//! A reader asks a [`Section`] for each key that it knows, with the range that it accepts. A value that does
-//! not fit is noted and reads as absent; [`Section::finish`] then notes every key that nobody asked for.
-//! Invariant: nothing is replaced by a default because it did not parse, since [`Document::finish`] fails
-//! if anything was noted. This module knows no key by name: a caller says which values may be secrets.
+//! A reader asks a [`TomlSection`] for each key that it knows, with the accepted range. The section notes a value that does
+//! not fit, and the value reads as absent. [`TomlSection::finish`] then notes every key that the reader did not ask for.
+//!
+//! Invariant: no default replaces a value that did not parse, because [`TomlDocument::read`] fails if a section noted a
+//! mistake. This module knows no key by name: a caller says which values may be secrets.
 
 use std::{
     cell::RefCell,
@@ -17,25 +18,25 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::mistake::{ConfigErrors, Mistake};
+use super::mistake::{ConfigErrors, ConfigMistake};
 use crate::message::QueueName;
 
-/// The longest part of a wrong value that is repeated in a message, in characters.
+/// The longest part of a wrong value that a message repeats, in characters.
 const SHOWN_CHARS: usize = 60;
 
-/// A file under reading, and the mistakes found in it so far.
-pub(super) struct Document<'d> {
+/// A file that is being read, and the mistakes found in it so far.
+pub(super) struct TomlDocument<'d> {
     place: &'d str,
     text: &'d str,
-    mistakes: RefCell<Vec<Mistake>>,
+    mistakes: RefCell<Vec<ConfigMistake>>,
 }
 
-impl<'d> Document<'d> {
-    /// Reads `text`, which stands in the file `place`, with `read`. Fails if a mistake was noted.
+impl<'d> TomlDocument<'d> {
+    /// Reads the text of the file `place` with `read`. Fails if `read` noted a mistake.
     pub(super) fn read<T>(
         place: &'d str,
         text: &'d str,
-        read: impl FnOnce(&mut Section<'_>) -> T,
+        read: impl FnOnce(&mut TomlSection<'_>) -> T,
     ) -> Result<T, ConfigErrors> {
         let document = Self {
             place,
@@ -44,7 +45,7 @@ impl<'d> Document<'d> {
         };
         let (root, errors) = DeTable::parse_recoverable(text);
         if !errors.is_empty() {
-            // What the parser makes of a broken file is a guess, so its keys are not judged.
+            // The parser guesses at the keys of a broken file, so they are not judged.
             for error in errors {
                 document.note(
                     error.span().map(|span| span.start),
@@ -53,7 +54,7 @@ impl<'d> Document<'d> {
             }
             return Err(document.into_errors());
         }
-        let mut section = Section {
+        let mut section = TomlSection {
             document: &document,
             path: String::new(),
             table: Some(root.get_ref()),
@@ -82,7 +83,7 @@ impl<'d> Document<'d> {
     fn note_of(&self, offset: Option<usize>, text: String, is_transient: bool) {
         let before = offset.and_then(|offset| self.text.get(..offset));
         let line = before.map(|before| before.matches('\n').count() + 1);
-        self.mistakes.borrow_mut().push(Mistake {
+        self.mistakes.borrow_mut().push(ConfigMistake {
             place: self.place.to_owned(),
             line,
             text,
@@ -91,10 +92,10 @@ impl<'d> Document<'d> {
     }
 }
 
-/// An entry of a table that may be given in two ways.
-pub(super) enum TextOrSection<'d> {
+/// An entry of a table whose values have two forms.
+pub(super) enum TextOrTable<'d> {
     Text(String),
-    Section(Section<'d>),
+    Table(TomlSection<'d>),
 }
 
 /// The form of a table whose values may be secrets.
@@ -107,9 +108,9 @@ pub(super) struct SecretForm {
     pub(super) values: &'static str,
 }
 
-/// One table of a file; empty if the file does not have it.
-pub(super) struct Section<'d> {
-    document: &'d Document<'d>,
+/// One table of a file. A table that the file does not have is empty.
+pub(super) struct TomlSection<'d> {
+    document: &'d TomlDocument<'d>,
     /// The dotted path of the table; empty for the file itself.
     path: String,
     table: Option<&'d DeTable<'d>>,
@@ -119,8 +120,8 @@ pub(super) struct Section<'d> {
     is_secret: bool,
 }
 
-impl<'d> Section<'d> {
-    /// A whole number.
+impl<'d> TomlSection<'d> {
+    /// Reads a whole number.
     pub(super) fn number(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         self.value(key, &accepted, |value| {
@@ -128,7 +129,7 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A duration, such as `"30s"` or `"1h 30m"`.
+    /// Reads a duration, such as `"30s"` or `"1h 30m"`.
     pub(super) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let show = humantime::format_duration;
         let accepted = format!(
@@ -143,7 +144,7 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A number of bytes: a size such as `"64MiB"`, or a plain number.
+    /// Reads a number of bytes: a size such as `"64MiB"`, or a plain number.
     pub(super) fn size(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<u64> {
         let accepted = format!(
             "a size from {} to {}, such as \"1MiB\"",
@@ -159,7 +160,7 @@ impl<'d> Section<'d> {
         })
     }
 
-    /// A text that `parse` accepts; `accepted` says what that is.
+    /// Reads a text that `parse` accepts. `accepted` describes such a text in a message.
     pub(super) fn text<T>(
         &mut self,
         key: &'static str,
@@ -169,22 +170,22 @@ impl<'d> Section<'d> {
         self.value(key, accepted, |value| parse(value.as_str()?))
     }
 
-    /// The name of a queue.
+    /// Reads the name of a queue.
     pub(super) fn queue_name(&mut self, key: &'static str) -> Option<QueueName> {
         self.text(key, QUEUE_NAME, |text| QueueName::new(text).ok())
     }
 
-    /// Yes or no.
+    /// Reads `true` or `false`.
     pub(super) fn flag(&mut self, key: &'static str) -> Option<bool> {
         self.value(key, "true or false", DeValue::as_bool)
     }
 
-    /// A list of names of queues.
+    /// Reads a list of names of queues.
     pub(super) fn queue_names(&mut self, key: &'static str) -> Option<Vec<QueueName>> {
         self.list(key, QUEUE_NAME, 1000, |text| QueueName::new(text).ok())
     }
 
-    /// A list of at most `max` texts, each of which `parse` accepts; `accepted` says what that is.
+    /// Reads a list of at most `max` texts that `parse` accepts. `accepted` describes such a text in a message.
     pub(super) fn list<T>(
         &mut self,
         key: &'static str,
@@ -204,7 +205,7 @@ impl<'d> Section<'d> {
         Some(values)
     }
 
-    /// A list of at most `max` whole numbers.
+    /// Reads a list of at most `max` whole numbers.
     pub(super) fn numbers(&mut self, key: &'static str, range: RangeInclusive<u64>, max: usize) -> Option<Vec<u64>> {
         let accepted = format!("a whole number from {} to {}", range.start(), range.end());
         let list = format!("a list of at most {max}, each {accepted}");
@@ -219,7 +220,8 @@ impl<'d> Section<'d> {
         Some(numbers)
     }
 
-    /// A list of at most `max` tables, each as `accepted` says. The caller reads them and finishes them.
+    /// Reads a list of at most `max` tables. `accepted` describes such a table in a message. The caller reads the tables and
+    /// finishes them.
     pub(super) fn section_list(&mut self, key: &'static str, accepted: &str, max: usize) -> Vec<Self> {
         let list = format!("a list of at most {max} tables such as {accepted}");
         let items = self.value(key, &list, |value| value.as_array().filter(|items| items.len() <= max));
@@ -234,9 +236,9 @@ impl<'d> Section<'d> {
         sections
     }
 
-    /// The entries of the table `key`, each a text or a table. The values may be secrets: no message repeats one, nor a value in
-    /// one of the tables.
-    pub(super) fn secrets(&mut self, key: &'static str, form: &SecretForm) -> Option<Vec<(String, TextOrSection<'d>)>> {
+    /// Reads the entries of the table `key`, each a text or a table. The values may be secrets, so no message repeats one of them,
+    /// or a value in one of the tables.
+    pub(super) fn secrets(&mut self, key: &'static str, form: &SecretForm) -> Option<Vec<(String, TextOrTable<'d>)>> {
         self.known.push(key);
         let (name, value) = self.table?.get_key_value(key)?;
         let Some(table) = value.get_ref().as_table() else {
@@ -251,8 +253,8 @@ impl<'d> Section<'d> {
             }
             let text = value.get_ref().as_str().filter(|text| !text.contains('\0'));
             let entry = match (text, value.get_ref().as_table()) {
-                (Some(text), _) => TextOrSection::Text(text.to_owned()),
-                (None, Some(table)) => TextOrSection::Section(Section {
+                (Some(text), _) => TextOrTable::Text(text.to_owned()),
+                (None, Some(table)) => TextOrTable::Table(TomlSection {
                     is_secret: true,
                     ..self.below(&path, Some(table))
                 }),
@@ -271,14 +273,14 @@ impl<'d> Section<'d> {
         self.document.note(Some(span.start), text);
     }
 
-    /// The table `key`, empty if it isn't there. The caller reads it and finishes it.
+    /// Returns the table `key`. The caller reads it and finishes it.
     pub(super) fn section(&mut self, key: &'static str) -> Self {
         let table = self.value(key, "a table", DeValue::as_table);
         self.below(key, table)
     }
 
     fn below(&self, path: &str, table: Option<&'d DeTable<'d>>) -> Self {
-        Section {
+        TomlSection {
             document: self.document,
             path: self.full(path),
             table,
@@ -287,7 +289,7 @@ impl<'d> Section<'d> {
         }
     }
 
-    /// The tables in the table `key`, with their names. The caller reads them and finishes them.
+    /// Returns the tables in the table `key`, with their names. The caller reads the tables and finishes them.
     pub(super) fn sections(&mut self, key: &'static str) -> Vec<(String, Self)> {
         let mut sections = Vec::new();
         for (name, value) in self.value(key, "a table", DeValue::as_table).into_iter().flatten() {
@@ -301,24 +303,24 @@ impl<'d> Section<'d> {
         sections
     }
 
-    /// Whether the key is there, with a right value or a wrong one.
+    /// Returns whether the table has the key, with a right value or a wrong one.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.is_some_and(|table| table.contains_key(key))
     }
 
-    /// Notes that a key is there which has no meaning in this place.
+    /// Notes a mistake if the table has a key that means nothing in it.
     pub(super) fn not_for(&mut self, key: &'static str, why: &str) {
         if self.value(key, "", |_| Some(())).is_some() {
             self.refuse(key, why);
         }
     }
 
-    /// Notes a mistake that the value of `key` has only together with other things.
+    /// Notes that the value of `key` does not go together with others.
     pub(super) fn refuse(&self, key: &str, why: &str) {
         self.refuse_of(key, why, false);
     }
 
-    /// Notes that a value leads to something that is not as it should be now.
+    /// Notes that a value names a file or directory that can't be used now.
     pub(super) fn refuse_for_now(&self, key: &str, why: &str) {
         self.refuse_of(key, why, true);
     }
@@ -340,7 +342,7 @@ impl<'d> Section<'d> {
         self.document.note(first, format!("{}: {why}", self.path));
     }
 
-    /// Notes every key that nobody asked for.
+    /// Notes every key that the reader did not ask for.
     pub(super) fn finish(self) {
         for key in self.table.into_iter().flat_map(DeTable::keys) {
             let name: &str = key.get_ref();
@@ -378,7 +380,7 @@ impl<'d> Section<'d> {
         self.document.note(Some(value.span().start), text);
     }
 
-    /// The value as it stands in the file, shortened.
+    /// Returns the value as the file has it, shortened.
     fn shown(&self, value: &Spanned<DeValue<'_>>) -> String {
         // A table's span is only its header.
         if value.get_ref().is_table() || self.is_secret {
@@ -412,12 +414,12 @@ fn whole(value: &DeValue<'_>) -> Option<u64> {
 
 const QUEUE_NAME: &str = "the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'";
 
-/// One line without control characters, which a terminal might obey.
+/// Returns the text as one line without control characters, which a terminal might obey.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// The known key that was probably meant: at most a third of it is wrong.
+/// Returns the known key that the writer probably meant: at most a third of it is wrong.
 fn closest<'k>(name: &str, known: &[&'k str]) -> Option<&'k str> {
     let distances = known.iter().map(|known| (strsim::levenshtein(name, known), *known));
     let (distance, known) = distances.min()?;
