@@ -1,8 +1,8 @@
-//! Keeps the component and the manifest that each handler served last, so that a restart never makes things worse.
+//! Stores the component and the manifest that each handler served last, so that a restart never makes things worse.
 //!
-//! Every handler has a directory of its own name with files named by their digests, and a record of which of them served
-//! last. Invariant: a record names only files that are on disk, and a file is used only if it has its digest, so a kill at any
-//! moment leaves what was kept before. Knows nothing of what a component is.
+//! A handler has a directory of its own name, with files that are named by their digests and a record of those that served
+//! last. Invariant: a record names only files that are on disk, and a file is used only if it has its digest. So a kill at any
+//! moment leaves the version that was recorded before. Knows nothing of what a component is.
 
 use std::{
     collections::BTreeMap,
@@ -21,104 +21,115 @@ use crate::{
     plugin_dir::{FileReadError, FileTrouble, read},
 };
 
-/// The file that says what served last.
+/// The name of a handler's record.
 const RECORD: &str = "last.json";
 /// The end of the name of a file that is not finished.
 const UNFINISHED: &str = ".tmp";
-/// The largest file that is no component, in bytes.
+/// The largest record and the largest manifest, in bytes.
 const MAX_SMALL_BYTES: usize = 1024 * 1024;
-/// What a file must leave free on the disk, in bytes (64 MiB): the queues need it more.
+/// The free space that a new file leaves on the disk, in bytes (64 MiB): the queues need it more.
 const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A component and its manifest, by their digests.
+/// The digests of a component and of its manifest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VersionDigests {
     component: String,
-    /// `None`: there was no manifest.
+    /// `None` if the handler had no manifest.
     manifest: Option<String>,
 }
 
-/// What served last.
+/// A component, as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredComponent<'a> {
+    /// The bytes of the file.
+    pub wasm: &'a [u8],
+    /// The digest of the bytes.
+    pub digest: &'a str,
+}
+
+/// The files that a handler served last.
 #[derive(Debug)]
 pub struct LastServedFiles {
-    /// Where the component is.
+    /// The path of the component.
     pub file: PathBuf,
-    /// Its bytes.
+    /// The bytes of the component.
     pub wasm: Bytes,
-    /// Their digest.
+    /// The digest of the bytes.
     pub digest: String,
-    /// The manifest's text.
+    /// The text of the manifest.
     pub manifest: Option<String>,
 }
 
-/// The directory of all that is kept. Every call blocks on the disk.
+/// The directory of all last-served versions. Every call blocks on the disk.
 #[derive(Debug)]
 pub struct LastServedStore {
     root: PathBuf,
-    /// What was put for each handler and does not serve yet, so that it is not taken for what nobody needs. Held while
-    /// something is put or removed, and never while the disk is waited for.
-    put: Mutex<BTreeMap<String, VersionDigests>>,
+    /// The versions that are stored and do not serve yet, so that their files are not removed as unused. The lock is held while
+    /// files are stored or removed, and never during a sync.
+    stored: Mutex<BTreeMap<String, VersionDigests>>,
 }
 
 impl LastServedStore {
-    /// Nothing is opened or made yet.
+    /// Opens and makes nothing yet.
     pub fn new(root: PathBuf) -> Self {
-        let put = Mutex::default();
-        Self { root, put }
+        Self {
+            root,
+            stored: Mutex::default(),
+        }
     }
 
-    /// Puts the files of a handler there. They are on disk, and take the place of what served last, only with [`LastServedStore::serves`]:
-    /// a disk that is busy must not hold a deploy up.
+    /// Stores the files of a version. They are on disk, and replace the version that served last, only with
+    /// [`LastServedStore::record_serving`]: a busy disk must not hold up a deploy.
     ///
     /// # Errors
     ///
-    /// The disk's. What was kept before still is.
-    pub fn put(
+    /// The error of the disk. The recorded version stays.
+    pub fn store(
         &self,
         handler: &str,
-        (wasm, digest_of_wasm): (&[u8], &str),
+        component: StoredComponent<'_>,
         manifest: Option<&str>,
     ) -> io::Result<VersionDigests> {
-        let mut put = self.lock();
+        let mut stored = self.lock();
         let directory = self.root.join(handler);
         DirBuilder::new().recursive(true).mode(0o700).create(&directory)?;
-        let pair = VersionDigests {
-            component: digest_of_wasm.to_owned(),
+        let digests = VersionDigests {
+            component: component.digest.to_owned(),
             manifest: manifest.map(|text| digest(text.as_bytes())),
         };
-        write_new(&directory, &pair.component, wasm)?;
-        if let (Some(name), Some(text)) = (&pair.manifest, manifest) {
+        write_new(&directory, &digests.component, component.wasm)?;
+        if let (Some(name), Some(text)) = (&digests.manifest, manifest) {
             write_new(&directory, name, text.as_bytes())?;
         }
-        put.insert(handler.to_owned(), pair.clone());
-        Ok(pair)
+        stored.insert(handler.to_owned(), digests.clone());
+        Ok(digests)
     }
 
     /// Records that a handler serves these files, and removes its older ones.
     ///
     /// # Errors
     ///
-    /// The disk's, or the files are not there any more. What was kept before still is.
-    pub fn serves(&self, handler: &str, pair: &VersionDigests) -> io::Result<()> {
+    /// The error of the disk; the files may be gone. The recorded version stays.
+    pub fn record_serving(&self, handler: &str, digests: &VersionDigests) -> io::Result<()> {
         let directory = self.root.join(handler);
-        for name in pair.names() {
+        for name in digests.names() {
             File::open(directory.join(name))?.sync_all()?;
         }
         File::open(&directory)?.sync_all()?;
-        // One that can't be read is written anew.
-        if self.record(handler).ok().flatten().as_ref() != Some(pair) {
-            write(&directory, RECORD, &serde_json::to_vec(pair)?)?;
+        // A record that can't be read is written anew.
+        if self.record(handler).ok().flatten().as_ref() != Some(digests) {
+            write(&directory, RECORD, &serde_json::to_vec(digests)?)?;
             File::open(&directory)?.sync_all()?;
         }
-        let mut put = self.lock();
-        put.retain(|other, waits| other != handler || waits != pair);
-        let waits = put.get(handler).cloned();
+        let mut stored = self.lock();
+        stored.retain(|other, waits| other != handler || waits != digests);
+        let waits = stored.get(handler).cloned();
         let needed = |name: &str| {
             name == RECORD
-                || [Some(pair), waits.as_ref()]
+                || [Some(digests), waits.as_ref()]
                     .into_iter()
                     .flatten()
-                    .any(|pair| pair.names().any(|needed| needed == name))
+                    .any(|digests| digests.names().any(|needed| needed == name))
         };
         for entry in fs::read_dir(&directory)? {
             let entry = entry?;
@@ -129,19 +140,19 @@ impl LastServedStore {
         Ok(())
     }
 
-    /// What a handler served last, if it is there and is what was kept.
+    /// Returns the files that a handler served last, if there is a record of them.
     ///
     /// # Errors
     ///
-    /// It can't be read, or is damaged.
-    pub fn last(&self, handler: &str) -> io::Result<Option<LastServedFiles>> {
-        let Some(pair) = self.record(handler)? else {
+    /// A file can't be read, or is damaged.
+    pub fn last_served(&self, handler: &str) -> io::Result<Option<LastServedFiles>> {
+        let Some(digests) = self.record(handler)? else {
             return Ok(None);
         };
         let directory = self.root.join(handler);
-        let file = directory.join(&pair.component);
-        let wasm = verified(&file, &pair.component, MAX_WASM_BYTES)?;
-        let manifest = match &pair.manifest {
+        let file = directory.join(&digests.component);
+        let wasm = verified(&file, &digests.component, MAX_WASM_BYTES)?;
+        let manifest = match &digests.manifest {
             Some(name) => Some(verified(&directory.join(name), name, MAX_SMALL_BYTES)?),
             None => None,
         };
@@ -149,19 +160,19 @@ impl LastServedStore {
         Ok(Some(LastServedFiles {
             file,
             wasm: wasm.into(),
-            digest: pair.component,
+            digest: digests.component,
             manifest,
         }))
     }
 
-    /// Makes nothing count as what served last, unless `pair` does: what serves could not be kept, and the version before it
-    /// may have grants that were taken away.
+    /// Removes the record, unless it names `digests`: the serving version could not be stored, and the version before it may have
+    /// grants that were taken away.
     ///
     /// # Errors
     ///
-    /// The disk's. What was kept before may still be.
-    pub fn supersede(&self, handler: &str, pair: Option<&VersionDigests>) -> io::Result<()> {
-        if pair.is_some() && self.record(handler).ok().flatten().as_ref() == pair {
+    /// The error of the disk. The record may still be there.
+    pub fn supersede(&self, handler: &str, digests: Option<&VersionDigests>) -> io::Result<()> {
+        if digests.is_some() && self.record(handler).ok().flatten().as_ref() == digests {
             return Ok(());
         }
         let directory = self.root.join(handler);
@@ -172,25 +183,25 @@ impl LastServedStore {
         }
     }
 
-    /// Removes all that is kept of a handler.
+    /// Removes all files of a handler.
     ///
     /// # Errors
     ///
-    /// The disk's.
+    /// The error of the disk.
     pub fn forget(&self, handler: &str) -> io::Result<()> {
-        let mut put = self.lock();
-        put.remove(handler);
+        let mut stored = self.lock();
+        stored.remove(handler);
         match fs::remove_dir_all(self.root.join(handler)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Of which handlers something is kept.
+    /// Returns the names of the handlers that have files.
     ///
     /// # Errors
     ///
-    /// The disk's.
+    /// The error of the disk.
     pub fn handlers(&self) -> io::Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -203,11 +214,11 @@ impl LastServedStore {
     fn record(&self, handler: &str) -> io::Result<Option<VersionDigests>> {
         match read(&self.root.join(handler).join(RECORD), MAX_SMALL_BYTES) {
             Ok(content) => {
-                let pair: VersionDigests = serde_json::from_slice(&content.bytes)?;
+                let digests: VersionDigests = serde_json::from_slice(&content.bytes)?;
                 // Names become paths.
                 let is_digest = |name: &str| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-                if pair.names().all(is_digest) {
-                    Ok(Some(pair))
+                if digests.names().all(is_digest) {
+                    Ok(Some(digests))
                 } else {
                     Err(io::Error::other("its record is damaged"))
                 }
@@ -219,7 +230,7 @@ impl LastServedStore {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VersionDigests>> {
         // Every change is one assignment, so a panic elsewhere leaves nothing half done.
-        self.put.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -232,8 +243,8 @@ impl VersionDigests {
     }
 }
 
-/// Whether what [`LastServedStore::last`] could not read may be readable another time. What is gone or damaged is not.
-pub fn may_pass(error: &io::Error) -> bool {
+/// Returns whether an error of [`LastServedStore::last_served`] may pass. A file that is gone or damaged stays so.
+pub fn is_transient(error: &io::Error) -> bool {
     let trouble = error.get_ref().and_then(|inner| inner.downcast_ref::<FileTrouble>());
     error.kind() == io::ErrorKind::ResourceBusy || trouble.is_some_and(|trouble| trouble.is_transient)
 }
@@ -255,7 +266,7 @@ fn verified(path: &Path, expected: &str, max_bytes: usize) -> io::Result<Vec<u8>
     }
 }
 
-/// A file of the same name holds the same bytes, unless it is damaged.
+/// Writes a file that is named by its digest, unless it exists: then it holds the same bytes, or is damaged.
 fn write_new(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     if verified(&directory.join(name), name, bytes.len()).is_ok() {
         return Ok(());
@@ -263,7 +274,7 @@ fn write_new(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     write(directory, name, bytes)
 }
 
-/// Under its name only once it is there as a whole.
+/// Writes a file, which has its name only when it is complete.
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let disk = rustix::fs::statvfs(directory)?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
@@ -286,7 +297,7 @@ fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
             .open(&unfinished)?;
         file.write_all(bytes)?;
         if name == RECORD {
-            // It replaces one: otherwise a power loss could leave the name with nothing behind it.
+            // A record replaces an older one: without the sync a power loss could leave an empty file under the name.
             file.sync_all()?;
         }
         fs::rename(&unfinished, directory.join(name))
@@ -300,108 +311,112 @@ mod tests {
 
     use super::*;
 
-    fn put(kept: &LastServedStore, wasm: &[u8], manifest: Option<&str>) -> VersionDigests {
-        kept.put("orders", (wasm, &digest(wasm)), manifest).unwrap()
+    fn put(store: &LastServedStore, wasm: &[u8], manifest: Option<&str>) -> VersionDigests {
+        let component = StoredComponent {
+            wasm,
+            digest: &digest(wasm),
+        };
+        store.store("orders", component, manifest).unwrap()
     }
 
     fn files(directory: &Path) -> usize {
         fs::read_dir(directory.join("orders")).unwrap().count()
     }
 
-    fn last(kept: &LastServedStore) -> (Vec<u8>, Option<String>) {
-        let files = kept.last("orders").unwrap().unwrap();
+    fn last(store: &LastServedStore) -> (Vec<u8>, Option<String>) {
+        let files = store.last_served("orders").unwrap().unwrap();
         (files.wasm.to_vec(), files.manifest)
     }
 
     #[test]
-    fn what_served_last_is_kept_and_nothing_older() {
+    fn the_version_that_served_last_is_stored_and_no_older_one() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        assert!(kept.last("orders").unwrap().is_none());
+        let store = LastServedStore::new(directory.path().to_owned());
+        assert!(store.last_served("orders").unwrap().is_none());
         for number in 0..5_u8 {
-            let pair = put(&kept, &[number], Some("queue = \"x\""));
-            kept.serves("orders", &pair).unwrap();
-            assert_eq!(last(&kept), (vec![number], Some("queue = \"x\"".to_owned())));
+            let digests = put(&store, &[number], Some("queue = \"x\""));
+            store.record_serving("orders", &digests).unwrap();
+            assert_eq!(last(&store), (vec![number], Some("queue = \"x\"".to_owned())));
         }
         assert_eq!(files(directory.path()), 3);
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&directory.path().join("orders")), 0o700);
         assert_eq!(mode(&directory.path().join("orders").join(RECORD)), 0o600);
-        kept.forget("orders").unwrap();
-        assert_eq!(kept.handlers().unwrap(), Vec::<String>::new());
+        store.forget("orders").unwrap();
+        assert_eq!(store.handlers().unwrap(), Vec::<String>::new());
     }
 
     /// As after a kill between the files and the record.
     #[test]
-    fn what_was_put_and_never_served_leaves_the_older_one_kept() {
+    fn a_version_that_never_served_leaves_the_older_one_recorded() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        let first = put(&kept, b"first", None);
-        kept.serves("orders", &first).unwrap();
-        put(&kept, b"second", None);
+        let store = LastServedStore::new(directory.path().to_owned());
+        let first = put(&store, b"first", None);
+        store.record_serving("orders", &first).unwrap();
+        put(&store, b"second", None);
         fs::write(directory.path().join("orders/third.tmp"), "ha").unwrap();
         let again = LastServedStore::new(directory.path().to_owned());
         assert_eq!(last(&again), (b"first".to_vec(), None));
         let third = put(&again, b"third", None);
-        again.serves("orders", &third).unwrap();
+        again.record_serving("orders", &third).unwrap();
         assert_eq!(files(directory.path()), 2);
     }
 
     #[test]
-    fn what_waits_to_serve_is_not_removed_with_what_is_old() {
+    fn a_version_that_waits_to_serve_is_not_removed_with_the_old_ones() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        let (first, second) = (put(&kept, b"first", None), put(&kept, b"second", None));
-        kept.serves("orders", &first).unwrap();
-        kept.serves("orders", &second).unwrap();
-        assert_eq!(last(&kept).0, b"second");
+        let store = LastServedStore::new(directory.path().to_owned());
+        let (first, second) = (put(&store, b"first", None), put(&store, b"second", None));
+        store.record_serving("orders", &first).unwrap();
+        store.record_serving("orders", &second).unwrap();
+        assert_eq!(last(&store).0, b"second");
     }
 
-    /// A restart gave back the grants that the version which could not be kept had lost.
+    /// A restart gave back the grants that the version which could not be stored had lost.
     #[test]
-    fn what_is_older_than_a_version_that_could_not_be_kept_does_not_count() {
+    fn a_version_before_one_that_could_not_be_stored_does_not_count() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        kept.supersede("orders", None).unwrap();
-        let (first, second) = (put(&kept, b"first", None), put(&kept, b"second", None));
-        kept.serves("orders", &first).unwrap();
-        kept.supersede("orders", Some(&first)).unwrap();
-        assert_eq!(last(&kept).0, b"first");
-        kept.supersede("orders", Some(&second)).unwrap();
-        assert!(kept.last("orders").unwrap().is_none());
-        kept.serves("orders", &second).unwrap();
-        assert_eq!(last(&kept).0, b"second");
+        let store = LastServedStore::new(directory.path().to_owned());
+        store.supersede("orders", None).unwrap();
+        let (first, second) = (put(&store, b"first", None), put(&store, b"second", None));
+        store.record_serving("orders", &first).unwrap();
+        store.supersede("orders", Some(&first)).unwrap();
+        assert_eq!(last(&store).0, b"first");
+        store.supersede("orders", Some(&second)).unwrap();
+        assert!(store.last_served("orders").unwrap().is_none());
+        store.record_serving("orders", &second).unwrap();
+        assert_eq!(last(&store).0, b"second");
     }
 
-    /// A kept version that the machine could not read at the start was never tried again.
+    /// A stored version that the machine could not read at the start was never tried again.
     #[test]
-    fn what_can_not_be_read_now_may_be_readable_later_and_what_is_gone_or_damaged_may_not() {
+    fn a_file_that_can_not_be_read_may_be_readable_later_and_one_that_is_gone_or_damaged_may_not() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        let pair = put(&kept, b"good", None);
-        kept.serves("orders", &pair).unwrap();
+        let store = LastServedStore::new(directory.path().to_owned());
+        let digests = put(&store, b"good", None);
+        store.record_serving("orders", &digests).unwrap();
         let file = directory.path().join("orders").join(digest(b"good"));
         fs::write(&file, "evil").unwrap();
-        assert!(!may_pass(&kept.last("orders").unwrap_err()));
+        assert!(!is_transient(&store.last_served("orders").unwrap_err()));
         fs::remove_file(&file).unwrap();
-        assert!(!may_pass(&kept.last("orders").unwrap_err()));
+        assert!(!is_transient(&store.last_served("orders").unwrap_err()));
         let trouble = |is_transient| {
             let reason = "too many open files".to_owned();
             unusable(FileReadError::Trouble(FileTrouble { reason, is_transient }))
         };
-        assert!(may_pass(&trouble(true)) && !may_pass(&trouble(false)));
-        assert!(may_pass(&unusable(FileReadError::BeingWritten)));
+        assert!(is_transient(&trouble(true)) && !is_transient(&trouble(false)));
+        assert!(is_transient(&unusable(FileReadError::BeingWritten)));
     }
 
     #[test]
-    fn what_is_damaged_is_not_used_and_is_written_anew() {
+    fn a_damaged_file_is_not_used_and_is_written_anew() {
         let directory = tempfile::tempdir().unwrap();
-        let kept = LastServedStore::new(directory.path().to_owned());
-        let pair = put(&kept, b"good", None);
-        kept.serves("orders", &pair).unwrap();
+        let store = LastServedStore::new(directory.path().to_owned());
+        let digests = put(&store, b"good", None);
+        store.record_serving("orders", &digests).unwrap();
         fs::write(directory.path().join("orders").join(digest(b"good")), "evil").unwrap();
-        assert!(kept.last("orders").is_err());
-        put(&kept, b"good", None);
-        assert_eq!(last(&kept).0, b"good");
+        assert!(store.last_served("orders").is_err());
+        put(&store, b"good", None);
+        assert_eq!(last(&store).0, b"good");
     }
 }

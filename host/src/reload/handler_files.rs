@@ -1,4 +1,4 @@
-//! What the reload knows of one name in the plugin directory, and what is to be done about it next. Pure; the time is passed in.
+//! The files of one name in the plugin directory, and the next step of the reload for them. Pure; the caller passes the time.
 
 use std::time::Duration;
 
@@ -8,52 +8,52 @@ use crate::{message::QueueName, plugin_dir::HandlerStamps};
 
 /// How long a file must not have changed before it is read.
 pub(super) const QUIET: Duration = Duration::from_millis(100);
-/// The first wait after the machine could not do its part of a load; it doubles each time.
+/// The first wait after the machine could not do its part of a load. The wait doubles each time.
 const FIRST_AGAIN: Duration = Duration::from_secs(1);
-/// The longest wait of that kind.
+/// The longest wait after the machine could not do its part of a load.
 const LAST_AGAIN: Duration = Duration::from_mins(1);
-/// The first wait for a writer; it doubles each time.
-const FIRST_HELD: Duration = Duration::from_millis(250);
-/// The longest wait of that kind.
-const LAST_HELD: Duration = Duration::from_secs(2);
+/// The first wait for a writer. The wait doubles each time.
+const FIRST_WRITER: Duration = Duration::from_millis(250);
+/// The longest wait for a writer.
+const LAST_WRITER: Duration = Duration::from_secs(2);
 
-/// What was seen of one name.
+/// The files of one name.
 #[derive(Debug)]
 pub(super) struct HandlerFiles {
-    /// As of the last scan; `None` if nothing is there.
+    /// The stamps of the last scan; `None` if the name has no files.
     pub(super) stamps: Option<HandlerStamps>,
-    /// Since when it has looked like that.
+    /// Since when the files have had these stamps.
     since: Instant,
-    /// Left alone until then.
+    /// The earliest time of the next step.
     not_before: Instant,
     /// Loads in a row that ended without a verdict.
     tries: u32,
-    /// What the handler that runs, or was refused, was made of.
+    /// The files of the version that was accepted or refused last.
     applied: Option<HandlerStamps>,
     /// The files for whose manifest the queues exist.
     named: Option<HandlerStamps>,
-    /// The queue that it is going to serve, if that is known.
+    /// The queue that the handler is going to serve, if that is known.
     pub(super) queue: Option<QueueName>,
-    /// Something is under way for it.
+    /// A step is under way.
     busy: bool,
-    /// The component is gone, and the handler was removed.
+    /// The component is gone, and the handler was removed; or the handler was never loaded.
     ended: bool,
-    /// What was said of its files last.
-    pub(super) said: Option<String>,
-    /// What was said of another handler that has its queue.
-    pub(super) clash: Option<String>,
+    /// The last reason that was reported of these files.
+    pub(super) reported: Option<String>,
+    /// The last report that another handler has the queue.
+    pub(super) reported_clash: Option<String>,
 }
 
-/// What is to be done.
+/// A step of the reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum DueStep {
-    /// Its queues are to exist.
+    /// Declare the queues that the manifest names.
     Name,
-    /// It is to be loaded.
+    /// Load the files.
     Load,
-    /// Its component is gone.
+    /// Remove the handler: its component is gone.
     Remove,
-    /// Nothing of it is left.
+    /// Forget the name: it has no files.
     Forget,
 }
 
@@ -69,25 +69,28 @@ impl HandlerFiles {
             queue: None,
             busy: false,
             ended: true,
-            said: None,
-            clash: None,
+            reported: None,
+            reported_clash: None,
         }
     }
 
-    /// Notes what a scan has found.
+    /// Notes the stamps that a scan has found.
     pub(super) fn look(&mut self, stamps: Option<HandlerStamps>, now: Instant) {
         if self.stamps != stamps {
-            (self.since, self.not_before, self.tries, self.said) = (now, now, 0, None);
+            self.since = now;
+            self.not_before = now;
+            self.tries = 0;
+            self.reported = None;
             self.stamps = stamps;
         }
     }
 
-    /// When it is to be looked at again, unless it changes; `None` if there is nothing to do.
+    /// Returns the time of the next step, unless the files change before; `None` if there is no next step.
     pub(super) fn at(&self) -> Option<Instant> {
         (!self.busy && self.next().is_some()).then(|| (self.since + QUIET).max(self.not_before))
     }
 
-    /// What is to be done now.
+    /// Returns the step that is due.
     pub(super) fn due(&self, now: Instant) -> Option<DueStep> {
         self.at().filter(|at| *at <= now).and_then(|_| self.next())
     }
@@ -111,7 +114,7 @@ impl HandlerFiles {
         }
     }
 
-    /// Whether a first verdict on what is there is still to come.
+    /// Returns whether the first verdict on these files is still to come.
     pub(super) fn is_coming(&self) -> bool {
         let wanted = matches!(self.next(), Some(DueStep::Name | DueStep::Load));
         wanted && self.tries == 0 && self.stamps.as_ref().is_some_and(|stamps| stamps.wasm.is_some())
@@ -121,7 +124,7 @@ impl HandlerFiles {
         now.saturating_duration_since(self.since)
     }
 
-    /// Whether this load is the first of these files.
+    /// Returns whether this load is the first of these files.
     pub(super) fn is_first_try(&self) -> bool {
         self.tries == 0
     }
@@ -131,47 +134,55 @@ impl HandlerFiles {
         self.ended &= self.stamps.as_ref().is_none_or(|stamps| stamps.wasm.is_none());
     }
 
-    /// The queues that the manifest names exist.
+    /// Notes that the queues of the manifest exist.
     pub(super) fn named(&mut self, stamps: HandlerStamps, queue: Option<QueueName>) {
-        (self.busy, self.named, self.queue) = (false, Some(stamps), queue);
+        self.busy = false;
+        self.named = Some(stamps);
+        self.queue = queue;
     }
 
-    /// There is a verdict on these files.
+    /// Notes that these files were accepted or refused.
     pub(super) fn settle(&mut self, stamps: HandlerStamps) {
-        (self.busy, self.tries, self.applied) = (false, 0, Some(stamps));
+        self.busy = false;
+        self.tries = 0;
+        self.applied = Some(stamps);
     }
 
-    /// The files changed while they were read.
+    /// Notes that the files changed while they were read.
     pub(super) fn changed(&mut self, now: Instant) {
-        (self.busy, self.since) = (false, now);
+        self.busy = false;
+        self.since = now;
     }
 
-    /// The machine could not do its part.
-    pub(super) fn again(&mut self, now: Instant) {
+    /// Puts the next try off, because the machine could not do its part.
+    pub(super) fn try_again(&mut self, now: Instant) {
         self.put_off(now, FIRST_AGAIN, LAST_AGAIN);
     }
 
-    /// Somebody is writing.
-    pub(super) fn held(&mut self, now: Instant) {
-        self.put_off(now, FIRST_HELD, LAST_HELD);
+    /// Puts the next try off, because another process is writing a file.
+    pub(super) fn wait_for_writer(&mut self, now: Instant) {
+        self.put_off(now, FIRST_WRITER, LAST_WRITER);
     }
 
-    /// What waits for another try is tried now.
+    /// Makes the next try due now.
     pub(super) fn hurry(&mut self, now: Instant) {
         self.not_before = self.not_before.min(now);
     }
 
     fn put_off(&mut self, now: Instant, first: Duration, last: Duration) {
         let wait = first.saturating_mul(2_u32.saturating_pow(self.tries)).min(last);
-        (self.busy, self.not_before) = (false, now + wait);
+        self.busy = false;
+        self.not_before = now + wait;
         self.tries = self.tries.saturating_add(1);
-        // What could not be read then may say more by then.
+        // A manifest that could not be read may be readable by then.
         self.named = None;
     }
 
-    /// The handler is gone.
+    /// Notes that the handler was removed.
     pub(super) fn removed(&mut self) {
-        (self.ended, self.applied, self.tries) = (true, None, 0);
+        self.ended = true;
+        self.applied = None;
+        self.tries = 0;
     }
 }
 
@@ -196,51 +207,51 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_handler_is_named_then_loaded_then_removed() {
         let start = Instant::now();
-        let mut seen = HandlerFiles::new(stamps(Some("a")), start);
-        assert_eq!(seen.due(start), None);
+        let mut files = HandlerFiles::new(stamps(Some("a")), start);
+        assert_eq!(files.due(start), None);
         let quiet = start + QUIET;
-        assert_eq!(seen.due(quiet), Some(DueStep::Name));
-        seen.begin();
-        assert_eq!(seen.due(quiet), None);
-        seen.named(stamps(Some("a")), None);
-        assert_eq!(seen.due(quiet), Some(DueStep::Load));
-        seen.begin();
-        seen.settle(stamps(Some("a")));
-        assert_eq!(seen.at(), None);
-        seen.look(None, quiet);
+        assert_eq!(files.due(quiet), Some(DueStep::Name));
+        files.begin();
+        assert_eq!(files.due(quiet), None);
+        files.named(stamps(Some("a")), None);
+        assert_eq!(files.due(quiet), Some(DueStep::Load));
+        files.begin();
+        files.settle(stamps(Some("a")));
+        assert_eq!(files.at(), None);
+        files.look(None, quiet);
         assert_eq!(
-            (seen.due(quiet), seen.due(quiet + QUIET)),
+            (files.due(quiet), files.due(quiet + QUIET)),
             (None, Some(DueStep::Remove))
         );
-        seen.removed();
-        assert_eq!(seen.due(quiet + QUIET), Some(DueStep::Forget));
+        files.removed();
+        assert_eq!(files.due(quiet + QUIET), Some(DueStep::Forget));
     }
 
-    /// It was tried every five seconds, and reported each time, for ever.
+    /// The load was tried every five seconds, and reported each time, for ever.
     #[tokio::test(start_paused = true)]
-    async fn what_the_machine_refuses_is_tried_again_at_growing_intervals_up_to_a_minute() {
+    async fn a_load_that_the_machine_refuses_is_tried_again_at_growing_intervals_up_to_a_minute() {
         let start = Instant::now();
-        let mut seen = HandlerFiles::new(stamps(Some("a")), start);
+        let mut files = HandlerFiles::new(stamps(Some("a")), start);
         let waits = [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs);
         for wait in waits {
-            seen.named(stamps(Some("a")), None);
-            seen.begin();
-            seen.again(start + QUIET);
-            assert_eq!(seen.at(), Some(start + QUIET + wait));
-            assert!(!seen.is_coming());
+            files.named(stamps(Some("a")), None);
+            files.begin();
+            files.try_again(start + QUIET);
+            assert_eq!(files.at(), Some(start + QUIET + wait));
+            assert!(!files.is_coming());
         }
-        // A change is looked at at once.
-        seen.look(Some(stamps(Some("b"))), start + QUIET);
-        assert_eq!(seen.at(), Some(start + QUIET * 2));
+        // A change is due at once.
+        files.look(Some(stamps(Some("b"))), start + QUIET);
+        assert_eq!(files.at(), Some(start + QUIET * 2));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_manifest_alone_is_named_and_never_loaded_or_removed() {
         let start = Instant::now();
-        let mut seen = HandlerFiles::new(stamps(None), start - QUIET);
-        assert_eq!(seen.due(start), Some(DueStep::Name));
-        seen.begin();
-        seen.named(stamps(None), None);
-        assert_eq!(seen.at(), None);
+        let mut files = HandlerFiles::new(stamps(None), start - QUIET);
+        assert_eq!(files.due(start), Some(DueStep::Name));
+        files.begin();
+        files.named(stamps(None), None);
+        assert_eq!(files.at(), None);
     }
 }

@@ -1,7 +1,7 @@
-//! The files of one handler -> a version that can serve, or why there is none now.
+//! Makes a version of the files of one handler, or says why they are refused.
 //!
 //! Invariants: files are used only if they were complete and have not changed while they were read; each error is sorted
-//! once, by whether the same files may pass another time. Knows nothing of what the other handlers do.
+//! once, by whether the same files may be accepted another time. Knows nothing of the other handlers.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -12,47 +12,47 @@ use crate::{
     attempt::{Version, policy},
     config::{Manifest, environment},
     executor::{Component, Executor, LoadError, MAX_WASM_BYTES},
-    last_served::{LastServedFiles, LastServedStore, VersionDigests, may_pass},
+    last_served::{self, LastServedFiles, LastServedStore, StoredComponent, VersionDigests},
     message::QueueName,
     plugin_dir::{FileLook, FileReadError, FileTrouble, FileWriter, HandlerStamps, PluginDir, WasmFile},
     watcher::FileClosings,
 };
 
-/// How long a file must not have changed where nothing tells whether its writer has closed it.
+/// How long a file must not have changed where the system does not tell whether its writer has closed it.
 const UNTOLD_QUIET: Duration = Duration::from_secs(2);
-/// For how long a writer is believed to be there although nothing changes and only an event that is missing says so.
+/// How long a missing event counts as a writer that has the file open, although the file does not change.
 const UNCLOSED_LIMIT: Duration = Duration::from_mins(10);
 
-/// Makes versions.
+/// Loads the files of handlers.
 #[derive(Debug)]
 pub(super) struct VersionLoader {
     pub(super) directory: PluginDir,
     pub(super) executor: Arc<dyn Executor>,
-    /// `None`: nothing is kept.
-    pub(super) kept: Option<Arc<LastServedStore>>,
+    /// `None` if the host has no data directory.
+    pub(super) last_served: Option<Arc<LastServedStore>>,
     pub(super) closings: FileClosings,
 }
 
-/// What is to be loaded.
+/// An order to load one handler.
 #[derive(Debug)]
 pub(super) struct LoadOrder {
     pub(super) name: String,
     pub(super) stamps: HandlerStamps,
-    /// For how long the files have looked like that.
+    /// How long the files have had these stamps.
     pub(super) quiet_for: Duration,
-    /// What serves now: not compiled again if its bytes have not changed.
+    /// The component that serves, which is not compiled again if its bytes have not changed.
     pub(super) running: Option<Component>,
-    /// Whether what served last is wanted if the files do not pass.
+    /// The version that served last is wanted if the files are refused.
     pub(super) fall_back: bool,
 }
 
-/// What a load came to.
+/// The result of a load.
 #[derive(Debug)]
 pub(super) struct LoadReport {
     pub(super) name: String,
     pub(super) stamps: HandlerStamps,
     pub(super) version: Result<AcceptedVersion, LoadRefusal>,
-    /// What served last, if the files did not pass; or why it can't be had now.
+    /// The version that served last, if the files were refused; or the reason why it can't be had now.
     pub(super) fallback: Result<Option<AcceptedVersion>, LoadRefusal>,
 }
 
@@ -60,34 +60,34 @@ pub(super) struct LoadReport {
 #[derive(Debug)]
 pub(super) struct AcceptedVersion {
     pub(super) version: Version,
-    /// Its files on disk, if they could be kept.
-    pub(super) pair: Option<VersionDigests>,
+    /// The files in the store of the last-served versions, if they could be stored.
+    pub(super) digests: Option<VersionDigests>,
 }
 
-/// Why a load came to nothing.
+/// The reason why a load made no version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum LoadRefusal {
-    /// The files changed while they were read: look again once they are quiet.
+    /// The files changed while they were read. The reload reads them again once they are quiet.
     FilesChanged,
-    /// Somebody is writing a file; the text says which.
+    /// Another process is writing the file that the text names.
     BeingWritten(String),
-    /// The host or the machine could not do its part; the text says what.
+    /// The host or the machine could not do its part, which the text names.
     Transient(String),
-    /// The files are not acceptable; the text says why.
+    /// The files are refused for good, for the reason in the text.
     Final(String),
 }
 
-/// A manifest of the directory that was read and understood.
+/// A manifest without mistakes, with its text.
 #[derive(Debug, Clone)]
 struct ParsedManifest {
     manifest: Manifest,
-    /// `None`: there is no file.
+    /// `None` if the handler has no manifest.
     text: Option<String>,
 }
 
 impl LoadRefusal {
-    /// The reason, if the same files may pass another time.
-    pub(super) fn passing(self) -> Option<String> {
+    /// Returns the reason, if the same files may be accepted another time.
+    pub(super) fn into_transient_reason(self) -> Option<String> {
         match self {
             Self::Transient(why) => Some(why),
             Self::FilesChanged | Self::BeingWritten(_) | Self::Final(_) => None,
@@ -96,8 +96,8 @@ impl LoadRefusal {
 }
 
 impl VersionLoader {
-    /// The queues that a handler needs, as far as its manifest tells. A manifest without a component counts only if it is
-    /// one without a mistake: it may belong to something else.
+    /// Returns the queues that a handler needs, as far as its manifest can be read. A manifest without a component counts only if
+    /// it has no mistake, because the file may belong to another program.
     pub(super) async fn queues(self: Arc<Self>, name: String, stamps: HandlerStamps) -> Vec<QueueName> {
         let named = spawn_blocking(move || {
             let text = match stamps.manifest {
@@ -113,7 +113,7 @@ impl VersionLoader {
                 Err(_) => Vec::new(),
             }
         });
-        // A panic shows again when the handler is loaded.
+        // The load of the handler shows a panic again.
         named.await.unwrap_or_default()
     }
 
@@ -123,22 +123,23 @@ impl VersionLoader {
     ///
     /// Safe: a compilation under way is ended.
     pub(super) async fn load(self: Arc<Self>, order: LoadOrder) -> LoadReport {
-        let (this, name) = (Arc::clone(&self), order.name.clone());
+        let name = order.name.clone();
         let order = Arc::new(order);
-        let reading = Arc::clone(&order);
-        let read = spawn_blocking(move || this.read(&reading)).await;
-        let (understood, wasm) = read.unwrap_or_else(|error| {
+        let this = Arc::clone(&self);
+        let order_to_read = Arc::clone(&order);
+        let read = spawn_blocking(move || this.read(&order_to_read)).await;
+        let (parsed, wasm) = read.unwrap_or_else(|error| {
             let refusal = LoadRefusal::Transient(format!("{name} can't be read: {error}"));
             (Err(refusal.clone()), Err(refusal))
         });
         let digest = wasm.as_ref().ok().map(|wasm| wasm.digest.clone());
-        let version = match (wasm, &understood) {
+        let version = match (wasm, &parsed) {
             (Err(refusal), _) => Err(refusal),
             (Ok(_), Err(refusal)) => Err(refusal.clone()),
-            (Ok(wasm), Ok(understood)) => self.version(&order, wasm, understood).await,
+            (Ok(wasm), Ok(parsed)) => self.version(&order, wasm, parsed).await,
         };
         let fallback = match &version {
-            Err(_) if order.fall_back => self.last(&name, understood.ok(), digest.as_deref()).await,
+            Err(_) if order.fall_back => self.last_served(&name, parsed.ok(), digest.as_deref()).await,
             Ok(_) | Err(_) => Ok(None),
         };
         LoadReport {
@@ -149,22 +150,23 @@ impl VersionLoader {
         }
     }
 
-    /// Reads both files, each for itself, and understands the manifest. Blocks.
+    /// Reads both files, each by itself, and parses the manifest. Blocks.
     fn read(&self, order: &LoadOrder) -> (Result<ParsedManifest, LoadRefusal>, Result<WasmFile, LoadRefusal>) {
         let text = self.read_manifest(order);
         let wasm = self.read_wasm(order);
         let now = self.directory.look(&order.name);
         let text = text.and_then(|text| unchanged(text, now.manifest == order.stamps.manifest));
         let wasm = wasm.and_then(|wasm| unchanged(wasm, now.wasm == order.stamps.wasm));
-        let understood = text.and_then(|text| {
-            let manifest = self.understood(text.as_deref().unwrap_or_default(), &order.name)?;
+        let parsed = text.and_then(|text| {
+            let manifest = self.parse_manifest(text.as_deref().unwrap_or_default(), &order.name)?;
             Ok(ParsedManifest { manifest, text })
         });
-        (understood, wasm)
+        (parsed, wasm)
     }
 
     fn read_manifest(&self, order: &LoadOrder) -> Result<Option<String>, LoadRefusal> {
-        let (file, look) = (self.directory.manifest(&order.name), &order.stamps.manifest);
+        let file = self.directory.manifest(&order.name);
+        let look = &order.stamps.manifest;
         match look {
             None => return Ok(None),
             Some(FileLook::Trouble(trouble)) => return Err(refused(&file, trouble)),
@@ -178,7 +180,8 @@ impl VersionLoader {
     }
 
     fn read_wasm(&self, order: &LoadOrder) -> Result<WasmFile, LoadRefusal> {
-        let (file, look) = (self.directory.wasm(&order.name), &order.stamps.wasm);
+        let file = self.directory.wasm(&order.name);
+        let look = &order.stamps.wasm;
         if let Some(FileLook::Trouble(trouble)) = look {
             return Err(refused(&file, trouble));
         }
@@ -188,8 +191,8 @@ impl VersionLoader {
         }
     }
 
-    /// Whether a file that was read is all that its writer has to say: by what the system tells of writers, by the events of
-    /// the directory, or by how long nothing has changed.
+    /// Refuses a file that its writer may not have finished. The system's word on writers decides, or the events of the directory,
+    /// or how long the file has not changed.
     fn complete(
         &self,
         file: &Path,
@@ -207,11 +210,11 @@ impl VersionLoader {
                 None => order.quiet_for >= UNTOLD_QUIET,
             },
         };
-        if complete { Ok(()) } else { Err(held(file)) }
+        if complete { Ok(()) } else { Err(being_written(file)) }
     }
 
-    fn understood(&self, text: &str, name: &str) -> Result<Manifest, LoadRefusal> {
-        // It reads the files that values come from.
+    fn parse_manifest(&self, text: &str, name: &str) -> Result<Manifest, LoadRefusal> {
+        // Parsing reads the files that values come from.
         let parsed = Manifest::parse_in(text, name, self.directory.path(), &environment);
         parsed.map_err(|errors| {
             let reason = errors.to_string();
@@ -227,74 +230,85 @@ impl VersionLoader {
         &self,
         order: &LoadOrder,
         wasm: WasmFile,
-        understood: &ParsedManifest,
+        parsed: &ParsedManifest,
     ) -> Result<AcceptedVersion, LoadRefusal> {
-        let (name, file) = (&order.name, self.directory.wasm(&order.name));
+        let name = &order.name;
+        let file = self.directory.wasm(name);
         let same = order
             .running
             .as_ref()
             .filter(|running| running.info.digest == wasm.digest);
-        let policy = Arc::new(policy(name, &understood.manifest));
+        let policy = Arc::new(policy(name, &parsed.manifest));
         let bytes = Bytes::from(wasm.bytes);
         let loaded = match same {
             Some(component) => self.executor.relink(file, component, Arc::clone(&policy)).await,
             None => self.executor.load(file, bytes.clone(), Arc::clone(&policy)).await,
         };
         let component = loaded.map_err(|error| refusal(&error))?;
-        let pair = self.put(name, (bytes, wasm.digest), understood.text.clone()).await;
-        let manifest = understood.manifest.clone();
+        let digests = self.store(name, bytes, wasm.digest, parsed.text.clone()).await;
+        let manifest = parsed.manifest.clone();
         let version = Version {
             component,
             manifest,
             policy,
         };
-        Ok(AcceptedVersion { version, pair })
+        Ok(AcceptedVersion { version, digests })
     }
 
-    /// Keeps the files of a version that may serve soon. Without them it serves as well.
-    async fn put(
-        &self,
-        name: &str,
-        (wasm, digest): (Bytes, String),
-        manifest: Option<String>,
-    ) -> Option<VersionDigests> {
-        let (kept, handler) = (self.kept.clone()?, name.to_owned());
-        let put = spawn_blocking(move || kept.put(&handler, (&wasm, &digest), manifest.as_deref()));
-        match put.await {
-            Ok(Ok(pair)) => Some(pair),
+    /// Stores the files of a version that may serve soon. The version serves even if they can't be stored.
+    async fn store(&self, name: &str, wasm: Bytes, digest: String, manifest: Option<String>) -> Option<VersionDigests> {
+        let store = self.last_served.clone()?;
+        let handler = name.to_owned();
+        let stored = spawn_blocking(move || {
+            let component = StoredComponent {
+                wasm: &wasm,
+                digest: &digest,
+            };
+            store.store(&handler, component, manifest.as_deref())
+        });
+        match stored.await {
+            Ok(Ok(digests)) => Some(digests),
             Ok(Err(error)) => {
-                tracing::warn!(handler = name, %error, "the version could not be kept: after a restart it serves only if its file is good then");
+                tracing::warn!(handler = name, %error, "the version could not be stored: after a restart it serves only if its file is good then");
                 None
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
-    /// What served last. The manifest of the directory counts for it too if it can be understood, so that what was taken away
-    /// by it does not come back. `digest` is that of a component that does not pass with it. An error is one that passes.
-    async fn last(
+    /// Returns the version that served last. The manifest of the directory counts for it too if it has no mistake, so that a grant
+    /// that was taken away stays away. `digest` is that of the component that was refused with that manifest.
+    ///
+    /// # Errors
+    ///
+    /// A transient one.
+    async fn last_served(
         &self,
         name: &str,
-        understood: Option<ParsedManifest>,
+        parsed: Option<ParsedManifest>,
         digest: Option<&str>,
     ) -> Result<Option<AcceptedVersion>, LoadRefusal> {
-        let Some(kept) = self.kept.clone() else { return Ok(None) };
+        let Some(store) = self.last_served.clone() else {
+            return Ok(None);
+        };
         let handler = name.to_owned();
-        let last = spawn_blocking(move || kept.last(&handler)).await;
+        let last = spawn_blocking(move || store.last_served(&handler)).await;
         let files = match last {
             Ok(Ok(Some(files))) => files,
             Ok(Ok(None)) => return Ok(None),
-            Ok(Err(error)) if may_pass(&error) => return Err(LoadRefusal::Transient(error.to_string())),
+            Ok(Err(error)) if last_served::is_transient(&error) => {
+                return Err(LoadRefusal::Transient(error.to_string()));
+            }
             Ok(Err(error)) => {
                 tracing::warn!(handler = name, %error, "the version that served last can't be used");
                 return Ok(None);
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        if understood.is_some() && digest == Some(&files.digest) {
+        if parsed.is_some() && digest == Some(&files.digest) {
             return Ok(None);
         }
-        match self.last_of(name, understood, files).await {
+        match self.version_of(name, parsed, files).await {
             Ok(accepted) => Ok(Some(accepted)),
             Err(LoadRefusal::Transient(why)) => Err(LoadRefusal::Transient(why)),
             Err(refusal) => {
@@ -308,33 +322,33 @@ impl VersionLoader {
         }
     }
 
-    async fn last_of(
+    async fn version_of(
         &self,
         name: &str,
-        understood: Option<ParsedManifest>,
+        parsed: Option<ParsedManifest>,
         files: LastServedFiles,
     ) -> Result<AcceptedVersion, LoadRefusal> {
-        let understood = match understood {
-            Some(understood) => understood,
+        let parsed = match parsed {
+            Some(parsed) => parsed,
             None => ParsedManifest {
-                manifest: self.understood(files.manifest.as_deref().unwrap_or_default(), name)?,
+                manifest: self.parse_manifest(files.manifest.as_deref().unwrap_or_default(), name)?,
                 text: files.manifest,
             },
         };
-        let policy = Arc::new(policy(name, &understood.manifest));
+        let policy = Arc::new(policy(name, &parsed.manifest));
         let loaded = self
             .executor
             .load(files.file, files.wasm.clone(), Arc::clone(&policy))
             .await;
         let component = loaded.map_err(|error| refusal(&error))?;
-        let pair = self.put(name, (files.wasm, files.digest), understood.text).await;
-        let manifest = understood.manifest;
+        let digests = self.store(name, files.wasm, files.digest, parsed.text).await;
+        let manifest = parsed.manifest;
         let version = Version {
             component,
             manifest,
             policy,
         };
-        Ok(AcceptedVersion { version, pair })
+        Ok(AcceptedVersion { version, digests })
     }
 }
 
@@ -346,7 +360,7 @@ fn unchanged<T>(content: T, unchanged: bool) -> Result<T, LoadRefusal> {
     }
 }
 
-fn held(file: &Path) -> LoadRefusal {
+fn being_written(file: &Path) -> LoadRefusal {
     LoadRefusal::BeingWritten(format!(
         "{} is being written; it is taken once its writer has closed it",
         file.display()
@@ -356,7 +370,7 @@ fn held(file: &Path) -> LoadRefusal {
 fn not_read(file: &Path, unread: &FileReadError) -> LoadRefusal {
     match unread {
         FileReadError::Gone => LoadRefusal::FilesChanged,
-        FileReadError::BeingWritten => held(file),
+        FileReadError::BeingWritten => being_written(file),
         FileReadError::Trouble(trouble) => refused(file, trouble),
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps on disk what serves, behind the back of the reload: one handler at a time, the newest order for each.
+//! Records on disk which versions serve, in the background of the reload: one handler at a time, the newest order for each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,44 +10,44 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::last_served::{LastServedStore, VersionDigests};
 
-/// What is to be done for one handler.
+/// An order about one handler.
 #[derive(Debug)]
 enum RecordOrder {
-    /// It serves these files.
+    /// The handler serves these files.
     Serves(VersionDigests),
-    /// It serves what could not be kept.
-    ServesUnkept,
-    /// Its file was removed.
+    /// The handler serves a version that could not be stored.
+    ServesUnstored,
+    /// The file of the handler was removed.
     Forget,
 }
 
 /// The orders that are not carried out yet.
 #[derive(Debug)]
 pub(super) struct ServingRecorder {
-    kept: Option<Arc<LastServedStore>>,
+    last_served: Option<Arc<LastServedStore>>,
     orders: BTreeMap<String, RecordOrder>,
-    /// At most one.
+    /// At most one task.
     under_way: JoinSet<io::Result<()>>,
     forgetting: Option<String>,
 }
 
 impl ServingRecorder {
-    pub(super) fn new(kept: Option<Arc<LastServedStore>>) -> Self {
+    pub(super) fn new(last_served: Option<Arc<LastServedStore>>) -> Self {
         Self {
-            kept,
+            last_served,
             orders: BTreeMap::new(),
             under_way: JoinSet::new(),
             forgetting: None,
         }
     }
 
-    pub(super) fn serves(&mut self, name: &str, pair: VersionDigests) {
-        self.order(name, RecordOrder::Serves(pair));
+    pub(super) fn serves(&mut self, name: &str, digests: VersionDigests) {
+        self.order(name, RecordOrder::Serves(digests));
     }
 
-    /// A restart then has nothing to fall back on, rather than a version whose grants may have been taken away since.
-    pub(super) fn serves_unkept(&mut self, name: &str) {
-        self.order(name, RecordOrder::ServesUnkept);
+    /// Leaves a restart without a version to fall back on. The one before may have grants that were taken away since.
+    pub(super) fn serves_unstored(&mut self, name: &str) {
+        self.order(name, RecordOrder::ServesUnstored);
     }
 
     pub(super) fn forget(&mut self, name: &str) {
@@ -55,26 +55,26 @@ impl ServingRecorder {
     }
 
     fn order(&mut self, name: &str, order: RecordOrder) {
-        if self.kept.is_some() {
+        if self.last_served.is_some() {
             self.orders.insert(name.to_owned(), order);
         }
         self.start();
     }
 
-    /// Whether files of this name would be removed if they were put now.
+    /// Returns whether files of this name would be removed if they were stored now.
     pub(super) fn is_forgetting(&self, name: &str) -> bool {
         self.forgetting.as_deref() == Some(name) || matches!(self.orders.get(name), Some(RecordOrder::Forget))
     }
 
-    /// Forgets all handlers but these. Blocks nobody: what can't be listed now is listed at the next start.
+    /// Forgets all handlers but these, in the background. A directory that can't be listed now is listed at the next start.
     pub(super) fn forget_others(&mut self, there: BTreeSet<String>) {
-        let Some(kept) = self.kept.clone() else { return };
+        let Some(store) = self.last_served.clone() else { return };
         self.under_way.spawn_blocking(move || {
-            let gone = kept.handlers()?.into_iter().filter(|name| !there.contains(name));
-            // One that can't be removed keeps no other one.
+            let gone = store.handlers()?.into_iter().filter(|name| !there.contains(name));
+            // A handler that can't be removed does not keep the others from it.
             let mut ended = Ok(());
             for name in gone {
-                ended = ended.and(kept.forget(&name));
+                ended = ended.and(store.forget(&name));
             }
             ended
         });
@@ -84,21 +84,22 @@ impl ServingRecorder {
         if !self.under_way.is_empty() {
             return;
         }
-        let Some((kept, (name, order))) = self.kept.clone().zip(self.orders.pop_first()) else {
+        let Some(store) = self.last_served.clone() else { return };
+        let Some((name, order)) = self.orders.pop_first() else {
             return;
         };
         self.forgetting = matches!(order, RecordOrder::Forget).then(|| name.clone());
         self.under_way.spawn_blocking(move || match order {
-            RecordOrder::Serves(pair) => kept.serves(&name, &pair).or_else(|error| {
-                kept.supersede(&name, Some(&pair))?;
+            RecordOrder::Serves(digests) => store.record_serving(&name, &digests).or_else(|error| {
+                store.supersede(&name, Some(&digests))?;
                 Err(error)
             }),
-            RecordOrder::ServesUnkept => kept.supersede(&name, None),
-            RecordOrder::Forget => kept.forget(&name),
+            RecordOrder::ServesUnstored => store.supersede(&name, None),
+            RecordOrder::Forget => store.forget(&name),
         });
     }
 
-    /// Waits until one order was carried out; `None` if there is none.
+    /// Waits until one order was carried out; `None` if there is no order.
     ///
     /// # Cancel safety
     ///
@@ -113,7 +114,7 @@ impl ServingRecorder {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "what serves could not be kept: after a restart it serves only if its file is good then");
+                tracing::warn!(%error, "the serving version could not be stored: after a restart it serves only if its file is good then");
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
