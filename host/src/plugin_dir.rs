@@ -1,7 +1,6 @@
-//! What lies in the plugin directory: which handlers, and which bytes of theirs. Reads names and file attributes;
-//! never parses, never compiles.
+//! The plugin directory: the names of the handlers in it, and the bytes of their files. Never parses, never compiles.
 //!
-//! Invariant: an entry that can't be used costs its own name only. Knows nothing of what runs.
+//! Invariant: an entry that can't be used affects its own name only. Knows nothing of what runs.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,17 +16,18 @@ mod entry;
 
 pub use entry::{FileContent, FileLook, FileReadError, FileStamp, FileTrouble, FileWriter, read};
 
-/// What was found of one name.
+/// The looks at the files of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandlerStamps {
-    /// Of `NAME.wasm`; `None`: only a manifest is there.
+    /// The look at `NAME.wasm`; `None` if the name has only a manifest.
     pub wasm: Option<FileLook>,
-    /// Of `NAME.toml`, if it is there.
+    /// The look at `NAME.toml`, if the name has one.
     pub manifest: Option<FileLook>,
 }
 
 impl HandlerStamps {
-    /// For how long no file of it has changed, by the clocks of the file system and of `now`; zero if they do not agree.
+    /// Returns how long no file of the name has changed, by the clocks of the file system and of `now`; zero if the clocks do not
+    /// agree.
     pub fn unchanged_for(&self, now: SystemTime) -> Duration {
         let files = [self.wasm.as_ref(), self.manifest.as_ref()];
         let ages = files.into_iter().flatten().filter_map(|look| match look {
@@ -40,62 +40,62 @@ impl HandlerStamps {
 
 /// The largest manifest, in bytes.
 pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
-/// How many names of what is passed over are kept.
+/// The most entries that a scan lists as passed over.
 const MAX_PASSED_OVER: usize = 32;
-/// The host's own configuration, which often lies beside the components.
+/// The name of the host's own configuration, which often lies beside the components.
 const HOST_CONFIGURATION: &str = "sandhog";
 
-/// A directory of handlers: `NAME.wasm`, and `NAME.toml` beside it if need be.
+/// A directory of handlers. A handler is a file `NAME.wasm`, with a manifest `NAME.toml` beside it or none.
 #[derive(Debug, Clone)]
 pub struct PluginDir(PathBuf);
 
-/// What is in the directory.
+/// The entries of the directory at one time.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DirectoryScan {
-    /// By name.
+    /// The handlers, by name.
     pub handlers: BTreeMap<String, HandlerStamps>,
-    /// What looks as if somebody meant a handler by it, and is none; for people, at most 32.
+    /// The entries that look like a handler and are none, for people; at most 32.
     pub passed_over: BTreeSet<String>,
 }
 
-/// A component as it was read.
+/// The file of a component, as it was read.
 #[derive(Debug)]
 pub struct WasmFile {
-    /// Its bytes.
+    /// The bytes of the file.
     pub bytes: Vec<u8>,
-    /// Their digest.
+    /// The digest of the bytes.
     pub digest: String,
-    /// Whether somebody was writing it.
+    /// Whether another process had the file open for writing.
     pub writer: FileWriter,
 }
 
 impl PluginDir {
-    /// The directory at `path`, which need not exist yet.
+    /// Returns the directory at `path`, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Where it is.
+    /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where a handler's component is.
+    /// Returns the path of a handler's component.
     pub fn wasm(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.wasm"))
     }
 
-    /// Where its manifest is, if it has one.
+    /// Returns the path of a handler's manifest, if the handler has one.
     pub fn manifest(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.toml"))
     }
 
-    /// What is there now. Hidden files (editors', and those of a copy under way) are passed over. Costs a look at each file
-    /// of a handler, and a comparison for every other one.
+    /// Lists the directory as it is now. Hidden files (editors', and those of a copy under way) are left out. A scan costs a look
+    /// at each file of a handler, and a comparison for every other file.
     ///
     /// # Errors
     ///
-    /// The directory itself cannot be read; then nothing is known of any entry.
+    /// The directory itself can't be read. Then no entry of it is known.
     pub fn scan(&self) -> io::Result<DirectoryScan> {
         let mut scan = DirectoryScan::default();
         for entry in fs::read_dir(&self.0)? {
@@ -128,14 +128,20 @@ impl PluginDir {
                 reason: "its name is not UTF-8".to_owned(),
                 is_transient: false,
             };
-            let (wasm, manifest) = (Some(FileLook::Trouble(trouble)), None);
-            scan.handlers.insert(escaped(stem), HandlerStamps { wasm, manifest });
+            let stamps = HandlerStamps {
+                wasm: Some(FileLook::Trouble(trouble)),
+                manifest: None,
+            };
+            scan.handlers.insert(escaped(stem), stamps);
             return;
         };
-        // Gone since the directory was read.
+        // The file is gone since the directory was listed.
         let Some(look) = FileLook::at(&path) else { return };
-        let (wasm, manifest) = (Some(look), FileLook::at(&self.manifest(name)));
-        scan.handlers.insert(name.to_owned(), HandlerStamps { wasm, manifest });
+        let stamps = HandlerStamps {
+            wasm: Some(look),
+            manifest: FileLook::at(&self.manifest(name)),
+        };
+        scan.handlers.insert(name.to_owned(), stamps);
     }
 
     fn found_manifest(&self, scan: &mut DirectoryScan, file_name: &OsStr) {
@@ -154,7 +160,7 @@ impl PluginDir {
         }
     }
 
-    /// Reads a handler's manifest, and says whether somebody was writing it; `None` if it has none.
+    /// Reads a handler's manifest, with whether another process was writing it; `None` if the handler has no manifest.
     ///
     /// # Errors
     ///
@@ -177,14 +183,14 @@ impl PluginDir {
     ///
     /// # Errors
     ///
-    /// See [`FileReadError`]; it is also refused if it is larger than `max_bytes`.
+    /// See [`FileReadError`]. A file of more than `max_bytes` is refused.
     pub fn read_wasm(&self, name: &str, max_bytes: usize) -> Result<WasmFile, FileReadError> {
         let FileContent { bytes, writer } = read(&self.wasm(name), max_bytes)?;
         let digest = digest(&bytes);
         Ok(WasmFile { bytes, digest, writer })
     }
 
-    /// What is there of one name now.
+    /// Looks at the files of one name.
     pub fn look(&self, name: &str) -> HandlerStamps {
         HandlerStamps {
             wasm: FileLook::at(&self.wasm(name)),
@@ -219,7 +225,7 @@ fn extension(file_name: &OsStr) -> Option<Extension> {
     }
 }
 
-/// A name that may hold any bytes, for people.
+/// Returns a name, which may hold any bytes, in a form for people.
 fn escaped(name: &OsStr) -> String {
     match name.to_str() {
         Some(text) => text.escape_debug().to_string(),
@@ -233,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// One entry that could not be looked at once voided the whole scan, so nothing was loaded or removed.
+    /// One entry that could not be looked at voided the whole scan, so that no handler was loaded or removed.
     #[test]
     fn an_entry_that_cannot_be_used_costs_its_own_name_only() {
         let directory = tempfile::tempdir().unwrap();
@@ -309,7 +315,7 @@ mod tests {
         let hour = Duration::from_hours(1);
         assert_eq!(stamps.unchanged_for(now), Duration::ZERO);
         assert!(stamps.unchanged_for(now + hour) > hour / 2);
-        // A clock that is behind says nothing.
+        // A clock that is behind tells nothing.
         assert_eq!(stamps.unchanged_for(now - hour), Duration::ZERO);
         (stamps.wasm, stamps.manifest) = (None, stamps.wasm);
         assert!(stamps.unchanged_for(now + hour) > hour / 2);

@@ -1,8 +1,8 @@
-//! Directory events -> "something may have changed", and who is still writing. Never reads a file, never compiles.
+//! Turns events of a directory into wake-ups, and remembers which files are still being written. Never reads a file.
 //!
-//! Network mounts and symbolic links that are swapped do not always send events, so whoever listens looks by
-//! itself every [`POLL_INTERVAL`] as well; events only make it sooner. An event of a file that is neither a component nor
-//! a manifest wakes nobody.
+//! Network mounts and symbolic links that are swapped do not always send events. So the reload also looks every
+//! [`POLL_INTERVAL`]; events only make it look sooner. An event of a file that is neither a component nor a manifest wakes no
+//! task.
 
 use std::{
     collections::BTreeMap,
@@ -19,16 +19,16 @@ use tokio::sync::Notify;
 
 use crate::plugin_dir::FileLook;
 
-/// How often to look without having been told to.
+/// The time between two looks without an event.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(2);
-/// Of how many files it is remembered whether they were closed. Past that nothing is known of any.
+/// The most files of which the watcher remembers whether they were closed. Past that it forgets all of them.
 const MAX_REMEMBERED: usize = 4096;
 
 /// Watches one directory for as long as it lives.
 pub struct Watcher {
     changed: Arc<Notify>,
     closings: FileClosings,
-    // Held for its drop, which ends the watch.
+    // Dropping it ends the watch.
     _events: Option<RecommendedWatcher>,
 }
 
@@ -38,15 +38,14 @@ impl std::fmt::Debug for Watcher {
     }
 }
 
-/// Which files were written to, and whether their writers have closed them, as far as events tell: as what each was closed, or
-/// `None` while it is written.
+/// The files that were written to, as far as events tell, each with the look at it when its writer closed it, or `None` while
+/// the file is being written.
 #[derive(Debug, Clone, Default)]
 pub struct FileClosings(Arc<Mutex<BTreeMap<String, Option<FileLook>>>>);
 
 impl FileClosings {
-    /// Whether the file of this name, which looks like `look`, was closed, or renamed into place, after it was last written
-    /// to; `None` if no event has told. What is behind a link changes without an event: then what was told is of another
-    /// state of it.
+    /// Returns whether the file with this name and this look was closed, or renamed into place, after the last write to it; `None`
+    /// if no event has told. A file behind a link changes without an event: then the note is about another state of the file.
     pub fn is_closed(&self, file_name: &str, look: Option<&FileLook>) -> Option<bool> {
         let closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match closings.get(file_name)? {
@@ -76,7 +75,7 @@ impl FileClosings {
             if look.is_some() || closed == Some(false) {
                 closings.insert(name.to_owned(), look);
             } else {
-                // It is gone, or has just come.
+                // The file is gone, or has just come.
                 closings.remove(name);
             }
         }
@@ -99,27 +98,30 @@ fn is_ours(path: &Path) -> bool {
         .is_some_and(|extension| extension == "wasm" || extension == "toml")
 }
 
-/// Whether a handler may look otherwise after this event. Links that are swapped as a whole, as those of a mounted
-/// ConfigMap, have names with two dots; what else leads to other files is seen by the poll.
+/// Returns whether this event may have changed a handler. Links that are swapped as a whole, as those of a mounted ConfigMap,
+/// have names with two dots. The poll sees other links.
 fn matters(event: &Event, directory: &Path) -> bool {
     let swaps = |path: &Path| file_name(path).is_some_and(|name| name.starts_with("..")) || path == directory;
     !event.kind.is_access() && (event.paths.is_empty() || event.paths.iter().any(|path| is_ours(path) || swaps(path)))
 }
 
 impl Watcher {
-    /// Starts to watch `directory`. Where that is not possible (no more watches, a file system without events),
-    /// polling alone has to do, and the log says so.
+    /// Starts to watch `directory`. Where that is not possible (no more watches, a file system without events), the log says that
+    /// the host polls alone.
     pub fn new(directory: &Path) -> Self {
-        let (changed, closings) = (Arc::new(Notify::new()), FileClosings::default());
-        let (signal, notes, place) = (Arc::clone(&changed), closings.clone(), directory.to_owned());
+        let changed = Arc::new(Notify::new());
+        let closings = FileClosings::default();
+        let signal = Arc::clone(&changed);
+        let notes = closings.clone();
+        let watched = directory.to_owned();
         let events = notify::recommended_watcher(move |event: notify::Result<Event>| match event {
             Ok(event) if !event.need_rescan() => {
                 notes.note(&event);
-                if matters(&event, &place) {
+                if matters(&event, &watched) {
                     signal.notify_one();
                 }
             }
-            // Events were lost; the answer is to look as well.
+            // Events were lost, so the reload looks.
             Ok(_) | Err(_) => {
                 notes.forget_all();
                 signal.notify_one();
@@ -139,16 +141,16 @@ impl Watcher {
         }
     }
 
-    /// What the events tell of files that are being written.
+    /// Returns what the events tell of files that are being written.
     pub fn closings(&self) -> FileClosings {
         self.closings.clone()
     }
 
-    /// Waits until an event says that something may have changed.
+    /// Waits for an event that may have changed a handler.
     ///
     /// # Cancel safety
     ///
-    /// Safe: an event that comes while nobody waits is kept.
+    /// Safe: an event that comes while no task waits is kept.
     pub async fn changed(&self) {
         self.changed.notified().await;
     }
@@ -168,7 +170,7 @@ mod tests {
 
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
-    /// Each event of any file was a look at the whole directory once.
+    /// Each event of any file was a look at the whole directory.
     #[test]
     fn an_event_of_a_foreign_file_wakes_nobody() {
         let matters = |file| matters(&event(DATA, file), Path::new("/plugins"));
@@ -195,7 +197,7 @@ mod tests {
         }
     }
 
-    /// The note of the state before let half of a file through, as no event told that it was written again.
+    /// The note about an earlier state of the file let half of it through, because no event told of the second write.
     #[test]
     fn what_is_written_behind_a_link_is_not_closed_because_it_was_once() {
         let (closings, directory) = (FileClosings::default(), tempfile::tempdir().unwrap());

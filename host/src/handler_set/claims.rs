@@ -1,40 +1,40 @@
-//! Who serves which queue when several handlers want it. Pure.
+//! Decides which handler serves a queue that several handlers want. Pure.
 //!
-//! Invariant: the answer depends on what was accepted and on what serves, and not on the order in which it came, so that a
-//! host that has followed many changes ends where a restart would.
+//! Invariant: the decision depends on the accepted versions and on those that serve, and not on the order in which they came.
+//! So a host that has followed many changes ends where a restart would.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::QueueName;
 
-/// What one handler wants.
+/// The claims of one handler.
 #[derive(Debug, Clone, Default)]
 pub(super) struct QueueClaim<'a> {
     /// The queue of its newest version that was accepted.
     pub(super) newest: Option<&'a QueueName>,
     /// The queue that it serves now, which can be that of an older version.
     pub(super) serving: Option<&'a QueueName>,
-    /// A version of it is on the way.
+    /// A version of the handler is being loaded.
     pub(super) is_coming: bool,
-    /// For this queue, if that is known.
+    /// The queue of that version, if it is known.
     pub(super) coming: Option<&'a QueueName>,
 }
 
-/// What one handler is to do.
+/// The decision about one handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum QueueRuling {
     /// Serve its newest version.
     Newest,
-    /// Go on with what serves, since this handler has the queue of the newest version.
+    /// Go on with the older version: the named handler has the queue of the newest one.
     Older(String),
-    /// Serve nothing, since this handler has the queue.
+    /// Serve nothing: the named handler has the queue.
     Nothing(String),
-    /// Go on as before until what another handler is about to do is known.
+    /// Go on as before until another handler has changed.
     Wait,
 }
 
-/// Rules for all handlers with a version that was accepted. Of several newest versions for one queue the first by name
-/// serves it; an older version goes on only where no newest one wants its queue.
+/// Decides about all handlers with an accepted version. Of several newest versions for one queue the first by name serves it; an
+/// older version goes on only where no newest one wants its queue.
 pub(super) fn rule(claims: &BTreeMap<&str, QueueClaim<'_>>) -> BTreeMap<String, QueueRuling> {
     let mut winners: BTreeMap<&QueueName, &str> = BTreeMap::new();
     for (name, claim) in claims {
@@ -65,7 +65,7 @@ fn first_ruling(
             QueueRuling::Newest
         });
     }
-    // One that is about to change may leave the queue to this one.
+    // A winner that is about to change may leave the queue to this handler.
     let undecided = |claim: &QueueClaim<'_>| claim.is_coming || must_wait(winner, claim, claims);
     if claims.get(winner).is_some_and(undecided) {
         return Some(QueueRuling::Wait);
@@ -81,7 +81,8 @@ fn first_ruling(
     })
 }
 
-/// Whether another handler is about to change in a way that decides who gets the queue, and this one does not serve it yet.
+/// Returns whether this handler does not serve its queue yet, and another handler is about to change in a way that decides about
+/// that queue.
 fn must_wait(name: &str, claim: &QueueClaim<'_>, claims: &BTreeMap<&str, QueueClaim<'_>>) -> bool {
     let Some(queue) = claim.newest.filter(|queue| claim.serving != Some(*queue)) else {
         return false;
@@ -89,11 +90,11 @@ fn must_wait(name: &str, claim: &QueueClaim<'_>, claims: &BTreeMap<&str, QueueCl
     let mut others = claims
         .iter()
         .filter(|(other, claim)| **other != name && claim.is_coming);
-    // It may leave the queue by itself, or come first.
+    // The other handler may leave the queue, or come first by name.
     others.any(|(other, claim)| claim.serving == Some(queue) || (*other < name && claim.coming == Some(queue)))
 }
 
-/// One that waits keeps what it serves, so nobody else may take that meanwhile.
+/// Makes the winners of queues wait whose servers wait: a handler that waits keeps its queue meanwhile.
 fn wait_for_those_who_stay(
     claims: &BTreeMap<&str, QueueClaim<'_>>,
     winners: &BTreeMap<&QueueName, &str>,

@@ -1,7 +1,7 @@
-//! One entry of the plugin directory, whatever it is: looked at, and read only if it is a regular file.
+//! Looks at one entry of the plugin directory, of whatever kind, and reads the entry if it is a regular file.
 //!
-//! Invariant: no call waits for anybody. A FIFO, a socket or a device is neither opened on purpose nor waited for, whoever
-//! puts it there between two looks. Knows nothing of handlers.
+//! Invariant: no call waits for another process. A FIFO, a socket or a device is not opened on purpose and not waited for,
+//! even if it replaces a file between two looks. Knows nothing of handlers.
 
 use std::{
     fs::{self, File, Metadata},
@@ -16,13 +16,13 @@ use rustix::{
     io::Errno,
 };
 
-/// Tells one state of a file from another without reading it. Follows symbolic links, so a link that is swapped
+/// Tells one state of a file from another without reading the file. A stamp follows symbolic links, so a link that is swapped
 /// changes the stamp of every file behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStamp {
     device: u64,
     inode: u64,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
     modified: (i64, i64),
     changed: (i64, i64),
@@ -39,7 +39,7 @@ impl FileStamp {
         }
     }
 
-    /// For how long the file has not changed, by the clocks of its file system and of `now`; zero if they do not agree.
+    /// Returns how long the file has not changed, by the clocks of its file system and of `now`; zero if the clocks do not agree.
     pub fn unchanged_for(&self, now: SystemTime) -> Duration {
         let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let changed = Duration::from_secs(self.changed.0.try_into().unwrap_or(u64::MAX));
@@ -47,22 +47,22 @@ impl FileStamp {
     }
 }
 
-/// What a look at an entry found.
+/// The result of a look at an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileLook {
     /// A regular file, perhaps behind links.
     File(FileStamp),
-    /// No file that can be used.
+    /// An entry that can't be used.
     Trouble(FileTrouble),
 }
 
-/// Why an entry can't be used.
+/// The reason why an entry can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct FileTrouble {
     /// Names what is wrong, without the path.
     pub reason: String,
-    /// Whether the same entry may be usable another time: the machine refused, or a right is missing.
+    /// The same entry may be usable another time: the machine refused, or a right is missing.
     pub is_transient: bool,
 }
 
@@ -74,7 +74,7 @@ impl FileTrouble {
         }
     }
 
-    /// Sorts what the system says by whom it concerns: the entry itself, or the machine and the rights.
+    /// Sorts an error of the system: the fault of the entry itself, or of the machine and the rights.
     fn of(error: &io::Error) -> Self {
         let lasting = match error.raw_os_error().map(Errno::from_raw_os_error) {
             Some(Errno::NOENT) => "it is a link that leads nowhere",
@@ -93,7 +93,7 @@ impl FileTrouble {
 }
 
 impl FileLook {
-    /// Looks at the entry at `path`; `None` if there is none.
+    /// Looks at the entry at `path`; `None` if the path has no entry.
     pub fn at(path: &Path) -> Option<Self> {
         let error = match fs::metadata(path) {
             Ok(metadata) => return Some(Self::of(&metadata)),
@@ -121,34 +121,34 @@ impl FileLook {
     }
 }
 
-/// Whether somebody may still be writing to an open file.
+/// Whether another process may still be writing to an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileWriter {
-    /// Nobody has it open for writing.
+    /// No process has the file open for writing.
     Absent,
-    /// Somebody has.
+    /// A process has the file open for writing.
     Present,
-    /// The system does not tell: another user's file, or a file system that is shared or has no leases.
+    /// The system does not tell: the file is another user's, or its file system is shared or has no leases.
     Untold,
 }
 
-/// What was read of one entry.
+/// The content of one entry.
 #[derive(Debug)]
 pub struct FileContent {
-    /// All of it.
+    /// All bytes of the file.
     pub bytes: Vec<u8>,
-    /// Whether somebody was writing when the reading began.
+    /// Whether another process was writing when the reading began.
     pub writer: FileWriter,
 }
 
-/// Why an entry was not read.
+/// The reason why an entry was not read.
 #[derive(Debug, PartialEq, Eq)]
 pub enum FileReadError {
-    /// It is not there any more.
+    /// The entry does not exist any more.
     Gone,
-    /// Another process is writing it.
+    /// Another process is writing the file.
     BeingWritten,
-    /// It can't be used.
+    /// The entry can't be used.
     Trouble(FileTrouble),
 }
 
@@ -158,7 +158,7 @@ impl From<FileTrouble> for FileReadError {
     }
 }
 
-/// Reads a regular file of at most `max_bytes`, unless somebody is writing it. Blocks on the disk and on nothing else.
+/// Reads a regular file of at most `max_bytes`, unless another process is writing it. Blocks on the disk and on nothing else.
 ///
 /// # Errors
 ///
@@ -171,7 +171,7 @@ pub fn read(path: &Path, max_bytes: usize) -> Result<FileContent, FileReadError>
     }
     let limit = u64::try_from(max_bytes).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    // One byte more than the limit, so that a file that has grown meanwhile is noticed and not read whole.
+    // One byte more than the limit shows that the file has grown meanwhile, without reading all of it.
     let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes);
     read.map_err(|error| FileTrouble::of(&error))?;
     if bytes.len() > max_bytes {
@@ -182,7 +182,7 @@ pub fn read(path: &Path, max_bytes: usize) -> Result<FileContent, FileReadError>
 }
 
 fn open(path: &Path) -> Result<File, FileReadError> {
-    // Looked at before it is opened: opening a device can do something.
+    // The look comes before the opening, because opening a device can have effects.
     match FileLook::at(path) {
         None => return Err(FileReadError::Gone),
         Some(FileLook::Trouble(trouble)) => return Err(trouble.into()),
@@ -192,7 +192,7 @@ fn open(path: &Path) -> Result<File, FileReadError> {
     let file = match rustix::fs::open(path, flags, Mode::empty()) {
         Ok(file) => File::from(file),
         Err(Errno::NOENT) => return Err(FileReadError::Gone),
-        // Its writer holds a lease on it.
+        // The writer holds a lease on the file.
         Err(Errno::AGAIN) => return Err(FileReadError::BeingWritten),
         Err(error) => return Err(FileTrouble::of(&error.into()).into()),
     };
@@ -203,11 +203,11 @@ fn open(path: &Path) -> Result<File, FileReadError> {
     }
 }
 
-/// A read lease is granted only while nobody has the file open for writing. It is given back at once.
+/// Asks for a read lease, which the system grants only while no process has the file open for writing, and gives it back.
 #[cfg(target_os = "linux")]
 fn writer_of(file: &File) -> FileWriter {
     use std::os::fd::AsRawFd as _;
-    /// Of `fcntl.h`; the crate does not name it.
+    /// From `fcntl.h`; the crate `libc` does not name it.
     const F_SETSIG: libc::c_int = 10;
     let lease = |command, argument: libc::c_int| {
         #[expect(unsafe_code, reason = "no safe function asks for a lease")]
@@ -222,14 +222,14 @@ fn writer_of(file: &File) -> FileWriter {
     if is_shared(file) {
         return FileWriter::Untold;
     }
-    // A writer that comes while the lease is held breaks it by a signal. The usual one would end the process; this one is
+    // A writer that opens the file now breaks the lease by a signal. The usual signal would end the process; this one is
     // ignored.
     if lease(F_SETSIG, libc::SIGURG).is_err() {
         return FileWriter::Untold;
     }
     match lease(libc::F_SETLEASE, libc::F_RDLCK) {
         Ok(()) => {
-            // If it fails, closing the file gives it back.
+            // If this fails, closing the file gives the lease back.
             drop(lease(libc::F_SETLEASE, libc::F_UNLCK));
             FileWriter::Absent
         }
@@ -238,11 +238,11 @@ fn writer_of(file: &File) -> FileWriter {
     }
 }
 
-/// Whether the writer may be on another machine, of which the lease tells nothing: it may be granted all the same, or always
-/// be refused as if there were a writer.
+/// Returns whether the writer may be on another machine. Then a lease tells nothing: the system may grant it all the same, or
+/// always refuse it.
 #[cfg(target_os = "linux")]
 fn is_shared(file: &File) -> bool {
-    /// Of `linux/magic.h`: NFS, SMB, CIFS, SMB 2, FUSE, 9P, Ceph, AFS, Lustre.
+    /// From `linux/magic.h`: NFS, SMB, CIFS, SMB 2, FUSE, 9P, Ceph, AFS, Lustre.
     const SHARED: [i128; 9] = [
         0x6969,
         0x517B,
@@ -254,7 +254,7 @@ fn is_shared(file: &File) -> bool {
         0x5346_414F,
         0x0BD0_0BD0,
     ];
-    // The type of the number, and its sign, are not the same on all machines.
+    // The type and the sign of the number differ between machines.
     rustix::fs::fstatfs(file).map_or(true, |system| {
         SHARED.contains(&(i128::from(system.f_type) & 0xFFFF_FFFF))
     })
