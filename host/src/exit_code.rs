@@ -2,22 +2,21 @@
 
 use std::process;
 
-/// How the command ended.
+/// The way in which the command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCode {
-    /// 0: it did what was asked.
+    /// 0: the command did what it was asked for.
     Ok,
-    /// 1: it was asked something, and the answer is no: a component was refused, a message was not handled or not
-    /// accepted, a queue or a message does not exist.
+    /// 1: the answer is no. A component was refused, a message was not handled or not accepted, or a queue or a message does not
+    /// exist.
     Refused,
     /// 2: the command line is wrong.
     Usage,
-    /// 3: a host that was to end once its queues are empty has ended, and messages wait in queues that no handler serves.
+    /// 3: a host with `--until-empty` has ended, and messages wait in queues that no handler serves.
     Unserved,
-    /// 64: the configuration is wrong. Every mistake is listed.
+    /// 64: the configuration is wrong. The command lists every mistake.
     Config,
-    /// 69: no host answers at the address, or it can't do now what it was asked for: try again. Or the listener's address is
-    /// taken.
+    /// 69: no host answers at the address, the host can't answer now (try again), or the listener's address is taken.
     Unavailable,
     /// 70: a task of the host's own died, or the machine denies what the host needs. A restart is safe.
     Internal,
@@ -25,15 +24,15 @@ pub enum ExitCode {
     Store,
     /// 75: another process uses the data directory. Try again when it has ended.
     DataInUse,
-    /// 130: a second SIGINT cut the grace period short. What was in flight has been released.
+    /// 130: a second SIGINT cut the grace period short. The deliveries in flight have been released.
     Interrupted,
-    /// 143: a second SIGTERM cut the grace period short, and what was in flight has been released; or a host that was to
-    /// end once its queues are empty was stopped before.
+    /// 143: a second SIGTERM cut the grace period short, and the deliveries in flight have been released; or a host with
+    /// `--until-empty` was stopped before its queues were empty.
     Terminated,
 }
 
 impl ExitCode {
-    /// The number.
+    /// Returns the number.
     pub fn code(self) -> u8 {
         match self {
             Self::Ok => 0,

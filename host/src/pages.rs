@@ -1,10 +1,10 @@
-//! How much memory the kernel gives the process at a time.
+//! The size of the pages that the kernel gives the process.
 
-/// Keeps the kernel from backing this process, and those that it starts, with huge pages, where it can be told so.
+/// Keeps the kernel from backing this process, and its children, with huge pages, where the kernel can be told so.
 ///
-/// The allocator asks for them, and where the system gives them to everybody the memory of guests gets them too: two megabytes
-/// are cleared then where a few kilobytes are touched. An idle host takes three quarters of the memory without them, one with a
-/// hundred handlers half.
+/// The allocator asks for huge pages, and a system that gives them to every process gives them to the memory of guests too: the
+/// kernel then clears two megabytes where a guest touches a few kilobytes. Without huge pages an idle host takes three quarters of
+/// the memory, and a host with a hundred handlers half.
 pub fn keep_small() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {

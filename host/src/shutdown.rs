@@ -1,4 +1,4 @@
-//! Signals -> tokens: stop receiving first, then stop working. A second signal skips the grace period.
+//! Turns signals into tokens: first stop receiving, then stop working. A second signal skips the grace period.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,17 +10,17 @@ use crate::{
     signals::{HostSignals, SignalOrder},
 };
 
-/// The two orders to stop, in their order.
+/// The tokens of the two orders to stop, in the order in which they come.
 #[derive(Debug, Clone, Default)]
 pub struct StopTokens {
-    /// Nothing new is received; what is in flight goes on.
+    /// Receive nothing new. Deliveries in flight go on.
     pub receiving: CancellationToken,
-    /// What is still in flight is interrupted and released.
+    /// Interrupt and release the deliveries that are still in flight.
     pub working: CancellationToken,
 }
 
 impl HostSignals {
-    /// The code of the next order to stop, were it the second one. Passes orders to look on to `look`.
+    /// Waits for the next order to stop, and returns the exit code of a second such order. Passes orders to look on to `look`.
     async fn stop(&mut self, look: &Notify) -> ExitCode {
         loop {
             match self.next().await {
@@ -34,9 +34,13 @@ impl HostSignals {
         }
     }
 
-    /// Turns signals into the two tokens: the first signal (or `stop.receiving`, cancelled by someone else) starts the
-    /// drain, the end of `grace_period` or a second signal ends what is in flight. Notifies `look` when the plugin directory
-    /// is to be looked at. Returns the code of a second signal; without one it never returns.
+    /// Turns signals into the two tokens. The first signal, or a cancelled `stop.receiving`, starts the drain. The end of
+    /// `grace_period` or a second signal ends the attempts under way. A SIGHUP notifies `look`. The future returns the exit code of a
+    /// second signal, and without one it never ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ignores later signals.
     pub async fn escalate(mut self, stop: StopTokens, look: Arc<Notify>, grace_period: Duration) -> ExitCode {
         tokio::select! {
             _ = self.stop(&look) => {

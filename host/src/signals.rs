@@ -1,8 +1,8 @@
-//! The signals that the host handles, and what each asks for.
+//! The signals that the host handles, and the order that each one means.
 //!
-//! Invariant: none of them ends the process by its default action. Each has a handler: what a process ignores stays
-//! ignored in the programs that it starts, and what it handles does not. Faults of the program itself (SIGSEGV, SIGABRT
-//! and the like), SIGKILL and SIGSTOP are not among them.
+//! Invariant: no handled signal ends the process by its default action. Each has a handler, and is not ignored: the programs
+//! that a process starts inherit ignored signals, and do not inherit handlers. Faults of the program itself (SIGSEGV, SIGABRT
+//! and the like), SIGKILL and SIGSTOP are not handled.
 
 use std::{
     future::poll_fn,
@@ -16,16 +16,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::exit_code::ExitCode;
 
-/// What a signal asks for.
+/// The order that a signal means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SignalOrder {
-    /// To stop. The code is that of a process for which this was the second order to stop.
+    /// Stop. The code is that of a process for which this was the second order to stop.
     Stop(ExitCode),
-    /// To look at the plugin directory now.
+    /// Look at the plugin directory now.
     Look,
-    /// Nothing. The log says that it came.
+    /// Nothing. The log says that the signal came.
     Nothing,
-    /// Nothing: the call that raised it fails, and the error tells.
+    /// Nothing: the call that raised the signal fails, and its error tells.
     Failed,
 }
 
@@ -34,7 +34,7 @@ const HANDLED: &[(&str, Number, SignalOrder)] = &[
     ("SIGTERM", Number::TERM, SignalOrder::Stop(ExitCode::Terminated)),
     ("SIGINT", Number::INT, SignalOrder::Stop(ExitCode::Interrupted)),
     ("SIGQUIT", Number::QUIT, SignalOrder::Stop(ExitCode::Terminated)),
-    // The soft limit on processor time: there is some left until the hard one.
+    // The soft limit on processor time, which leaves some time until the hard limit.
     ("SIGXCPU", Number::XCPU, SignalOrder::Stop(ExitCode::Terminated)),
     #[cfg(target_os = "linux")]
     ("SIGPWR", Number::POWER, SignalOrder::Stop(ExitCode::Terminated)),
@@ -50,7 +50,7 @@ const HANDLED: &[(&str, Number, SignalOrder)] = &[
     ("SIGSTKFLT", Number::STKFLT, SignalOrder::Nothing),
 ];
 
-/// Listens for all of them.
+/// Listens for all handled signals.
 #[derive(Debug)]
 pub struct HostSignals(Vec<SignalListener>);
 
@@ -62,11 +62,11 @@ struct SignalListener {
 }
 
 impl HostSignals {
-    /// From now on these signals no longer end the process by themselves.
+    /// Starts to listen. From now on these signals do not end the process by themselves.
     ///
     /// # Errors
     ///
-    /// The system does not allow it.
+    /// The system refuses a handler.
     pub fn new() -> io::Result<Self> {
         let named = HANDLED.iter().map(|&(name, number, order)| {
             let signal = signal(SignalKind::from_raw(number.as_raw()))?;
@@ -74,16 +74,19 @@ impl HostSignals {
             Ok(SignalListener { name, order, signal })
         });
         let mut listeners = named.collect::<io::Result<Vec<_>>>()?;
-        // The C library keeps some of them for itself and refuses their handlers.
+        // The C library keeps some real-time signals for itself and refuses their handlers.
         listeners.extend(real_time().filter_map(|number| {
             let signal = signal(SignalKind::from_raw(number)).ok()?;
-            let (name, order) = (format!("real-time signal {number}"), SignalOrder::Nothing);
-            Some(SignalListener { name, order, signal })
+            Some(SignalListener {
+                name: format!("real-time signal {number}"),
+                order: SignalOrder::Nothing,
+                signal,
+            })
         }));
         Ok(Self(listeners))
     }
 
-    /// Waits for the next order, and writes a line for a signal that is none. Several signals of one kind may come as one.
+    /// Waits for the next order, and logs a signal that means none. Several signals of one kind may come as one.
     ///
     /// # Cancel safety
     ///

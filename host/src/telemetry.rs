@@ -1,4 +1,4 @@
-//! Where log events go: standard error, for people or for machines.
+//! The log: events on standard error, for people or for machines.
 
 use std::{fmt, io, str::FromStr as _};
 
@@ -20,15 +20,15 @@ use crate::printable::printable;
 /// The variable that holds the filter, in the form of `RUST_LOG`: `debug`, `info,sandhog::reload=trace`.
 pub const FILTER_VARIABLE: &str = "SANDHOG_LOG";
 
-/// Crates whose own events say little to an operator. A filter can name them to hear more.
+/// The filter for crates whose events tell an operator little. `SANDHOG_LOG` can name a crate to show more.
 ///
-/// What the engine's `wasi:http` warns of, a guest can make it say as often as it likes.
+/// A guest can raise the warnings of the engine's `wasi:http` as often as it likes.
 const NOISY: &str = "wasmtime=warn,wasmtime_wasi_http=error,cranelift_codegen=warn,regalloc2=warn,hyper=warn,axum=warn,notify=warn,mio=warn,ureq=warn,ureq_proto=warn,rustls=warn";
 
-/// Lines that wait to be written, at most.
+/// The most lines that wait to be written.
 const MAX_BUFFERED_LINES: usize = 16 * 1024;
 
-/// How an event is written.
+/// The form of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum LogFormat {
     /// One line for people, in colour on a terminal.
@@ -38,30 +38,30 @@ pub enum LogFormat {
     Json,
 }
 
-/// Why there is no log.
+/// The reason why the log could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The filter can't be parsed.
     #[error("{FILTER_VARIABLE} = {filter:?} is not a filter such as \"info\" or \"warn,sandhog=debug\"")]
     Filter {
-        /// What was given.
+        /// The text of the variable.
         filter: String,
     },
-    /// Some other part of this process has set up its log already.
+    /// Another part of this process has set up the log already.
     #[error("the log is already set up")]
     AlreadySet(#[source] TryInitError),
 }
 
-/// Sends the events of this process to standard error. Called once, by a binary.
+/// Sends the events of this process to standard error. A binary calls it once.
 ///
 /// # Errors
 ///
 /// See [`TelemetryError`].
 pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<LogGuard, TelemetryError> {
     let filter = parse(filter)?;
-    // A thread of its own writes: whoever logs, a guest included, must neither wait for a full pipe nor fail at a
-    // closed one. What does not fit into the buffer is dropped.
+    // A thread of its own writes, so that no thread that logs, for a guest too, waits for a full pipe or fails at a closed one.
+    // Lines that do not fit into the buffer are dropped.
     let (writer, guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(MAX_BUFFERED_LINES)
         .lossy(true)
@@ -83,10 +83,10 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
     set.map(|()| LogGuard(guard)).map_err(TelemetryError::AlreadySet)
 }
 
-/// The field whose value is shown as it is, each line indented so that it can't be taken for an event: for what is copied.
+/// The name of a field with lines for copying. They are shown unquoted, and indented, so that none looks like an event.
 const LINES: &str = "lines";
 
-/// A field of a line for people. Names of files, queues and messages are the choice of others: they can't begin another line.
+/// Writes a field of a line for people. Others choose the names of files, queues and messages, so a name can't begin a line.
 fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
     let value = format!("{value:?}");
     match field.name() {
@@ -98,14 +98,14 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -
     }
 }
 
-/// Writes what is still buffered when it is dropped; held by a binary until it ends.
+/// Writes the buffered lines when it is dropped. A binary holds it until it ends.
 #[derive(Debug)]
 #[must_use = "the log ends with it"]
 pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
 
 fn parse(filter: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or("info");
-    // What the filter says about a noisy crate comes later, and so it wins.
+    // The part for a noisy crate in the given filter comes later, and so it wins.
     EnvFilter::from_str(&format!("{NOISY},{filter}")).map_err(|_| TelemetryError::Filter {
         filter: filter.to_owned(),
     })

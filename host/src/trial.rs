@@ -1,4 +1,4 @@
-//! `sandhog check` and `sandhog invoke`: one component, here and now, without a queue.
+//! Tries one component without a queue and without a host: for `sandhog check` and `sandhog invoke`.
 
 use std::{
     fs, io,
@@ -22,31 +22,31 @@ use crate::{
     queue::simple::SimpleStore,
 };
 
-/// Why a component could not be tried.
+/// The reason why a component could not be tried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrialError {
     /// A file could not be read.
     #[error("{file} can't be read")]
     Read {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
-    /// A file can't be read now: somebody is writing it.
+    /// A file can't be read now: another process is writing it.
     #[error("{file} can't be read: somebody is writing it")]
     BeingWritten {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
     },
-    /// The machine does not let a file be read, which may be good.
+    /// The machine does not let a file be read. The file may be good.
     #[error("the machine does not let {file} be read")]
     Denied {
-        /// Which file.
+        /// The path of the file.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -74,20 +74,20 @@ pub struct ComponentTrial {
     control: tokio::runtime::Runtime,
 }
 
-/// What is known of a file, whether a host would accept it or not.
+/// The facts about a file, which a host would accept or refuse.
 #[derive(Debug)]
 pub struct ComponentInspection {
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     pub size: usize,
-    /// SHA-256 of them, in hexadecimal.
+    /// The SHA-256 digest of the file, in hexadecimal.
     pub digest: String,
-    /// What its manifest says, or the defaults.
+    /// The manifest of the file, or the defaults.
     pub manifest: Manifest,
-    /// What it is; `None` if it could not be compiled.
+    /// The facts about the component; `None` if it could not be compiled.
     pub info: Option<Arc<ComponentInfo>>,
-    /// Why a host would refuse it.
+    /// The reason why a host would refuse the file.
     pub refusal: Option<LoadError>,
-    /// How long it takes to link it and to make one instance.
+    /// The time that linking and making one instance take.
     pub dry_run: Option<Duration>,
 }
 
@@ -99,7 +99,7 @@ fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
     read_up_to(file, MAX_WASM_BYTES)
 }
 
-/// As the host reads it, which waits for nobody.
+/// Reads a file as the host does, without waiting for a writer.
 fn read_up_to(file: &Path, max_bytes: usize) -> Result<Vec<u8>, TrialError> {
     plugin_dir::read(file, max_bytes)
         .map(|content| content.bytes)
@@ -127,7 +127,7 @@ impl TrialError {
     }
 }
 
-/// Sorts why a manifest of any kind was not read.
+/// Sorts an error of reading a manifest that was named, which may be a file of any kind.
 fn of_given(file: &Path, source: io::Error) -> TrialError {
     let file = file.to_owned();
     let is_of_the_path = matches!(
@@ -145,7 +145,7 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
     let beside = file.with_extension("toml");
     let path = given.unwrap_or(&beside);
     let bytes = match given {
-        // It can be a pipe, as a shell makes one of a command.
+        // The path can be a pipe, as a shell makes one of a command.
         Some(given) => fs::read(given).map_err(|source| of_given(given, source))?,
         None if FileLook::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
         None => read_up_to(path, MAX_MANIFEST_BYTES)?,
@@ -158,18 +158,18 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
     Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
 }
 
-/// What a message came to.
+/// The result of one message.
 #[derive(Debug)]
 pub struct TrialInvocation {
-    /// Verdict, sends and cost.
+    /// The verdict, the sends and the cost.
     pub report: Report,
-    /// What the guest printed, in order.
+    /// The lines that the guest printed, in order.
     pub log: Vec<LogLine>,
 }
 
 impl ComponentTrial {
-    /// Loads `file` as a host would, with a manifest: `NAME.toml` beside it if there is one, unless another is given.
-    /// Compiles in a child of this program, which has to be `sandhog` itself, and keeps nothing. Blocks.
+    /// Loads `file` as a host would, with a manifest: the given one, or else `NAME.toml` beside the file if it exists.
+    /// Compiles in a child of this program, which has to be `sandhog` itself, and stores no artifact. Blocks.
     ///
     /// # Errors
     ///
@@ -177,10 +177,11 @@ impl ComponentTrial {
     pub fn load(file: &Path, manifest: Option<&Path>, tiers: Tiers) -> Result<Self, TrialError> {
         let wasm = read(file)?;
         let manifest = read_manifest(file, manifest)?;
-        Self::of((file, wasm), manifest, tiers)
+        Self::new(file, wasm, manifest, tiers)
     }
 
-    /// Looks at `file` with a manifest as [`ComponentTrial::load`] does: what it is, and whether a host would accept it. Blocks.
+    /// Inspects `file`, with a manifest as for [`ComponentTrial::load`]: the facts about the component, and whether a host would
+    /// accept it. Blocks.
     ///
     /// # Errors
     ///
@@ -196,10 +197,10 @@ impl ComponentTrial {
             refusal: None,
             dry_run: None,
         };
-        // With grants that lead nowhere it can be looked at whatever it imports, and is compiled once.
+        // With grants that reach nothing every component can be linked, whatever it imports, and one compilation is enough.
         let mut generous = inspection.manifest.clone();
         generous.grants = generous.grants.with_every_import();
-        match Self::of((file, wasm), generous, Tiers::Fast) {
+        match Self::new(file, wasm, generous, Tiers::Fast) {
             Ok(trial) => {
                 inspection.info = Some(Arc::clone(&trial.component.info));
                 let started = Instant::now();
@@ -216,7 +217,7 @@ impl ComponentTrial {
         Ok(inspection)
     }
 
-    fn of((file, wasm): (&Path, Vec<u8>), manifest: Manifest, tiers: Tiers) -> Result<Self, TrialError> {
+    fn new(file: &Path, wasm: Vec<u8>, manifest: Manifest, tiers: Tiers) -> Result<Self, TrialError> {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
@@ -238,8 +239,8 @@ impl ComponentTrial {
         })
     }
 
-    /// Runs one message through the component. What it sends and writes is shown and goes nowhere; its key-value store is
-    /// empty. Blocks.
+    /// Runs one message through the component. Its sends and writes are in the answer and happen nowhere, and its key-value store
+    /// is empty. Blocks.
     pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> TrialInvocation {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
@@ -260,9 +261,9 @@ impl ComponentTrial {
             queue: self.manifest.queue.clone(),
             receive_count: receive_count.get(),
         };
-        // What it would find on its first message.
-        let empty = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
-        let keyvalue = self.policy.grants.keyvalue.then(empty);
+        // The store is that of a handler before its first message.
+        let empty_store = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
+        let keyvalue = self.policy.grants.keyvalue.then(empty_store);
         let call = Call {
             messages: vec![message],
             policy: Arc::clone(&self.policy),
