@@ -1,7 +1,6 @@
-//! The command line: what can be asked for, and the commands that ask a running host.
+//! The command line: the arguments, and the commands that ask a running host.
 //!
-//! Nothing here prints by itself or ends the process: a command writes to what it was given and returns an exit
-//! code.
+//! Invariant: no command prints or ends the process by itself. It writes to the given streams and returns an exit code.
 
 use std::io::{self, Read, Write};
 
@@ -26,18 +25,18 @@ pub use self::arguments::{
 };
 pub use self::new::NewError;
 
-/// What a command reads and writes.
+/// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
 pub struct CommandStreams<'s> {
     /// Standard input.
     pub input: &'s mut dyn Read,
     /// Standard output.
     pub output: &'s mut dyn Write,
-    /// Whether a person sees standard error, so that progress may be drawn there.
+    /// A person sees standard error, so a command may draw its progress there.
     pub progress: bool,
 }
 
-/// Why a command was not carried out.
+/// The reason why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CliError {
@@ -47,21 +46,21 @@ pub enum CliError {
     /// See [`ClientError`].
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The host refused one thing of those that were asked for, or it can't be one.
+    /// The host refused a part of the request, or the answer can't be that of a host.
     #[error("{0}")]
     Refused(String),
-    /// The same: but it passes, and what was asked for is not the reason.
+    /// The host can't carry out a part of the request now; the request is not the reason.
     #[error("{0}; try again later")]
-    Again(String),
+    Transient(String),
     /// The arguments do not go together.
     #[error("{0}")]
     Arguments(&'static str),
     /// A destructive command without its confirmation.
     #[error("this deletes {} of {queue} for good: repeat it with --yes", dead::count(*dead))]
     NotConfirmed {
-        /// Which queue.
+        /// The name of the queue.
         queue: QueueName,
-        /// How many there are.
+        /// The number of its dead letters.
         dead: u64,
     },
     /// See [`NewError`].
@@ -76,14 +75,14 @@ pub enum CliError {
 }
 
 impl CliError {
-    /// The exit code that stands for it.
+    /// Returns the exit code of the command.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Config(_) => ExitCode::Config,
             Self::Client(error) => error.exit_code(),
-            // Whoever read our output has seen enough.
+            // The reader of the output has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::Again(_) => ExitCode::Unavailable,
+            Self::Transient(_) => ExitCode::Unavailable,
             Self::New(NewError::Name(_) | NewError::Taken { .. }) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
                 ExitCode::Usage
             }
@@ -142,11 +141,11 @@ pub fn dead(
     dead::dead(command, &host.client(environment)?, streams.output)
 }
 
-/// The body that an argument stands for: itself, or standard input if it is `-`.
+/// Returns the body that an argument stands for: the argument itself, or standard input for `-`.
 ///
 /// # Errors
 ///
-/// Reading fails. A body that is too large is cut just above [`MAX_BODY_BYTES`], so that it is refused as such.
+/// Standard input can't be read. A body that is too large is cut just above [`MAX_BODY_BYTES`], so that it is refused as such.
 pub fn read_body(argument: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
     if argument != "-" {
         return Ok(argument.as_bytes().to_vec());

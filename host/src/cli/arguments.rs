@@ -21,11 +21,11 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// The arguments of this process.
+    /// Parses the arguments of this process.
     ///
     /// # Errors
     ///
-    /// What is to be printed rather than done, help and the version included. It never suggests a command that is hidden.
+    /// The text to print, such as help, the version or a mistake. It never suggests a hidden command.
     pub fn of_this_process() -> Result<Self, clap::Error> {
         Self::try_parse().map_err(|mut error| {
             let hidden = Self::command()
@@ -45,7 +45,7 @@ impl Cli {
     }
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the host: every component in a directory handles the messages of its queue
@@ -89,7 +89,7 @@ pub struct NewArgs {
     pub directory: PathBuf,
 }
 
-/// What a project is made from.
+/// The language and kind of a project.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Language {
     /// A handler with the Rust SDK.
@@ -127,7 +127,7 @@ SIGTERM and SIGINT let attempts under way end within the grace period; a second 
 plugin directory now.
 
 Environment:
-  SANDHOG_SECRET   the secret that requests have to bear
+  SANDHOG_SECRET   the secret that requests carry
   SANDHOG_LOG      filters the log: info, debug, warn,sandhog=debug")]
 pub struct RunArgs {
     /// A directory of components, or a sandhog.toml
@@ -154,7 +154,7 @@ pub struct RunArgs {
 }
 
 impl RunArgs {
-    /// What the command line says over the configuration.
+    /// Returns the options that win over the configuration.
     pub fn overrides(&self) -> config::ConfigOverrides {
         config::ConfigOverrides {
             data: self.data.clone(),
@@ -346,7 +346,7 @@ pub enum DeadCommand {
     },
 }
 
-/// Where the running host is. If it needs a secret, that is taken from `SANDHOG_SECRET`.
+/// The address of the running host. A secret is taken from `SANDHOG_SECRET`.
 #[derive(Debug, Args)]
 pub struct HostArgs {
     /// The address of the running host [default: 127.0.0.1:9324]

@@ -1,4 +1,4 @@
-//! `sandhog dead`: what could not be handled. Every text in it was chosen by others, so it is escaped.
+//! `sandhog dead`: lists, shows, redrives and purges dead letters. Others chose every text in them, so it is escaped.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admin::wire::{AttributeForm, DeadLetterList, MessageForm},
-    client::Client,
+    client::HostClient,
     message::QueueName,
     printable::{printable, printable_lines},
 };
@@ -75,7 +75,7 @@ pub(super) fn dead(command: &DeadCommand, client: &HostClient, output: &mut dyn 
     }
 }
 
-/// `1` is spelt out of the way: "1 of the 1 ids are" is no sentence.
+/// Returns the error for ids that are not those of dead letters. One id has a sentence of its own.
 fn missing(missing: u64, asked: u64, queue: &QueueName) -> String {
     match (missing, asked) {
         (_, 1) => format!("this id is not that of a dead letter of {queue}"),
@@ -152,7 +152,7 @@ fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
     line("body", &body(letter, usize::MAX))
 }
 
-/// The body if it is text, or what it is.
+/// Returns the body if it is text, or else its size.
 fn body(letter: &MessageForm, max_bytes: usize) -> String {
     match &letter.body {
         Some(text) => printable(text, max_bytes),

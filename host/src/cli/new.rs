@@ -1,5 +1,5 @@
-//! `sandhog new`: a project that builds with one command. The program carries the templates and the SDKs, so that a project has
-//! the SDK which fits the host that made it.
+//! `sandhog new`: makes a project that builds with one command. The program carries the templates and the SDKs, so that a
+//! project has the SDK that fits the host.
 
 use std::{
     fs,
@@ -7,22 +7,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum as _;
 use rust_embed::{Embed, EmbeddedFile};
 
 use super::{Language, NewArgs};
 
 mod taken;
 
-/// What stands for the project's name in a template: in the text, and in the names of files.
+/// The placeholder of the project's name in the text of a template.
 const NAME: &str = "{{name}}";
+/// The placeholder of the project's name in the names of files.
 const NAME_OF_FILE: &str = "NAME";
-/// What stands for it where a hyphen can't be.
+/// The placeholder of the project's name where a hyphen can't stand.
 const MODULE: &str = "{{module}}";
-/// Where in a project its SDK is.
+/// The directory of the SDK in a project.
 const SDK_DIRECTORY: &str = "sandhog";
-/// The longest name: that of a queue.
+/// The longest name of a project, which is also the name of its queue.
 const MAX_NAME_BYTES: usize = 80;
-/// What only the workspace of this repository can resolve.
+/// Lines of a manifest that only the workspace of this repository can resolve.
 const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
 
 #[derive(Embed)]
@@ -46,7 +48,7 @@ struct Templates;
 #[exclude = "*/bindings.sh"]
 struct Sdks;
 
-/// Why there is no project.
+/// The reason why no project was made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum NewError {
@@ -62,10 +64,10 @@ pub enum NewError {
     Taken {
         /// The name.
         name: String,
-        /// Whose it is.
+        /// The owner of the name.
         taken_by: &'static str,
     },
-    /// There is something of this name already.
+    /// The directory has an entry of this name.
     #[error("{0} is there already: choose another name, or remove it")]
     Exists(PathBuf),
     /// A file could not be written.
@@ -74,22 +76,13 @@ pub enum NewError {
 }
 
 impl Language {
-    fn template(self) -> &'static str {
-        match self {
-            Self::Rust => "rust",
-            Self::Javascript => "javascript",
-            Self::Typescript => "typescript",
-            Self::Python => "python",
-            Self::Go => "go",
-            Self::C => "c",
-            Self::CommandRust => "command-rust",
-            Self::CommandGo => "command-go",
-            Self::CommandC => "command-c",
-            Self::CommandZig => "command-zig",
-        }
+    /// Returns the directory of the template, which is the name of the language on the command line.
+    fn template(self) -> String {
+        let value = self.to_possible_value().expect("no language is hidden");
+        value.get_name().to_owned()
     }
 
-    /// A program needs none.
+    /// Returns the directory of the SDK. A program needs none.
     fn sdk(self) -> Option<&'static str> {
         match self {
             Self::Rust => Some("rust"),
@@ -121,16 +114,16 @@ pub(super) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
         Err(error) => return Err(NewError::Write(project, error)),
     }
     if let Err(error) = write_files(&project, files(args.language, name)) {
-        // Half a project would be in the way of the next try.
+        // An unfinished project would be in the way of the next try.
         drop(fs::remove_dir_all(&project));
         return Err(error);
     }
-    let said = writeln!(
+    let written = writeln!(
         output,
         "made {}: its README.md says how it is built, tested and run",
         project.display()
     );
-    said.map_err(|error| NewError::Write(PathBuf::from("standard output"), error))
+    written.map_err(|error| NewError::Write(PathBuf::from("standard output"), error))
 }
 
 fn write_files(project: &Path, files: Vec<(String, Vec<u8>)>) -> Result<(), NewError> {
@@ -148,14 +141,14 @@ fn write_file(file: &Path, text: &[u8]) -> io::Result<()> {
     fs::write(file, text)
 }
 
-/// Every file of a project, by its path in it.
+/// Returns every file of a project, with its path in the project.
 fn files(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
     let filled = |text: &[u8]| -> Vec<u8> {
         let text = String::from_utf8_lossy(text);
         let text = text.replace(NAME, name).replace(MODULE, &name.replace('-', "_"));
         text.into_bytes()
     };
-    let template = below(Templates::iter(), Templates::get, language.template());
+    let template = below(Templates::iter(), Templates::get, &language.template());
     let mut files: Vec<_> = template
         .into_iter()
         .map(|(path, text)| (path.replace(NAME_OF_FILE, name), filled(&text)))
@@ -168,7 +161,7 @@ fn files(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// The embedded files below a directory, by their paths in it.
+/// Returns the embedded files below a directory, with their paths in the directory.
 fn below(
     paths: impl Iterator<Item = std::borrow::Cow<'static, str>>,
     get: fn(&str) -> Option<EmbeddedFile>,
@@ -183,8 +176,6 @@ fn below(
 
 #[cfg(test)]
 mod tests {
-    use clap::ValueEnum as _;
-
     use super::*;
 
     #[test]

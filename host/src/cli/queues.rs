@@ -1,4 +1,4 @@
-//! `sandhog queues`.
+//! `sandhog queues`: shows the counts of the queues.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     admin::wire::QueueList,
-    client::Client,
+    client::HostClient,
     printable::{MAX_REASON_BYTES, printable},
 };
 
@@ -26,8 +26,8 @@ pub(super) fn queues(args: &QueuesArgs, client: &HostClient, output: &mut dyn Wr
     }
     match unknown {
         0 => Ok(()),
-        1 => Err(CliError::Again("one queue could not be asked".to_owned())),
-        _ => Err(CliError::Again(format!("{unknown} queues could not be asked"))),
+        1 => Err(CliError::Transient("one queue could not be asked".to_owned())),
+        _ => Err(CliError::Transient(format!("{unknown} queues could not be asked"))),
     }
 }
 
@@ -46,7 +46,7 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
         TextColumn::Number("OLDEST"),
         TextColumn::Number("DEAD"),
     ];
-    // Rare, and alarming: not shown unless there are some.
+    // Damaged messages are rare and alarming, so only a host that has some shows the column.
     let any_damaged = answer.queues.iter().any(|queue| queue.damaged > 0);
     if any_damaged {
         columns.push(TextColumn::Number("DAMAGED"));
@@ -79,7 +79,7 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-/// An age in its two largest units: `2h 5m`.
+/// Returns an age in its two largest units, such as `2h 5m`.
 fn age(ms: u64) -> String {
     let age = Duration::from_millis(ms);
     let whole = if age < Duration::from_secs(1) {

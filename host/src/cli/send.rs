@@ -7,12 +7,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{CliError, CommandStreams, SendArgs, read_body};
 use crate::{
     admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch},
-    client::Client,
+    client::HostClient,
     message::MAX_BODY_BYTES,
     printable::{MAX_REASON_BYTES, printable},
 };
 
-/// The bodies of one request together; base64 and the JSON around them fit into the host's limit besides.
+/// The most bytes of the bodies of one request. With base64 and the JSON around them the request stays below the host's limit.
 const BATCH_BODY_BYTES: usize = 4 * 1024 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
@@ -38,17 +38,17 @@ pub(super) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandSt
     }
 }
 
-/// What a host says of a message; whoever answers is not known to be one.
+/// Returns the error for a message that the host refused. The server may not be a host, so its words are escaped.
 fn refusal(why: &str, again: bool) -> CliError {
     let why = printable(why, MAX_REASON_BYTES);
     if again {
-        CliError::Again(why)
+        CliError::Transient(why)
     } else {
         CliError::Refused(why)
     }
 }
 
-/// What all messages of the command have in common.
+/// Returns the properties that all messages of the command have in common.
 fn template(args: &SendArgs) -> Result<OutgoingForm, CliError> {
     let mut template = OutgoingForm {
         group: args.group.clone(),
@@ -69,7 +69,7 @@ fn template(args: &SendArgs) -> Result<OutgoingForm, CliError> {
     Ok(template)
 }
 
-/// Lines on their way, and how many have arrived.
+/// The lines that are being sent, and the number of those that have arrived.
 struct Lines<'l> {
     args: &'l SendArgs,
     client: &'l HostClient,
@@ -123,7 +123,7 @@ impl Lines<'_> {
         while let Some(line) = self.read_line(&mut reader)? {
             self.waiting_bytes += line.len();
             self.waiting.push(template.clone().with_body(line));
-            // A slow producer's lines do not wait for later ones: what has been read is sent before reading blocks.
+            // The lines of a slow producer do not wait for later ones: they are sent before reading blocks.
             let would_block = !reader.buffer().contains(&b'\n');
             if would_block || self.waiting.len() == MAX_BATCH || self.waiting_bytes >= BATCH_BODY_BYTES {
                 self.flush()?;
@@ -132,9 +132,9 @@ impl Lines<'_> {
         self.flush()
     }
 
-    /// The next line without its end, or nothing at the end of the input.
+    /// Reads the next line without its end; `None` at the end of the input.
     fn read_line(&self, reader: &mut BufReader<&mut dyn Read>) -> Result<Option<Vec<u8>>, CliError> {
-        // A body, its line end, and one byte more that shows that it was too long.
+        // A body, its line end, and one byte more that shows that the line was too long.
         let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(2);
         let mut line = Vec::new();
         let read = reader
@@ -176,7 +176,7 @@ impl Lines<'_> {
         for (number, result) in (first..).zip(results) {
             match result {
                 BatchResult::Sent { .. } => self.sent += 1,
-                // One that never passes says more than one that does.
+                // A final refusal tells more than a transient one.
                 BatchResult::Refused { error, again } => match &refused {
                     Some((_, _, is_transient)) if !is_transient || again => {}
                     _ => refused = Some((number, error, again)),

@@ -1,8 +1,8 @@
-//! Columns for people: plain text, as wide as it needs to be.
+//! Tables for people: plain text, as wide as its cells.
 
 use std::io::{self, Write};
 
-/// A table with a heading; numbers are aligned to the right, and the last column is never padded.
+/// A table with a heading. Numbers are aligned to the right, and the last column is never padded.
 pub(super) struct TextTable {
     columns: Vec<TextColumn>,
     rows: Vec<Vec<String>>,
@@ -19,7 +19,7 @@ impl TextTable {
         Self { columns, rows: vec![] }
     }
 
-    /// Adds a row; its cells are safe to print.
+    /// Adds a row of cells that are safe to print.
     pub(super) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }

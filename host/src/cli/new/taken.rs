@@ -1,14 +1,14 @@
-//! Names that the tools of a language keep for themselves: a project of such a name could not be built.
+//! Names that the tools of a language reserve: a project of such a name could not be built.
 
 use super::super::Language;
 
-/// What the SDKs and the languages' own libraries are called.
+/// The names of the SDKs and of the languages' own libraries.
 const BY_SDKS: [&str; 7] = ["sandhog", "sandhog-guest", "alloc", "core", "proc-macro", "std", "test"];
 
-/// Directories that cargo makes beside a program, which may not be called so.
+/// The directories that cargo makes beside a program, whose names a program can't have.
 const BY_CARGO: [&str; 4] = ["build", "deps", "examples", "incremental"];
 
-/// Words of the language, in one of its editions: a package may be called so only until something names it as a crate.
+/// The words of the language in one of its editions: such a package builds only until another crate names it.
 const BY_RUST: [&str; 52] = [
     "abstract", "as", "async", "await", "become", "box", "break", "const", "continue", "crate", "do", "dyn", "else",
     "enum", "extern", "false", "final", "fn", "for", "gen", "if", "impl", "in", "let", "loop", "macro", "match", "mod",
@@ -16,11 +16,11 @@ const BY_RUST: [&str; 52] = [
     "true", "try", "type", "typeof", "unsafe", "unsized", "use", "virtual", "where", "while", "yield",
 ];
 
-/// What a project depends on: a package can't depend on itself. And the manifest of the project, on systems where capitals
-/// do not count.
+/// The dependencies of a project, because a package can't depend on itself; and the name of the project's manifest, on systems
+/// that ignore capitals.
 const BY_PROJECTS: [&str; 3] = ["cargo", "serde", "serde-json"];
 
-/// Who keeps a name, if anybody does.
+/// Returns the owner of a name, if it has one.
 pub(super) fn by(language: Language, name: &str) -> Option<&'static str> {
     if BY_SDKS.contains(&name) {
         return Some("an SDK or a standard library");
@@ -31,7 +31,7 @@ pub(super) fn by(language: Language, name: &str) -> Option<&'static str> {
         Language::Rust | Language::CommandRust if is_in(&BY_RUST) => Some("Rust, as a word of the language"),
         Language::Rust | Language::CommandRust if is_in(&BY_PROJECTS) => Some("what the project is made of"),
         Language::Typescript if name == "typescript" => Some("what the project is made of"),
-        // What they build from has fixed names, and the name of the project is only that of a file.
+        // These languages build from files with fixed names, and the name of the project is only that of a file.
         Language::Rust
         | Language::CommandRust
         | Language::Javascript
