@@ -1,4 +1,4 @@
-//! Asks a running host: what `send`, `queues` and `dead` do. Blocking, and without retries: a person waits.
+//! The client of a running host, for `send`, `queues` and `dead`. It blocks and does not retry, because a person waits.
 
 use std::{io, time::Duration};
 
@@ -19,51 +19,51 @@ use crate::{
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longer than the host lets any request take.
+/// The longest time of a request: more than the host lets any request take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
-/// The largest answer: a page of 1000 dead letters may carry 1000 bodies.
+/// The largest answer: a page of 1000 dead letters can carry 1000 bodies.
 const MAX_ANSWER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
-/// How much is shown of what a host says, in bytes: whoever answers is not known to be one.
+/// The longest shown part of an answer's error, in bytes: the server may not be a host.
 const MAX_WHY_BYTES: usize = 16 * 1024;
 
-/// Why a request to the host did not give what was asked for.
+/// The reason why a request to the host failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// The address can't be one.
+    /// The text can't be the address of a host.
     #[error("{0:?} is not the address of a host: use http://HOST:PORT")]
     Address(String),
-    /// Nobody is there.
+    /// No server answers at the address.
     #[error("no sandhog host answers at {url}: start one with `sandhog run`, or set SANDHOG_URL")]
     NoHost {
-        /// Where it was looked for.
+        /// The address of the request.
         url: String,
-        /// What happened.
+        /// The error of the connection.
         #[source]
         cause: ureq::Error,
     },
     /// The connection broke, or no answer came in time. The request may or may not have been carried out.
     #[error("the host at {url} gave no answer, so the request may or may not have been carried out")]
     NoAnswer {
-        /// Where the host is.
+        /// The address of the host.
         url: String,
-        /// What happened.
+        /// The error of the connection.
         #[source]
         cause: ureq::Error,
     },
-    /// The host said no.
+    /// The host refused the request.
     #[error("{why}")]
     Refused {
         /// The status of the answer.
         status: u16,
-        /// The host's words.
+        /// The reason in the host's words.
         why: String,
     },
-    /// Somebody answers there, but not as a sandhog host does.
+    /// A server answers, but not as a sandhog host does.
     #[error("what answers at {url} is not a sandhog host of this version (status {status})")]
     Foreign {
-        /// Where it is.
+        /// The address of the server.
         url: String,
         /// The status of the answer.
         status: u16,
@@ -71,11 +71,11 @@ pub enum ClientError {
 }
 
 impl ClientError {
-    /// The exit code that stands for it.
+    /// Returns the exit code of a command that failed in this way.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Address(_) => ExitCode::Usage,
-            // Too slow, too many, no room: another time may do, and the request is not the reason.
+            // The host is slow, busy or full: the same request may succeed another time.
             Self::NoHost { .. }
             | Self::NoAnswer { .. }
             | Self::Foreign { .. }
@@ -97,13 +97,13 @@ pub struct HostClient {
 }
 
 impl HostClient {
-    /// A client of the host at `url` (`http://HOST:PORT`, or just `HOST:PORT`). It connects on the first request.
+    /// Returns a client of the host at `url` (`http://HOST:PORT`, or just `HOST:PORT`), which connects on the first request.
     ///
     /// # Errors
     ///
     /// [`ClientError::Address`].
     pub fn new(url: &str, secret: Option<ListenerSecret>) -> Result<Self, ClientError> {
-        // A line end stands behind what some tools put into a variable.
+        // Some tools write a line end behind the value of a variable.
         let url = url.trim();
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
         let foreign = |c: char| matches!(c, '/' | '?' | '#' | '@') || c.is_whitespace() || c.is_control();
@@ -112,7 +112,7 @@ impl HostClient {
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            // A proxy is for the internet; the host is next door.
+            // A proxy is for the internet, and the host is nearby.
             .proxy(None)
             .max_redirects(0)
             .timeout_connect(Some(CONNECT_TIMEOUT))
@@ -125,7 +125,7 @@ impl HostClient {
         })
     }
 
-    /// All queues.
+    /// Lists the queues.
     ///
     /// # Errors
     ///
@@ -134,16 +134,16 @@ impl HostClient {
         self.call("GET", "/queues", None::<&()>)
     }
 
-    /// Sends messages, in order.
+    /// Sends messages in order.
     ///
     /// # Errors
     ///
-    /// See [`ClientError`]. Each message can be refused on its own besides.
+    /// See [`ClientError`]. The answer has a result for each message, which can be a refusal.
     pub fn send(&self, queue: &str, batch: &SendBatch) -> Result<BatchResults, ClientError> {
         self.call("POST", &format!("/queues/{}/batch", escape(queue)), Some(batch))
     }
 
-    /// Up to `limit` dead letters of a queue, oldest first, after the one with the id `after`.
+    /// Lists up to `limit` dead letters of a queue, oldest first, after the one with the id `after`.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl HostClient {
         )
     }
 
-    /// One dead letter.
+    /// Returns one dead letter.
     ///
     /// # Errors
     ///

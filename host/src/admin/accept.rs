@@ -1,6 +1,6 @@
-//! Accepts connections and speaks HTTP/1.1 on them, within bounds that hold whoever is at the other end.
+//! Accepts connections and serves HTTP/1.1 on them, within bounds that hold for every client.
 //!
-//! Invariant: every connection is a task of one set, which ends with [`serve`]. HTTP/2 is not spoken, with or without TLS.
+//! Invariant: every connection is a task of one set, which ends with [`serve`]. The listener speaks neither HTTP/2 nor TLS.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -29,31 +29,31 @@ use super::{
 };
 use crate::{descriptors, metrics::Metrics, printable::chain};
 
-/// The largest head of a request, and how much is read ahead, in bytes.
+/// The largest head of a request, which is also the size of the read buffer, in bytes.
 const MAX_BUFFER_BYTES: usize = 32 * 1024;
-/// How long nothing is accepted after the system had nothing to accept with.
+/// The pause after the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What the listener gives its clients. The defaults are those of a host.
+/// The bounds of the listener. The defaults are those of a host.
 #[derive(Debug, Clone)]
 pub struct ListenerLimits {
-    /// Connections at a time: a quarter of the descriptors that the process may have, from 16 to 1024.
+    /// The most connections at a time: a quarter of the descriptors that the process may have, from 16 to 1024.
     pub connections: usize,
-    /// How many of them are for probes alone while the others have requests under way.
+    /// The number of connections for probes alone, while all others have requests under way.
     pub reserve: usize,
-    /// How long a connection may be without the whole head of a request.
+    /// The longest time that a connection may be without the whole head of a request.
     pub head: Duration,
-    /// How long the body of a request may take, from its head on.
+    /// The longest time of a request's body, from its head on.
     pub body: Duration,
-    /// How long a request may take, its body included; the longest receive waits 20 s.
+    /// The longest time of a request with its body. The longest receive waits 20 s.
     pub request: Duration,
-    /// How long a client that is behind may take for the rest of an answer.
+    /// The longest time that a slow client may take for the rest of an answer.
     pub answer: Duration,
-    /// How long a client that is behind may hold up the end of the listener.
+    /// The longest time that a slow client may hold up the end of the listener.
     pub patience: Duration,
-    /// How long a request under way may hold up the end of the listener.
+    /// The longest time that a request under way may hold up the end of the listener.
     pub stop: Duration,
-    /// How many bytes the bodies of all requests under way may have together. At least the largest body.
+    /// The most bytes of the bodies of all requests under way. At least the size of the largest body.
     pub body_bytes: usize,
 }
 
@@ -78,7 +78,7 @@ impl Default for ListenerLimits {
 ///
 /// # Errors
 ///
-/// None so far: what can't be accepted is tried again.
+/// None at present: the listener tries again after a connection that it can't accept.
 ///
 /// # Cancel safety
 ///
@@ -128,7 +128,7 @@ impl Acceptor {
         let mut tasks = JoinSet::new();
         let mut short = false;
         loop {
-            // One that was ended for another may need a moment to be gone.
+            // A connection that was ended for another one may need a moment to go.
             let room = tasks.len() <= self.limits.connections;
             tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -142,7 +142,7 @@ impl Acceptor {
                 },
             }
         }
-        // Nobody is left in the line of the system, which would wait in vain.
+        // Closing the listener refuses the clients in the system's backlog, which would wait in vain.
         drop(listener);
         while let Some(ended) = tasks.join_next().await {
             note_end(ended);
@@ -159,14 +159,16 @@ impl Acceptor {
             ConnectionAdmission::Full => return self.metrics.connection_replaced(),
         };
         let counted = self.metrics.connection();
-        let (service, limits, stop) = (self.service.clone(), self.limits.clone(), self.stop.clone());
+        let service = self.service.clone();
+        let limits = self.limits.clone();
+        let stop = self.stop.clone();
         tasks.spawn(async move {
             converse(stream, &place, service, &limits, stop).await;
             drop(counted);
         });
     }
 
-    /// The client is gone already, or the system has no descriptors or no memory: then one of ours goes, and later more.
+    /// Handles a failed accept. If the system has no descriptors or no memory, the listener ends one of its connections.
     async fn not_accepted(&self, error: &io::Error, short: &mut bool) {
         let client_is_gone = matches!(
             error.kind(),
@@ -191,7 +193,7 @@ fn note_end(ended: Result<(), JoinError>) {
     }
 }
 
-/// Answers the requests of one connection until its client goes, it has to go, or the listener ends.
+/// Answers the requests of one connection until the client goes, the connection has to go, or the listener ends.
 async fn converse(
     stream: TcpStream,
     place: &ConnectionPlace,
@@ -199,7 +201,7 @@ async fn converse(
     limits: &ListenerLimits,
     stop: CancellationToken,
 ) {
-    // What is small and late would wait for more. Without it an answer is slower, and no less right.
+    // With the delay of Nagle's algorithm the small last part of an answer would wait. An answer is right either way.
     drop(stream.set_nodelay(true));
     let connection = &place.connection;
     let stream = ClientStream::new(stream, Arc::clone(connection), limits.answer);

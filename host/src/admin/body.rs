@@ -1,6 +1,7 @@
-//! The bodies of requests: read within bounds of size, time and memory, and taken for what their headers say they are.
+//! Reads the bodies of requests within bounds of size, time and memory.
 //!
-//! Invariant: a body that arrives at a route is there in full and uncoded, and its bytes are paid for until it was answered.
+//! Invariant: a body that reaches a route is complete and has no coding, and it holds permits for its bytes until the request
+//! was answered.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,16 +20,16 @@ use tokio::{
 use super::{refused::RefusedRequest, wire};
 use crate::{message::MAX_BODY_BYTES, printable::printable};
 
-/// What one permit stands for, in bytes.
+/// The bytes of one permit.
 const UNIT: usize = 1024;
-/// A longer body is parsed where it holds up nobody, in bytes: a shorter one takes less than a millisecond.
+/// The longest body that is parsed on the listener's threads, in bytes: it takes less than a millisecond.
 const SHORT: usize = 64 * 1024;
-/// How many long bodies are parsed at a time.
+/// The most long bodies that are parsed at a time.
 const PARSERS: usize = 2;
-/// How much of a wrong header is repeated, in bytes.
+/// The longest part of a wrong header that an answer repeats, in bytes.
 const SHOWN_BYTES: usize = 100;
 
-/// What all bodies share.
+/// The memory and the time of all bodies.
 #[derive(Debug)]
 pub(super) struct RequestBodies {
     bytes: Arc<Semaphore>,
@@ -37,7 +38,7 @@ pub(super) struct RequestBodies {
 }
 
 impl RequestBodies {
-    /// Bodies that have `bytes` together, each of which is there within `limit`.
+    /// Allows `bytes` for all bodies together, and `limit` for the arrival of each.
     pub(super) fn new(bytes: usize, limit: Duration) -> Self {
         Self {
             bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
@@ -46,7 +47,7 @@ impl RequestBodies {
         }
     }
 
-    /// Reads the body of a request. What comes with it pays for its memory until it is dropped.
+    /// Reads the body of a request. The permit in the answer holds the body's share of the memory until it is dropped.
     ///
     /// # Cancel safety
     ///
@@ -65,7 +66,7 @@ impl RequestBodies {
             return Err(too_large(limit));
         }
         let mut paid = self.pay(most).await?;
-        // From here on the client is waited for, and no other request.
+        // From here on the request waits for its client alone.
         let bytes = timeout(self.limit, read(body, limit))
             .await
             .map_err(|_elapsed| self.late())??;
@@ -76,7 +77,7 @@ impl RequestBodies {
     async fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, RefusedRequest> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let paid = timeout(self.limit, Arc::clone(&self.bytes).acquire_many_owned(units)).await;
-        // It is never closed.
+        // The semaphore is never closed.
         paid.ok().and_then(Result::ok).ok_or_else(|| {
             let why = "the bodies of other requests take all the memory that there is for them: try again";
             RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -88,7 +89,7 @@ impl RequestBodies {
         RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, why)
     }
 
-    /// What `parse` makes of a body. That of a long one is found out on another thread.
+    /// Parses a body, and a long one on another thread.
     ///
     /// # Cancel safety
     ///
@@ -117,7 +118,7 @@ impl RequestBodies {
     }
 }
 
-/// Whether this is the route whose body may be longer than a message: `/queues/{name}/batch`.
+/// Returns whether this is the route whose body may be longer than a message: `/queues/{name}/batch`.
 fn is_batch(path: &str) -> bool {
     let mut segments = path
         .strip_prefix("/queues/")
@@ -144,7 +145,7 @@ fn too_large(limit: usize) -> RefusedRequest {
     )
 }
 
-/// Refuses what would make the body another one than its bytes.
+/// Refuses headers that would make the message another one than the bytes of the body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     for coding in values(headers, &header::CONTENT_ENCODING) {
         if !coding.eq_ignore_ascii_case("identity") {
@@ -182,7 +183,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     }
 }
 
-/// The parts of a header that is a list, in all its lines.
+/// Returns the parts of a header that is a list, in all its lines.
 fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = String> + use<'h> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line| {
@@ -196,7 +197,7 @@ fn shown(text: &str) -> String {
     printable(text, SHOWN_BYTES)
 }
 
-/// What a JSON text stands for.
+/// Parses a body of JSON.
 pub(super) fn json<T: serde::de::DeserializeOwned>(body: &[u8]) -> Result<T, RefusedRequest> {
     serde_json::from_slice(body)
         .map_err(|error| RefusedRequest::new(StatusCode::BAD_REQUEST, format!("the body: {error}")))
@@ -231,7 +232,7 @@ mod tests {
         let (_request, first) = bodies.whole(request(Body::from(vec![0; 3000]))).await.unwrap();
         let refused = bodies.whole(request(Body::from(vec![0; 2000]))).await.unwrap_err();
         assert_eq!(refused.into_response().status(), StatusCode::SERVICE_UNAVAILABLE);
-        // What has no body waits for none.
+        // A request without a body waits for no memory.
         drop(bodies.whole(request(Body::empty())).await.unwrap());
         drop(first);
         drop(bodies.whole(request(Body::from(vec![0; 4096]))).await.unwrap());

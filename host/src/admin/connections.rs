@@ -1,7 +1,7 @@
-//! Which connections are open, and which of them has to go when there is no room for another.
+//! The open connections, and the choice of the one that has to go when there is no room for another.
 //!
-//! Invariant: there are never more than the limit, and one whose request is under way is never ended for another. Knows
-//! nothing of HTTP.
+//! Invariant: there are never more connections than the limit, and a connection with a request under way is never ended for
+//! another. Knows nothing of HTTP.
 
 use std::{
     collections::BTreeMap,
@@ -11,23 +11,23 @@ use std::{
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// What a connection waits for. In the order in which they have to go.
+/// The state of a connection, named by what it waits for. The first to go come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ConnectionPhase {
-    /// The head of a request, of which some may be there.
+    /// For the head of a request, of which a part may be there.
     Silent,
-    /// The client, to take an answer.
+    /// For the client to take an answer.
     Answering,
-    /// The client, to send a body.
+    /// For the client to send a body.
     Sending,
-    /// This host.
+    /// For this host.
     UnderWay,
 }
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
-    /// Whether it came when there was no room but for probes.
+    /// The connection came when there was room for probes only.
     pub(super) for_probes: bool,
     phase: Mutex<(ConnectionPhase, Instant)>,
     ended: CancellationToken,
@@ -42,12 +42,12 @@ impl ClientConnection {
         }
     }
 
-    /// Notes what it waits for from now on.
+    /// Notes the phase that begins now.
     pub(super) fn turn(&self, phase: ConnectionPhase) {
         *self.standing() = (phase, Instant::now());
     }
 
-    /// Everything written so far has left: if that was an answer, the next request may come.
+    /// Notes that all written bytes have left: after an answer the next request may come.
     pub(super) fn flushed(&self) {
         let mut standing = self.standing();
         if standing.0 == ConnectionPhase::Answering {
@@ -83,19 +83,19 @@ struct OpenConnections {
     connections: BTreeMap<u64, Arc<ClientConnection>>,
 }
 
-/// Whether there is room for one more.
+/// The answer to a new connection.
 #[derive(Debug)]
 pub(super) enum ConnectionAdmission {
-    /// There is.
+    /// There is room.
     Room(ConnectionPlace),
-    /// There is, because another one was ended.
+    /// There is room, because another connection was ended.
     Replaced(ConnectionPlace),
-    /// Every one has a request under way.
+    /// Every connection has a request under way.
     Full,
 }
 
 impl ConnectionTable {
-    /// At most `most`, the last `reserve` of which are for probes while the others have requests under way.
+    /// Allows `most` connections, the last `reserve` of which are for probes while the others have requests under way.
     pub(super) fn new(most: usize, reserve: usize) -> Self {
         Self {
             most,
@@ -104,7 +104,7 @@ impl ConnectionTable {
         }
     }
 
-    /// Makes room for a connection.
+    /// Admits a connection, if need be in place of another.
     pub(super) fn admit(self: &Arc<Self>) -> ConnectionAdmission {
         let mut open = self.open();
         let ordinary = self.most.saturating_sub(self.reserve);
@@ -123,7 +123,7 @@ impl ConnectionTable {
         ConnectionAdmission::Full
     }
 
-    /// Ends one that waits for its client, and answers whether there was one.
+    /// Ends a connection that waits for its client. Returns whether there was one.
     pub(super) fn end_one(&self) -> bool {
         let mut open = self.open();
         open.end_one(false) || open.end_one(true)
@@ -153,7 +153,7 @@ impl OpenConnections {
         self.connections.values().filter(same).count()
     }
 
-    /// Ends the one that has kept this host waiting for longest with the least to show for it.
+    /// Ends the connection in the earliest phase that has waited for its client for longest.
     fn end_one(&mut self, for_probes: bool) -> bool {
         let candidates = self.connections.iter().filter_map(|(id, connection)| {
             let standing = *connection.standing();
@@ -167,7 +167,7 @@ impl OpenConnections {
     }
 }
 
-/// The right to one connection, until it is dropped.
+/// The right to one connection. Dropping it gives the room back.
 #[derive(Debug)]
 pub(super) struct ConnectionPlace {
     connections: Arc<ConnectionTable>,

@@ -1,8 +1,8 @@
-//! Who may ask: the secret, and what a browser must not do on somebody else's behalf.
+//! Decides which requests reach a route: those with the secret, and none that a web page makes on a person's behalf.
 //!
-//! Without a secret the listener is on loopback, where the danger is a web page: its scripts can reach
-//! loopback addresses, by name too if they control a domain's addresses (DNS rebinding). So a request has to
-//! name a loopback host, and must not come from a page of another origin.
+//! Without a secret the listener is on loopback, where the danger is a web page: its scripts can reach loopback addresses, and by
+//! name too if they control a domain's addresses (DNS rebinding). So a request has to name a loopback host, and must not come
+//! from a page of another origin.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -20,10 +20,10 @@ use super::{
     refused::RefusedRequest,
 };
 
-/// Routes that anyone may ask, since a probe has no secret and learns nothing.
+/// The routes without a secret, because a probe has none and learns nothing.
 const OPEN: [&str; 2] = ["/live", "/ready"];
 
-/// What stands between a request and its route.
+/// The checks between a request and its route.
 #[derive(Debug, Clone)]
 pub(super) struct RequestGuard {
     pub(super) state: AdminState,
@@ -69,7 +69,7 @@ impl RequestGuard {
     }
 }
 
-/// A request says once whom it asks, as HTTP/1.1 demands.
+/// Refuses a request that does not name its host once, as HTTP/1.1 demands.
 fn check_host(request: &Request) -> Result<(), RefusedRequest> {
     let why = match request.headers().get_all(header::HOST).iter().count() {
         0 if request.version() == Version::HTTP_11 => "the header \"host\" is missing",
@@ -79,8 +79,8 @@ fn check_host(request: &Request) -> Result<(), RefusedRequest> {
     Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why))
 }
 
-/// Whether the request bears the secret, if one is needed.
-fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
+/// Returns whether the request carries the secret, if the listener has one.
+fn carries_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     let Some(secret) = &state.secret else { return true };
     let bearer = headers
         .get(header::AUTHORIZATION)
@@ -88,11 +88,11 @@ fn bears_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     bearer.is_some_and(|candidate| secret.matches(candidate))
 }
 
-/// Whether a request may do what it asks for.
+/// Refuses a request without the secret, or from a web page elsewhere.
 pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), RefusedRequest> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text(header::ORIGIN) {
-        // Another page on this machine is another origin as well: it may show what anybody wrote.
+        // A page of another server on this machine is another origin as well, and may show text from anywhere.
         let page = origin.split_once("://").map_or(origin, |(_, host)| host);
         if text(header::HOST) != Some(page) {
             return Err(RefusedRequest::new(
@@ -107,13 +107,13 @@ pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Resul
             "refused: the request comes from a web page elsewhere",
         ));
     }
-    if !bears_secret(state, headers) {
+    if !carries_secret(state, headers) {
         return Err(RefusedRequest::new(
             StatusCode::UNAUTHORIZED,
             "the header \"authorization: Bearer SECRET\" is needed",
         ));
     }
-    // A target with an authority of its own goes before the header.
+    // The authority in the request's target wins over the header, so both are checked.
     let names = [uri.host(), text(header::HOST)];
     let names: Vec<&str> = names.into_iter().flatten().collect();
     if state.secret.is_none() && (names.is_empty() || !names.into_iter().all(is_loopback)) {
@@ -123,7 +123,7 @@ pub(super) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Resul
     Ok(())
 }
 
-/// Whether `host`, with or without a port, is this machine and nothing else.
+/// Returns whether `host`, with or without a port, is a name of this machine alone.
 fn is_loopback(host: &str) -> bool {
     let name = match host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, _)) => address,

@@ -1,4 +1,4 @@
-//! The query parameters of a request: each is asked for by name, and one that nobody asked for is an error.
+//! The query parameters of a request. A route asks for each by name, and a parameter that it did not ask for is an error.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use super::refused::RefusedRequest;
 use crate::printable::printable;
 
-/// How much of a wrong parameter is repeated, in bytes.
+/// The longest part of a wrong parameter that an answer repeats, in bytes.
 const SHOWN_BYTES: usize = 100;
 /// The most parameters of a request: more than any route knows.
 const MAX_PARAMETERS: usize = 100;
 
-/// The parameters that nobody has asked for so far.
+/// The parameters that the route has not asked for so far.
 #[derive(Debug)]
 pub(super) struct QueryParameters {
     pairs: Vec<(String, String)>,
@@ -35,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
     }
 }
 
-/// The pairs of a query, each name of which is there once.
+/// Parses the pairs of a query, in which each name occurs once.
 fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -53,7 +53,7 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
     Ok(pairs)
 }
 
-/// The text that an escaped one stands for. One that stands for none is not guessed at: two of them would become the same.
+/// Decodes an escaped text. A wrong escape is refused and not guessed at, because two texts would become the same.
 fn decode(escaped: &str) -> Result<String, &'static str> {
     let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !escaped.split('%').skip(1).all(is_escape) {
@@ -64,7 +64,7 @@ fn decode(escaped: &str) -> Result<String, &'static str> {
     decoded.map(Into::into).map_err(|_| "its bytes are not UTF-8")
 }
 
-/// The segments of a path that a route names.
+/// The segments of a path that a route has names for.
 #[derive(Debug)]
 pub(super) struct Path<T>(pub(super) T);
 
@@ -80,14 +80,14 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 }
 
 impl QueryParameters {
-    /// The value of a parameter.
+    /// Takes the value of a parameter.
     pub(super) fn take(&mut self, key: &'static str) -> Option<String> {
         self.known.push(key);
         let index = self.pairs.iter().position(|(name, _)| name == key)?;
         Some(self.pairs.remove(index).1)
     }
 
-    /// A whole number.
+    /// Takes a whole number.
     pub(super) fn number<N>(&mut self, key: &'static str, range: RangeInclusive<N>) -> Result<Option<N>, RefusedRequest>
     where
         N: std::str::FromStr + PartialOrd + std::fmt::Display,
@@ -103,7 +103,7 @@ impl QueryParameters {
         }
     }
 
-    /// A duration, such as `5s`.
+    /// Takes a duration, such as `5s`.
     pub(super) fn duration(&mut self, key: &'static str, max: Duration) -> Result<Option<Duration>, RefusedRequest> {
         let Some(text) = self.take(key) else { return Ok(None) };
         let duration = humantime::parse_duration(&text)
@@ -120,7 +120,7 @@ impl QueryParameters {
             .ok_or_else(|| bad(format!("{key}={text}: {}", accepted())))
     }
 
-    /// All parameters whose name begins with `prefix`, without it.
+    /// Takes all parameters whose name begins with `prefix`, and removes the prefix.
     pub(super) fn take_prefixed(&mut self, prefix: &'static str) -> Vec<(String, String)> {
         self.known.push(prefix);
         let (taken, left) = self.pairs.drain(..).partition(|(name, _)| name.starts_with(prefix));
@@ -132,7 +132,7 @@ impl QueryParameters {
             .collect()
     }
 
-    /// Refuses what nobody asked for.
+    /// Refuses the parameters that the route did not ask for.
     pub(super) fn finish(self) -> Result<(), RefusedRequest> {
         match self.pairs.first() {
             None => Ok(()),

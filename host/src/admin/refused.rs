@@ -1,4 +1,4 @@
-//! Errors as answers: which status each has. A queue's errors keep their causes, on one line.
+//! Turns errors into answers, each with its status. The errors of a queue keep their causes, on one line.
 
 use std::fmt;
 
@@ -16,10 +16,10 @@ use crate::{
     queue::{QueueError, SendError, SettleError},
 };
 
-/// The longest text of a refusal, in bytes: it may repeat what the client sent.
+/// The longest reason in an answer, in bytes: it may repeat the client's words.
 const MAX_WHY_BYTES: usize = 4096;
 
-/// An answer that is not what was asked for.
+/// The answer to a request that was refused or failed.
 #[derive(Debug)]
 pub(super) struct RefusedRequest {
     status: StatusCode,

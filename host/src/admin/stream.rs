@@ -1,4 +1,4 @@
-//! One connection's bytes, with a bound on how long a client may take to take an answer.
+//! The bytes of one connection, with a bound on the time that a client takes for an answer.
 
 use std::{
     io,
@@ -16,13 +16,13 @@ use tokio::{
 
 use super::connections::ClientConnection;
 
-/// A stream that fails once something that was written has not left for too long, however little of it moves.
+/// A stream that fails when written bytes do not leave in time, even if some of them move.
 #[derive(Debug)]
 pub(super) struct ClientStream {
     inner: TcpStream,
     connection: Arc<ClientConnection>,
     limit: Duration,
-    /// When what is being written has to have left; from the first time that the client is behind.
+    /// The time by which the written bytes have to leave; set when the client first falls behind.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -76,7 +76,7 @@ impl AsyncWrite for ClientStream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Asked for once nothing is left to be written.
+        // The HTTP layer flushes once it has written everything.
         ready!(Pin::new(&mut self.inner).poll_flush(cx))?;
         self.deadline = None;
         self.connection.flushed();

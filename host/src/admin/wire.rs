@@ -1,7 +1,7 @@
-//! The JSON that the listener and its client exchange. Both use these types, so they cannot drift apart.
+//! The JSON that the listener and its client exchange. Both use these types, so that they can't drift apart.
 //!
-//! Keys are in kebab case. A body is `body` if it is UTF-8, or else `body-base64`.
-//! Longer than other files, because it is one vocabulary and nearly all of it plain data.
+//! Keys are in kebab case. A body is `body` if it is UTF-8, or else `body-base64`. The file is longer than others because it is one
+//! vocabulary, and nearly all of it plain data.
 
 use std::collections::BTreeMap;
 
@@ -23,10 +23,10 @@ pub const MAX_BATCH: usize = 1000;
 /// The largest request of one `POST /queues/{name}/batch`, in bytes.
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
-/// An answer that is not what was asked for.
+/// The answer to a request that was refused or failed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ErrorAnswer {
-    /// Why, for people.
+    /// The reason, for people.
     pub error: String,
 }
 
@@ -35,14 +35,14 @@ pub struct ErrorAnswer {
 pub struct ReadinessAnswer {
     /// Whether the host can be given messages.
     pub ready: bool,
-    /// Why not, for people; empty for a caller without the secret.
+    /// The reasons why not, for people; empty for a caller without the secret.
     pub reasons: Vec<String>,
 }
 
 /// The answer of `GET /handlers`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct HandlerList {
-    /// By name.
+    /// The handlers, by name.
     pub handlers: Vec<HandlerForm>,
 }
 
@@ -50,13 +50,13 @@ pub struct HandlerList {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerForm {
-    /// Its file's name without the extension.
+    /// The name of the handler: that of its file without the extension.
     pub name: String,
-    /// The queue that it serves.
+    /// The queue that the handler serves.
     pub queue: Option<String>,
     /// `loading`, `serving`, `paused`, `refused` or `stopping`.
     pub state: String,
-    /// Why it is paused.
+    /// The reason why the handler is paused.
     pub paused_because: Option<String>,
     /// The flavour of the version that serves.
     pub flavour: Option<String>,
@@ -71,9 +71,9 @@ pub struct HandlerForm {
     pub kept: bool,
     /// Attempts under way.
     pub in_flight: u32,
-    /// Why the newest version was refused.
+    /// The reason why the newest version was refused.
     pub last_error: Option<String>,
-    /// Why the last receive failed.
+    /// The reason why the last receive failed.
     pub queue_error: Option<String>,
     /// Milliseconds since a receive completed.
     pub last_receive_ms_ago: Option<u64>,
@@ -106,15 +106,15 @@ impl From<HandlerStatus> for HandlerForm {
 /// The answer of `GET /queues`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct QueueList {
-    /// By name.
+    /// The queues, by name.
     pub queues: Vec<QueueForm>,
 }
 
-/// How full one queue is; see [`Counts`].
+/// The counts of one queue; see [`Counts`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct QueueForm {
-    /// Its name.
+    /// The name of the queue.
     pub name: String,
     /// Messages that wait.
     pub ready: u64,
@@ -128,13 +128,13 @@ pub struct QueueForm {
     pub dead: u64,
     /// Messages that cannot be read.
     pub damaged: u64,
-    /// Why the numbers are not known, if they are not.
+    /// The reason why the counts are not known, if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
 impl QueueForm {
-    /// The counts of a queue.
+    /// Returns the form of a queue with these counts.
     pub fn new(name: &QueueName, counts: Counts) -> Self {
         let Counts {
             ready,
@@ -187,10 +187,10 @@ pub struct OutgoingForm {
     /// The body, if it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The body, if it is not.
+    /// The body, if it is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
-    /// By name.
+    /// The attributes, by name.
     #[serde(
         default,
         skip_serializing_if = "BTreeMap::is_empty",
@@ -212,7 +212,7 @@ pub struct OutgoingForm {
 }
 
 impl OutgoingForm {
-    /// The message that the entry describes.
+    /// Returns the message that the form describes.
     ///
     /// # Errors
     ///
@@ -275,7 +275,7 @@ fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SendBatch {
-    /// In the order in which they are sent.
+    /// The messages, in the order in which they are sent.
     #[serde(deserialize_with = "bounded::messages")]
     pub messages: Vec<OutgoingForm>,
 }
@@ -283,7 +283,7 @@ pub struct SendBatch {
 /// The answer of `POST /queues/{name}/batch`: one result per message, in order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct BatchResults {
-    /// What became of each.
+    /// The result of each message.
     pub results: Vec<BatchResult>,
 }
 
@@ -291,16 +291,16 @@ pub struct BatchResults {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum BatchResult {
-    /// It was sent.
+    /// The message was sent.
     Sent {
         /// The id that the queue gave the message.
         id: String,
     },
-    /// It was not sent.
+    /// The message was not sent.
     Refused {
-        /// Why, for people.
+        /// The reason, for people.
         error: String,
-        /// Whether the same message may be taken another time: the refusal passes, and the message is not the reason.
+        /// The same message may be accepted another time, because it is not the reason of the refusal.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         again: bool,
     },
@@ -326,7 +326,7 @@ pub struct MessageList {
 pub struct DeadLetterList {
     /// Oldest first.
     pub dead_letters: Vec<MessageForm>,
-    /// There are others behind the last one: a page ends at its limit, and earlier if the letters are large.
+    /// There are more dead letters after the last one. A page ends at its limit, and earlier if the letters are large.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }
@@ -335,40 +335,40 @@ pub struct DeadLetterList {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct MessageForm {
-    /// The id that the queue gave it.
+    /// The id that the queue gave the message.
     pub id: String,
-    /// The queue that it was received from; of a dead letter, the one where it failed.
+    /// The queue that the message was received from; for a dead letter, the queue where it failed.
     pub queue: String,
     /// Milliseconds since 1970-01-01T00:00:00Z.
     pub sent_at_ms: u64,
-    /// How often it has been received.
+    /// The receive count.
     pub receive_count: u32,
-    /// Its message group.
+    /// The message group.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_id: Option<String>,
     /// 0 to 9.
     pub priority: u8,
-    /// By name.
+    /// The attributes, by name.
     pub attributes: BTreeMap<String, AttributeForm>,
     /// The body, if it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The body, if it is not.
+    /// The body, if it is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body_base64: Option<String>,
-    /// The right to settle it; not for a dead letter.
+    /// The right to settle the delivery. A dead letter has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub receipt: Option<String>,
-    /// Why it is a dead letter.
+    /// The failure that made the message a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<FailureRecord>,
-    /// When it became one: milliseconds since 1970-01-01T00:00:00Z.
+    /// When the message became a dead letter: milliseconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_at_ms: Option<u64>,
 }
 
 impl MessageForm {
-    /// A message that was received.
+    /// Returns the form of a message that was received.
     pub fn received(queue: &QueueName, delivery: Delivery) -> Self {
         let receipt = receipt_text(&delivery.receipt);
         Self {
@@ -377,7 +377,7 @@ impl MessageForm {
         }
     }
 
-    /// A dead letter.
+    /// Returns the form of a dead letter.
     pub fn dead(letter: DeadLetter) -> Self {
         Self {
             failure: Some(letter.failure),
@@ -386,7 +386,7 @@ impl MessageForm {
         }
     }
 
-    /// The bytes of the body; empty if a foreign host sent base64 that is none.
+    /// Returns the bytes of the body; empty if the server sent wrong base64.
     pub fn body_bytes(&self) -> Vec<u8> {
         match (&self.body, &self.body_base64) {
             (Some(text), _) => text.clone().into_bytes(),
@@ -415,7 +415,7 @@ impl MessageForm {
     }
 }
 
-/// Attributes by name.
+/// Returns the attributes by name.
 pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, AttributeForm> {
     attributes
         .pairs()
@@ -424,7 +424,7 @@ pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, AttributeFor
         .collect()
 }
 
-/// What the form of a receipt begins with that a server gave out as text.
+/// The prefix of a receipt that is the text of another server.
 const TEXT_RECEIPT: &str = "text:";
 
 fn receipt_text(receipt: &Receipt) -> String {
@@ -434,7 +434,7 @@ fn receipt_text(receipt: &Receipt) -> String {
     }
 }
 
-/// The receipt of which this is the text, if it can be one.
+/// Parses the text of a receipt; `None` if the text can't be one.
 pub fn parse_receipt(text: &str) -> Option<Receipt> {
     if let Some(text) = text.strip_prefix(TEXT_RECEIPT) {
         return Some(Receipt::text(text));
@@ -447,19 +447,19 @@ pub fn parse_receipt(text: &str) -> Option<Receipt> {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SettleRequest {
-    /// As received.
+    /// The receipt, as it was received.
     pub receipt: String,
-    /// How the delivery ends.
+    /// The end of the delivery.
     pub action: SettleAction,
 }
 
-/// How a delivery ends.
+/// The end of a delivery.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SettleAction {
-    /// The message was handled and is gone.
+    /// The message was handled: delete it.
     Delete,
-    /// The message is visible again at once, and the receive is not counted.
+    /// Make the message visible again at once, and do not count the receive.
     Release,
 }
 
@@ -467,7 +467,7 @@ pub enum SettleAction {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RedriveRequest {
-    /// Which dead letters, at most [`MAX_BATCH`]; all if absent.
+    /// The ids of the dead letters, at most [`MAX_BATCH`]; all dead letters if absent.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded::ids")]
     pub ids: Option<Vec<String>>,
 }
@@ -475,16 +475,16 @@ pub struct RedriveRequest {
 /// The answer to a request that changes many messages.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AffectedMessages {
-    /// How many messages were deleted or put back.
+    /// The number of messages that were deleted or put back.
     pub messages: u64,
 }
 
 /// The answer to a request that puts dead letters back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RedriveAnswer {
-    /// How many were put back.
+    /// The number of messages that were put back.
     pub messages: u64,
-    /// Time was too short for all: ask again for the others.
+    /// The time was too short for all dead letters; another request goes on with the others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
 }

@@ -1,7 +1,6 @@
-//! Lists and tables of a request that end where they are too long, however long the text goes on.
+//! Reads lists and tables of a request, and stops where they are too long.
 //!
-//! Invariant: what is read takes no more memory than the text, and what is said twice is refused instead of one of both
-//! being chosen.
+//! Invariant: a list takes no more memory than its text, and a name that occurs twice is refused.
 
 use std::{collections::BTreeMap, fmt, marker::PhantomData};
 
@@ -13,17 +12,17 @@ use serde::{
 use super::{AttributeForm, MAX_BATCH, OutgoingForm};
 use crate::{message::MAX_ATTRIBUTES, printable::printable};
 
-/// How much of a wrong name is repeated, in bytes.
+/// The longest part of a wrong name that an answer repeats, in bytes.
 const SHOWN_BYTES: usize = 100;
 
-/// The messages of a batch: at most [`MAX_BATCH`].
+/// Reads the messages of a batch: at most [`MAX_BATCH`].
 pub(super) fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutgoingForm>, D::Error> {
     deserializer.deserialize_seq(AtMost::new("messages"))
 }
 
-/// The ids of a redrive, if there are any: at most [`MAX_BATCH`].
+/// Reads the ids of a redrive, which may be absent: at most [`MAX_BATCH`].
 pub(super) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
-    /// A list in place of which nothing may stand.
+    /// Visits a list that may be absent.
     struct Ids;
 
     impl<'de> Visitor<'de> for Ids {
@@ -49,8 +48,8 @@ pub(super) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<V
     deserializer.deserialize_option(Ids)
 }
 
-/// The attributes of one message. Of too many, one more than there may be is kept: so this message is refused and not the
-/// whole batch.
+/// Reads the attributes of one message. Of too many attributes it keeps one more than the limit, so that this message is refused
+/// and not the whole batch.
 pub(super) fn attributes<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<BTreeMap<String, AttributeForm>, D::Error> {
