@@ -58,12 +58,16 @@ mod accept;
 mod body;
 mod connections;
 mod guard;
+mod metrics;
 mod parameters;
 mod refused;
 mod stream;
 pub mod wire;
 
-pub use self::accept::{ListenerLimits, serve, serve_within};
+pub use self::{
+    accept::{ListenerLimits, serve, serve_within},
+    metrics::ListenerMetrics,
+};
 
 /// How long a queue that does not answer may hold up the counts of the others.
 const COUNTS_LIMIT: Duration = Duration::from_secs(3);
@@ -102,7 +106,7 @@ fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
     Router::new()
         .route("/live", get(async || "live\n"))
         .route("/ready", get(ready))
-        .route("/metrics", get(metrics))
+        .route("/metrics", get(metrics_page))
         .route("/handlers", get(handlers))
         .route("/queues", get(queues))
         .route("/queues/{name}", get(queue).post(send))
@@ -155,14 +159,14 @@ async fn ready(
     }
 }
 
-async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let mut queues = state.queues.kept(&state.metrics.used_queues());
+async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Response {
+    let mut queues = state.queues.kept(&state.metrics.handlers().used_queues());
     for (queue, counts) in all_counts(&state).await {
         let name = queue.name().as_str();
         match counts {
             Ok(counts) if counts == Counts::default() && !queues.contains(name) => {}
             Ok(counts) => {
-                state.metrics.queue_counts(name, &counts);
+                state.metrics.queues().counts(name, &counts);
                 queues.insert(name.to_owned());
             }
             // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
@@ -170,7 +174,7 @@ async fn metrics(State(state): State<AdminState>, headers: HeaderMap) -> Respons
         }
     }
     if let Ok(Ok(Some(disk))) = timeout(COUNTS_LIMIT, state.queues.disk_use()).await {
-        state.metrics.disk_use(&disk);
+        state.metrics.queues().disk_use(&disk);
     }
     let handlers = state.handlers.list().into_iter().map(|handler| handler.name);
     state.metrics.keep_only(handlers.collect(), queues);

@@ -25,7 +25,13 @@ use crate::{
 };
 
 mod claims;
+mod held_leases;
+mod metrics;
 
+pub use self::{
+    held_leases::{HeldLeases, LeaseProbe, LeaseWatch},
+    metrics::HandlerMetrics,
+};
 use claims::{QueueClaim, QueueRuling};
 
 /// How long the other handlers may take to release what they have in flight, once a queue has failed for good. Less than the host
@@ -229,7 +235,7 @@ impl HandlerSet {
             }
         }
         let used = version.manifest.queues().iter().map(ToString::to_string).collect();
-        self.host.metrics.handler_uses(name, used);
+        self.host.metrics.handlers().uses(name, used);
         // Only now: whoever reads it may count on the version.
         self.announce(name, &version);
         true
@@ -268,7 +274,7 @@ impl HandlerSet {
         } else {
             tracing::error!(handler = name, reason, "a handler was refused; {serving}");
         }
-        self.host.metrics.reloads(name, false);
+        self.host.metrics.handlers().loaded(name, false);
     }
 
     /// Stops a handler after what is in flight, and forgets it.
@@ -392,7 +398,7 @@ impl HandlerSet {
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
         self.host.board.serving(name, loaded);
-        self.host.metrics.reloads(name, true);
+        self.host.metrics.handlers().loaded(name, true);
     }
 
     fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<Version>) {
@@ -428,7 +434,7 @@ impl HandlerSet {
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());
-        let watch = host.metrics.watch_leases(queue.name().as_str(), probe);
+        let watch = host.metrics.held_leases().watch(queue.name().as_str(), probe);
         self.tasks.spawn(async move {
             // Renewal goes on until the last attempt is settled, and ends with the dispatcher.
             let stop_renewing = CancellationToken::new();

@@ -22,6 +22,10 @@ use crate::{
     },
 };
 
+mod metrics;
+
+pub use self::metrics::QueueMetrics;
+
 /// The queues of one host: those of its store, and those with a `url`.
 #[derive(Debug)]
 pub struct QueueSet {

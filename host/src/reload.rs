@@ -459,7 +459,8 @@ impl Reload {
         }
         self.handlers
             .metrics()
-            .handler_kept(name, origin.fallback_because.is_some());
+            .handlers()
+            .kept(name, origin.fallback_because.is_some());
         match &origin.fallback_because {
             Some(why) => {
                 tracing::warn!(

@@ -153,12 +153,12 @@ impl Acceptor {
         let place = match self.connections.admit() {
             ConnectionAdmission::Room(place) => place,
             ConnectionAdmission::Replaced(place) => {
-                self.metrics.connection_replaced();
+                self.metrics.listener().connection_replaced();
                 place
             }
-            ConnectionAdmission::Full => return self.metrics.connection_replaced(),
+            ConnectionAdmission::Full => return self.metrics.listener().connection_replaced(),
         };
-        let counted = self.metrics.connection();
+        let counted = self.metrics.listener().connection();
         let service = self.service.clone();
         let limits = self.limits.clone();
         let stop = self.stop.clone();
@@ -181,7 +181,7 @@ impl Acceptor {
             tracing::warn!(error = %chain(error), "the listener can't accept a connection; it tries again");
         }
         if self.connections.end_one() {
-            self.metrics.connection_replaced();
+            self.metrics.listener().connection_replaced();
         }
         sleep(ACCEPT_PAUSE).await;
     }

@@ -41,7 +41,7 @@ pub(super) async fn guard(State(guard): State<RequestGuard>, request: Request, n
 impl RequestGuard {
     async fn answer(&self, request: Request, next: Next) -> Result<Response, RefusedRequest> {
         check_host(&request)?;
-        let _under_way = self.state.metrics.request();
+        let _under_way = self.state.metrics.listener().request();
         if OPEN.contains(&request.uri().path()) {
             return Ok(next.run(request).await);
         }
