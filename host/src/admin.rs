@@ -160,7 +160,7 @@ async fn ready(
 }
 
 async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Response {
-    let mut queues = state.queues.kept(&state.metrics.handlers().used_queues());
+    let mut queues = state.queues.lasting_names(&state.metrics.handlers().used_queues());
     for (queue, counts) in all_counts(&state).await {
         let name = queue.name().as_str();
         match counts {

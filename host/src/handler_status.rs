@@ -64,8 +64,8 @@ pub struct HandlerStatus {
     pub version: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
-    /// Whether that version is the one that was kept, and not what lies in the plugin directory.
-    pub kept: bool,
+    /// That version is the one that served last, because the files in the plugin directory are refused.
+    pub is_fallback: bool,
     /// The queues that it may send to.
     pub sends_to: Vec<QueueName>,
     /// Whether nothing waits in its queue, as far as somebody has looked since it was paused.
@@ -141,7 +141,7 @@ impl HandlerBoard {
             status.loaded_at_ms = Some(loaded.loaded_at_ms);
             status.sends_to = loaded.sends_to;
             status.version += 1;
-            status.kept = false;
+            status.is_fallback = false;
             status.last_error = None;
             status.tried_again = false;
         });
@@ -172,10 +172,10 @@ impl HandlerBoard {
         self.update(name, |status| status.last_error = Some(why.to_owned()));
     }
 
-    /// The version that serves is the one that was kept, because what lies in the plugin directory does not pass.
-    pub fn kept(&self, name: &str, why: &str) {
+    /// The version that serves is the one that served last, because the files in the plugin directory are refused.
+    pub fn fallback(&self, name: &str, why: &str) {
         self.update(name, |status| {
-            status.kept = true;
+            status.is_fallback = true;
             status.last_error = Some(why.to_owned());
         });
     }
@@ -339,7 +339,7 @@ impl HandlerStatus {
             digest: None,
             version: 0,
             loaded_at_ms: None,
-            kept: false,
+            is_fallback: false,
             sends_to: Vec::new(),
             idle: false,
             in_flight: 0,

@@ -271,7 +271,7 @@ mod tests {
                 r#"sandhog_queue_ready_messages{queue="orders"} 1"#,
                 r#"sandhog_queue_in_flight_messages{queue="orders"} 2"#,
                 r#"sandhog_queue_delayed_messages{queue="orders"} 3"#,
-                r#"sandhog_queue_dead_messages{queue="orders"} 5"#,
+                r#"sandhog_queue_dead_letters{queue="orders"} 5"#,
                 r#"sandhog_queue_damaged_messages{queue="orders"} 6"#,
                 r#"sandhog_queue_oldest_message_age_seconds{queue="orders"} 4.5"#,
                 r#"sandhog_queue_expired_messages_total{queue="orders"} 7"#,

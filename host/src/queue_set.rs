@@ -161,9 +161,9 @@ impl QueueSet {
             .collect()
     }
 
-    /// The names of the queues that somebody counts on, whether anything is in them or not: the configured ones, the `used`
-    /// ones, and their dead-letter queues.
-    pub fn kept(&self, used: &BTreeSet<String>) -> BTreeSet<String> {
+    /// Returns the names of the queues whose series stay on the page even if they are empty: the configured ones, the `used` ones,
+    /// and their dead-letter queues.
+    pub fn lasting_names(&self, used: &BTreeSet<String>) -> BTreeSet<String> {
         let used = used.iter().filter_map(|name| QueueName::new(name).ok());
         let named = self.configured.keys().cloned().chain(used);
         named

@@ -460,7 +460,7 @@ impl Reload {
         self.handlers
             .metrics()
             .handlers()
-            .kept(name, origin.fallback_because.is_some());
+            .serving(name, origin.fallback_because.is_some());
         match &origin.fallback_because {
             Some(why) => {
                 tracing::warn!(
@@ -468,7 +468,7 @@ impl Reload {
                     why,
                     "the version that served last serves, because the files in the plugin directory are refused"
                 );
-                self.handlers.board().kept(name, why);
+                self.handlers.board().fallback(name, why);
             }
             None => self.change(name, |files| files.reported = None),
         }

@@ -66,9 +66,9 @@ pub struct HandlerForm {
     pub version: u64,
     /// When the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
-    /// Whether that version is the one that served last, and not what lies in the plugin directory.
+    /// That version is the one that served last, because the files in the plugin directory are refused.
     #[serde(default)]
-    pub kept: bool,
+    pub fallback: bool,
     /// Attempts under way.
     pub in_flight: u32,
     /// The reason why the newest version was refused.
@@ -94,7 +94,7 @@ impl From<HandlerStatus> for HandlerForm {
             digest: status.digest,
             version: status.version,
             loaded_at_ms: status.loaded_at_ms,
-            kept: status.kept,
+            fallback: status.is_fallback,
             in_flight: status.in_flight,
             last_error: status.last_error,
             queue_error: status.queue_error,

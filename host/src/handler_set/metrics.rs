@@ -18,7 +18,7 @@ pub struct HandlerMetrics {
     /// The queues of each handler, which keep their series.
     used: Mutex<BTreeMap<String, BTreeSet<String>>>,
     loads: MetricSeries<HandlerResultLabel, Counter>,
-    kept: MetricSeries<HandlerLabel, Gauge>,
+    fallback: MetricSeries<HandlerLabel, Gauge>,
 }
 
 impl HandlerMetrics {
@@ -26,9 +26,9 @@ impl HandlerMetrics {
     pub fn register(&self, families: &mut MetricFamilies) {
         families.series("handler_loads", "Versions of handlers loaded, by result", &self.loads);
         families.series(
-            "handler_kept",
-            "1 while a handler serves the version that served last, because the file that is there does not pass",
-            &self.kept,
+            "handler_fallback",
+            "1 while a handler serves the version that served last, because the files that are there are refused",
+            &self.fallback,
         );
     }
 
@@ -38,11 +38,11 @@ impl HandlerMetrics {
         self.loads.with(&labels, Counter::inc);
     }
 
-    /// A handler serves the version that served last (`kept`), because the files in the plugin directory are refused; or it
-    /// serves a version of those files.
-    pub fn kept(&self, handler: &str, kept: bool) {
+    /// A handler serves the version that served last (`is_fallback`), because the files in the plugin directory are refused; or
+    /// it serves a version of those files.
+    pub fn serving(&self, handler: &str, is_fallback: bool) {
         let label = HandlerLabel::new(handler);
-        self.kept.with(&label, |metric| metric.set(i64::from(kept)));
+        self.fallback.with(&label, |metric| metric.set(i64::from(is_fallback)));
     }
 
     /// A handler receives from and sends to these queues from now on.
@@ -58,7 +58,7 @@ impl HandlerMetrics {
     /// A handler is gone. Its gauges end now, and its counters with the next look at the page.
     pub fn removed(&self, handler: &str) {
         self.used().remove(handler);
-        self.kept.end(&HandlerLabel::new(handler));
+        self.fallback.end(&HandlerLabel::new(handler));
     }
 
     fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {

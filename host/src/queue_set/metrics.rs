@@ -35,7 +35,7 @@ impl QueueMetrics {
         let help = "Messages received, not settled";
         families.series("queue_in_flight_messages", help, &self.in_flight);
         families.series("queue_delayed_messages", "Messages hidden by a delay", &self.delayed);
-        families.series("queue_dead_messages", "Dead letters of the queue", &self.dead);
+        families.series("queue_dead_letters", "Dead letters of the queue", &self.dead);
         let help = "Messages that cannot be read";
         families.series("queue_damaged_messages", help, &self.damaged);
         let help = "Age of the oldest message not in flight";
