@@ -20,7 +20,7 @@
 //!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
 //! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 503 (the
-//! queue is unavailable) or 507 (the queue is full). It knows no handler's code and never waits for a guest.
+//! queue is unavailable) or 507 (the queue is full). The listener knows no handler's code and never waits for a guest.
 
 use std::{sync::Arc, time::Duration};
 
@@ -34,30 +34,26 @@ use axum::{
     routing::{delete, get, post},
 };
 use futures_util::future::join_all;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    body::{RequestBodies, json},
-    guard::RequestGuard,
-    parameters::{Path, QueryParameters},
-    refused::RefusedRequest,
-    wire::AffectedMessages,
-};
+use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
     config::ListenerSecret,
     handler_status::HandlerBoard,
-    message::{AttributeValue, Attributes, InvalidMessage, MAX_DELAY, MessageId, Outgoing, QueueName},
+    message::QueueName,
     metrics::{Format, Metrics},
     printable::chain,
-    queue::{Counts, DeadLetter, Delivery, Effects, Queue, QueueError, SendError, Settle, Settlement},
+    queue::{Counts, Queue},
     queue_set::QueueSet,
 };
 
 mod accept;
 mod body;
 mod connections;
+mod dead_letters;
 mod guard;
+mod messages;
 mod metrics;
 mod parameters;
 mod refused;
@@ -69,33 +65,25 @@ pub use self::{
     metrics::ListenerMetrics,
 };
 
-/// How long a queue that does not answer may hold up the counts of the others.
+/// The longest time that a queue without an answer may hold up the counts of the others.
 const COUNTS_LIMIT: Duration = Duration::from_secs(3);
-/// The longest wait of a receive, as on SQS.
-const MAX_WAIT: Duration = Duration::from_secs(20);
-/// How many dead letters are put back in one transaction.
-const REDRIVE_STEP: usize = 1000;
-/// How long one request goes on to put dead letters back: with one step more it is answered before it takes too long.
-const REDRIVE_TIME: Duration = Duration::from_secs(40);
-/// The same for a remote queue, each of whose steps may take as long as all of that.
-const REMOTE_REDRIVE_TIME: Duration = Duration::from_secs(5);
 
-/// What the listener reads and acts on.
+/// The parts of the host that the listener reads and changes.
 #[derive(Debug, Clone)]
 pub struct AdminState {
     /// All queues.
     pub queues: Arc<QueueSet>,
     /// All handlers.
     pub handlers: Arc<HandlerBoard>,
-    /// What `/metrics` shows.
+    /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
-    /// What a request has to bear, if anything.
+    /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
-    /// Cancelled when the host begins to stop: readiness turns red and waiting receives end.
+    /// The token is cancelled when the host begins to stop. Then readiness turns red, and waiting receives end.
     pub draining: CancellationToken,
 }
 
-/// The routes, behind what guards them.
+/// Returns the routes behind their guard.
 fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
     let bodies = Arc::new(RequestBodies::new(limits.body_bytes, limits.body));
     let guard = RequestGuard {
@@ -109,19 +97,22 @@ fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
         .route("/metrics", get(metrics_page))
         .route("/handlers", get(handlers))
         .route("/queues", get(queues))
-        .route("/queues/{name}", get(queue).post(send))
-        .route("/queues/{name}/batch", post(send_batch))
-        .route("/queues/{name}/receive", post(receive))
-        .route("/queues/{name}/settle", post(settle))
-        .route("/queues/{name}/messages", delete(purge))
-        .route("/queues/{name}/dead", get(dead_letters).delete(purge_dead))
-        .route("/queues/{name}/dead/{id}", get(dead_letter))
-        .route("/queues/{name}/dead/redrive", post(redrive))
+        .route("/queues/{name}", get(queue).post(messages::send))
+        .route("/queues/{name}/batch", post(messages::send_batch))
+        .route("/queues/{name}/receive", post(messages::receive))
+        .route("/queues/{name}/settle", post(messages::settle))
+        .route("/queues/{name}/messages", delete(messages::purge))
+        .route(
+            "/queues/{name}/dead",
+            get(dead_letters::list).delete(dead_letters::purge),
+        )
+        .route("/queues/{name}/dead/{id}", get(dead_letters::show))
+        .route("/queues/{name}/dead/redrive", post(dead_letters::redrive))
         .fallback(async || RefusedRequest::new(StatusCode::NOT_FOUND, "no such route"))
         .method_not_allowed_fallback(async || {
             RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
         })
-        // The guard has read the body, with a bound of its own.
+        // The guard reads the body, with a bound of its own.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
@@ -129,7 +120,7 @@ fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
 }
 
 type Answer<T> = Result<Json<T>, RefusedRequest>;
-type Body = Result<Bytes, BytesRejection>;
+type ReceivedBody = Result<Bytes, BytesRejection>;
 
 async fn ready(
     State(state): State<AdminState>,
@@ -145,7 +136,7 @@ async fn ready(
             }),
         ),
         Err(reasons) => {
-            // A reason can hold words of a guest, which are not for everybody.
+            // A reason can hold words of a guest, which only a client with the secret may see.
             let reasons = if guard::admit(&state, &uri, &headers).is_ok() {
                 reasons
             } else {
@@ -169,7 +160,7 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
                 state.metrics.queues().counts(name, &counts);
                 queues.insert(name.to_owned());
             }
-            // A failed queue must not take the metrics with it that say so: its gauges stay as they were.
+            // The gauges of a failed queue stay as they were, so that its metrics still say that it failed.
             Err(_) => drop(queues.insert(name.to_owned())),
         }
     }
@@ -193,7 +184,7 @@ async fn handlers(State(state): State<AdminState>) -> Json<wire::HandlerList> {
     })
 }
 
-/// How full each queue is. All are asked at the same time, and one that does not answer holds nobody up for long.
+/// Asks all queues for their counts at the same time. A queue that does not answer holds the others up for a short time only.
 async fn all_counts(state: &AdminState) -> Vec<(Arc<dyn Queue>, Result<Counts, String>)> {
     let ask = async |queue: Arc<dyn Queue>| {
         let counts = match timeout(COUNTS_LIMIT, queue.counts()).await {
@@ -223,254 +214,8 @@ async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Ans
     Ok(Json(wire::QueueForm::new(queue.name(), queue.counts().await?)))
 }
 
-async fn send(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    parameters: QueryParameters,
-    body: Body,
-) -> Answer<wire::SentMessage> {
-    let queue = state.find(&name)?;
-    let message = outgoing(parameters, body?)?;
-    Ok(Json(wire::SentMessage {
-        id: queue.send(message).await?.to_string(),
-    }))
-}
-
-fn outgoing(mut parameters: QueryParameters, body: Bytes) -> Result<Outgoing, RefusedRequest> {
-    let attributes = parameters.take_prefixed("attr.");
-    let attributes = attributes
-        .into_iter()
-        .map(|(name, value)| (name, AttributeValue::Text(value)))
-        .collect();
-    let message = Outgoing {
-        body,
-        attributes: Attributes::new(attributes)?,
-        delay: parameters.duration("delay", MAX_DELAY)?,
-        group_id: parameters.take("group"),
-        deduplication_id: parameters.take("dedup"),
-        priority: parameters.number("priority", 0..=9)?,
-    };
-    parameters.finish()?;
-    message.check()?;
-    Ok(message)
-}
-
-async fn send_batch(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<RequestBodies>>,
-    body: Body,
-) -> Answer<wire::BatchResults> {
-    let queue = state.find(&name)?;
-    let entries = bodies.parse(body?, entries).await?;
-    let valid = entries
-        .iter()
-        .filter_map(|entry| entry.as_ref().ok().cloned())
-        .collect();
-    let mut sent = queue.send_many(valid).await.into_iter();
-    let mut results = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let answer = entry
-            .map_err(SendError::from)
-            .and_then(|_| sent.next().expect("one answer per message"));
-        results.push(match answer {
-            Ok(id) => wire::BatchResult::Sent { id: id.to_string() },
-            Err(error) => wire::BatchResult::Refused {
-                again: error.is_transient(),
-                error: chain(&error),
-            },
-        });
-    }
-    Ok(Json(wire::BatchResults { results }))
-}
-
-fn entries(body: &[u8]) -> Result<Vec<Result<Outgoing, InvalidMessage>>, RefusedRequest> {
-    let batch: wire::SendBatch = json(body)?;
-    if batch.messages.is_empty() {
-        let why = format!("0 messages: send 1 to {}", wire::MAX_BATCH);
-        return Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why));
-    }
-    Ok(batch
-        .messages
-        .into_iter()
-        .map(wire::OutgoingForm::into_outgoing)
-        .collect())
-}
-
-async fn receive(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    mut parameters: QueryParameters,
-) -> Answer<wire::MessageList> {
-    let queue = state.find(&name)?;
-    let max = parameters.number("max", 1..=10)?.unwrap_or(1);
-    let wait = parameters.duration("wait", MAX_WAIT)?.unwrap_or_default();
-    let visibility = parameters.duration("visibility", MAX_DELAY)?;
-    parameters.finish()?;
-    if visibility.is_some_and(|visibility| visibility < Duration::from_secs(1)) {
-        return Err(RefusedRequest::new(
-            StatusCode::BAD_REQUEST,
-            "visibility: use 1s to 12h",
-        ));
-    }
-    let deliveries = tokio::select! {
-        deliveries = queue.receive(max, wait) => deliveries?,
-        () = state.draining.cancelled() => Vec::new(),
-    };
-    if let Some(visibility) = visibility {
-        let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-        let extended: Result<Vec<()>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
-        if let Err(error) = extended {
-            // Nobody gets them, so they go back at once.
-            let release = |delivery: Delivery| Settle {
-                receipt: delivery.receipt,
-                settlement: Settlement::Release,
-            };
-            drop(
-                queue
-                    .settle(deliveries.into_iter().map(release).collect(), Effects::default())
-                    .await,
-            );
-            return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
-        }
-    }
-    let form = |delivery| wire::MessageForm::received(queue.name(), delivery);
-    Ok(Json(wire::MessageList {
-        messages: deliveries.into_iter().map(form).collect(),
-    }))
-}
-
-async fn settle(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<RequestBodies>>,
-    body: Body,
-) -> Answer<AffectedMessages> {
-    let queue = state.find(&name)?;
-    let request: wire::SettleRequest = bodies.parse(body?, json).await?;
-    let not_one = || {
-        RefusedRequest::new(
-            StatusCode::BAD_REQUEST,
-            format!("{:?} is not a receipt", request.receipt),
-        )
-    };
-    let receipt = wire::parse_receipt(&request.receipt).ok_or_else(not_one)?;
-    let settlement = match request.action {
-        wire::SettleAction::Delete => Settlement::Delete,
-        wire::SettleAction::Release => Settlement::Release,
-    };
-    for answer in queue
-        .settle(vec![Settle { receipt, settlement }], Effects::default())
-        .await
-    {
-        answer?;
-    }
-    Ok(Json(AffectedMessages { messages: 1 }))
-}
-
-async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
-    Ok(Json(AffectedMessages {
-        messages: state.find(&name)?.purge().await?,
-    }))
-}
-
-async fn purge_dead(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
-    Ok(Json(AffectedMessages {
-        messages: state.find(&name)?.purge_dead().await?,
-    }))
-}
-
-async fn dead_letters(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    mut parameters: QueryParameters,
-) -> Answer<wire::DeadLetterList> {
-    let queue = state.find(&name)?;
-    let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
-    let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
-    parameters.finish()?;
-    let letters = queue.dead_letters(after, limit).await?;
-    let more = are_behind(&*queue, &letters, limit).await?;
-    Ok(Json(wire::DeadLetterList {
-        dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
-        more,
-    }))
-}
-
-/// Whether there are dead letters behind a page: its length does not tell.
-async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Result<bool, QueueError> {
-    match page.last() {
-        Some(_) if !queue.capabilities().pages_dead_letters => Ok(page.len() >= limit),
-        Some(last) => {
-            let next = queue.dead_letters(Some(last.message.id.clone()), 1).await?;
-            Ok(!next.is_empty())
-        }
-        None => Ok(false),
-    }
-}
-
-async fn dead_letter(
-    State(state): State<AdminState>,
-    Path((name, id)): Path<(String, String)>,
-) -> Answer<wire::MessageForm> {
-    let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
-    let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
-    Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
-}
-
-async fn redrive(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<RequestBodies>>,
-    body: Body,
-) -> Answer<wire::RedriveAnswer> {
-    let queue = state.find(&name)?;
-    let body = body?;
-    let request: wire::RedriveRequest = if body.is_empty() {
-        wire::RedriveRequest::default()
-    } else {
-        bodies.parse(body, json).await?
-    };
-    if let Some(ids) = request.ids {
-        let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
-        let limit = ids.len();
-        let messages = queue.redrive(Some(ids), limit).await?;
-        return Ok(Json(wire::RedriveAnswer { messages, more: false }));
-    }
-    Ok(Json(redrive_all(&*queue).await?))
-}
-
-/// Puts back all dead letters that there are now. Whoever stops waiting for it tears nothing apart: the queue ends each step that
-/// it has begun.
-async fn redrive_all(queue: &dyn Queue) -> Result<wire::RedriveAnswer, QueueError> {
-    let calls_cost = queue.capabilities().calls_cost;
-    let time = if calls_cost { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
-    let end = Instant::now() + time;
-    // A message that fails again at once is dead again before this ends: so no more than there are now.
-    let all = queue.counts().await?.dead;
-    let mut messages = 0;
-    while messages < all {
-        let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
-        // Such a queue knows best how to put back many with few calls, and bounds the time by itself.
-        let most = if calls_cost { usize::MAX } else { left.min(REDRIVE_STEP) };
-        match queue.redrive(None, most).await {
-            Ok(0) => break,
-            Ok(redriven) => messages += redriven,
-            // What was put back is to be told, and the next request finds the error if it lasts.
-            Err(error) if messages > 0 && error.is_transient() => {
-                tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be put back");
-                return Ok(wire::RedriveAnswer { messages, more: true });
-            }
-            Err(error) => return Err(error),
-        }
-        if messages < all && Instant::now() >= end {
-            return Ok(wire::RedriveAnswer { messages, more: true });
-        }
-    }
-    Ok(wire::RedriveAnswer { messages, more: false })
-}
-
 impl AdminState {
+    /// Returns the queue of this name, or the answer that lists the known queues.
     fn find(&self, name: &str) -> Result<Arc<dyn Queue>, RefusedRequest> {
         let found = QueueName::new(name).ok().and_then(|name| self.queues.get(&name));
         found.ok_or_else(|| {
