@@ -12,7 +12,7 @@ use sandhog::{
     attempt::{Version, policy},
     config::Manifest,
     handler_set::{HandlerSet, HostContext},
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     message::{Outgoing, QueueName},
     metrics::Metrics,
     queue::{Queue, simple::SimpleStore},
@@ -36,7 +36,7 @@ impl Handlers {
         let set = HandlerSet::new(HostContext {
             queues: Arc::clone(&queues),
             executor: executor.clone(),
-            board: Arc::new(HandlerBoard::default()),
+            statuses: Arc::new(HandlerStatuses::default()),
             metrics,
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),

@@ -40,7 +40,7 @@ use tokio_util::sync::CancellationToken;
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
     config::ListenerSecret,
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     message::QueueName,
     metrics::{Format, Metrics},
     printable::chain,
@@ -74,7 +74,7 @@ pub struct AdminState {
     /// All queues.
     pub queues: Arc<QueueSet>,
     /// All handlers.
-    pub handlers: Arc<HandlerBoard>,
+    pub handlers: Arc<HandlerStatuses>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
     /// The secret that requests carry, if they need one.

@@ -19,7 +19,7 @@ use crate::{
     executor::{Budget, Compiler, EngineError, EngineOptions, Executor, LocalExecutor},
     exit_code::ExitCode,
     handler_set::{HandlerSet, HostContext},
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     last_served::LastServedStore,
     metrics::Metrics,
     plugin_dir::PluginDir,
@@ -167,13 +167,13 @@ impl App {
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
         queues.declare_known().await?;
-        let board = Arc::new(HandlerBoard::default());
-        board.watch_store(Box::new(store.clone()));
+        let statuses = Arc::new(HandlerStatuses::default());
+        statuses.watch_store(Box::new(store.clone()));
         let stop = StopTokens::default();
         let host = HostContext {
             queues,
             executor,
-            board,
+            statuses,
             metrics,
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
@@ -205,7 +205,7 @@ impl App {
         announce(address, &config);
         let state = AdminState {
             queues: Arc::clone(&host.queues),
-            handlers: Arc::clone(&host.board),
+            handlers: Arc::clone(&host.statuses),
             metrics: Arc::clone(&host.metrics),
             secret: config.secret,
             draining: stop.receiving.clone(),

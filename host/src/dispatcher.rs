@@ -26,7 +26,7 @@ use crate::{
     alarm,
     attempt::{AttemptContext, Ended, Handled, Leased, Line, Start, Version, settle},
     backoff::Backoff,
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     pause::{Change, Pause},
     poller::{Next, Poller},
     printable::chain,
@@ -50,7 +50,7 @@ const AFTER_FAULT: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Dispatcher {
     context: Arc<AttemptContext>,
-    board: Arc<HandlerBoard>,
+    statuses: Arc<HandlerStatuses>,
     versions: watch::Receiver<Arc<Version>>,
     runners: Runners,
     next_key: u64,
@@ -82,14 +82,18 @@ struct Failing {
 impl Dispatcher {
     /// A dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving` starts
     /// the drain.
-    pub fn new(context: AttemptContext, board: Arc<HandlerBoard>, versions: watch::Receiver<Arc<Version>>) -> Self {
+    pub fn new(
+        context: AttemptContext,
+        statuses: Arc<HandlerStatuses>,
+        versions: watch::Receiver<Arc<Version>>,
+    ) -> Self {
         let poller = Poller::new(Arc::clone(&context.queue));
         Self {
             runners: Runners::new(context.executor.guests()),
             next_key: 0,
             waiting: Waiting::default(),
             context: Arc::new(context),
-            board,
+            statuses,
             versions,
             lines: HashMap::new(),
             settling: JoinSet::new(),
@@ -235,7 +239,7 @@ impl Dispatcher {
             if free == 0 || hold_back.is_some() || !self.waiting.is_empty() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if self.failing.is_none() && self.poller.is_idle() {
-                    self.board.not_listening(&self.context.handler);
+                    self.statuses.not_listening(&self.context.handler);
                 }
                 return hold_back;
             }
@@ -245,7 +249,7 @@ impl Dispatcher {
                 Next::At(at) => return Some(at),
                 Next::Ask(max) => {
                     if self.failing.is_none() && self.poller.is_idle() {
-                        self.board.received(&self.context.handler);
+                        self.statuses.received(&self.context.handler);
                     }
                     self.poller.ask(max, batch_size);
                 }
@@ -273,7 +277,7 @@ impl Dispatcher {
         if let Some(failing) = self.failing.take() {
             tracing::info!(handler, failures = failing.times, "receiving again");
         }
-        self.board.received(handler);
+        self.statuses.received(handler);
         let count = u64::try_from(deliveries.len()).unwrap_or(u64::MAX);
         self.context.metrics.received(self.context.queue.name().as_str(), count);
         let keeper = Arc::clone(&self.context.keeper);
@@ -282,7 +286,8 @@ impl Dispatcher {
             delivery,
             followers: VecDeque::new(),
         });
-        self.waiting.add(leased, self.context.queue.capabilities().returns_groups);
+        self.waiting
+            .add(leased, self.context.queue.capabilities().returns_groups);
         self.start_waiting();
         Ok(())
     }
@@ -342,7 +347,7 @@ impl Dispatcher {
         } else {
             tracing::warn!(handler, error = reason, "a receive failed; trying again until it works");
         }
-        self.board.receive_failed(handler, reason);
+        self.statuses.receive_failed(handler, reason);
         self.context.metrics.receive_failed(self.context.queue.name().as_str());
         self.receive_at = Instant::now() + RECEIVE_AGAIN_AFTER.delay(times, rand::random::<f64>());
         self.failing = Some(Failing {
@@ -473,11 +478,11 @@ impl Dispatcher {
                     reason,
                     "the handler is paused, and probed with single messages"
                 );
-                self.board.paused(handler, reason);
+                self.statuses.paused(handler, reason);
             }
             Change::Resumed => {
                 tracing::info!(handler, "the handler goes on after a pause");
-                self.board.resumed(handler);
+                self.statuses.resumed(handler);
             }
         }
         self.context
@@ -490,7 +495,7 @@ impl Dispatcher {
             return;
         }
         let attempts = u32::try_from(self.unsettled.taken()).unwrap_or(u32::MAX);
-        self.board.in_flight(&self.context.handler, attempts);
+        self.statuses.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     attempt::{AttemptContext, Version},
     dispatcher::Dispatcher,
     executor::{Component, Executor},
-    handler_status::{HandlerBoard, LoadedVersion},
+    handler_status::{HandlerStatuses, LoadedVersion},
     lease::LeaseKeeper,
     message::QueueName,
     metrics::Metrics,
@@ -46,7 +46,7 @@ pub struct HostContext {
     /// Runs the guests.
     pub executor: Arc<dyn Executor>,
     /// Where the state of handlers is shown.
-    pub board: Arc<HandlerBoard>,
+    pub statuses: Arc<HandlerStatuses>,
     /// Where counts go.
     pub metrics: Arc<Metrics>,
     /// Cancelled when nothing new may be received.
@@ -107,8 +107,8 @@ impl HandlerSet {
     }
 
     /// Where the state of handlers is shown.
-    pub fn board(&self) -> &HandlerBoard {
-        &self.host.board
+    pub fn statuses(&self) -> &HandlerStatuses {
+        &self.host.statuses
     }
 
     /// Where counts go.
@@ -254,9 +254,9 @@ impl HandlerSet {
             "it does not serve"
         };
         if *is_transient {
-            self.host.board.refused_for_now(name, reason);
+            self.host.statuses.refused_for_now(name, reason);
         } else {
-            self.host.board.refused(name, reason);
+            self.host.statuses.refused(name, reason);
         }
         if *known {
             tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
@@ -284,7 +284,7 @@ impl HandlerSet {
             tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
             self.stop(name);
         } else {
-            self.host.board.removed(name);
+            self.host.statuses.removed(name);
         }
     }
 
@@ -301,7 +301,7 @@ impl HandlerSet {
         let Some(running) = self.running.remove(name) else {
             return;
         };
-        self.host.board.stopping(name);
+        self.host.statuses.stopping(name);
         running.stop_receiving.cancel();
     }
 
@@ -352,8 +352,8 @@ impl HandlerSet {
         match joined {
             Ok((name, ended)) => {
                 if !self.running.contains_key(&name) {
-                    // A file of the same name that came meanwhile, or has lost its queue, stays on the board.
-                    self.host.board.stopped(&name);
+                    // A file of the same name that came meanwhile, or has lost its queue, keeps its status.
+                    self.host.statuses.stopped(&name);
                     self.host.metrics.handler_removed(&name);
                 }
                 self.slots.retain(|_, slots| slots.are_in_use());
@@ -397,7 +397,7 @@ impl HandlerSet {
             loaded_at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
-        self.host.board.serving(name, loaded);
+        self.host.statuses.serving(name, loaded);
         self.host.metrics.handlers().loaded(name, true);
     }
 
@@ -430,7 +430,7 @@ impl HandlerSet {
         } else {
             slots.clone()
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&host.board), receiver).with_slots(slots);
+        let dispatcher = Dispatcher::new(context, Arc::clone(&host.statuses), receiver).with_slots(slots);
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());

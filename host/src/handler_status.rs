@@ -99,17 +99,17 @@ pub struct LoadedVersion {
 
 /// The status of every handler of this host.
 #[derive(Debug, Default)]
-pub struct HandlerBoard(Mutex<Board>);
+pub struct HandlerStatuses(Mutex<StatusTable>);
 
 #[derive(Debug, Default)]
-struct Board {
+struct StatusTable {
     handlers: BTreeMap<String, HandlerStatus>,
     first_load_finished: bool,
     store: Option<Box<dyn StoreHealth>>,
     directory_failure: Option<String>,
 }
 
-impl HandlerBoard {
+impl HandlerStatuses {
     /// A version of the handler is being loaded. One that serves goes on serving.
     pub fn loading(&self, name: &str) {
         self.update(name, |status| {
@@ -192,8 +192,8 @@ impl HandlerBoard {
 
     /// The paused handlers, each with its queue.
     pub fn paused_queues(&self) -> Vec<(String, QueueName)> {
-        let board = self.board();
-        let paused = board
+        let table = self.table();
+        let paused = table
             .handlers
             .values()
             .filter(|status| matches!(status.state, HandlerState::Paused { .. }));
@@ -204,7 +204,7 @@ impl HandlerBoard {
 
     /// Whether nothing waits for a paused handler: then a pause holds nothing back.
     pub fn idle(&self, name: &str, idle: bool) {
-        if let Some(status) = self.board().handlers.get_mut(name) {
+        if let Some(status) = self.table().handlers.get_mut(name) {
             status.idle = idle;
         }
     }
@@ -229,24 +229,24 @@ impl HandlerBoard {
 
     /// What was in flight has ended. The handler is gone, unless a file of its name is there again.
     pub fn stopped(&self, name: &str) {
-        let mut board = self.board();
-        if board
+        let mut table = self.table();
+        if table
             .handlers
             .get(name)
             .is_some_and(|status| status.state == HandlerState::Stopping)
         {
-            board.handlers.remove(name);
+            table.handlers.remove(name);
         }
     }
 
     /// The plugin directory can't be read, or can again.
     pub fn directory(&self, failure: Option<&str>) {
-        self.board().directory_failure = failure.map(str::to_owned);
+        self.table().directory_failure = failure.map(str::to_owned);
     }
 
     /// The handler is gone.
     pub fn removed(&self, name: &str) {
-        self.board().handlers.remove(name);
+        self.table().handlers.remove(name);
     }
 
     /// How many attempts of the handler are under way.
@@ -274,22 +274,22 @@ impl HandlerBoard {
 
     /// Every handler that was there at start-up has been loaded or refused.
     pub fn first_load_finished(&self) {
-        self.board().first_load_finished = true;
+        self.table().first_load_finished = true;
     }
 
     /// Whether the handlers that were there at start-up are still being loaded.
     pub fn is_first_load_under_way(&self) -> bool {
-        !self.board().first_load_finished
+        !self.table().first_load_finished
     }
 
     /// Whose troubles the host is not ready with either, from now on.
     pub fn watch_store(&self, store: Box<dyn StoreHealth>) {
-        self.board().store = Some(store);
+        self.table().store = Some(store);
     }
 
     /// All handlers, by name.
     pub fn list(&self) -> Vec<HandlerStatus> {
-        self.board().handlers.values().cloned().collect()
+        self.table().handlers.values().cloned().collect()
     }
 
     /// Whether this host is ready to be given messages.
@@ -298,32 +298,32 @@ impl HandlerBoard {
     ///
     /// The reasons why it is not, for people, one each.
     pub fn readiness(&self, draining: bool) -> Result<(), Vec<String>> {
-        let board = self.board();
+        let table = self.table();
         let mut reasons = Vec::new();
         if draining {
             reasons.push("draining: the host is about to stop".to_owned());
         }
-        reasons.extend(board.store.iter().flat_map(|store| store.troubles()));
-        if !board.first_load_finished {
-            reasons.push(match &board.directory_failure {
+        reasons.extend(table.store.iter().flat_map(|store| store.troubles()));
+        if !table.first_load_finished {
+            reasons.push(match &table.directory_failure {
                 Some(why) => format!("the plugin directory can't be read: {why}"),
                 None => "loading: the first load of the handlers is under way".to_owned(),
             });
         }
-        reasons.extend(board.handlers.values().flat_map(HandlerStatus::troubles));
+        reasons.extend(table.handlers.values().flat_map(HandlerStatus::troubles));
         if reasons.is_empty() { Ok(()) } else { Err(reasons) }
     }
 
     fn update(&self, name: &str, change: impl FnOnce(&mut HandlerStatus)) {
         change(
-            self.board()
+            self.table()
                 .handlers
                 .entry(name.to_owned())
                 .or_insert_with(|| HandlerStatus::new(name)),
         );
     }
 
-    fn board(&self) -> MutexGuard<'_, Board> {
+    fn table(&self) -> MutexGuard<'_, StatusTable> {
         // Every change is a plain assignment, so a panic elsewhere leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -406,59 +406,59 @@ mod tests {
         }
     }
 
-    fn serving_board() -> HandlerBoard {
-        let board = HandlerBoard::default();
-        board.serving("orders", loaded());
-        board.received("orders");
-        board.first_load_finished();
-        board
+    fn serving_statuses() -> HandlerStatuses {
+        let statuses = HandlerStatuses::default();
+        statuses.serving("orders", loaded());
+        statuses.received("orders");
+        statuses.first_load_finished();
+        statuses
     }
 
     #[test]
     fn a_host_is_not_ready_before_its_first_load_has_ended() {
-        let board = HandlerBoard::default();
-        board.loading("orders");
+        let statuses = HandlerStatuses::default();
+        statuses.loading("orders");
         assert_eq!(
-            board.readiness(false).unwrap_err(),
+            statuses.readiness(false).unwrap_err(),
             ["loading: the first load of the handlers is under way"]
         );
-        board.serving("orders", loaded());
-        board.first_load_finished();
-        assert_eq!(board.readiness(false), Ok(()));
+        statuses.serving("orders", loaded());
+        statuses.first_load_finished();
+        assert_eq!(statuses.readiness(false), Ok(()));
     }
 
     /// It was ready once, so that a rollout went on with a host that handled nothing.
     #[test]
     fn a_host_with_a_handler_that_has_nothing_to_serve_is_not_ready() {
-        let board = HandlerBoard::default();
-        board.first_load_finished();
-        board.loading("orders");
-        assert_eq!(board.readiness(false), Ok(()));
-        board.refused("orders", "no such export");
+        let statuses = HandlerStatuses::default();
+        statuses.first_load_finished();
+        statuses.loading("orders");
+        assert_eq!(statuses.readiness(false), Ok(()));
+        statuses.refused("orders", "no such export");
         let expected = "handler orders has no version that serves: no such export";
-        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
-        board.loading("orders");
-        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
-        board.serving("orders", loaded());
-        assert_eq!(board.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        statuses.loading("orders");
+        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        statuses.serving("orders", loaded());
+        assert_eq!(statuses.readiness(false), Ok(()));
     }
 
     #[test]
-    fn a_file_that_comes_back_while_its_handler_drains_stays_on_the_board() {
-        let board = serving_board();
-        board.stopping("orders");
-        board.loading("orders");
-        board.refused("orders", "no such export");
-        board.stopped("orders");
-        assert_eq!(board.list().remove(0).state, HandlerState::Refused);
+    fn a_file_that_comes_back_while_its_handler_drains_stays_in_the_list() {
+        let statuses = serving_statuses();
+        statuses.stopping("orders");
+        statuses.loading("orders");
+        statuses.refused("orders", "no such export");
+        statuses.stopped("orders");
+        assert_eq!(statuses.list().remove(0).state, HandlerState::Refused);
     }
 
     #[test]
     fn a_refused_version_leaves_the_older_one_serving() {
-        let board = serving_board();
-        board.loading("orders");
-        board.refused("orders", "no such export");
-        let status = board.list().remove(0);
+        let statuses = serving_statuses();
+        statuses.loading("orders");
+        statuses.refused("orders", "no such export");
+        let status = statuses.list().remove(0);
         assert_eq!(status.state, HandlerState::Serving);
         assert_eq!(status.last_error.as_deref(), Some("no such export"));
     }
@@ -466,70 +466,70 @@ mod tests {
     /// A host that ends once its queues are empty ended as if the handler were refused for good.
     #[test]
     fn a_handler_that_can_not_be_loaded_now_is_tried_again_until_it_serves_or_is_refused() {
-        let board = HandlerBoard::default();
-        let is_tried_again = || board.list().remove(0).is_tried_again();
-        board.refused_for_now("orders", "too many open files");
+        let statuses = HandlerStatuses::default();
+        let is_tried_again = || statuses.list().remove(0).is_tried_again();
+        statuses.refused_for_now("orders", "too many open files");
         assert!(is_tried_again());
-        board.loading("orders");
+        statuses.loading("orders");
         assert!(is_tried_again());
-        board.refused("orders", "no such export");
+        statuses.refused("orders", "no such export");
         assert!(!is_tried_again());
-        board.refused_for_now("orders", "too many open files");
-        board.serving("orders", loaded());
+        statuses.refused_for_now("orders", "too many open files");
+        statuses.serving("orders", loaded());
         assert!(!is_tried_again());
-        board.refused_for_now("orders", "too many open files");
+        statuses.refused_for_now("orders", "too many open files");
         assert!(!is_tried_again(), "the version before it serves");
     }
 
     #[test]
     fn a_draining_host_is_not_ready() {
         assert_eq!(
-            serving_board().readiness(true).unwrap_err(),
+            serving_statuses().readiness(true).unwrap_err(),
             ["draining: the host is about to stop"]
         );
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_poller_that_completes_no_receive_for_a_minute_is_deaf() {
-        let board = serving_board();
+        let statuses = serving_statuses();
         tokio::time::advance(DEAF_AFTER).await;
-        assert_eq!(board.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(false), Ok(()));
         tokio::time::advance(Duration::from_secs(1)).await;
         let expected = "handler orders has received nothing for 61 s: no answer from the queue";
-        assert_eq!(board.readiness(false).unwrap_err(), [expected]);
-        board.received("orders");
-        assert_eq!(board.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        statuses.received("orders");
+        assert_eq!(statuses.readiness(false), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_handler_without_a_free_slot_is_not_deaf() {
-        let board = serving_board();
-        board.not_listening("orders");
+        let statuses = serving_statuses();
+        statuses.not_listening("orders");
         tokio::time::advance(DEAF_AFTER * 10).await;
-        assert_eq!(board.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(false), Ok(()));
     }
 
     #[test]
     fn a_paused_handler_is_named_by_readiness_until_it_goes_on() {
-        let board = serving_board();
-        board.paused("orders", "timeout, 20 times in a row");
+        let statuses = serving_statuses();
+        statuses.paused("orders", "timeout, 20 times in a row");
         assert_eq!(
-            board.readiness(false).unwrap_err(),
+            statuses.readiness(false).unwrap_err(),
             ["handler orders is paused: timeout, 20 times in a row"]
         );
-        board.resumed("orders");
-        assert_eq!(board.readiness(false), Ok(()));
+        statuses.resumed("orders");
+        assert_eq!(statuses.readiness(false), Ok(()));
     }
 
     /// Behind a load balancer no message would come any more, and so no probe ever did.
     #[test]
     fn a_paused_handler_with_an_empty_queue_does_not_keep_the_host_unready() {
-        let board = serving_board();
-        board.paused("orders", "timeout, 20 times in a row");
-        board.idle("orders", true);
-        assert_eq!(board.readiness(false), Ok(()));
-        board.idle("orders", false);
-        assert!(board.readiness(false).is_err());
+        let statuses = serving_statuses();
+        statuses.paused("orders", "timeout, 20 times in a row");
+        statuses.idle("orders", true);
+        assert_eq!(statuses.readiness(false), Ok(()));
+        statuses.idle("orders", false);
+        assert!(statuses.readiness(false).is_err());
     }
 
     #[derive(Debug)]
@@ -543,8 +543,11 @@ mod tests {
 
     #[test]
     fn a_store_in_trouble_is_named_by_readiness() {
-        let board = serving_board();
-        board.watch_store(Box::new(Failed));
-        assert_eq!(board.readiness(false).unwrap_err(), ["the store has failed: disk full"]);
+        let statuses = serving_statuses();
+        statuses.watch_store(Box::new(Failed));
+        assert_eq!(
+            statuses.readiness(false).unwrap_err(),
+            ["the store has failed: disk full"]
+        );
     }
 }

@@ -158,7 +158,7 @@ impl Reload {
             self.start_due(Instant::now());
             if !self.first_load_finished && self.first_scan_finished && self.had_first_loads() {
                 self.first_load_finished = true;
-                self.handlers.board().first_load_finished();
+                self.handlers.statuses().first_load_finished();
             }
             let not_before = self.scans.not_before();
             let look_at = self.look_at();
@@ -207,11 +207,11 @@ impl Reload {
         let scan = match self.scans.take(finished, now) {
             Ok(scan) => scan,
             Err(reason) => {
-                self.handlers.board().directory(Some(&reason));
+                self.handlers.statuses().directory(Some(&reason));
                 return;
             }
         };
-        self.handlers.board().directory(None);
+        self.handlers.statuses().directory(None);
         self.first_scan(&scan);
         let is_first = !std::mem::replace(&mut self.first_scan_finished, true);
         for (name, files) in &mut self.files {
@@ -305,7 +305,7 @@ impl Reload {
             Ok(()) => {
                 let alone = stamps.wasm.is_none();
                 if let Some(queue) = queues.first().filter(|_| !alone) {
-                    self.handlers.board().named(&name, queue);
+                    self.handlers.statuses().named(&name, queue);
                 }
                 files.named(stamps, queues.into_iter().next());
                 if alone {
@@ -324,7 +324,7 @@ impl Reload {
         let Some(stamps) = files.stamps.clone() else { return };
         files.begin();
         if files.is_first_try() {
-            self.handlers.board().loading(&name);
+            self.handlers.statuses().loading(&name);
         }
         let order = LoadOrder {
             stamps,
@@ -468,7 +468,7 @@ impl Reload {
                     why,
                     "the version that served last serves, because the files in the plugin directory are refused"
                 );
-                self.handlers.board().fallback(name, why);
+                self.handlers.statuses().fallback(name, why);
             }
             None => self.change(name, |files| files.reported = None),
         }
@@ -480,7 +480,7 @@ impl Reload {
         if files.reported.replace(why.to_owned()).as_deref() != Some(why) {
             tracing::info!(handler = name, why, "a handler waits for its file");
         }
-        self.handlers.board().waiting(name, why);
+        self.handlers.statuses().waiting(name, why);
     }
 
     fn refused(&mut self, name: &str, reason: &str, is_transient: bool) {

@@ -14,7 +14,7 @@ use sandhog::{
     config::{Manifest, QueueSettings},
     dispatcher::Dispatcher,
     executor::{Component, Executor, policy::Reuse},
-    handler_status::HandlerBoard,
+    handler_status::HandlerStatuses,
     lease::LeaseKeeper,
     message::{Outgoing, QueueName},
     metrics::Metrics,
@@ -151,7 +151,7 @@ impl Pipeline {
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),
         };
-        let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
+        let dispatcher = Dispatcher::new(context, Arc::new(HandlerStatuses::default()), receiver);
         let run = async move {
             // Renewal goes on until the last attempt is settled.
             let stop_renewing = CancellationToken::new();

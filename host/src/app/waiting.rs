@@ -36,8 +36,8 @@ pub(super) async fn empty(host: &HostContext) -> EmptyQueues {
     let (mut empty_before, mut busy_at) = (false, Instant::now());
     loop {
         sleep(EMPTY_INTERVAL).await;
-        let handlers = host.board.list();
-        let mut waiting = host.board.is_first_load_under_way();
+        let handlers = host.statuses.list();
+        let mut waiting = host.statuses.is_first_load_under_way();
         let served = handlers.iter().filter(|handler| handler.state != HandlerState::Refused);
         for queue in served
             .filter_map(|handler| handler.queue.as_ref())
@@ -92,10 +92,10 @@ async fn holds_messages(queue: &dyn Queue) -> bool {
 pub(super) async fn watch_paused(host: &HostContext) -> std::convert::Infallible {
     loop {
         sleep(PAUSED_INTERVAL).await;
-        for (handler, queue) in host.board.paused_queues() {
+        for (handler, queue) in host.statuses.paused_queues() {
             if let Some(queue) = host.queues.get(&queue) {
                 let idle = timeout(ANSWER_LIMIT, holds_messages(&*queue)).await == Ok(false);
-                host.board.idle(&handler, idle);
+                host.statuses.idle(&handler, idle);
             }
         }
     }
