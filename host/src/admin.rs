@@ -42,7 +42,7 @@ use crate::{
     config::ListenerSecret,
     handler_status::HandlerStatuses,
     message::QueueName,
-    metrics::{Format, Metrics},
+    metrics::{PageFormat, Metrics},
     printable::chain,
     queue::{Counts, Queue},
     queue_set::QueueSet,
@@ -170,7 +170,7 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
     let handlers = state.handlers.list().into_iter().map(|handler| handler.name);
     state.metrics.keep_only(handlers.collect(), queues);
     let accept = headers.get_all(header::ACCEPT).iter();
-    let format = Format::accepted(accept.filter_map(|line| line.to_str().ok()));
+    let format = PageFormat::accepted(accept.filter_map(|line| line.to_str().ok()));
     (
         [(header::CONTENT_TYPE, format.content_type())],
         state.metrics.page_in(format),

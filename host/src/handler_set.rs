@@ -1,4 +1,4 @@
-//! The handlers that run: one dispatcher each, with the version that it gives to new deliveries.
+//! The handlers that run. Each has a dispatcher, with the version that the dispatcher gives to new deliveries.
 //!
 //! Invariant: a queue has at most one handler. Knows nothing of files.
 
@@ -34,24 +34,24 @@ pub use self::{
 };
 use claims::{QueueClaim, QueueRuling};
 
-/// How long the other handlers may take to release what they have in flight, once a queue has failed for good. Less than the host
-/// waits for after an order to stop working.
-const ABANDONED: Duration = Duration::from_secs(4);
+/// The longest time for the other handlers to release their deliveries in flight, once a queue has failed for good. The host waits
+/// longer than that after an order to stop working.
+const ABANDON_LIMIT: Duration = Duration::from_secs(4);
 
-/// What all handlers of a host share.
+/// The parts of the host that all handlers share.
 #[derive(Debug, Clone)]
 pub struct HostContext {
     /// All queues.
     pub queues: Arc<QueueSet>,
     /// Runs the guests.
     pub executor: Arc<dyn Executor>,
-    /// Where the state of handlers is shown.
+    /// The statuses of all handlers.
     pub statuses: Arc<HandlerStatuses>,
-    /// Where counts go.
+    /// The metrics of the host.
     pub metrics: Arc<Metrics>,
-    /// Cancelled when nothing new may be received.
+    /// The token is cancelled when handlers must stop receiving.
     pub stop_receiving: CancellationToken,
-    /// Cancelled when attempts under way must end.
+    /// The token is cancelled when attempts under way must end.
     pub stop_working: CancellationToken,
 }
 
@@ -59,7 +59,7 @@ pub struct HostContext {
 #[derive(Debug)]
 pub struct HandlerSet {
     host: HostContext,
-    /// May differ from what runs only where another handler has its queue.
+    /// The newest accepted version. It differs from the running one only where another handler has its queue.
     newest: BTreeMap<String, Arc<Version>>,
     running: BTreeMap<String, RunningHandler>,
     /// The slots of each handler, which a dispatcher that ends shares with its successor.
@@ -74,7 +74,7 @@ struct RunningHandler {
     stop_receiving: CancellationToken,
 }
 
-/// What came of versions that were accepted.
+/// The changes that an arrangement of the queues has made.
 #[derive(Debug, Default)]
 pub struct ArrangedQueues {
     /// Handlers whose newest version has begun to serve.
@@ -83,14 +83,14 @@ pub struct ArrangedQueues {
     pub clashes: BTreeMap<String, String>,
 }
 
-/// Why the newest version of a handler does not serve.
+/// The reason why the newest version of a handler does not serve.
 #[derive(Debug)]
 pub struct RefusedVersion {
-    /// Names what is wrong, and what to do.
+    /// The text names the mistake, and a remedy.
     pub reason: String,
-    /// Whether the same files may be accepted another time.
+    /// The same files may be accepted another time.
     pub is_transient: bool,
-    /// Whether this was said before.
+    /// The reason was reported before.
     pub known: bool,
 }
 
@@ -106,24 +106,24 @@ impl HandlerSet {
         }
     }
 
-    /// Where the state of handlers is shown.
+    /// Returns the statuses of all handlers.
     pub fn statuses(&self) -> &HandlerStatuses {
         &self.host.statuses
     }
 
-    /// Where counts go.
+    /// Returns the metrics of the host.
     pub fn metrics(&self) -> &Metrics {
         &self.host.metrics
     }
 
-    /// The component that a handler gives to new deliveries.
+    /// Returns the component that a handler gives to new deliveries.
     pub fn component(&self, name: &str) -> Option<Component> {
         self.running
             .get(name)
             .map(|running| running.versions.borrow().component.clone())
     }
 
-    /// Whether a version of the handler was accepted.
+    /// Returns whether a version of the handler was accepted.
     pub fn has(&self, name: &str) -> bool {
         self.newest.contains_key(name)
     }
@@ -144,7 +144,7 @@ impl HandlerSet {
         Ok(())
     }
 
-    /// Takes a version as the newest of a handler. What it needs exists from now on; it serves once
+    /// Takes a version as the newest of a handler. The queues of the version exist from now on. The version serves once
     /// [`HandlerSet::arrange`] gives it its queue.
     ///
     /// # Errors
@@ -160,12 +160,12 @@ impl HandlerSet {
         Ok(())
     }
 
-    /// Gives each queue to the handler that it belongs to. `coming` are the handlers of which another version is on the way,
-    /// with its queue if that is known.
+    /// Gives each queue to its handler. `coming` has the handlers of which another version is being loaded, with the queue of that
+    /// version if it is known.
     pub fn arrange(&mut self, coming: &BTreeMap<String, Option<QueueName>>) -> ArrangedQueues {
         let rulings = self.rulings(coming);
         let mut arranged = ArrangedQueues::default();
-        // First all that end: a queue has one handler.
+        // Handlers end before others begin, because a queue has one handler.
         for (name, ruling) in &rulings {
             match ruling {
                 QueueRuling::Newest if self.leaves(name) => self.leave(name),
@@ -200,11 +200,11 @@ impl HandlerSet {
         claims::rule(&claims)
     }
 
-    /// Whether the newest version of a handler that runs is for another queue.
+    /// Returns whether the newest version of a running handler is for another queue.
     fn leaves(&self, name: &str) -> bool {
-        let (newest, running) = (self.newest.get(name), self.running.get(name));
+        let newest = self.newest.get(name);
         newest
-            .zip(running)
+            .zip(self.running.get(name))
             .is_some_and(|(newest, running)| newest.manifest.queue != running.queue)
     }
 
@@ -218,7 +218,7 @@ impl HandlerSet {
         )
     }
 
-    /// Serves the newest version of a handler; answers whether it did not yet.
+    /// Serves the newest version of a handler. Returns whether that version did not serve before.
     fn serve(&mut self, name: &str) -> bool {
         let Some(version) = self.newest.get(name).map(Arc::clone) else {
             return false;
@@ -236,12 +236,12 @@ impl HandlerSet {
         }
         let used = version.manifest.queues().iter().map(ToString::to_string).collect();
         self.host.metrics.handlers().uses(name, used);
-        // Only now: whoever reads it may count on the version.
+        // The announcement comes last, so that its readers can count on the version.
         self.announce(name, &version);
         true
     }
 
-    /// A newer version did not pass, or can't be loaded now if the refusal `is_transient`. Says it once for each reason.
+    /// Reports a newer version that was refused. The log has each reason once.
     pub fn refused(&self, name: &str, refused: &RefusedVersion) {
         let RefusedVersion {
             reason,
@@ -269,7 +269,7 @@ impl HandlerSet {
                 "a handler can't be loaded now, and is tried again; {serving}"
             );
         } else if let Some((_, lines)) = reason.split_once('\n') {
-            // What is to be copied has to be as it is, which a quoted text is not.
+            // A person copies these lines, so they are not quoted.
             tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}");
         } else {
             tracing::error!(handler = name, reason, "a handler was refused; {serving}");
@@ -277,7 +277,7 @@ impl HandlerSet {
         self.host.metrics.handlers().loaded(name, false);
     }
 
-    /// Stops a handler after what is in flight, and forgets it.
+    /// Stops a handler after its deliveries in flight, and forgets it.
     pub fn remove(&mut self, name: &str) {
         self.newest.remove(name);
         if let Some(running) = self.running.get(name) {
@@ -296,7 +296,7 @@ impl HandlerSet {
         }
     }
 
-    /// Stops what runs of a handler after what is in flight.
+    /// Stops the dispatcher of a handler after its deliveries in flight.
     fn stop(&mut self, name: &str) {
         let Some(running) = self.running.remove(name) else {
             return;
@@ -321,8 +321,8 @@ impl HandlerSet {
         }
     }
 
-    /// Stops every handler and waits for what is in flight. How long that takes is for `stop_working` to bound. A queue that
-    /// has failed keeps no other handler from ending what it has begun.
+    /// Stops every handler and waits for the deliveries in flight; `stop_working` bounds the time. A queue that has failed does not
+    /// keep the other handlers from ending their attempts.
     ///
     /// # Errors
     ///
@@ -338,12 +338,12 @@ impl HandlerSet {
         ended
     }
 
-    /// Interrupts every handler, since a queue has failed for good, which ends the process: what the others have in flight is
-    /// released, for 4 s at most.
+    /// Interrupts every handler, because a queue has failed for good, which ends the process. The other handlers release their
+    /// deliveries in flight, for 4 s at most.
     pub async fn abandon(self) {
         self.host.stop_working.cancel();
-        // The failure that led here is the one to report.
-        if timeout(ABANDONED, self.drain()).await.is_err() {
+        // The caller reports the failure that led here.
+        if timeout(ABANDON_LIMIT, self.drain()).await.is_err() {
             tracing::error!("what was in flight could not be released in time; it returns by itself");
         }
     }
@@ -359,17 +359,15 @@ impl HandlerSet {
                 self.slots.retain(|_, slots| slots.are_in_use());
                 ended
             }
-            // A half-dead worker is worse than a restarted one: the panic goes up to the process.
+            // The panic goes on to the process: a half-dead worker is worse than a restarted one.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
     fn announce(&self, name: &str, version: &Version) {
         let info = &version.component.info;
-        let (asked, concurrency) = (
-            version.manifest.concurrency.get(),
-            version.concurrency(&*self.host.executor),
-        );
+        let asked = version.manifest.concurrency.get();
+        let concurrency = version.concurrency(&*self.host.executor);
         if concurrency < asked {
             tracing::warn!(
                 handler = name,
@@ -402,10 +400,10 @@ impl HandlerSet {
     }
 
     fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<Version>) {
-        // One of the same name before it may have ended paused.
+        // An earlier handler of the same name may have ended paused.
         self.host.metrics.handler_paused(name, false);
         let (versions, receiver) = watch::channel(version);
-        // A child, so that the order to stop reaches it whatever the reload is doing.
+        // The order to stop reaches a child token whatever the reload is doing.
         let stop_receiving = self.host.stop_receiving.child_token();
         let running = RunningHandler {
             queue: queue.name().clone(),

@@ -1,7 +1,7 @@
-//! What is known about the handlers: for readiness and for `GET /handlers`.
+//! The statuses of the handlers, for readiness and for `GET /handlers`.
 //!
-//! The dispatcher and the reload write, the listener reads. It decides nothing: a handler does not stop or
-//! start because of what stands here.
+//! The dispatcher and the reload write a status, and the listener reads it. Invariant: no handler starts or stops because of its
+//! status.
 
 use std::{
     collections::BTreeMap,
@@ -13,29 +13,29 @@ use tokio::time::Instant;
 
 use crate::{message::QueueName, queue::simple::StoreHealth};
 
-/// A poller that listens and has not completed a receive for so long is deaf: three times the longest wait.
+/// The time without a completed receive after which a poller that listens is deaf: three times the longest wait.
 pub const DEAF_AFTER: Duration = Duration::from_mins(1);
 
-/// What a handler is doing.
+/// The state of a handler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HandlerState {
-    /// Its first version is being compiled and tried.
+    /// The first version of the handler is being compiled and tried.
     Loading,
-    /// It receives and handles messages.
+    /// The handler receives and handles messages.
     Serving,
-    /// It is paused after many failures of the same kind, and probed with single messages.
+    /// The handler is paused after many failures of the same kind, and probed with single messages.
     Paused {
         /// The failure that repeats, for people.
         reason: String,
     },
-    /// No version of it serves; [`HandlerStatus::last_error`] says why.
+    /// No version of the handler serves; [`HandlerStatus::last_error`] says why.
     Refused,
-    /// Its file was removed: what is in flight ends, then it is gone.
+    /// The file of the handler was removed. The handler is gone once its deliveries in flight have ended.
     Stopping,
 }
 
 impl HandlerState {
-    /// The shown form: one word.
+    /// Returns the state as one word.
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Loading => "loading",
@@ -47,53 +47,53 @@ impl HandlerState {
     }
 }
 
-/// One handler, as it is now.
+/// The status of one handler.
 #[derive(Debug, Clone)]
 pub struct HandlerStatus {
-    /// Its file's name without the extension.
+    /// The name of the handler: that of its file without the extension.
     pub name: String,
-    /// The queue that it serves, or will once a version was loaded, if that is known.
+    /// The queue that the handler serves, or will serve once a version was loaded, if that is known.
     pub queue: Option<QueueName>,
-    /// What it is doing.
+    /// The state of the handler.
     pub state: HandlerState,
     /// The flavour of the version that serves.
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves, in hexadecimal.
     pub digest: Option<String>,
-    /// How many versions have served since the host started.
+    /// The number of versions that have served since the host started.
     pub version: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
     /// That version is the one that served last, because the files in the plugin directory are refused.
     pub is_fallback: bool,
-    /// The queues that it may send to.
+    /// The queues that the handler may send to.
     pub sends_to: Vec<QueueName>,
-    /// Whether nothing waits in its queue, as far as somebody has looked since it was paused.
+    /// A look at the queue since the handler was paused has found it empty.
     pub idle: bool,
-    /// Attempts under way.
+    /// The number of attempts under way.
     pub in_flight: u32,
-    /// Why the newest version of the file was refused; an older one may be serving.
+    /// The reason why the newest version of the file was refused; an older one may be serving.
     pub last_error: Option<String>,
-    /// Whether that may pass, and the same file is tried again.
+    /// That reason may pass, and the same file is tried again.
     tried_again: bool,
-    /// Why the last receive failed, until one succeeds.
+    /// The reason why the last receive failed, until a receive succeeds.
     pub queue_error: Option<String>,
-    /// When the last receive completed; `None` while the poller does not listen, on purpose.
+    /// When the last receive completed; `None` while the poller deliberately does not listen.
     pub last_receive_at: Option<Instant>,
 }
 
-/// A version that begins to serve.
+/// The facts about a version that begins to serve.
 #[derive(Debug, Clone)]
 pub struct LoadedVersion {
-    /// The queue that it serves.
+    /// The queue that the version serves.
     pub queue: QueueName,
-    /// Its flavour, for people.
+    /// The flavour, for people.
     pub flavour: String,
-    /// Its SHA-256 digest in hexadecimal.
+    /// The SHA-256 digest in hexadecimal.
     pub digest: String,
-    /// Milliseconds since 1970-01-01T00:00:00Z.
+    /// When the version was loaded: milliseconds since 1970-01-01T00:00:00Z.
     pub loaded_at_ms: u64,
-    /// The queues that it may send to.
+    /// The queues that the version may send to.
     pub sends_to: Vec<QueueName>,
 }
 
@@ -110,7 +110,7 @@ struct StatusTable {
 }
 
 impl HandlerStatuses {
-    /// A version of the handler is being loaded. One that serves goes on serving.
+    /// A version of the handler is being loaded. An older version that serves goes on.
     pub fn loading(&self, name: &str) {
         self.update(name, |status| {
             if status.state == HandlerState::Stopping {
@@ -131,7 +131,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// A version has passed and serves from now on.
+    /// A version was accepted and serves from now on.
     pub fn serving(&self, name: &str, loaded: LoadedVersion) {
         self.update(name, |status| {
             status.state = HandlerState::Serving;
@@ -147,12 +147,12 @@ impl HandlerStatuses {
         });
     }
 
-    /// The newest version did not pass. One that serves goes on serving.
+    /// The newest version was refused. An older version that serves goes on.
     pub fn refused(&self, name: &str, why: &str) {
         self.refuse(name, why, false);
     }
 
-    /// The newest version can't be loaded now, and is tried again. One that serves goes on serving.
+    /// The newest version can't be loaded now, and is tried again. An older version that serves goes on.
     pub fn refused_for_now(&self, name: &str, why: &str) {
         self.refuse(name, why, true);
     }
@@ -167,7 +167,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// The newest files can't be loaded yet. One that serves goes on serving.
+    /// The newest files can't be loaded yet. An older version that serves goes on.
     pub fn waiting(&self, name: &str, why: &str) {
         self.update(name, |status| status.last_error = Some(why.to_owned()));
     }
@@ -190,7 +190,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// The paused handlers, each with its queue.
+    /// Returns the paused handlers, each with its queue.
     pub fn paused_queues(&self) -> Vec<(String, QueueName)> {
         let table = self.table();
         let paused = table
@@ -202,7 +202,7 @@ impl HandlerStatuses {
             .collect()
     }
 
-    /// Whether nothing waits for a paused handler: then a pause holds nothing back.
+    /// The queue of a paused handler is empty (`idle`), so that the pause holds nothing back; or it is not.
     pub fn idle(&self, name: &str, idle: bool) {
         if let Some(status) = self.table().handlers.get_mut(name) {
             status.idle = idle;
@@ -218,7 +218,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// The handler's file is gone; what is in flight ends.
+    /// The handler's file is gone, and its deliveries in flight end.
     pub fn stopping(&self, name: &str) {
         self.update(name, |status| {
             status.state = HandlerState::Stopping;
@@ -227,7 +227,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// What was in flight has ended. The handler is gone, unless a file of its name is there again.
+    /// The deliveries in flight have ended. The handler is gone, unless a file of its name exists again.
     pub fn stopped(&self, name: &str) {
         let mut table = self.table();
         if table
@@ -249,12 +249,12 @@ impl HandlerStatuses {
         self.table().handlers.remove(name);
     }
 
-    /// How many attempts of the handler are under way.
+    /// The handler has this number of attempts under way.
     pub fn in_flight(&self, name: &str, attempts: u32) {
         self.update(name, |status| status.in_flight = attempts);
     }
 
-    /// The poller begins to listen, or has completed a receive, with messages or without.
+    /// The poller begins to listen, or has completed a receive with messages or without.
     pub fn received(&self, name: &str) {
         self.update(name, |status| {
             status.last_receive_at = Some(Instant::now());
@@ -262,41 +262,41 @@ impl HandlerStatuses {
         });
     }
 
-    /// The poller does not listen, on purpose: no slot is free, or the handler is paused. It isn't deaf.
+    /// The poller deliberately does not listen, because no slot is free or the handler is paused. Then it is not deaf.
     pub fn not_listening(&self, name: &str) {
         self.update(name, |status| status.last_receive_at = None);
     }
 
-    /// A receive has failed. The time of the last completed one stands.
+    /// A receive has failed. The time of the last completed receive stays.
     pub fn receive_failed(&self, name: &str, why: &str) {
         self.update(name, |status| status.queue_error = Some(why.to_owned()));
     }
 
-    /// Every handler that was there at start-up has been loaded or refused.
+    /// Every handler of the start has been loaded or refused.
     pub fn first_load_finished(&self) {
         self.table().first_load_finished = true;
     }
 
-    /// Whether the handlers that were there at start-up are still being loaded.
+    /// Returns whether the handlers of the start are still being loaded.
     pub fn is_first_load_under_way(&self) -> bool {
         !self.table().first_load_finished
     }
 
-    /// Whose troubles the host is not ready with either, from now on.
+    /// Makes the troubles of the store count against readiness from now on.
     pub fn watch_store(&self, store: Box<dyn StoreHealth>) {
         self.table().store = Some(store);
     }
 
-    /// All handlers, by name.
+    /// Returns the statuses of all handlers, by name.
     pub fn list(&self) -> Vec<HandlerStatus> {
         self.table().handlers.values().cloned().collect()
     }
 
-    /// Whether this host is ready to be given messages.
+    /// Checks that this host is ready for messages.
     ///
     /// # Errors
     ///
-    /// The reasons why it is not, for people, one each.
+    /// The reasons why the host is not ready, for people, one each.
     pub fn readiness(&self, draining: bool) -> Result<(), Vec<String>> {
         let table = self.table();
         let mut reasons = Vec::new();
@@ -350,12 +350,12 @@ impl HandlerStatus {
         }
     }
 
-    /// Whether nothing serves only for now: its file is tried again.
+    /// Returns whether the handler has no version that serves, and its file is tried again.
     pub fn is_tried_again(&self) -> bool {
         self.tried_again && matches!(self.state, HandlerState::Loading | HandlerState::Refused)
     }
 
-    /// Whether a version of it serves.
+    /// Returns whether a version of the handler serves.
     fn serves(&self) -> bool {
         match self.state {
             HandlerState::Serving | HandlerState::Paused { .. } => true,
@@ -363,8 +363,8 @@ impl HandlerStatus {
         }
     }
 
-    /// What keeps the host from being ready: a handler that should serve has nothing that serves, whatever the cause. The first
-    /// load of a new handler does not.
+    /// Returns the reasons why the host is not ready because of this handler: it should serve and has no version that serves. The
+    /// first load of a new handler is no such reason.
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         match (&self.state, &self.last_error) {

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 use prometheus_client::encoding::text::encode;
 
 use self::attempts::AttemptMetrics;
-pub use self::page::Format;
+pub use self::page::PageFormat;
 use crate::{
     admin::ListenerMetrics,
     handler_set::{HandlerMetrics, HeldLeases},
@@ -115,17 +115,17 @@ impl Metrics {
 
     /// Returns the page in the text format of Prometheus.
     pub fn page(&self) -> String {
-        self.page_in(Format::Text)
+        self.page_in(PageFormat::Text)
     }
 
     /// Returns the page in one of its formats.
-    pub fn page_in(&self, format: Format) -> String {
+    pub fn page_in(&self, format: PageFormat) -> String {
         self.held_leases.look();
         let mut page = String::new();
         // Writing to a string does not fail, and neither do the encoders of our own labels.
         match (encode(&mut page, self.families.registry()), format) {
-            (Ok(()), Format::OpenMetrics) => page,
-            (Ok(()), Format::Text) => page::as_text(&page),
+            (Ok(()), PageFormat::OpenMetrics) => page,
+            (Ok(()), PageFormat::Text) => page::as_text(&page),
             (Err(fmt::Error), _) => String::new(),
         }
     }

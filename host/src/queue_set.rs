@@ -1,8 +1,8 @@
-//! All queues that the host knows, by name.
+//! The queues of the host, by name.
 //!
-//! A queue comes into being when something names it: the configuration, a handler, a grant, a dead-letter
-//! setting. Invariant: a declared queue stays declared, with the settings it was declared with, until the
-//! process ends, so that an `Arc` handed out never goes stale. Nothing here knows what a handler is.
+//! The configuration, a handler, a grant or the setting of a dead-letter queue names a queue, and the host declares it then.
+//! Invariant: a declared queue stays declared until the process ends, with the settings that it was declared with, so that an
+//! `Arc` of it never goes stale. Knows nothing of handlers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -32,13 +32,13 @@ pub struct QueueSet {
     store: SimpleStore,
     configured: BTreeMap<QueueName, QueueSettings>,
     remote: BTreeMap<QueueName, Arc<SqsQueue>>,
-    // Never held across an await, so a std lock.
+    // The lock is never held across an await.
     declared: RwLock<BTreeMap<QueueName, Arc<dyn Queue>>>,
 }
 
 impl QueueSet {
-    /// A set without queues. `configured` are the settings of `[queues.NAME]`; every other queue is a Simple one with the
-    /// defaults. Nothing is asked of a queue with a `url` before it is used.
+    /// Returns a set without queues. `configured` has the settings of `[queues.NAME]`; every other queue is a Simple one with the
+    /// defaults. The host asks nothing of a queue with a `url` before a task uses it.
     pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<SqsMetrics>) -> Self {
         let mut set = Self {
             store,
@@ -54,7 +54,7 @@ impl QueueSet {
         set
     }
 
-    /// The SQS queue of this name, after its dead-letter queue; the configuration has no cycles.
+    /// Connects the SQS queue of this name, after its dead-letter queue. The configuration has no cycles.
     fn connect(&mut self, name: &QueueName, connection: &SqsConnection) -> Option<Arc<SqsQueue>> {
         if let Some(queue) = self.remote.get(name) {
             return Some(Arc::clone(queue));
@@ -69,7 +69,7 @@ impl QueueSet {
         Some(queue)
     }
 
-    /// The queue of this name, which exists from now on, as does the dead-letter queue that its settings name.
+    /// Declares the queue of this name, and the dead-letter queue that its settings name.
     ///
     /// # Errors
     ///
@@ -86,8 +86,8 @@ impl QueueSet {
         if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
             return Ok(queue);
         }
-        // A dead-letter queue with defaults leads to another one by its name alone, and so on for ever: the
-        // chain goes on only where somebody configured it. The configuration has no cycles.
+        // A dead-letter queue with defaults has another dead-letter queue, and so on for ever. So the chain goes on only where the
+        // configuration names the next queue. The configuration has no cycles.
         let mut next = self.settings(name).dead_letter;
         while self.get(&next).is_none() {
             if self.remote.contains_key(&next) {
@@ -103,8 +103,8 @@ impl QueueSet {
         Ok(queue)
     }
 
-    /// Declares every configured queue and every queue that the store holds from an earlier run, so that what waits
-    /// in a queue without a handler can still be seen, received and counted. Called once, before anything serves.
+    /// Declares every configured queue and every queue that the store holds from an earlier run, so that the messages of a queue
+    /// without a handler can be seen, received and counted. The host calls it once, before a handler serves.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl QueueSet {
             if self.remote.contains_key(&name) {
                 tracing::warn!(queue = %name, "the queue has a url now; messages of an earlier run that the data directory holds under this name are not seen until the url is taken away");
             }
-            // Alone: its dead-letter queue, if it ever had one, is in the store as well.
+            // The dead-letter queue of this queue is in the store as well, if it ever existed.
             if self.get(&name).is_none() {
                 self.declare_alone(&name).await?;
             }
@@ -129,7 +129,7 @@ impl QueueSet {
         Ok(())
     }
 
-    /// How much room the queues of the store take on its disk; `None` if they are in memory.
+    /// Returns the room that the store takes on its disk; `None` for a store in memory.
     ///
     /// # Errors
     ///
@@ -142,7 +142,7 @@ impl QueueSet {
         self.store.disk_use().await
     }
 
-    /// The queue of this name, if it was declared.
+    /// Returns the queue of this name, if it was declared.
     pub fn get(&self, name: &QueueName) -> Option<Arc<dyn Queue>> {
         self.declared
             .read()
@@ -151,7 +151,7 @@ impl QueueSet {
             .map(Arc::clone)
     }
 
-    /// All declared queues, by name.
+    /// Returns all declared queues, by name.
     pub fn list(&self) -> Vec<Arc<dyn Queue>> {
         self.declared
             .read()
@@ -171,7 +171,7 @@ impl QueueSet {
             .collect()
     }
 
-    /// Whether the messages of another queue end in this one, so that what fails in it stays in it.
+    /// Returns whether this is the dead-letter queue of another queue, so that a message that fails in it stays in it.
     pub fn is_dead_letter_queue(&self, name: &QueueName) -> bool {
         let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
         declared
@@ -190,19 +190,19 @@ impl QueueSet {
         join_all(queues.iter().map(|queue| queue.close())).await;
     }
 
-    /// Whether the store can send to this queue in its own transaction.
+    /// Returns whether the store can send to this queue in its own transaction.
     pub fn commits_sends_to(&self, name: &QueueName) -> bool {
         !self.remote.contains_key(name) && self.get(name).is_some_and(|queue| queue.commits_sends_to(name))
     }
 
-    /// Where the committed entries of a handler's key-value store are read. The store comes into being with its first entry,
-    /// and stays when the handler goes.
+    /// Returns the reader of a handler's key-value store. The store exists from its first entry on, and stays when the handler
+    /// goes.
     pub fn keyvalue(&self, handler: &str) -> Arc<dyn KeyValue> {
         self.store.keyvalue(handler)
     }
 
-    /// Whether this host is known to have handled a message of this queue before. Always false for a queue whose deleted
-    /// messages never return.
+    /// Returns whether this host has handled a message of this queue before, as far as it knows. It is always false for a queue
+    /// whose deleted messages never return.
     pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
         queue.capabilities().redelivers_deleted && self.store.was_handled(&HandledKey::new(queue.name(), id))
     }

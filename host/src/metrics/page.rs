@@ -1,31 +1,31 @@
-//! The two formats of the metrics page, and which of them a scraper is given.
+//! The two formats of the page of metrics, and the choice between them.
 
 /// A format of the page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum PageFormat {
     /// The text format of Prometheus, which every scraper reads.
     Text,
-    /// `OpenMetrics`, for those that ask for it.
+    /// `OpenMetrics`, for scrapers that ask for it.
     OpenMetrics,
 }
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
-impl Format {
-    /// The format for a request whose header `accept` has these lines: `OpenMetrics` only if it is named, and liked no less
-    /// than text.
+impl PageFormat {
+    /// Returns the format for a request whose header `accept` has these lines: `OpenMetrics` only if a line names it and prefers
+    /// nothing to it.
     pub fn accepted<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        let ranges: Vec<Range<'_>> = lines
+        let ranges: Vec<MediaRange<'_>> = lines
             .into_iter()
             .flat_map(|line| line.split(','))
-            .map(Range::read)
+            .map(MediaRange::read)
             .collect();
         let best = |media: &str| {
             let same = ranges.iter().filter(|range| range.media.eq_ignore_ascii_case(media));
             same.map(|range| range.quality).max()
         };
         let open = best(OPEN_METRICS).unwrap_or(0);
-        // The most exact range that is there says it.
+        // The most exact range decides about text.
         let text = ["text/plain", "text/*", "*/*"].into_iter().find_map(best).unwrap_or(0);
         if open > 0 && open >= text {
             Self::OpenMetrics
@@ -34,7 +34,7 @@ impl Format {
         }
     }
 
-    /// The value of the header `content-type`.
+    /// Returns the value of the header `content-type`.
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -43,14 +43,14 @@ impl Format {
     }
 }
 
-/// One of the kinds of answer that a client takes.
-struct Range<'a> {
+/// One range of the media types that a client accepts.
+struct MediaRange<'a> {
     media: &'a str,
-    /// In thousandths. A version of `OpenMetrics` that is not spoken here has none.
+    /// The preference in thousandths. An unknown version of `OpenMetrics` has none.
     quality: u16,
 }
 
-impl<'a> Range<'a> {
+impl<'a> MediaRange<'a> {
     fn read(text: &'a str) -> Self {
         let mut parts = text.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
@@ -70,7 +70,7 @@ impl<'a> Range<'a> {
     }
 }
 
-/// `0`, `1`, or a fraction of up to three digits; anything else is no wish.
+/// Parses a preference: `0`, `1`, or a fraction of up to three digits. Any other text is no preference.
 fn thousandths(text: &str) -> u16 {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let digits = fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
@@ -81,7 +81,8 @@ fn thousandths(text: &str) -> u16 {
     }
 }
 
-/// An `OpenMetrics` page in the text format: counters have their full name everywhere, and there are no units and no end.
+/// Turns an `OpenMetrics` page into the text format, in which counters have their full name everywhere, and which has no units
+/// and no end.
 pub(super) fn as_text(page: &str) -> String {
     let mut text = String::with_capacity(page.len());
     let mut counters = Vec::new();
@@ -116,7 +117,7 @@ mod tests {
 
     #[test]
     fn open_metrics_is_for_those_that_ask_for_it() {
-        use Format::{OpenMetrics, Text};
+        use PageFormat::{OpenMetrics, Text};
         let prometheus = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
             application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
         for (accept, expected) in [
@@ -146,7 +147,7 @@ mod tests {
             ),
             (vec!["application/openmetrics-text;q=2"], Text),
         ] {
-            assert_eq!(Format::accepted(accept.iter().copied()), expected, "{accept:?}");
+            assert_eq!(PageFormat::accepted(accept.iter().copied()), expected, "{accept:?}");
         }
     }
 

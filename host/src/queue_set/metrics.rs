@@ -44,11 +44,11 @@ impl QueueMetrics {
         families.series("queue_expired_messages", help, &self.expired);
         let help = "The database file of the queues";
         families.metric("store_database_bytes", help, self.store_database.clone());
-        let help = "What of the database file is empty";
+        let help = "The part of the database file that is empty";
         families.metric("store_free_bytes", help, self.store_free.clone());
         let help = "The write-ahead log of the queues";
         families.metric("store_log_bytes", help, self.store_log.clone());
-        let help = "What of it a reader keeps from being emptied";
+        let help = "The part of the write-ahead log that a reader keeps from being emptied";
         families.metric("store_pinned_log_bytes", help, self.store_pinned_log.clone());
     }
 
