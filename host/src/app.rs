@@ -1,4 +1,4 @@
-//! Config -> [`App`] -> run -> drain. The only module that knows every other one.
+//! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
 
 use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
@@ -38,10 +38,10 @@ mod waiting;
 
 use waiting::{EmptyQueues, empty, watch_paused};
 
-/// How long releasing what was interrupted may take, once nobody wants to wait any more.
+/// The longest time for the release of interrupted deliveries, once the grace period is over.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Why a host could not start.
+/// The reason why a host could not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
@@ -54,9 +54,9 @@ pub enum StartError {
     /// The listener's address could not be bound.
     #[error("can't listen on {address}: is another host running there? Choose another address with --listen")]
     Listen {
-        /// Which address.
+        /// The address.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         #[source]
         source: io::Error,
     },
@@ -69,7 +69,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The exit code of a process that could not start.
+    /// Returns the exit code of a process that could not start.
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Store(OpenError::InUse { .. }) => ExitCode::DataInUse,
@@ -80,14 +80,14 @@ impl StartError {
     }
 }
 
-/// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are
-/// empty. Blocks. Control plane and guests have threads of their own: a guest on every core delays no extension.
+/// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are empty.
+/// Blocks. The control plane and the guests have threads of their own, so that a guest on every core delays no extension.
 ///
-/// Only for `sandhog` itself, which is started again for each compilation; other programs have [`run_with`].
+/// It is for `sandhog` itself, which starts again for each compilation. Other programs call [`run_with`].
 ///
 /// # Errors
 ///
-/// See [`StartError`]. What happens after the start is in the exit code and in the log.
+/// See [`StartError`]. The exit code and the log tell what happened after the start.
 pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
     let defaults = EngineOptions::default();
     let options = EngineOptions {
@@ -100,7 +100,7 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
     run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
 }
 
-/// The budget for instances in bytes; the log says where it comes from.
+/// Returns the budget for instances in bytes, and logs where it comes from.
 fn budget(configured: Option<u64>) -> u64 {
     let Budget { bytes, because } = Budget::of_machine();
     let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
@@ -143,11 +143,15 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, declares the queues and binds the listener. Nothing is received yet.
+    /// Opens the store, declares the queues and binds the listener. The host receives nothing yet.
     ///
     /// # Errors
     ///
     /// See [`StartError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the data directory in use until its opening has ended.
     pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
         let address = config.listen;
         let bound = TcpListener::bind(address).await;
@@ -187,11 +191,15 @@ impl App {
         })
     }
 
-    /// Runs until a signal, until the queues are empty if `until_empty`, or until something of the host has failed.
+    /// Runs until a signal, until the queues are empty with `until_empty`, or until a part of the host has failed.
     ///
     /// # Errors
     ///
     /// [`StartError::Process`]: the listener has no address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the attempts under way; their messages return by themselves.
     pub async fn run(self, signals: HostSignals, until_empty: bool) -> Result<ExitCode, StartError> {
         let Self {
             config,
@@ -201,8 +209,10 @@ impl App {
             stop,
         } = self;
         let address = listener.local_addr()?;
-        let queues = Arc::clone(&host.queues);
         announce(address, &config);
+        let queues = Arc::clone(&host.queues);
+        let look = Arc::new(Notify::new());
+        let reload = reload(&config, &host, Arc::clone(&look));
         let state = AdminState {
             queues: Arc::clone(&host.queues),
             handlers: Arc::clone(&host.statuses),
@@ -210,28 +220,23 @@ impl App {
             secret: config.secret,
             draining: stop.receiving.clone(),
         };
-        let (executor, handlers) = (Arc::clone(&host.executor), HandlerSet::new(host.clone()));
-        let look = Arc::new(Notify::new());
-        let kept = config
-            .data
-            .as_ref()
-            .map(|data| LastServedStore::new(data.join("versions")));
-        let reload = Reload::new(PluginDir::new(config.plugins), executor, handlers, kept);
-        let reload = reload.looking_at(Arc::clone(&look));
         let stop_listening = CancellationToken::new();
-        // Tasks of their own, so that a panic in one is an exit code and not a half-dead process.
+        // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
         let mut reloading = JoinSet::new();
         reloading.spawn(reload.run(stop.receiving.clone()));
         let mut listening = JoinSet::new();
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
-        let (mut emptying, mut watching) = (pin!(empty(&host)), pin!(watch_paused(&host)));
-        let (mut watch_empty, mut not_all) = (until_empty, None);
-        let (mut forced, mut give_up_at) = (None, None);
+        let mut emptying = pin!(empty(&host));
+        let mut watching = pin!(watch_paused(&host));
+        let mut watch_empty = until_empty;
+        let mut not_all = None;
+        let mut forced = None;
+        let mut give_up_at = None;
         let code = loop {
             tokio::select! {
                 Some(ended) = reloading.join_next() => {
-                    // Told to stop before its queues were empty: it has not done what it was started for.
+                    // A host that is told to stop before its queues are empty has not done its work.
                     let cut_short = watch_empty.then_some(ExitCode::Terminated);
                     break ended_with(ended).or(forced).or(not_all).or(cut_short).unwrap_or(ExitCode::Ok);
                 }
@@ -248,7 +253,7 @@ impl App {
                 }
                 never = &mut watching => match never {},
                 () = wake_at(give_up_at) => {
-                    tracing::error!("what was interrupted could not be released in time; it returns by itself");
+                    tracing::error!("interrupted deliveries could not be released in time; their messages return by themselves");
                     break forced.unwrap_or(ExitCode::Internal);
                 }
             }
@@ -263,6 +268,17 @@ impl App {
     }
 }
 
+/// Returns the reload of the plugin directory, which looks at the directory whenever `look` is notified.
+fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
+    let last_served = config
+        .data
+        .as_ref()
+        .map(|data| LastServedStore::new(data.join("versions")));
+    let directory = PluginDir::new(config.plugins.clone());
+    let handlers = HandlerSet::new(host.clone());
+    Reload::new(directory, Arc::clone(&host.executor), handlers, last_served).looking_at(look)
+}
+
 fn announce(address: SocketAddr, config: &Config) {
     let memory = || "memory".to_owned();
     let data = config
@@ -275,14 +291,14 @@ fn announce(address: SocketAddr, config: &Config) {
 
 async fn close(queues: &QueueSet, store: SimpleStore) {
     if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
-        tracing::error!("a queue did not close in time; what it took returns by itself");
+        tracing::error!("a queue did not close in time; its messages in flight return by themselves");
     }
     if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
         tracing::error!("the store did not close in time; it recovers when it is opened again");
     }
 }
 
-/// The exit code of a host that ends because its queues are empty, if not all of them are.
+/// Returns the exit code of a host that ends because its queues are empty, if some of them are not.
 fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
     let EmptyQueues { refused, unserved } = emptied;
     for queue in unserved {
@@ -292,7 +308,7 @@ fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
     refused.then_some(ExitCode::Refused).or(waiting)
 }
 
-/// The exit code that the end of all handlers stands for, unless they ended because they were told to.
+/// Returns the exit code for the end of all handlers, unless they were told to end.
 fn ended_with(ended: Result<Result<(), QueueError>, JoinError>) -> Option<ExitCode> {
     match ended {
         Ok(Ok(())) => None,

@@ -1,5 +1,5 @@
-//! Looks at what waits in the queues: for a host that ends once they are empty, and for the readiness of paused handlers.
-//! Changes nothing in them.
+//! Looks at the messages that wait in the queues, for a host that ends once they are empty, and for the readiness of paused
+//! handlers. Changes nothing in the queues.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,20 +12,20 @@ use crate::{
     queue::Queue,
 };
 
-/// How often a host that ends when its queues are empty looks at them.
+/// The time between two looks at the queues of a host with `--until-empty`.
 const EMPTY_INTERVAL: Duration = Duration::from_millis(50);
-/// How often the queues of paused handlers are looked at.
+/// The time between two looks at the queues of paused handlers.
 const PAUSED_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the queue of a paused handler may take to answer, so that one that hangs keeps no other from being asked.
+/// The longest time for the answer of a paused handler's queue, so that a queue that hangs does not hold up the others.
 const ANSWER_LIMIT: Duration = Duration::from_secs(3);
-/// For how long a handler is waited for that can't be loaded now and is tried again, while nothing else is to be done.
+/// The longest time that an idle host waits for a handler that can't be loaded now and is tried again.
 const TRIED_AGAIN_LIMIT: Duration = Duration::from_mins(2);
 
-/// What was found once every queue that a handler serves was empty.
+/// The queues of a host once every queue that a handler serves was empty.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct EmptyQueues {
-    /// A handler was refused, so its queue was not waited for.
+    /// A handler was refused, so the host did not wait for its queue.
     pub(super) refused: bool,
     /// Queues with messages that no handler serves.
     pub(super) unserved: Vec<QueueName>,
@@ -33,7 +33,8 @@ pub(super) struct EmptyQueues {
 
 /// Waits until every queue that a handler serves is empty, with nothing in flight or delayed.
 pub(super) async fn empty(host: &HostContext) -> EmptyQueues {
-    let (mut empty_before, mut busy_at) = (false, Instant::now());
+    let mut empty_before = false;
+    let mut busy_at = Instant::now();
     loop {
         sleep(EMPTY_INTERVAL).await;
         let handlers = host.statuses.list();
@@ -48,10 +49,10 @@ pub(super) async fn empty(host: &HostContext) -> EmptyQueues {
         if waiting {
             busy_at = Instant::now();
         }
-        // Its messages wait for what may pass; for a right that is missing nobody waits for ever.
+        // The messages of such a handler wait for a trouble that may pass, but the host does not wait for ever.
         let tried_again = handlers.iter().any(HandlerStatus::is_tried_again);
         waiting |= tried_again && busy_at.elapsed() < TRIED_AGAIN_LIMIT;
-        // A message may have gone from a queue not looked at yet to one that was: only two empty looks in a row count.
+        // A message may move from a queue that comes later in a look to one that came before, so two empty looks in a row count.
         if !waiting && empty_before {
             return EmptyQueues {
                 refused: handlers.iter().any(|handler| handler.state == HandlerState::Refused),
@@ -62,8 +63,8 @@ pub(super) async fn empty(host: &HostContext) -> EmptyQueues {
     }
 }
 
-/// The queues of the store that hold messages and that no handler serves. What handlers send is for somebody else to take,
-/// and so are dead letters.
+/// Returns the queues of the store with messages that no handler serves. Other programs take the messages that handlers send,
+/// and the dead letters.
 async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueName> {
     let served = handlers
         .iter()
@@ -81,14 +82,14 @@ async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueNa
     unserved
 }
 
-/// A queue that can't be asked is not known to be empty.
+/// Returns whether the queue may hold messages. A queue that can't be asked may hold some.
 async fn holds_messages(queue: &dyn Queue) -> bool {
     let counts = queue.counts().await;
     counts.map_or(true, |counts| counts.ready + counts.in_flight + counts.delayed > 0)
 }
 
-/// Notes for as long as it is polled whether anything waits for paused handlers. Where nothing does, the pause holds nothing
-/// back, and only a new message can end it.
+/// Notes, for as long as the future is polled, which paused handlers have an empty queue. There the pause holds nothing back, and
+/// only a new message can end it.
 pub(super) async fn watch_paused(host: &HostContext) -> std::convert::Infallible {
     loop {
         sleep(PAUSED_INTERVAL).await;
