@@ -42,7 +42,7 @@ use crate::{
     config::ListenerSecret,
     handler_status::HandlerStatuses,
     message::QueueName,
-    metrics::{PageFormat, Metrics},
+    metrics::{Metrics, PageFormat},
     printable::chain,
     queue::{Counts, Queue},
     queue_set::QueueSet,

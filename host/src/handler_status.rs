@@ -3,12 +3,9 @@
 //! The dispatcher and the reload write a status, and the listener reads it. Invariant: no handler starts or stops because of its
 //! status.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use crate::{message::QueueName, queue::simple::StoreHealth};
@@ -325,7 +322,7 @@ impl HandlerStatuses {
 
     fn table(&self) -> MutexGuard<'_, StatusTable> {
         // Every change is a plain assignment, so a panic elsewhere leaves nothing half done.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -10,10 +10,10 @@ use std::{
     io::{self, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -230,7 +230,7 @@ impl LastServedStore {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VersionDigests>> {
         // Every change is one assignment, so a panic elsewhere leaves nothing half done.
-        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+        self.stored.lock()
     }
 }
 

@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use futures_util::future::join_all;
+use parking_lot::RwLock;
 
 use crate::{
     config::QueueSettings,
@@ -144,21 +145,12 @@ impl QueueSet {
 
     /// Returns the queue of this name, if it was declared.
     pub fn get(&self, name: &QueueName) -> Option<Arc<dyn Queue>> {
-        self.declared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(name)
-            .map(Arc::clone)
+        self.declared.read().get(name).map(Arc::clone)
     }
 
     /// Returns all declared queues, by name.
     pub fn list(&self) -> Vec<Arc<dyn Queue>> {
-        self.declared
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .values()
-            .map(Arc::clone)
-            .collect()
+        self.declared.read().values().map(Arc::clone).collect()
     }
 
     /// Returns the names of the queues whose series stay on the page even if they are empty: the configured ones, the `used` ones,
@@ -173,7 +165,7 @@ impl QueueSet {
 
     /// Returns whether this is the dead-letter queue of another queue, so that a message that fails in it stays in it.
     pub fn is_dead_letter_queue(&self, name: &QueueName) -> bool {
-        let declared = self.declared.read().unwrap_or_else(PoisonError::into_inner);
+        let declared = self.declared.read();
         declared
             .keys()
             .filter(|other| *other != name && !self.remote.contains_key(*other))
@@ -247,7 +239,7 @@ impl QueueSet {
             Some(queue) => Arc::<SqsQueue>::clone(queue),
             None => self.store.queue(name.clone(), self.settings(name)).await?,
         };
-        let mut declared = self.declared.write().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = self.declared.write();
         Ok(Arc::clone(declared.entry(name.clone()).or_insert(queue)))
     }
 }

@@ -4,11 +4,12 @@ use std::{
     fs, io,
     num::NonZeroU32,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use crate::{
     attempt::policy,
@@ -244,7 +245,7 @@ impl ComponentTrial {
     pub fn invoke(&self, outgoing: Outgoing, receive_count: NonZeroU32) -> TrialInvocation {
         let lines = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&lines);
-        let log = Arc::new(move |line| sink.lock().unwrap_or_else(PoisonError::into_inner).push(line));
+        let log = Arc::new(move |line| sink.lock().push(line));
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -271,7 +272,7 @@ impl ComponentTrial {
             keyvalue,
         };
         let report = self.control.block_on(self.executor.run(&self.component, call));
-        let log = std::mem::take(&mut *lines.lock().unwrap_or_else(PoisonError::into_inner));
+        let log = std::mem::take(&mut *lines.lock());
         TrialInvocation { report, log }
     }
 }

@@ -4,17 +4,13 @@
 //! [`POLL_INTERVAL`]; events only make it look sooner. An event of a file that is neither a component nor a manifest wakes no
 //! task.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode, ModifyKind},
 };
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::plugin_dir::FileLook;
@@ -47,7 +43,7 @@ impl FileClosings {
     /// Returns whether the file with this name and this look was closed, or renamed into place, after the last write to it; `None`
     /// if no event has told. A file behind a link changes without an event: then the note is about another state of the file.
     pub fn is_closed(&self, file_name: &str, look: Option<&FileLook>) -> Option<bool> {
-        let closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let closings = self.0.lock();
         match closings.get(file_name)? {
             None => Some(false),
             closed => (closed.as_ref() == look).then_some(true),
@@ -70,7 +66,7 @@ impl FileClosings {
                 Some((file_name(path)?, look))
             })
             .collect();
-        let mut closings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut closings = self.0.lock();
         for (name, look) in notes {
             if look.is_some() || closed == Some(false) {
                 closings.insert(name.to_owned(), look);
@@ -85,7 +81,7 @@ impl FileClosings {
     }
 
     fn forget_all(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0.lock().clear();
     }
 }
 

@@ -3,11 +3,9 @@
 //! Invariant: there are never more connections than the limit, and a connection with a request under way is never ended for
 //! another. Knows nothing of HTTP.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -65,7 +63,7 @@ impl ClientConnection {
     }
 
     fn standing(&self) -> MutexGuard<'_, (ConnectionPhase, Instant)> {
-        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+        self.phase.lock()
     }
 }
 
@@ -143,7 +141,7 @@ impl ConnectionTable {
 
     fn open(&self) -> MutexGuard<'_, OpenConnections> {
         // Every change is one call, so a panic elsewhere leaves nothing half done.
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

@@ -3,10 +3,11 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::gauge::Gauge;
 
 use crate::metric_series::{MetricFamilies, MetricSeries, QueueLabel};
@@ -89,7 +90,7 @@ impl HeldLeases {
 
     fn probes(&self) -> MutexGuard<'_, BTreeMap<u64, QueueProbe>> {
         // Every change is one call, so a panic elsewhere leaves nothing half done.
-        self.probes.lock().unwrap_or_else(PoisonError::into_inner)
+        self.probes.lock()
     }
 }
 

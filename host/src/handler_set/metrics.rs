@@ -1,10 +1,8 @@
 //! The metrics of the versions that handlers serve, and the queues that handlers use.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge};
 
 use crate::{
@@ -62,6 +60,6 @@ impl HandlerMetrics {
     }
 
     fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        self.used.lock()
     }
 }
