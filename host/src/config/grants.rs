@@ -16,7 +16,7 @@ use super::{
     section::{SecretForm, TextOrTable, TomlSection},
 };
 use crate::{
-    executor::policy::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, OriginPattern, Value},
+    executor::policy::{DirGrant, ExitCodes, GrantedValue, Grants, HttpGrant, LogLevel, OriginPattern},
     message::QueueName,
     plugin_dir::{self, FileReadError},
 };
@@ -142,7 +142,7 @@ fn read_values(
     section: &mut TomlSection<'_>,
     key: &'static str,
     context: &ReferenceContext<'_>,
-) -> Option<BTreeMap<String, Value>> {
+) -> Option<BTreeMap<String, GrantedValue>> {
     let form = SecretForm {
         is_name: |name| (1..=256).contains(&name.len()) && !name.contains('=') && !name.chars().any(char::is_control),
         names: "a name of 1 to 256 bytes without '=' and control characters",
@@ -151,7 +151,7 @@ fn read_values(
     let mut values = BTreeMap::new();
     for (name, value) in section.secrets(key, &form)? {
         let value = match value {
-            TextOrTable::Text(text) => Some(Value::from(text.as_str())),
+            TextOrTable::Text(text) => Some(GrantedValue::from(text.as_str())),
             TextOrTable::Table(reference) => read_reference(reference, context),
         };
         if let Some(value) = value {
@@ -161,7 +161,7 @@ fn read_values(
     Some(values)
 }
 
-fn read_reference(mut reference: TomlSection<'_>, context: &ReferenceContext<'_>) -> Option<Value> {
+fn read_reference(mut reference: TomlSection<'_>, context: &ReferenceContext<'_>) -> Option<GrantedValue> {
     let variable = reference.text("from-env", "the name of a variable", |name| Some(name.to_owned()));
     let file = reference.text("from-file", "the path of a file", |text| {
         (!text.is_empty() && !text.contains('\0')).then(|| context.directory.join(text))
@@ -195,7 +195,7 @@ fn read_reference(mut reference: TomlSection<'_>, context: &ReferenceContext<'_>
 }
 
 /// Reads the text of a file.
-fn read_value_file(file: &Path) -> io::Result<Value> {
+fn read_value_file(file: &Path) -> io::Result<GrantedValue> {
     // Opening a FIFO would wait for its writer; this read waits for no process, whatever the entry is.
     let content = match plugin_dir::read(file, MAX_VALUE_BYTES) {
         Ok(content) => content,
@@ -212,6 +212,6 @@ fn read_value_file(file: &Path) -> io::Result<Value> {
 }
 
 /// Returns the value without the line end that tools put behind it.
-fn without_line_end(text: &str) -> Value {
-    Value::from(text.trim_end_matches(['\r', '\n']))
+fn without_line_end(text: &str) -> GrantedValue {
+    GrantedValue::from(text.trim_end_matches(['\r', '\n']))
 }

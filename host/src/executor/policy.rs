@@ -9,16 +9,16 @@ mod limits;
 mod origin;
 
 pub use self::{
-    grants::{DirGrant, ExitCodes, Grants, HttpGrant, LogLevel, Value},
+    grants::{DirGrant, ExitCodes, GrantedValue, Grants, HttpGrant, LogLevel},
     limits::{LimitEntry, LimitField, LimitQuantity, Limits, MAX_MEMORY_BYTES},
     origin::{OriginPattern, default_port},
 };
 
-/// For how long an instance is used that answers one message after another.
+/// The life of an instance that answers one message after another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reuse {
-    /// How many calls it answers. Key `reuse-max`: 2 to 1,000,000, default 1000.
+    /// The most calls that the instance answers. Key `reuse-max`: 2 to 1,000,000, default 1000.
     pub max: u64,
-    /// How long it is kept without a message. Key `reuse-idle`: 1 ms to 12 h, default 1 min.
+    /// The longest time that the instance is kept without a message. Key `reuse-idle`: 1 ms to 12 h, default 1 min.
     pub idle: Duration,
 }

@@ -15,33 +15,33 @@ use ipnet::IpNet;
 use super::OriginPattern;
 use crate::message::QueueName;
 
-/// What a handler may reach.
+/// Everything that a handler may reach.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Grants {
-    /// The queues that it may send to; `None` if it may not import `sandhog:worker/sender`. Key `send`.
+    /// The queues that the handler may send to; `None` if it may not import `sandhog:worker/sender`. Key `send`.
     pub send: Option<BTreeSet<QueueName>>,
-    /// Its environment. Table `env`.
-    pub env: BTreeMap<String, Value>,
-    /// What `wasi:config/store` answers; `None` if it may not import it. Table `config`.
-    pub config: Option<BTreeMap<String, Value>>,
-    /// Where outgoing HTTP requests may go; `None` if it may not import `wasi:http`. Keys `http`, `http-addresses`.
+    /// The environment of the guest. Table `env`.
+    pub env: BTreeMap<String, GrantedValue>,
+    /// The values of `wasi:config/store`; `None` if the handler may not import it. Table `config`.
+    pub config: Option<BTreeMap<String, GrantedValue>>,
+    /// The destinations of outgoing HTTP requests; `None` if the handler may not import `wasi:http`. Keys `http`, `http-addresses`.
     pub http: Option<HttpGrant>,
-    /// The directories that it sees. Key `dirs`.
+    /// The directories that the guest sees. Key `dirs`.
     pub dirs: Vec<DirGrant>,
-    /// Whether it may import `wasi:keyvalue`: a store of its own, kept with the Simple queues. Key `keyvalue`.
+    /// The handler may import `wasi:keyvalue`: it has a store of its own, kept with the Simple queues. Key `keyvalue`.
     pub keyvalue: bool,
-    /// The least severe level of `wasi:logging` that is passed on. Key `log`, default `info`.
+    /// The least severe level of `wasi:logging` that reaches the log. Key `log`, default `info`.
     pub log: LogLevel,
     /// The queue that a command's lines of standard output are sent to, each as a message. Key `stdout` of the manifest.
     pub stdout: Option<QueueName>,
-    /// What a command is started with behind its name. Key `args` of the manifest.
+    /// The arguments of a command, after its name. Key `args` of the manifest.
     pub args: Vec<String>,
-    /// What the exit codes of a command mean. Table `exit-codes` of the manifest.
+    /// The meanings of a command's exit codes. Table `exit-codes` of the manifest.
     pub exit_codes: ExitCodes,
 }
 
 impl Grants {
-    /// The same, and every import that needs a grant, with nothing behind those that are not in it.
+    /// Returns the same grants, and an empty one for every import that needs a grant and has none.
     #[must_use]
     pub fn with_every_import(mut self) -> Self {
         self.send.get_or_insert_default();
@@ -52,50 +52,50 @@ impl Grants {
     }
 }
 
-/// A text that may be a secret: never shown.
+/// A text that may be a secret, so no output shows it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Value(Arc<str>);
+pub struct GrantedValue(Arc<str>);
 
-impl Value {
-    /// The text, for the guest that it was granted to.
+impl GrantedValue {
+    /// Returns the text, for the guest that has the grant.
     pub fn expose(&self) -> &str {
         &self.0
     }
 }
 
-impl From<&str> for Value {
+impl From<&str> for GrantedValue {
     fn from(text: &str) -> Self {
         Self(text.into())
     }
 }
 
-impl fmt::Debug for Value {
+impl fmt::Debug for GrantedValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Value(..)")
+        f.write_str("GrantedValue(..)")
     }
 }
 
-/// Where outgoing HTTP requests may go.
+/// The destinations of outgoing HTTP requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HttpGrant {
-    /// The origins that may be asked for.
+    /// The granted origins.
     pub origins: Vec<OriginPattern>,
-    /// Networks that are granted although they are private. An origin that is an address grants that address too.
+    /// The granted private networks. An origin that is an address also grants that address.
     pub addresses: Vec<IpNet>,
 }
 
 /// One directory that a guest sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirGrant {
-    /// Where it is. Key `host`; relative to the manifest's directory.
+    /// The path on the host. Key `host`; relative to the manifest's directory.
     pub host: PathBuf,
-    /// What the guest calls it. Key `guest`; absolute.
+    /// The path in the guest. Key `guest`; absolute.
     pub guest: String,
-    /// Whether the guest may change it. Key `write`, default `false`.
+    /// The guest may change the directory. Key `write`, default `false`.
     pub write: bool,
 }
 
-/// How severe a line of `wasi:logging` is.
+/// The severity of a line of `wasi:logging`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {
     /// `trace`.
@@ -114,45 +114,46 @@ pub enum LogLevel {
 }
 
 impl LogLevel {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Trace, "trace"),
-        (Self::Debug, "debug"),
-        (Self::Info, "info"),
-        (Self::Warn, "warn"),
-        (Self::Error, "error"),
-        (Self::Critical, "critical"),
+    const ALL: [Self; 6] = [
+        Self::Trace,
+        Self::Debug,
+        Self::Info,
+        Self::Warn,
+        Self::Error,
+        Self::Critical,
     ];
 
-    /// How it is written.
+    /// Returns the name of the level.
     pub fn as_str(self) -> &'static str {
-        Self::ALL
-            .into_iter()
-            .find(|(level, _)| *level == self)
-            .map_or("info", |(_, name)| name)
+        match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
     }
 
-    /// The level of this name.
-    pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|(_, name)| *name == text)
-            .map(|(level, _)| level)
+    /// Returns the level with this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_str() == name)
     }
 }
 
-/// Exit codes that mean something else than they would.
+/// The exit codes of a command that have another meaning than usual.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExitCodes {
-    /// The message was handled, and what the program printed counts. Key `success`.
+    /// Codes for a message that was handled. The printed lines are sent. Key `success`.
     pub success: BTreeSet<u8>,
-    /// The message stays bad. Key `reject`.
+    /// Codes for a message that can never be handled. Key `reject`.
     pub reject: BTreeSet<u8>,
-    /// Another time may do. Key `retry`.
+    /// Codes for a message that may be handled another time. Key `retry`.
     pub retry: BTreeSet<u8>,
 }
 
 impl ExitCodes {
-    /// Whether nothing is said about any code.
+    /// Returns whether every code has its usual meaning.
     pub fn is_empty(&self) -> bool {
         self.success.is_empty() && self.reject.is_empty() && self.retry.is_empty()
     }

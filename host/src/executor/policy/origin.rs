@@ -8,7 +8,7 @@ use http::{Uri, uri::Scheme};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginPattern {
     scheme: Scheme,
-    /// In lower case; without the brackets of an IPv6 address, without `*.`.
+    /// The host in lower case, without the brackets of an IPv6 address and without `*.`.
     host: String,
     port: u16,
     subdomains: bool,
@@ -44,7 +44,7 @@ impl OriginPattern {
             scheme: scheme.clone(),
             host,
             port: authority.port_u16().or_else(|| {
-                // A port that is there and no number is a mistake, not the default.
+                // A port that is not a number is a mistake, and does not read as the default.
                 let ported = authority
                     .as_str()
                     .rsplit_once(':')
@@ -55,7 +55,8 @@ impl OriginPattern {
         })
     }
 
-    /// Whether a request of this scheme, host (as in a URL, brackets and case included) and port is of this origin.
+    /// Returns whether the pattern grants a request with this scheme, host and port. The host is that of a URL, with brackets and
+    /// in any case.
     pub fn allows(&self, scheme: &Scheme, host: &str, port: u16) -> bool {
         let host = bare_host(host);
         let same = if self.subdomains {
@@ -68,7 +69,7 @@ impl OriginPattern {
         same && *scheme == self.scheme && port == self.port
     }
 
-    /// The address that the pattern names, if it is one.
+    /// Returns the address that the pattern names, if it names one.
     pub fn address(&self) -> Option<std::net::IpAddr> {
         self.host.parse().ok()
     }
@@ -85,7 +86,7 @@ impl fmt::Display for OriginPattern {
     }
 }
 
-/// The port of a scheme, if none is given.
+/// Returns the port of a URL without a port.
 pub fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
