@@ -10,7 +10,7 @@ use aws_sdk_sqs::Client;
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    SqsQueue,
+    SqsMetrics, SqsQueue,
     failure::{Action, Class, Failure},
     remote::{Address, Remote},
     settings::SqsSettings,
