@@ -5,8 +5,7 @@
 //! at most one load under way.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -27,7 +26,7 @@ use crate::{
     plugin_dir::{DirectoryScan, HandlerStamps, PluginDir},
     printable::chain,
     queue::QueueError,
-    watcher::{POLL_INTERVAL, Watcher},
+    watcher::Watcher,
 };
 
 mod directory_scans;
