@@ -1,4 +1,4 @@
-//! MetricFamilies of metrics whose series end with the handler or queue that they are about.
+//! Families of metrics whose series end with the handler or queue that they are about.
 //!
 //! Each module with metrics of its own has a struct of families and registers them. Invariant: the list of a family names
 //! all of its series, so that none stays when its handler or queue goes.

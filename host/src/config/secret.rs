@@ -2,13 +2,14 @@
 //!
 //! Invariant: no text of this module, error or debug form, has a character of a secret.
 
-use std::fmt;
+use secrecy::{ExposeSecret as _, SecretString};
+use subtle::ConstantTimeEq as _;
 
 const MIN_BYTES: usize = 16;
 
 /// The secret that requests to the listener carry. No output shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ListenerSecret(String);
+#[derive(Debug, Clone)]
+pub struct ListenerSecret(SecretString);
 
 /// The reason why a text can't be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -46,32 +47,29 @@ impl ListenerSecret {
             Some(wrong) => Err(BadSecret::Inside(wrong)),
             None if text.is_empty() => Err(BadSecret::Empty),
             None if text.len() < MIN_BYTES => Err(BadSecret::Short),
-            None => Ok(Self(text.to_owned())),
+            None => Ok(Self(text.into())),
         }
     }
 
     /// Returns the text, for the header of a request.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 
     /// Returns whether a request carried this secret. The comparison takes as long for a wrong text as for the right one of the
     /// same length.
     pub fn matches(&self, candidate: &[u8]) -> bool {
-        let differences = self
-            .0
-            .bytes()
-            .zip(candidate)
-            .fold(0, |sum, (ours, theirs)| sum | (ours ^ theirs));
-        self.0.len() == candidate.len() && std::hint::black_box(differences) == 0
+        self.expose().as_bytes().ct_eq(candidate).into()
     }
 }
 
-impl fmt::Debug for ListenerSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
+impl PartialEq for ListenerSecret {
+    fn eq(&self, other: &Self) -> bool {
+        self.matches(other.expose().as_bytes())
     }
 }
+
+impl Eq for ListenerSecret {}
 
 #[cfg(test)]
 mod tests {

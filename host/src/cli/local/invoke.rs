@@ -150,8 +150,8 @@ impl InvokeLines<'_> {
 
     fn send(&mut self, send: &Send) -> io::Result<()> {
         let body = printable(&String::from_utf8_lossy(&send.message.body), SHOWN_BYTES);
-        let sent = format!("to {}, {} bytes: {body}", send.queue, send.message.body.len());
-        self.line("sent", &sent)?;
+        let line = format!("to {}, {} bytes: {body}", send.queue, send.message.body.len());
+        self.line("sent", &line)?;
         for (name, value) in send.message.attributes.pairs() {
             let attribute = format!("{} = {}", printable(name, SHOWN_BYTES), shown_attribute(value));
             self.line("", &attribute)?;

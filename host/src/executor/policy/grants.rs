@@ -5,12 +5,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
     path::PathBuf,
     sync::Arc,
 };
 
 use ipnet::IpNet;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use super::OriginPattern;
 use crate::message::QueueName;
@@ -53,27 +53,29 @@ impl Grants {
 }
 
 /// A text that may be a secret, so no output shows it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct GrantedValue(Arc<str>);
+#[derive(Debug, Clone)]
+pub struct GrantedValue(Arc<SecretString>);
 
 impl GrantedValue {
     /// Returns the text, for the guest that has the grant.
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.expose_secret()
     }
 }
 
 impl From<&str> for GrantedValue {
     fn from(text: &str) -> Self {
-        Self(text.into())
+        Self(Arc::new(text.into()))
     }
 }
 
-impl fmt::Debug for GrantedValue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GrantedValue(..)")
+impl PartialEq for GrantedValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
     }
 }
+
+impl Eq for GrantedValue {}
 
 /// The destinations of outgoing HTTP requests.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
