@@ -83,7 +83,7 @@ impl StartError {
 /// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are empty.
 /// Blocks. The control plane and the guests have threads of their own, so that a guest on every core delays no extension.
 ///
-/// It is for `sandhog` itself, which starts again for each compilation. Other programs call [`run_with`].
+/// Only `sandhog` itself calls it, because each compilation starts the program again. Other programs call [`run_with`].
 ///
 /// # Errors
 ///
@@ -105,7 +105,8 @@ fn budget(configured: Option<u64>) -> u64 {
     let Budget { bytes, because } = Budget::of_machine();
     let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
     if let Some(configured) = configured {
-        let (budget, usual) = (shown(configured), shown(bytes));
+        let budget = shown(configured);
+        let usual = shown(bytes);
         tracing::info!(budget, usual, because, "memory for instances is as configured");
         return configured;
     }

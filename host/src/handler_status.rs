@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(statuses.readiness(false), Ok(()));
     }
 
-    /// It was ready once, so that a rollout went on with a host that handled nothing.
+    /// The host was ready then, so that a rollout went on with a host that handled nothing.
     #[test]
     fn a_host_with_a_handler_that_has_nothing_to_serve_is_not_ready() {
         let statuses = HandlerStatuses::default();

@@ -366,7 +366,8 @@ mod tests {
     fn a_version_that_waits_to_serve_is_not_removed_with_the_old_ones() {
         let directory = tempfile::tempdir().unwrap();
         let store = LastServedStore::new(directory.path().to_owned());
-        let (first, second) = (put(&store, b"first", None), put(&store, b"second", None));
+        let first = put(&store, b"first", None);
+        let second = put(&store, b"second", None);
         store.record_serving("orders", &first).unwrap();
         store.record_serving("orders", &second).unwrap();
         assert_eq!(last(&store).0, b"second");
@@ -378,7 +379,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = LastServedStore::new(directory.path().to_owned());
         store.supersede("orders", None).unwrap();
-        let (first, second) = (put(&store, b"first", None), put(&store, b"second", None));
+        let first = put(&store, b"first", None);
+        let second = put(&store, b"second", None);
         store.record_serving("orders", &first).unwrap();
         store.supersede("orders", Some(&first)).unwrap();
         assert_eq!(last(&store).0, b"first");

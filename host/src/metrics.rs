@@ -147,7 +147,7 @@ mod tests {
         let metrics = Metrics::new();
         observe(&metrics);
         let page = metrics.page();
-        // What has no label is there from the start.
+        // Metrics without labels are on the page from the start.
         let untouched = |line: &str| !line.contains('{') && line.ends_with(" 0");
         let samples: Vec<&str> = page
             .lines()

@@ -65,7 +65,7 @@ pub struct WasmFile {
     pub bytes: Vec<u8>,
     /// The digest of the bytes.
     pub digest: String,
-    /// Whether another process had the file open for writing.
+    /// The writers of the file, when it was read.
     pub writer: FileWriter,
 }
 
@@ -239,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    /// One entry that could not be looked at voided the whole scan, so that no handler was loaded or removed.
+    /// An entry that could not be looked at voided the whole scan, so that no handler was loaded or removed.
     #[test]
     fn an_entry_that_cannot_be_used_costs_its_own_name_only() {
         let directory = tempfile::tempdir().unwrap();
@@ -311,7 +311,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let plugins = PluginDir::new(directory.path().to_owned());
         fs::write(plugins.wasm("a"), "x").unwrap();
-        let (mut stamps, now) = (plugins.look("a"), SystemTime::now());
+        let mut stamps = plugins.look("a");
+        let now = SystemTime::now();
         let hour = Duration::from_hours(1);
         assert_eq!(stamps.unchanged_for(now), Duration::ZERO);
         assert!(stamps.unchanged_for(now + hour) > hour / 2);

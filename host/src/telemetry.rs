@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_name_can_not_begin_a_line_of_the_log() {
-        // They were written as they are, and so wrote lines of their own.
+        // Such names were written unescaped, and so began lines of their own.
         let name = "a\u{1b}[2J\n2026-01-01 ERROR sandhog: it\u{2028}fails";
         let page = written(|| tracing::info!(file = %name, text = name, "{name}"));
         assert_eq!(page.lines().count(), 1, "{page}");

@@ -166,7 +166,7 @@ mod tests {
 
     const CLOSED: EventKind = EventKind::Access(AccessKind::Close(AccessMode::Write));
 
-    /// Each event of any file was a look at the whole directory.
+    /// An event of any file caused a look at the whole directory.
     #[test]
     fn an_event_of_a_foreign_file_wakes_nobody() {
         let matters = |file| matters(&event(DATA, file), Path::new("/plugins"));
@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn a_file_is_being_written_until_it_is_closed_or_renamed_into_place() {
-        let (closings, directory) = (FileClosings::default(), tempfile::tempdir().unwrap());
+        let closings = FileClosings::default();
+        let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a.wasm");
         std::fs::write(&path, "all of it").unwrap();
         let is_closed = || closings.is_closed("a.wasm", FileLook::at(&path).as_ref());
@@ -196,8 +197,10 @@ mod tests {
     /// The note about an earlier state of the file let half of it through, because no event told of the second write.
     #[test]
     fn what_is_written_behind_a_link_is_not_closed_because_it_was_once() {
-        let (closings, directory) = (FileClosings::default(), tempfile::tempdir().unwrap());
-        let (target, link) = (directory.path().join("target"), directory.path().join("a.wasm"));
+        let closings = FileClosings::default();
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
+        let link = directory.path().join("a.wasm");
         std::fs::write(&target, "all of it").unwrap();
         std::os::unix::fs::symlink(&target, &link).unwrap();
         closings.note(&Event::new(CLOSED).add_path(link.clone()));

@@ -22,7 +22,7 @@ pub(super) enum ConnectionPhase {
     UnderWay,
 }
 
-/// One connection.
+/// A connection of a client.
 #[derive(Debug)]
 pub(super) struct ClientConnection {
     /// The connection came when there was room for probes only.

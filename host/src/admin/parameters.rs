@@ -41,7 +41,8 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let undecodable = |why| bad(format!("{}: {why}", printable(name, SHOWN_BYTES)));
-        let (name, value) = (decode(name).map_err(undecodable)?, decode(value).map_err(undecodable)?);
+        let name = decode(name).map_err(undecodable)?;
+        let value = decode(value).map_err(undecodable)?;
         if pairs.iter().any(|(other, _)| *other == name) {
             return Err(bad(format!("{} is given twice", printable(&name, SHOWN_BYTES))));
         }

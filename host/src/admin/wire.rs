@@ -33,7 +33,7 @@ pub struct ErrorAnswer {
 /// The answer of `GET /ready`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ReadinessAnswer {
-    /// Whether the host can be given messages.
+    /// The host is ready for messages.
     pub ready: bool,
     /// The reasons why not, for people; empty for a caller without the secret.
     pub reasons: Vec<String>,
@@ -46,7 +46,7 @@ pub struct HandlerList {
     pub handlers: Vec<HandlerForm>,
 }
 
-/// One handler.
+/// The form of one handler.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerForm {
@@ -62,7 +62,7 @@ pub struct HandlerForm {
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves.
     pub digest: Option<String>,
-    /// How many versions have served since the host started.
+    /// The number of versions that have served since the host started.
     pub version: u64,
     /// When the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,

@@ -56,7 +56,8 @@ impl<'a> MediaRange<'a> {
         let media = parts.next().unwrap_or_default();
         let mut quality = 1000;
         for (name, value) in parts.filter_map(|part| part.split_once('=')) {
-            let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+            let name = name.trim();
+            let value = value.trim().trim_matches('"');
             if name.eq_ignore_ascii_case("q") {
                 quality = thousandths(value);
             } else if name.eq_ignore_ascii_case("version")
@@ -95,11 +96,10 @@ pub(super) fn as_text(page: &str) -> String {
         }
     }
     for line in page.lines() {
-        let mut words = line.splitn(4, ' ');
-        let (sign, word, name, rest) = (words.next(), words.next(), words.next(), words.next());
-        match (sign, word, name, rest) {
-            (Some("#"), Some("EOF" | "UNIT"), ..) => {}
-            (Some("#"), Some(word), Some(name), Some(rest)) if counters.contains(&name) => {
+        let words: Vec<&str> = line.splitn(4, ' ').collect();
+        match words.as_slice() {
+            ["#", "EOF" | "UNIT", ..] => {}
+            ["#", word, name, rest] if counters.contains(name) => {
                 text.extend(["# ", word, " ", name, "_total ", rest, "\n"]);
             }
             _ => {

@@ -121,7 +121,7 @@ impl FileLook {
     }
 }
 
-/// Whether another process may still be writing to an open file.
+/// The answer to whether another process may still be writing to an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileWriter {
     /// No process has the file open for writing.
@@ -137,7 +137,7 @@ pub enum FileWriter {
 pub struct FileContent {
     /// All bytes of the file.
     pub bytes: Vec<u8>,
-    /// Whether another process was writing when the reading began.
+    /// The writers of the file, when the reading began.
     pub writer: FileWriter,
 }
 

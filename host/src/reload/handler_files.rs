@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{message::QueueName, plugin_dir::HandlerStamps};
 
-/// How long a file must not have changed before it is read.
+/// The time that a file must be unchanged before it is read.
 pub(super) const QUIET: Duration = Duration::from_millis(100);
 /// The first wait after the machine could not do its part of a load. The wait doubles each time.
 const FIRST_AGAIN: Duration = Duration::from_secs(1);

@@ -18,9 +18,9 @@ use crate::{
     watcher::FileClosings,
 };
 
-/// How long a file must not have changed where the system does not tell whether its writer has closed it.
+/// The time that a file must be unchanged where the system does not tell whether its writer has closed it.
 const UNTOLD_QUIET: Duration = Duration::from_secs(2);
-/// How long a missing event counts as a writer that has the file open, although the file does not change.
+/// The time for which an unchanged file counts as open for writing because no event has told of its closing.
 const UNCLOSED_LIMIT: Duration = Duration::from_mins(10);
 
 /// Loads the files of handlers.
@@ -38,7 +38,7 @@ pub(super) struct VersionLoader {
 pub(super) struct LoadOrder {
     pub(super) name: String,
     pub(super) stamps: HandlerStamps,
-    /// How long the files have had these stamps.
+    /// The time for which the files have had these stamps.
     pub(super) quiet_for: Duration,
     /// The component that serves, which is not compiled again if its bytes have not changed.
     pub(super) running: Option<Component>,

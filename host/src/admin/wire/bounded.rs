@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn reading_ends_at_the_first_entry_too_many() {
         check::<SendBatch>(&list("messages", "{}", 1000, "]}"), Ok(()));
-        // What follows is never looked at: it is no JSON.
+        // The reader does not look at the rest of the text, which is not JSON.
         let why = "more than 1000 messages: send 1 to 1000 at line 1 column 3015";
         check::<SendBatch>(&list("messages", "{}", 1001, "!!!"), Err(why));
         check::<RedriveRequest>(&list("ids", "\"\"", 1000, "]}"), Ok(()));
