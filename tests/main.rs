@@ -39,6 +39,7 @@ mod programs;
 mod queue_contract;
 mod queue_model;
 mod readiness;
+mod readme;
 mod reload;
 mod remote;
 mod restart;
