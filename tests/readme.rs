@@ -203,84 +203,89 @@ fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
         .0
 }
 
-#[test]
-fn the_first_handler_of_the_readme_works_as_printed() {
-    let readme = page("README.md");
-    let section = between(&readme, "## A first handler\n", "\n## ");
-    let (shells, sources): (Vec<_>, Vec<_>) = blocks(section).into_iter().partition(|block| block.language == "sh");
-    let [install, first, second] = shells.as_slice() else {
-        panic!("the first handler takes {} blocks of commands", shells.len());
-    };
-    // What a machine needs once, the tests have by other ways: see `programs` and `Terminal::open`.
+/// The block of what a machine needs once. The tests have both by other ways: see [`programs`] and [`Terminal::open`].
+fn is_what_the_tests_have_already(install: &Block) {
     let package = "host/sandhog";
+    let install_line = format!("cargo install --locked --path {package}");
     let target_line = format!("rustup target add {TARGET}");
-    assert_eq!(
-        install.lines(),
-        [&format!("cargo install --locked --path {package}"), &target_line]
-    );
+    assert_eq!(install.lines(), [&install_line, &target_line]);
     assert!(page(&format!("{package}/Cargo.toml")).contains("name = \"sandhog\"\n"));
+}
 
-    let (place, programs) = (tempfile::tempdir().unwrap(), programs());
-    let mut terminal = Terminal::open(place.path(), programs.path(), None);
-    let (run, build) = first
-        .lines()
-        .split_last()
-        .map(|(last, others)| (*last, others.to_vec()))
-        .unwrap();
-    assert!(run.starts_with("sandhog run "), "{run}");
+/// Types the commands that make and build a project. Answers where the project is.
+fn build(terminal: &mut Terminal, place: &Path, lines: &[&str]) -> PathBuf {
     let mut project = PathBuf::new();
-    for line in build {
+    for line in lines {
         terminal.run(line);
         if let Some(name) = line.strip_prefix("sandhog new rust ") {
-            project = place.path().join(name);
+            project = place.join(name);
             // Shares what is compiled with the other guests, the standard library above all.
             fs::create_dir_all(target().join("guests")).unwrap();
             symlink(target().join("guests"), project.join("target")).unwrap();
         }
     }
-    for Block { language, text } in sources {
+    project
+}
+
+/// Compares what the README shows of a project with the project.
+fn compare(project: &Path, shown: &[Block]) {
+    for Block { language, text } in shown {
         let file = if language == "rust" {
             "src/lib.rs"
         } else {
             "checkout.toml"
         };
-        assert!(
-            fs::read_to_string(project.join(file)).unwrap().starts_with(&text),
-            "{file} is not:\n{text}"
-        );
+        let found = fs::read_to_string(project.join(file)).unwrap();
+        assert!(found.starts_with(text), "{file} does not begin with:\n{text}");
     }
+}
+
+/// Types the commands of the second terminal.
+fn use_the_host(terminal: &mut Terminal, commands: &Block) {
+    for line in commands.lines() {
+        if line == "sandhog queues" {
+            see_the_queues(terminal, line);
+            continue;
+        }
+        let printed = terminal.run(line);
+        if line.starts_with("sandhog dead list") {
+            let says_why = printed.contains("reject") && printed.contains("line 1 column 2");
+            assert!(says_why, "{printed}");
+        }
+    }
+}
+
+#[test]
+fn the_first_handler_of_the_readme_works_as_printed() {
+    let readme = page("README.md");
+    let section = between(&readme, "## A first handler\n", "\n## ");
+    let (shells, shown): (Vec<_>, Vec<_>) = blocks(section).into_iter().partition(|block| block.language == "sh");
+    let [install, first, second] = shells.as_slice() else {
+        panic!("the first handler takes {} blocks of commands", shells.len());
+    };
+    is_what_the_tests_have_already(install);
+
+    let (place, programs) = (tempfile::tempdir().unwrap(), programs());
+    let mut terminal = Terminal::open(place.path(), programs.path(), None);
+    let lines = first.lines();
+    let (run, lines) = lines.split_last().unwrap();
+    assert!(run.starts_with("sandhog run "), "{run}");
+    let project = build(&mut terminal, place.path(), lines);
+    compare(&project, &shown);
     let url = terminal.run_host(run);
     let ready = between(section, "The host logs `", "`");
     wait_for(ready, || terminal.screen().contains(ready).then_some(()));
 
-    let mut other = Terminal::open(place.path(), programs.path(), Some(&url));
-    for line in second.lines() {
-        if line == "sandhog queues" {
-            see_the_queues(&mut other, line);
-            continue;
-        }
-        let printed = other.run(line);
-        if line.starts_with("sandhog dead list") {
-            assert!(
-                printed.contains("reject") && printed.contains("line 1 column 2"),
-                "{printed}"
-            );
-        }
-    }
+    use_the_host(&mut Terminal::open(place.path(), programs.path(), Some(&url)), second);
     let logged = between(section, "The first terminal logs `", "`");
-    assert!(
-        terminal.screen().contains(logged),
-        "{logged:?} is not in:\n{}",
-        terminal.screen()
-    );
+    let screen = terminal.screen();
+    assert!(screen.contains(logged), "{logged:?} is not in:\n{screen}");
 
     terminal.press_ctrl_c();
     let mut again = Terminal::open(&project, programs.path(), None);
     let url = again.run_host(run);
-    see_the_queues(
-        &mut Terminal::open(place.path(), programs.path(), Some(&url)),
-        "sandhog queues",
-    );
+    let mut other = Terminal::open(place.path(), programs.path(), Some(&url));
+    see_the_queues(&mut other, "sandhog queues");
 }
 
 #[test]
