@@ -278,8 +278,7 @@ fn the_first_handler_of_the_readme_works_as_printed() {
 
     use_the_host(&mut Terminal::open(place.path(), programs.path(), Some(&url)), second);
     let logged = between(section, "The first terminal logs `", "`");
-    let screen = terminal.screen();
-    assert!(screen.contains(logged), "{logged:?} is not in:\n{screen}");
+    wait_for(logged, || terminal.screen().contains(logged).then_some(()));
 
     terminal.press_ctrl_c();
     let mut again = Terminal::open(&project, programs.path(), None);
