@@ -9,10 +9,8 @@ use harness::{
     bench::{Bench, policy},
     hostile::{Parts, repeated},
 };
-use sandhog::{
-    executor::{Allocation, Component, EngineOptions, Executor as _, LocalExecutor, Verdict},
-    queue::FailureKind,
-};
+use sandhog_executor::{Component, EngineOptions, Executor as _, LocalExecutor, MemoryAllocation, Verdict};
+use sandhog_queue::FailureKind;
 
 /// The secret: this byte, in every place that there is. No text and no address of a guest has it.
 const SECRET: &str = "0xa7";
@@ -115,7 +113,7 @@ struct Slot {
 
 impl Slot {
     /// An executor with room for one instance; none if this machine can't have it.
-    fn new(allocation: Allocation) -> Option<Self> {
+    fn new(allocation: MemoryAllocation) -> Option<Self> {
         let options = EngineOptions {
             max_live_instances: 1,
             threads: 1,
@@ -186,7 +184,7 @@ impl Slot {
     }
 }
 
-async fn nothing_is_left(allocation: Allocation) {
+async fn nothing_is_left(allocation: MemoryAllocation) {
     let Some(slot) = Slot::new(allocation) else { return };
     let bench = &slot.bench;
     let mut guests = Vec::new();
@@ -212,7 +210,7 @@ async fn nothing_is_left(allocation: Allocation) {
 
 #[tokio::test]
 async fn a_guest_that_looks_for_its_own_secret_finds_it() {
-    let slot = Slot::new(Allocation::OnDemand).unwrap();
+    let slot = Slot::new(MemoryAllocation::OnDemand).unwrap();
     let component = slot.bench.load(guest(4, "one")).await.unwrap();
     let report = slot.bench.run(&component, &[b"b"]).await;
     assert!(matches!(report.verdicts.as_slice(), [Verdict::Failed(_)]), "{report:?}");
@@ -220,7 +218,7 @@ async fn a_guest_that_looks_for_its_own_secret_finds_it() {
 
 #[tokio::test]
 async fn no_secret_is_left_in_a_slot_when_the_kernel_finds_the_dirty_pages() {
-    nothing_is_left(Allocation::Pooled {
+    nothing_is_left(MemoryAllocation::Pooled {
         pagemap_scan: true,
         spare: 0,
     })
@@ -229,7 +227,7 @@ async fn no_secret_is_left_in_a_slot_when_the_kernel_finds_the_dirty_pages() {
 
 #[tokio::test]
 async fn no_secret_is_left_in_a_slot_when_all_pages_are_reset() {
-    nothing_is_left(Allocation::Pooled {
+    nothing_is_left(MemoryAllocation::Pooled {
         pagemap_scan: false,
         spare: 0,
     })
@@ -239,7 +237,7 @@ async fn no_secret_is_left_in_a_slot_when_all_pages_are_reset() {
 #[tokio::test]
 async fn no_secret_is_left_where_there_are_slots_to_spare() {
     for pagemap_scan in [true, false] {
-        nothing_is_left(Allocation::Pooled {
+        nothing_is_left(MemoryAllocation::Pooled {
             pagemap_scan,
             spare: 64,
         })
@@ -249,5 +247,5 @@ async fn no_secret_is_left_where_there_are_slots_to_spare() {
 
 #[tokio::test]
 async fn no_secret_is_left_without_a_pool() {
-    nothing_is_left(Allocation::OnDemand).await;
+    nothing_is_left(MemoryAllocation::OnDemand).await;
 }

@@ -18,14 +18,12 @@ use harness::{
     pipeline::{Pipeline, manifest},
     prompt::Prompt,
 };
-use sandhog::{
-    executor::{EngineOptions, Executor as _, Verdict},
+use sandhog_executor::{EngineOptions, Executor as _, Verdict};
+use sandhog_queue::{
+    Queue,
     message::{Outgoing, QueueName},
-    queue::{
-        Queue,
-        simple::{SimpleStore, settings::Settings},
-    },
 };
+use sandhog_simple::{SimpleStore, settings::Settings};
 use tokio::{runtime::Handle, sync::Notify, task::yield_now, time::timeout};
 
 /// How long a fact may take to come.
@@ -256,7 +254,10 @@ impl Group {
             ..Settings::defaults(&name)
         };
         let queue: Arc<dyn Queue> = store.queue(name, settings).await.unwrap();
-        for answer in queue.send_many(TURNS.map(Outgoing::new).to_vec()).await {
+        for answer in queue
+            .send_many(TURNS.map(|body| Outgoing::new(body).check().unwrap()).to_vec())
+            .await
+        {
             answer.unwrap();
         }
         let faulty = FaultyQueue::new(Arc::clone(&queue), [], extensions).in_one_group();

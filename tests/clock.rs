@@ -16,13 +16,11 @@ use harness::{
     set_clock::SetClock,
     wait_for,
 };
-use sandhog::{
+use sandhog_queue::{
+    Effects, FailureKind, FailureRecord, Queue as _, SettleRequest, Settlement,
     message::{MessageId, Outgoing, QueueName},
-    queue::{
-        Effects, FailureKind, FailureRecord, Queue as _, Settle, Settlement,
-        simple::{HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
-    },
 };
+use sandhog_simple::{ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings};
 use tempfile::TempDir;
 use tokio::time::Instant;
 
@@ -99,8 +97,8 @@ impl Bench {
     }
 }
 
-fn key() -> HandledKey {
-    HandledKey::new(&QueueName::new("elsewhere").unwrap(), &MessageId::from_queue("handled"))
+fn key() -> ProcessedMessageKey {
+    ProcessedMessageKey::new(&QueueName::new("elsewhere").unwrap(), &MessageId::from_queue("handled"))
 }
 
 impl Run {
@@ -122,8 +120,8 @@ impl Run {
         let receipt = delivery.receipt;
         let settled = self
             .queue
-            .settle(vec![Settle { receipt, settlement }], Effects::default());
-        settled.await.pop().unwrap().unwrap();
+            .settle(vec![SettleRequest { receipt, settlement }], Effects::default());
+        settled.await.unwrap().pop().unwrap().unwrap();
         self.send("waiting", 0, None).await;
         self.send("known", 0, Some("id")).await;
         self.send("delayed", 10, None).await;
@@ -137,7 +135,7 @@ impl Run {
             deduplication_id: deduplication.map(str::to_owned),
             ..Outgoing::default()
         };
-        self.queue.send(outgoing).await.unwrap()
+        self.queue.send(outgoing.check().unwrap()).await.unwrap()
     }
 
     /// Ready, delayed, and removed by the time to live.
@@ -506,7 +504,10 @@ async fn on_a_full_disk_what_writes_nothing_goes_on_while_something_is_delayed()
     let held = run.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
     run.send("delayed", 3600, None).await;
     disk.fail(0, Fault::Full);
-    assert!(run.queue.send(Outgoing::default()).await.is_err(), "the disk has room");
+    assert!(
+        run.queue.send(Outgoing::default().check().unwrap()).await.is_err(),
+        "the disk has room"
+    );
     for _ in 0..3 {
         disk.fail(0, Fault::Full);
         bench.machine.pass(10 * SECOND).await;

@@ -20,7 +20,7 @@ use harness::{
     hostile::{Parts, encoded, with_instances},
     sandhog_binary, sandhog_compiler, wait_for,
 };
-use sandhog::executor::{Compiler, EngineOptions, LoadError, Tiers, Verdict};
+use sandhog_executor::{CodeTiers, Compiler, EngineOptions, LoadError, Verdict};
 use tempfile::TempDir;
 
 const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
@@ -197,7 +197,7 @@ async fn a_description_of_a_world_with_any_bit_turned_around_is_the_end_of_a_com
     let bench = Bench::with(EngineOptions {
         max_live_instances: 4,
         compiler: sandhog_compiler(),
-        tiers: Tiers::Fast,
+        tiers: CodeTiers::Fast,
         ..EngineOptions::default()
     });
     let wasm = no_op();
@@ -349,11 +349,11 @@ impl Workshop {
         assert!(written.success());
     }
 
-    fn bench(&self, tiers: Tiers) -> Bench {
+    fn bench(&self, tiers: CodeTiers) -> Bench {
         self.bench_with(self.path("compiler"), tiers)
     }
 
-    fn bench_with(&self, program: PathBuf, tiers: Tiers) -> Bench {
+    fn bench_with(&self, program: PathBuf, tiers: CodeTiers) -> Bench {
         Bench::with(EngineOptions {
             max_live_instances: 4,
             threads: 1,
@@ -376,7 +376,7 @@ impl Workshop {
 #[tokio::test]
 async fn an_artifact_that_was_changed_anywhere_is_refused_and_made_anew() {
     let workshop = Workshop::new();
-    let bench = workshop.bench(Tiers::Optimised);
+    let bench = workshop.bench(CodeTiers::Optimised);
     bench.load(no_op()).await.unwrap();
     bench.load(no_op()).await.unwrap();
     assert_eq!(workshop.compilations(), 1);
@@ -405,10 +405,10 @@ async fn an_artifact_that_was_changed_anywhere_is_refused_and_made_anew() {
 /// Does something to the one artifact, and expects that it is refused and made anew.
 async fn check_refused(what: &str, spoil: impl FnOnce(&Path)) {
     let workshop = Workshop::new();
-    workshop.bench(Tiers::Optimised).load(no_op()).await.unwrap();
+    workshop.bench(CodeTiers::Optimised).load(no_op()).await.unwrap();
     let artifact = workshop.artifact();
     spoil(&artifact);
-    let component = workshop.bench(Tiers::Optimised).load(no_op()).await.unwrap();
+    let component = workshop.bench(CodeTiers::Optimised).load(no_op()).await.unwrap();
     assert!(!component.info.from_cache, "{what}");
     assert_eq!(workshop.compilations(), 2, "{what}");
     let metadata = fs::symlink_metadata(&artifact).unwrap();
@@ -416,7 +416,7 @@ async fn check_refused(what: &str, spoil: impl FnOnce(&Path)) {
         metadata.is_file() && metadata.mode() & 0o777 == 0o600,
         "{what}: {metadata:?}"
     );
-    let component = workshop.bench(Tiers::Optimised).load(no_op()).await.unwrap();
+    let component = workshop.bench(CodeTiers::Optimised).load(no_op()).await.unwrap();
     assert!(component.info.from_cache, "{what}");
 }
 
@@ -482,7 +482,7 @@ async fn a_directory_of_artifacts_that_others_can_write_to_is_not_used() {
     fs::create_dir(&directory).unwrap();
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o777)).unwrap();
     for _ in 0..2 {
-        let component = workshop.bench(Tiers::Optimised).load(no_op()).await.unwrap();
+        let component = workshop.bench(CodeTiers::Optimised).load(no_op()).await.unwrap();
         assert!(!component.info.from_cache);
     }
     assert_eq!(fs::read_dir(&directory).unwrap().count(), 0);
@@ -491,7 +491,7 @@ async fn a_directory_of_artifacts_that_others_can_write_to_is_not_used() {
 #[tokio::test]
 async fn artifacts_and_their_key_are_for_the_host_alone() {
     let workshop = Workshop::new();
-    workshop.bench(Tiers::Optimised).load(no_op()).await.unwrap();
+    workshop.bench(CodeTiers::Optimised).load(no_op()).await.unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
     let directory = workshop.path("artifacts");
     assert_eq!(mode(&directory), 0o700);
@@ -506,12 +506,12 @@ async fn artifacts_and_their_key_are_for_the_host_alone() {
 #[tokio::test]
 async fn what_is_compiled_needs_no_compiler() {
     let workshop = Workshop::new();
-    let bench = workshop.bench(Tiers::FastThenOptimised);
+    let bench = workshop.bench(CodeTiers::FastThenOptimised);
     let first = bench.load(forward()).await.unwrap();
     assert!(!first.info.from_cache && first.info.compile_time > Duration::ZERO);
     wait_for("the better code", || optimised(&workshop.path("artifacts")));
     drop((first, bench));
-    let bench = workshop.bench_with(PathBuf::from("/bin/false"), Tiers::FastThenOptimised);
+    let bench = workshop.bench_with(PathBuf::from("/bin/false"), CodeTiers::FastThenOptimised);
     let component = bench.load(forward()).await.unwrap();
     assert!(component.info.from_cache);
     let report = bench.run(&component, &[b"body"]).await;
@@ -528,7 +528,7 @@ async fn what_is_compiled_needs_no_compiler() {
 async fn loaded_with(commands: &str) -> LoadError {
     let workshop = Workshop::new();
     workshop.write_program(commands);
-    let mut bench = workshop.bench(Tiers::Fast);
+    let mut bench = workshop.bench(CodeTiers::Fast);
     bench.policy.limits.compile_time = Duration::from_secs(1);
     bench.load(no_op()).await.unwrap_err()
 }
@@ -566,7 +566,7 @@ async fn a_load_that_is_dropped_ends_its_compiler() {
     let workshop = Workshop::new();
     let id = workshop.path("id");
     workshop.write_program(&format!("echo $$ > {}; exec /bin/sleep 1000", id.display()));
-    let bench = workshop.bench(Tiers::Fast);
+    let bench = workshop.bench(CodeTiers::Fast);
     let mut load = Box::pin(bench.load(no_op()));
     std::future::poll_fn(|cx| {
         assert!(load.as_mut().poll(cx).is_pending());

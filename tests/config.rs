@@ -2,11 +2,12 @@
 
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
-use sandhog::{
-    config::{Config, Grants, Limits, Manifest, Overrides, QueueSettings, Retry},
-    message::QueueName,
-    queue::{simple::settings::Order, sqs::settings::Location},
-};
+use harness::repository;
+use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, limit_rows};
+use sandhog_executor::policy::{Grants, LimitField, LimitQuantity, Limits};
+use sandhog_queue::message::QueueName;
+use sandhog_simple::settings::Order;
+use sandhog_sqs::settings::Location;
 
 /// A directory with a `sandhog.toml` and an empty `plugins`.
 fn host_directory(text: &str) -> tempfile::TempDir {
@@ -16,7 +17,7 @@ fn host_directory(text: &str) -> tempfile::TempDir {
     directory
 }
 
-fn load(directory: &Path, overrides: Overrides, secret: Option<&str>) -> Result<Config, String> {
+fn load(directory: &Path, overrides: ConfigOverrides, secret: Option<&str>) -> Result<Config, String> {
     let environment = |name: &str| secret.filter(|_| name == "SANDHOG_SECRET").map(str::to_owned);
     Config::load(Some(directory), overrides, &environment)
         .map_err(|errors| errors.to_string().replace(&*directory.to_string_lossy(), "DIR"))
@@ -24,7 +25,7 @@ fn load(directory: &Path, overrides: Overrides, secret: Option<&str>) -> Result<
 
 fn check_host(text: &str, expected: &str) {
     let directory = host_directory(text);
-    let errors = load(directory.path(), Overrides::default(), None).expect_err("mistakes");
+    let errors = load(directory.path(), ConfigOverrides::default(), None).expect_err("mistakes");
     assert_eq!(errors, expected.trim());
 }
 
@@ -185,7 +186,7 @@ fn the_defaults_of_a_manifest_are_those_of_the_handbook() {
     assert_eq!(manifest.timeout, Duration::from_secs(30));
     assert_eq!(
         manifest.retry,
-        Retry {
+        RetryDelays {
             min: Duration::from_secs(1),
             max: Duration::from_mins(15)
         }
@@ -225,13 +226,67 @@ env = { MODE = "fast" }
     );
     assert_eq!(
         manifest.retry,
-        Retry {
+        RetryDelays {
             min: Duration::from_millis(500),
-            ..Retry::default()
+            ..RetryDelays::default()
         }
     );
     assert_eq!(manifest.grants.send, Some([name("audit"), name("thumbnails")].into()));
     assert_eq!(manifest.grants.env, [("MODE".to_owned(), "fast".into())].into());
+}
+
+#[test]
+fn the_page_about_security_has_every_limit_as_the_host_accepts_it() {
+    let page = fs::read_to_string(repository().join("docs/security.md")).expect("the page");
+    let documented: Vec<_> = page
+        .lines()
+        .filter(|line| line.starts_with("| `memory` ") || line.starts_with("| `limits."))
+        .collect();
+    let rows = limit_rows();
+    for row in &rows {
+        assert!(
+            documented.iter().any(|line| line.starts_with(row)),
+            "not on the page: {row}"
+        );
+    }
+    assert_eq!(
+        documented.len(),
+        rows.len(),
+        "the page has other limits: {documented:#?}"
+    );
+}
+
+#[test]
+fn a_limit_is_accepted_from_its_least_value_to_its_most() {
+    let manifest = |key: &str, value: &str| match key.strip_prefix("limits.") {
+        Some(key) => Manifest::parse(&format!("[limits]\n{key} = {value}"), "resize"),
+        None => Manifest::parse(&format!("{key} = {value}"), "resize"),
+    };
+    let count = |key, field: &LimitField<u64>| {
+        for bound in [*field.range.start(), *field.range.end()] {
+            let limits = manifest(key, &bound.to_string()).expect("a bound").limits;
+            assert_eq!((field.get)(&limits), bound, "{key}");
+        }
+        let beyond = manifest(key, &(field.range.end() + 1).to_string()).expect_err("beyond the range");
+        assert!(beyond.to_string().contains(key), "{beyond}");
+        if let Some(below) = field.range.start().checked_sub(1) {
+            manifest(key, &below.to_string()).expect_err("below the range");
+        }
+    };
+    for entry in Limits::TABLE {
+        match &entry.quantity {
+            LimitQuantity::Count(field) | LimitQuantity::Bytes(field) => count(entry.key, field),
+            LimitQuantity::Time(field) => {
+                for bound in [*field.range.start(), *field.range.end()] {
+                    let text = format!("\"{}ms\"", bound.as_millis());
+                    let limits = manifest(entry.key, &text).expect("a bound").limits;
+                    assert_eq!((field.get)(&limits), bound, "{}", entry.key);
+                    let beyond = format!("\"{}ms\"", field.range.end().as_millis() + 1);
+                    manifest(entry.key, &beyond).expect_err("beyond the range");
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -248,7 +303,7 @@ fn a_file_whose_name_is_no_queues_name_needs_a_manifest_that_names_one() {
 #[test]
 fn a_directory_of_components_needs_no_configuration() {
     let plugins = tempfile::tempdir().expect("a temporary directory");
-    let config = load(plugins.path(), Overrides::default(), None).expect("defaults");
+    let config = load(plugins.path(), ConfigOverrides::default(), None).expect("defaults");
     assert_eq!(config.plugins, plugins.path());
     assert_eq!(config.data.as_deref(), Some(Path::new(".sandhog")));
     assert_eq!(config.listen.to_string(), "127.0.0.1:9324");
@@ -270,7 +325,7 @@ time-to-live = "1day"
 max-messages = 10
 "#;
     let directory = host_directory(text);
-    let config = load(directory.path(), Overrides::default(), None).expect("a configuration");
+    let config = load(directory.path(), ConfigOverrides::default(), None).expect("a configuration");
     assert_eq!(
         config.data,
         Some(directory.path().join("state")),
@@ -305,7 +360,7 @@ dead-letter = "orders"
 window = "2h"
 max-entries = 7
 "#;
-    let config = load(host_directory(text).path(), Overrides::default(), None).expect("a configuration");
+    let config = load(host_directory(text).path(), ConfigOverrides::default(), None).expect("a configuration");
     let sqs = |queue: &str| match &config.queues[&name(queue)] {
         QueueSettings::Sqs(settings) => settings.clone(),
         QueueSettings::Simple(settings) => panic!("{settings:?}"),
@@ -333,7 +388,7 @@ max-entries = 7
 #[test]
 fn the_command_line_wins_over_the_file() {
     let directory = host_directory("data = \"state\"\nlisten = \"127.0.0.1:1\"\ngrace-period = \"5s\"");
-    let overrides = Overrides {
+    let overrides = ConfigOverrides {
         data: Some("elsewhere".into()),
         ephemeral: false,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))),
@@ -342,9 +397,9 @@ fn the_command_line_wins_over_the_file() {
     let config = load(directory.path(), overrides, None).expect("a configuration");
     assert_eq!(config.data.as_deref(), Some(Path::new("elsewhere")));
     assert_eq!((config.listen.port(), config.grace_period), (2, Duration::ZERO));
-    let ephemeral = Overrides {
+    let ephemeral = ConfigOverrides {
         ephemeral: true,
-        ..Overrides::default()
+        ..ConfigOverrides::default()
     };
     assert_eq!(
         load(directory.path(), ephemeral, None).expect("a configuration").data,
@@ -357,10 +412,10 @@ fn an_address_that_others_can_reach_needs_a_secret() {
     let directory = host_directory("listen = \"0.0.0.0:9324\"");
     let expected = "listen: 0.0.0.0:9324 can be reached from other machines, so it needs a secret: set SANDHOG_SECRET or the key secret-file, or listen on 127.0.0.1";
     assert_eq!(
-        load(directory.path(), Overrides::default(), None).expect_err("no secret"),
+        load(directory.path(), ConfigOverrides::default(), None).expect_err("no secret"),
         expected
     );
-    let config = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect("a configuration");
+    let config = load(directory.path(), ConfigOverrides::default(), Some("0123456789abcdef")).expect("a configuration");
     assert!(config.secret.expect("the secret").matches(b"0123456789abcdef"));
 }
 
@@ -368,7 +423,7 @@ fn an_address_that_others_can_reach_needs_a_secret() {
 fn a_missing_secret_is_among_the_other_mistakes() {
     // It was found when everything else was right.
     let directory = host_directory("listen = \"0.0.0.0:9324\"\ncolour = 1\n[queues.\"Orders X\"]\nmax-receives = 0\n");
-    let errors = load(directory.path(), Overrides::default(), None).expect_err("mistakes");
+    let errors = load(directory.path(), ConfigOverrides::default(), None).expect_err("mistakes");
     assert!(errors.starts_with("4 mistakes"), "{errors}");
     for said in [
         "colour: unknown key",
@@ -378,7 +433,8 @@ fn a_missing_secret_is_among_the_other_mistakes() {
     ] {
         assert!(errors.contains(said), "{said} in {errors}");
     }
-    let with_secret = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect_err("mistakes");
+    let with_secret =
+        load(directory.path(), ConfigOverrides::default(), Some("0123456789abcdef")).expect_err("mistakes");
     assert!(with_secret.starts_with("3 mistakes"), "{with_secret}");
 }
 
@@ -403,7 +459,7 @@ fn the_exit_codes_of_a_command_can_be_answers() {
 fn a_secret_can_stand_in_a_file() {
     let directory = host_directory("listen = \"0.0.0.0:9324\"\nsecret-file = \"secret\"");
     fs::write(directory.path().join("secret"), "fedcba9876543210\n").expect("the secret");
-    let config = load(directory.path(), Overrides::default(), None).expect("a configuration");
+    let config = load(directory.path(), ConfigOverrides::default(), None).expect("a configuration");
     assert!(config.secret.expect("the secret").matches(b"fedcba9876543210"));
 }
 
@@ -417,12 +473,12 @@ fn a_line_end_behind_a_secret_is_no_part_of_it_wherever_it_stands() {
         (Some("0123456789abcdef\n"), "0123456789abcdef"),
         (Some(" 0123456789abcdef\r\n"), "0123456789abcdef"),
     ] {
-        let config = load(directory.path(), Overrides::default(), variable).expect("a configuration");
+        let config = load(directory.path(), ConfigOverrides::default(), variable).expect("a configuration");
         assert_eq!(config.secret.expect("the secret").expose(), expected);
     }
     let rule = "a secret has 16 or more visible ASCII characters without spaces";
     for (variable, why) in [("", "it is empty"), ("0123456789 abcdef", "it has a space inside")] {
-        let error = load(directory.path(), Overrides::default(), Some(variable)).expect_err("no secret");
+        let error = load(directory.path(), ConfigOverrides::default(), Some(variable)).expect_err("no secret");
         assert_eq!(error, format!("SANDHOG_SECRET: {why}: {rule}"));
     }
 }
@@ -434,7 +490,7 @@ fn a_short_secret_is_refused_together_with_the_mistakes_of_the_file() {
   DIR/sandhog.toml:1: grace-period = 30: use a duration from 0s to 12h, such as \"30s\"
   SANDHOG_SECRET: a secret has 16 or more visible ASCII characters without spaces";
     assert_eq!(
-        load(directory.path(), Overrides::default(), Some("short")).expect_err("mistakes"),
+        load(directory.path(), ConfigOverrides::default(), Some("short")).expect_err("mistakes"),
         expected
     );
 }
@@ -442,7 +498,7 @@ fn a_short_secret_is_refused_together_with_the_mistakes_of_the_file() {
 #[test]
 fn a_secret_is_never_shown() {
     let directory = host_directory("");
-    let config = load(directory.path(), Overrides::default(), Some("0123456789abcdef")).expect("a configuration");
+    let config = load(directory.path(), ConfigOverrides::default(), Some("0123456789abcdef")).expect("a configuration");
     assert!(!format!("{config:?}").contains("0123456789abcdef"));
 }
 
@@ -461,9 +517,10 @@ fn a_cycle_of_dead_letter_queues_is_refused() {
 #[test]
 fn a_source_that_does_not_exist_is_named() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let errors = load(&directory.path().join("nowhere"), Overrides::default(), None).expect_err("nothing there");
+    let errors = load(&directory.path().join("nowhere"), ConfigOverrides::default(), None).expect_err("nothing there");
     assert_eq!(errors, "DIR: cannot be read: No such file or directory (os error 2)");
     fs::write(directory.path().join("orders.wasm"), "").expect("a file");
-    let errors = load(&directory.path().join("orders.wasm"), Overrides::default(), None).expect_err("not a source");
+    let errors =
+        load(&directory.path().join("orders.wasm"), ConfigOverrides::default(), None).expect_err("not a source");
     assert_eq!(errors, "DIR: neither a directory nor a sandhog.toml");
 }

@@ -12,10 +12,12 @@ use harness::{
     conformance::{self, Guest},
     host::Place,
 };
-use sandhog::{
-    executor::{Call, CallMessage, Component, EngineOptions, Executor as _, Flavour, Report, Tiers, Verdict},
+use sandhog_executor::{
+    CallMessage, CallReport, CodeTiers, Component, EngineOptions, Executor as _, Flavour, GuestCall, Verdict,
+};
+use sandhog_queue::{
+    EffectSend, FailureKind,
     message::{AttributeValue, Attributes, QueueName},
-    queue::{FailureKind, Send},
 };
 use serde_json::{Value, json};
 
@@ -23,7 +25,7 @@ const RETRY: Option<FailureKind> = Some(FailureKind::Retry);
 const REJECT: Option<FailureKind> = Some(FailureKind::Reject);
 
 /// One message, with attributes of every kind and in a group.
-fn call(bench: &Bench, body: &[u8]) -> Call {
+fn call(bench: &Bench, body: &[u8]) -> GuestCall {
     let mut message = message(body);
     let pairs = vec![
         ("grüße".to_owned(), AttributeValue::Text("häuser".to_owned())),
@@ -53,7 +55,7 @@ impl Subject {
         let mut bench = Bench::with(EngineOptions {
             max_live_instances: 4,
             compiler: harness::sandhog_compiler(),
-            tiers: Tiers::Fast,
+            tiers: CodeTiers::Fast,
             ..EngineOptions::default()
         });
         bench.policy = policy();
@@ -79,7 +81,7 @@ impl Subject {
         }
     }
 
-    async fn run(&self, body: &[u8]) -> Report {
+    async fn run(&self, body: &[u8]) -> CallReport {
         self.bench.executor.run(&self.component, call(&self.bench, body)).await
     }
 
@@ -100,7 +102,7 @@ impl Subject {
     }
 
     /// What a body makes it send, to queue `out`.
-    async fn sends(&self, body: &[u8]) -> Vec<Send> {
+    async fn sends(&self, body: &[u8]) -> Vec<EffectSend> {
         let report = self.run(body).await;
         assert_eq!(
             report.verdicts,
@@ -178,7 +180,7 @@ impl Subject {
     }
 
     async fn check_bodies(&self) {
-        let length = |sends: &[Send]| sends.iter().map(|send| send.message.body.to_vec()).collect::<Vec<_>>();
+        let length = |sends: &[EffectSend]| sends.iter().map(|send| send.message.body.to_vec()).collect::<Vec<_>>();
         let large = "ä".repeat(512 * 1024);
         for body in [b"".as_slice(), b"\xff\xfe ok", large.as_bytes()] {
             let sends = self.sends(body).await;

@@ -6,10 +6,10 @@ use harness::{
     guests::{self, program, undescribed_handler},
     host::Place,
 };
-use sandhog::{
-    executor::{CallMessage, Component, Executor as _, Flavour, LoadError, Report, Verdict},
+use sandhog_executor::{CallMessage, CallReport, Component, Executor as _, Flavour, LoadError, Verdict};
+use sandhog_queue::{
+    FailureKind,
     message::{AttributeValue, Attributes, QueueName},
-    queue::FailureKind,
 };
 use serde_json::json;
 use wasi_preview1_component_adapter_provider::{
@@ -29,7 +29,7 @@ fn attributes() -> Attributes {
     Attributes::new(pairs).unwrap()
 }
 
-async fn run(bench: &Bench, component: &Component, body: &[u8]) -> Report {
+async fn run(bench: &Bench, component: &Component, body: &[u8]) -> CallReport {
     let mut message = message(body);
     message.attributes = attributes();
     message.group_id = Some("blue".to_owned());
@@ -42,7 +42,7 @@ async fn run(bench: &Bench, component: &Component, body: &[u8]) -> Report {
     bench.executor.run(component, call).await
 }
 
-fn verdict(report: &Report) -> (Option<FailureKind>, String) {
+fn verdict(report: &CallReport) -> (Option<FailureKind>, String) {
     match report.verdicts.as_slice() {
         [Verdict::Success] => (None, String::new()),
         [Verdict::Failed(failure)] => (Some(failure.kind), failure.reason.clone()),
@@ -61,7 +61,7 @@ async fn check(bench: &Bench, component: &Component, body: &str, (kind, reason):
     }
 }
 
-fn sent(report: &Report) -> Vec<(&str, &[u8])> {
+fn sent(report: &CallReport) -> Vec<(&str, &[u8])> {
     let sends = report.sends.iter();
     sends.map(|send| (send.queue.as_str(), &*send.message.body)).collect()
 }

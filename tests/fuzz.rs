@@ -37,7 +37,7 @@ fn check(target: &Target, bytes: &[u8], origin: &str) {
         "{} fails on {origin}: {:?} (in hexadecimal: {})",
         target.name,
         String::from_utf8_lossy(bytes),
-        sandhog::printable::hex(bytes)
+        sandhog_queue::printable::hex(bytes)
     );
 }
 

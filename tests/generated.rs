@@ -16,11 +16,9 @@ use harness::{
     process::{Resources, alone, tally},
 };
 use rand::{Rng, RngExt as _, SeedableRng as _, rngs::SmallRng};
-use sandhog::{
-    executor::{EngineOptions, Executor as _, LoadError, Policy, Tiers, Verdict},
-    queue::FailureKind,
-};
 use sandhog_demo::guests::{Progress, build};
+use sandhog_executor::{CodeTiers, EngineOptions, Executor as _, GuestPolicy, LoadError, Verdict};
+use sandhog_queue::FailureKind;
 use wasm_smith::Config;
 
 const CASES: u64 = 20_000;
@@ -168,7 +166,7 @@ fn damaged(mut bytes: Vec<u8>, others: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8
 }
 
 /// What became of a case, in a few words.
-async fn outcome(bench: &Bench, policy: &Policy, wasm: Vec<u8>) -> Result<&'static str, String> {
+async fn outcome(bench: &Bench, policy: &GuestPolicy, wasm: Vec<u8>) -> Result<&'static str, String> {
     let bound = Duration::from_mins(1);
     let loaded = tokio::time::timeout(bound, bench.load_with(wasm, policy)).await;
     let component = match loaded.map_err(|_| "no end to its load".to_owned())? {
@@ -239,7 +237,7 @@ async fn nothing_is_left() {
     let bench = Bench::with(EngineOptions {
         max_live_instances: 4,
         threads: 2,
-        tiers: Tiers::Fast,
+        tiers: CodeTiers::Fast,
         ..EngineOptions::default()
     });
     let material = Material::new();

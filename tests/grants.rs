@@ -8,11 +8,12 @@ use harness::{
     host::Place,
     wait_for,
 };
-use sandhog::{
-    config::{DirGrant, Grants, HttpGrant, LogLevel, Manifest},
-    executor::{EngineOptions, Executor as _, LoadError, LogStream, Verdict},
-    queue::FailureKind,
+use sandhog::config::Manifest;
+use sandhog_executor::{
+    EngineOptions, Executor as _, LoadError, LogStream, Verdict,
+    policy::{DirGrant, Grants, HttpGrant, LogLevel},
 };
+use sandhog_queue::FailureKind;
 
 /// A world with everything that stands for a grant, in the shapes that the interfaces' packages give.
 const WIT: &str = "

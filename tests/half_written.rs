@@ -26,7 +26,7 @@ fn digest_of(host: &Host) -> String {
 }
 
 fn wait_for_digest(host: &Host, wasm: &[u8]) {
-    let digest = sandhog::executor::digest(wasm);
+    let digest = sandhog_executor::digest(wasm);
     wait_for("the new version", || (digest_of(host) == digest).then_some(()));
 }
 

@@ -9,15 +9,18 @@ use std::{
 
 use harness::{PATIENCE, prompt::Prompt};
 use sandhog::{
-    attempt::{Version, policy},
+    attempt::{HandlerVersion, policy},
     config::Manifest,
-    handler_set::{HandlerSet, Surroundings},
-    handler_status::HandlerBoard,
-    message::{Outgoing, QueueName},
+    handler_set::{HandlerSet, HostContext},
+    handler_status::HandlerStatuses,
     metrics::Metrics,
-    queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
 };
+use sandhog_queue::{
+    Queue,
+    message::{Outgoing, QueueName},
+};
+use sandhog_simple::SimpleStore;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -31,12 +34,12 @@ struct Handlers {
 impl Handlers {
     fn new() -> Self {
         let (executor, metrics) = (Arc::new(Prompt::default()), Arc::new(Metrics::new()));
-        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(&metrics));
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
-        let set = HandlerSet::new(Surroundings {
+        let set = HandlerSet::new(HostContext {
             queues: Arc::clone(&queues),
             executor: executor.clone(),
-            board: Arc::new(HandlerBoard::default()),
+            statuses: Arc::new(HandlerStatuses::default()),
             metrics,
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),
@@ -47,7 +50,10 @@ impl Handlers {
     /// A queue with so many messages.
     async fn queue(&self, name: &str, messages: usize) -> Arc<dyn Queue> {
         let queue = self.queues.declare(&QueueName::new(name).unwrap()).await.unwrap();
-        for answer in queue.send_many(vec![Outgoing::new("turn"); messages]).await {
+        for answer in queue
+            .send_many(vec![Outgoing::new("turn").check().unwrap(); messages])
+            .await
+        {
             answer.unwrap();
         }
         queue
@@ -57,7 +63,7 @@ impl Handlers {
     async fn serve(&mut self, handler: &str, queue: &str) {
         let manifest = format!("queue = \"{queue}\"\nconcurrency = 2\n");
         let manifest = Manifest::parse(&manifest, handler).unwrap();
-        let version = Version {
+        let version = HandlerVersion {
             component: self.executor.component().await,
             policy: Arc::new(policy(handler, &manifest)),
             manifest,
@@ -96,7 +102,7 @@ async fn a_handler_that_moves_to_another_queue_runs_no_more_at_a_time() {
     wait(async || new.counts().await.unwrap().in_flight == 1).await;
     handlers.executor.turns.add_permits(3);
     for queue in [&old, &new] {
-        wait(async || queue.counts().await.unwrap() == sandhog::queue::Counts::default()).await;
+        wait(async || queue.counts().await.unwrap() == sandhog_queue::Counts::default()).await;
     }
     assert_eq!(handlers.executor.most_inside.load(Ordering::SeqCst), 2);
     timeout(PATIENCE, handlers.set.drain()).await.unwrap().unwrap();

@@ -9,9 +9,9 @@ use harness::{
     process::{Resources, alone},
     repository,
 };
-use sandhog::{
-    config::{DirGrant, HttpGrant, Reuse},
-    executor::{Component, Executor as _, LogStream, Verdict},
+use sandhog_executor::{
+    Component, Executor as _, LogStream, Verdict,
+    policy::{DirGrant, HttpGrant, Reuse},
 };
 use tempfile::TempDir;
 

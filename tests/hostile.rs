@@ -7,10 +7,8 @@ use harness::{
     bench::{Bench, policy},
     process::{Resources, alone},
 };
-use sandhog::{
-    executor::{Component, EngineOptions, Executor as _, LogLine, Policy, Tiers, Verdict},
-    queue::FailureKind,
-};
+use sandhog_executor::{CodeTiers, Component, EngineOptions, Executor as _, GuestPolicy, LogLine, Verdict};
+use sandhog_queue::FailureKind;
 
 mod answers;
 mod compiling;
@@ -24,7 +22,7 @@ mod sends;
 /// One guest with one fault.
 struct Hostile {
     wasm: Vec<u8>,
-    policy: Policy,
+    policy: GuestPolicy,
     expect: Expect,
     /// What must hold of the lines that it printed.
     lines: fn(&[LogLine]),
@@ -103,7 +101,7 @@ impl Hostile {
         Self::new(wasm, Expect::Harmless)
     }
 
-    fn with(mut self, change: impl FnOnce(&mut Policy)) -> Self {
+    fn with(mut self, change: impl FnOnce(&mut GuestPolicy)) -> Self {
         change(&mut self.policy);
         self
     }
@@ -221,7 +219,7 @@ async fn grown() -> Vec<String> {
     let bench = Bench::with(EngineOptions {
         max_live_instances: 1,
         threads: 1,
-        tiers: Tiers::Fast,
+        tiers: CodeTiers::Fast,
         ..EngineOptions::default()
     });
     let mut grown = Vec::new();

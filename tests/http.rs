@@ -19,11 +19,11 @@ use harness::{
     host::Place,
     http_server::{HttpServer, authority},
 };
-use sandhog::{
-    config::{HttpGrant, OriginPattern},
-    executor::{Component, EngineOptions, Executor, LocalExecutor, LogStream, Report, Resolver, Verdict},
-    queue::FailureKind,
+use sandhog_executor::{
+    CallReport, Component, EngineOptions, Executor, LocalExecutor, LogStream, NameResolver, Verdict,
+    policy::{HttpGrant, OriginPattern},
 };
+use sandhog_queue::FailureKind;
 use tokio::time::Instant;
 
 /// Answers with what it was told to, one answer after the other, the last one for ever; names that it was not told of, it
@@ -45,13 +45,13 @@ impl Names {
     }
 }
 
-impl Resolver for Names {
+impl NameResolver for Names {
     fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         self.asked.lock().unwrap().push(host.to_owned());
         match self.answers.lock().unwrap().get_mut(host) {
             Some(answers) if answers.len() > 1 => Ok(answers.pop().unwrap()),
             Some(answers) => Ok(answers[0].clone()),
-            None => sandhog::executor::SystemResolver.resolve(host),
+            None => sandhog_executor::SystemResolver.resolve(host),
         }
     }
 }
@@ -71,7 +71,7 @@ impl Network {
             threads: 2,
             ..EngineOptions::default()
         };
-        let resolver: Arc<dyn Resolver> = Arc::<Names>::clone(&names);
+        let resolver: Arc<dyn NameResolver> = Arc::<Names>::clone(&names);
         let executor = LocalExecutor::with_resolver(options, resolver);
         let mut bench = Bench::on(executor.unwrap());
         bench.policy.grants.http = Some(HttpGrant {
@@ -90,7 +90,7 @@ impl Network {
         self.bench.load(http_guest()).await.unwrap()
     }
 
-    async fn report(&self, component: &Component, script: &str) -> Report {
+    async fn report(&self, component: &Component, script: &str) -> CallReport {
         let report = self.bench.run(component, &[script.as_bytes()]).await;
         assert_eq!(self.bench.executor.live_instances(), 0);
         report

@@ -8,13 +8,12 @@
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-use sandhog::{
-    handler_status::StoreHealth as _,
-    queue::{Delivery, Queue, Settlement, simple::settings::Settings},
-};
+use sandhog_queue::{Delivery, Queue, Settlement};
+use sandhog_simple::{StoreHealth as _, settings::Settings};
 
 use crate::queue_contract::{
-    Backend as _, Durable, bodies, defaults, end, failure, message, retry, send, take, take_one, taken, waiting,
+    Backend as _, Durable, bodies, checked, defaults, end, failure, message, retry, send, take, take_one, taken,
+    waiting,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -48,7 +47,7 @@ async fn extend(queue: &Arc<dyn Queue>, delivery: &Delivery, by: Duration) {
         .unwrap();
 }
 
-/// Lets time pass as a host does that renews the lease of what it works on.
+/// Lets time pass as a host does that extends the lease of what it works on.
 async fn hold(backend: &Durable, (queue, delivery): (&Arc<dyn Queue>, &Delivery), time: Duration) {
     let mut left = time;
     while !left.is_zero() {
@@ -159,16 +158,16 @@ async fn a_released_suspect_is_alone_again() {
     assert_eq!(bodies(&take(&queue, 9).await), ["a"]);
 }
 
-// The gate was closed until the suspect's deadline, which the host itself renews: for twelve hours, if need be.
+// The gate was closed until the suspect's deadline, which the host itself extends: for twelve hours, if need be.
 #[tokio::test(start_paused = true)]
 async fn a_suspect_holds_the_rest_back_for_a_bound_whoever_holds_it() {
-    for renewed in [true, false] {
+    for extended in [true, false] {
         let backend = crashed(&with_receives(5), &["long", "short"]).await;
         let (queue, other) = (backend.queue("orders").await, backend.queue("other").await);
         send(&other, [message("x")]).await;
         let long = take_one(&queue).await;
-        extend(&queue, &long, if renewed { BOUND } else { HOURS }).await;
-        if renewed {
+        extend(&queue, &long, if extended { BOUND } else { HOURS }).await;
+        if extended {
             hold(&backend, (&queue, &long), BOUND - SECOND).await;
         } else {
             backend.pass(BOUND - SECOND).await;
@@ -232,7 +231,7 @@ async fn many_long_suspects_run_side_by_side_and_leave_the_store_open_most_of_th
             extend(&queue, &delivery, HOURS).await;
             running.push(delivery);
         }
-        other.send(message("x")).await.unwrap();
+        other.send(checked(message("x"))).await.unwrap();
         let deliveries = take(&other, 9).await;
         open += usize::from(!deliveries.is_empty());
         for delivery in deliveries {
@@ -307,7 +306,7 @@ async fn a_slow_killer_is_alone_for_longer_each_time_and_counted_out() {
         extend(&queue, &killer, HOURS).await;
         for _ in 0..10 {
             backend.pass(10 * SECOND).await;
-            other.send(message("x")).await.unwrap();
+            other.send(checked(message("x"))).await.unwrap();
             take(&other, 1).await;
         }
         backend = backend.restart().await;

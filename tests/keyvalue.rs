@@ -12,15 +12,13 @@ use harness::{
     sqs_host::Stage,
     wait_for,
 };
-use sandhog::{
-    config::Limits,
+use sandhog_executor::policy::Limits;
+use sandhog_queue::{
+    Delivery, EffectSend, Effects, EffectsRefused, Queue as _, SettleRequest, Settlement,
     keyvalue::{Change, KeyValueWrite, MAX_VALUE_BYTES, Overlay, OverlayError, ReadError, WriteError, Writes},
     message::{MessageId, Outgoing, QueueName},
-    queue::{
-        Delivery, Effects, Queue as _, Send, Settle, SettleError, Settlement,
-        simple::{CommitError, HandledKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
-    },
 };
+use sandhog_simple::{CommitError, ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -454,19 +452,22 @@ async fn value(store: &SimpleStore, key: &str) -> Option<String> {
 }
 
 async fn received(queue: &SimpleQueue, body: &str) -> Delivery {
-    queue.send(Outgoing::new(body.as_bytes().to_vec())).await.unwrap();
+    queue
+        .send(Outgoing::new(body.as_bytes().to_vec()).check().unwrap())
+        .await
+        .unwrap();
     queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap()
 }
 
-fn delete(delivery: &Delivery) -> Settle {
-    Settle {
+fn delete(delivery: &Delivery) -> SettleRequest {
+    SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement: Settlement::Delete,
     }
 }
 
 fn overlay(store: &SimpleStore) -> Overlay {
-    Overlay::new(store.keyvalue("h"), &Limits::default())
+    Overlay::new(store.keyvalue("h"), (&Limits::default()).into())
 }
 
 fn bucket() -> Arc<str> {
@@ -478,9 +479,9 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
     on_both(async |store| {
         let orders = queue(&store, "orders").await;
         queue(&store, "out").await;
-        let send = |queue: &str| Send {
+        let send = |queue: &str| EffectSend {
             queue: name(queue),
-            message: Outgoing::new("x"),
+            message: Outgoing::new("x").check().unwrap(),
         };
         let delivery = received(&orders, "a").await;
         // The send is refused, then the write, and with either of them everything.
@@ -488,8 +489,8 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
             sends: vec![send("nowhere")],
             writes: writes(vec![set("k", "v")]),
         };
-        let answer = orders.settle(vec![delete(&delivery)], refused).await.pop().unwrap();
-        assert!(matches!(answer, Err(SettleError::SendRefused { .. })), "{answer:?}");
+        let answer = orders.settle(vec![delete(&delivery)], refused).await;
+        assert!(matches!(answer, Err(EffectsRefused::SendRefused { .. })), "{answer:?}");
         let refused = Effects {
             sends: vec![send("out")],
             writes: Writes {
@@ -497,11 +498,11 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
                 ..writes(vec![set("k", "v")])
             },
         };
-        let answer = orders.settle(vec![delete(&delivery)], refused).await.pop().unwrap();
+        let answer = orders.settle(vec![delete(&delivery)], refused).await;
         assert!(
             matches!(
                 answer,
-                Err(SettleError::WriteRefused(WriteError::Full {
+                Err(EffectsRefused::WriteRefused(WriteError::Full {
                     bytes: 67,
                     limit: 10,
                     ..
@@ -518,6 +519,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         orders
             .settle(vec![delete(&delivery)], all.clone())
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap();
@@ -527,6 +529,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         orders
             .settle(vec![delete(&delivery)], all)
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap_err();
@@ -542,13 +545,14 @@ async fn a_settlement_without_a_deletion_writes_nothing() {
     on_both(async |store| {
         let orders = queue(&store, "orders").await;
         let delivery = received(&orders, "a").await;
-        let release = Settle {
+        let release = SettleRequest {
             receipt: delivery.receipt.clone(),
             settlement: Settlement::Release,
         };
         orders
             .settle(vec![release], effects(vec![set("k", "v")]))
             .await
+            .unwrap()
             .pop()
             .unwrap()
             .unwrap();
@@ -560,7 +564,7 @@ async fn a_settlement_without_a_deletion_writes_nothing() {
 #[tokio::test]
 async fn a_message_of_another_queue_that_was_handled_before_writes_nothing_again() {
     on_both(async |store| {
-        let key = |id| HandledKey::new(&name("elsewhere"), &MessageId::from_queue(id));
+        let key = |id| ProcessedMessageKey::new(&name("elsewhere"), &MessageId::from_queue(id));
         let add = || effects(vec![write("n", Change::Add(1))]);
         store.commit(vec![key("1")], add()).await.unwrap();
         store.commit(vec![key("1")], add()).await.unwrap();
@@ -726,7 +730,7 @@ async fn all_keys_are_listed_once_in_order_whatever_the_attempt_added_and_delete
             keyvalue_writes: 10_000,
             ..Limits::default()
         };
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         // A thousand and more of them in a row are gone, others are new: before, between and behind.
         let gone = (900..2400).map(|number| format!("k{number:05}").into());
         overlay.delete(&bucket(), gone.collect()).unwrap();
@@ -770,7 +774,7 @@ async fn an_attempt_that_writes_more_than_a_page_lists_it_page_by_page() {
         )
         .await
         .unwrap();
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         let written = (0..2500)
             .map(|number| (Arc::from(format!("{number:04}")), "x".into()))
             .collect();
@@ -820,13 +824,13 @@ async fn values_of_one_answer_are_bounded_together() {
             host_call_bytes: 3 * 1024 * 1024,
             ..Limits::default()
         };
-        let mut overlay = Overlay::new(store.keyvalue("h"), &limits);
+        let mut overlay = Overlay::new(store.keyvalue("h"), (&limits).into());
         let asked: Vec<Arc<str>> = vec!["large".into(); 4];
         assert_eq!(overlay.get(&bucket(), &asked[..3]).await.unwrap().len(), 3);
         let error = overlay.get(&bucket(), &asked).await.unwrap_err();
         assert!(matches!(error, OverlayError::Read(ReadError::TooLarge(_))), "{error:?}");
         // The same of what the attempt has written itself.
-        let mut own = Overlay::new(store.keyvalue("h"), &limits);
+        let mut own = Overlay::new(store.keyvalue("h"), (&limits).into());
         own.set(&bucket(), vec![("large".into(), large.clone().into())])
             .unwrap();
         let error = own.get(&bucket(), &asked).await.unwrap_err();
@@ -845,7 +849,7 @@ async fn what_an_attempt_reads_is_bounded_in_number_and_in_bytes() {
             keyvalue_read_bytes: 30,
             ..Limits::default()
         };
-        let begin = || Overlay::new(store.keyvalue("h"), &limits);
+        let begin = || Overlay::new(store.keyvalue("h"), (&limits).into());
         let keys: Vec<Arc<str>> = (0..10).map(|number| format!("key{number}").into()).collect();
         let refused = |error: OverlayError, limit: &str| {
             let text = error.to_string();
@@ -908,7 +912,7 @@ async fn a_store_made_before_there_were_key_values_opens_and_takes_some() {
     let directory = TempDir::new().unwrap();
     let store = open(&directory).await;
     let orders = queue(&store, "orders").await;
-    orders.send(Outgoing::new("kept")).await.unwrap();
+    orders.send(Outgoing::new("kept").check().unwrap()).await.unwrap();
     store.close().await;
     let database = rusqlite::Connection::open(directory.path().join("queues.db")).unwrap();
     database

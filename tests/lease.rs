@@ -1,4 +1,4 @@
-//! Leases: renewed while a guest works, and when one is lost the guest is interrupted and nothing is settled.
+//! Leases: extended while a guest works, and when one is lost the guest is interrupted and nothing is settled.
 
 use std::{
     path::PathBuf,
@@ -16,18 +16,15 @@ use harness::{
     host::Place,
     pipeline::Pipeline,
 };
-use sandhog::{
-    attempt::policy,
-    config::Manifest,
-    executor::{EngineOptions, Executor, LocalExecutor},
+use sandhog::{attempt::policy, config::Manifest};
+use sandhog_executor::{EngineOptions, Executor, LocalExecutor};
+use sandhog_queue::{
+    Counts, ExtendError, Queue, QueueCapabilities, QueueError, SettleError, Settlement,
     lease::{Lease, LeaseKeeper},
     machine_clock::{MachineClock, Reading},
     message::{Outgoing, QueueName},
-    queue::{
-        Counts, ExtendError, Nature, Queue, QueueError, SettleError, Settlement,
-        simple::{SimpleStore, settings::Settings},
-    },
 };
+use sandhog_simple::{SimpleStore, settings::Settings};
 use tokio::{
     runtime::Handle,
     task::JoinSet,
@@ -42,18 +39,34 @@ fn unavailable(name: &QueueName) -> QueueError {
     }
 }
 
-/// Runs a handler that takes about `seconds` on a queue with a visibility of one second, for one message; returns the queue,
-/// the metrics, and when the executor had no live instance any more.
-async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Arc<FaultyQueue>, String) {
+/// Returns a queue with one message, and its store.
+async fn one_message(visibility_timeout: Duration, extensions: Vec<ExtendError>) -> (Arc<FaultyQueue>, SimpleStore) {
     let name = QueueName::new("in").unwrap();
     let store = SimpleStore::ephemeral();
     let settings = Settings {
-        visibility_timeout: Duration::from_secs(1),
+        visibility_timeout,
         ..Settings::defaults(&name)
     };
     let queue: Arc<dyn Queue> = store.queue(name.clone(), settings).await.unwrap();
-    queue.send(Outgoing::new("x")).await.unwrap();
+    queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
     let faulty = FaultyQueue::new(queue, [], Extensions::Scripted(extensions.into()));
+    (faulty, store)
+}
+
+/// Runs a handler on a queue with a visibility of one second, for one message. Returns the queue and the metrics page.
+async fn run_one(wasm: Vec<u8>, extensions: Vec<ExtendError>) -> (Arc<FaultyQueue>, String) {
+    let (faulty, store) = one_message(Duration::from_secs(1), extensions).await;
+    let metrics = run_on(wasm, &faulty, store, async {}).await;
+    (faulty, metrics)
+}
+
+/// Runs a handler for one message, and `interrupt` once the guest runs. Returns the metrics page.
+async fn run_on(
+    wasm: Vec<u8>,
+    faulty: &Arc<FaultyQueue>,
+    store: SimpleStore,
+    interrupt: impl Future<Output = ()>,
+) -> String {
     let manifest = Manifest::parse("concurrency = 1\ntimeout = \"30s\"\n", "in").unwrap();
     let policy = Arc::new(policy("in", &manifest));
     let executor = Arc::new(
@@ -73,17 +86,17 @@ async fn run_one(wasm: Vec<u8>, extensions: Vec<Result<(), ExtendError>>) -> (Ar
     let mut pipeline = Pipeline::new(&Handle::current(), store, guests);
     let metrics = Arc::clone(&pipeline.metrics);
     let start = Instant::now();
-    pipeline.handle_on(Arc::<FaultyQueue>::clone(&faulty), &component, manifest);
+    pipeline.handle_on(Arc::<FaultyQueue>::clone(faulty), &component, manifest);
     while executor.live_instances() == 0 {
         sleep(Duration::from_millis(1)).await;
     }
     // The first attempt ends, and keeps a second one from beginning.
-    pipeline.stop().await;
+    tokio::join!(pipeline.stop(), interrupt);
     assert!(
         start.elapsed() < Duration::from_secs(25),
         "the guest was not interrupted"
     );
-    (faulty, metrics.page())
+    metrics.page()
 }
 
 fn spin() -> Vec<u8> {
@@ -92,8 +105,20 @@ fn spin() -> Vec<u8> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stale_receipt_interrupts_the_guest_and_settles_nothing() {
-    let (queue, metrics) = run_one(spin(), vec![Err(ExtendError::Expired)]).await;
+    let (queue, metrics) = run_one(spin(), vec![ExtendError::Expired]).await;
     assert_eq!(queue.settled(), 0);
+    assert!(
+        metrics.contains(r#"sandhog_lost_leases_total{queue="in"} 1"#),
+        "{metrics}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_connection_interrupts_the_guest_and_settles_nothing() {
+    let (queue, store) = one_message(Duration::from_hours(12), Vec::new()).await;
+    let queue = queue.held_by_connection(None);
+    let metrics = run_on(spin(), &queue, store, queue.lose_connection()).await;
+    assert_eq!((queue.settled(), queue.asked("extend").len()), (0, 0));
     assert!(
         metrics.contains(r#"sandhog_lost_leases_total{queue="in"} 1"#),
         "{metrics}"
@@ -103,7 +128,7 @@ async fn a_stale_receipt_interrupts_the_guest_and_settles_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_queue_that_takes_no_extension_until_the_deadline_interrupts_the_guest_and_settles_nothing() {
     let name = QueueName::new("in").unwrap();
-    let refusals = (0..100).map(|_| Err(ExtendError::Queue(unavailable(&name)))).collect();
+    let refusals = (0..100).map(|_| ExtendError::Queue(unavailable(&name))).collect();
     let (queue, metrics) = run_one(spin(), refusals).await;
     assert_eq!(queue.settled(), 0);
     assert!(
@@ -117,7 +142,7 @@ async fn an_extension_that_fails_now_and_then_is_repeated_and_costs_nothing() {
     let busy = "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
         (br_if $l (i64.lt_u (local.get $n) (i64.const 2000000000)))) (global.get $ok)";
     let name = QueueName::new("in").unwrap();
-    let (queue, metrics) = run_one(handler(busy), vec![Err(ExtendError::Queue(unavailable(&name)))]).await;
+    let (queue, metrics) = run_one(handler(busy), vec![ExtendError::Queue(unavailable(&name))]).await;
     assert_eq!(queue.settled(), 1);
     assert_eq!(queue.counts().await.unwrap(), Counts::default());
     assert!(!metrics.contains("sandhog_lost_leases_total"), "{metrics}");
@@ -160,7 +185,7 @@ struct Sleeper {
     /// How many seconds the machine has slept.
     slept: Arc<AtomicU64>,
     lease: Lease,
-    _renewing: JoinSet<()>,
+    _extending: JoinSet<()>,
 }
 
 impl Sleeper {
@@ -168,12 +193,13 @@ impl Sleeper {
         let name = QueueName::new("in").unwrap();
         let store = SimpleStore::ephemeral();
         let queue: Arc<dyn Queue> = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
-        queue.send(Outgoing::new("x")).await.unwrap();
-        let nature = Nature {
-            remote,
-            ..Nature::LOCAL
+        queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
+        let capabilities = QueueCapabilities {
+            calls_overtake: remote,
+            has_own_clock: remote,
+            ..QueueCapabilities::LOCAL
         };
-        let queue = FaultyQueue::with_nature(queue, [], Extensions::Scripted([].into()), nature);
+        let queue = FaultyQueue::with_capabilities(queue, [], Extensions::Scripted([].into()), capabilities);
         let slept = Arc::new(AtomicU64::new(0));
         let seconds = Arc::clone(&slept);
         let clock = MachineClock::new(move || Reading {
@@ -182,16 +208,16 @@ impl Sleeper {
         });
         let keeper = LeaseKeeper::with_clock(Arc::<FaultyQueue>::clone(&queue), Arc::default(), clock);
         let delivery = queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
-        let lease = keeper.hold(delivery.receipt, delivery.deadline);
-        let mut renewing = JoinSet::new();
-        let renews = Arc::clone(&keeper);
-        renewing.spawn(async move { renews.run(CancellationToken::new()).await });
+        let lease = keeper.hold(delivery.receipt, &delivery.lease);
+        let mut extending = JoinSet::new();
+        let extends = Arc::clone(&keeper);
+        extending.spawn(async move { extends.run(CancellationToken::new()).await });
         Self {
             queue,
             keeper,
             slept,
             lease,
-            _renewing: renewing,
+            _extending: extending,
         }
     }
 
@@ -250,9 +276,9 @@ async fn a_queue_in_this_process_sleeps_with_it() {
 #[tokio::test(start_paused = true)]
 async fn a_delivery_that_comes_after_its_deadline_is_lost_before_a_guest_starts() {
     let sleeper = Sleeper::new(true).await;
-    sleeper.queue.send(Outgoing::new("y")).await.unwrap();
+    sleeper.queue.send(Outgoing::new("y").check().unwrap()).await.unwrap();
     let delivery = sleeper.queue.receive(1, Duration::ZERO).await.unwrap().pop().unwrap();
     sleep(Duration::from_secs(31)).await;
-    let lease = sleeper.keeper.hold(delivery.receipt, delivery.deadline);
+    let lease = sleeper.keeper.hold(delivery.receipt, &delivery.lease);
     assert!(lease.lost().is_cancelled());
 }

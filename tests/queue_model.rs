@@ -15,15 +15,14 @@ use std::{cmp::Reverse, collections::BTreeMap, num::NonZeroU32, sync::Arc, time:
 
 use harness::set_clock::SetClock;
 use proptest::prelude::*;
-use sandhog::{
+use sandhog_queue::{
+    Counts, Delivery, EffectSend, EffectsRefused, FailureKind, FailureRecord, Queue, Receipt, SendError, SettleError,
+    SettleRequest, Settlement,
     message::{Outgoing, QueueName},
-    queue::{
-        Counts, Delivery, FailureKind, FailureRecord, Queue, Receipt, Send, SendError, Settle, SettleError, Settlement,
-        simple::{
-            LedgerSettings, SimpleQueue, SimpleStore, StoreOptions,
-            settings::{Order, Settings},
-        },
-    },
+};
+use sandhog_simple::{
+    ProcessedMessageSettings, SimpleQueue, SimpleStore, StoreOptions,
+    settings::{Order, Settings},
 };
 use tokio::task::JoinSet;
 
@@ -46,7 +45,7 @@ enum Step {
     Receive {
         max: usize,
     },
-    Settle {
+    SettleRequest {
         which: prop::sample::Index,
         how: How,
     },
@@ -104,7 +103,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => Just(How::Release),
     ];
     let which = any::<prop::sample::Index>();
-    let settle = (which.clone(), how).prop_map(|(which, how)| Step::Settle { which, how });
+    let settle = (which.clone(), how).prop_map(|(which, how)| Step::SettleRequest { which, how });
     let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
     let pass = (1..60_u64).prop_map(|seconds| Step::Pass { seconds });
     let jump = prop_oneof![
@@ -438,7 +437,7 @@ impl Pair {
                 self.send(*group, *priority, *delay, *deduplication).await;
             }
             Step::Receive { max } => self.receive(*max).await,
-            Step::Settle { which, how } => self.settle(which, how).await,
+            Step::SettleRequest { which, how } => self.settle(which, how).await,
             Step::Extend { which, by } => self.extend(which, *by).await,
             Step::Pass { seconds } => {
                 self.clock.pass(Duration::from_secs(*seconds)).await;
@@ -504,17 +503,15 @@ impl Pair {
 
     async fn send(&mut self, group: Option<u8>, priority: u8, delay: u64, deduplication: Option<u8>) {
         let body = self.body();
-        let answer = self
-            .queue
-            .send(Outgoing {
-                body: body.clone().into(),
-                delay: Some(Duration::from_secs(delay)),
-                group_id: group.map(|group| group.to_string()),
-                deduplication_id: deduplication.map(|id| id.to_string()),
-                priority: Some(priority),
-                ..Outgoing::default()
-            })
-            .await;
+        let message = Outgoing {
+            body: body.clone().into(),
+            delay: Some(Duration::from_secs(delay)),
+            group_id: group.map(|group| group.to_string()),
+            deduplication_id: deduplication.map(|id| id.to_string()),
+            priority: Some(priority),
+            ..Outgoing::default()
+        };
+        let answer = self.queue.send(message.check().unwrap()).await;
         let first = deduplication.and_then(|id| self.model.remembered.get(&id));
         match (answer, first) {
             (Ok(id), Some((first, until))) if *until > self.model.now => assert_eq!(id.as_str(), first),
@@ -569,23 +566,22 @@ impl Pair {
         };
         let child = self.body();
         let sends = match how {
-            How::Follow => vec![Send {
+            How::Follow => vec![EffectSend {
                 queue: self.queue.name().clone(),
-                message: Outgoing::new(child.clone()),
+                message: Outgoing::new(child.clone()).check().unwrap(),
             }],
             _ => Vec::new(),
         };
         let follows = !sends.is_empty();
         let answer = self
             .queue
-            .settle(vec![Settle { receipt, settlement }], sends.into())
+            .settle(vec![SettleRequest { receipt, settlement }], sends.into())
             .await
-            .pop()
-            .unwrap();
+            .map(|mut answers| answers.pop().unwrap());
         match (self.model.held(token), answer) {
-            (None, Err(SettleError::Expired)) => {}
-            (Some(_), Err(SettleError::SendRefused { .. })) => assert!(follows && self.model.is_full()),
-            (Some(index), Ok(())) => {
+            (None, Ok(Err(SettleError::Expired))) => {}
+            (Some(_), Err(EffectsRefused::SendRefused { .. })) => assert!(follows && self.model.is_full()),
+            (Some(index), Ok(Ok(()))) => {
                 if follows {
                     assert!(!self.model.is_full());
                     self.model.add(&child, None, 0, 0);
@@ -689,7 +685,7 @@ proptest! {
     fn the_ephemeral_queue_does_what_the_model_does(order in order(), steps in steps()) {
         paused().block_on(async {
             let clock = SetClock::new();
-            let store = SimpleStore::ephemeral_on(LedgerSettings::default(), clock.clock());
+            let store = SimpleStore::ephemeral_on(ProcessedMessageSettings::default(), clock.clock());
             drop(run(&store, clock, order, &steps).await);
         });
     }

@@ -222,7 +222,7 @@ fn a_thousand_replacements_under_load_lose_nothing_and_leak_nothing() {
             let name = place.plugin(".next");
             fs::write(&name, version(number)).unwrap();
             fs::rename(&name, place.plugin("in.wasm")).unwrap();
-            let digest = sandhog::executor::digest(&version(number));
+            let digest = sandhog_executor::digest(&version(number));
             wait_for(&format!("version {number}"), || {
                 (host.get("/handlers")["handlers"][0]["digest"] == digest).then_some(())
             });

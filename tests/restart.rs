@@ -15,7 +15,7 @@ const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
 
 /// Waits until what serves is on disk as what served last.
 fn wait_kept(place: &Place, wasm: &[u8]) {
-    let digest = sandhog::executor::digest(wasm);
+    let digest = sandhog_executor::digest(wasm);
     wait_for("what serves to be kept", || {
         let record = fs::read_to_string(kept(place).join("last.json")).ok()?;
         record.contains(&digest).then_some(())
@@ -56,7 +56,10 @@ fn a_broken_file_is_served_around_after_a_restart_until_it_is_mended() {
     host.wait_ready();
     handles(&host, "kept");
     let status = handler(&host);
-    assert_eq!((&status["kept"], &status["state"]), (&true.into(), &"serving".into()));
+    assert_eq!(
+        (&status["fallback"], &status["state"]),
+        (&true.into(), &"serving".into())
+    );
     assert!(status["last-error"].as_str().unwrap().contains("in.wasm"), "{status}");
     let said = host.events("the version that served last serves").pop().unwrap();
     assert_eq!(
@@ -66,7 +69,7 @@ fn a_broken_file_is_served_around_after_a_restart_until_it_is_mended() {
     assert!(
         host.text("/metrics")
             .1
-            .contains("sandhog_handler_kept{handler=\"in\"} 1")
+            .contains("sandhog_handler_fallback{handler=\"in\"} 1")
     );
     // A second restart is as good as the first.
     host.kill();
@@ -75,11 +78,13 @@ fn a_broken_file_is_served_around_after_a_restart_until_it_is_mended() {
     handles(&host, "again");
     let mended = edited(&forward(), 2);
     place.install("in", &mended, GRANT);
-    wait_for("the mended file", || (handler(&host)["kept"] == false).then_some(()));
+    wait_for("the mended file", || {
+        (handler(&host)["fallback"] == false).then_some(())
+    });
     assert!(
         host.text("/metrics")
             .1
-            .contains("sandhog_handler_kept{handler=\"in\"} 0")
+            .contains("sandhog_handler_fallback{handler=\"in\"} 0")
     );
     wait_kept(&place, &mended);
 }
@@ -148,7 +153,7 @@ fn what_is_kept_is_gone_with_its_file() {
 fn what_is_kept_and_damaged_is_never_used() {
     let place = served();
     fs::write(place.plugin("in.wasm"), "broken").unwrap();
-    let digest = sandhog::executor::digest(&forward());
+    let digest = sandhog_executor::digest(&forward());
     fs::write(kept(&place).join(digest), edited(&forward(), 3)).unwrap();
     let host = place.start();
     wait_for("the refusal", || (handler(&host)["state"] == "refused").then_some(()));

@@ -9,11 +9,9 @@ use harness::{
     host::Place,
     wait_for,
 };
-use sandhog::{
-    config::{Manifest, Reuse},
-    executor::{Component, EngineOptions, Executor as _, Report, Verdict, digest},
-    queue::FailureKind,
-};
+use sandhog::config::Manifest;
+use sandhog_executor::{CallReport, Component, EngineOptions, Executor as _, Verdict, digest, policy::Reuse};
+use sandhog_queue::FailureKind;
 
 /// Counts its messages in its memory and sends the count, one digit; `r` fails, `t` traps, `s` spins and `m` takes all memory
 /// behind that; `p` prints the body and no line end.
@@ -61,7 +59,7 @@ async fn count(bench: &Bench, component: &Component, body: &str) -> Option<Strin
     counted(&bench.run(component, &[body.as_bytes()]).await)
 }
 
-fn counted(report: &Report) -> Option<String> {
+fn counted(report: &CallReport) -> Option<String> {
     let sends = report.sends.iter();
     let sent: Vec<_> = sends
         .map(|send| String::from_utf8_lossy(&send.message.body).into_owned())

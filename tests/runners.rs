@@ -7,10 +7,8 @@ use harness::{
     pipeline::{Pipeline, manifest},
     prompt::Prompt,
 };
-use sandhog::{
-    message::Outgoing,
-    queue::{Queue, simple::SimpleStore},
-};
+use sandhog_queue::{Queue, message::Outgoing};
+use sandhog_simple::SimpleStore;
 use tokio::{runtime::Handle, time::timeout};
 
 /// A handler with so many slots, on a queue in which these messages are.
@@ -18,7 +16,7 @@ async fn handler(slots: usize, bodies: &[&'static str]) -> (Arc<Prompt>, Pipelin
     let executor = Arc::new(Prompt::default());
     let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
     let queue = pipeline.queue("bench").await;
-    let messages = bodies.iter().map(|body| Outgoing::new(*body));
+    let messages = bodies.iter().map(|body| Outgoing::new(*body).check().unwrap());
     for answer in queue.send_many(messages.collect()).await {
         answer.unwrap();
     }
@@ -58,7 +56,7 @@ async fn attempts_behind_guests_that_take_their_time_are_run() {
 async fn a_guest_that_holds_its_thread_keeps_nobody_from_another_one() {
     let (executor, pipeline, queue) = handler(8, &["block"]).await;
     at_the_gate(&executor, 1).await;
-    queue.send(Outgoing::new("x")).await.unwrap();
+    queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
     timeout(PATIENCE, pipeline.deleted(1)).await.unwrap();
     finish(&executor, pipeline, 2).await;
 }

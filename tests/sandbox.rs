@@ -7,10 +7,8 @@ use harness::{
     guests::{batch_handler, embed, handler, handler_with},
     hostile::{Parts, encoded, with_instances},
 };
-use sandhog::{
-    executor::{Executor as _, Flavour, LoadError, Verdict},
-    queue::FailureKind,
-};
+use sandhog_executor::{Executor as _, Flavour, LoadError, Verdict};
+use sandhog_queue::FailureKind;
 use tokio::time::{Instant, timeout};
 
 #[tokio::test]

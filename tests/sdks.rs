@@ -25,10 +25,8 @@ use harness::{
     repository, sandhog_binary,
     toolchains::{copied, node, run, shell},
 };
-use sandhog::{
-    executor::Verdict,
-    message::{MAX_BODY_BYTES, QueueName},
-};
+use sandhog_executor::Verdict;
+use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -19,14 +19,14 @@ use harness::{
 use sandhog::{
     attempt::policy,
     config::Manifest,
-    executor::{EngineOptions, Executor, LocalExecutor},
-    message::{Outgoing, QueueName},
-    poller::{Next, Poller},
-    queue::{
-        Queue,
-        simple::{SimpleStore, settings::Settings},
-    },
+    poller::{Poller, ReceiveDecision},
 };
+use sandhog_executor::{EngineOptions, Executor, LocalExecutor};
+use sandhog_queue::{
+    Queue,
+    message::{Outgoing, QueueName},
+};
+use sandhog_simple::{SimpleStore, settings::Settings};
 use tokio::{
     runtime::Handle,
     time::{Instant, sleep, timeout},
@@ -46,7 +46,7 @@ fn most_in_flight_while_settlements_wait(wasm: Vec<u8>, commits_sends: bool) -> 
         let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor.clone());
         pipeline.queue("out").await;
         let queue = pipeline.queue("in").await;
-        for answer in queue.send_many(vec![Outgoing::new("x"); 3]).await {
+        for answer in queue.send_many(vec![Outgoing::new("x").check().unwrap(); 3]).await {
             answer.unwrap();
         }
         let mut held = FaultyQueue::new(Arc::clone(&queue), [], Extensions::Scripted([].into()));
@@ -87,14 +87,14 @@ async fn a_receive_under_way_fills_the_slots_that_became_free() {
         .queue(name.clone(), Settings::defaults(&name))
         .await
         .unwrap();
-    queue.send_many(vec![Outgoing::new("x"); 20]).await;
+    queue.send_many(vec![Outgoing::new("x").check().unwrap(); 20]).await;
     let held = FaultyQueue::new(queue, [], Extensions::Scripted([].into()));
     held.hold_receives();
     let mut poller = Poller::new(Arc::<FaultyQueue>::clone(&held));
-    assert_eq!(poller.next(1, 16, Instant::now()), Next::Ask(1));
+    assert_eq!(poller.next(1, 16, Instant::now()), ReceiveDecision::Ask(1));
     poller.ask(1, 1);
     assert!(poll_once(std::pin::pin!(poller.received())).await.is_pending());
-    assert_eq!(poller.next(15, 16, Instant::now()), Next::Enough);
+    assert_eq!(poller.next(15, 16, Instant::now()), ReceiveDecision::Enough);
     assert_eq!(poller.reserved(), 16);
     held.let_go();
     let received = poller.received().await;
@@ -112,7 +112,7 @@ async fn large_batches(concurrency: usize) -> (Arc<Prompt>, Pipeline, Arc<dyn Qu
     let mut pipeline = Pipeline::new(&Handle::current(), SimpleStore::ephemeral(), executor.clone());
     let queue = pipeline.queue("bench").await;
     let body = format!("turn{}", "x".repeat(500_000));
-    for answer in queue.send_many(vec![Outgoing::new(body); LARGE]).await {
+    for answer in queue.send_many(vec![Outgoing::new(body).check().unwrap(); LARGE]).await {
         answer.unwrap();
     }
     let manifest = with_concurrency(concurrency);

@@ -38,14 +38,12 @@ use harness::{
     sqs_behaviour::Behaviour,
     sqs_server::Kind,
 };
-use sandhog::{
+use sandhog_queue::{
+    DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, Queue, QueueCapabilities, QueueError,
+    Receipt, SendError, SettleError, SettleRequest, Settlement,
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, MessageId, Outgoing},
-    queue::{
-        DeadLetter, Delivery, Effects, ExtendError, FailureKind, FailureRecord, Nature, Queue, QueueError, Receipt,
-        SendError, Settle, SettleError, Settlement,
-        sqs::settings::{Location, SqsSettings},
-    },
 };
+use sandhog_sqs::settings::{Location, SqsSettings};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinSet,
@@ -64,9 +62,9 @@ use crate::queue_contract::{
     a_waiting_receive_gets_an_expired_message, a_waiting_receive_is_woken_by_a_release,
     a_waiting_receive_is_woken_by_a_send, a_waiting_receive_is_woken_by_the_next_of_a_group,
     an_expired_receipt_does_not_disturb_the_others_of_its_batch, an_extension_can_shorten,
-    an_extension_counts_from_now, bodies, bury, deduplication_ids_are_per_queue, end, every_receive_is_counted,
-    failure, grouped, message, purging_the_dead_spares_the_living, redrive_by_id_leaves_the_others, retry, send, take,
-    take_one,
+    an_extension_counts_from_now, bodies, bury, checked, deduplication_ids_are_per_queue, end,
+    every_receive_is_counted, failure, grouped, message, purging_the_dead_spares_the_living,
+    redrive_by_id_leaves_the_others, retry, send, send_each, take, take_one,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -210,11 +208,11 @@ async fn drain(queue: &Arc<dyn Queue>) -> Vec<String> {
 }
 
 async fn settle_all(queue: &Arc<dyn Queue>, deliveries: impl Iterator<Item = &Delivery>, settlement: Settlement) {
-    let settles = deliveries.map(|delivery| Settle {
+    let settles = deliveries.map(|delivery| SettleRequest {
         receipt: delivery.receipt.clone(),
         settlement: settlement.clone(),
     });
-    for answer in queue.settle(settles.collect(), Effects::default()).await {
+    for answer in queue.settle(settles.collect(), Effects::default()).await.unwrap() {
         answer.unwrap();
     }
 }
@@ -304,7 +302,7 @@ async fn every_body_comes_back_as_it_was_sent(sqs: &Sqs) {
     ]
     .into();
     let queue = sqs.standard("orders").queue;
-    let answers = queue.send_many(sent.iter().cloned().map(Outgoing::new).collect()).await;
+    let answers = send_each(&queue, sent.iter().cloned().map(Outgoing::new).collect()).await;
     let ids: Vec<MessageId> = answers.into_iter().map(Result::unwrap).collect();
     let received = gather(&queue, sent.len()).await;
     let mut received: HashMap<_, _> = received
@@ -443,7 +441,7 @@ async fn labels_of_attributes_survive_the_dead_letter_queue(sqs: &Sqs) {
 async fn check_refusals(sqs: &Sqs, made: &Made, good: &Outgoing, refused: Vec<(Outgoing, &str)>) {
     for (outgoing, words) in refused {
         let shown = format!("{outgoing:?}").chars().take(200).collect::<String>();
-        let mut answers = made.queue.send_many(vec![outgoing, good.clone()]).await;
+        let mut answers = send_each(&made.queue, vec![outgoing, good.clone()]).await;
         answers.pop().unwrap().unwrap();
         match answers.pop().unwrap() {
             Err(SendError::Invalid(invalid)) => {
@@ -547,7 +545,7 @@ async fn sends_go_ten_a_call(sqs: &Sqs) {
 async fn ten_large_messages_go_as_many_a_call_as_fit(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let large = |number: u8| Outgoing::new(vec![b'a' + number; 300 * 1024]);
-    let answers = made.queue.send_many((0..10).map(large).collect()).await;
+    let answers = send_each(&made.queue, (0..10).map(large).collect()).await;
     let ids: HashSet<_> = answers.into_iter().map(Result::unwrap).collect();
     let mut sizes = entries(&sqs.asked("SendMessageBatch", &made));
     sizes.sort_unstable();
@@ -565,7 +563,7 @@ async fn a_refused_entry_does_not_take_the_others_with_it(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let fault = Fault::FailEntries(Box::new(|entry| has_body(entry, "bad")), "InvalidMessageContents", true);
     let given = sqs.proxy().rule(Sqs::rule(fault, "SendMessageBatch", &made));
-    let answers = made.queue.send_many(["a", "bad", "b"].map(message).to_vec()).await;
+    let answers = send_each(&made.queue, ["a", "bad", "b"].map(message).to_vec()).await;
     let [Ok(_), Err(SendError::Invalid(invalid)), Ok(_)] = &answers[..] else {
         panic!("{answers:?}")
     };
@@ -585,7 +583,7 @@ async fn a_call_refused_for_one_entry_is_repeated_entry_by_entry(sqs: &Sqs) {
     };
     sqs.proxy().rule(rule.matching(has_bad));
     let messages = ["a", "bad", "b", "c"].map(|body| grouped(body, "g"));
-    let answers = made.queue.send_many(messages.to_vec()).await;
+    let answers = send_each(&made.queue, messages.to_vec()).await;
     assert!(
         matches!(answers[..], [Ok(_), Err(SendError::Invalid(_)), Ok(_), Ok(_)]),
         "{answers:?}"
@@ -597,7 +595,7 @@ async fn an_entry_that_the_server_had_trouble_with_is_repeated(sqs: &Sqs) {
     let made = sqs.standard("orders");
     let fault = Fault::FailEntries(Box::new(|entry| has_body(entry, "b")), "InternalError", false);
     sqs.proxy().rule(Sqs::rule(fault, "SendMessageBatch", &made).times(1));
-    let answers = made.queue.send_many(["a", "b", "c"].map(message).to_vec()).await;
+    let answers = send_each(&made.queue, ["a", "b", "c"].map(message).to_vec()).await;
     assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     assert_eq!(entries(&sqs.asked("SendMessageBatch", &made)), [3, 1]);
     assert_eq!(sorted(drain(&made.queue).await), ["a", "b", "c"]);
@@ -631,15 +629,15 @@ async fn a_garbled_receipt_does_not_disturb_the_others(sqs: &Sqs) {
     ];
     let answers = made.queue.extend(receipts.clone(), 30 * SECOND).await;
     assert!(
-        matches!(answers[..], [Ok(()), Err(ExtendError::Expired), Ok(())]),
+        matches!(answers[..], [Ok(_), Err(ExtendError::Expired), Ok(_)]),
         "{answers:?}"
     );
     let settlement = Settlement::Delete;
-    let settles = receipts.into_iter().map(|receipt| Settle {
+    let settles = receipts.into_iter().map(|receipt| SettleRequest {
         receipt,
         settlement: settlement.clone(),
     });
-    let answers = made.queue.settle(settles.collect(), Effects::default()).await;
+    let answers = made.queue.settle(settles.collect(), Effects::default()).await.unwrap();
     assert!(
         matches!(answers[..], [Ok(()), Err(SettleError::Expired), Ok(())]),
         "{answers:?}"
@@ -692,7 +690,7 @@ async fn a_released_group_comes_back_in_order(sqs: &Sqs) {
     check_given_back(sqs, Settlement::Release).await;
 }
 
-/// What is done when the first of a group is not handled: see `Nature::returns_groups`.
+/// What is done when the first of a group is not handled: see `QueueCapabilities::returns_groups`.
 async fn a_group_given_back_with_a_delay_comes_back_in_order(sqs: &Sqs) {
     let asked = Instant::now();
     check_given_back(sqs, retry(2 * SECOND)).await;
@@ -737,9 +735,7 @@ async fn ids_for_deduplication_count_within_a_group_if_the_queue_says_so(sqs: &S
         deduplication_id: Some("x".to_owned()),
         ..grouped(body, group)
     };
-    let answers = queue
-        .send_many(vec![once("a", "g"), once("b", "h"), once("c", "g")])
-        .await;
+    let answers = send_each(&queue, vec![once("a", "g"), once("b", "h"), once("c", "g")]).await;
     let ids: Vec<MessageId> = answers.into_iter().map(Result::unwrap).collect();
     assert_eq!(ids[0], ids[2]);
     assert_eq!(sorted(drain(&queue).await), ["a", "b"]);
@@ -805,22 +801,31 @@ async fn a_standard_queue_keeps_groups_and_does_not_order_them(sqs: &Sqs) {
 // What is special about a queue.
 
 async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
-    let plain = Nature {
+    let plain = QueueCapabilities {
         receive_limit: 10,
-        remote: true,
+        calls_cost: true,
+        calls_overtake: true,
+        batches_settlements: true,
+        has_own_clock: true,
+        counts_releases: true,
+        extension_shortens: true,
+        longest_lease: Duration::from_hours(12),
+        longest_retry_delay: Duration::from_hours(12),
         returns_groups: false,
         redelivers_deleted: true,
         has_dead_letter_queue: false,
+        pages_dead_letters: false,
+        keeps_failure: false,
         max_receives: None,
     };
     let (moved, dead) = sqs.with_policy();
     let configured = settings(Location::Url(sqs.make("configured", &[])), Some("dead"));
     let five = Some(configured.max_receives);
     let both = settings(Location::Url(moved.url.clone()), Some("dead"));
-    for (queue, nature) in [
+    for (queue, capabilities) in [
         (
             sqs.fifo("orders.fifo").queue,
-            Nature {
+            QueueCapabilities {
                 returns_groups: true,
                 ..plain
             },
@@ -828,14 +833,14 @@ async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
         (dead.queue, plain),
         (
             moved.queue,
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 ..plain
             },
         ),
         (
             sqs.connect_with("configured", configured),
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 max_receives: five,
                 ..plain
@@ -843,14 +848,14 @@ async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
         ),
         (
             sqs.connect_with("both", both),
-            Nature {
+            QueueCapabilities {
                 has_dead_letter_queue: true,
                 ..plain
             },
         ),
     ] {
         queue.counts().await.unwrap();
-        assert_eq!(queue.nature(), nature, "{}", queue.name());
+        assert_eq!(queue.capabilities(), capabilities, "{}", queue.name());
     }
 }
 
@@ -888,7 +893,7 @@ async fn dead_letters(queue: &Arc<dyn Queue>, count: usize) -> Vec<DeadLetter> {
 
 /// A group, where a message can have one.
 fn group(sqs: &Sqs, made: &Made) -> Option<String> {
-    let takes = made.queue.nature().returns_groups || sqs.does(Behaviour::TakesGroupsOnStandard);
+    let takes = made.queue.capabilities().returns_groups || sqs.does(Behaviour::TakesGroupsOnStandard);
     takes.then(|| "g".to_owned())
 }
 
@@ -995,7 +1000,7 @@ async fn a_message_moved_by_the_redrive_policy_is_listed(sqs: &Sqs) {
     let (orders, dead) = sqs.with_policy();
     let id = orders
         .queue
-        .send(with_attributes("a", [("k".to_owned(), text("v"))]))
+        .send(checked(with_attributes("a", [("k".to_owned(), text("v"))])))
         .await
         .unwrap();
     assert_eq!(take_one(&orders.queue).await.receive_count.get(), 1);
@@ -1209,7 +1214,7 @@ async fn a_queue_is_found_by_its_name(sqs: &Sqs) {
     for (name, attributes) in [("orders", &[][..]), ("orders.fifo", &[FIFO][..])] {
         let url = sqs.make(name, attributes);
         let queue = sqs.connect(name, Location::Name(sqs.name(name)), None);
-        let group_id = Some("g".to_owned()).filter(|_| queue.nature().returns_groups);
+        let group_id = Some("g".to_owned()).filter(|_| queue.capabilities().returns_groups);
         let outgoing = Outgoing {
             group_id,
             ..message("a")
@@ -1236,7 +1241,7 @@ async fn a_missing_queue_is_named_and_found_once_it_is_created(sqs: &Sqs) {
             "{said}"
         );
         assert!(said.contains("create it or correct its url"), "{said}");
-        assert!(queue.counts().await.is_err() && queue.send(message("a")).await.is_err());
+        assert!(queue.counts().await.is_err() && queue.send(checked(message("a"))).await.is_err());
         sqs.make(name, &[]);
         send(&queue, [message("a")]).await;
         assert_eq!(bodies(&[take_one(&queue).await]), ["a"]);
@@ -1288,7 +1293,10 @@ async fn an_abandoned_receive_is_taken_over_by_the_next_one(sqs: &Sqs) {
     let made = sqs.standard("orders");
     drop_a_receive(sqs, &made, 10).await;
     // The receive is first.
-    let (deliveries, id) = tokio::join!(made.queue.receive(10, 20 * SECOND), made.queue.send(message("a")));
+    let (deliveries, id) = tokio::join!(
+        made.queue.receive(10, 20 * SECOND),
+        made.queue.send(checked(message("a")))
+    );
     let first = &deliveries.unwrap()[0];
     assert_eq!((&first.message.id, first.receive_count.get()), (&id.unwrap(), 1));
     assert_eq!(sqs.asked("ReceiveMessage", &made).len(), 1, "one request served both");

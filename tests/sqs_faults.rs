@@ -13,57 +13,22 @@ use std::{
 use harness::{
     fault_proxy::{Entry, Fault, Rule},
     guests::obedient,
-    host::{Host, Place},
+    host::Host,
     let_pass,
     sqs_host::{Called, RemoteQueue, Stage, between, metric, wait_metric},
+    sqs_obedient::{GRANT, NEVER, begin, numbered, obeying, ready, sorted, visibility},
     sqs_server::{Kind, SqsServer},
     wait_for,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 use serde_json::{Value, json};
 
-const GRANT: &str = "[grant]\nsend = [\"out\"]\n[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n";
 const SECOND: Duration = Duration::from_secs(1);
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// So long that what is seen before is not seen because it was over.
-const NEVER: [(&str, &str); 1] = [("VisibilityTimeout", "600")];
 const DELETE: &str = "DeleteMessageBatch";
 const HIDE: &str = "ChangeMessageVisibilityBatch";
 const RECEIVE: &str = "ReceiveMessage";
 const SEND: &str = "SendMessageBatch";
-
-fn visibility(seconds: &str) -> [(&str, &str); 1] {
-    [("VisibilityTimeout", seconds)]
-}
-
-/// A place whose handler `in` does what its messages say, and sends to the queue `out`.
-fn obeying(stage: &Stage, manifest: &str) -> Place {
-    let place = stage.place();
-    place.install("in", &obedient("out"), &format!("{manifest}{GRANT}"));
-    place
-}
-
-/// Such a host, ready.
-fn begin(stage: &Stage, manifest: &str) -> (Place, Host) {
-    let place = obeying(stage, manifest);
-    let host = ready(&place);
-    (place, host)
-}
-
-fn ready(place: &Place) -> Host {
-    let host = place.start();
-    host.wait_ready();
-    host
-}
-
-fn numbered(command: &str, numbers: std::ops::Range<usize>) -> Vec<String> {
-    numbers.map(|number| format!("{command}-{number:04}")).collect()
-}
-
-fn sorted(mut bodies: Vec<String>) -> Vec<String> {
-    bodies.sort_unstable();
-    bodies
-}
 
 fn attempts(host: &Host, outcome: &str) -> u64 {
     metric(

@@ -25,21 +25,21 @@ use harness::{
     faulty_store::{Change, Entry, Fault, FaultyStore, Loss, crash},
     wait_for,
 };
-use sandhog::{
+use sandhog_queue::{
+    Delivery, EffectSend, Effects, FailureKind, FailureRecord, Queue, QueueError, SendError, SettleError,
+    SettleRequest, Settlement,
     keyvalue::{self, KeyValueWrite, Writes},
     message::{MessageId, Outgoing, QueueName},
-    queue::{
-        Delivery, Effects, FailureKind, FailureRecord, Queue, QueueError, Send, SendError, Settle, SettleError,
-        Settlement,
-        simple::{CommitError, HandledKey, OpenError, SimpleQueue, SimpleStore, StoreOptions, settings::Settings},
-    },
+};
+use sandhog_simple::{
+    CommitError, OpenError, ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings,
 };
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 const DATABASE: &str = "queues.db";
 const LOG: &str = "queues.db-wal";
-const WITNESS: &str = "queues.commits";
+const HIGH_WATER_MARK: &str = "queues.commits";
 const DELAY: Duration = Duration::from_hours(1);
 
 /// What the workload did to one message, and after how many changes of the disk it began and was acknowledged.
@@ -112,8 +112,8 @@ async fn queue(store: &SimpleStore, queue: &str) -> Result<Arc<SimpleQueue>, Que
     store.queue(name(queue), Settings::defaults(&name(queue))).await
 }
 
-fn key(body: &str) -> HandledKey {
-    HandledKey::new(&name("elsewhere"), &MessageId::from_queue(body))
+fn key(body: &str) -> ProcessedMessageKey {
+    ProcessedMessageKey::new(&name("elsewhere"), &MessageId::from_queue(body))
 }
 
 /// Writes the body of what was handled under its own name, and counts it.
@@ -166,7 +166,7 @@ fn failure() -> FailureRecord {
 impl Bench {
     fn new() -> Self {
         let (disk, directory) = (FaultyStore::new(), TempDir::new().unwrap());
-        disk.watch(directory.path().join(WITNESS));
+        disk.watch(directory.path().join(HIGH_WATER_MARK));
         Self {
             disk,
             directory,
@@ -191,6 +191,7 @@ impl Bench {
             };
             self.journal.stories.insert(body.clone(), story);
         }
+        let messages = messages.into_iter().map(|message| message.check().unwrap()).collect();
         for (body, answer) in bodies.iter().zip(queue.send_many(messages).await) {
             match answer {
                 Ok(_) => self.note(body, |story| story.sent.as_mut()),
@@ -233,12 +234,12 @@ impl Bench {
         }
         let sends = children
             .iter()
-            .map(|child| Send {
+            .map(|child| EffectSend {
                 queue: name("next"),
-                message: message(child),
+                message: message(child).check().unwrap(),
             })
             .collect();
-        let settle = Settle {
+        let settle = SettleRequest {
             receipt: delivery.receipt.clone(),
             settlement,
         };
@@ -246,7 +247,7 @@ impl Bench {
             sends,
             writes: writes(deletes.then_some(&*body)),
         };
-        match queue.settle(vec![settle], effects).await.pop().unwrap() {
+        match queue.settle(vec![settle], effects).await.unwrap().pop().unwrap() {
             Ok(()) => {}
             Err(SettleError::Queue(error)) => return Err(error),
             Err(other) => panic!("{other:?}"),
@@ -270,9 +271,9 @@ impl Bench {
             ..Story::default()
         };
         self.journal.stories.insert(body.to_owned(), begun);
-        let sends = vec![Send {
+        let sends = vec![EffectSend {
             queue: name("next"),
-            message: message(body),
+            message: message(body).check().unwrap(),
         }];
         let effects = Effects {
             sends,
@@ -531,11 +532,11 @@ async fn survives_power_loss_at_every_point(bench: &Bench, loss: Loss) {
         crash(&log, n, loss, directory.path());
         // What is noted without a sync may be there, all of it: the store must not be alarmed by that.
         let watched = log.get(n).map_or_else(
-            || fs::read(bench.directory.path().join(WITNESS)).ok(),
+            || fs::read(bench.directory.path().join(HIGH_WATER_MARK)).ok(),
             |entry| entry.watched.clone(),
         );
         if let Some(watched) = watched {
-            fs::write(directory.path().join(WITNESS), watched).unwrap();
+            fs::write(directory.path().join(HIGH_WATER_MARK), watched).unwrap();
         }
         let present = match examined(directory.path(), &bench.journal).await {
             Ok(present) => present,
@@ -670,17 +671,17 @@ async fn a_message_that_a_receive_waits_for_is_stored_and_handed_out_in_one_comm
     let orders = queue(&store, "orders").await.unwrap();
     let mut receives = wait_for_one(&orders).await;
     let commits = || {
-        let witness = fs::read(bench.directory.path().join(WITNESS)).unwrap();
-        u64::from_le_bytes(witness[..8].try_into().unwrap())
+        let mark = fs::read(bench.directory.path().join(HIGH_WATER_MARK)).unwrap();
+        u64::from_le_bytes(mark[..8].try_into().unwrap())
     };
     let before = commits();
-    let sent = orders.send(message("a")).await.unwrap();
+    let sent = orders.send(message("a").check().unwrap()).await.unwrap();
     let got = receives.join_next().await.unwrap().unwrap().unwrap();
     assert_eq!(commits(), before + 1);
     assert_eq!((&got[0].message.id, got[0].receive_count.get()), (&sent, 1));
     // After a crash in this moment it is there, and known to have been received.
     let crashed = TempDir::new().unwrap();
-    for file in [DATABASE, LOG, WITNESS] {
+    for file in [DATABASE, LOG, HIGH_WATER_MARK] {
         fs::copy(bench.directory.path().join(file), crashed.path().join(file)).unwrap();
     }
     let again = open(options(crashed.path(), None)).await.unwrap();
@@ -742,9 +743,9 @@ async fn what_is_sent_while_a_store_closes_is_not_handed_out() {
         // The commands lie in this order, if the store is not closed before it comes to the last.
         let ((), sent, asked, more) = tokio::join!(
             store.close(),
-            orders.send(message("a")),
+            orders.send(message("a").check().unwrap()),
             orders.receive(1, DELAY),
-            orders.send(message("b")),
+            orders.send(message("b").check().unwrap()),
         );
         assert!(asked.is_err(), "{asked:?}");
         for waited in receives.join_all().await {
@@ -813,14 +814,17 @@ async fn filled(count: usize, log: bool) -> TempDir {
     let store = open(options(directory.path(), None)).await.unwrap();
     let orders = queue(&store, "orders").await.unwrap();
     for index in 0..count {
-        orders.send(message(&format!("message {index}"))).await.unwrap();
+        orders
+            .send(message(&format!("message {index}")).check().unwrap())
+            .await
+            .unwrap();
     }
     if !log {
         store.close().await;
         return directory;
     }
     let copy = TempDir::new_in(memory()).unwrap();
-    for file in [DATABASE, LOG, WITNESS] {
+    for file in [DATABASE, LOG, HIGH_WATER_MARK] {
         fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
     }
     store.close().await;
@@ -858,19 +862,19 @@ async fn a_deleted_log_is_missed_though_the_database_has_its_tables() {
     queue(&store, "orders")
         .await
         .unwrap()
-        .send(message("in the log"))
+        .send(message("in the log").check().unwrap())
         .await
         .unwrap();
     let copy = TempDir::new_in(memory()).unwrap();
-    for file in [DATABASE, WITNESS] {
+    for file in [DATABASE, HIGH_WATER_MARK] {
         fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
     }
     store.close().await;
     let error = refusal(copy.path()).await;
     assert!(matches!(error, OpenError::Missing { .. }), "{error:?}");
-    assert!(error.to_string().contains(WITNESS), "{error}");
+    assert!(error.to_string().contains(HIGH_WATER_MARK), "{error}");
     // Whoever accepts the loss may go on.
-    fs::remove_file(copy.path().join(WITNESS)).unwrap();
+    fs::remove_file(copy.path().join(HIGH_WATER_MARK)).unwrap();
     assert_eq!(reopened(copy.path()).await.unwrap().len(), 5);
 }
 
@@ -892,7 +896,7 @@ async fn an_older_copy_of_the_database_is_noticed() {
     queue(&store, "orders")
         .await
         .unwrap()
-        .send(message("later"))
+        .send(message("later").check().unwrap())
         .await
         .unwrap();
     store.close().await;
@@ -901,11 +905,11 @@ async fn an_older_copy_of_the_database_is_noticed() {
 }
 
 #[tokio::test]
-async fn a_lost_or_torn_witness_does_not_keep_the_store_from_opening() {
+async fn a_lost_or_torn_high_water_mark_does_not_keep_the_store_from_opening() {
     let directory = filled(5, false).await;
-    fs::write(directory.path().join(WITNESS), [1, 2, 3]).unwrap();
+    fs::write(directory.path().join(HIGH_WATER_MARK), [1, 2, 3]).unwrap();
     assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
-    fs::remove_file(directory.path().join(WITNESS)).unwrap();
+    fs::remove_file(directory.path().join(HIGH_WATER_MARK)).unwrap();
     assert_eq!(reopened(directory.path()).await.unwrap().len(), 5);
 }
 
@@ -929,16 +933,16 @@ async fn salvage(directory: &Path) -> Result<(Vec<String>, u64), String> {
 async fn a_flipped_bit_is_never_delivered_nor_silently_dropped() {
     let directory = filled(40, false).await;
     let path = directory.path().join(DATABASE);
-    let (whole, witness) = (
+    let (whole, mark) = (
         fs::read(&path).unwrap(),
-        fs::read(directory.path().join(WITNESS)).unwrap(),
+        fs::read(directory.path().join(HIGH_WATER_MARK)).unwrap(),
     );
     let (mut refused, mut set_apart, mut harmless) = (0, 0, 0);
     for position in (0..whole.len()).step_by(97) {
         let mut damaged = whole.clone();
         damaged[position] ^= 1 << (position % 8);
         fs::write(&path, damaged).unwrap();
-        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        fs::write(directory.path().join(HIGH_WATER_MARK), &mark).unwrap();
         drop(fs::remove_file(directory.path().join(LOG)));
         match salvage(directory.path()).await {
             Err(_) => refused += 1,
@@ -1001,7 +1005,7 @@ async fn a_damaged_log_is_missed_wherever_the_damage_is() {
     let log = fs::read(directory.path().join(LOG)).unwrap();
     for position in (0..log.len()).step_by(1013) {
         let copy = TempDir::new_in(memory()).unwrap();
-        for file in [DATABASE, WITNESS] {
+        for file in [DATABASE, HIGH_WATER_MARK] {
             fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
         }
         let mut damaged = log.clone();
@@ -1019,7 +1023,7 @@ async fn a_truncated_log_is_missed_unless_only_unacknowledged_work_is_cut_off() 
     let log = fs::read(directory.path().join(LOG)).unwrap();
     for length in (0..log.len()).step_by(2039) {
         let copy = TempDir::new_in(memory()).unwrap();
-        for file in [DATABASE, WITNESS] {
+        for file in [DATABASE, HIGH_WATER_MARK] {
             fs::copy(directory.path().join(file), copy.path().join(file)).unwrap();
         }
         fs::write(copy.path().join(LOG), &log[..length]).unwrap();
@@ -1034,10 +1038,10 @@ async fn a_truncated_database_is_refused_or_delivers_nothing_wrong() {
     let directory = filled(200, false).await;
     let path = directory.path().join(DATABASE);
     let whole = fs::read(&path).unwrap();
-    let witness = fs::read(directory.path().join(WITNESS)).unwrap();
+    let mark = fs::read(directory.path().join(HIGH_WATER_MARK)).unwrap();
     for length in (0..whole.len()).step_by(4096) {
         fs::write(&path, &whole[..length]).unwrap();
-        fs::write(directory.path().join(WITNESS), &witness).unwrap();
+        fs::write(directory.path().join(HIGH_WATER_MARK), &mark).unwrap();
         drop(fs::remove_file(directory.path().join(LOG)));
         assert!(
             salvage(directory.path()).await.is_err(),
@@ -1136,7 +1140,7 @@ async fn an_operator_may_read_the_file_while_the_store_works() {
     let directory = TempDir::new().unwrap();
     let store = open(options(directory.path(), None)).await.unwrap();
     let orders = queue(&store, "orders").await.unwrap();
-    orders.send(message("a")).await.unwrap();
+    orders.send(message("a").check().unwrap()).await.unwrap();
     let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     let reading = tool.unchecked_transaction().unwrap();
     let count = || {
@@ -1145,7 +1149,7 @@ async fn an_operator_may_read_the_file_while_the_store_works() {
             .unwrap()
     };
     assert_eq!(count(), 1);
-    orders.send(message("b")).await.unwrap();
+    orders.send(message("b").check().unwrap()).await.unwrap();
     assert_eq!(count(), 1, "a reader sees one moment");
     drop(reading);
     store.close().await;
@@ -1158,12 +1162,12 @@ async fn a_tool_that_holds_the_write_lock_makes_the_queue_unavailable_for_a_whil
     let orders = queue(&store, "orders").await.unwrap();
     let tool = rusqlite::Connection::open(directory.path().join(DATABASE)).unwrap();
     tool.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let error = orders.send(message("a")).await.unwrap_err();
+    let error = orders.send(message("a").check().unwrap()).await.unwrap_err();
     let SendError::Queue(error) = error else {
         panic!("{error:?}")
     };
     assert!(error.is_transient(), "{error:?}");
     tool.execute_batch("ROLLBACK").unwrap();
-    orders.send(message("a")).await.unwrap();
+    orders.send(message("a").check().unwrap()).await.unwrap();
     store.close().await;
 }

@@ -11,8 +11,8 @@ use harness::{
     toolchains::{run, rust_shell, shell},
     wait_for,
 };
-use sandhog::executor::digest;
 use sandhog_demo::guests::target;
+use sandhog_executor::digest;
 use serde_json::{Value, json};
 
 const NAME: &str = "sum-up";

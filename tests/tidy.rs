@@ -1,4 +1,4 @@
-//! The house rules that no lint knows: which module may know what, and how files look.
+//! The house rules that no lint knows: how files look.
 
 use std::{
     fs,
@@ -27,93 +27,6 @@ fn sources() -> Vec<(String, String)> {
     }
     assert!(found.len() > 50, "only {} files were found", found.len());
     found
-}
-
-/// Fails with every file of `room` that has `word` and is not among `allowed` (paths, or prefixes that end in `/`).
-fn check_wall(room: &str, word: &str, allowed: &[&str]) {
-    let may = |path: &str| {
-        allowed
-            .iter()
-            .any(|may| path == *may || (may.ends_with('/') && path.starts_with(may)))
-    };
-    let over: Vec<_> = sources()
-        .into_iter()
-        .filter(|(path, text)| path.starts_with(room) && text.contains(word) && !may(path))
-        .collect();
-    let paths: Vec<_> = over.iter().map(|(path, _)| path.as_str()).collect();
-    assert!(
-        paths.is_empty(),
-        "{word:?} is known to {paths:?}, and only {allowed:?} may know it"
-    );
-}
-
-#[test]
-fn only_the_executor_knows_the_engine() {
-    let version = "host/src/cli/arguments.rs";
-    check_wall(
-        "host/",
-        "wasmtime",
-        &["host/src/executor/", "host/src/telemetry.rs", version],
-    );
-    check_wall(
-        "host/",
-        "wit_component",
-        &["host/src/executor/wasm.rs", "host/src/executor/wasm/"],
-    );
-}
-
-#[test]
-fn only_one_file_knows_sqlite() {
-    check_wall(
-        "host/",
-        "rusqlite",
-        &["host/src/queue/simple/sqlite.rs", "host/src/queue/simple/sqlite/"],
-    );
-}
-
-#[test]
-fn only_the_sqs_queue_knows_the_aws_sdk() {
-    for word in ["aws_sdk_sqs", "aws_config"] {
-        check_wall("host/", word, &["host/src/queue/sqs.rs", "host/src/queue/sqs/"]);
-    }
-}
-
-#[test]
-fn only_the_listener_and_the_client_know_http() {
-    check_wall(
-        "host/",
-        "axum",
-        &["host/src/admin.rs", "host/src/admin/", "host/src/telemetry.rs"],
-    );
-    check_wall("host/", "ureq", &["host/src/client.rs", "host/src/telemetry.rs"]);
-    let guests = ["host/src/executor/import/http.rs", "host/src/executor/import/http/"];
-    check_wall("host/", "tokio_rustls", &guests);
-    check_wall("host/", "hyper::client", &guests);
-}
-
-#[test]
-fn queues_do_not_know_handlers_and_the_executor_does_not_know_leases() {
-    for word in [
-        "crate::executor",
-        "crate::attempt",
-        "crate::dispatcher",
-        "crate::settlement",
-    ] {
-        check_wall("host/src/queue", word, &[]);
-    }
-    for word in [
-        "crate::lease",
-        "crate::queue::Queue",
-        "crate::dispatcher",
-        "crate::settlement",
-    ] {
-        check_wall("host/src/executor", word, &[]);
-    }
-}
-
-#[test]
-fn only_the_configuration_reads_the_environment() {
-    check_wall("host/src/", "std::env::var", &["host/src/config.rs"]);
 }
 
 #[test]
@@ -168,4 +81,16 @@ fn the_two_commands_of_the_readme_stand_alone_in_its_first_two_blocks() {
         ci.lines().any(|line| line == "cargo test"),
         "the CI script runs something else"
     );
+}
+
+#[test]
+fn the_lints_of_the_host_are_those_of_the_repository_and_more() {
+    let read = |path: &str| fs::read_to_string(repository().join(path)).unwrap();
+    let host = read("host/clippy.toml");
+    for line in read("clippy.toml").lines() {
+        assert!(
+            host.lines().any(|other| other == line),
+            "host/clippy.toml lacks {line:?}"
+        );
+    }
 }

@@ -12,14 +12,12 @@ use std::{
 };
 
 use harness::faulty_queue::{Extensions, FaultyQueue};
-use sandhog::{
+use sandhog_queue::{
+    Counts, FailureKind, Queue, QueueError, SendError, SettleError,
     message::{AttributeValue, Attributes, MAX_BODY_BYTES, Outgoing, QueueName},
-    queue::{
-        Counts, FailureKind, Queue, QueueError, SendError, SettleError,
-        simple::{SimpleStore, settings::Settings},
-    },
     typed::{AcknowledgementError, ReceiveError, Receiver, Sender, Stream, TypedSendError},
 };
+use sandhog_simple::{SimpleStore, settings::Settings};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},
@@ -90,7 +88,10 @@ async fn the_body_is_plain_json() {
     let receiver = Receiver::<(String, u32)>::new(Arc::clone(&queue));
     let received = receiver.receive().await.unwrap();
     assert_eq!(received.message().body, r#"["seven",7]"#);
-    queue.send(Outgoing::new(" [ \"eight\", 8 ]\n")).await.unwrap();
+    queue
+        .send(Outgoing::new(" [ \"eight\", 8 ]\n").check().unwrap())
+        .await
+        .unwrap();
     assert_eq!(*receiver.receive().await.unwrap(), ("eight".to_owned(), 8));
 }
 
@@ -452,9 +453,12 @@ async fn a_stream_ends_after_its_queue_has_failed() {
 #[tokio::test(start_paused = true)]
 async fn a_malformed_body_is_dead_lettered_and_the_next_one_received() {
     let queue = queue().await;
-    let malformed = queue.send(Outgoing::new("[1,\n \"two\"]")).await.unwrap();
+    let malformed = queue
+        .send(Outgoing::new("[1,\n \"two\"]").check().unwrap())
+        .await
+        .unwrap();
     for body in ["", "{", "\u{1b}[2J", "-1"] {
-        queue.send(Outgoing::new(body)).await.unwrap();
+        queue.send(Outgoing::new(body).check().unwrap()).await.unwrap();
     }
     Sender::new(Arc::clone(&queue)).send(&vec![7]).await.unwrap();
     let receiver = Receiver::<Vec<u32>>::new(Arc::clone(&queue));
@@ -477,7 +481,7 @@ async fn a_malformed_body_is_dead_lettered_and_the_next_one_received() {
 #[tokio::test(start_paused = true)]
 async fn receive_timeout_of_malformed_bodies_alone_ends_with_a_timeout() {
     let queue = queue().await;
-    queue.send(Outgoing::new("?")).await.unwrap();
+    queue.send(Outgoing::new("?").check().unwrap()).await.unwrap();
     let receiver = Receiver::<u32>::new(Arc::clone(&queue));
     let ended = receiver.receive_timeout(5 * SECOND).await;
     assert!(matches!(ended, Err(ReceiveError::Timeout)), "{ended:?}");

@@ -33,16 +33,15 @@ use harness::{
     ratios::{Bound, Figures, Row, compare, machine, print_row},
 };
 use rusqlite::{Connection, params};
-use sandhog::{
-    attempt::policy,
-    config::Manifest,
-    executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
-    message::{Outgoing, QueueName},
-    queue::{
-        Queue,
-        simple::{SimpleStore, StoreOptions},
-    },
+use sandhog::{attempt::policy, config::Manifest};
+use sandhog_executor::{
+    CallReport, Component, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor,
 };
+use sandhog_queue::{
+    Queue,
+    message::{Outgoing, QueueName},
+};
+use sandhog_simple::{SimpleStore, StoreOptions};
 use tokio::{runtime::Handle, task::JoinSet};
 
 /// As the host's program has it.
@@ -280,7 +279,10 @@ impl Host {
 }
 
 async fn send(queue: &dyn Queue, body: Vec<u8>) {
-    for answer in queue.send_many(vec![Outgoing::new(Bytes::from(body))]).await {
+    for answer in queue
+        .send_many(vec![Outgoing::new(Bytes::from(body)).check().unwrap()])
+        .await
+    {
         answer.unwrap();
     }
 }
@@ -312,15 +314,20 @@ impl Clocked {
 
 #[async_trait]
 impl Executor for Clocked {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         self.local.load(file, wasm, policy).await
     }
 
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError> {
         self.local.relink(file, component, policy).await
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         let body = call
             .messages
             .first()
@@ -340,7 +347,7 @@ impl Executor for Clocked {
         self.local.guests()
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.local.most_at_once(component, policy)
     }
 

@@ -1,7 +1,7 @@
 //! Messages per second through the whole host on a queue in memory, as ratios to a bare loop over the engine.
 //!
 //! The bare loop is what anybody would write against the engine: a store with the same limits (memory, table elements, a
-//! deadline by epochs, bytes per host call), an instance, a call, the store dropped; nothing is received, renewed, settled,
+//! deadline by epochs, bytes per host call), an instance, a call, the store dropped; nothing is received, extended, settled,
 //! counted or logged. It runs on one thread and on as many as there are cores; the better one is the baseline.
 //!
 //! `cargo bench --workspace --bench engine`; with `-- only ROW MESSAGES THREADS SLOTS` for a profiler, where ROW is `bare`, `fresh`
@@ -33,13 +33,10 @@ use harness::{
     pipeline::{self, Pipeline, control_runtime},
     ratios::{Bound, Row, compare, machine},
 };
-use sandhog::{
-    attempt::policy,
-    config::Manifest,
-    executor::{Component, EngineOptions, Executor, LocalExecutor},
-    message::QueueName,
-    queue::simple::SimpleStore,
-};
+use sandhog::{attempt::policy, config::Manifest};
+use sandhog_executor::{Component, EngineOptions, Executor, LocalExecutor};
+use sandhog_queue::message::QueueName;
+use sandhog_simple::SimpleStore;
 
 /// As the host's program has it.
 #[global_allocator]

@@ -23,11 +23,8 @@ use harness::{
     process::Resources,
     sandhog_compiler,
 };
-use sandhog::{
-    config::Reuse,
-    executor::{Component, EngineOptions, Executor as _, Tiers, Verdict},
-    message::QueueName,
-};
+use sandhog_executor::{CodeTiers, Component, EngineOptions, Executor as _, Verdict, policy::Reuse};
+use sandhog_queue::message::QueueName;
 
 /// What a file is called that was named by its path.
 const FILE: &str = "file";
@@ -119,7 +116,7 @@ fn print_row(row: &Row, base: &Row) {
     );
 }
 
-fn bench(guest: &Guest, tiers: Tiers, reuse: bool) -> Bench {
+fn bench(guest: &Guest, tiers: CodeTiers, reuse: bool) -> Bench {
     let mut bench = Bench::with(EngineOptions {
         // A quarter is a reserve for others.
         max_live_instances: 2 * AT_ONCE,
@@ -148,8 +145,8 @@ fn measure(guest: &Guest) -> Row {
         let bench = bench(guest, tiers, false);
         runtime.block_on(bench.load(wasm.clone())).unwrap().info.compile_time
     };
-    let fast = loaded(Tiers::Fast);
-    let optimised = loaded(Tiers::Optimised);
+    let fast = loaded(CodeTiers::Fast);
+    let optimised = loaded(CodeTiers::Optimised);
     let ([first, fresh], memory, house) = runtime.block_on(run(guest, &wasm, false));
     let reusing = (!guest.is_command).then(|| runtime.block_on(run(guest, &wasm, true)));
     Row {
@@ -167,7 +164,7 @@ fn measure(guest: &Guest) -> Row {
 
 /// The first call and the median of the others; the guest's memory; what a full house adds to this process.
 async fn run(guest: &Guest, wasm: &[u8], reuse: bool) -> ([Duration; 2], u64, u64) {
-    let bench = bench(guest, Tiers::Optimised, reuse);
+    let bench = bench(guest, CodeTiers::Optimised, reuse);
     let component = bench.load(wasm.to_vec()).await.unwrap();
     let (mut times, mut memory) = (Vec::new(), 0);
     for _ in 0..MESSAGES {

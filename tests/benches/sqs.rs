@@ -3,7 +3,7 @@
 //!
 //! The **bare loop** is what anybody would write against the SDK: tasks that each receive ten messages and delete them, and do
 //! nothing with them. The **host** runs a no-op handler in a fresh instance for each message, or in one that is used again,
-//! renews leases, and keeps the ledger on disk. It gets as many slots as the loop can have messages at a time. The **Node
+//! extends leases, and keeps the ledger on disk. It gets as many slots as the loop can have messages at a time. The **Node
 //! consumer** is `sqs-consumer`, the **Python consumer** a loop over boto3 in threads, both with a handler that does
 //! nothing; their sources are in `consumers/`. They are installed on first use, and left out where Node or Python is missing.
 //!
@@ -60,16 +60,11 @@ use harness::{
     sqs_client::SqsClient,
     sqs_server::{Kind, SqsServer},
 };
-use sandhog::{
-    attempt::policy,
-    config::QueueSettings,
-    executor::{Component, EngineOptions, Executor, LocalExecutor},
-    message::QueueName,
-    queue::{
-        simple::{SimpleStore, StoreOptions},
-        sqs::settings::{Location, SqsSettings},
-    },
-};
+use sandhog::{attempt::policy, config::QueueSettings};
+use sandhog_executor::{Component, EngineOptions, Executor, LocalExecutor};
+use sandhog_queue::message::QueueName;
+use sandhog_simple::{SimpleStore, StoreOptions};
+use sandhog_sqs::settings::{Location, SqsSettings};
 use tokio::{runtime::Runtime, task::JoinSet};
 
 /// As the host's program has it.

@@ -35,7 +35,7 @@ use harness::{
     ratios::{Bound, Figures, Row, compare, machine, print_row},
     toolchains, wait_closely, wait_for,
 };
-use sandhog::executor::digest;
+use sandhog_executor::digest;
 use serde_json::{Value, json};
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};

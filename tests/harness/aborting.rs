@@ -5,9 +5,9 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sandhog::{
-    config::{Config, Overrides},
-    executor::{Call, Component, EngineOptions, Executor, LoadError, LocalExecutor, Policy, Report},
+use sandhog::config::{Config, ConfigOverrides};
+use sandhog_executor::{
+    CallReport, Component, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor,
 };
 
 #[derive(Debug)]
@@ -15,15 +15,20 @@ struct Aborting(LocalExecutor);
 
 #[async_trait]
 impl Executor for Aborting {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         self.0.load(file, wasm, policy).await
     }
 
-    async fn relink(&self, file: PathBuf, component: &Component, policy: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(
+        &self,
+        file: PathBuf,
+        component: &Component,
+        policy: Arc<GuestPolicy>,
+    ) -> Result<Component, LoadError> {
         self.0.relink(file, component, policy).await
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         if call
             .messages
             .iter()
@@ -34,7 +39,7 @@ impl Executor for Aborting {
         self.0.run(component, call).await
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.0.most_at_once(component, policy)
     }
 
@@ -58,10 +63,10 @@ fn main() -> anyhow::Result<ExitCode> {
             .cloned()
     };
     let _log = sandhog::telemetry::init(sandhog::telemetry::LogFormat::Json, None, false)?;
-    let overrides = Overrides {
+    let overrides = ConfigOverrides {
         data: value("--data").map(PathBuf::from),
         listen: value("--listen").and_then(|listen| listen.parse().ok()),
-        ..Overrides::default()
+        ..ConfigOverrides::default()
     };
     let source = arguments.get(2).map(PathBuf::from);
     let config = Config::load(source.as_deref(), overrides, &|_| None)?;

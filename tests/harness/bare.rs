@@ -60,10 +60,12 @@ pub fn component(wasm: &[u8]) -> Vec<u8> {
     let described = b"component-type";
     if !wasm.windows(described.len()).any(|bytes| bytes == described) {
         let mut resolve = wit_parser::Resolve::default();
-        for directory in ["wit", "host/wit/keyvalue"] {
+        for directory in ["wit", "host/executor/wit/keyvalue"] {
             resolve.push_dir(repository().join(directory)).unwrap();
         }
-        let (package, _) = resolve.push_dir(repository().join("host/wit/core-module")).unwrap();
+        let (package, _) = resolve
+            .push_dir(repository().join("host/executor/wit/core-module"))
+            .unwrap();
         let world = resolve.select_world(&[package], Some("handler")).unwrap();
         let encoding = wit_component::StringEncoding::UTF8;
         wit_component::embed_component_metadata(&mut module, &resolve, world, encoding).unwrap();

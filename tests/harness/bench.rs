@@ -9,14 +9,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use sandhog::{
-    config::{Grants, Limits},
-    executor::{
-        Call, CallMessage, Component, EngineOptions, Executor, Failure, LoadError, LocalExecutor, LogLine, Policy,
-        Report, Verdict,
-    },
-    message::{Attributes, Message, MessageId, QueueName},
+use sandhog_executor::{
+    CallMessage, CallReport, Component, EngineOptions, Executor, GuestCall, GuestFailure, GuestPolicy, LoadError,
+    LocalExecutor, LogLine, Verdict,
+    policy::{Grants, Limits},
 };
+use sandhog_queue::message::{Attributes, Message, MessageId, QueueName};
 
 use crate::{guests, sandhog_compiler};
 
@@ -24,7 +22,7 @@ use crate::{guests, sandhog_compiler};
 #[derive(Debug)]
 pub struct Bench {
     pub executor: LocalExecutor,
-    pub policy: Policy,
+    pub policy: GuestPolicy,
     pub lines: Arc<Mutex<Vec<LogLine>>>,
 }
 
@@ -60,23 +58,23 @@ impl Bench {
         self.load_with(wasm, &self.policy).await
     }
 
-    pub async fn load_with(&self, wasm: Vec<u8>, policy: &Policy) -> Result<Component, LoadError> {
+    pub async fn load_with(&self, wasm: Vec<u8>, policy: &GuestPolicy) -> Result<Component, LoadError> {
         let policy = Arc::new(policy.clone());
         self.executor
             .load(PathBuf::from("test.wasm"), Bytes::from(wasm), policy)
             .await
     }
 
-    pub async fn run(&self, component: &Component, bodies: &[&[u8]]) -> Report {
+    pub async fn run(&self, component: &Component, bodies: &[&[u8]]) -> CallReport {
         self.run_with(component, bodies, &self.policy).await
     }
 
-    pub async fn run_with(&self, component: &Component, bodies: &[&[u8]], policy: &Policy) -> Report {
+    pub async fn run_with(&self, component: &Component, bodies: &[&[u8]], policy: &GuestPolicy) -> CallReport {
         self.executor.run(component, self.call(bodies, policy)).await
     }
 
     /// A call with a message for each body. What the guest logs goes to `lines`.
-    pub fn call(&self, bodies: &[&[u8]], policy: &Policy) -> Call {
+    pub fn call(&self, bodies: &[&[u8]], policy: &GuestPolicy) -> GuestCall {
         let queue = QueueName::new("test").unwrap();
         let messages = bodies.iter().map(|body| CallMessage {
             message: message(body),
@@ -84,7 +82,7 @@ impl Bench {
             receive_count: 1,
         });
         let lines = Arc::clone(&self.lines);
-        Call {
+        GuestCall {
             messages: messages.collect(),
             policy: Arc::new(policy.clone()),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
@@ -93,7 +91,7 @@ impl Bench {
     }
 
     /// The failure of a guest's one attempt.
-    pub async fn failure_of(&self, wasm: Vec<u8>) -> Failure {
+    pub async fn failure_of(&self, wasm: Vec<u8>) -> GuestFailure {
         let component = self.load(wasm).await.unwrap();
         let report = self.run(&component, &[b"body"]).await;
         match report.verdicts.as_slice() {
@@ -103,7 +101,7 @@ impl Bench {
     }
 
     /// The failure of a guest's one attempt; afterwards no instance is alive and a neighbour works.
-    pub async fn failure(&self, wasm: Vec<u8>) -> Failure {
+    pub async fn failure(&self, wasm: Vec<u8>) -> GuestFailure {
         let component = self.load(wasm).await.unwrap();
         let report = self.run(&component, &[b"body"]).await;
         assert_eq!(self.executor.live_instances(), 0);
@@ -128,13 +126,13 @@ impl Bench {
 }
 
 /// Twenty seconds, the default limits, sends to queue `out`, and one variable.
-pub fn policy() -> Policy {
+pub fn policy() -> GuestPolicy {
     let grants = Grants {
         send: Some([QueueName::new("out").unwrap()].into()),
         env: [("MODE".to_owned(), "fast".into())].into(),
         ..Grants::default()
     };
-    Policy {
+    GuestPolicy {
         handler: "test".to_owned(),
         timeout: Duration::from_secs(20),
         limits: Limits::default(),

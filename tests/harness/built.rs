@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, fs, path::PathBuf, sync::OnceLock};
 
 use sandhog_demo::guests::{self, Progress, build_workspace};
 
-use crate::repository;
+use crate::{announce::announced, repository};
 
 /// Sends the requests that its message asks for.
 pub fn http_guest() -> Vec<u8> {
@@ -21,7 +21,9 @@ pub fn foreign_guest(name: &str) -> Vec<u8> {
 
 /// The example `orders`: parses JSON, sends one message to `invoices`.
 pub fn orders() -> PathBuf {
-    let mut files = guests::build(Progress::Hidden).unwrap();
+    let mut files = announced("building the example handlers", || {
+        guests::build(Progress::Hidden).unwrap()
+    });
     files.remove("orders").unwrap()
 }
 
@@ -34,7 +36,9 @@ pub fn order(number: impl fmt::Display) -> String {
 }
 
 fn build(workspace: &str) -> BTreeMap<String, PathBuf> {
-    build_workspace(&repository().join("tests/guests").join(workspace), Progress::Hidden).unwrap()
+    announced(&format!("building the guests in tests/guests/{workspace}"), || {
+        build_workspace(&repository().join("tests/guests").join(workspace), Progress::Hidden).unwrap()
+    })
 }
 
 fn read(files: &BTreeMap<String, PathBuf>, name: &str) -> Vec<u8> {

@@ -7,25 +7,24 @@ use std::{
 };
 
 use async_trait::async_trait;
-use sandhog::{
-    message::{MessageId, Outgoing, QueueName},
-    queue::{
-        Counts, DeadLetter, Delivery, Effects, ExtendError, Nature, Queue, QueueError, Receipt, SendError, Settle,
-        SettleError, Wanted,
-    },
+use sandhog_queue::{
+    Counts, DeadLetter, Delivery, DeliveryLease, Effects, EffectsRefused, ExtendError, Queue, QueueCapabilities,
+    QueueError, Receipt, ReceiveDemand, SendError, SettleAnswers, SettleError, SettleRequest, Settlement,
+    message::{CheckedMessage, MessageId, QueueName},
 };
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
 };
+use tokio_util::sync::CancellationToken;
 
 /// What a queue answers to extensions.
 #[derive(Debug)]
 pub enum Extensions {
     /// Every lease is lost.
     Lost,
-    /// These, one after another, and then what is true.
-    Scripted(VecDeque<Result<(), ExtendError>>),
+    /// The inner queue answers, after these errors.
+    Scripted(VecDeque<ExtendError>),
     /// What is true, so much later.
     Slow(Duration),
 }
@@ -45,7 +44,7 @@ pub struct FaultyQueue {
     receive_errors: Mutex<VecDeque<QueueError>>,
     extensions: Mutex<Extensions>,
     settle_errors: Mutex<VecDeque<Vec<Option<SettleError>>>>,
-    nature: Nature,
+    capabilities: QueueCapabilities,
     asked: Mutex<Vec<Asked>>,
     batches: Mutex<Vec<Vec<usize>>>,
     /// Whether receives that may grow go on, and whether settlements do.
@@ -54,6 +53,22 @@ pub struct FaultyQueue {
     commits_sends: bool,
     /// The group that every message is said to be of.
     group: Option<String>,
+    /// The connection that holds the deliveries, if one does.
+    connection: Option<Connection>,
+}
+
+/// A connection that holds deliveries until it is lost.
+#[derive(Debug)]
+struct Connection {
+    at_most: Option<Duration>,
+    // Replaced when the connection is lost.
+    state: Mutex<ConnectionState>,
+}
+
+#[derive(Debug, Default)]
+struct ConnectionState {
+    lost: CancellationToken,
+    receipts: Vec<Receipt>,
 }
 
 impl FaultyQueue {
@@ -62,28 +77,29 @@ impl FaultyQueue {
         receive_errors: impl IntoIterator<Item = QueueError>,
         extensions: Extensions,
     ) -> Arc<Self> {
-        Self::with_nature(inner, receive_errors, extensions, Nature::LOCAL)
+        Self::with_capabilities(inner, receive_errors, extensions, QueueCapabilities::LOCAL)
     }
 
     /// A queue that says of itself what it is not.
-    pub fn with_nature(
+    pub fn with_capabilities(
         inner: Arc<dyn Queue>,
         receive_errors: impl IntoIterator<Item = QueueError>,
         extensions: Extensions,
-        nature: Nature,
+        capabilities: QueueCapabilities,
     ) -> Arc<Self> {
         Arc::new(Self {
             inner,
             receive_errors: Mutex::new(receive_errors.into_iter().collect()),
             extensions: Mutex::new(extensions),
             settle_errors: Mutex::default(),
-            nature,
+            capabilities,
             asked: Mutex::default(),
             batches: Mutex::default(),
             receives_open: watch::Sender::new(true),
             settlements_open: watch::Sender::new(true),
             commits_sends: true,
             group: None,
+            connection: None,
         })
     }
 
@@ -99,9 +115,35 @@ impl FaultyQueue {
     #[must_use]
     pub fn in_one_group(self: Arc<Self>) -> Arc<Self> {
         let mut queue = Arc::into_inner(self).unwrap();
-        queue.nature.returns_groups = true;
+        queue.capabilities.returns_groups = true;
         queue.group = Some("group".to_owned());
         Arc::new(queue)
+    }
+
+    /// A queue whose deliveries are held by its connection, for `at_most` this long. The visibility timeout of the inner
+    /// queue must be longer.
+    #[must_use]
+    pub fn held_by_connection(self: Arc<Self>, at_most: Option<Duration>) -> Arc<Self> {
+        let mut queue = Arc::into_inner(self).unwrap();
+        queue.capabilities.extension_shortens = false;
+        queue.connection = Some(Connection {
+            at_most,
+            state: Mutex::default(),
+        });
+        Arc::new(queue)
+    }
+
+    /// Loses the connection, so that the queue releases what it held, and makes another one.
+    pub async fn lose_connection(&self) {
+        let connection = self.connection.as_ref().unwrap();
+        let ConnectionState { lost, receipts } = std::mem::take(&mut *connection.state.lock().unwrap());
+        lost.cancel();
+        let release = |receipt| SettleRequest {
+            receipt,
+            settlement: Settlement::Release,
+        };
+        let releases = receipts.into_iter().map(release).collect();
+        drop(self.inner.settle(releases, Effects::default()).await);
     }
 
     /// Receives of a poller that begin from now on wait until they are let go.
@@ -150,11 +192,22 @@ impl FaultyQueue {
         self.batches.lock().unwrap().clone()
     }
 
-    fn scripted_extension(&self) -> Option<Result<(), ExtendError>> {
+    fn scripted_extension(&self) -> Option<ExtendError> {
         match &mut *self.extensions.lock().unwrap() {
-            Extensions::Lost => Some(Err(ExtendError::Expired)),
+            Extensions::Lost => Some(ExtendError::Expired),
             Extensions::Scripted(answers) => answers.pop_front(),
             Extensions::Slow(_) => None,
+        }
+    }
+}
+
+impl Connection {
+    fn hold(&self, receipt: &Receipt) -> DeliveryLease {
+        let mut state = self.state.lock().unwrap();
+        state.receipts.push(receipt.clone());
+        DeliveryLease::WhileConnected {
+            lost: state.lost.clone(),
+            at_most: self.at_most.map(|at_most| Instant::now() + at_most),
         }
     }
 }
@@ -173,8 +226,8 @@ impl Queue for FaultyQueue {
         self.inner.visibility_timeout()
     }
 
-    fn nature(&self) -> Nature {
-        self.nature
+    fn capabilities(&self) -> QueueCapabilities {
+        self.capabilities
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
@@ -182,28 +235,41 @@ impl Queue for FaultyQueue {
         let scripted = self.receive_errors.lock().unwrap().pop_front();
         let mut answer = match scripted {
             Some(error) => Err(error),
-            None => self.inner.receive(max.min(self.nature.receive_limit), wait).await,
+            None => self.inner.receive(max.min(self.capabilities.receive_limit), wait).await,
         };
         for delivery in answer.iter_mut().flatten().filter(|_| self.group.is_some()) {
             delivery.message.group_id.clone_from(&self.group);
+        }
+        if let Some(connection) = &self.connection {
+            for delivery in answer.iter_mut().flatten() {
+                delivery.lease = connection.hold(&delivery.receipt);
+            }
         }
         self.note("receive", max, from);
         answer
     }
 
-    async fn receive_wanted(&self, wanted: &Wanted, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive_on_demand(&self, demand: &ReceiveDemand, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
         wait_until(&self.receives_open).await;
-        self.receive(wanted.close(), wait).await
+        self.receive(demand.close(), wait).await
     }
 
-    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<(), ExtendError>> {
+    async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         let (from, count) = (Instant::now(), receipts.len());
         let slow = match &*self.extensions.lock().unwrap() {
             Extensions::Slow(slow) => *slow,
             Extensions::Lost | Extensions::Scripted(_) => Duration::ZERO,
         };
+        if self.connection.is_some() {
+            let error = QueueError::Unsupported {
+                queue: self.name().clone(),
+                operation: "extend a delivery",
+            };
+            self.note("extend", count, from);
+            return receipts.iter().map(|_| Err(error.clone().into())).collect();
+        }
         let answers = match self.scripted_extension() {
-            Some(answer) => receipts.iter().map(|_| answer.clone()).collect(),
+            Some(error) => receipts.iter().map(|_| Err(error.clone())).collect(),
             None => self.inner.extend(receipts, by).await,
         };
         sleep(slow).await;
@@ -211,7 +277,7 @@ impl Queue for FaultyQueue {
         answers
     }
 
-    async fn settle(&self, settles: Vec<Settle>, effects: Effects) -> Vec<Result<(), SettleError>> {
+    async fn settle(&self, settles: Vec<SettleRequest>, effects: Effects) -> Result<SettleAnswers, EffectsRefused> {
         let (from, count) = (Instant::now(), settles.len());
         wait_until(&self.settlements_open).await;
         let scripted = self.settle_errors.lock().unwrap().pop_front().unwrap_or_default();
@@ -220,12 +286,15 @@ impl Queue for FaultyQueue {
         } else {
             let mut answers = Vec::new();
             for (settle, error) in settles.into_iter().zip(scripted) {
-                answers.push(match error {
-                    Some(error) => Err(error),
-                    None => self.inner.settle(vec![settle], Effects::default()).await.pop().unwrap(),
-                });
+                let answer = if let Some(error) = error {
+                    Err(error)
+                } else {
+                    let alone = self.inner.settle(vec![settle], Effects::default()).await;
+                    alone.unwrap().pop().unwrap()
+                };
+                answers.push(answer);
             }
-            answers
+            Ok(answers)
         };
         self.note("settle", count, from);
         answers
@@ -239,7 +308,7 @@ impl Queue for FaultyQueue {
         self.inner.commits_writes()
     }
 
-    async fn send_many(&self, messages: Vec<Outgoing>) -> Vec<Result<MessageId, SendError>> {
+    async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
         let lengths = messages.iter().map(|message| message.body.len()).collect();
         self.batches.lock().unwrap().push(lengths);
         self.inner.send_many(messages).await

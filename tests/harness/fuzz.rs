@@ -15,14 +15,14 @@ use std::{
 use sandhog::{
     admin::{AdminState, serve, wire},
     config::{Config, ConfigErrors, Manifest},
-    message::{Attributes, MAX_DELAY, Outgoing, QueueName},
-    queue::{
-        Queue as _,
-        simple::{SimpleStore, StoreOptions, settings::Settings},
-        sqs::read_words,
-    },
     queue_set::QueueSet,
 };
+use sandhog_queue::{
+    Queue as _,
+    message::{Attributes, MAX_DELAY, Outgoing, QueueName},
+};
+use sandhog_simple::{SimpleStore, StoreOptions, settings::Settings};
+use sandhog_sqs::read_words;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -65,23 +65,23 @@ pub const TARGETS: [Target; 7] = [
 
 /// What comes in as JSON: a batch of messages, one message as it is shown, and requests about them.
 pub fn messages(bytes: &[u8]) {
-    if let Ok(batch) = serde_json::from_slice::<wire::Batch>(bytes) {
+    if let Ok(batch) = serde_json::from_slice::<wire::SendBatch>(bytes) {
         for entry in batch.messages {
-            let Ok(outgoing) = entry.clone().into_outgoing() else {
+            let Ok(outgoing) = entry.clone().into_message() else {
                 continue;
             };
-            outgoing.check().unwrap();
+            outgoing.clone().into_outgoing().check().unwrap();
             assert!(outgoing.delay.is_none_or(|delay| delay <= MAX_DELAY));
             check_attributes(&outgoing.attributes);
             // What is written as it was read means the same.
-            let again = wire::Entry {
+            let again = wire::OutgoingForm {
                 attributes: wire::attribute_forms(&outgoing.attributes),
                 ..entry.with_body(outgoing.body.to_vec())
             };
             let text = serde_json::to_string(&again).unwrap();
-            let read: Outgoing = serde_json::from_str::<wire::Entry>(&text)
+            let read = serde_json::from_str::<wire::OutgoingForm>(&text)
                 .unwrap()
-                .into_outgoing()
+                .into_message()
                 .unwrap();
             assert_eq!(read.body, outgoing.body);
             assert_eq!(read.attributes.size(), outgoing.attributes.size());
@@ -205,7 +205,10 @@ fn store() -> &'static TempDir {
             let store = open(directory.path()).await.unwrap();
             let orders = orders(&store).await.unwrap();
             for number in 0..ROWS {
-                orders.send(Outgoing::new(format!("message {number}"))).await.unwrap();
+                orders
+                    .send(Outgoing::new(format!("message {number}")).check().unwrap())
+                    .await
+                    .unwrap();
             }
             store.close().await;
         });
@@ -226,7 +229,7 @@ async fn open(directory: &Path) -> Option<SimpleStore> {
         .ok()
 }
 
-async fn orders(store: &SimpleStore) -> Option<Arc<sandhog::queue::simple::SimpleQueue>> {
+async fn orders(store: &SimpleStore) -> Option<Arc<sandhog_simple::SimpleQueue>> {
     let name = QueueName::new("orders").unwrap();
     let settings = Settings::defaults(&name);
     store.queue(name, settings).await.ok()

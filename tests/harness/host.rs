@@ -12,13 +12,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use sandhog::{
+use sandhog_queue::{
+    Queue as _,
     message::{Outgoing, QueueName},
-    queue::{
-        Queue as _,
-        simple::{SimpleStore, StoreOptions, settings::Settings},
-    },
 };
+use sandhog_simple::{SimpleStore, StoreOptions, settings::Settings};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -92,7 +90,9 @@ impl Place {
             let queue = store.queue(name.clone(), Settings::defaults(&name)).await.unwrap();
             let body = Bytes::copy_from_slice(body);
             for _ in 0..messages / chunk {
-                let messages = (0..chunk).map(|_| Outgoing::new(body.clone())).collect();
+                let messages = (0..chunk)
+                    .map(|_| Outgoing::new(body.clone()).check().unwrap())
+                    .collect();
                 assert!(queue.send_many(messages).await.iter().all(Result::is_ok));
             }
             drop(queue);

@@ -12,7 +12,8 @@ use harness::{
     pipeline::{Pipeline, SETTLED, manifest},
     prompt::Prompt,
 };
-use sandhog::{message::Outgoing, queue::simple::SimpleStore};
+use sandhog_queue::message::Outgoing;
+use sandhog_simple::SimpleStore;
 
 /// As the host's program has it.
 #[global_allocator]
@@ -30,8 +31,8 @@ fn main() {
         let component = executor.component().await;
         let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor);
         let queue = pipeline.queue("bench").await;
-        let bodies = (0..messages).map(|_| Outgoing::new(Bytes::from_static(&[b'x'; 256])));
-        queue.send_many(bodies.collect()).await;
+        let message = Outgoing::new(Bytes::from_static(&[b'x'; 256])).check().unwrap();
+        queue.send_many(vec![message; messages]).await;
         pipeline.handle(&component, manifest(false)).await;
         // Rarely: looking costs instructions, too.
         while pipeline.sum_of(SETTLED, "\"delete\"") < u64::try_from(messages).unwrap() {

@@ -47,7 +47,7 @@ impl Packages {
     pub fn all() -> Vec<Self> {
         let sources = sources();
         let of = |package: &str, path: &str| sources[package].join(path);
-        let host = |path: &str| repository().join("host/wit").join(path);
+        let host = |path: &str| repository().join("host/executor/wit").join(path);
         let mut all: Vec<_> = [
             of("wasmtime-wasi", "src/p2/wit"),
             of("wasmtime-wasi", "src/p3/wit"),

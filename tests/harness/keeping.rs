@@ -1,6 +1,6 @@
 //! A guest that does with its key-value store what its messages say.
 //!
-//! The signatures below are the canonical ABI's flattening of `host/wit/keyvalue/keyvalue.wit`.
+//! The signatures below are the canonical ABI's flattening of `host/executor/wit/keyvalue/keyvalue.wit`.
 
 use wit_parser::Resolve;
 
@@ -91,7 +91,7 @@ pub fn batch_keeper() -> Vec<u8> {
 /// A world that imports the store and exports the interface.
 fn world(name: &str, interface: &str) -> (Resolve, wit_parser::PackageId) {
     let mut resolve = Resolve::default();
-    for directory in ["wit", "host/wit/keyvalue"] {
+    for directory in ["wit", "host/executor/wit/keyvalue"] {
         resolve.push_dir(repository().join(directory)).unwrap();
     }
     let text = format!(

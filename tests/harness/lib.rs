@@ -13,6 +13,7 @@
     reason = "a harness that can't do its part fails the test"
 )]
 
+pub mod announce;
 pub mod bare;
 pub mod bench;
 pub mod built;
@@ -26,6 +27,7 @@ pub mod guests;
 pub mod host;
 pub mod hostile;
 pub mod http_server;
+pub mod imports;
 pub mod interfaces;
 pub mod keeping;
 pub mod pipeline;
@@ -36,6 +38,7 @@ pub mod set_clock;
 pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;
+pub mod sqs_obedient;
 pub mod sqs_server;
 pub mod starvation;
 pub mod toolchains;
@@ -47,7 +50,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sandhog::executor::Compiler;
+use sandhog_executor::Compiler;
 
 /// How long a test waits for a fact before it says that it never came. Long, as it is paid for by failures only, and a
 /// machine may be busy with other tests.

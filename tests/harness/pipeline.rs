@@ -10,18 +10,21 @@ use std::{
 
 use bytes::Bytes;
 use sandhog::{
-    attempt::{AttemptContext, Version, policy},
-    config::{Manifest, QueueSettings, Reuse},
+    attempt::{AttemptContext, HandlerVersion, policy},
+    config::{Manifest, QueueSettings},
     dispatcher::Dispatcher,
-    executor::{Component, Executor},
-    handler_status::HandlerBoard,
-    lease::LeaseKeeper,
-    message::{Outgoing, QueueName},
+    handler_status::HandlerStatuses,
     metrics::Metrics,
     pages,
-    queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
 };
+use sandhog_executor::{Component, Executor, policy::Reuse};
+use sandhog_queue::{
+    Queue,
+    lease::LeaseKeeper,
+    message::{Outgoing, QueueName},
+};
+use sandhog_simple::SimpleStore;
 use tokio::{
     runtime::{Handle, Runtime},
     sync::watch,
@@ -68,7 +71,8 @@ pub async fn fill(queue: &dyn Queue, messages: usize, body: fn(usize) -> Bytes) 
     const CHUNK: usize = 1000;
     for chunk in 0..messages / CHUNK {
         let bodies = (0..CHUNK).map(|index| body(chunk * CHUNK + index));
-        queue.send_many(bodies.map(Outgoing::new).collect()).await;
+        let messages = bodies.map(|body| Outgoing::new(body).check().unwrap());
+        queue.send_many(messages.collect()).await;
     }
 }
 
@@ -82,7 +86,7 @@ pub struct Pipeline {
     stop: CancellationToken,
     stop_working: CancellationToken,
     tasks: JoinSet<()>,
-    versions: Vec<watch::Sender<Arc<Version>>>,
+    versions: Vec<watch::Sender<Arc<HandlerVersion>>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -105,7 +109,7 @@ impl Pipeline {
         configured: BTreeMap<QueueName, QueueSettings>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new());
-        let queues = QueueSet::new(store.clone(), configured, Arc::clone(&metrics));
+        let queues = QueueSet::new(store.clone(), configured, Arc::clone(metrics.sqs()));
         Self {
             runtime: runtime.clone(),
             store,
@@ -133,13 +137,13 @@ impl Pipeline {
     pub fn handle_on(&mut self, queue: Arc<dyn Queue>, component: &Component, manifest: Manifest) {
         let handler = manifest.queue.to_string();
         let policy = Arc::new(policy(&handler, &manifest));
-        let (versions, receiver) = watch::channel(Arc::new(Version {
+        let (versions, receiver) = watch::channel(Arc::new(HandlerVersion {
             component: component.clone(),
             manifest,
             policy,
         }));
         self.versions.push(versions);
-        let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(&self.metrics));
+        let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(self.metrics.leases()));
         let leases = Arc::clone(&keeper);
         let context = AttemptContext {
             handler,
@@ -151,15 +155,15 @@ impl Pipeline {
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),
         };
-        let dispatcher = Dispatcher::new(context, Arc::new(HandlerBoard::default()), receiver);
+        let dispatcher = Dispatcher::new(context, Arc::new(HandlerStatuses::default()), receiver);
         let run = async move {
-            // Renewal goes on until the last attempt is settled.
-            let stop_renewing = CancellationToken::new();
+            // The keeper extends leases until the last attempt is settled.
+            let stop_extending = CancellationToken::new();
             let handling = async {
                 dispatcher.run().await.unwrap();
-                stop_renewing.cancel();
+                stop_extending.cancel();
             };
-            tokio::join!(handling, leases.run(stop_renewing.clone()));
+            tokio::join!(handling, leases.run(stop_extending.clone()));
         };
         self.tasks.spawn_on(run, &self.runtime);
     }
@@ -167,7 +171,7 @@ impl Pipeline {
     /// Gives all handlers a new version, as a reload does.
     pub fn replace(&self, component: &Component, manifest: &Manifest) {
         for versions in &self.versions {
-            versions.send_replace(Arc::new(Version {
+            versions.send_replace(Arc::new(HandlerVersion {
                 component: component.clone(),
                 policy: Arc::new(policy(manifest.queue.as_str(), manifest)),
                 manifest: manifest.clone(),

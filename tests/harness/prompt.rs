@@ -11,8 +11,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sandhog::executor::{
-    Call, Component, ComponentInfo, Executor, Flavour, LoadError, Needs, Policy, Report, Toolchain, Usage, Verdict,
+use sandhog_executor::{
+    CallReport, CallUsage, Component, ComponentInfo, Executor, Flavour, GuestCall, GuestPolicy, InstanceNeeds,
+    LoadError, Toolchain, Verdict,
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -84,13 +85,13 @@ impl Prompt {
 
 #[async_trait]
 impl Executor for Prompt {
-    async fn load(&self, _: PathBuf, wasm: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, _: PathBuf, wasm: Bytes, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         let info = ComponentInfo {
             digest: String::new(),
             flavour: self.flavour,
             size: wasm.len(),
             imports: Vec::new(),
-            needs: Needs::default(),
+            needs: InstanceNeeds::default(),
             core_module: false,
             toolchain: Toolchain::default(),
             compile_time: Duration::ZERO,
@@ -99,11 +100,11 @@ impl Executor for Prompt {
         Ok(Component::new(Arc::new(info), Arc::new(())))
     }
 
-    async fn relink(&self, _: PathBuf, component: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(&self, _: PathBuf, component: &Component, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         Ok(component.clone())
     }
 
-    async fn run(&self, _: &Component, call: Call) -> Report {
+    async fn run(&self, _: &Component, call: GuestCall) -> CallReport {
         let _inside = Inside::new(self);
         for call in &call.messages {
             let body = &call.message.body;
@@ -125,15 +126,15 @@ impl Executor for Prompt {
                 self.handled.lock().unwrap().push(body.clone());
             }
         }
-        Report {
+        CallReport {
             verdicts: vec![Verdict::Success; call.messages.len()],
             sends: Vec::new(),
             writes: Vec::new(),
-            usage: Usage::default(),
+            usage: CallUsage::default(),
         }
     }
 
-    fn most_at_once(&self, _: &Component, _: &Policy) -> usize {
+    fn most_at_once(&self, _: &Component, _: &GuestPolicy) -> usize {
         usize::MAX
     }
 

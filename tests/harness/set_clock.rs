@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use sandhog::machine_clock::{MachineClock, Reading};
+use sandhog_queue::machine_clock::{MachineClock, Reading};
 
 /// The clones are the same machine. Time passes only when [`SetClock::pass`] says so, so it belongs beside tokio's paused time.
 #[derive(Debug, Clone)]

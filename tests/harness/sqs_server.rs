@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::{binary, pause, repository, sqs_client::SqsClient, target_directory};
+use crate::{announce::announced, binary, pause, repository, sqs_client::SqsClient, target_directory};
 
 /// A server that has not come up by then never will. The first start reads thousands of files.
 const START_TIME_MAX: Duration = Duration::from_mins(2);
@@ -77,17 +77,19 @@ impl SqsServer {
         static SHARED: [OnceLock<Result<Option<SqsServer>, String>>; Kind::ALL.len()] =
             [const { OnceLock::new() }; Kind::ALL.len()];
         let (_, shared) = Kind::ALL.iter().zip(&SHARED).find(|(of, _)| **of == kind).unwrap();
-        let outcome = shared.get_or_init(|| match Self::try_start(kind) {
-            Ok(server) => Ok(Some(server)),
-            Err(Failure::Missing(why))
-                if kind == Kind::LocalStack && std::env::var_os("CI").is_none_or(|ci| ci != "true") =>
-            {
-                // Past the capture of the test runner, which shows the output of failed tests only.
-                let notice = format!("\nnotice: tests on {kind:?} are left out. {why}\n\n");
-                std::io::stderr().write_all(notice.as_bytes()).unwrap();
-                Ok(None)
+        let outcome = shared.get_or_init(|| {
+            match announced(&format!("starting an SQS server ({kind:?})"), || Self::try_start(kind)) {
+                Ok(server) => Ok(Some(server)),
+                Err(Failure::Missing(why))
+                    if kind == Kind::LocalStack && std::env::var_os("CI").is_none_or(|ci| ci != "true") =>
+                {
+                    // Past the capture of the test runner, which shows the output of failed tests only.
+                    let notice = format!("\nnotice: tests on {kind:?} are left out. {why}\n\n");
+                    std::io::stderr().write_all(notice.as_bytes()).unwrap();
+                    Ok(None)
+                }
+                Err(Failure::Missing(why) | Failure::Broken(why)) => Err(why),
             }
-            Err(Failure::Missing(why) | Failure::Broken(why)) => Err(why),
         });
         outcome
             .as_ref()

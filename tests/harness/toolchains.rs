@@ -13,7 +13,7 @@ use std::{
 
 use sandhog_demo::{guests, toolchain};
 
-use crate::repository;
+use crate::{announce::announced, repository};
 
 /// Where the tools and what they cache are.
 pub fn directory() -> PathBuf {
@@ -69,7 +69,7 @@ fn try_made_of(pinned: &[PathBuf], made: &Path, fill: impl FnOnce(&Path) -> Resu
         fs::remove_dir_all(made).unwrap();
     }
     fs::create_dir_all(made).unwrap();
-    fill(made)?;
+    announced(&format!("fetching tools into {}, once", made.display()), || fill(made))?;
     fs::write(stamp, pins).unwrap();
     Ok(())
 }
@@ -221,38 +221,47 @@ fn wasi_libc() -> &'static Path {
     })
 }
 
-/// The same with a Rust that compiles to WebAssembly: rustup's if it has the target, or Debian's, which compiles its
-/// standard library first and is told so by variables.
+/// Gives a command a Rust that compiles to WebAssembly: rustup's if it has the target, or Debian's, which compiles its
+/// standard library first and is told so by variables. `path` is the PATH of the command, before which Debian's goes.
+pub fn with_rust_for_wasm(command: &mut Command, path: OsString) -> toolchain::Toolchain {
+    for name in toolchain::steering() {
+        command.env_remove(name);
+    }
+    let found = toolchain::Toolchain::find().unwrap();
+    match found {
+        toolchain::Toolchain::OnPath => command.env("PATH", path),
+        toolchain::Toolchain::Debian => {
+            let path = env::join_paths([PathBuf::from("/usr/bin")].into_iter().chain(env::split_paths(&path))).unwrap();
+            command
+                .env("PATH", path)
+                .env("RUSTC", "/usr/bin/rustc")
+                .env("RUSTC_BOOTSTRAP", "1")
+                .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
+                .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld-19")
+                .env_remove("LD_LIBRARY_PATH")
+        }
+    };
+    found
+}
+
+/// The same as [`shell`] with a Rust that compiles to WebAssembly.
 ///
 /// What is built shares the directory of the examples, and with it the standard library.
 pub fn rust_shell(directory: &Path, line: &str) -> Command {
     let mut command = shell(directory, line);
-    for name in toolchain::steering() {
-        command.env_remove(name);
-    }
-    if toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::Debian {
-        let path = command
-            .get_envs()
-            .find(|(name, _)| *name == "PATH")
-            .unwrap()
-            .1
-            .unwrap()
-            .to_owned();
-        let path: OsString =
-            env::join_paths([PathBuf::from("/usr/bin")].into_iter().chain(env::split_paths(&path))).unwrap();
-        command
-            .env("PATH", path)
-            .env("RUSTC", "/usr/bin/rustc")
-            .env("RUSTC_BOOTSTRAP", "1")
-            .env("CARGO_UNSTABLE_BUILD_STD", "std,panic_abort")
-            .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", "/usr/bin/wasm-ld-19")
-            .env("CARGO_TARGET_WASM32_WASIP1_LINKER", pins().join("wasi-ld.sh"))
-            .env("WASI_LIB", wasi_libc())
-            .env_remove("LD_LIBRARY_PATH");
-    } else {
-        // That of handlers is there; programs want another one.
-        static ADDED: OnceLock<()> = OnceLock::new();
-        ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
+    let path = command.get_envs().find(|(name, _)| *name == "PATH").unwrap().1.unwrap();
+    let path = path.to_owned();
+    match with_rust_for_wasm(&mut command, path) {
+        toolchain::Toolchain::Debian => {
+            command
+                .env("CARGO_TARGET_WASM32_WASIP1_LINKER", pins().join("wasi-ld.sh"))
+                .env("WASI_LIB", wasi_libc());
+        }
+        toolchain::Toolchain::OnPath => {
+            // That of handlers is there; programs want another one.
+            static ADDED: OnceLock<()> = OnceLock::new();
+            ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
+        }
     }
     command
 }

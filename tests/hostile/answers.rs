@@ -4,7 +4,7 @@ use harness::{
     guests::batch_handler,
     hostile::{Parts, escaped},
 };
-use sandhog::queue::FailureKind;
+use sandhog_queue::FailureKind;
 
 use super::{Expect, Hostile, hostile};
 

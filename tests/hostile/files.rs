@@ -6,10 +6,7 @@ use harness::{
     bench::Bench,
     hostile::{Parts, repeated},
 };
-use sandhog::{
-    config::DirGrant,
-    executor::{Executor as _, Verdict},
-};
+use sandhog_executor::{Executor as _, Verdict, policy::DirGrant};
 use tempfile::TempDir;
 
 /// A granted directory, and one beside it.

@@ -4,7 +4,7 @@ use harness::{
     guests::{batch_handler, handler_with},
     hostile::{Parts, encoded, with_instances},
 };
-use sandhog::queue::FailureKind;
+use sandhog_queue::FailureKind;
 
 use super::{Expect, Hostile, hostile};
 

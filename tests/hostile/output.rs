@@ -1,7 +1,7 @@
 //! Guests that flood the log, or try to make it lie.
 
 use harness::hostile::{Parts, escaped};
-use sandhog::{config::Limits, executor::LogLine};
+use sandhog_executor::{LogLine, policy::Limits};
 
 use super::{Hostile, hostile};
 

@@ -3,7 +3,7 @@
 use std::{fs, net::TcpStream, time::Duration};
 
 use harness::{host::Place, wait_for};
-use sandhog::admin::Limits;
+use sandhog::admin::ListenerLimits;
 
 use super::served::{Client, Served, patient};
 
@@ -21,7 +21,7 @@ fn idle(served: &Served) -> Client {
 
 #[test]
 fn a_connection_without_a_whole_head_is_ended() {
-    let served = Served::new(Limits {
+    let served = Served::new(ListenerLimits {
         head: Duration::from_millis(50),
         ..patient()
     });
@@ -34,7 +34,7 @@ fn a_connection_without_a_whole_head_is_ended() {
 
 #[test]
 fn a_body_that_does_not_come_ends_its_request() {
-    let served = Served::new(Limits {
+    let served = Served::new(ListenerLimits {
         body: Duration::from_millis(50),
         ..patient()
     });
@@ -45,7 +45,7 @@ fn a_body_that_does_not_come_ends_its_request() {
 
 #[test]
 fn a_client_that_does_not_take_its_answer_is_ended() {
-    let served = Served::new(Limits {
+    let served = Served::new(ListenerLimits {
         answer: Duration::from_millis(50),
         ..patient()
     });
@@ -61,7 +61,7 @@ fn a_client_that_does_not_take_its_answer_is_ended() {
 
 #[test]
 fn silent_connections_keep_no_probe_from_being_answered() {
-    let served = Served::new(Limits {
+    let served = Served::new(ListenerLimits {
         connections: 8,
         ..patient()
     });
@@ -80,7 +80,7 @@ fn silent_connections_keep_no_probe_from_being_answered() {
 
 #[test]
 fn requests_under_way_keep_no_probe_from_being_answered() {
-    let served = Served::new(Limits {
+    let served = Served::new(ListenerLimits {
         connections: 5,
         reserve: 2,
         ..patient()
@@ -113,7 +113,7 @@ fn a_stop_does_not_wait_for_silent_clients() {
 
 #[test]
 fn a_stop_waits_for_half_a_body_for_a_moment_only() {
-    let mut served = Served::new(Limits {
+    let mut served = Served::new(ListenerLimits {
         patience: Duration::from_millis(50),
         ..patient()
     });

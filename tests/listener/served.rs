@@ -9,18 +9,21 @@ use std::{
 
 use harness::{PATIENCE, wait_for};
 use sandhog::{
-    admin::{AdminState, Limits, serve_within},
-    message::{Outgoing, QueueName},
+    admin::{AdminState, ListenerLimits, serve_within},
     metrics::Metrics,
-    queue::{Queue, simple::SimpleStore},
     queue_set::QueueSet,
 };
+use sandhog_queue::{
+    Queue,
+    message::{Outgoing, QueueName},
+};
+use sandhog_simple::SimpleStore;
 use tokio::{runtime::Runtime, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Limits that never matter.
-pub(super) fn patient() -> Limits {
-    Limits {
+pub(super) fn patient() -> ListenerLimits {
+    ListenerLimits {
         connections: 100,
         reserve: 2,
         head: PATIENCE,
@@ -29,7 +32,7 @@ pub(super) fn patient() -> Limits {
         answer: PATIENCE,
         patience: PATIENCE,
         stop: PATIENCE,
-        ..Limits::default()
+        ..ListenerLimits::default()
     }
 }
 
@@ -45,7 +48,7 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: ListenerLimits) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -112,7 +115,9 @@ impl Served {
     }
 
     pub(super) fn send(&self, body: Vec<u8>) {
-        self.runtime.block_on(self.orders.send(Outgoing::new(body))).unwrap();
+        self.runtime
+            .block_on(self.orders.send(Outgoing::new(body).check().unwrap()))
+            .unwrap();
     }
 
     /// As a host does when it stops: receives end, and then the listener.

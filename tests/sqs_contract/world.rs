@@ -21,13 +21,11 @@ use harness::{
     sqs_client::SqsClient,
     sqs_server::{Kind, SqsServer},
 };
-use sandhog::queue::{
-    Delivery, Queue,
-    simple::settings::Settings,
-    sqs::{
-        SqsConnection, SqsQueue,
-        settings::{Location, SqsSettings},
-    },
+use sandhog_queue::{Delivery, Queue};
+use sandhog_simple::settings::Settings;
+use sandhog_sqs::{
+    SqsConnection, SqsQueue,
+    settings::{Location, SqsSettings},
 };
 use serde_json::{Value, json};
 use tokio::{
@@ -257,7 +255,13 @@ impl Sqs {
             .dead_letter
             .as_ref()
             .map(|name| Arc::clone(&queues[name.as_str()]));
-        let queue = self.world.connection.queue(queue_name(name), settings, dead_letter);
+        let queue = SqsQueue::connect(
+            &self.world.connection,
+            queue_name(name),
+            settings,
+            dead_letter.as_deref(),
+        );
+        let queue = Arc::new(queue);
         queues.insert(name.to_owned(), Arc::clone(&queue));
         queue
     }

@@ -14,7 +14,9 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sandhog::executor::{Call, Component, ComponentInfo, Executor, LoadError, LocalExecutor, Policy, Report};
+use sandhog_executor::{
+    CallReport, Component, ComponentInfo, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor,
+};
 use tokio::{
     runtime::Handle,
     sync::{Mutex as AsyncMutex, Notify, oneshot},
@@ -41,8 +43,8 @@ impl fmt::Debug for BatchedExecutor {
 struct Seat {
     executor: LocalExecutor,
     components: Mutex<Vec<Component>>,
-    calls: Batch<(usize, Call, oneshot::Sender<Report>)>,
-    answers: Batch<(oneshot::Sender<Report>, Report)>,
+    calls: Batch<(usize, GuestCall, oneshot::Sender<CallReport>)>,
+    answers: Batch<(oneshot::Sender<CallReport>, CallReport)>,
     under_way: AtomicUsize,
     tasks: TaskTracker,
 }
@@ -107,7 +109,7 @@ impl BatchedExecutor {
         })
     }
 
-    pub(crate) async fn load_everywhere(&self, wasm: &[u8], policy: &Arc<Policy>) -> Result<Component, LoadError> {
+    pub(crate) async fn load_everywhere(&self, wasm: &[u8], policy: &Arc<GuestPolicy>) -> Result<Component, LoadError> {
         let mut first = None;
         for seat in &self.seats {
             let (file, wasm) = (PathBuf::from("bench.wasm"), Bytes::copy_from_slice(wasm));
@@ -155,33 +157,33 @@ impl Seat {
 
 #[async_trait]
 impl Executor for BatchedExecutor {
-    async fn load(&self, file: PathBuf, _: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, _: Bytes, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         Err(loads_by_itself(file))
     }
 
-    async fn relink(&self, file: PathBuf, _: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(&self, file: PathBuf, _: &Component, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         Err(loads_by_itself(file))
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         let count = call.messages.len();
         let place = {
             let loaded = self.loaded.lock().unwrap();
             loaded.iter().position(|info| Arc::ptr_eq(info, &component.info))
         };
         let Some(place) = place else {
-            return Report::not_run(count, "the component was loaded by another executor");
+            return CallReport::not_run(count, "the component was loaded by another executor");
         };
         let (caller, answered) = oneshot::channel();
         let seats = self.seats.iter();
         let seat = seats.min_by_key(|seat| seat.under_way.load(Ordering::Relaxed)).unwrap();
         seat.under_way.fetch_add(1, Ordering::Relaxed);
         seat.calls.push((place, call, caller));
-        let stopping = |_| Report::not_run(count, "the host is stopping");
+        let stopping = |_| CallReport::not_run(count, "the host is stopping");
         answered.await.unwrap_or_else(stopping)
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         let seats = self.seats.iter();
         seats.map(|seat| seat.executor.most_at_once(component, policy)).sum()
     }

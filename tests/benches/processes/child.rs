@@ -10,12 +10,12 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use sandhog::{
-    attempt::policy,
-    config::{Manifest, Reuse},
-    executor::{Call, Component, EngineOptions, Executor as _, LocalExecutor, Policy, Report, Tiers},
-    message::QueueName,
+use sandhog::{attempt::policy, config::Manifest};
+use sandhog_executor::{
+    CallReport, CodeTiers, Component, EngineOptions, Executor as _, GuestCall, GuestPolicy, LocalExecutor,
+    policy::Reuse,
 };
+use sandhog_queue::message::QueueName;
 use tokio::{net::UnixStream, sync::mpsc, task::AbortHandle};
 use tokio_util::task::TaskTracker;
 
@@ -72,7 +72,7 @@ pub(crate) fn local(threads: usize, artifacts: PathBuf) -> LocalExecutor {
         threads,
         max_live_instances: 128,
         memory_budget: 1 << 40,
-        tiers: Tiers::Optimised,
+        tiers: CodeTiers::Optimised,
         artifacts: Some(artifacts),
         ..EngineOptions::default()
     };
@@ -116,7 +116,7 @@ pub(crate) fn serve(options: Options) {
 /// What calls and answers share.
 struct Session {
     executor: Arc<LocalExecutor>,
-    components: Mutex<Vec<(Component, Arc<Policy>)>>,
+    components: Mutex<Vec<(Component, Arc<GuestPolicy>)>>,
     outbox: Outbox,
     running: Mutex<HashMap<u64, AbortHandle>>,
     tasks: TaskTracker,
@@ -151,7 +151,7 @@ async fn connection(executor: Arc<LocalExecutor>, socket: StdStream) {
                     .get(usize::try_from(component)?)
                     .cloned()
                     .context("an unknown component")?;
-                let call = Call {
+                let call = GuestCall {
                     messages,
                     policy,
                     log: Arc::new(|_| {}),
@@ -190,12 +190,12 @@ impl Session {
         Ok(u32::try_from(components.len() - 1)?)
     }
 
-    fn start(self: &Arc<Self>, number: u64, component: Component, call: Call) {
+    fn start(self: &Arc<Self>, number: u64, component: Component, call: GuestCall) {
         let session = Arc::clone(self);
         // Held over the start, so that a call that has ended is never put in.
         let mut running = self.running.lock().unwrap();
         let task = self.tasks.spawn(async move {
-            let report: Report = session.executor.run(&component, call).await;
+            let report: CallReport = session.executor.run(&component, call).await;
             session.running.lock().unwrap().remove(&number);
             session.outbox.push(number, |to| Answer::Ran(report).encode(to));
         });

@@ -16,13 +16,10 @@ use harness::{
     pipeline::{self, Pipeline},
     process::ticked_time,
 };
-use sandhog::{
-    attempt::policy,
-    config::Manifest,
-    executor::{Call, CallMessage, Component, Executor, LoadError, LocalExecutor, Policy, Verdict},
-    message::QueueName,
-    queue::simple::SimpleStore,
-};
+use sandhog::{attempt::policy, config::Manifest};
+use sandhog_executor::{CallMessage, Component, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor, Verdict};
+use sandhog_queue::message::QueueName;
+use sandhog_simple::SimpleStore;
 use tokio::{
     runtime::{Handle, Runtime},
     task::JoinSet,
@@ -54,7 +51,7 @@ pub(crate) struct Host {
     pub(crate) executor: Side,
     component: [Component; 2],
     manifest: [Manifest; 2],
-    policies: [Arc<Policy>; 2],
+    policies: [Arc<GuestPolicy>; 2],
     body: fn(usize) -> Bytes,
 }
 
@@ -262,8 +259,8 @@ impl Host {
         deaths
     }
 
-    fn call(&self, which: usize) -> Call {
-        Call {
+    fn call(&self, which: usize) -> GuestCall {
+        GuestCall {
             messages: vec![CallMessage {
                 message: message(&(self.body)(0)),
                 queue: QueueName::new("bench").unwrap(),
@@ -304,7 +301,7 @@ impl Measured {
     }
 }
 
-async fn succeeds(executor: &dyn Executor, component: &Component, call: Call) {
+async fn succeeds(executor: &dyn Executor, component: &Component, call: GuestCall) {
     let report = executor.run(component, call).await;
     assert_eq!(report.verdicts, [Verdict::Success]);
 }

@@ -20,12 +20,11 @@ use std::{
 use anyhow::{Context as _, Result, anyhow};
 use async_trait::async_trait;
 use bytes::Bytes;
-use sandhog::{
-    executor::{
-        Call, Component, ComponentInfo, Executor, Failure, LoadError, LocalExecutor, Policy, Report, Usage, Verdict,
-    },
-    queue::FailureKind,
+use sandhog_executor::{
+    CallReport, CallUsage, Component, ComponentInfo, Executor, GuestCall, GuestFailure, GuestPolicy, LoadError,
+    LocalExecutor, Verdict,
 };
+use sandhog_queue::FailureKind;
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
@@ -159,7 +158,7 @@ impl ProcessExecutor {
     }
 
     /// Loads what a benchmark loads: the policy comes along as far as it is used.
-    pub(crate) async fn load_everywhere(&self, load: Load, policy: Arc<Policy>) -> Result<Component> {
+    pub(crate) async fn load_everywhere(&self, load: Load, policy: Arc<GuestPolicy>) -> Result<Component> {
         let component = self
             .catalogue
             .load(PathBuf::from("bench.wasm"), load.wasm.clone(), policy)
@@ -228,15 +227,15 @@ impl ProcessExecutor {
 
 #[async_trait]
 impl Executor for ProcessExecutor {
-    async fn load(&self, file: PathBuf, _: Bytes, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn load(&self, file: PathBuf, _: Bytes, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         Err(loads_by_itself(file))
     }
 
-    async fn relink(&self, file: PathBuf, _: &Component, _: Arc<Policy>) -> Result<Component, LoadError> {
+    async fn relink(&self, file: PathBuf, _: &Component, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {
         Err(loads_by_itself(file))
     }
 
-    async fn run(&self, component: &Component, call: Call) -> Report {
+    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
         let count = call.messages.len();
         let place = self
             .numbers
@@ -245,7 +244,7 @@ impl Executor for ProcessExecutor {
             .iter()
             .position(|info| Arc::ptr_eq(info, &component.info));
         let Some(place) = place else {
-            return Report::not_run(count, "the component was loaded by another executor");
+            return CallReport::not_run(count, "the component was loaded by another executor");
         };
         let number = self.number();
         let order = Order::Call {
@@ -263,7 +262,7 @@ impl Executor for ProcessExecutor {
         }
     }
 
-    fn most_at_once(&self, component: &Component, policy: &Policy) -> usize {
+    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.catalogue.most_at_once(component, policy) * self.seats.len()
     }
 
@@ -276,18 +275,18 @@ impl Executor for ProcessExecutor {
     }
 }
 
-fn died(count: usize) -> Report {
-    let failure = Failure {
+fn died(count: usize) -> CallReport {
+    let failure = GuestFailure {
         kind: FailureKind::Trap,
         reason: "the executor process ended".to_owned(),
         retry_after: None,
         backtrace: None,
     };
-    Report {
+    CallReport {
         verdicts: vec![Verdict::Failed(failure); count],
         sends: Vec::new(),
         writes: Vec::new(),
-        usage: Usage::default(),
+        usage: CallUsage::default(),
     }
 }
 

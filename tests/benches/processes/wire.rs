@@ -8,10 +8,10 @@ use std::{io, sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use sandhog::{
-    executor::{CallMessage, Failure, Report, Usage, Verdict},
+use sandhog_executor::{CallMessage, CallReport, CallUsage, GuestFailure, Verdict};
+use sandhog_queue::{
+    EffectSend, FailureKind,
     message::{AttributeValue, Attributes, Message, MessageId, Outgoing, QueueName},
-    queue::{FailureKind, Send},
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -53,7 +53,7 @@ pub(crate) struct Load {
 pub(crate) enum Answer {
     /// The number by which calls name it, which is the place in the order of loading; or why not.
     Loaded(Result<u32, String>),
-    Ran(Report),
+    Ran(CallReport),
 }
 
 /// Frames that wait to be written, for everybody who has some.
@@ -215,13 +215,13 @@ fn message(from: &mut Bytes) -> Result<CallMessage> {
     })
 }
 
-fn put_report(to: &mut BytesMut, report: &Report) {
+fn put_report(to: &mut BytesMut, report: &CallReport) {
     put_count(to, report.verdicts.len());
     for verdict in &report.verdicts {
         put_verdict(to, verdict);
     }
     put_count(to, report.sends.len());
-    for Send { queue, message } in &report.sends {
+    for EffectSend { queue, message } in &report.sends {
         put_bytes(to, queue.as_str().as_bytes());
         put_bytes(to, &message.body);
         put_attributes(to, &message.attributes);
@@ -240,8 +240,8 @@ fn put_report(to: &mut BytesMut, report: &Report) {
     }
 }
 
-fn report(from: &mut Bytes) -> Result<Report> {
-    Ok(Report {
+fn report(from: &mut Bytes) -> Result<CallReport> {
+    Ok(CallReport {
         verdicts: list(from, verdict)?,
         sends: list(from, |from| {
             let queue = queue(from)?;
@@ -254,11 +254,11 @@ fn report(from: &mut Bytes) -> Result<Report> {
                 priority: option(from, |from| Ok(from.try_get_u8()?))?,
             };
             // An executor is not trusted more than the guests in it.
-            message.check()?;
-            Ok(Send { queue, message })
+            let message = message.check()?;
+            Ok(EffectSend { queue, message })
         })?,
         writes: Vec::new(),
-        usage: Usage {
+        usage: CallUsage {
             wall: duration(from)?,
             cpu: duration(from)?,
             memory_peak: from.try_get_u64_le()?,
@@ -291,7 +291,7 @@ fn put_verdict(to: &mut BytesMut, verdict: &Verdict) {
 fn verdict(from: &mut Bytes) -> Result<Verdict> {
     Ok(match from.try_get_u8()? {
         0 => Verdict::Success,
-        1 => Verdict::Failed(Failure {
+        1 => Verdict::Failed(GuestFailure {
             kind: *KINDS
                 .get(usize::from(from.try_get_u8()?))
                 .context("a failure of an unknown kind")?,

@@ -1,0 +1,91 @@
+//! Turns the bytes of a file into the bytes of a component, before they are compiled.
+
+use std::{borrow::Cow, fmt, panic};
+
+use sha2::{Digest as _, Sha256};
+use wasi_preview1_component_adapter_provider::{
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+};
+use wasmtime::{Engine, Module};
+use wit_component::ComponentEncoder;
+
+use self::world::Shape;
+use super::compiler::Refusal;
+use sandhog_queue::printable::{MAX_REASON_BYTES, hex, printable};
+
+mod world;
+
+/// The largest file that is accepted, in bytes (64 MiB).
+pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
+
+/// The headers of the two kinds of binary, which differ in the last four bytes (component model, binary format).
+const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+/// Returns the name of a component: the SHA-256 of its file's bytes, in hexadecimal.
+pub fn digest(wasm: &[u8]) -> String {
+    hex(&Sha256::digest(wasm))
+}
+
+/// Returns whether the file is a core module, by its header. Text is never accepted.
+pub(crate) fn is_core_module(wasm: &[u8]) -> Result<bool, Refusal> {
+    if wasm.starts_with(COMPONENT) {
+        Ok(false)
+    } else if wasm.starts_with(CORE_MODULE) {
+        Ok(true)
+    } else {
+        Err(Refusal::NotWasm(describe(wasm)))
+    }
+}
+
+/// Returns the bytes of a component: `wasm` itself, or the component that wraps a core module.
+///
+/// A core module carries the description of its world, as binding generators embed it, or it is a program, or it exports
+/// the functions of a handler. Imports of WASI preview 1 are adapted to WASI 0.2.
+pub(crate) fn component_bytes<'w>(
+    engine: &Engine,
+    wasm: &'w [u8],
+    core_module: bool,
+) -> Result<Cow<'w, [u8]>, Refusal> {
+    if !core_module {
+        return Ok(Cow::Borrowed(wasm));
+    }
+    // The encoder trusts the sections of a module, so the engine validates them first.
+    Module::validate(engine, wasm).map_err(|error| Refusal::Invalid(shown(&error)))?;
+    // The encoder reads untrusted bytes; a bug in it must not end a host that compiles in its own process.
+    let encoded = panic::catch_unwind(|| {
+        let shape = Shape::of(wasm)?;
+        let adapter = if shape.is_program {
+            WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER
+        } else {
+            WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
+        };
+        ComponentEncoder::default()
+            .validate(true)
+            .module(&world::described(wasm, &shape)?)?
+            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
+            .encode()
+    });
+    match encoded {
+        Ok(Ok(component)) => Ok(Cow::Owned(component)),
+        Ok(Err(error)) => Err(Refusal::NotAComponent(shown(&error))),
+        Err(_) => Err(Refusal::NotAComponent("the encoder gave up on it".to_owned())),
+    }
+}
+
+/// Returns the text of an error of the engine or the encoder, cut and escaped: it quotes names that the file chose.
+pub(crate) fn shown(error: &dyn fmt::Display) -> String {
+    printable(&format!("{error:#}"), 2 * MAX_REASON_BYTES)
+}
+
+fn describe(bytes: &[u8]) -> String {
+    if bytes.is_empty() {
+        "it is empty".to_owned()
+    } else if bytes.starts_with(b"\0asm") {
+        "it has an unknown version of the format".to_owned()
+    } else if bytes.starts_with(b"(module") || bytes.starts_with(b"(component") {
+        "it is in the text format; convert it to the binary one".to_owned()
+    } else {
+        "it does not start with the header \\0asm".to_owned()
+    }
+}

@@ -1,0 +1,118 @@
+//! The routes of a queue's dead letters: list, show, redrive and purge.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Extension, Json, extract::State, http::StatusCode};
+use tokio::time::Instant;
+
+use super::{
+    AdminState, Answer, ReceivedBody,
+    body::{RequestBodies, json},
+    parameters::{Path, QueryParameters},
+    refused::RefusedRequest,
+    wire::{self, AffectedMessages},
+};
+use sandhog_queue::{DeadLetter, Queue, QueueError, message::MessageId, printable::chain};
+
+/// The most dead letters that one transaction puts back.
+const REDRIVE_STEP: usize = 1000;
+/// The time after which a request begins no further step of a redrive: it is then answered before its limit.
+const REDRIVE_TIME: Duration = Duration::from_secs(40);
+/// The same for a remote queue, of which one step may take as long as a whole request.
+const REMOTE_REDRIVE_TIME: Duration = Duration::from_secs(5);
+
+pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
+    Ok(Json(AffectedMessages {
+        messages: state.find(&name)?.purge_dead().await?,
+    }))
+}
+
+pub(crate) async fn list(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    mut parameters: QueryParameters,
+) -> Answer<wire::DeadLetterList> {
+    let queue = state.find(&name)?;
+    let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
+    let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
+    parameters.finish()?;
+    let letters = queue.dead_letters(after, limit).await?;
+    let more = are_behind(&*queue, &letters, limit).await?;
+    Ok(Json(wire::DeadLetterList {
+        dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
+        more,
+    }))
+}
+
+/// Returns whether there are dead letters after a page, which its length does not tell.
+async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Result<bool, QueueError> {
+    match page.last() {
+        Some(_) if !queue.capabilities().pages_dead_letters => Ok(page.len() >= limit),
+        Some(last) => {
+            let next = queue.dead_letters(Some(last.message.id.clone()), 1).await?;
+            Ok(!next.is_empty())
+        }
+        None => Ok(false),
+    }
+}
+
+pub(crate) async fn show(
+    State(state): State<AdminState>,
+    Path((name, id)): Path<(String, String)>,
+) -> Answer<wire::MessageForm> {
+    let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
+    let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
+    Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
+}
+
+pub(crate) async fn redrive(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    Extension(bodies): Extension<Arc<RequestBodies>>,
+    body: ReceivedBody,
+) -> Answer<wire::RedriveAnswer> {
+    let queue = state.find(&name)?;
+    let body = body?;
+    let request: wire::RedriveRequest = if body.is_empty() {
+        wire::RedriveRequest::default()
+    } else {
+        bodies.parse(body, json).await?
+    };
+    if let Some(ids) = request.ids {
+        let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
+        let limit = ids.len();
+        let messages = queue.redrive(Some(ids), limit).await?;
+        return Ok(Json(wire::RedriveAnswer { messages, more: false }));
+    }
+    Ok(Json(redrive_all(&*queue).await?))
+}
+
+/// Puts back all dead letters of this moment. Dropping the future leaves no step half done: the queue ends each step that it has
+/// begun.
+async fn redrive_all(queue: &dyn Queue) -> Result<wire::RedriveAnswer, QueueError> {
+    let calls_cost = queue.capabilities().calls_cost;
+    let time = if calls_cost { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
+    let end = Instant::now() + time;
+    // A message that fails again at once can be dead again before the redrive ends, so the redrive is bounded by this count.
+    let all = queue.counts().await?.dead;
+    let mut messages = 0;
+    while messages < all {
+        let left = usize::try_from(all - messages).unwrap_or(usize::MAX);
+        // Such a queue knows best how to put back many with few calls, and bounds the time by itself.
+        let most = if calls_cost { usize::MAX } else { left.min(REDRIVE_STEP) };
+        match queue.redrive(None, most).await {
+            Ok(0) => break,
+            Ok(redriven) => messages += redriven,
+            // The answer tells how many were put back, and the next request finds the error if it lasts.
+            Err(error) if messages > 0 && error.is_transient() => {
+                tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be put back");
+                return Ok(wire::RedriveAnswer { messages, more: true });
+            }
+            Err(error) => return Err(error),
+        }
+        if messages < all && Instant::now() >= end {
+            return Ok(wire::RedriveAnswer { messages, more: true });
+        }
+    }
+    Ok(wire::RedriveAnswer { messages, more: false })
+}

@@ -1,0 +1,489 @@
+//! The JSON that the listener and its client exchange. Both use these types, so that they can't drift apart.
+//!
+//! Keys are in kebab case. A body is `body` if it is UTF-8, or else `body-base64`. The file is longer than others because it is one
+//! vocabulary, and nearly all of it plain data.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::handler_status::{HandlerState, HandlerStatus};
+use sandhog_queue::{
+    Counts, DeadLetter, Delivery, FailureRecord, Receipt,
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
+};
+
+mod bounded;
+
+/// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.
+pub const MAX_BATCH: usize = 1000;
+/// The largest request of one `POST /queues/{name}/batch`, in bytes.
+pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
+
+/// The answer to a request that was refused or failed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ErrorAnswer {
+    /// The reason, for people.
+    pub error: String,
+}
+
+/// The answer of `GET /ready`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ReadinessAnswer {
+    /// The host is ready for messages.
+    pub ready: bool,
+    /// The reasons why not, for people; empty for a caller without the secret.
+    pub reasons: Vec<String>,
+}
+
+/// The answer of `GET /handlers`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HandlerList {
+    /// The handlers, by name.
+    pub handlers: Vec<HandlerForm>,
+}
+
+/// The form of one handler.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct HandlerForm {
+    /// The name of the handler: that of its file without the extension.
+    pub name: String,
+    /// The queue that the handler serves.
+    pub queue: Option<String>,
+    /// `loading`, `serving`, `paused`, `refused` or `stopping`.
+    pub state: String,
+    /// The reason why the handler is paused.
+    pub paused_because: Option<String>,
+    /// The flavour of the version that serves.
+    pub flavour: Option<String>,
+    /// The SHA-256 digest of the version that serves.
+    pub digest: Option<String>,
+    /// The number of versions that have served since the host started.
+    pub version: u64,
+    /// When the version that serves was loaded.
+    pub loaded_at_ms: Option<u64>,
+    /// That version is the one that served last, because the files in the plugin directory are refused.
+    #[serde(default)]
+    pub fallback: bool,
+    /// Attempts under way.
+    pub in_flight: u32,
+    /// The reason why the newest version was refused.
+    pub last_error: Option<String>,
+    /// The reason why the last receive failed.
+    pub queue_error: Option<String>,
+    /// Milliseconds since a receive completed.
+    pub last_receive_ms_ago: Option<u64>,
+}
+
+impl From<HandlerStatus> for HandlerForm {
+    fn from(status: HandlerStatus) -> Self {
+        let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Self {
+            name: status.name,
+            queue: status.queue.map(|queue| queue.to_string()),
+            state: status.state.as_str().to_owned(),
+            paused_because: match status.state {
+                HandlerState::Paused { reason } => Some(reason),
+                HandlerState::Loading | HandlerState::Serving | HandlerState::Refused | HandlerState::Stopping => None,
+            },
+            flavour: status.flavour,
+            digest: status.digest,
+            version: status.version,
+            loaded_at_ms: status.loaded_at_ms,
+            fallback: status.is_fallback,
+            in_flight: status.in_flight,
+            last_error: status.last_error,
+            queue_error: status.queue_error,
+            last_receive_ms_ago: status.last_receive_at.map(since),
+        }
+    }
+}
+
+/// The answer of `GET /queues`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct QueueList {
+    /// The queues, by name.
+    pub queues: Vec<QueueForm>,
+}
+
+/// The counts of one queue; see [`Counts`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct QueueForm {
+    /// The name of the queue.
+    pub name: String,
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages received and not settled.
+    pub in_flight: u64,
+    /// Messages hidden by a delay.
+    pub delayed: u64,
+    /// Age of the oldest message not in flight.
+    pub oldest_age_ms: Option<u64>,
+    /// Dead letters of the queue.
+    pub dead: u64,
+    /// Messages that cannot be read.
+    pub damaged: u64,
+    /// The reason why the counts are not known, if they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl QueueForm {
+    /// Returns the form of a queue with these counts.
+    pub fn new(name: &QueueName, counts: Counts) -> Self {
+        let Counts {
+            ready,
+            in_flight,
+            delayed,
+            oldest_age_ms,
+            dead,
+            damaged,
+            expired: _,
+        } = counts;
+        Self {
+            name: name.to_string(),
+            ready,
+            in_flight,
+            delayed,
+            oldest_age_ms,
+            dead,
+            damaged,
+            error: None,
+        }
+    }
+}
+
+/// The value of an attribute: `{"text": ..}`, `{"number": ..}` or `{"binary-base64": ..}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AttributeForm {
+    /// Unicode text.
+    Text(String),
+    /// A decimal number in text form.
+    Number(String),
+    /// Any bytes.
+    BinaryBase64(String),
+}
+
+impl From<&AttributeValue> for AttributeForm {
+    fn from(value: &AttributeValue) -> Self {
+        match value {
+            AttributeValue::Text(text) => Self::Text(text.clone()),
+            AttributeValue::Number(number) => Self::Number(number.clone()),
+            AttributeValue::Binary(bytes) => Self::BinaryBase64(BASE64.encode(bytes)),
+        }
+    }
+}
+
+/// A message to be sent, as one entry of a [`SendBatch`].
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct OutgoingForm {
+    /// The body, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body, if it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// The attributes, by name.
+    #[serde(
+        default,
+        skip_serializing_if = "BTreeMap::is_empty",
+        deserialize_with = "bounded::attributes"
+    )]
+    pub attributes: BTreeMap<String, AttributeForm>,
+    /// The message group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// A duration such as `5s`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delay: Option<String>,
+    /// 0 to 9.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u8>,
+    /// The deduplication id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<String>,
+}
+
+impl OutgoingForm {
+    /// Returns the message that the form describes.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMessage`] names the field and what is accepted.
+    pub fn into_message(self) -> Result<CheckedMessage, InvalidMessage> {
+        let not_base64 = |what: &str| InvalidMessage(format!("{what} is not base64"));
+        let body = match (self.body, self.body_base64) {
+            (Some(text), None) => Bytes::from(text),
+            (None, Some(base64)) => BASE64.decode(base64).map_err(|_| not_base64("body-base64"))?.into(),
+            (None, None) | (Some(_), Some(_)) => {
+                return Err(InvalidMessage("a message has either body or body-base64".to_owned()));
+            }
+        };
+        let mut pairs = Vec::with_capacity(self.attributes.len());
+        for (name, value) in self.attributes {
+            let value = match value {
+                AttributeForm::Text(text) => AttributeValue::Text(text),
+                AttributeForm::Number(number) => AttributeValue::Number(number),
+                AttributeForm::BinaryBase64(base64) => {
+                    let bytes = BASE64
+                        .decode(base64)
+                        .map_err(|_| not_base64(&format!("attribute {name:?}")))?;
+                    AttributeValue::Binary(bytes)
+                }
+            };
+            pairs.push((name, value));
+        }
+        let invalid = |delay: &str| InvalidMessage(format!("delay {delay:?}: use a duration such as \"5s\""));
+        let delay = self
+            .delay
+            .map(|delay| humantime::parse_duration(&delay).map_err(|_| invalid(&delay)));
+        Outgoing {
+            body,
+            attributes: Attributes::new(pairs)?,
+            delay: delay.transpose()?,
+            group_id: self.group,
+            deduplication_id: self.dedup,
+            priority: self.priority,
+        }
+        .check()
+    }
+
+    /// Puts the body into the field that fits it.
+    #[must_use]
+    pub fn with_body(mut self, body: Vec<u8>) -> Self {
+        (self.body, self.body_base64) = text_or_base64(body);
+        self
+    }
+}
+
+fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
+    match String::from_utf8(bytes) {
+        Ok(text) => (Some(text), None),
+        Err(error) => (None, Some(BASE64.encode(error.as_bytes()))),
+    }
+}
+
+/// The request of `POST /queues/{name}/batch`: 1 to [`MAX_BATCH`] messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SendBatch {
+    /// The messages, in the order in which they are sent.
+    #[serde(deserialize_with = "bounded::messages")]
+    pub messages: Vec<OutgoingForm>,
+}
+
+/// The answer of `POST /queues/{name}/batch`: one result per message, in order.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BatchResults {
+    /// The result of each message.
+    pub results: Vec<BatchResult>,
+}
+
+/// `{"id": ..}`, or `{"error": ..}`, or `{"error": .., "again": true}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum BatchResult {
+    /// The message was sent.
+    Sent {
+        /// The id that the queue gave the message.
+        id: String,
+    },
+    /// The message was not sent.
+    Refused {
+        /// The reason, for people.
+        error: String,
+        /// The same message may be accepted another time, because it is not the reason of the refusal.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        again: bool,
+    },
+}
+
+/// The answer of `POST /queues/{name}`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SentMessage {
+    /// The id that the queue gave the message.
+    pub id: String,
+}
+
+/// The answer of `POST /queues/{name}/receive`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MessageList {
+    /// In the queue's order.
+    pub messages: Vec<MessageForm>,
+}
+
+/// The answer of `GET /queues/{name}/dead`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct DeadLetterList {
+    /// Oldest first.
+    pub dead_letters: Vec<MessageForm>,
+    /// There are more dead letters after the last one. A page ends at its limit, and earlier if the letters are large.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}
+
+/// A message that was received, or a dead letter.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MessageForm {
+    /// The id that the queue gave the message.
+    pub id: String,
+    /// The queue that the message was received from; for a dead letter, the queue where it failed.
+    pub queue: String,
+    /// Milliseconds since 1970-01-01T00:00:00Z.
+    pub sent_at_ms: u64,
+    /// The receive count.
+    pub receive_count: u32,
+    /// The message group.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_id: Option<String>,
+    /// 0 to 9.
+    pub priority: u8,
+    /// The attributes, by name.
+    pub attributes: BTreeMap<String, AttributeForm>,
+    /// The body, if it is text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    /// The body, if it is not text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_base64: Option<String>,
+    /// The right to settle the delivery. A dead letter has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<String>,
+    /// The failure that made the message a dead letter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<FailureRecord>,
+    /// When the message became a dead letter: milliseconds since 1970-01-01T00:00:00Z.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_at_ms: Option<u64>,
+}
+
+impl MessageForm {
+    /// Returns the form of a message that was received.
+    pub fn received(queue: &QueueName, delivery: Delivery) -> Self {
+        let receipt = receipt_text(&delivery.receipt);
+        Self {
+            receipt: Some(receipt),
+            ..Self::new(queue, delivery.message, delivery.receive_count.get())
+        }
+    }
+
+    /// Returns the form of a dead letter.
+    pub fn dead(letter: DeadLetter) -> Self {
+        Self {
+            failure: Some(letter.failure),
+            dead_at_ms: Some(letter.dead_at_ms),
+            ..Self::new(&letter.queue, letter.message, letter.receive_count)
+        }
+    }
+
+    /// Returns the bytes of the body; empty if the server sent wrong base64.
+    pub fn body_bytes(&self) -> Vec<u8> {
+        match (&self.body, &self.body_base64) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
+            (None, None) => Vec::new(),
+        }
+    }
+
+    fn new(queue: &QueueName, message: Message, receive_count: u32) -> Self {
+        let (body, body_base64) = text_or_base64(message.body.to_vec());
+        let attributes = attribute_forms(&message.attributes);
+        Self {
+            id: message.id.to_string(),
+            queue: queue.to_string(),
+            sent_at_ms: message.sent_at_ms,
+            receive_count,
+            group_id: message.group_id,
+            priority: message.priority,
+            attributes,
+            body,
+            body_base64,
+            receipt: None,
+            failure: None,
+            dead_at_ms: None,
+        }
+    }
+}
+
+/// Returns the attributes by name.
+pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, AttributeForm> {
+    attributes
+        .pairs()
+        .iter()
+        .map(|(name, value)| (name.clone(), value.into()))
+        .collect()
+}
+
+/// The prefix of a receipt that is the text of another server.
+const TEXT_RECEIPT: &str = "text:";
+
+fn receipt_text(receipt: &Receipt) -> String {
+    match (receipt.as_numbered(), receipt.as_text()) {
+        (Some((row, delivery)), _) => format!("{row}.{delivery}"),
+        (None, text) => format!("{TEXT_RECEIPT}{}", text.unwrap_or_default()),
+    }
+}
+
+/// Parses the text of a receipt; `None` if the text can't be one.
+pub fn parse_receipt(text: &str) -> Option<Receipt> {
+    if let Some(text) = text.strip_prefix(TEXT_RECEIPT) {
+        return Some(Receipt::text(text));
+    }
+    let (row, delivery) = text.split_once('.')?;
+    Some(Receipt::numbered(row.parse().ok()?, delivery.parse().ok()?))
+}
+
+/// The request of `POST /queues/{name}/settle`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SettleRequest {
+    /// The receipt, as it was received.
+    pub receipt: String,
+    /// The end of the delivery.
+    pub action: SettleAction,
+}
+
+/// The end of a delivery.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SettleAction {
+    /// The message was handled: delete it.
+    Delete,
+    /// Make the message visible again at once, and do not count the receive.
+    Release,
+}
+
+/// The request of `POST /queues/{name}/dead/redrive`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RedriveRequest {
+    /// The ids of the dead letters, at most [`MAX_BATCH`]; all dead letters if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded::ids")]
+    pub ids: Option<Vec<String>>,
+}
+
+/// The answer to a request that changes many messages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AffectedMessages {
+    /// The number of messages that were deleted or put back.
+    pub messages: u64,
+}
+
+/// The answer to a request that puts dead letters back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct RedriveAnswer {
+    /// The number of messages that were put back.
+    pub messages: u64,
+    /// The time was too short for all dead letters; another request goes on with the others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub more: bool,
+}

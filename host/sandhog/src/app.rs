@@ -1,0 +1,320 @@
+//! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
+
+use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use bytesize::ByteSize;
+use tokio::{
+    net::TcpListener,
+    sync::Notify,
+    task::{JoinError, JoinSet},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, AdminState},
+    config::{Config, environment},
+    exit_code::ExitCode,
+    handler_set::{HandlerSet, HostContext},
+    handler_status::HandlerStatuses,
+    last_served::LastServedStore,
+    metrics::Metrics,
+    plugin_dir::PluginDir,
+    queue_set::QueueSet,
+    reload::Reload,
+    shutdown::StopTokens,
+    signals::HostSignals,
+};
+use sandhog_executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget, descriptors};
+use sandhog_queue::{QueueError, alarm::wake_at, printable::chain};
+use sandhog_simple::{OpenError, SimpleStore, StoreOptions};
+
+mod waiting;
+
+use waiting::{EmptyQueues, empty, watch_paused};
+
+/// The longest time for the release of interrupted deliveries, once the grace period is over.
+const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+
+/// The reason why a host could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The queues' storage could not be opened.
+    #[error("the data directory could not be opened")]
+    Store(#[from] OpenError),
+    /// A queue could not be declared.
+    #[error("the queues could not be set up")]
+    Queue(#[from] QueueError),
+    /// The listener's address could not be bound.
+    #[error("can't listen on {address}: is another host running there? Choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The error of the system.
+        #[source]
+        source: io::Error,
+    },
+    /// The executor could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Threads or signal handlers could not be set up.
+    #[error("the process could not be set up")]
+    Process(#[from] io::Error),
+}
+
+impl StartError {
+    /// Returns the exit code of a process that could not start.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Store(OpenError::InUse { .. }) => ExitCode::DataInUse,
+            Self::Store(_) | Self::Queue(_) => ExitCode::Store,
+            Self::Listen { .. } => ExitCode::Unavailable,
+            Self::Engine(_) | Self::Process(_) => ExitCode::Internal,
+        }
+    }
+}
+
+/// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are empty.
+/// Blocks. The control plane and the guests have threads of their own, so that a guest on every core delays no extension.
+///
+/// Only `sandhog` itself calls it, because each compilation starts the program again. Other programs call [`run_with`].
+///
+/// # Errors
+///
+/// See [`StartError`]. The exit code and the log tell what happened after the start.
+pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
+    let defaults = EngineOptions::default();
+    let options = EngineOptions {
+        max_live_instances: config.max_live_instances,
+        memory_budget: budget(config.memory_budget),
+        compiler: Compiler::of_this_program(environment("PATH").as_deref())?,
+        artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
+        ..defaults
+    };
+    run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
+}
+
+/// Returns the budget for instances in bytes, and logs where it comes from.
+fn budget(configured: Option<u64>) -> u64 {
+    let MemoryBudget { bytes, because } = MemoryBudget::of_machine();
+    let shown = |bytes| ByteSize::b(bytes).display().iec().to_string();
+    if let Some(configured) = configured {
+        let budget = shown(configured);
+        let usual = shown(bytes);
+        tracing::info!(budget, usual, because, "memory for instances is as configured");
+        return configured;
+    }
+    tracing::info!(budget = shown(bytes), because, "memory for instances");
+    bytes
+}
+
+/// As [`run`], with another executor.
+///
+/// # Errors
+///
+/// See [`StartError`].
+pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) -> Result<ExitCode, StartError> {
+    let control = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("sandhog-control")
+        .enable_all()
+        .build()?;
+    let ended = control.block_on(async {
+        let signals = HostSignals::new()?;
+        App::start(config, executor).await?.run(signals, until_empty).await
+    });
+    control.shutdown_timeout(RELEASE_LIMIT);
+    ended
+}
+
+/// A host that is ready to run.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    store: SimpleStore,
+    listener: TcpListener,
+    host: HostContext,
+    stop: StopTokens,
+}
+
+impl App {
+    /// Opens the store, declares the queues and binds the listener. The host receives nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// See [`StartError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may leave the data directory in use until its opening has ended.
+    pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
+        let address = config.listen;
+        let bound = TcpListener::bind(address).await;
+        let listener = bound.map_err(|source| StartError::Listen { address, source })?;
+        let store = match config.data.clone() {
+            Some(directory) => {
+                let options = StoreOptions {
+                    processed_messages: config.ledger,
+                    ..StoreOptions::new(directory)
+                };
+                let open = move || SimpleStore::open(&options);
+                tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
+            }
+            None => SimpleStore::ephemeral_with(config.ledger),
+        };
+        let metrics = Arc::new(Metrics::new());
+        let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
+        let queues = Arc::new(queues);
+        queues.declare_known().await?;
+        let statuses = Arc::new(HandlerStatuses::default());
+        statuses.watch_store(Box::new(store.clone()));
+        let stop = StopTokens::default();
+        let host = HostContext {
+            queues,
+            executor,
+            statuses,
+            metrics,
+            stop_receiving: stop.receiving.clone(),
+            stop_working: stop.working.clone(),
+        };
+        Ok(Self {
+            config,
+            store,
+            listener,
+            host,
+            stop,
+        })
+    }
+
+    /// Runs until a signal, until the queues are empty with `until_empty`, or until a part of the host has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Process`]: the listener has no address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the attempts under way; their messages return by themselves.
+    pub async fn run(self, signals: HostSignals, until_empty: bool) -> Result<ExitCode, StartError> {
+        let Self {
+            config,
+            store,
+            listener,
+            host,
+            stop,
+        } = self;
+        let address = listener.local_addr()?;
+        announce(address, &config);
+        let queues = Arc::clone(&host.queues);
+        let look = Arc::new(Notify::new());
+        let reload = reload(&config, &host, Arc::clone(&look));
+        let state = AdminState {
+            queues: Arc::clone(&host.queues),
+            handlers: Arc::clone(&host.statuses),
+            metrics: Arc::clone(&host.metrics),
+            secret: config.secret,
+            draining: stop.receiving.clone(),
+        };
+        let stop_listening = CancellationToken::new();
+        // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
+        let mut reloading = JoinSet::new();
+        reloading.spawn(reload.run(stop.receiving.clone()));
+        let mut listening = JoinSet::new();
+        listening.spawn(admin::serve(listener, state, stop_listening.clone()));
+        let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
+        let mut emptying = pin!(empty(&host));
+        let mut watching = pin!(watch_paused(&host));
+        let mut watch_empty = until_empty;
+        let mut not_all = None;
+        let mut forced = None;
+        let mut give_up_at = None;
+        let code = loop {
+            tokio::select! {
+                Some(ended) = reloading.join_next() => {
+                    // A host that is told to stop before its queues are empty has not done its work.
+                    let cut_short = watch_empty.then_some(ExitCode::Terminated);
+                    break ended_with(ended).or(forced).or(not_all).or(cut_short).unwrap_or(ExitCode::Ok);
+                }
+                Some(ended) = listening.join_next() => {
+                    tracing::error!(?ended, "the listener has ended; stopping");
+                    break ExitCode::Internal;
+                }
+                code = &mut escalating, if forced.is_none() => forced = Some(code),
+                () = stop.working.cancelled(), if give_up_at.is_none() => give_up_at = Some(Instant::now() + RELEASE_LIMIT),
+                emptied = &mut emptying, if watch_empty => {
+                    watch_empty = false;
+                    not_all = code_of(&emptied);
+                    stop.receiving.cancel();
+                }
+                never = &mut watching => match never {},
+                () = wake_at(give_up_at) => {
+                    tracing::error!("interrupted deliveries could not be released in time; their messages return by themselves");
+                    break forced.unwrap_or(ExitCode::Internal);
+                }
+            }
+        };
+        stop_listening.cancel();
+        while let Some(ended) = listening.join_next().await {
+            tracing::debug!(?ended, "the listener has ended");
+        }
+        close(&queues, store).await;
+        tracing::info!(code = code.code(), "stopped");
+        Ok(code)
+    }
+}
+
+/// Returns the reload of the plugin directory, which looks at the directory whenever `look` is notified.
+fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
+    let last_served = config
+        .data
+        .as_ref()
+        .map(|data| LastServedStore::new(data.join("versions")));
+    let directory = PluginDir::new(config.plugins.clone());
+    let handlers = HandlerSet::new(host.clone());
+    Reload::new(directory, Arc::clone(&host.executor), handlers, last_served).looking_at(look)
+}
+
+fn announce(address: SocketAddr, config: &Config) {
+    let memory = || "memory".to_owned();
+    let data = config
+        .data
+        .as_ref()
+        .map_or_else(memory, |data| data.display().to_string());
+    descriptors::warn_if_few();
+    tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
+}
+
+async fn close(queues: &QueueSet, store: SimpleStore) {
+    if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
+        tracing::error!("a queue did not close in time; its messages in flight return by themselves");
+    }
+    if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
+        tracing::error!("the store did not close in time; it recovers when it is opened again");
+    }
+}
+
+/// Returns the exit code of a host that ends because its queues are empty, if some of them are not.
+fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
+    let EmptyQueues { refused, unserved } = emptied;
+    for queue in unserved {
+        tracing::warn!(%queue, "messages wait in a queue that no handler serves");
+    }
+    let waiting = (!unserved.is_empty()).then_some(ExitCode::Unserved);
+    refused.then_some(ExitCode::Refused).or(waiting)
+}
+
+/// Returns the exit code for the end of all handlers, unless they were told to end.
+fn ended_with(ended: Result<Result<(), QueueError>, JoinError>) -> Option<ExitCode> {
+    match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => {
+            tracing::error!(error = %chain(&error), "the store has failed; stopping");
+            Some(ExitCode::Store)
+        }
+        Err(error) => {
+            tracing::error!(%error, "a task of the host has died; stopping");
+            Some(ExitCode::Internal)
+        }
+    }
+}

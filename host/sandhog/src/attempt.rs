@@ -1,0 +1,375 @@
+//! One call of a guest, from deliveries to settlements, in two steps.
+//!
+//! [`attempt`] races the guest, the leases and the order to stop. It runs on the guests' threads, so that a call changes no
+//! thread. [`settle`] commits the effects of the guest and settles the messages. It runs where the dispatcher does, so that a
+//! queue never waits behind a guest.
+//!
+//! Invariants: each delivery is settled at most once, and never after its lease was lost; the sends and writes of the guest are
+//! committed together with the deletion of the messages that it handled, or before it where the queue cannot do that, or not at
+//! all.
+
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
+
+use futures_util::future::select_all;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Manifest,
+    group_backlog::{Followers, GroupHead, LeasedDelivery},
+    metrics::Metrics,
+    queue_set::QueueSet,
+    settlement::AttemptOutcome,
+    slots::TakenSlots,
+};
+use sandhog_executor::{
+    CallMessage, CallReport, Component, Executor, GuestCall, GuestPolicy, LogLine, LogSink, Verdict, policy::LogLevel,
+};
+use sandhog_queue::{
+    Delivery, Effects, Queue, SettleError, Settlement,
+    keyvalue::Writes,
+    lease::{Lease, LeaseKeeper},
+    message::MessageId,
+    printable::chain,
+};
+
+mod derived;
+mod effects;
+mod log;
+mod planned;
+mod settle;
+
+pub use self::settle::settle;
+
+/// A component with its manifest. A delivery runs on one version from its start to its end, whatever is reloaded meanwhile.
+#[derive(Debug)]
+pub struct HandlerVersion {
+    /// The component whose instances are called.
+    pub component: Component,
+    /// The settings of the handler.
+    pub manifest: Manifest,
+    /// The limits and grants of its guests, taken from the manifest.
+    pub policy: Arc<GuestPolicy>,
+}
+
+impl HandlerVersion {
+    /// Returns the number of messages that one call takes.
+    pub fn batch_size(&self) -> usize {
+        if self.component.info.flavour.takes_batches() {
+            self.manifest.batch_size.get()
+        } else {
+            1
+        }
+    }
+
+    /// Returns the number of attempts that may be under way: the manifest's, or the executor's limit if that is less.
+    pub fn concurrency(&self, executor: &dyn Executor) -> usize {
+        self.manifest
+            .concurrency
+            .get()
+            .min(executor.most_at_once(&self.component, &self.policy))
+    }
+
+    /// Returns the largest size in bytes that the bodies of a batch have together, if it has more than one message: an eighth of
+    /// the guest's memory, so that large messages that each fit alone do not exhaust it together.
+    pub fn batch_bytes(&self) -> usize {
+        usize::try_from(self.policy.limits.memory / 8).unwrap_or(usize::MAX)
+    }
+}
+
+/// Returns the limits and grants that a manifest gives to a handler's guests.
+pub fn policy(handler: &str, manifest: &Manifest) -> GuestPolicy {
+    GuestPolicy {
+        handler: handler.to_owned(),
+        timeout: manifest.timeout,
+        limits: manifest.limits,
+        grants: manifest.grants.clone(),
+        reuse: manifest.reuse,
+    }
+}
+
+/// The surroundings that all attempts of one handler share.
+#[derive(Debug)]
+pub struct AttemptContext {
+    /// The handler's name.
+    pub handler: String,
+    /// The queue that its messages come from.
+    pub queue: Arc<dyn Queue>,
+    /// The keeper of the leases of that queue.
+    pub keeper: Arc<LeaseKeeper>,
+    /// The executor that runs the guests.
+    pub executor: Arc<dyn Executor>,
+    /// All queues, for sends that the source cannot commit by itself.
+    pub queues: Arc<QueueSet>,
+    /// The metrics of the host.
+    pub metrics: Arc<Metrics>,
+    /// Cancelled when nothing new may be started.
+    pub stop_receiving: CancellationToken,
+    /// Cancelled when attempts under way must end.
+    pub stop_working: CancellationToken,
+}
+
+/// An attempt whose messages are settled.
+#[derive(Debug)]
+pub struct SettledAttempt {
+    /// The outcome of each message.
+    pub outcomes: Vec<(MessageId, AttemptOutcome)>,
+    /// The next message of each group whose first message was handled, with its own followers.
+    pub next: Vec<GroupHead>,
+    /// The longest wait before a message that was not handled comes back.
+    pub back_in: Option<Duration>,
+}
+
+/// The handler and the version that an attempt runs for.
+struct HandlerAttempt {
+    context: Arc<AttemptContext>,
+    version: Arc<HandlerVersion>,
+}
+
+/// One message of an attempt whose guest is done.
+#[derive(Debug)]
+pub(crate) struct FinishedMessage {
+    id: MessageId,
+    receive_count: NonZeroU32,
+    outcome: AttemptOutcome,
+    /// Later messages of its group that wait for it.
+    followers: Followers,
+}
+
+/// An attempt whose guest is done, or was not called, and whose messages are not settled yet.
+pub struct GuestFinished {
+    attempt: HandlerAttempt,
+    messages: Vec<FinishedMessage>,
+    /// The lease of each message, in order.
+    leases: Vec<Lease>,
+    effects: Effects,
+    duration: Duration,
+    /// The slots of the attempt. They are given back once it is settled, or before if [it frees them](GuestFinished::frees_slots).
+    pub slots: Option<TakenSlots>,
+    /// The place of the attempt among those that are not settled.
+    _unsettled: TakenSlots,
+}
+
+impl fmt::Debug for GuestFinished {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuestFinished")
+            .field("messages", &self.messages)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An attempt that can start.
+#[derive(Debug)]
+pub struct AttemptInput {
+    /// The number by which the dispatcher knows the attempt.
+    pub key: u64,
+    /// The surroundings that the attempt shares with all others of its handler.
+    pub context: Arc<AttemptContext>,
+    /// The version that the attempt runs on.
+    pub version: Arc<HandlerVersion>,
+    /// The deliveries of one call.
+    pub batch: Vec<LeasedDelivery>,
+    /// A slot for the attempt, and one for each message that waits behind one of its batch.
+    pub slots: TakenSlots,
+    /// The place of the attempt among those that are not settled.
+    pub unsettled: TakenSlots,
+}
+
+/// Runs one attempt until its guest is done. The leases and the slots stay taken until the attempt is settled.
+///
+/// # Cancel safety
+///
+/// Dropping the future interrupts the guest, and lets the messages return by themselves. Cancel `stop_working` instead.
+pub async fn attempt(input: AttemptInput) -> GuestFinished {
+    let started = Instant::now();
+    let AttemptInput {
+        context,
+        version,
+        batch,
+        slots,
+        unsettled,
+        ..
+    } = input;
+    let mut deliveries = Vec::with_capacity(batch.len());
+    let mut leases = Vec::with_capacity(batch.len());
+    for LeasedDelivery { delivery, lease } in batch {
+        deliveries.push(delivery);
+        leases.push(lease);
+    }
+    let received: Vec<_> = deliveries
+        .iter()
+        .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
+        .collect();
+    let attempt = HandlerAttempt { context, version };
+    let (outcomes, effects) = attempt.outcomes(deliveries, &leases).await;
+    let messages = received
+        .into_iter()
+        .zip(outcomes)
+        .map(|((id, receive_count), outcome)| FinishedMessage {
+            id,
+            receive_count,
+            outcome,
+            followers: Followers::default(),
+        })
+        .collect();
+    GuestFinished {
+        attempt,
+        messages,
+        leases,
+        effects,
+        duration: started.elapsed(),
+        slots: Some(slots),
+        _unsettled: unsettled,
+    }
+}
+
+impl AttemptContext {
+    /// Makes messages whose attempts never started visible again, in the order given: of a group the last one first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have released; the messages return by themselves if not.
+    pub async fn release(&self, messages: Vec<LeasedDelivery>) {
+        if messages.is_empty() {
+            return;
+        }
+        let queue = self.queue.name();
+        tracing::debug!(handler = self.handler, %queue, messages = messages.len(), "messages that waited are released");
+        let batch = messages.into_iter().map(|leased| (leased.lease, Settlement::Release));
+        let (answers, _batch) = self.keeper.settle(batch.collect()).await;
+        for answer in answers {
+            self.record_release(answer);
+        }
+    }
+
+    /// Records the answer of the queue to the release of one message.
+    fn record_release(&self, answer: Result<(), SettleError>) {
+        let queue = self.queue.name();
+        match answer {
+            Ok(()) => self
+                .metrics
+                .settled(queue.as_str(), settlement_word(&Settlement::Release)),
+            Err(SettleError::Expired) => {}
+            Err(error @ (SettleError::DeadLetterRefused { .. } | SettleError::Queue(_))) => {
+                tracing::warn!(%queue, error = %chain(&error), "a message was not released; it returns by itself");
+            }
+        }
+    }
+}
+
+impl HandlerAttempt {
+    /// Calls the guest for the messages that were not handled before, unless the order to stop or the loss of a lease comes first.
+    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<AttemptOutcome>, Effects) {
+        let context = &self.context;
+        // The output of a batch cannot be told apart by message, so it carries the id of the first one.
+        let first = deliveries.first().map(|delivery| delivery.message.id.clone());
+        let mut messages = Vec::with_capacity(deliveries.len());
+        let mut known_outcomes = Vec::with_capacity(deliveries.len());
+        for delivery in deliveries {
+            if context.queues.was_handled(&*context.queue, &delivery.message.id) {
+                known_outcomes.push(Some(AttemptOutcome::AlreadyHandled));
+                continue;
+            }
+            known_outcomes.push(None);
+            messages.push(CallMessage {
+                message: delivery.message,
+                queue: context.queue.name().clone(),
+                receive_count: delivery.receive_count.get(),
+            });
+        }
+        if messages.is_empty() {
+            return (known_outcomes.into_iter().flatten().collect(), Effects::default());
+        }
+        let policy = Arc::clone(&self.version.policy);
+        let keyvalue = policy
+            .grants
+            .keyvalue
+            .then(|| context.queues.keyvalue(&context.handler));
+        let call = GuestCall {
+            messages,
+            policy,
+            log: self.log_sink(first),
+            keyvalue,
+        };
+        let is_lost = Lease::is_lost;
+        if !context.stop_working.is_cancelled() && !leases.iter().any(is_lost) {
+            // The guest is polled first, since most guests answer at once. A guest that lets go of its thread lets the others be
+            // polled.
+            tokio::select! {
+                biased;
+                report = context.executor.run(&self.version.component, call) => return self.reported(report, known_outcomes),
+                () = context.stop_working.cancelled() => {}
+                () = async { select_all(leases.iter().map(|lease| Box::pin(lease.lost().cancelled()))).await; } => {}
+            }
+        }
+        // The other messages of a batch are not to blame for a lost lease: they are released.
+        let outcome = |lease: &Lease| {
+            if is_lost(lease) {
+                AttemptOutcome::LeaseLost
+            } else {
+                AttemptOutcome::Interrupted
+            }
+        };
+        (leases.iter().map(outcome).collect(), Effects::default())
+    }
+
+    /// Fills the outcomes that are not known yet with the verdicts of the executor.
+    fn reported(
+        &self,
+        report: CallReport,
+        known_outcomes: Vec<Option<AttemptOutcome>>,
+    ) -> (Vec<AttemptOutcome>, Effects) {
+        if report.usage.log_lines_dropped > 0 {
+            self.context
+                .metrics
+                .log_lines_dropped(&self.context.handler, report.usage.log_lines_dropped);
+        }
+        let mut verdicts = report.verdicts.into_iter().map(|verdict| match verdict {
+            Verdict::Success => AttemptOutcome::Success,
+            Verdict::Failed(failure) => AttemptOutcome::Failed(failure),
+            Verdict::NotRun(reason) => AttemptOutcome::HostFault(reason),
+        });
+        let outcomes = known_outcomes.into_iter().map(|known| {
+            known
+                .or_else(|| verdicts.next())
+                .expect("the executor gives one verdict per message")
+        });
+        let writes = Writes {
+            namespace: self.context.handler.as_str().into(),
+            total_bytes: self.version.policy.limits.keyvalue_total_bytes,
+            changes: report.writes,
+        };
+        let effects = Effects {
+            sends: report.sends,
+            writes,
+        };
+        (outcomes.collect(), effects)
+    }
+
+    fn log_sink(&self, message: Option<MessageId>) -> LogSink {
+        let handler = self.context.handler.clone();
+        Arc::new(move |LogLine { stream, text }| {
+            let message_id = message.as_ref().map_or("", MessageId::as_str);
+            let level = stream.level();
+            let stream = stream.as_str();
+            match level {
+                LogLevel::Trace => tracing::trace!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Debug => tracing::debug!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Info => tracing::info!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Warn => tracing::warn!(target: "guest", handler, message_id, stream, "{text}"),
+                LogLevel::Error | LogLevel::Critical => {
+                    tracing::error!(target: "guest", handler, message_id, stream, "{text}");
+                }
+            }
+        })
+    }
+}
+
+fn settlement_word(settlement: &Settlement) -> &'static str {
+    match settlement {
+        Settlement::Delete => "delete",
+        Settlement::Retry { .. } => "retry",
+        Settlement::DeadLetter { .. } => "dead-letter",
+        Settlement::Release => "release",
+    }
+}

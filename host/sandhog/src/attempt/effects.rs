@@ -1,0 +1,153 @@
+//! The effects of a guest: sends and key-value writes, which happen before the deletion of what it handled or together with it.
+
+use std::collections::BTreeMap;
+
+use super::{AttemptContext, FinishedMessage, HandlerAttempt, derived::derived_deduplication_id};
+use crate::settlement::AttemptOutcome;
+use sandhog_executor::GuestFailure;
+use sandhog_queue::{
+    EffectSend, Effects, FailureKind,
+    keyvalue::Writes,
+    message::{MessageId, Outgoing, QueueName},
+    printable::{MAX_REASON_BYTES, chain, printable_lines},
+};
+
+impl HandlerAttempt {
+    /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: the guest has written
+    /// nothing that the next one could miss, and all its sends go with the deletion.
+    pub(crate) fn is_settled_in_turn(&self, effects: &Effects) -> bool {
+        effects.writes.is_empty() && effects.sends.iter().all(|send| self.goes_with_deletion(send))
+    }
+
+    /// Whether a send is part of the transaction that deletes what it was sent for.
+    fn goes_with_deletion(&self, send: &EffectSend) -> bool {
+        let AttemptContext { queue, queues, .. } = &*self.context;
+        queue.commits_sends_to(&send.queue) && queues.commits_sends_to(&send.queue)
+    }
+
+    /// Makes the effects happen that the source queue cannot commit together with a deletion, so that they happen at least once:
+    /// sends to remote queues, then in one transaction of the store the note that the messages were handled, the sends to the
+    /// store's own queues and the writes to its key-value store. Returns the effects that go with the deletion. A refusal turns
+    /// the successes into failures.
+    pub(crate) async fn commit_before_deletion(&self, messages: &mut [FinishedMessage], effects: Effects) -> Effects {
+        let context = &self.context;
+        if effects.is_empty() && !context.queue.capabilities().redelivers_deleted {
+            return effects;
+        }
+        let Effects { sends, writes } = effects;
+        let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
+        if !messages
+            .iter()
+            .any(|message| message.outcome == AttemptOutcome::Success)
+        {
+            return Effects::default();
+        }
+        let (stored, remote): (Vec<_>, Vec<_>) = before
+            .into_iter()
+            .partition(|send| context.queues.commits_sends_to(&send.queue));
+        if let Err(reason) = self.send_remote(messages, remote).await {
+            self.fail_successes(messages, &reason);
+            return Effects::default();
+        }
+        let (writes_before, writes_together) = if context.queue.commits_writes() {
+            (Writes::default(), writes)
+        } else {
+            (writes, Writes::default())
+        };
+        let handled: Vec<MessageId> = messages
+            .iter()
+            .filter(|message| message.outcome == AttemptOutcome::Success)
+            .map(|message| message.id.clone())
+            .collect();
+        let in_store = Effects {
+            sends: stored.clone(),
+            writes: writes_before,
+        };
+        let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
+        if let Err(error) = committed {
+            self.fail_successes(messages, &chain(&error));
+            return Effects::default();
+        }
+        context.count_sends(&stored);
+        Effects {
+            sends: together,
+            writes: writes_together,
+        }
+    }
+
+    async fn send_remote(&self, messages: &[FinishedMessage], sends: Vec<EffectSend>) -> Result<(), String> {
+        let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
+        for (index, mut send) in sends.into_iter().enumerate() {
+            if send.message.deduplication_id.is_none() {
+                let id = derived_deduplication_id(self.context.queue.name(), messages, index, &send);
+                let identified = Outgoing {
+                    deduplication_id: Some(id),
+                    ..send.message.into_outgoing()
+                };
+                send.message = identified.check().expect("a digest is a deduplication id");
+            }
+            by_queue.entry(send.queue).or_default().push(send.message);
+        }
+        // All messages are checked before the first is sent, since a repeat of the attempt would send it again.
+        for (name, messages) in &by_queue {
+            let Some(queue) = self.context.queues.get(name) else {
+                continue;
+            };
+            let refused = |error| format!("a send to queue {name} was refused: {}", chain(&error));
+            queue.check_sends(messages).await.map_err(refused)?;
+        }
+        for (name, messages) in by_queue {
+            let queue = self
+                .context
+                .queues
+                .get(&name)
+                .ok_or_else(|| format!("queue {name} does not exist"))?;
+            let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+            for answer in queue.send_many(messages).await {
+                answer.map_err(|error| format!("a send to queue {name} was refused: {}", chain(&error)))?;
+            }
+            self.context.metrics.sends(name.as_str(), count);
+        }
+        Ok(())
+    }
+
+    /// Turns the successes into failures, since the effects of the guest were refused.
+    fn fail_successes(&self, messages: &mut [FinishedMessage], reason: &str) {
+        self.warn_of_refused_effects(reason);
+        for message in messages {
+            if message.outcome == AttemptOutcome::Success {
+                message.outcome = effects_refused(reason);
+            }
+        }
+    }
+
+    pub(crate) fn warn_of_refused_effects(&self, reason: &str) {
+        tracing::warn!(
+            handler = self.context.handler,
+            reason,
+            "what the handler sent or wrote was refused; the messages will be tried again"
+        );
+    }
+}
+
+impl AttemptContext {
+    pub(crate) fn count_sends(&self, sends: &[EffectSend]) {
+        let mut counts: BTreeMap<&QueueName, u64> = BTreeMap::new();
+        for send in sends {
+            *counts.entry(&send.queue).or_default() += 1;
+        }
+        for (queue, count) in counts {
+            self.metrics.sends(queue.as_str(), count);
+        }
+    }
+}
+
+/// The outcome of a message whose guest succeeded, and whose effects were refused.
+pub(crate) fn effects_refused(reason: &str) -> AttemptOutcome {
+    AttemptOutcome::Failed(GuestFailure {
+        kind: FailureKind::Retry,
+        reason: printable_lines(reason, MAX_REASON_BYTES),
+        retry_after: None,
+        backtrace: None,
+    })
+}

@@ -1,0 +1,59 @@
+//! The log and the metrics of an attempt that is settled.
+
+use std::time::Duration;
+
+use super::{FinishedMessage, HandlerAttempt};
+use crate::settlement::AttemptOutcome;
+use sandhog_executor::GuestFailure;
+use sandhog_queue::FailureKind;
+
+impl HandlerAttempt {
+    /// Logs and counts the outcome of each message. `duration` is how long the guest took.
+    pub(crate) fn log(&self, messages: &[FinishedMessage], duration: Duration) {
+        let handler = &self.context.handler;
+        let queue = self.context.queue.name();
+        let component = self.version.component.info.digest.get(..12).unwrap_or_default();
+        for message in messages {
+            let FinishedMessage {
+                id,
+                receive_count,
+                outcome,
+                ..
+            } = message;
+            self.context
+                .metrics
+                .attempt_finished(handler, outcome.as_str(), duration);
+            match outcome {
+                AttemptOutcome::Success => {
+                    tracing::debug!(handler, %queue, message_id = %id, receive_count, ?duration, "handled");
+                }
+                AttemptOutcome::AlreadyHandled => {
+                    tracing::info!(handler, %queue, message_id = %id, receive_count, "handled before, and its deletion was lost; deleted again");
+                }
+                AttemptOutcome::Failed(GuestFailure {
+                    kind,
+                    reason,
+                    backtrace,
+                    ..
+                }) => {
+                    let backtrace = backtrace.as_deref();
+                    tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, backtrace, "not handled");
+                    if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
+                        tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
+                        self.context.metrics.dead_letter_not_taken(queue.as_str());
+                    }
+                }
+                AttemptOutcome::HostFault(reason) => {
+                    tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");
+                }
+                AttemptOutcome::Interrupted => {
+                    tracing::info!(handler, %queue, message_id = %id, "interrupted; the message is released");
+                }
+                AttemptOutcome::LeaseLost => {
+                    tracing::warn!(handler, %queue, message_id = %id, "the lease was lost: nothing was settled");
+                    self.context.metrics.leases().lost(queue.as_str());
+                }
+            }
+        }
+    }
+}

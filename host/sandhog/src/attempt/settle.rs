@@ -1,0 +1,240 @@
+//! The second step of an attempt: the effects of the guest happen, and the messages are settled.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt,
+    effects::effects_refused,
+    planned::{EffectsUndone, PlannedSettlement, SettledSubject, SettlementTally},
+};
+use crate::{
+    backoff::Backoff,
+    group_backlog::Followers,
+    settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
+};
+use sandhog_queue::{Effects, QueueError, Settlement, lease::Lease, printable::chain};
+
+/// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
+/// remote. Returns one settled attempt per attempt, in order.
+///
+/// # Errors
+///
+/// [`QueueError::Failed`] if the source queue has failed for good: nothing can be settled any more.
+///
+/// # Cancel safety
+///
+/// Not to be dropped: a settlement under way may or may not happen then.
+pub async fn settle(mut finished: Vec<GuestFinished>) -> Result<Vec<SettledAttempt>, QueueError> {
+    if finished.len() > 1 {
+        return settle_plain(finished).await;
+    }
+    let Some(one) = finished.pop() else {
+        return Ok(Vec::new());
+    };
+    Ok(vec![one.settle().await?])
+}
+
+/// Settles attempts of one handler whose messages were all handled, in one call of the queue.
+async fn settle_plain(mut finished: Vec<GuestFinished>) -> Result<Vec<SettledAttempt>, QueueError> {
+    let Some(GuestFinished { attempt, .. }) = finished.first() else {
+        return Ok(Vec::new());
+    };
+    let context = Arc::clone(&attempt.context);
+    let mut plan = Vec::with_capacity(finished.len());
+    for one in &mut finished {
+        let leases = std::mem::take(&mut one.leases);
+        one.attempt.plan_all(&mut one.messages, leases, &mut plan);
+    }
+    let answered = context.settle_without_effects(plan).await;
+    let refused_letters = context.record_all(answered, &mut SettlementTally::default())?;
+    assert!(
+        refused_letters.is_empty(),
+        "a dead-letter queue refuses dead letters alone"
+    );
+    let mut settled = Vec::with_capacity(finished.len());
+    for one in finished {
+        settled.push(one.end(None).await);
+    }
+    Ok(settled)
+}
+
+impl GuestFinished {
+    /// Whether the settlement only deletes messages: all of them were handled, and there are no effects.
+    pub fn is_plain(&self) -> bool {
+        self.is_fully_handled() && self.effects.is_empty()
+    }
+
+    /// Whether the slots of the attempt may be free while it is settled: every message was handled, no message waits behind
+    /// one, and the next message of the handler finds and does nothing out of turn. A failed attempt keeps its slots until the
+    /// dispatcher knows, which may have to pause.
+    pub fn frees_slots(&self) -> bool {
+        self.is_fully_handled() && self.attempt.is_settled_in_turn(&self.effects)
+    }
+
+    fn is_fully_handled(&self) -> bool {
+        let mut messages = self.messages.iter();
+        messages.all(|message| message.followers.is_empty() && message.outcome.is_handled())
+    }
+
+    /// Takes over the followers of its messages: those of each message, in order, or none at all.
+    pub fn take_followers(&mut self, followers: Vec<Followers>) {
+        for (message, followers) in self.messages.iter_mut().zip(followers) {
+            message.followers = followers;
+        }
+    }
+
+    /// Settles the attempt by itself.
+    async fn settle(mut self) -> Result<SettledAttempt, QueueError> {
+        let leases = std::mem::take(&mut self.leases);
+        let effects = std::mem::take(&mut self.effects);
+        let back_in = self.attempt.settle(&mut self.messages, leases, effects).await?;
+        Ok(self.end(back_in).await)
+    }
+
+    /// Ends the attempt once its messages are settled: logs them, and finds the next message of each group.
+    async fn end(self, back_in: Option<Duration>) -> SettledAttempt {
+        let Self {
+            attempt,
+            messages,
+            duration,
+            ..
+        } = self;
+        // The settlement may have changed outcomes: a send was refused, or a lease was lost.
+        attempt.log(&messages, duration);
+        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut next = Vec::new();
+        for message in messages {
+            if message.outcome.is_handled() {
+                next.extend(message.followers.into_head());
+            } else {
+                // The lease of the message was lost, so nothing was settled in front of its followers.
+                attempt.context.release(message.followers.last_first().collect()).await;
+            }
+            outcomes.push((message.id, message.outcome));
+        }
+        SettledAttempt {
+            outcomes,
+            next,
+            back_in,
+        }
+    }
+}
+
+impl HandlerAttempt {
+    /// Commits the effects and settles the messages. Returns the longest wait before a message that was not handled comes back.
+    ///
+    /// If the effects are refused, the successes become failures and everything is settled without the effects. A message that
+    /// the dead-letter queue refuses is settled once more, as a retry with the longest backoff.
+    async fn settle(
+        &self,
+        messages: &mut [FinishedMessage],
+        leases: Vec<Lease>,
+        effects: Effects,
+    ) -> Result<Option<Duration>, QueueError> {
+        let context = &self.context;
+        let mut tally = SettlementTally::default();
+        let effects = self.commit_before_deletion(messages, effects).await;
+        let mut plan = Vec::with_capacity(messages.len());
+        self.plan_all(messages, leases, &mut plan);
+        let refused_letters = match context.settle_with_effects(plan, &effects).await {
+            Ok(answered) => {
+                let refused_letters = context.record_all(answered, &mut tally)?;
+                if tally.deleted {
+                    context.count_sends(&effects.sends);
+                }
+                refused_letters
+            }
+            Err(undone) => {
+                let plan = self.plan_without_effects(undone);
+                let answered = context.settle_without_effects(plan).await;
+                context.record_all(answered, &mut tally)?
+            }
+        };
+        if !refused_letters.is_empty() {
+            let mut plan = Vec::with_capacity(refused_letters.len());
+            for (message, lease) in refused_letters {
+                self.plan(message, lease, false, &mut plan);
+            }
+            let answered = context.settle_without_effects(plan).await;
+            let refused_again = context.record_all(answered, &mut tally)?;
+            assert!(
+                refused_again.is_empty(),
+                "a dead-letter queue refuses dead letters alone"
+            );
+        }
+        Ok(tally.back_in)
+    }
+
+    fn plan_all<'a>(
+        &self,
+        messages: &'a mut [FinishedMessage],
+        leases: Vec<Lease>,
+        plan: &mut Vec<PlannedSettlement<'a>>,
+    ) {
+        let takes_dead_letters = self.context.queue.capabilities().has_dead_letter_queue;
+        for (message, lease) in messages.iter_mut().zip(leases) {
+            self.plan(message, lease, takes_dead_letters, plan);
+        }
+    }
+
+    /// Adds the settlement of a message. The followers of a message that was not handled go before it, last first.
+    fn plan<'a>(
+        &self,
+        message: &'a mut FinishedMessage,
+        lease: Lease,
+        takes_dead_letters: bool,
+        plan: &mut Vec<PlannedSettlement<'a>>,
+    ) {
+        // Another consumer may hold the message: the lease is dropped, and nothing is settled.
+        let Some(settlement) = self.settlement(message, takes_dead_letters) else {
+            return;
+        };
+        if settlement != Settlement::Delete {
+            for follower in std::mem::take(&mut message.followers).last_first() {
+                plan.push(PlannedSettlement {
+                    subject: SettledSubject::Follower,
+                    settlement: follower_settlement(&settlement),
+                    lease: follower.lease,
+                });
+            }
+        }
+        plan.push(PlannedSettlement {
+            subject: SettledSubject::Message(message),
+            settlement,
+            lease,
+        });
+    }
+
+    /// Returns the plan without the effects, after the queue has refused them and done nothing: the successes are failures.
+    fn plan_without_effects<'a>(&self, undone: EffectsUndone<'a>) -> Vec<PlannedSettlement<'a>> {
+        let takes_dead_letters = self.context.queue.capabilities().has_dead_letter_queue;
+        let reason = chain(&undone.error);
+        self.warn_of_refused_effects(&reason);
+        let mut plan = Vec::with_capacity(undone.plan.len());
+        for planned in undone.plan {
+            match planned.subject {
+                SettledSubject::Message(message) if message.outcome == AttemptOutcome::Success => {
+                    message.outcome = effects_refused(&reason);
+                    self.plan(message, planned.lease, takes_dead_letters, &mut plan);
+                }
+                SettledSubject::Message(_) | SettledSubject::Follower => plan.push(planned),
+            }
+        }
+        plan
+    }
+
+    /// Returns how a message is settled. `takes_dead_letters` says whether there is a dead-letter queue that takes it.
+    fn settlement(&self, message: &FinishedMessage, takes_dead_letters: bool) -> Option<Settlement> {
+        let retry = &self.version.manifest.retry;
+        let capabilities = self.context.queue.capabilities();
+        let policy = SettlementPolicy {
+            backoff: Backoff::new(retry.min, retry.max),
+            has_dead_letter_queue: takes_dead_letters,
+            max_receives: capabilities.max_receives,
+            counts_releases: capabilities.counts_releases,
+            handler: &self.context.handler,
+            component: &self.version.component.info.digest,
+        };
+        settlement(&message.outcome, message.receive_count, &policy, rand::random::<f64>())
+    }
+}

@@ -1,0 +1,173 @@
+//! The command line: the arguments, and the commands that ask a running host.
+//!
+//! Invariant: no command prints or ends the process by itself. It writes to the given streams and returns an exit code.
+
+use std::io::{self, Read, Write};
+
+use crate::{
+    client::{ClientError, HostClient},
+    config::{self, ConfigErrors, DEFAULT_LISTEN, Environment},
+    exit_code::ExitCode,
+};
+use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
+
+mod arguments;
+mod dead;
+pub mod local;
+mod new;
+mod queues;
+mod send;
+mod table;
+
+pub use self::arguments::{
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs, RunArgs,
+    SendArgs,
+};
+pub use self::new::NewError;
+
+/// The streams of a command.
+#[expect(missing_debug_implementations, reason = "streams have no form to show")]
+pub struct CommandStreams<'s> {
+    /// Standard input.
+    pub input: &'s mut dyn Read,
+    /// Standard output.
+    pub output: &'s mut dyn Write,
+    /// A person sees standard error, so a command may draw its progress there.
+    pub progress: bool,
+}
+
+/// The reason why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CliError {
+    /// The environment is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// See [`ClientError`].
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// The host refused a part of the request, or the answer can't be that of a host.
+    #[error("{0}")]
+    Refused(String),
+    /// The host can't carry out a part of the request now; the request is not the reason.
+    #[error("{0}; try again later")]
+    Transient(String),
+    /// The arguments do not go together.
+    #[error("{0}")]
+    Arguments(&'static str),
+    /// A destructive command without its confirmation.
+    #[error("this deletes {} of {queue} for good: repeat it with --yes", dead::count(*dead))]
+    NotConfirmed {
+        /// The name of the queue.
+        queue: QueueName,
+        /// The number of its dead letters.
+        dead: u64,
+    },
+    /// See [`NewError`].
+    #[error(transparent)]
+    New(#[from] NewError),
+    /// Standard input could not be read.
+    #[error("cannot read standard input")]
+    Input(#[source] io::Error),
+    /// Standard output could not be written.
+    #[error("cannot write to standard output")]
+    Output(#[from] io::Error),
+}
+
+impl CliError {
+    /// Returns the exit code of the command.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Config(_) => ExitCode::Config,
+            Self::Client(error) => error.exit_code(),
+            // The reader of the output has closed it.
+            Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Transient(_) => ExitCode::Unavailable,
+            Self::New(NewError::Name(_) | NewError::Taken { .. }) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
+                ExitCode::Usage
+            }
+            Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
+        }
+    }
+}
+
+/// `sandhog send`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn send(args: &SendArgs, environment: Environment<'_>, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    send::send(args, &args.host.client(environment)?, streams)
+}
+
+/// `sandhog new`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn new_project(args: &NewArgs, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    Ok(new::new(args, streams.output)?)
+}
+
+/// `sandhog queues`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn queues(
+    args: &QueuesArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog dead`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn dead(
+    command: &DeadCommand,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    let host = match command {
+        DeadCommand::List { host, .. }
+        | DeadCommand::Show { host, .. }
+        | DeadCommand::Redrive { host, .. }
+        | DeadCommand::Purge { host, .. } => host,
+    };
+    dead::dead(command, &host.client(environment)?, streams.output)
+}
+
+/// Returns the body that an argument stands for: the argument itself, or standard input for `-`.
+///
+/// # Errors
+///
+/// Standard input can't be read. A body that is too large is cut just above [`MAX_BODY_BYTES`], so that it is refused as such.
+pub fn read_body(argument: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
+    if argument != "-" {
+        return Ok(argument.as_bytes().to_vec());
+    }
+    let mut body = Vec::new();
+    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    input.take(limit).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+impl HostArgs {
+    fn client(&self, environment: Environment<'_>) -> Result<HostClient, CliError> {
+        let url = match (self.listen, &self.url) {
+            (Some(listen), _) => format!("http://{listen}"),
+            (None, Some(url)) => url.clone(),
+            (None, None) => format!("http://{DEFAULT_LISTEN}"),
+        };
+        Ok(HostClient::new(&url, config::secret_from(environment)?)?)
+    }
+}
+
+fn write_json(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *output, value)?;
+    writeln!(output)
+}

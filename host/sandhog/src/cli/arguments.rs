@@ -1,0 +1,405 @@
+//! The arguments of every command, with their help.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{
+    Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue},
+};
+
+use crate::{config, exit_code, telemetry::LogFormat};
+use sandhog_executor::{CodeTier, CompileOrder};
+use sandhog_queue::message::QueueName;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
+
+/// A queue worker host: drop a WebAssembly file into a directory and it becomes a worker for a queue.
+#[derive(Debug, Parser)]
+#[command(name = "sandhog", version = VERSION, after_help = exit_code::HELP, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+impl Cli {
+    /// Parses the arguments of this process.
+    ///
+    /// # Errors
+    ///
+    /// The text to print, such as help, the version or a mistake. It never suggests a hidden command.
+    pub fn of_this_process() -> Result<Self, clap::Error> {
+        Self::try_parse().map_err(|mut error| {
+            let hidden = Self::command()
+                .get_subcommands()
+                .filter(|command| command.is_hide_set())
+                .cloned()
+                .collect::<Vec<_>>();
+            let is_hidden = |name: &String| hidden.iter().any(|command| command.get_name() == name.as_str());
+            if let Some(ContextValue::Strings(mut names)) = error.remove(ContextKind::SuggestedSubcommand) {
+                names.retain(|name| !is_hidden(name));
+                if !names.is_empty() {
+                    error.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(names));
+                }
+            }
+            error
+        })
+    }
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the host: every component in a directory handles the messages of its queue
+    Run(RunArgs),
+    /// Send a message, or every line of standard input, to a queue of the running host
+    Send(SendArgs),
+    /// Run one message through a component here and now, without a queue and without a host
+    Invoke(InvokeArgs),
+    /// Say what a component is and what it needs, and whether the host would accept it
+    Check(CheckArgs),
+    /// Make a handler project that builds with one command
+    New(NewArgs),
+    /// Show the queues of the running host: depth, in flight, delayed, oldest age, dead letters
+    Queues(QueuesArgs),
+    /// List, show, put back or delete the messages that could not be handled
+    #[command(subcommand)]
+    Dead(DeadCommand),
+    /// Give the room back to the disk that messages took which are gone; the host must be stopped
+    Compact(CompactArgs),
+    /// Compile the component on standard input; only a host calls this
+    #[command(hide = true)]
+    Compile(CompileArgs),
+}
+
+/// `sandhog new`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog new python resize         ./resize, with a handler, its test, its manifest and the SDK
+  sandhog new command-go tally      the same for a plain program, which needs no SDK
+
+The README.md in the project says which tools it needs, and how it is built, tested and run.")]
+pub struct NewArgs {
+    /// In which language, or as a program without an SDK (command-...)
+    #[arg(value_enum)]
+    pub language: Language,
+    /// The name of the project, its queue and its component: lower-case letters, digits and -
+    pub name: String,
+    /// Where the project's directory is made
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub directory: PathBuf,
+}
+
+/// The language and kind of a project.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    /// A handler with the Rust SDK.
+    Rust,
+    /// A handler with the JavaScript SDK.
+    Javascript,
+    /// A handler with the JavaScript SDK and its types.
+    Typescript,
+    /// A handler with the Python SDK.
+    Python,
+    /// A handler with the Go SDK.
+    Go,
+    /// A handler with the header for C.
+    C,
+    /// A program in Rust.
+    CommandRust,
+    /// A program in Go.
+    CommandGo,
+    /// A program in C.
+    CommandC,
+    /// A program in Zig.
+    CommandZig,
+}
+
+/// `sandhog run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog run                          ./sandhog.toml, or else ./plugins
+  sandhog run plugins/                 plugins/NAME.wasm handles queue NAME; data in ./.sandhog
+  sandhog run --ephemeral plugins/     nothing is kept when the host ends
+  sandhog run --until-empty jobs.toml  ends with exit code 0 once all queues are empty
+
+SIGTERM and SIGINT let attempts under way end within the grace period; a second one cuts it short. SIGHUP looks at the
+plugin directory now.
+
+Environment:
+  SANDHOG_SECRET   the secret that requests carry
+  SANDHOG_LOG      filters the log: info, debug, warn,sandhog=debug")]
+pub struct RunArgs {
+    /// A directory of components, or a sandhog.toml
+    #[arg(value_name = "DIR | sandhog.toml")]
+    pub path: Option<PathBuf>,
+    /// Where queues and compiled components are kept [default: .sandhog]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where to listen for HTTP; an address that is not loopback needs a secret [default: 127.0.0.1:9324]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    pub listen: Option<SocketAddr>,
+    /// Keep everything in memory: messages are lost when the host ends
+    #[arg(long, conflicts_with = "data")]
+    pub ephemeral: bool,
+    /// End with exit code 0 once every queue is empty and nothing is in flight
+    #[arg(long)]
+    pub until_empty: bool,
+    /// How log lines are written to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: LogFormat,
+    /// How long attempts under way may go on once the host stops [default: 30s]
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub grace_period: Option<Duration>,
+}
+
+impl RunArgs {
+    /// Returns the options that win over the configuration.
+    pub fn overrides(&self) -> config::ConfigOverrides {
+        config::ConfigOverrides {
+            data: self.data.clone(),
+            ephemeral: self.ephemeral,
+            listen: self.listen,
+            grace_period: self.grace_period,
+        }
+    }
+}
+
+/// `sandhog compact`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog compact                      the data directory of ./sandhog.toml, or else ./.sandhog
+  sandhog compact --data /var/lib/jobs
+
+Writes the queues' database anew, which needs free room of about twice what is left in it. If it fails nothing is changed.")]
+pub struct CompactArgs {
+    /// A sandhog.toml, or what else `run` is given
+    #[arg(value_name = "DIR | sandhog.toml")]
+    pub path: Option<PathBuf>,
+    /// Where the queues are kept [default: .sandhog]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// `sandhog compile`: the fields of a [`CompileOrder`].
+#[derive(Debug, Clone, Copy, Args)]
+pub struct CompileArgs {
+    /// The work that goes into the code: fast or optimised
+    #[arg(long)]
+    pub tier: CodeTier,
+    /// The address space of the child, in bytes
+    #[arg(long)]
+    pub memory_bytes: u64,
+    /// The processor time of all threads of the child, in seconds
+    #[arg(long)]
+    pub processor_seconds: u64,
+    /// The code is for a host whose machine makes no images of memories
+    #[arg(long)]
+    pub without_images: bool,
+}
+
+impl From<CompileArgs> for CompileOrder {
+    fn from(args: CompileArgs) -> Self {
+        Self {
+            tier: args.tier,
+            memory_bytes: args.memory_bytes,
+            processor_seconds: args.processor_seconds,
+            without_images: args.without_images,
+        }
+    }
+}
+
+/// `sandhog send`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog send orders '{\"id\": 7}'                     prints the message's id
+  sandhog send orders - < order.json
+  sandhog send orders hello --delay 5s --attr tenant=a
+  sandhog send orders --lines < orders.ndjson          a line is a message; prints their number
+
+A message is on disk once its id is printed. A --dedup id is accepted once in five minutes.")]
+pub struct SendArgs {
+    /// The queue
+    #[arg(value_parser = queue_name)]
+    pub queue: QueueName,
+    /// The body; - reads it from standard input
+    #[arg(
+        value_name = "BODY | -",
+        required_unless_present = "lines",
+        allow_hyphen_values = true
+    )]
+    pub body: Option<String>,
+    /// An attribute of the message; may be given up to 10 times
+    #[arg(long = "attr", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+    /// The message group: its messages are handled one after another
+    #[arg(long, value_name = "ID")]
+    pub group: Option<String>,
+    /// The deduplication id
+    #[arg(long, value_name = "ID", conflicts_with = "lines")]
+    pub dedup: Option<String>,
+    /// Hide the message for so long, up to 12h
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub delay: Option<Duration>,
+    /// 0 to 9; higher is received first
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub priority: Option<u8>,
+    /// Send every line of standard input as a message, without its line end
+    #[arg(long)]
+    pub lines: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog invoke`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog invoke plugins/resize.wasm '{\"image\": \"a.png\"}'
+  sandhog invoke plugins/resize.wasm - < message.json
+
+The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere.
+The exit code is 0 if the message would be deleted, 1 if not, and 70 if the machine did not let it run.")]
+pub struct InvokeArgs {
+    /// The component
+    pub file: PathBuf,
+    /// Its manifest [default: NAME.toml beside it]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// The body; - reads it from standard input [default: empty]
+    #[arg(value_name = "BODY | -", allow_hyphen_values = true)]
+    pub body: Option<String>,
+    /// An attribute of the message; may be given up to 10 times
+    #[arg(long = "attr", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub attributes: Vec<(String, String)>,
+    /// The message group
+    #[arg(long, value_name = "ID")]
+    pub group: Option<String>,
+    /// Pretend that the message has been received so often
+    #[arg(long, value_name = "N", default_value = "1")]
+    pub receive_count: std::num::NonZeroU32,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sandhog check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows the flavour of the component, its imports with the grants that they need, and its limits.
+The exit code is 1 if the host would refuse the component, 64 if it would refuse the manifest beside it, and 70 if the machine
+did not let it find out.")]
+pub struct CheckArgs {
+    /// The component
+    pub file: PathBuf,
+    /// Its manifest [default: NAME.toml beside it]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `sandhog queues`.
+#[derive(Debug, Args)]
+pub struct QueuesArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog dead`.
+#[derive(Debug, Subcommand)]
+pub enum DeadCommand {
+    /// List the dead letters of a queue, oldest first
+    List {
+        /// The queue in which the messages failed
+        #[arg(value_parser = queue_name)]
+        queue: QueueName,
+        /// How many at most, 1 to 1000
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        limit: u16,
+        /// Only those after the one with this id
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the host is.
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Show one dead letter: why it failed, its attributes, its body
+    Show {
+        /// The queue in which the message failed
+        #[arg(value_parser = queue_name)]
+        queue: QueueName,
+        /// The message's id
+        id: String,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
+        /// Where the host is.
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Put dead letters back into their queue with a receive count of zero: those named, or all
+    Redrive {
+        /// The queue in which the messages failed
+        #[arg(value_parser = queue_name)]
+        queue: QueueName,
+        /// The ids of the messages [default: all]
+        ids: Vec<String>,
+        /// Where the host is.
+        #[command(flatten)]
+        host: HostArgs,
+    },
+    /// Delete the dead letters of a queue for good
+    Purge {
+        /// The queue in which the messages failed
+        #[arg(value_parser = queue_name)]
+        queue: QueueName,
+        /// Really delete them
+        #[arg(long)]
+        yes: bool,
+        /// Where the host is.
+        #[command(flatten)]
+        host: HostArgs,
+    },
+}
+
+/// The address of the running host. A secret is taken from `SANDHOG_SECRET`.
+#[derive(Debug, Args)]
+pub struct HostArgs {
+    /// The address of the running host [default: 127.0.0.1:9324]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    pub listen: Option<SocketAddr>,
+    /// The same as a URL; --listen wins
+    #[arg(long, value_name = "URL", env = "SANDHOG_URL")]
+    pub url: Option<String>,
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    config::parse_listen(text).ok_or_else(|| "use an address and a port, such as 127.0.0.1:9324".to_owned())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "use a duration such as 5s or 1h30m".to_owned())
+}
+
+fn queue_name(text: &str) -> Result<QueueName, String> {
+    QueueName::new(text).map_err(|error| error.to_string())
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}

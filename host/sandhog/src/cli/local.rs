@@ -1,0 +1,139 @@
+//! The commands that need no running host: `run`, which is one, `compact`, and `invoke` and `check`, which try one component.
+
+use std::{io, path::Path, time::Duration};
+
+use indicatif::ProgressBar;
+
+use super::{CommandStreams, CompactArgs, RunArgs};
+use crate::{
+    app::{self, StartError},
+    config::{Config, ConfigErrors, ConfigOverrides, Environment},
+    exit_code::ExitCode,
+    trial::TrialError,
+};
+use sandhog_queue::message::InvalidMessage;
+use sandhog_simple::{SimpleStore, StoreOptions};
+
+mod check;
+mod invoke;
+
+pub use self::{check::check, invoke::invoke};
+
+/// The longest part of a text that a command shows a person, in bytes.
+const SHOWN_BYTES: usize = 200;
+
+/// The reason why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// The configuration has mistakes.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The host could not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The component is not accepted, or could not be tried.
+    #[error(transparent)]
+    Trial(#[from] TrialError),
+    /// The message breaks a limit.
+    #[error(transparent)]
+    Message(#[from] InvalidMessage),
+    /// Standard input could not be read, or standard output not be written.
+    #[error("standard input or output failed")]
+    Io(#[from] io::Error),
+}
+
+impl LocalError {
+    /// Returns the exit code of the command.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            // The manifest names a file that can't be used now, or another process is writing the component.
+            Self::Trial(TrialError::Manifest(errors)) if errors.is_transient() => ExitCode::Unavailable,
+            Self::Trial(TrialError::BeingWritten { .. }) => ExitCode::Unavailable,
+            Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
+            Self::Start(error) => error.exit_code(),
+            Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
+                ExitCode::Internal
+            }
+            // The machine is the reason: the component may be good.
+            Self::Trial(TrialError::Refused(error)) if error.is_transient() => ExitCode::Internal,
+            // The reader of the output has closed it.
+            Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Trial(TrialError::Read { .. } | TrialError::Refused(_)) | Self::Message(_) | Self::Io(_) => {
+                ExitCode::Refused
+            }
+        }
+    }
+}
+
+/// `sandhog run`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
+    let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
+    Ok(app::run(config, args.until_empty)?)
+}
+
+/// `sandhog compact`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn compact(
+    args: &CompactArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<ExitCode, LocalError> {
+    let overrides = ConfigOverrides {
+        data: args.data.clone(),
+        ..ConfigOverrides::default()
+    };
+    let config = Config::load(args.path.as_deref(), overrides, environment)?;
+    let Some(directory) = config.data else {
+        writeln!(streams.output, "the queues of this configuration are in memory only")?;
+        return Ok(ExitCode::Ok);
+    };
+    let (before, after) = SimpleStore::compact(&StoreOptions::new(directory)).map_err(StartError::from)?;
+    writeln!(streams.output, "{before} bytes before, {after} bytes now")?;
+    Ok(ExitCode::Ok)
+}
+
+/// Shows a person that compiling takes a while.
+fn spinner(file: &Path, progress: bool) -> ProgressBar {
+    let spinner = if progress {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::hidden()
+    };
+    spinner.set_message(format!("compiling {}", file.display()));
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trial::ComponentTrial;
+
+    // A component that the machine could not read once had the exit code of a refused one, as if another try could not succeed.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_is_not_refused_for_what_the_machine_does() {
+        let place = tempfile::tempdir().unwrap();
+        let code = |file: &Path| LocalError::from(ComponentTrial::inspect(file, None).unwrap_err()).exit_code();
+        assert_eq!(code(&place.path().join("missing.wasm")), ExitCode::Refused);
+        assert_eq!(code(place.path()), ExitCode::Refused);
+        let file = place.path().join("a.wasm");
+        let source = io::Error::from_raw_os_error(24);
+        let error = TrialError::Denied {
+            file: file.clone(),
+            source,
+        };
+        assert_eq!(LocalError::from(error).exit_code(), ExitCode::Internal);
+        let writer = std::fs::File::create(&file).unwrap();
+        assert_eq!(code(&file), ExitCode::Unavailable);
+        drop(writer);
+    }
+}

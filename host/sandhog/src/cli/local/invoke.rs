@@ -1,0 +1,201 @@
+//! `sandhog invoke`: one message through a component, and what became of it.
+
+use std::io;
+
+use serde_json::{Value, json};
+
+use super::{
+    super::{CommandStreams, InvokeArgs, read_body, write_json},
+    LocalError, SHOWN_BYTES, spinner,
+};
+use crate::{
+    admin::wire,
+    exit_code::ExitCode,
+    trial::{ComponentTrial, TrialInvocation},
+};
+use sandhog_executor::{CallReport, CodeTiers, Verdict};
+use sandhog_queue::{
+    EffectSend,
+    keyvalue::{Change, KeyValueWrite},
+    message::{AttributeValue, Attributes, Outgoing},
+    printable::printable,
+};
+
+/// `sandhog invoke`.
+///
+/// # Errors
+///
+/// See [`LocalError`].
+pub fn invoke(args: &InvokeArgs, streams: &mut CommandStreams<'_>) -> Result<ExitCode, LocalError> {
+    let body = read_body(args.body.as_deref().unwrap_or_default(), streams.input)?;
+    let text = |(name, value): &(String, String)| (name.clone(), AttributeValue::Text(value.clone()));
+    let attributes = Attributes::new(args.attributes.iter().map(text).collect())?;
+    let outgoing = Outgoing {
+        body: body.into(),
+        attributes,
+        group_id: args.group.clone(),
+        ..Outgoing::default()
+    };
+    let message = outgoing.check()?;
+    let spinner = spinner(&args.file, streams.progress);
+    let trial = ComponentTrial::load(&args.file, args.manifest.as_deref(), CodeTiers::Optimised);
+    spinner.finish_and_clear();
+    let invocation = trial?.invoke(message, args.receive_count);
+    if args.json {
+        write_json(streams.output, &as_json(&invocation))?;
+    } else {
+        write_text(&invocation, streams.output)?;
+    }
+    Ok(match invocation.report.verdicts.first() {
+        Some(Verdict::Success) => ExitCode::Ok,
+        Some(Verdict::Failed(_)) => ExitCode::Refused,
+        Some(Verdict::NotRun(_)) | None => ExitCode::Internal,
+    })
+}
+
+fn as_json(invocation: &TrialInvocation) -> Value {
+    let CallReport {
+        verdicts,
+        sends,
+        writes,
+        usage,
+    } = &invocation.report;
+    let verdict = match verdicts.first() {
+        Some(Verdict::Success) => json!({ "verdict": "success" }),
+        Some(Verdict::Failed(failure)) => json!({
+            "verdict": failure.kind.as_str(),
+            "reason": failure.reason,
+            "retry-after-seconds": failure.retry_after.map(|after| after.as_secs()),
+            "backtrace": failure.backtrace,
+        }),
+        Some(Verdict::NotRun(reason)) => json!({ "verdict": "not-run", "reason": reason }),
+        None => Value::Null,
+    };
+    let sends: Vec<_> = sends
+        .iter()
+        .map(|send| {
+            json!({
+                "queue": send.queue.as_str(),
+                "body-bytes": send.message.body.len(),
+                "body": std::str::from_utf8(&send.message.body).ok(),
+                "attributes": wire::attribute_forms(&send.message.attributes),
+                "group": send.message.group_id,
+            })
+        })
+        .collect();
+    let writes: Vec<_> = writes
+        .iter()
+        .map(|KeyValueWrite { bucket, key, change }| {
+            let (change, bytes, added) = match change {
+                Change::Set(value) => ("set", Some(value.len()), None),
+                Change::Delete => ("delete", None, None),
+                Change::Add(delta) => ("add", None, Some(delta)),
+            };
+            json!({ "bucket": **bucket, "key": **key, "change": change, "value-bytes": bytes, "added": added })
+        })
+        .collect();
+    let log: Vec<_> = invocation
+        .log
+        .iter()
+        .map(|line| json!({ "stream": line.stream.as_str(), "text": line.text }))
+        .collect();
+    json!({
+        "outcome": verdict,
+        "sends": sends,
+        "writes": writes,
+        "log": log,
+        "log-lines-dropped": usage.log_lines_dropped,
+        "wall-seconds": usage.wall.as_secs_f64(),
+        "cpu-seconds": usage.cpu.as_secs_f64(),
+        "memory-peak-bytes": usage.memory_peak,
+        "http-requests": usage.http_requests,
+    })
+}
+
+fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::Result<()> {
+    let CallReport {
+        verdicts,
+        sends,
+        writes,
+        usage,
+    } = &invocation.report;
+    let mut lines = InvokeLines(output);
+    for entry in &invocation.log {
+        lines.line(entry.stream.as_str(), &entry.text)?;
+    }
+    for send in sends {
+        lines.send(send)?;
+    }
+    for write in writes {
+        lines.write(write)?;
+    }
+    if let Some(verdict) = verdicts.first() {
+        lines.verdict(verdict)?;
+    }
+    let time = format!("{:?}, of which {:?} on a processor", usage.wall, usage.cpu);
+    lines.line("time", &time)?;
+    lines.line("memory", &bytesize::ByteSize::b(usage.memory_peak).to_string())?;
+    if usage.log_lines_dropped > 0 {
+        let dropped = format!("{} lines of output past the limit", usage.log_lines_dropped);
+        lines.line("dropped", &dropped)?;
+    }
+    Ok(())
+}
+
+/// Writes lines with a name in front.
+struct InvokeLines<'o>(&'o mut dyn io::Write);
+
+impl InvokeLines<'_> {
+    fn line(&mut self, name: &str, value: &str) -> io::Result<()> {
+        writeln!(self.0, "{name:<10} {value}")
+    }
+
+    fn send(&mut self, send: &EffectSend) -> io::Result<()> {
+        let body = printable(&String::from_utf8_lossy(&send.message.body), SHOWN_BYTES);
+        let line = format!("to {}, {} bytes: {body}", send.queue, send.message.body.len());
+        self.line("sent", &line)?;
+        for (name, value) in send.message.attributes.pairs() {
+            let attribute = format!("{} = {}", printable(name, SHOWN_BYTES), shown_attribute(value));
+            self.line("", &attribute)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, write: &KeyValueWrite) -> io::Result<()> {
+        let change = match &write.change {
+            Change::Set(value) => format!("{} bytes", value.len()),
+            Change::Delete => "deleted".to_owned(),
+            Change::Add(delta) => format!("plus {delta}"),
+        };
+        let bucket = printable(&write.bucket, SHOWN_BYTES);
+        let key = printable(&write.key, SHOWN_BYTES);
+        self.line("wrote", &format!("{key} of bucket {bucket}: {change}"))
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        match verdict {
+            Verdict::Success => self.line("verdict", "success"),
+            Verdict::Failed(failure) => {
+                self.line("verdict", failure.kind.as_str())?;
+                for (number, text) in failure.reason.lines().enumerate() {
+                    self.line(if number == 0 { "reason" } else { "" }, text)?;
+                }
+                if let Some(after) = failure.retry_after {
+                    self.line("again in", &humantime::format_duration(after).to_string())?;
+                }
+                for frame in failure.backtrace.iter().flat_map(|trace| trace.lines()) {
+                    self.line("", frame)?;
+                }
+                Ok(())
+            }
+            Verdict::NotRun(reason) => self.line("not run", reason),
+        }
+    }
+}
+
+fn shown_attribute(value: &AttributeValue) -> String {
+    match value {
+        AttributeValue::Text(text) | AttributeValue::Number(text) => printable(text, SHOWN_BYTES),
+        AttributeValue::Binary(bytes) => format!("{} bytes that are not text; --json shows them", bytes.len()),
+    }
+}

@@ -1,0 +1,222 @@
+//! `sandhog new`: makes a project that builds with one command. The program carries the templates and the SDKs, so that a
+//! project has the SDK that fits the host.
+
+use std::{
+    fs,
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::ValueEnum as _;
+use rust_embed::{Embed, EmbeddedFile};
+
+use super::{Language, NewArgs};
+
+mod taken;
+
+/// The placeholder of the project's name in the text of a template.
+const NAME: &str = "{{name}}";
+/// The placeholder of the project's name in the names of files.
+const NAME_OF_FILE: &str = "NAME";
+/// The placeholder of the project's name where a hyphen can't stand.
+const MODULE: &str = "{{module}}";
+/// The directory of the SDK in a project.
+const SDK_DIRECTORY: &str = "sandhog";
+/// The longest name of a project, which is also the name of its queue.
+const MAX_NAME_BYTES: usize = 80;
+/// Lines of a manifest that only the workspace of this repository can resolve.
+const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
+
+#[derive(Embed)]
+#[folder = "templates"]
+#[exclude = "*/sandhog/*"]
+#[exclude = "*/target/*"]
+#[exclude = "*/node_modules/*"]
+struct Templates;
+
+#[derive(Embed)]
+#[folder = "../../guest-sdk"]
+#[exclude = "*/target/*"]
+#[exclude = "*/tests/*"]
+#[exclude = "*/test/*"]
+#[exclude = "*/build/*"]
+#[exclude = "*/node_modules/*"]
+#[exclude = "*/.venv/*"]
+#[exclude = "*/__pycache__/*"]
+#[exclude = "*.egg-info/*"]
+#[exclude = "*_test.go"]
+#[exclude = "*/bindings.sh"]
+struct Sdks;
+
+/// The reason why no project was made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NewError {
+    /// The name can't be that of a project in every language.
+    #[error(
+        "{0:?} can't be the name of a project: use 1 to {MAX_NAME_BYTES} lower-case letters, digits and '-', beginning with a letter"
+    )]
+    Name(String),
+    /// The name is legal, and the project could not be built.
+    #[error(
+        "{name:?} can't be the name of this project: it belongs to {taken_by}; choose another, such as {name}-handler"
+    )]
+    Taken {
+        /// The name.
+        name: String,
+        /// The owner of the name.
+        taken_by: &'static str,
+    },
+    /// The directory has an entry of this name.
+    #[error("{0} is there already: choose another name, or remove it")]
+    Exists(PathBuf),
+    /// A file could not be written.
+    #[error("{0} can't be written")]
+    Write(PathBuf, #[source] io::Error),
+}
+
+impl Language {
+    /// Returns the directory of the template, which is the name of the language on the command line.
+    fn template(self) -> String {
+        let value = self.to_possible_value().expect("no language is hidden");
+        value.get_name().to_owned()
+    }
+
+    /// Returns the directory of the SDK. A program needs none.
+    fn sdk(self) -> Option<&'static str> {
+        match self {
+            Self::Rust => Some("rust"),
+            Self::Javascript | Self::Typescript => Some("js"),
+            Self::Python => Some("python"),
+            Self::Go => Some("go"),
+            Self::C => Some("c"),
+            Self::CommandRust | Self::CommandGo | Self::CommandC | Self::CommandZig => None,
+        }
+    }
+}
+
+/// Makes the directory of the project and everything in it.
+pub(crate) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError> {
+    let name = &args.name;
+    let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let is_legal = name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(legal);
+    if !is_legal || name.len() > MAX_NAME_BYTES {
+        return Err(NewError::Name(name.clone()));
+    }
+    if let Some(taken_by) = taken::by(args.language, name) {
+        let name = name.clone();
+        return Err(NewError::Taken { name, taken_by });
+    }
+    let project = args.directory.join(name);
+    match fs::create_dir(&project) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(NewError::Exists(project)),
+        Err(error) => return Err(NewError::Write(project, error)),
+    }
+    if let Err(error) = write_files(&project, files(args.language, name)) {
+        // An unfinished project would be in the way of the next try.
+        drop(fs::remove_dir_all(&project));
+        return Err(error);
+    }
+    let written = writeln!(
+        output,
+        "made {}: its README.md says how it is built, tested and run",
+        project.display()
+    );
+    written.map_err(|error| NewError::Write(PathBuf::from("standard output"), error))
+}
+
+fn write_files(project: &Path, files: Vec<(String, Vec<u8>)>) -> Result<(), NewError> {
+    for (path, text) in files {
+        let file = project.join(path);
+        write_file(&file, &text).map_err(|error| NewError::Write(file, error))?;
+    }
+    Ok(())
+}
+
+fn write_file(file: &Path, text: &[u8]) -> io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    fs::write(file, text)
+}
+
+/// Returns every file of a project, with its path in the project.
+fn files(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
+    let filled = |text: &[u8]| -> Vec<u8> {
+        let text = String::from_utf8_lossy(text);
+        let text = text.replace(NAME, name).replace(MODULE, &name.replace('-', "_"));
+        text.into_bytes()
+    };
+    let template = below(Templates::iter(), Templates::get, &language.template());
+    let mut files: Vec<_> = template
+        .into_iter()
+        .map(|(path, text)| (path.replace(NAME_OF_FILE, name), filled(&text)))
+        .collect();
+    let sdk = language.sdk().map(|sdk| below(Sdks::iter(), Sdks::get, sdk));
+    files.extend(sdk.into_iter().flatten().map(|(path, text)| {
+        let text = String::from_utf8_lossy(&text).replace(WORKSPACE_LINTS, "");
+        (format!("{SDK_DIRECTORY}/{path}"), text.into_bytes())
+    }));
+    files
+}
+
+/// Returns the embedded files below a directory, with their paths in the directory.
+fn below(
+    paths: impl Iterator<Item = std::borrow::Cow<'static, str>>,
+    get: fn(&str) -> Option<EmbeddedFile>,
+    directory: &str,
+) -> Vec<(String, Vec<u8>)> {
+    let files = paths.filter_map(|path| {
+        let below = path.strip_prefix(directory)?.strip_prefix('/')?;
+        Some((below.to_owned(), get(&path)?.data.into_owned()))
+    });
+    files.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_embedded_that_does_not_belong_to_the_repository() {
+        for (folder, paths) in [
+            ("templates", Templates::iter().collect::<Vec<_>>()),
+            ("../../guest-sdk", Sdks::iter().collect()),
+        ] {
+            let listed = std::process::Command::new("git")
+                .args(["ls-files", "--cached", "--others", "--exclude-standard", "."])
+                .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+                .output()
+                .unwrap();
+            let listed = String::from_utf8(listed.stdout).unwrap();
+            let listed: Vec<_> = listed.lines().collect();
+            for path in paths {
+                assert!(listed.contains(&&*path), "{folder}/{path} is embedded");
+            }
+        }
+    }
+
+    #[test]
+    fn every_language_has_a_template_with_a_manifest_and_no_gaps_left_in_it() {
+        for language in Language::value_variants() {
+            let files = files(*language, "two-words");
+            let names: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
+            for expected in ["two-words.toml", "README.md", ".gitignore"] {
+                assert!(names.contains(&expected), "{language:?} has no {expected}: {names:?}");
+            }
+            assert_eq!(
+                language.sdk().is_some(),
+                names.contains(&"sandhog/README.md"),
+                "{language:?}: {names:?}"
+            );
+            for (path, text) in &files {
+                let text = String::from_utf8_lossy(text);
+                assert!(
+                    !text.contains(NAME) && !text.contains(MODULE) && !text.contains("workspace = true"),
+                    "{language:?}: {path}"
+                );
+            }
+        }
+    }
+}

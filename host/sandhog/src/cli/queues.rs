@@ -1,0 +1,101 @@
+//! `sandhog queues`: shows the counts of the queues.
+
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
+
+use super::{
+    CliError, QueuesArgs,
+    table::{TextColumn, TextTable},
+    write_json,
+};
+use crate::{admin::wire::QueueList, client::HostClient};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+
+pub(crate) fn queues(args: &QueuesArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+    let answer = client.queues()?;
+    let unknown = answer.queues.iter().filter(|queue| queue.error.is_some()).count();
+    if args.json {
+        write_json(output, &answer)?;
+    } else {
+        write_table(answer, output)?;
+    }
+    match unknown {
+        0 => Ok(()),
+        1 => Err(CliError::Transient("one queue could not be asked".to_owned())),
+        _ => Err(CliError::Transient(format!("{unknown} queues could not be asked"))),
+    }
+}
+
+fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
+    if answer.queues.is_empty() {
+        return writeln!(
+            output,
+            "The host has no queues: no handler is loaded and none is configured."
+        );
+    }
+    let mut columns = vec![
+        TextColumn::Text("QUEUE"),
+        TextColumn::Number("READY"),
+        TextColumn::Number("IN FLIGHT"),
+        TextColumn::Number("DELAYED"),
+        TextColumn::Number("OLDEST"),
+        TextColumn::Number("DEAD"),
+    ];
+    // Damaged messages are rare and alarming, so only a host that has some shows the column.
+    let any_damaged = answer.queues.iter().any(|queue| queue.damaged > 0);
+    if any_damaged {
+        columns.push(TextColumn::Number("DAMAGED"));
+    }
+    let mut table = TextTable::new(columns);
+    let mut errors = Vec::new();
+    for mut queue in answer.queues {
+        queue.name = printable(&queue.name, MAX_REASON_BYTES);
+        if let Some(error) = queue.error {
+            errors.push(error);
+            let mut row = vec![queue.name];
+            row.resize(if any_damaged { 7 } else { 6 }, "?".to_owned());
+            table.row(row);
+            continue;
+        }
+        let oldest = queue.oldest_age_ms.map_or_else(|| "-".to_owned(), age);
+        let numbers = [queue.ready, queue.in_flight, queue.delayed].map(|number| number.to_string());
+        let mut row = vec![queue.name];
+        row.extend(numbers);
+        row.extend([oldest, queue.dead.to_string()]);
+        if any_damaged {
+            row.push(queue.damaged.to_string());
+        }
+        table.row(row);
+    }
+    table.write(output)?;
+    for error in errors {
+        writeln!(output, "{}", printable(&error, MAX_REASON_BYTES))?;
+    }
+    Ok(())
+}
+
+/// Returns an age in its two largest units, such as `2h 5m`.
+fn age(ms: u64) -> String {
+    let age = Duration::from_millis(ms);
+    let whole = if age < Duration::from_secs(1) {
+        age
+    } else {
+        Duration::from_secs(age.as_secs())
+    };
+    let text = humantime::format_duration(whole).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_two_units_at_most() {
+        for (ms, expected) in [(0, "0s"), (250, "250ms"), (61_300, "1m 1s"), (90_061_000, "1day 1h")] {
+            assert_eq!(age(ms), expected);
+        }
+    }
+}

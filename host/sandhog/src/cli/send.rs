@@ -1,0 +1,207 @@
+//! `sandhog send`: one message, or every line of standard input.
+
+use std::io::{BufRead as _, BufReader, Read};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::{CliError, CommandStreams, SendArgs, read_body};
+use crate::{
+    admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch},
+    client::HostClient,
+};
+use sandhog_queue::{
+    message::MAX_BODY_BYTES,
+    printable::{MAX_REASON_BYTES, printable},
+};
+
+/// The most bytes of the bodies of one request. With base64 and the JSON around them the request stays below the host's limit.
+const BATCH_BODY_BYTES: usize = 4 * 1024 * 1024;
+const READ_BUFFER_BYTES: usize = 256 * 1024;
+
+pub(crate) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    let template = template(args)?;
+    let body = match &args.body {
+        Some(body) if args.lines && body != "-" => {
+            return Err(CliError::Arguments(
+                "--lines reads standard input: leave BODY out, or use -",
+            ));
+        }
+        Some(body) if !args.lines => body,
+        _ => return send_lines(args, &template, client, streams),
+    };
+    let body = read_body(body, streams.input).map_err(CliError::Input)?;
+    let batch = SendBatch {
+        messages: vec![template.with_body(body)],
+    };
+    match client.send(args.queue.as_str(), &batch)?.results.pop() {
+        Some(BatchResult::Sent { id }) => Ok(writeln!(streams.output, "{}", printable(&id, MAX_REASON_BYTES))?),
+        Some(BatchResult::Refused { error, again }) => Err(refusal(&error, again)),
+        None => Err(CliError::Refused("the host gave no result".to_owned())),
+    }
+}
+
+/// Returns the error for a message that the host refused. The server may not be a host, so its words are escaped.
+fn refusal(why: &str, again: bool) -> CliError {
+    let why = printable(why, MAX_REASON_BYTES);
+    if again {
+        CliError::Transient(why)
+    } else {
+        CliError::Refused(why)
+    }
+}
+
+/// Returns the properties that all messages of the command have in common.
+fn template(args: &SendArgs) -> Result<OutgoingForm, CliError> {
+    let mut template = OutgoingForm {
+        group: args.group.clone(),
+        delay: args.delay.map(|delay| humantime::format_duration(delay).to_string()),
+        priority: args.priority,
+        dedup: args.dedup.clone(),
+        ..OutgoingForm::default()
+    };
+    for (name, value) in &args.attributes {
+        if template
+            .attributes
+            .insert(name.clone(), AttributeForm::Text(value.clone()))
+            .is_some()
+        {
+            return Err(CliError::Refused(format!("attribute {name:?} is given twice")));
+        }
+    }
+    Ok(template)
+}
+
+/// The lines that are being sent, and the number of those that have arrived.
+struct Lines<'l> {
+    args: &'l SendArgs,
+    client: &'l HostClient,
+    progress: ProgressBar,
+    waiting: Vec<OutgoingForm>,
+    waiting_bytes: usize,
+    sent: u64,
+}
+
+fn send_lines(
+    args: &SendArgs,
+    template: &OutgoingForm,
+    client: &HostClient,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    let progress = progress_bar(streams.progress);
+    let mut lines = Lines {
+        args,
+        client,
+        progress,
+        waiting: vec![],
+        waiting_bytes: 0,
+        sent: 0,
+    };
+    let result = lines.send_all(template, streams.input);
+    lines.progress.finish_and_clear();
+    result?;
+    let s = if lines.sent == 1 { "" } else { "s" };
+    Ok(writeln!(
+        streams.output,
+        "sent {} message{s} to {}",
+        lines.sent, args.queue
+    )?)
+}
+
+fn progress_bar(visible: bool) -> ProgressBar {
+    let target = if visible {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
+    let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
+    let progress = ProgressBar::with_draw_target(None, target);
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+    progress
+}
+
+impl Lines<'_> {
+    fn send_all(&mut self, template: &OutgoingForm, input: &mut dyn Read) -> Result<(), CliError> {
+        let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, input);
+        while let Some(line) = self.read_line(&mut reader)? {
+            self.waiting_bytes += line.len();
+            self.waiting.push(template.clone().with_body(line));
+            // The lines of a slow producer do not wait for later ones: they are sent before reading blocks.
+            let would_block = !reader.buffer().contains(&b'\n');
+            if would_block || self.waiting.len() == MAX_BATCH || self.waiting_bytes >= BATCH_BODY_BYTES {
+                self.flush()?;
+            }
+        }
+        self.flush()
+    }
+
+    /// Reads the next line without its end; `None` at the end of the input.
+    fn read_line(&self, reader: &mut BufReader<&mut dyn Read>) -> Result<Option<Vec<u8>>, CliError> {
+        // A body, its line end, and one byte more that shows that the line was too long.
+        let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(2);
+        let mut line = Vec::new();
+        let read = reader
+            .take(limit)
+            .read_until(b'\n', &mut line)
+            .map_err(CliError::Input)?;
+        if read == 0 {
+            return Ok(None);
+        }
+        if line.last() == Some(&b'\n') {
+            line.pop();
+            if line.last() == Some(&b'\r') {
+                line.pop();
+            }
+        }
+        if line.len() > MAX_BODY_BYTES {
+            let number = self.next_line();
+            let why = format!(
+                "line {number} is longer than a message may be ({MAX_BODY_BYTES} bytes); {}",
+                self.so_far()
+            );
+            return Err(CliError::Refused(why));
+        }
+        Ok(Some(line))
+    }
+
+    fn flush(&mut self) -> Result<(), CliError> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let first = self.sent + 1;
+        let batch = SendBatch {
+            messages: std::mem::take(&mut self.waiting),
+        };
+        self.waiting_bytes = 0;
+        let answer = self.client.send(self.args.queue.as_str(), &batch);
+        let results = answer.inspect_err(|_| self.progress.finish_and_clear())?.results;
+        let mut refused = None;
+        for (number, result) in (first..).zip(results) {
+            match result {
+                BatchResult::Sent { .. } => self.sent += 1,
+                // A final refusal tells more than a transient one.
+                BatchResult::Refused { error, again } => match &refused {
+                    Some((_, _, is_transient)) if !is_transient || again => {}
+                    _ => refused = Some((number, error, again)),
+                },
+            }
+        }
+        self.progress.set_position(self.sent);
+        match refused {
+            None => Ok(()),
+            Some((number, why, again)) => {
+                let why = format!("line {number} was not sent: {why}; {}", self.so_far());
+                Err(refusal(&why, again))
+            }
+        }
+    }
+
+    fn next_line(&self) -> u64 {
+        self.sent
+            .saturating_add(u64::try_from(self.waiting.len()).unwrap_or(u64::MAX))
+            .saturating_add(1)
+    }
+
+    fn so_far(&self) -> String {
+        format!("{} lines were sent", self.sent)
+    }
+}

@@ -1,0 +1,329 @@
+//! The client of a running host, for `send`, `queues` and `dead`. It blocks and does not retry, because a person waits.
+
+use std::{io, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+use ureq::{
+    Agent, Body,
+    http::{Request, Response, StatusCode},
+};
+
+use crate::{
+    admin::wire::{
+        AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, MAX_BATCH, MessageForm, QueueList, RedriveAnswer,
+        RedriveRequest, SendBatch,
+    },
+    config::ListenerSecret,
+    exit_code::ExitCode,
+};
+use sandhog_queue::printable::printable;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The longest time of a request: more than the host lets any request take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
+/// The largest answer: a page of 1000 dead letters can carry 1000 bodies.
+const MAX_ANSWER_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The longest shown part of an answer's error, in bytes: the server may not be a host.
+const MAX_WHY_BYTES: usize = 16 * 1024;
+
+/// The reason why a request to the host failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The text can't be the address of a host.
+    #[error("{0:?} is not the address of a host: use http://HOST:PORT")]
+    Address(String),
+    /// No server answers at the address.
+    #[error("no sandhog host answers at {url}: start one with `sandhog run`, or set SANDHOG_URL")]
+    NoHost {
+        /// The address of the request.
+        url: String,
+        /// The error of the connection.
+        #[source]
+        cause: ureq::Error,
+    },
+    /// The connection broke, or no answer came in time. The request may or may not have been carried out.
+    #[error("the host at {url} gave no answer, so the request may or may not have been carried out")]
+    NoAnswer {
+        /// The address of the host.
+        url: String,
+        /// The error of the connection.
+        #[source]
+        cause: ureq::Error,
+    },
+    /// The host refused the request.
+    #[error("{why}")]
+    Refused {
+        /// The status of the answer.
+        status: u16,
+        /// The reason in the host's words.
+        why: String,
+    },
+    /// A server answers, but not as a sandhog host does.
+    #[error("what answers at {url} is not a sandhog host of this version (status {status})")]
+    Foreign {
+        /// The address of the server.
+        url: String,
+        /// The status of the answer.
+        status: u16,
+    },
+}
+
+impl ClientError {
+    /// Returns the exit code of a command that failed in this way.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Address(_) => ExitCode::Usage,
+            // The host is slow, busy or full: the same request may succeed another time.
+            Self::NoHost { .. }
+            | Self::NoAnswer { .. }
+            | Self::Foreign { .. }
+            | Self::Refused {
+                status: 408 | 429 | 500 | 502..=599,
+                ..
+            } => ExitCode::Unavailable,
+            Self::Refused { .. } => ExitCode::Refused,
+        }
+    }
+}
+
+/// A client of one host.
+#[derive(Debug)]
+pub struct HostClient {
+    agent: Agent,
+    url: String,
+    secret: Option<ListenerSecret>,
+}
+
+impl HostClient {
+    /// Returns a client of the host at `url` (`http://HOST:PORT`, or just `HOST:PORT`), which connects on the first request.
+    ///
+    /// # Errors
+    ///
+    /// [`ClientError::Address`].
+    pub fn new(url: &str, secret: Option<ListenerSecret>) -> Result<Self, ClientError> {
+        // Some tools write a line end behind the value of a variable.
+        let url = url.trim();
+        let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
+        let foreign = |c: char| matches!(c, '/' | '?' | '#' | '@') || c.is_whitespace() || c.is_control();
+        if address.is_empty() || address.contains(foreign) {
+            return Err(ClientError::Address(url.to_owned()));
+        }
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            // A proxy is for the internet, and the host is nearby.
+            .proxy(None)
+            .max_redirects(0)
+            .timeout_connect(Some(CONNECT_TIMEOUT))
+            .timeout_global(Some(REQUEST_TIMEOUT))
+            .build();
+        Ok(Self {
+            agent: config.new_agent(),
+            url: format!("http://{address}"),
+            secret,
+        })
+    }
+
+    /// Lists the queues.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn queues(&self) -> Result<QueueList, ClientError> {
+        self.call("GET", "/queues", None::<&()>)
+    }
+
+    /// Sends messages in order.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. The answer has a result for each message, which can be a refusal.
+    pub fn send(&self, queue: &str, batch: &SendBatch) -> Result<BatchResults, ClientError> {
+        self.call("POST", &format!("/queues/{}/batch", escape(queue)), Some(batch))
+    }
+
+    /// Lists up to `limit` dead letters of a queue, oldest first, after the one with the id `after`.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn dead_letters(&self, queue: &str, limit: u16, after: Option<&str>) -> Result<DeadLetterList, ClientError> {
+        let after = after.map(|id| format!("&after={}", escape(id))).unwrap_or_default();
+        self.call(
+            "GET",
+            &format!("/queues/{}/dead?limit={limit}{after}", escape(queue)),
+            None::<&()>,
+        )
+    }
+
+    /// Returns one dead letter.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn dead_letter(&self, queue: &str, id: &str) -> Result<MessageForm, ClientError> {
+        self.call(
+            "GET",
+            &format!("/queues/{}/dead/{}", escape(queue), escape(id)),
+            None::<&()>,
+        )
+    }
+
+    /// Puts dead letters back into their queue: those with the given ids, or all.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<RedriveAnswer, ClientError> {
+        let path = format!("/queues/{}/dead/redrive", escape(queue));
+        let ask = |ids| self.call("POST", &path, Some(&RedriveRequest { ids }));
+        let Some(ids) = ids else { return ask(None) };
+        let mut all = RedriveAnswer {
+            messages: 0,
+            more: false,
+        };
+        for ids in ids.chunks(MAX_BATCH) {
+            let some: RedriveAnswer = ask(Some(ids.to_vec()))?;
+            all.messages += some.messages;
+            all.more |= some.more;
+        }
+        Ok(all)
+    }
+
+    /// Deletes the dead letters of a queue.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn purge_dead(&self, queue: &str) -> Result<AffectedMessages, ClientError> {
+        self.call("DELETE", &format!("/queues/{}/dead", escape(queue)), None::<&()>)
+    }
+
+    fn call<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let body = body.map(|body| serde_json::to_vec(body).expect("our own types have a JSON form"));
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        if let Some(secret) = &self.secret {
+            request = request.header("authorization", format!("Bearer {}", secret.expose()));
+        }
+        let answer = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                request
+                    .body(body)
+                    .map_err(ureq::Error::from)
+                    .and_then(|request| self.agent.run(request))
+            }
+            None => request
+                .body(())
+                .map_err(ureq::Error::from)
+                .and_then(|request| self.agent.run(request)),
+        };
+        self.read(answer.map_err(|cause| self.failure(cause))?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, mut answer: Response<Body>) -> Result<T, ClientError> {
+        let status = answer.status();
+        let bytes = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        let bytes = bytes.map_err(|cause| ClientError::NoAnswer {
+            url: self.url.clone(),
+            cause,
+        })?;
+        let foreign = || ClientError::Foreign {
+            url: self.url.clone(),
+            status: status.as_u16(),
+        };
+        if status == StatusCode::OK {
+            return serde_json::from_slice(&bytes).map_err(|_| foreign());
+        }
+        let refusal: ErrorAnswer = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+        Err(ClientError::Refused {
+            status: status.as_u16(),
+            why: printable(&refusal.error, MAX_WHY_BYTES),
+        })
+    }
+
+    fn failure(&self, cause: ureq::Error) -> ClientError {
+        let url = self.url.clone();
+        if matches!(cause, ureq::Error::BadUri(_) | ureq::Error::Http(_)) {
+            return ClientError::Address(url);
+        }
+        let refused = matches!(&cause, ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused);
+        let nobody = matches!(
+            cause,
+            ureq::Error::Timeout(ureq::Timeout::Connect | ureq::Timeout::Resolve)
+                | ureq::Error::HostNotFound
+                | ureq::Error::ConnectionFailed
+        );
+        if refused || nobody {
+            ClientError::NoHost { url, cause }
+        } else {
+            ClientError::NoAnswer { url, cause }
+        }
+    }
+}
+
+/// Escapes one segment of a path, or one value of a query.
+fn escape(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
+    text.bytes()
+        .map(|byte| {
+            if plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02X}")
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_of_a_path_cannot_leave_its_place() {
+        assert_eq!(escape("a/../b?c=d é"), "a%2F..%2Fb%3Fc%3Dd%20%C3%A9");
+    }
+
+    #[test]
+    fn a_refusal_that_passes_has_the_code_of_one() {
+        let code = |status| {
+            let why = String::new();
+            ClientError::Refused { status, why }.exit_code()
+        };
+        for status in [408, 429, 500, 502, 503, 504, 507] {
+            assert_eq!(code(status), ExitCode::Unavailable, "{status}");
+        }
+        for status in [400, 401, 403, 404, 409, 413, 415, 501] {
+            assert_eq!(code(status), ExitCode::Refused, "{status}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_a_host_with_a_port_and_nothing_more() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9324", Some("http://127.0.0.1:9324")),
+            ("http://127.0.0.1:9324/", Some("http://127.0.0.1:9324")),
+            ("localhost:1", Some("http://localhost:1")),
+            (" http://localhost:1/\r\n", Some("http://localhost:1")),
+            ("http://local host:1", None),
+            ("http://localhost:1\nx", None),
+            ("https://example.com", None),
+            ("http://user@example.com", None),
+            ("http://example.com/queues", None),
+            ("", None),
+        ] {
+            assert_eq!(
+                HostClient::new(url, None).ok().map(|client| client.url).as_deref(),
+                expected,
+                "{url}"
+            );
+        }
+    }
+}

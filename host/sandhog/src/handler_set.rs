@@ -1,0 +1,447 @@
+//! The handlers that run. Each has a dispatcher, with the version that the dispatcher gives to new deliveries.
+//!
+//! Invariant: a queue has at most one handler. Knows nothing of files.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::{JoinError, JoinSet},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    attempt::{AttemptContext, HandlerVersion},
+    dispatcher::Dispatcher,
+    handler_status::{HandlerStatuses, LoadedVersion},
+    metrics::Metrics,
+    queue_set::QueueSet,
+    slots::Slots,
+};
+use sandhog_executor::{Component, Executor};
+use sandhog_queue::{Queue, QueueError, lease::LeaseKeeper, machine_clock::wall_ms, message::QueueName};
+
+mod claims;
+mod held_leases;
+mod metrics;
+
+pub use self::{
+    held_leases::{HeldLeases, LeaseProbe, LeaseWatch},
+    metrics::HandlerMetrics,
+};
+use claims::{QueueClaim, QueueRuling};
+
+/// The longest time for the other handlers to release their deliveries in flight, once a queue has failed for good. The host waits
+/// longer than that after an order to stop working.
+const ABANDON_LIMIT: Duration = Duration::from_secs(4);
+
+/// The parts of the host that all handlers share.
+#[derive(Debug, Clone)]
+pub struct HostContext {
+    /// All queues.
+    pub queues: Arc<QueueSet>,
+    /// Runs the guests.
+    pub executor: Arc<dyn Executor>,
+    /// The statuses of all handlers.
+    pub statuses: Arc<HandlerStatuses>,
+    /// The metrics of the host.
+    pub metrics: Arc<Metrics>,
+    /// The token is cancelled when handlers must stop receiving.
+    pub stop_receiving: CancellationToken,
+    /// The token is cancelled when attempts under way must end.
+    pub stop_working: CancellationToken,
+}
+
+/// The handlers that run, and the newest version of each that was accepted.
+#[derive(Debug)]
+pub struct HandlerSet {
+    host: HostContext,
+    /// The newest accepted version. It differs from the running one only where another handler has its queue.
+    newest: BTreeMap<String, Arc<HandlerVersion>>,
+    running: BTreeMap<String, RunningHandler>,
+    /// The slots of each handler, which a dispatcher that ends shares with its successor.
+    slots: BTreeMap<String, Slots>,
+    tasks: JoinSet<(String, Result<(), QueueError>)>,
+}
+
+#[derive(Debug)]
+struct RunningHandler {
+    queue: QueueName,
+    versions: watch::Sender<Arc<HandlerVersion>>,
+    stop_receiving: CancellationToken,
+}
+
+/// The changes that an arrangement of the queues has made.
+#[derive(Debug, Default)]
+pub struct ArrangedQueues {
+    /// Handlers whose newest version has begun to serve.
+    pub began: Vec<String>,
+    /// Handlers whose newest version does not serve because another one has its queue, each with the reason.
+    pub clashes: BTreeMap<String, String>,
+}
+
+/// The reason why the newest version of a handler does not serve.
+#[derive(Debug)]
+pub struct RefusedVersion {
+    /// The text names the mistake, and a remedy.
+    pub reason: String,
+    /// The same files may be accepted another time.
+    pub is_transient: bool,
+    /// The reason was reported before.
+    pub known: bool,
+}
+
+impl HandlerSet {
+    /// No handler yet.
+    pub fn new(host: HostContext) -> Self {
+        Self {
+            host,
+            newest: BTreeMap::new(),
+            running: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Returns the statuses of all handlers.
+    pub fn statuses(&self) -> &HandlerStatuses {
+        &self.host.statuses
+    }
+
+    /// Returns the metrics of the host.
+    pub fn metrics(&self) -> &Metrics {
+        &self.host.metrics
+    }
+
+    /// Returns the component that a handler gives to new deliveries.
+    pub fn component(&self, name: &str) -> Option<Component> {
+        self.running
+            .get(name)
+            .map(|running| running.versions.borrow().component.clone())
+    }
+
+    /// Returns whether a version of the handler was accepted.
+    pub fn has(&self, name: &str) -> bool {
+        self.newest.contains_key(name)
+    }
+
+    /// Makes queues exist from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`QueueSet::declare`].
+    pub async fn declare(&self, queues: &[QueueName]) -> Result<(), QueueError> {
+        for queue in queues {
+            self.host.queues.declare(queue).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes a version as the newest of a handler. The queues of the version exist from now on. The version serves once
+    /// [`HandlerSet::arrange`] gives it its queue.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]; then nothing has changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the version is taken at the end.
+    pub async fn accept(&mut self, name: &str, version: HandlerVersion) -> Result<(), QueueError> {
+        self.declare(&version.manifest.queues()).await?;
+        self.newest.insert(name.to_owned(), Arc::new(version));
+        Ok(())
+    }
+
+    /// Gives each queue to its handler. `coming` has the handlers of which another version is being loaded, with the queue of that
+    /// version if it is known.
+    pub fn arrange(&mut self, coming: &BTreeMap<String, Option<QueueName>>) -> ArrangedQueues {
+        let rulings = self.rulings(coming);
+        let mut arranged = ArrangedQueues::default();
+        // Handlers end before others begin, because a queue has one handler.
+        for (name, ruling) in &rulings {
+            match ruling {
+                QueueRuling::Newest if self.leaves(name) => self.leave(name),
+                QueueRuling::Nothing(winner) => {
+                    self.leave(name);
+                    arranged.clashes.insert(name.clone(), self.clash(name, winner));
+                }
+                QueueRuling::Older(winner) => drop(arranged.clashes.insert(name.clone(), self.clash(name, winner))),
+                QueueRuling::Newest | QueueRuling::Wait => {}
+            }
+        }
+        let newest = rulings.iter().filter(|(_, ruling)| **ruling == QueueRuling::Newest);
+        arranged.began = newest
+            .filter(|(name, _)| self.serve(name))
+            .map(|(name, _)| name.clone())
+            .collect();
+        arranged
+    }
+
+    fn rulings(&self, coming: &BTreeMap<String, Option<QueueName>>) -> BTreeMap<String, QueueRuling> {
+        let mut claims: BTreeMap<&str, QueueClaim<'_>> = BTreeMap::new();
+        for (name, version) in &self.newest {
+            claims.entry(name).or_default().newest = Some(&version.manifest.queue);
+        }
+        for (name, running) in &self.running {
+            claims.entry(name).or_default().serving = Some(&running.queue);
+        }
+        for (name, queue) in coming {
+            let claim = claims.entry(name).or_default();
+            (claim.is_coming, claim.coming) = (true, queue.as_ref());
+        }
+        claims::rule(&claims)
+    }
+
+    /// Returns whether the newest version of a running handler is for another queue.
+    fn leaves(&self, name: &str) -> bool {
+        let newest = self.newest.get(name);
+        newest
+            .zip(self.running.get(name))
+            .is_some_and(|(newest, running)| newest.manifest.queue != running.queue)
+    }
+
+    fn clash(&self, name: &str, winner: &str) -> String {
+        let queue = self
+            .newest
+            .get(name)
+            .map_or("?", |version| version.manifest.queue.as_str());
+        format!(
+            "queue {queue} has the handler {winner} already; a queue has one handler, and of several files that name it the first by name has it"
+        )
+    }
+
+    /// Serves the newest version of a handler. Returns whether that version did not serve before.
+    fn serve(&mut self, name: &str) -> bool {
+        let Some(version) = self.newest.get(name).map(Arc::clone) else {
+            return false;
+        };
+        match self.running.get(name) {
+            Some(running) if Arc::ptr_eq(&running.versions.borrow(), &version) => return false,
+            Some(running) => drop(running.versions.send_replace(Arc::clone(&version))),
+            None => {
+                // A queue stays declared once it was.
+                let Some(queue) = self.host.queues.get(&version.manifest.queue) else {
+                    return false;
+                };
+                self.start(name, &queue, Arc::clone(&version));
+            }
+        }
+        let used = version.manifest.queues().iter().map(ToString::to_string).collect();
+        self.host.metrics.handlers().uses(name, used);
+        // The announcement comes last, so that its readers can count on the version.
+        self.announce(name, &version);
+        true
+    }
+
+    /// Reports a newer version that was refused. The log has each reason once.
+    pub fn refused(&self, name: &str, refused: &RefusedVersion) {
+        let RefusedVersion {
+            reason,
+            is_transient,
+            known,
+        } = refused;
+        let serving = if self.running.contains_key(name) {
+            "the version before it goes on serving"
+        } else {
+            "it does not serve"
+        };
+        if *is_transient {
+            self.host.statuses.refused_for_now(name, reason);
+        } else {
+            self.host.statuses.refused(name, reason);
+        }
+        if *known {
+            tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");
+            return;
+        }
+        if *is_transient {
+            tracing::error!(
+                handler = name,
+                reason,
+                "a handler can't be loaded now, and is tried again; {serving}"
+            );
+        } else if let Some((_, lines)) = reason.split_once('\n') {
+            // A person copies these lines, so they are not quoted.
+            tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}");
+        } else {
+            tracing::error!(handler = name, reason, "a handler was refused; {serving}");
+        }
+        self.host.metrics.handlers().loaded(name, false);
+    }
+
+    /// Stops a handler after its deliveries in flight, and forgets it.
+    pub fn remove(&mut self, name: &str) {
+        self.newest.remove(name);
+        if let Some(running) = self.running.get(name) {
+            tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
+            self.stop(name);
+        } else {
+            self.host.statuses.removed(name);
+        }
+    }
+
+    /// Stops a handler on the queue that it leaves.
+    fn leave(&mut self, name: &str) {
+        if let Some(running) = self.running.get(name) {
+            tracing::info!(handler = name, queue = %running.queue, "a handler leaves its queue; what is in flight ends");
+            self.stop(name);
+        }
+    }
+
+    /// Stops the dispatcher of a handler after its deliveries in flight.
+    fn stop(&mut self, name: &str) {
+        let Some(running) = self.running.remove(name) else {
+            return;
+        };
+        self.host.statuses.stopping(name);
+        running.stop_receiving.cancel();
+    }
+
+    /// Waits until a handler that was removed has ended; for ever if none is running.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Failed`]: its queue has failed for good.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn ended(&mut self) -> Result<(), QueueError> {
+        match self.tasks.join_next().await {
+            Some(joined) => self.joined(joined),
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Stops every handler and waits for the deliveries in flight; `stop_working` bounds the time. A queue that has failed does not
+    /// keep the other handlers from ending their attempts.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueError::Failed`]: a queue has failed for good.
+    pub async fn drain(mut self) -> Result<(), QueueError> {
+        for running in self.running.values() {
+            running.stop_receiving.cancel();
+        }
+        let mut ended = Ok(());
+        while let Some(joined) = self.tasks.join_next().await {
+            ended = ended.and(self.joined(joined));
+        }
+        ended
+    }
+
+    /// Interrupts every handler, because a queue has failed for good, which ends the process. The other handlers release their
+    /// deliveries in flight, for 4 s at most.
+    pub async fn abandon(self) {
+        self.host.stop_working.cancel();
+        // The caller reports the failure that led here.
+        if timeout(ABANDON_LIMIT, self.drain()).await.is_err() {
+            tracing::error!("what was in flight could not be released in time; it returns by itself");
+        }
+    }
+
+    fn joined(&mut self, joined: Result<(String, Result<(), QueueError>), JoinError>) -> Result<(), QueueError> {
+        match joined {
+            Ok((name, ended)) => {
+                if !self.running.contains_key(&name) {
+                    // A file of the same name that came meanwhile, or has lost its queue, keeps its status.
+                    self.host.statuses.stopped(&name);
+                    self.host.metrics.handler_removed(&name);
+                }
+                self.slots.retain(|_, slots| slots.are_in_use());
+                ended
+            }
+            // The panic goes on to the process: a half-dead worker is worse than a restarted one.
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    fn announce(&self, name: &str, version: &HandlerVersion) {
+        let info = &version.component.info;
+        let asked = version.manifest.concurrency.get();
+        let concurrency = version.concurrency(&*self.host.executor);
+        if concurrency < asked {
+            tracing::warn!(
+                handler = name,
+                asked,
+                concurrency,
+                "the host has no room for so many instances at a time: lower the handler's memory, or raise memory-budget or max-live-instances"
+            );
+        }
+        tracing::info!(
+            handler = name,
+            queue = %version.manifest.queue,
+            flavour = %info.flavour,
+            component = info.digest,
+            compile_ms = u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX),
+            concurrency,
+            "serving"
+        );
+        let loaded = LoadedVersion {
+            queue: version.manifest.queue.clone(),
+            flavour: info.flavour.to_string(),
+            digest: info.digest.clone(),
+            loaded_at_ms: wall_ms(),
+            sends_to: version.manifest.queues().into_iter().skip(1).collect(),
+        };
+        self.host.statuses.serving(name, loaded);
+        self.host.metrics.handlers().loaded(name, true);
+    }
+
+    fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<HandlerVersion>) {
+        // An earlier handler of the same name may have ended paused.
+        self.host.metrics.handler_paused(name, false);
+        let (versions, receiver) = watch::channel(version);
+        // The order to stop reaches a child token whatever the reload is doing.
+        let stop_receiving = self.host.stop_receiving.child_token();
+        let running = RunningHandler {
+            queue: queue.name().clone(),
+            versions,
+            stop_receiving: stop_receiving.clone(),
+        };
+        let host = &self.host;
+        let keeper = LeaseKeeper::new(Arc::clone(queue), Arc::clone(host.metrics.leases()));
+        let context = AttemptContext {
+            handler: name.to_owned(),
+            queue: Arc::clone(queue),
+            keeper: Arc::clone(&keeper),
+            executor: Arc::clone(&host.executor),
+            queues: Arc::clone(&host.queues),
+            metrics: Arc::clone(&host.metrics),
+            stop_receiving,
+            stop_working: host.stop_working.clone(),
+        };
+        let slots = self.slots.entry(name.to_owned()).or_default();
+        let slots = if slots.are_in_use() {
+            slots.share()
+        } else {
+            slots.clone()
+        };
+        let dispatcher = Dispatcher::new(context, Arc::clone(&host.statuses), receiver).with_slots(slots);
+        let handler = name.to_owned();
+        let probed = Arc::clone(&keeper);
+        let probe = Box::new(move || probed.in_flight());
+        let watch = host.metrics.held_leases().watch(queue.name().as_str(), probe);
+        self.tasks.spawn(async move {
+            // The keeper extends leases until the last attempt is settled, and ends with the dispatcher.
+            let stop_extending = CancellationToken::new();
+            let (ended, ()) = tokio::join!(
+                async {
+                    let ended = dispatcher.run().await;
+                    stop_extending.cancel();
+                    ended
+                },
+                keeper.run(stop_extending.clone()),
+            );
+            drop(watch);
+            (handler, ended)
+        });
+        self.running.insert(name.to_owned(), running);
+    }
+}

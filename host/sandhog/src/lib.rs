@@ -1,0 +1,45 @@
+//! sandhog: a queue worker host. A WebAssembly file in a directory is a worker for a queue.
+//!
+//! The path of a message, which is also the order of the modules:
+//!
+//! 1. [`dispatcher`] receives from a [`queue`], at most as many messages as its handler has free slots. [`group_backlog`] keeps the
+//!    later messages of a group behind the first.
+//! 2. [`lease`] keeps each delivery invisible to others from there on.
+//! 3. [`attempt`] calls the guest through the [`executor`], and races it against a lost lease and the order to stop.
+//! 4. [`settlement`] says what the outcome means; [`backoff`] and [`pause`] say when to try again.
+//! 5. The queue deletes the message, sends what the guest sent and keeps what it wrote, in one transaction.
+//!
+//! Around it: [`reload`] keeps the handlers the same as the plugin directory, [`admin`] is the HTTP listener, [`cli`]
+//! the command line, and [`app`] puts it all together.
+
+pub mod attempt;
+pub mod backoff;
+pub mod dispatcher;
+pub mod group_backlog;
+pub mod pause;
+pub mod poller;
+pub mod runners;
+pub mod settlement;
+pub mod slots;
+
+pub mod handler_set;
+pub mod last_served;
+pub mod plugin_dir;
+pub mod reload;
+pub mod watcher;
+
+pub mod config;
+pub mod handler_status;
+pub mod metrics;
+pub mod pages;
+pub mod queue_set;
+pub mod shutdown;
+pub mod signals;
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod client;
+pub mod exit_code;
+pub mod telemetry;
+pub mod trial;

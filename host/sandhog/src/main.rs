@@ -1,0 +1,181 @@
+//! The `sandhog` command: arguments, log, dispatch, exit code. It decides nothing.
+
+use std::{
+    error::Error,
+    io::{self, IsTerminal as _, Write as _},
+    panic::{self, AssertUnwindSafe},
+    process,
+};
+
+use sandhog::{
+    cli::{
+        self, Cli, CliError, Command, CommandStreams,
+        local::{self, LocalError},
+    },
+    config::environment,
+    exit_code::ExitCode,
+    pages,
+    telemetry::{self, LogFormat, LogGuard, TelemetryError},
+};
+use sandhog_executor::{
+    compile_and_answer, descriptors,
+    threads::{self, ThreadsError},
+};
+use sandhog_queue::printable::printable_lines;
+
+/// Messages are allocated on one thread and freed on another, which this allocator does without a lock: a fifth more of them
+/// are handled.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> process::ExitCode {
+    let command = match Cli::of_this_process() {
+        Ok(cli) => cli.command,
+        Err(answer) => {
+            // Help and version are such answers too. Whoever closed the pipe has seen enough.
+            let code = if answer.use_stderr() {
+                ExitCode::Usage
+            } else {
+                ExitCode::Ok
+            };
+            drop(answer.print());
+            return code.into();
+        }
+    };
+    let is_child = matches!(command, Command::Compile(_));
+    // That the compiler panics is an answer, which its parent understands.
+    let done = if is_child { start(command) } else { guarded(command) };
+    let code = done.unwrap_or_else(Failure::report);
+    code.into()
+}
+
+/// A panic is an exit code of ours, too: libraries know no other way to say that the machine denied them a thread or a pipe.
+fn guarded(command: Command) -> Result<ExitCode, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(|| start(command))).unwrap_or_else(|_| Err(Panicked.into()))
+}
+
+fn start(command: Command) -> Result<ExitCode, Failure> {
+    match &command {
+        // It has no thread yet, and would have to confine each.
+        Command::Compile(_) => {}
+        Command::Run(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => threads::check()?,
+        Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
+    }
+    // The guard goes after the last event: what is buffered is written then.
+    let _guard = start_log(&command)?;
+    pages::keep_small();
+    descriptors::raise();
+    dispatch(command)
+}
+
+/// The panic itself has been written already.
+#[derive(Debug, thiserror::Error)]
+#[error("a panic ended it: the machine has denied what it needs, or this is a bug; the lines before say where")]
+struct Panicked;
+
+fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
+    let format = match command {
+        // Confines itself before it has a second thread.
+        Command::Compile(_) => return Ok(None),
+        Command::Run(args) => args.log_format,
+        Command::Send(_)
+        | Command::Invoke(_)
+        | Command::Check(_)
+        | Command::Compact(_)
+        | Command::New(_)
+        | Command::Queues(_)
+        | Command::Dead(_) => LogFormat::Text,
+    };
+    let filter = environment(telemetry::FILTER_VARIABLE);
+    telemetry::init(format, filter.as_deref(), io::stderr().is_terminal()).map(Some)
+}
+
+fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    let progress = io::stderr().is_terminal();
+    let mut streams = CommandStreams {
+        input: &mut input,
+        output: &mut output,
+        progress,
+    };
+    let done = match command {
+        Command::Run(args) => local::run(&args, &environment)?,
+        Command::Invoke(args) => local::invoke(&args, &mut streams)?,
+        Command::Check(args) => local::check(&args, &mut streams)?,
+        Command::Compact(args) => local::compact(&args, &environment, &mut streams)?,
+        Command::Compile(args) => compile_and_answer(&args.into(), streams.input, streams.output)
+            .map_or(ExitCode::Internal, |()| ExitCode::Ok),
+        Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+    };
+    output.flush().map_err(CliError::from)?;
+    Ok(done)
+}
+
+/// An error, and the exit code that stands for it.
+struct Failure {
+    error: Box<dyn Error>,
+    code: ExitCode,
+}
+
+impl Failure {
+    /// Says what happened, on standard error, with its causes.
+    fn report(self) -> ExitCode {
+        if self.code != ExitCode::Ok {
+            let causes = std::iter::successors(self.error.source(), |&error| error.source());
+            let text = causes.fold(format!("sandhog: {}", self.error), |text, cause| {
+                format!("{text}\n  caused by: {cause}")
+            });
+            // Names of files, and what a server says, are others' choice. Without standard error there is nobody to tell.
+            drop(writeln!(io::stderr(), "{}", printable_lines(&text, usize::MAX)));
+        }
+        self.code
+    }
+}
+
+impl From<LocalError> for Failure {
+    fn from(error: LocalError) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<CliError> for Failure {
+    fn from(error: CliError) -> Self {
+        Self {
+            code: error.exit_code(),
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<TelemetryError> for Failure {
+    fn from(error: TelemetryError) -> Self {
+        Self {
+            code: ExitCode::Config,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<ThreadsError> for Failure {
+    fn from(error: ThreadsError) -> Self {
+        Self {
+            code: ExitCode::Internal,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl From<Panicked> for Failure {
+    fn from(error: Panicked) -> Self {
+        Self {
+            code: ExitCode::Internal,
+            error: Box::new(error),
+        }
+    }
+}

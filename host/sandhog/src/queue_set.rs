@@ -1,0 +1,305 @@
+//! The queues of the host, by name.
+//!
+//! The configuration, a handler, a grant or the setting of a dead-letter queue names a queue, and the host declares it then.
+//! Invariant: a declared queue stays declared until the process ends, with the settings that it was declared with, so that an
+//! `Arc` of it never goes stale. Knows nothing of handlers.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use futures_util::future::join_all;
+use parking_lot::RwLock;
+
+use crate::config::QueueSettings;
+use sandhog_queue::{
+    Effects, Queue, QueueError,
+    keyvalue::KeyValue,
+    message::{MessageId, QueueName},
+};
+use sandhog_simple::{CommitError, DiskUse, ProcessedMessageKey, SimpleStore, settings::Settings};
+use sandhog_sqs::{SqsConnection, SqsMetrics, SqsQueue};
+
+mod metrics;
+
+pub use self::metrics::QueueMetrics;
+
+/// The queues of one host: those of its store, and those with a `url`.
+#[derive(Debug)]
+pub struct QueueSet {
+    store: SimpleStore,
+    configured: BTreeMap<QueueName, QueueSettings>,
+    remote: BTreeMap<QueueName, Arc<SqsQueue>>,
+    // The lock is never held across an await.
+    declared: RwLock<BTreeMap<QueueName, Arc<dyn Queue>>>,
+}
+
+impl QueueSet {
+    /// Returns a set without queues. `configured` has the settings of `[queues.NAME]`; every other queue is a Simple one with the
+    /// defaults. The host asks nothing of a queue with a `url` before a task uses it.
+    pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<SqsMetrics>) -> Self {
+        let mut set = Self {
+            store,
+            configured,
+            remote: BTreeMap::new(),
+            declared: RwLock::default(),
+        };
+        let connection = SqsConnection::new(metrics);
+        let names: Vec<QueueName> = set.configured.keys().cloned().collect();
+        for name in &names {
+            set.connect(name, &connection);
+        }
+        set
+    }
+
+    /// Connects the SQS queue of this name, after its dead-letter queue. The configuration has no cycles.
+    fn connect(&mut self, name: &QueueName, connection: &SqsConnection) -> Option<Arc<SqsQueue>> {
+        if let Some(queue) = self.remote.get(name) {
+            return Some(Arc::clone(queue));
+        }
+        let Some(QueueSettings::Sqs(settings)) = self.configured.get(name).cloned() else {
+            return None;
+        };
+        let dead_letter = settings.dead_letter.clone();
+        let dead_letter = dead_letter.and_then(|name| self.connect(&name, connection));
+        let queue = Arc::new(SqsQueue::connect(
+            connection,
+            name.clone(),
+            settings,
+            dead_letter.as_deref(),
+        ));
+        self.remote.insert(name.clone(), Arc::clone(&queue));
+        Some(queue)
+    }
+
+    /// Declares the queue of this name, and the dead-letter queue that its settings name.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have declared the queue. Both are harmless: declaring is idempotent.
+    pub async fn declare(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
+        let queue = match self.get(name) {
+            Some(queue) => queue,
+            None => self.declare_alone(name).await?,
+        };
+        if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
+            return Ok(queue);
+        }
+        // A dead-letter queue with defaults has another dead-letter queue, and so on for ever. So the chain goes on only where the
+        // configuration names the next queue. The configuration has no cycles.
+        let mut next = self.settings(name).dead_letter;
+        while self.get(&next).is_none() {
+            if self.remote.contains_key(&next) {
+                tracing::warn!(queue = %name, dead_letter = %next, "the dead letters of this queue stay in the data directory, though an SQS queue has the name of their queue: give it another dead-letter");
+                break;
+            }
+            self.declare_alone(&next).await?;
+            if !self.configured.contains_key(&next) {
+                break;
+            }
+            next = self.settings(&next).dead_letter;
+        }
+        Ok(queue)
+    }
+
+    /// Declares every configured queue and every queue that the store holds from an earlier run, so that the messages of a queue
+    /// without a handler can be seen, received and counted. The host calls it once, before a handler serves.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`QueueSet::declare`].
+    pub async fn declare_known(&self) -> Result<(), QueueError> {
+        for name in self.configured.keys() {
+            self.declare(name).await?;
+        }
+        for name in self.store.queue_names().await? {
+            if self.remote.contains_key(&name) {
+                tracing::warn!(queue = %name, "the queue has a url now; messages of an earlier run that the data directory holds under this name are not seen until the url is taken away");
+            }
+            // The dead-letter queue of this queue is in the store as well, if it ever existed.
+            if self.get(&name).is_none() {
+                self.declare_alone(&name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the room that the store takes on its disk; `None` for a store in memory.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn disk_use(&self) -> Result<Option<DiskUse>, QueueError> {
+        self.store.disk_use().await
+    }
+
+    /// Returns the queue of this name, if it was declared.
+    pub fn get(&self, name: &QueueName) -> Option<Arc<dyn Queue>> {
+        self.declared.read().get(name).map(Arc::clone)
+    }
+
+    /// Returns all declared queues, by name.
+    pub fn list(&self) -> Vec<Arc<dyn Queue>> {
+        self.declared.read().values().map(Arc::clone).collect()
+    }
+
+    /// Returns the names of the queues whose series stay on the page even if they are empty: the configured ones, the `used` ones,
+    /// and their dead-letter queues.
+    pub fn lasting_names(&self, used: &BTreeSet<String>) -> BTreeSet<String> {
+        let used = used.iter().filter_map(|name| QueueName::new(name).ok());
+        let named = self.configured.keys().cloned().chain(used);
+        named
+            .flat_map(|name| [self.settings(&name).dead_letter.to_string(), name.to_string()])
+            .collect()
+    }
+
+    /// Returns whether this is the dead-letter queue of another queue, so that a message that fails in it stays in it.
+    pub fn is_dead_letter_queue(&self, name: &QueueName) -> bool {
+        let declared = self.declared.read();
+        declared
+            .keys()
+            .filter(|other| *other != name && !self.remote.contains_key(*other))
+            .any(|other| self.settings(other).dead_letter == *name)
+    }
+
+    /// Closes all queues; see [`Queue::close`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See there.
+    pub async fn close(&self) {
+        let queues = self.list();
+        join_all(queues.iter().map(|queue| queue.close())).await;
+    }
+
+    /// Returns whether the store can send to this queue in its own transaction.
+    pub fn commits_sends_to(&self, name: &QueueName) -> bool {
+        !self.remote.contains_key(name) && self.get(name).is_some_and(|queue| queue.commits_sends_to(name))
+    }
+
+    /// Returns the reader of a handler's key-value store. The store exists from its first entry on, and stays when the handler
+    /// goes.
+    pub fn keyvalue(&self, handler: &str) -> Arc<dyn KeyValue> {
+        self.store.keyvalue(handler)
+    }
+
+    /// Returns whether this host has handled a message of this queue before, as far as it knows. It is always false for a queue
+    /// whose deleted messages never return.
+    pub fn was_handled(&self, queue: &dyn Queue, id: &MessageId) -> bool {
+        queue.capabilities().redelivers_deleted && self.store.was_handled(&ProcessedMessageKey::new(queue.name(), id))
+    }
+
+    /// Notes that messages of a queue were handled, and makes `effects` happen, whose sends go to queues for which
+    /// [`QueueSet::commits_sends_to`] holds, in one transaction. Without effects the note is on disk a moment later, so a
+    /// crash may lose it. A queue whose deleted messages never return needs no note.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommitError`]; nothing was noted, sent or written.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have done all of it.
+    pub async fn note_handled(
+        &self,
+        queue: &dyn Queue,
+        ids: &[MessageId],
+        effects: Effects,
+    ) -> Result<(), CommitError> {
+        if !queue.capabilities().redelivers_deleted && effects.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<ProcessedMessageKey> = ids
+            .iter()
+            .map(|id| ProcessedMessageKey::new(queue.name(), id))
+            .collect();
+        if effects.is_empty() {
+            self.store.note_handled(keys);
+            return Ok(());
+        }
+        self.store.commit(keys, effects).await
+    }
+
+    fn settings(&self, name: &QueueName) -> Settings {
+        match self.configured.get(name) {
+            Some(QueueSettings::Simple(settings)) => settings.clone(),
+            Some(QueueSettings::Sqs(_)) | None => Settings::defaults(name),
+        }
+    }
+
+    async fn declare_alone(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
+        let queue: Arc<dyn Queue> = match self.remote.get(name) {
+            Some(queue) => Arc::<SqsQueue>::clone(queue),
+            None => self.store.queue(name.clone(), self.settings(name)).await?,
+        };
+        let mut declared = self.declared.write();
+        Ok(Arc::clone(declared.entry(name.clone()).or_insert(queue)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    fn names(queues: &QueueSet) -> Vec<String> {
+        queues.list().iter().map(|queue| queue.name().to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_queue_comes_with_its_dead_letter_queue() {
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
+        queues.declare(&name("orders")).await.unwrap();
+        assert_eq!(names(&queues), ["orders", "orders-dead"]);
+    }
+
+    #[tokio::test]
+    async fn declaring_again_changes_nothing() {
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
+        let first = queues.declare(&name("orders")).await.unwrap();
+        assert!(Arc::ptr_eq(&first, &queues.declare(&name("orders")).await.unwrap()));
+        queues.declare(&name("orders-dead")).await.unwrap();
+        queues.declare_known().await.unwrap();
+        assert_eq!(names(&queues), ["orders", "orders-dead"]);
+    }
+
+    #[tokio::test]
+    async fn configured_dead_letter_queues_form_a_chain() {
+        let settings = |queue: &str, dead: &str| {
+            (
+                name(queue),
+                QueueSettings::Simple(Settings {
+                    dead_letter: name(dead),
+                    ..Settings::defaults(&name(queue))
+                }),
+            )
+        };
+        let configured = BTreeMap::from([settings("a", "b"), settings("b", "c")]);
+        let queues = QueueSet::new(SimpleStore::ephemeral(), configured, Arc::default());
+        queues.declare(&name("a")).await.unwrap();
+        assert_eq!(names(&queues), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_queue_is_not_made_by_asking_for_it() {
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
+        assert!(queues.get(&name("orders")).is_none());
+        assert!(names(&queues).is_empty());
+    }
+}

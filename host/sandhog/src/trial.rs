@@ -1,0 +1,281 @@
+//! Tries one component without a queue and without a host: for `sandhog check` and `sandhog invoke`.
+
+#![expect(clippy::disallowed_methods, reason = "the time of a dry run is that of the machine")]
+
+use std::{
+    fs, io,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::{
+    attempt::policy,
+    config::{ConfigErrors, Manifest, environment},
+    plugin_dir::{self, FileLook, FileReadError, MAX_MANIFEST_BYTES},
+};
+use sandhog_executor::{
+    CallMessage, CallReport, CodeTiers, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor,
+    GuestCall, GuestPolicy, LoadError, LocalExecutor, LogLine, MAX_WASM_BYTES, digest,
+};
+use sandhog_queue::{
+    machine_clock::wall_ms,
+    message::{CheckedMessage, Message, MessageId},
+};
+use sandhog_simple::SimpleStore;
+
+/// The reason why a component could not be tried.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrialError {
+    /// A file could not be read.
+    #[error("{file} can't be read")]
+    Read {
+        /// The path of the file.
+        file: PathBuf,
+        /// The error of the system.
+        #[source]
+        source: io::Error,
+    },
+    /// A file can't be read now: another process is writing it.
+    #[error("{file} can't be read: somebody is writing it")]
+    BeingWritten {
+        /// The path of the file.
+        file: PathBuf,
+    },
+    /// The machine does not let a file be read. The file may be good.
+    #[error("the machine does not let {file} be read")]
+    Denied {
+        /// The path of the file.
+        file: PathBuf,
+        /// The error of the system.
+        #[source]
+        source: io::Error,
+    },
+    /// The manifest beside the component has mistakes.
+    #[error(transparent)]
+    Manifest(#[from] ConfigErrors),
+    /// The host would refuse the component.
+    #[error(transparent)]
+    Refused(#[from] LoadError),
+    /// The executor could not be made.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Threads could not be started.
+    #[error("the process could not be set up")]
+    Process(#[source] io::Error),
+}
+
+/// A component that the host accepts, with its manifest.
+#[derive(Debug)]
+pub struct ComponentTrial {
+    component: Component,
+    manifest: Manifest,
+    policy: Arc<GuestPolicy>,
+    executor: LocalExecutor,
+    control: tokio::runtime::Runtime,
+}
+
+/// The facts about a file, which a host would accept or refuse.
+#[derive(Debug)]
+pub struct ComponentInspection {
+    /// The size of the file in bytes.
+    pub size: usize,
+    /// The SHA-256 digest of the file, in hexadecimal.
+    pub digest: String,
+    /// The manifest of the file, or the defaults.
+    pub manifest: Manifest,
+    /// The facts about the component; `None` if it could not be compiled.
+    pub info: Option<Arc<ComponentInfo>>,
+    /// The reason why a host would refuse the file.
+    pub refusal: Option<LoadError>,
+    /// The time that linking and making one instance take.
+    pub dry_run: Option<Duration>,
+}
+
+fn stem(file: &Path) -> &str {
+    file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default()
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, TrialError> {
+    read_up_to(file, MAX_WASM_BYTES)
+}
+
+/// Reads a file as the host does, without waiting for a writer.
+fn read_up_to(file: &Path, max_bytes: usize) -> Result<Vec<u8>, TrialError> {
+    plugin_dir::read(file, max_bytes)
+        .map(|content| content.bytes)
+        .map_err(|unread| TrialError::of(file, unread))
+}
+
+impl TrialError {
+    fn of(file: &Path, unread: FileReadError) -> Self {
+        let file = file.to_owned();
+        match unread {
+            FileReadError::Gone => Self::Read {
+                file,
+                source: io::ErrorKind::NotFound.into(),
+            },
+            FileReadError::BeingWritten => Self::BeingWritten { file },
+            FileReadError::Trouble(trouble) if trouble.is_transient => Self::Denied {
+                file,
+                source: io::Error::other(trouble),
+            },
+            FileReadError::Trouble(trouble) => Self::Read {
+                file,
+                source: io::Error::other(trouble),
+            },
+        }
+    }
+}
+
+/// Sorts an error of reading a manifest that was named, which may be a file of any kind.
+fn of_given(file: &Path, source: io::Error) -> TrialError {
+    let file = file.to_owned();
+    let is_of_the_path = matches!(
+        source.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
+    );
+    if is_of_the_path {
+        TrialError::Read { file, source }
+    } else {
+        TrialError::Denied { file, source }
+    }
+}
+
+fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialError> {
+    let beside = file.with_extension("toml");
+    let path = given.unwrap_or(&beside);
+    let bytes = match given {
+        // The path can be a pipe, as a shell makes one of a command.
+        Some(given) => fs::read(given).map_err(|source| of_given(given, source))?,
+        None if FileLook::at(path).is_none() => return Ok(Manifest::defaults(stem(file))?),
+        None => read_up_to(path, MAX_MANIFEST_BYTES)?,
+    };
+    let text = String::from_utf8(bytes).map_err(|_| TrialError::Read {
+        file: path.to_owned(),
+        source: io::Error::other("it is not UTF-8"),
+    })?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
+}
+
+/// The result of one message.
+#[derive(Debug)]
+pub struct TrialInvocation {
+    /// The verdict, the sends and the cost.
+    pub report: CallReport,
+    /// The lines that the guest printed, in order.
+    pub log: Vec<LogLine>,
+}
+
+impl ComponentTrial {
+    /// Loads `file` as a host would, with a manifest: the given one, or else `NAME.toml` beside the file if it exists.
+    /// Compiles in a child of this program, which has to be `sandhog` itself, and stores no artifact. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrialError`].
+    pub fn load(file: &Path, manifest: Option<&Path>, tiers: CodeTiers) -> Result<Self, TrialError> {
+        let wasm = read(file)?;
+        let manifest = read_manifest(file, manifest)?;
+        Self::new(file, wasm, manifest, tiers)
+    }
+
+    /// Inspects `file`, with a manifest as for [`ComponentTrial::load`]: the facts about the component, and whether a host would
+    /// accept it. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrialError`]; never [`TrialError::Refused`].
+    pub fn inspect(file: &Path, manifest: Option<&Path>) -> Result<ComponentInspection, TrialError> {
+        let wasm = read(file)?;
+        let manifest = read_manifest(file, manifest)?;
+        let mut inspection = ComponentInspection {
+            size: wasm.len(),
+            digest: digest(&wasm),
+            manifest,
+            info: None,
+            refusal: None,
+            dry_run: None,
+        };
+        // With grants that reach nothing every component can be linked, whatever it imports, and one compilation is enough.
+        let mut generous = inspection.manifest.clone();
+        generous.grants = generous.grants.with_every_import();
+        match Self::new(file, wasm, generous, CodeTiers::Fast) {
+            Ok(trial) => {
+                inspection.info = Some(Arc::clone(&trial.component.info));
+                let started = Instant::now();
+                let policy = Arc::new(policy(stem(file), &inspection.manifest));
+                let again = trial.executor.relink(file.to_owned(), &trial.component, policy);
+                match trial.control.block_on(again) {
+                    Ok(_) => inspection.dry_run = Some(started.elapsed()),
+                    Err(refusal) => inspection.refusal = Some(refusal),
+                }
+            }
+            Err(TrialError::Refused(refusal)) => inspection.refusal = Some(refusal),
+            Err(error) => return Err(error),
+        }
+        Ok(inspection)
+    }
+
+    fn new(file: &Path, wasm: Vec<u8>, manifest: Manifest, tiers: CodeTiers) -> Result<Self, TrialError> {
+        let policy = Arc::new(policy(stem(file), &manifest));
+        let executor = LocalExecutor::new(EngineOptions {
+            max_live_instances: 1,
+            compiler: Compiler::of_this_program(environment("PATH").as_deref()).map_err(TrialError::Process)?,
+            tiers,
+            ..EngineOptions::default()
+        })?;
+        let control = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(TrialError::Process)?;
+        let component = control.block_on(executor.load(file.to_owned(), Bytes::from(wasm), Arc::clone(&policy)))?;
+        Ok(Self {
+            component,
+            manifest,
+            policy,
+            executor,
+            control,
+        })
+    }
+
+    /// Runs one message through the component. Its sends and writes are in the answer and happen nowhere, and its key-value store
+    /// is empty. Blocks.
+    pub fn invoke(&self, message: CheckedMessage, receive_count: NonZeroU32) -> TrialInvocation {
+        let outgoing = message.into_outgoing();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let log = Arc::new(move |line| sink.lock().push(line));
+        let message = Message {
+            id: MessageId::random(),
+            body: outgoing.body,
+            attributes: outgoing.attributes,
+            sent_at_ms: wall_ms(),
+            group_id: outgoing.group_id,
+            priority: outgoing.priority.unwrap_or(0),
+        };
+        let message = CallMessage {
+            message,
+            queue: self.manifest.queue.clone(),
+            receive_count: receive_count.get(),
+        };
+        // The store is that of a handler before its first message.
+        let empty_store = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
+        let keyvalue = self.policy.grants.keyvalue.then(empty_store);
+        let call = GuestCall {
+            messages: vec![message],
+            policy: Arc::clone(&self.policy),
+            log,
+            keyvalue,
+        };
+        let report = self.control.block_on(self.executor.run(&self.component, call));
+        let log = std::mem::take(&mut *lines.lock());
+        TrialInvocation { report, log }
+    }
+}

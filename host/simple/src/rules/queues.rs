@@ -1,0 +1,274 @@
+//! The queues of a store: opening it, declaring them, counting and emptying them.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    super::{
+        clock::{StoreClock, StoreTime},
+        in_flight::InFlightTable,
+        isolation::{PoisonIsolation, SharedIsolation},
+        processed::{ProcessedMessageSettings, ProcessedMessages, SharedProcessedMessages},
+        row::{MessageState, QueueKey, StoreFault},
+        rows::{MessageCensus, Rows, StoredQueue},
+        settings::{Order, Settings},
+    },
+    MessageTally, QueueState, SavedState, StoreRules,
+    processed::ProcessedChanges,
+};
+use sandhog_queue::Counts;
+use sandhog_queue::{machine_clock::MachineClock, message::QueueName};
+
+/// The number of rows that one step of a long operation changes.
+const STEP: usize = 256;
+
+/// A queue that was declared.
+#[derive(Debug)]
+pub(crate) struct DeclaredQueue {
+    pub(crate) key: QueueKey,
+    /// Tells receivers in memory that something may have come.
+    pub(crate) notify: Arc<Notify>,
+    /// The queues that accept sends now.
+    pub(crate) destinations: Vec<QueueName>,
+}
+
+impl<R: Rows> StoreRules<R> {
+    /// A store with these rows. With `undoable`, [`StoreRules::undo`] works, and notes of processed messages wait to be written.
+    pub(crate) fn new(rows: R, undoable: bool, processed: ProcessedMessageSettings, machine: MachineClock) -> Self {
+        let clock = StoreClock::start(machine);
+        Self {
+            clock: clock.clone(),
+            seen_ms: 0,
+            latest: tokio::time::Instant::now(),
+            queues: BTreeMap::new(),
+            names: HashMap::new(),
+            in_flight: InFlightTable::new(undoable),
+            isolation: PoisonIsolation::default(),
+            shared_isolation: SharedIsolation::default(),
+            last_seq: 0,
+            wakes: Vec::new(),
+            processed: SharedProcessedMessages::new(ProcessedMessages::new(processed, undoable), clock),
+            entries: ProcessedChanges::default(),
+            saved: undoable.then(SavedState::default),
+            rows,
+        }
+    }
+}
+
+impl StoreRules {
+    /// Learns what an earlier run left. Messages that were in flight are visible at once, and suspect.
+    pub(crate) fn restore(&mut self) -> Result<(), StoreFault> {
+        for queue in self.rows.queues()? {
+            self.admit(queue);
+        }
+        let census = self.rows.census()?;
+        self.count(&census);
+        let now = self.go_on(census.last.map(|(_, newest_ms)| newest_ms))?;
+        self.raise_suspicion()?;
+        self.learn_handled(now)
+    }
+
+    fn count(&mut self, census: &MessageCensus) {
+        self.last_seq = census.last.map_or(0, |(seq, _)| seq);
+        for (key, state, number) in &census.states {
+            if let Some(queue) = self.queues.get_mut(key) {
+                *queue.tally.of(*state) += number;
+            }
+        }
+        for (place, origin, number) in &census.dead {
+            if let Some(queue) = self.queues.get_mut(place) {
+                queue.tally.dead_here += number;
+            }
+            if let Some(queue) = self.queues.get_mut(origin) {
+                queue.tally.dead_of += number;
+            }
+        }
+        for (key, number) in &census.suspects {
+            if let Some(queue) = self.queues.get_mut(key) {
+                queue.tally.suspects += number;
+            }
+        }
+    }
+
+    fn raise_suspicion(&mut self) -> Result<(), StoreFault> {
+        let in_flight: u64 = self.queues.values().map(|queue| queue.tally.in_flight).sum();
+        let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
+        for key in keys {
+            self.raise_suspicion_in(key, in_flight)?;
+        }
+        if in_flight > 0 {
+            tracing::warn!(
+                in_flight,
+                "the host ended while messages were in flight: each is handed out again, alone"
+            );
+        }
+        Ok(())
+    }
+
+    fn raise_suspicion_in(&mut self, key: QueueKey, in_flight: u64) -> Result<(), StoreFault> {
+        loop {
+            let batch = self.rows.any(key, MessageState::InFlight, u64::MAX, STEP)?;
+            if batch.is_empty() {
+                return Ok(());
+            }
+            for mut meta in batch {
+                if !meta.suspicion.is_raised() {
+                    self.queue_mut(key).tally.suspects += 1;
+                }
+                meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
+                // A message that was taken out of its group joins its group as if it were new.
+                meta.visible_at_ms = 0;
+                let group_id = self.rows.group_id(meta.seq)?;
+                let group = self.group_for(key, group_id.as_deref());
+                if meta.group == group {
+                    self.change(meta, MessageState::Ready)?;
+                } else {
+                    meta.group = group;
+                    self.enter(meta)?;
+                }
+            }
+        }
+    }
+
+    fn admit(&mut self, stored: StoredQueue) -> QueueKey {
+        let StoredQueue { key, name, order } = stored;
+        self.names.insert(name.clone(), key);
+        let state = QueueState {
+            settings: Settings {
+                order,
+                ..Settings::defaults(&name)
+            },
+            name,
+            order,
+            declared: false,
+            terminal: false,
+            tally: MessageTally::default(),
+            due_ms: u64::MAX,
+            aged_ms: 0,
+            expired: 0,
+            regrouped: false,
+            regrouping: None,
+            notify: Arc::new(Notify::new()),
+        };
+        self.queues.insert(key, state);
+        key
+    }
+
+    fn found(&mut self, name: &QueueName, order: Order) -> Result<QueueKey, StoreFault> {
+        if let Some(key) = self.names.get(name) {
+            return Ok(*key);
+        }
+        let last = self.queues.last_key_value().map_or(0, |(key, _)| key.0);
+        let stored = StoredQueue {
+            key: QueueKey(last + 1),
+            name: name.clone(),
+            order,
+        };
+        self.rows.add_queue(&stored)?;
+        let key = self.admit(stored);
+        if let Some(saved) = &mut self.saved {
+            saved.added.push(key);
+        }
+        Ok(key)
+    }
+
+    /// Declares a queue, with these settings from now on, and its dead-letter queue.
+    pub(crate) fn declare(&mut self, name: &QueueName, settings: Settings) -> Result<DeclaredQueue, StoreFault> {
+        let order = settings.order;
+        let key = self.found(name, order)?;
+        let queue = self.queue_mut(key);
+        queue.settings = settings;
+        queue.declared = true;
+        queue.aged_ms = 0;
+        let notify = Arc::clone(&queue.notify);
+        let stored_order = queue.order;
+        if stored_order != order {
+            self.regroup(key, order)?;
+        }
+        self.find_terminals();
+        if !self.queue(key).terminal {
+            let dead_letter = self.queue(key).settings.dead_letter.clone();
+            self.declare_dead_letter(&dead_letter)?;
+        }
+        self.find_terminals();
+        self.wake_later(key);
+        Ok(DeclaredQueue {
+            key,
+            notify,
+            destinations: self.declared().cloned().collect(),
+        })
+    }
+
+    /// Makes sure that the queue exists to which dead letters go.
+    pub(crate) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, StoreFault> {
+        let key = self.found(name, Order::Group)?;
+        if !self.queue(key).declared {
+            self.queue_mut(key).declared = true;
+        }
+        Ok(key)
+    }
+
+    /// Finds the queues in which exhausted messages stay: their own dead-letter queues, and the dead-letter queues of others.
+    fn find_terminals(&mut self) {
+        let declared = self.queues.values().filter(|queue| queue.declared);
+        // The dead-letter queues of others.
+        let targets: HashSet<QueueName> = declared
+            .filter(|queue| queue.settings.dead_letter != queue.name)
+            .map(|queue| queue.settings.dead_letter.clone())
+            .collect();
+        for queue in self.queues.values_mut() {
+            let own = &queue.settings.dead_letter;
+            let serves_another = targets.contains(&queue.name);
+            queue.terminal = *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
+        }
+    }
+
+    /// Returns the names of all queues, declared or left by an earlier run.
+    pub(crate) fn names(&self) -> Vec<QueueName> {
+        self.queues.values().map(|queue| queue.name.clone()).collect()
+    }
+
+    /// Returns the names of the queues that accept sends.
+    fn declared(&self) -> impl Iterator<Item = &QueueName> {
+        self.queues
+            .values()
+            .filter(|queue| queue.declared)
+            .map(|queue| &queue.name)
+    }
+
+    /// Counts the messages of a queue.
+    pub(crate) fn counts(&mut self, key: QueueKey, now: StoreTime) -> Result<Counts, StoreFault> {
+        self.expire(key, now)?;
+        let oldest = self.oldest_waiting(key)?;
+        let tally = &self.queue(key).tally;
+        Ok(Counts {
+            ready: tally.ready + tally.held,
+            in_flight: tally.in_flight,
+            delayed: tally.delayed + tally.retry,
+            oldest_age_ms: oldest.map(|queued_at_ms| now.ms.saturating_sub(queued_at_ms)),
+            dead: tally.dead_of,
+            damaged: tally.damaged,
+            expired: self.queue(key).expired,
+        })
+    }
+
+    /// Deletes some of the messages up to `last` that are not in flight. Returns their number, which is 0 if none is left.
+    pub(crate) fn purge(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, StoreFault> {
+        for state in MessageState::IDLE {
+            let batch = self.rows.any(key, state, last, limit)?;
+            let mut count = 0;
+            for meta in batch {
+                self.remove(&meta)?;
+                count += 1;
+            }
+            if count > 0 {
+                return Ok(count);
+            }
+        }
+        Ok(0)
+    }
+}
