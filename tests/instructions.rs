@@ -1,8 +1,9 @@
 //! A message costs no more instructions than it did: counted by callgrind, which other work on the machine does not disturb.
 //!
 //! What is counted is a message's whole way through the host, from its send in memory to its deletion, but for the guest, whose
-//! stacks the tool can't follow, in the profile of the tests; the difference of two runs leaves out what happens once. A change
-//! that costs more either mends it or states the new number here, with its reason in the commit.
+//! stacks the tool can't follow; the difference of two runs leaves out what happens once. The profile of the tests does not
+//! optimise, so the number is some ten times that of a release and compares one change with the one before it. A change that
+//! costs more either mends it or states the new number here, with its reason in the commit.
 
 use std::process::Command;
 
@@ -13,8 +14,8 @@ const TOLERANCE: u64 = 15;
 const FEW: u64 = 1_000;
 const MANY: u64 = 9_000;
 
-/// What a message costs from its send to its deletion, without the guest.
-const STATED: u64 = 32_500;
+/// The instructions of a message from its send to its deletion, without the guest.
+const STATED: u64 = 320_000;
 
 #[test]
 fn a_message_costs_no_more_instructions_than_it_did() {
