@@ -19,7 +19,8 @@ use harness::{
 use sandhog::{attempt::policy, config::Manifest};
 use sandhog_executor::{EngineOptions, Executor, LocalExecutor};
 use sandhog_queue::{
-    Counts, ExtendError, Queue, QueueCapabilities, QueueError, SettleError, Settlement,
+    Counts, EffectSend, Effects, EffectsRefused, ExtendError, Queue, QueueCapabilities, QueueError, SettleError,
+    Settlement,
     lease::{Lease, LeaseKeeper},
     machine_clock::{MachineClock, Reading},
     message::{Outgoing, QueueName},
@@ -281,4 +282,57 @@ async fn a_delivery_that_comes_after_its_deadline_is_lost_before_a_guest_starts(
     sleep(Duration::from_secs(31)).await;
     let lease = sleeper.keeper.hold(delivery.receipt, &delivery.lease);
     assert!(lease.lost().is_cancelled());
+}
+
+/// Two received messages of a queue under one keeper, and the queue of the sends that their handler made.
+async fn two_held() -> (Arc<LeaseKeeper>, Vec<Lease>, Arc<dyn Queue>, Effects) {
+    let store = SimpleStore::ephemeral();
+    let open = async |name: &str| {
+        let name = QueueName::new(name).unwrap();
+        let settings = Settings::defaults(&name);
+        store.queue(name, settings).await.unwrap()
+    };
+    let source: Arc<dyn Queue> = open("in").await;
+    let destination: Arc<dyn Queue> = open("out").await;
+    for body in ["a", "b"] {
+        source.send(Outgoing::new(body).check().unwrap()).await.unwrap();
+    }
+    let keeper = LeaseKeeper::new(Arc::clone(&source), Arc::default());
+    let deliveries = source.receive(2, Duration::ZERO).await.unwrap();
+    let leases = deliveries
+        .iter()
+        .map(|delivery| keeper.hold(delivery.receipt.clone(), &delivery.lease))
+        .collect();
+    let effects = Effects::from(vec![EffectSend {
+        queue: destination.name().clone(),
+        message: Outgoing::new("of both").check().unwrap(),
+    }]);
+    (keeper, leases, destination, effects)
+}
+
+/// Once a batch with a lost lease was settled without it, and with the effects: its message came back, and the effects
+/// happened twice.
+#[tokio::test]
+async fn the_effects_of_a_batch_do_not_happen_without_one_of_its_messages() {
+    let (keeper, leases, destination, effects) = two_held().await;
+    leases[0].lost().cancel();
+    let batch = leases.into_iter().map(|lease| (lease, Settlement::Delete)).collect();
+    let (answers, _leases) = keeper.settle_with(batch, &effects).await;
+    assert!(matches!(answers, Err(EffectsRefused::Incomplete)), "{answers:?}");
+    assert_eq!(destination.counts().await.unwrap().ready, 0);
+}
+
+#[tokio::test]
+async fn the_effects_of_a_lost_message_do_not_happen_with_the_retry_of_another() {
+    let (keeper, leases, destination, effects) = two_held().await;
+    leases[0].lost().cancel();
+    let settlements = [Settlement::Delete, Settlement::Release];
+    let batch = leases.into_iter().zip(settlements).collect();
+    let (answers, _leases) = keeper.settle_with(batch, &effects).await;
+    let answers = answers.unwrap();
+    assert!(
+        matches!(answers[..], [Err(SettleError::Expired), Ok(())]),
+        "{answers:?}"
+    );
+    assert_eq!(destination.counts().await.unwrap().ready, 0);
 }

@@ -165,6 +165,20 @@ impl LeaseKeeper {
             if settles.is_empty() {
                 return (Ok(answers.into_iter().flatten().collect()), batch);
             }
+            let is_deletion = |settlement: &Settlement| *settlement == Settlement::Delete;
+            let effects = if open().any(|((_, settlement), _)| is_deletion(settlement)) {
+                effects.clone()
+            } else {
+                Effects::default()
+            };
+            // The effects belong to all of the deletions together. A message whose lease is lost returns, and its attempt
+            // makes the effects happen again.
+            let has_lost_deletion = batch.iter().zip(&answers).any(|((_, settlement), answer)| {
+                is_deletion(settlement) && matches!(answer, Some(Err(SettleError::Expired)))
+            });
+            if has_lost_deletion && !effects.is_empty() {
+                return (Err(EffectsRefused::Incomplete), batch);
+            }
             // An extension that arrives after a deletion changes nothing, and a dead letter ends in one; what takes long to
             // become a dead letter needs its extensions.
             let keys: Vec<u64> = open()
@@ -177,7 +191,7 @@ impl LeaseKeeper {
                 self.end_settling(&keys);
                 continue;
             }
-            let answered = self.queue.settle(settles, effects.clone()).await;
+            let answered = self.queue.settle(settles, effects).await;
             self.end_settling(&keys);
             let said = match answered {
                 Ok(said) => said,
