@@ -1,7 +1,7 @@
 //! The loop of one handler: receives as many messages as it has free slots, starts attempts, and settles them. The loop never
 //! waits for a guest.
 //!
-//! The dispatcher owns its state: everything that happens to it is a [`DispatcherEvent`], and one `select!` waits for all of them.
+//! The dispatcher owns its state: everything that happens to it is a `DispatcherEvent`, and one `select!` waits for all of them.
 //!
 //! Invariants: no more than `concurrency` guests run at a time; no more deliveries are held than so many full calls take, and at
 //! most as many whose guests are done and whose settlements are under way; a delivery runs to its end on the version it

@@ -2,10 +2,10 @@
 //!
 //! The path of a message, which is also the order of the modules:
 //!
-//! 1. [`dispatcher`] receives from a [`queue`], at most as many messages as its handler has free slots. [`group_backlog`] keeps the
+//! 1. [`dispatcher`] receives from a [queue](sandhog_queue::Queue), at most as many messages as its handler has free slots. [`group_backlog`] keeps the
 //!    later messages of a group behind the first.
-//! 2. [`lease`] keeps each delivery invisible to others from there on.
-//! 3. [`attempt`] calls the guest through the [`executor`], and races it against a lost lease and the order to stop.
+//! 2. [`lease`](sandhog_queue::lease) keeps each delivery invisible to others from there on.
+//! 3. [`attempt`] calls the guest through the [executor](sandhog_executor::Executor), and races it against a lost lease and the order to stop.
 //! 4. [`settlement`] says what the outcome means; [`backoff`] and [`pause`] say when to try again.
 //! 5. The queue deletes the message, sends what the guest sent and keeps what it wrote, in one transaction.
 //!

@@ -2,7 +2,7 @@
 //!
 //! One receive is parked with an idle queue; more are under way while the queue is busy, up to what the free slots allow.
 //! Invariant: the messages that all receives together ask for fit the slots that were free, so no message is received that
-//! cannot start. [`ReceivePlan`] decides when to ask, and for how many messages.
+//! cannot start. `ReceivePlan` decides when to ask, and for how many messages.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
