@@ -1,13 +1,13 @@
 //! sandhog: a queue worker host. A WebAssembly file in a directory is a worker for a queue.
 //!
-//! The path of a message, which is also the order of the modules:
+//! The path of a message:
 //!
 //! 1. [`dispatcher`] receives from a [queue](sandhog_queue::Queue), at most as many messages as its handler has free slots. [`group_backlog`] keeps the
 //!    later messages of a group behind the first.
 //! 2. [`lease`](sandhog_queue::lease) keeps each delivery invisible to others from there on.
 //! 3. [`attempt`] calls the guest through the [executor](sandhog_executor::Executor), and races it against a lost lease and the order to stop.
 //! 4. [`settlement`] says what the outcome means; [`backoff`] and [`pause`] say when to try again.
-//! 5. The queue deletes the message, sends what the guest sent and keeps what it wrote, in one transaction.
+//! 5. The queue deletes the message. A Simple queue sends what the guest sent and keeps what it wrote in the same transaction.
 //!
 //! Around it: [`reload`] keeps the handlers the same as the plugin directory, [`admin`] is the HTTP listener, [`cli`]
 //! the command line, and [`app`] puts it all together.
