@@ -80,11 +80,7 @@ struct Options<'l> {
 
 impl<'l> Options<'l> {
     fn read(words: &[&'l str]) -> Result<Self, Failure> {
-        let mut options = Self {
-            then: Then::Read,
-            values: Vec::new(),
-            open: false,
-        };
+        let mut options = Self { then: Then::Read, values: Vec::new(), open: false };
         for word in words {
             match (*word, word.split_once('=')) {
                 (_, Some(pair)) => options.values.push(pair),
@@ -100,10 +96,7 @@ impl<'l> Options<'l> {
     }
 
     fn text(&self, name: &str) -> Option<&'l str> {
-        self.values
-            .iter()
-            .find(|(found, _)| *found == name)
-            .map(|(_, value)| *value)
+        self.values.iter().find(|(found, _)| *found == name).map(|(_, value)| *value)
     }
 
     fn number(&self, name: &str) -> Option<u64> {
@@ -112,8 +105,7 @@ impl<'l> Options<'l> {
 }
 
 fn number(text: &str) -> Result<u64, Failure> {
-    text.parse()
-        .map_err(|_| Failure::reject(format!("not a number: {text}")))
+    text.parse().map_err(|_| Failure::reject(format!("not a number: {text}")))
 }
 
 fn start(method: &str, url: &str, options: &Options<'_>) -> Response {
@@ -122,9 +114,7 @@ fn start(method: &str, url: &str, options: &Options<'_>) -> Response {
     let fields = Fields::new();
     for (name, value) in &options.values {
         if let ("header", Some((name, value))) = (*name, value.split_once(':')) {
-            fields
-                .append(name, value.as_bytes())
-                .map_err(|error| format!("field {error:?}"))?;
+            fields.append(name, value.as_bytes()).map_err(|error| format!("field {error:?}"))?;
         }
     }
     for count in 0..options.number("fields").unwrap_or(0) {
@@ -134,12 +124,8 @@ fn start(method: &str, url: &str, options: &Options<'_>) -> Response {
     let request = OutgoingRequest::new(fields);
     let refused = |()| "refused by the host".to_owned();
     request.set_method(&verb(method)).map_err(refused)?;
-    request
-        .set_scheme(Some(&protocol(options.text("scheme").unwrap_or(scheme))))
-        .map_err(refused)?;
-    request
-        .set_authority(Some(options.text("authority").unwrap_or(authority)))
-        .map_err(refused)?;
+    request.set_scheme(Some(&protocol(options.text("scheme").unwrap_or(scheme)))).map_err(refused)?;
+    request.set_authority(Some(options.text("authority").unwrap_or(authority))).map_err(refused)?;
     request.set_path_with_query(Some(path)).map_err(refused)?;
     let times = RequestOptions::new();
     let time = |name| options.number(name).map(|ms| ms * 1_000_000);
@@ -198,16 +184,10 @@ fn finished(response: Response) -> String {
     let told = response.and_then(|future| {
         let response = head(&future)?;
         let location = response.headers().get("location");
-        let location = location
-            .first()
-            .map(|value| format!(" to {}", String::from_utf8_lossy(value)));
+        let location = location.first().map(|value| format!(" to {}", String::from_utf8_lossy(value)));
         let body = response.consume().map_err(|()| "no body".to_owned())?;
         let (length, start) = read(&body)?;
-        Ok(format!(
-            "{} {length} {start}{}",
-            response.status(),
-            location.unwrap_or_default()
-        ))
+        Ok(format!("{} {length} {start}{}", response.status(), location.unwrap_or_default()))
     });
     told.unwrap_or_else(|error| format!("error {error}"))
 }

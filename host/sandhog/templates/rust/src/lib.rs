@@ -24,14 +24,8 @@ fn handle(message: Message) -> Result<(), Failure> {
     let total: f64 = order.items.iter().map(|item| item.price * item.quantity).sum();
     let items = order.items.len();
     let outgoing = Outgoing::json(&json!({ "id": order.id, "total": total }))?;
-    send(
-        "totals",
-        outgoing.attribute("items", AttributeValue::number(items.to_string())),
-    )?;
-    log(
-        Level::Info,
-        format_args!("order {}: {items} items, {total} in total", order.id),
-    );
+    send("totals", outgoing.attribute("items", AttributeValue::number(items.to_string())))?;
+    log(Level::Info, format_args!("order {}: {items} items, {total} in total", order.id));
     Ok(())
 }
 
