@@ -21,6 +21,8 @@ const NO_SLEEP: Duration = Duration::from_millis(100);
 /// An extension that lengthens a lease by less than one part in so many of what it grants is the last: at its half-life an
 /// extension lengthens a lease by half, unless the queue's longest lease cuts it.
 const LEAST_GAIN: u32 = 8;
+/// A grant that is shorter than the request by more than this is cut; queues count whole seconds.
+const CUT: Duration = Duration::from_millis(500);
 
 /// The leases of one keeper.
 #[derive(Debug, Default)]
@@ -244,18 +246,21 @@ impl HeldLease {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The lease was extended to `deadline` by a call that was `started` when the machine had slept for `asleep`.
-    pub(crate) fn extended(&mut self, started: Instant, deadline: Instant, asleep: Duration) {
+    /// The lease was extended to `deadline` by a call that asked for `by` and was `started` when the machine had slept for
+    /// `asleep`.
+    pub(crate) fn extended(&mut self, started: Instant, by: Duration, deadline: Instant, asleep: Duration) {
         self.extending = false;
         self.asleep = asleep;
         let least_gain = deadline.saturating_duration_since(started) / LEAST_GAIN;
         let is_longer = self.deadline.is_none_or(|before| deadline > before + least_gain);
+        let is_cut = deadline + CUT < started + by;
         self.deadline = Some(deadline);
-        // A queue that grants no more has come to its longest lease: the lease ends with what it has.
-        self.extend_at = Some(if is_longer {
-            half_life(started, deadline)
-        } else {
+        // A queue that grants less than was asked for, and no more than before, has come to its longest lease: the lease
+        // ends with what it has.
+        self.extend_at = Some(if is_cut && !is_longer {
             deadline
+        } else {
+            half_life(started, deadline)
         });
     }
 
@@ -309,11 +314,23 @@ mod tests {
         let hour = Duration::from_hours(1);
         let until = DeliveryLease::Until(start + hour);
         let mut lease = HeldLease::new(Receipt::text("a"), &until, Duration::ZERO);
-        lease.extended(start + hour / 2, start + hour * 3 / 2, Duration::ZERO);
+        lease.extended(start + hour / 2, hour, start + hour * 3 / 2, Duration::ZERO);
         assert_eq!(lease.extend_at, Some(start + hour));
         // The queue grants no more than it has granted before, or a second more or less.
         let longest = start + hour * 3 / 2 + Duration::from_secs(1);
-        lease.extended(start + hour, longest, Duration::ZERO);
+        lease.extended(start + hour, hour, longest, Duration::ZERO);
         assert_eq!([lease.extend_at, lease.deadline], [Some(longest); 2]);
+    }
+
+    /// Once the first extension of a short lease was taken for its last, because it had gained little.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_gets_all_that_was_asked_for_is_extended_again_however_little_it_gains() {
+        let start = Instant::now();
+        let second = Duration::from_secs(1);
+        let until = DeliveryLease::Until(start + second * 9 / 5);
+        let mut lease = HeldLease::new(Receipt::text("a"), &until, Duration::ZERO);
+        let started = start + second * 9 / 10;
+        lease.extended(started, second, started + second, Duration::ZERO);
+        assert_eq!(lease.extend_at, Some(started + second / 2));
     }
 }
