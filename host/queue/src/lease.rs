@@ -79,7 +79,7 @@ impl LeaseKeeper {
 
     /// Takes over a delivery that was received a moment ago. A `lease` that has ended is lost from the beginning.
     pub fn hold(self: &Arc<Self>, receipt: Receipt, lease: &DeliveryLease) -> Lease {
-        let held_lease = HeldLease::new(receipt.clone(), lease, self.asleep());
+        let held_lease = HeldLease::new(receipt.clone(), lease, self.queue.visibility_timeout(), self.asleep());
         let lost = held_lease.lost().clone();
         let mut held = self.held();
         let (key, wake) = held.add(held_lease);

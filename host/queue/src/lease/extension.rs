@@ -58,7 +58,6 @@ impl LeaseKeeper {
         let started = Instant::now();
         let asleep = self.asleep();
         // The call may not outlast a deadline: the lease is lost then, and the keeper has to say so.
-        let by = due.by;
         let answers = match timeout_at(due.give_up_at, self.queue.extend(due.receipts, due.by)).await {
             Ok(answers) => answers.into_iter().map(Some).collect(),
             Err(_) => vec![None; due.keys.len()],
@@ -75,7 +74,7 @@ impl LeaseKeeper {
             let is_lost = match answer {
                 Some(Ok(deadline)) => {
                     extended += 1;
-                    lease.extended(started, by, deadline, asleep);
+                    lease.extended(started, deadline, asleep);
                     // The machine may have slept over the answer.
                     lease.wake_up(awake);
                     false

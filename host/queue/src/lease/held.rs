@@ -18,11 +18,8 @@ const LOOK_FOR_SLEEP: Duration = Duration::from_secs(1);
 /// A difference of the two clocks below this is no sleep.
 const NO_SLEEP: Duration = Duration::from_millis(100);
 
-/// An extension that lengthens a lease by less than one part in so many of what it grants is the last: at its half-life an
-/// extension lengthens a lease by half, unless the queue's longest lease cuts it.
-const LEAST_GAIN: u32 = 8;
-/// A grant that is shorter than the request by more than this is cut; queues count whole seconds.
-const CUT: Duration = Duration::from_millis(500);
+/// A queue may end its longest lease this much earlier than it says: it counts whole seconds, and keeps one for the clocks.
+const ROUNDING: Duration = Duration::from_secs(2);
 
 /// The leases of one keeper.
 #[derive(Debug, Default)]
@@ -39,6 +36,7 @@ pub(crate) struct HeldLeases {
 #[derive(Debug)]
 pub(crate) struct HeldLease {
     receipt: Receipt,
+    /// The time from which the queue counts its longest lease.
     received_at: Instant,
     /// The time of the next extension. `None` for a lease that is never extended.
     extend_at: Option<Instant>,
@@ -165,11 +163,12 @@ impl HeldLeases {
             }
             let longest = (lease.received_at + capabilities.longest_lease).saturating_duration_since(now);
             let by = visibility_timeout.min(longest);
-            if now + by > deadline {
-                due.entry(by).or_default().push((*key, lease));
-            } else if by < visibility_timeout {
+            let is_cut = by < visibility_timeout;
+            if is_cut && now + by <= deadline + ROUNDING {
                 // The longest lease ends with what it has.
                 lease.extend_at = Some(deadline);
+            } else if now + by > deadline {
+                due.entry(by).or_default().push((*key, lease));
             } else {
                 // It has more than it would get, since the timeout was made shorter.
                 lease.extend_at = Some(deadline - by / 2);
@@ -210,21 +209,24 @@ impl HeldLeases {
 
 impl HeldLease {
     /// The lease on a delivery that was received a moment ago, on a machine that has slept for `asleep`.
-    pub(crate) fn new(receipt: Receipt, lease: &DeliveryLease, asleep: Duration) -> Self {
+    pub(crate) fn new(receipt: Receipt, lease: &DeliveryLease, visibility_timeout: Duration, asleep: Duration) -> Self {
         let now = Instant::now();
+        // A message that ends a long poll was hidden at some time between the request and now: the deadline tells.
+        let deadline = lease.deadline();
+        let hidden_at = deadline.and_then(|deadline| deadline.checked_sub(visibility_timeout));
         let (extend_at, lost) = match lease {
             DeliveryLease::Until(deadline) => (Some(half_life(now, *deadline)), CancellationToken::new()),
             // A child, because the keeper may lose the lease before its queue does.
             DeliveryLease::WhileConnected { lost, .. } => (None, lost.child_token()),
         };
-        if lease.is_lost() {
+        if deadline.is_some_and(|deadline| deadline <= now) {
             lost.cancel();
         }
         Self {
             receipt,
-            received_at: now,
+            received_at: hidden_at.map_or(now, |hidden_at| hidden_at.min(now)),
             extend_at,
-            deadline: lease.deadline(),
+            deadline,
             asleep,
             lost,
             extending: false,
@@ -246,22 +248,12 @@ impl HeldLease {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// The lease was extended to `deadline` by a call that asked for `by` and was `started` when the machine had slept for
-    /// `asleep`.
-    pub(crate) fn extended(&mut self, started: Instant, by: Duration, deadline: Instant, asleep: Duration) {
+    /// The lease was extended to `deadline` by a call that was `started` when the machine had slept for `asleep`.
+    pub(crate) fn extended(&mut self, started: Instant, deadline: Instant, asleep: Duration) {
         self.extending = false;
         self.asleep = asleep;
-        let least_gain = deadline.saturating_duration_since(started) / LEAST_GAIN;
-        let is_longer = self.deadline.is_none_or(|before| deadline > before + least_gain);
-        let is_cut = deadline + CUT < started + by;
         self.deadline = Some(deadline);
-        // A queue that grants less than was asked for, and no more than before, has come to its longest lease: the lease
-        // ends with what it has.
-        self.extend_at = Some(if is_cut && !is_longer {
-            deadline
-        } else {
-            half_life(started, deadline)
-        });
+        self.extend_at = Some(half_life(started, deadline));
     }
 
     /// The lease was not extended; `None` if the queue did not answer in time. Returns whether it is lost.
@@ -308,29 +300,56 @@ fn half_life(now: Instant, deadline: Instant) -> Instant {
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn a_lease_that_an_extension_lengthens_no_more_ends_with_what_it_has() {
-        let start = Instant::now();
-        let hour = Duration::from_hours(1);
-        let until = DeliveryLease::Until(start + hour);
-        let mut lease = HeldLease::new(Receipt::text("a"), &until, Duration::ZERO);
-        lease.extended(start + hour / 2, hour, start + hour * 3 / 2, Duration::ZERO);
-        assert_eq!(lease.extend_at, Some(start + hour));
-        // The queue grants no more than it has granted before, or a second more or less.
-        let longest = start + hour * 3 / 2 + Duration::from_secs(1);
-        lease.extended(start + hour, hour, longest, Duration::ZERO);
-        assert_eq!([lease.extend_at, lease.deadline], [Some(longest); 2]);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// One lease of a message that was hidden for `visibility_timeout` when the test began.
+    fn one_lease(visibility_timeout: Duration) -> (HeldLeases, u64) {
+        let until = DeliveryLease::Until(Instant::now() + visibility_timeout);
+        let lease = HeldLease::new(Receipt::text("a"), &until, visibility_timeout, Duration::ZERO);
+        let mut leases = HeldLeases::default();
+        let (key, _) = leases.add(lease);
+        (leases, key)
     }
 
-    /// Once the first extension of a short lease was taken for its last, because it had gained little.
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_an_extension_lengthens_no_more_ends_with_what_it_has() {
+        let hour = Duration::from_hours(1);
+        let capabilities = QueueCapabilities {
+            longest_lease: hour * 3 / 2,
+            ..QueueCapabilities::LOCAL
+        };
+        let start = Instant::now();
+        let (mut leases, key) = one_lease(hour);
+        let half = start + hour / 2;
+        assert_eq!(leases.next_extension(half, hour, capabilities).unwrap().by, hour);
+        // The queue keeps a second of its longest lease.
+        let granted = start + hour * 3 / 2 - SECOND;
+        leases.get_mut(key).unwrap().extended(half, granted, Duration::ZERO);
+        assert!(leases.next_extension(start + hour, hour, capabilities).is_none());
+        let lease = leases.get_mut(key).unwrap();
+        assert_eq!([lease.extend_at, lease.deadline], [Some(granted); 2]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_gets_all_that_was_asked_for_is_extended_again_however_little_it_gains() {
         let start = Instant::now();
-        let second = Duration::from_secs(1);
-        let until = DeliveryLease::Until(start + second * 9 / 5);
-        let mut lease = HeldLease::new(Receipt::text("a"), &until, Duration::ZERO);
-        let started = start + second * 9 / 10;
-        lease.extended(started, second, started + second, Duration::ZERO);
-        assert_eq!(lease.extend_at, Some(started + second / 2));
+        let (mut leases, key) = one_lease(SECOND);
+        // The first deadline was later than the timeout says, so that the extension gains a tenth of a second.
+        leases.get_mut(key).unwrap().deadline = Some(start + SECOND * 9 / 5);
+        let started = start + SECOND * 9 / 10;
+        let lease = leases.get_mut(key).unwrap();
+        lease.extended(started, started + SECOND, Duration::ZERO);
+        assert_eq!(lease.extend_at, Some(started + SECOND / 2));
+        let again = leases.next_extension(started + SECOND / 2, SECOND, QueueCapabilities::LOCAL);
+        assert_eq!(again.unwrap().by, SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_lease_counts_from_the_hiding_and_not_from_the_end_of_the_long_poll() {
+        tokio::time::advance(Duration::from_mins(1)).await;
+        let poll = 20 * SECOND;
+        let until = DeliveryLease::Until(Instant::now() - poll + 30 * SECOND);
+        let lease = HeldLease::new(Receipt::text("a"), &until, 30 * SECOND, Duration::ZERO);
+        assert_eq!(lease.received_at, Instant::now() - poll);
     }
 }
