@@ -609,7 +609,10 @@ async fn an_increment_whose_number_became_a_word_meanwhile_is_refused_as_a_whole
         assert!(matches!(error, OverlayError::NotANumber(_)), "{error:?}");
         let error = commit(&store, overlay.take()).await.unwrap_err();
         assert!(
-            matches!(&error, CommitError::WriteRefused(WriteError::NotANumber(_))),
+            matches!(
+                &error,
+                CommitError::Refused(EffectsRefused::WriteRefused(WriteError::NotANumber(_)))
+            ),
             "{error:?}"
         );
         assert_eq!(value(&store, "a").await, None);
@@ -665,7 +668,10 @@ async fn what_a_store_holds_is_counted_through_every_change() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, CommitError::WriteRefused(WriteError::Full { bytes: 70, .. })),
+            matches!(
+                error,
+                CommitError::Refused(EffectsRefused::WriteRefused(WriteError::Full { bytes: 70, .. }))
+            ),
             "{error:?}"
         );
         let swap = vec![write("a", Change::Delete), set("b", "123")];
@@ -679,7 +685,10 @@ async fn what_a_store_holds_is_counted_through_every_change() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, CommitError::WriteRefused(WriteError::Full { bytes: 66, .. })),
+            matches!(
+                error,
+                CommitError::Refused(EffectsRefused::WriteRefused(WriteError::Full { bytes: 66, .. }))
+            ),
             "{error:?}"
         );
         // Another namespace has its own account.
@@ -712,7 +721,10 @@ async fn the_store_refuses_names_and_values_that_break_a_limit() {
         ] {
             let error = commit(&store, vec![set("good", "x"), bad]).await.unwrap_err();
             assert!(
-                matches!(error, CommitError::WriteRefused(WriteError::Invalid(_))),
+                matches!(
+                    error,
+                    CommitError::Refused(EffectsRefused::WriteRefused(WriteError::Invalid(_)))
+                ),
                 "{error:?}"
             );
         }
@@ -948,7 +960,10 @@ async fn a_value_that_the_disk_changed_is_an_error_until_it_is_written_anew() {
     );
     let error = commit(&store, vec![write("k", Change::Add(1))]).await.unwrap_err();
     assert!(
-        matches!(error, CommitError::WriteRefused(WriteError::NotANumber(_))),
+        matches!(
+            error,
+            CommitError::Refused(EffectsRefused::WriteRefused(WriteError::NotANumber(_)))
+        ),
         "{error:?}"
     );
     assert_eq!(value(&store, "other").await.as_deref(), Some("1"));

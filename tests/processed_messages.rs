@@ -8,7 +8,7 @@ use harness::{
     wait_for,
 };
 use sandhog_queue::{
-    EffectSend, Effects, Queue as _, SendError,
+    EffectSend, Effects, EffectsRefused, Queue as _, SendError,
     message::{MessageId, Outgoing, QueueName},
 };
 use sandhog_simple::{
@@ -214,7 +214,7 @@ async fn a_refused_send_leaves_nothing_behind() {
             .commit(vec![key("a")], vec![send("out"), send("full")].into())
             .await
             .unwrap_err();
-        let CommitError::SendRefused { queue: refusing, error } = error else {
+        let CommitError::Refused(EffectsRefused::SendRefused { queue: refusing, error }) = error else {
             panic!("{error:?}")
         };
         assert_eq!(refusing, name("full"));
@@ -224,7 +224,7 @@ async fn a_refused_send_leaves_nothing_behind() {
             .await
             .unwrap_err();
         assert!(
-            matches!(&error, CommitError::SendRefused { queue, error }
+            matches!(&error, CommitError::Refused(EffectsRefused::SendRefused { queue, error })
                 if *queue == name("nowhere") && matches!(**error, SendError::NoSuchQueue(_))),
             "{error:?}"
         );

@@ -15,9 +15,8 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use super::clock::millis;
-use sandhog_queue::{EffectsRefused, QueueError, SendError};
 use sandhog_queue::{
-    keyvalue::WriteError,
+    EffectsRefused, QueueError,
     message::{MessageId, QueueName},
 };
 
@@ -96,34 +95,15 @@ impl Default for ProcessedMessageSettings {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CommitError {
-    /// One of the sends was refused.
-    #[error("a send to queue {queue} was refused")]
-    SendRefused {
-        /// The destination that refused.
-        queue: QueueName,
-        /// Why.
-        #[source]
-        error: Box<SendError>,
-    },
-    /// One of the writes was refused.
-    #[error("a write to the key-value store was refused")]
-    WriteRefused(#[source] WriteError),
+    /// One of the sends or writes was refused.
+    #[error(transparent)]
+    Refused(#[from] EffectsRefused),
     /// There were effects of several messages, and some of these messages, not all, had been handled before.
     #[error("another message of the batch had been handled before")]
     Incomplete,
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),
-}
-
-impl From<EffectsRefused> for CommitError {
-    fn from(refused: EffectsRefused) -> Self {
-        match refused {
-            EffectsRefused::SendRefused { queue, error } => Self::SendRefused { queue, error },
-            EffectsRefused::WriteRefused(error) => Self::WriteRefused(error),
-            EffectsRefused::Incomplete => Self::Incomplete,
-        }
-    }
 }
 
 /// A note of one message.
