@@ -44,11 +44,9 @@ pub struct SourceFile {
 }
 
 impl SourceFile {
-    /// Returns whether the file uses a name of another package or library, such as `rusqlite`.
-    pub fn names_package(&self, package: &str) -> bool {
-        self.names
-            .iter()
-            .any(|name| name.first().is_some_and(|first| first == package))
+    /// Returns the path below the package's `src`.
+    pub fn below(&self) -> &str {
+        self.path.split_once("/src/").map_or(&self.path, |(_, below)| below)
     }
 
     /// Returns whether the file uses a path that begins with `prefix`, such as `std::env::var`.
@@ -89,7 +87,7 @@ impl PackageImports {
     }
 
     /// Returns the files that each file imports from, as indices into `files`.
-    pub fn edges(&self) -> Vec<BTreeSet<usize>> {
+    fn edges(&self) -> Vec<BTreeSet<usize>> {
         let modules: BTreeMap<_, _> = self
             .files
             .iter()
@@ -132,7 +130,7 @@ impl PackageImports {
             seen.extend(&circle);
             let mut paths: Vec<_> = std::iter::once(from)
                 .chain(circle)
-                .map(|index| short(&self.files[index].path).to_owned())
+                .map(|index| self.files[index].below().to_owned())
                 .collect();
             paths.sort();
             circles.push(paths);
@@ -140,10 +138,6 @@ impl PackageImports {
         circles.sort_by_key(|circle| std::cmp::Reverse(circle.len()));
         circles
     }
-}
-
-fn short(path: &str) -> &str {
-    path.split_once("/src/").map_or(path, |(_, below)| below)
 }
 
 fn reachable(from: usize, edges: &[BTreeSet<usize>]) -> BTreeSet<usize> {

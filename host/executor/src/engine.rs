@@ -7,13 +7,11 @@ use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationCon
 use super::{
     budget::MemoryBudget,
     compiler::{self, CodeTier, Compiler},
-    machine,
+    machine, policy,
     tiers::CodeTiers,
     worst_case::MAX_CONTEXT_BYTES,
 };
 
-/// The ceiling of one linear memory in the pool; the limit of a handler is below it.
-const MAX_MEMORY_BYTES: usize = 512 * 1024 * 1024;
 /// The bytes of a memory that stay mapped between uses when only its dirty pages have to be reset.
 const KEEP_RESIDENT_WITH_SCAN: usize = 2 * 1024 * 1024;
 /// The bytes of a memory that stay mapped between uses when all of it has to be reset.
@@ -142,7 +140,7 @@ fn pool(slots: usize, scan: bool) -> PoolingAllocationConfig {
     pool.total_memories(slots.saturating_mul(2));
     pool.total_tables(slots.saturating_mul(4));
     pool.total_stacks(slots);
-    pool.max_memory_size(MAX_MEMORY_BYTES);
+    pool.max_memory_size(usize::try_from(policy::MAX_MEMORY_BYTES).unwrap_or(usize::MAX));
     pool.table_elements(100_000);
     // The second is for all instances of a component together.
     pool.max_core_instance_size(MAX_CONTEXT_BYTES);

@@ -165,20 +165,10 @@ impl LeaseKeeper {
             if settles.is_empty() {
                 return (Ok(answers.into_iter().flatten().collect()), batch);
             }
-            let is_deletion = |settlement: &Settlement| *settlement == Settlement::Delete;
-            let effects = if open().any(|((_, settlement), _)| is_deletion(settlement)) {
-                effects.clone()
-            } else {
-                Effects::default()
+            let effects = match effects_of_open(&batch, &answers, effects) {
+                Ok(effects) => effects,
+                Err(refused) => return (Err(refused), batch),
             };
-            // The effects belong to all of the deletions together. A message whose lease is lost returns, and its attempt
-            // makes the effects happen again.
-            let has_lost_deletion = batch.iter().zip(&answers).any(|((_, settlement), answer)| {
-                is_deletion(settlement) && matches!(answer, Some(Err(SettleError::Expired)))
-            });
-            if has_lost_deletion && !effects.is_empty() {
-                return (Err(EffectsRefused::Incomplete), batch);
-            }
             // An extension that arrives after a deletion changes nothing, and a dead letter ends in one; what takes long to
             // become a dead letter needs its extensions.
             let keys: Vec<u64> = open()
@@ -261,6 +251,31 @@ impl LeaseKeeper {
     fn held(&self) -> MutexGuard<'_, HeldLeases> {
         self.held.lock()
     }
+}
+
+/// Returns the effects that go with the deliveries that are still to be settled. The effects belong to all of the deletions
+/// together. A message whose lease is lost returns, and its attempt makes the effects happen again: so they are refused while
+/// another message waits for its deletion, and left out if none does.
+fn effects_of_open(
+    batch: &[(Lease, Settlement)],
+    answers: &[Option<Result<(), SettleError>>],
+    effects: &Effects,
+) -> Result<Effects, EffectsRefused> {
+    if effects.is_empty() {
+        return Ok(Effects::default());
+    }
+    let deletions = || {
+        let all = batch.iter().zip(answers);
+        all.filter(|((_, settlement), _)| *settlement == Settlement::Delete)
+            .map(|(_, answer)| answer)
+    };
+    if deletions().all(Option::is_some) {
+        return Ok(Effects::default());
+    }
+    if deletions().any(|answer| matches!(answer, Some(Err(SettleError::Expired)))) {
+        return Err(EffectsRefused::Incomplete);
+    }
+    Ok(effects.clone())
 }
 
 impl Lease {

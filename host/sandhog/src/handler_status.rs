@@ -322,7 +322,6 @@ impl HandlerStatuses {
     }
 
     fn table(&self) -> MutexGuard<'_, StatusTable> {
-        // Every change is a plain assignment, so a panic elsewhere leaves nothing half done.
         self.0.lock()
     }
 }

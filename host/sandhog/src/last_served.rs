@@ -227,7 +227,6 @@ impl LastServedStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, VersionDigests>> {
-        // Every change is one assignment, so a panic elsewhere leaves nothing half done.
         self.stored.lock()
     }
 }

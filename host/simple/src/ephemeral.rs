@@ -2,7 +2,8 @@
 //!
 //! Invariant: after a panic under the lock, which is a broken rule, no caller goes on with what that rule left behind.
 
-use parking_lot::Mutex;
+use std::sync::Mutex;
+
 use tokio::time::Instant;
 
 use super::{clock::StoreTime, memory::MemoryRows, operation::StoreOperation, row::StoreFault, rules::StoreRules};
@@ -10,23 +11,14 @@ use super::{clock::StoreTime, memory::MemoryRows, operation::StoreOperation, row
 /// A store in memory.
 #[derive(Debug)]
 pub(crate) struct EphemeralStore {
-    state: Mutex<EphemeralState>,
-}
-
-#[derive(Debug)]
-struct EphemeralState {
-    rules: StoreRules<MemoryRows>,
-    /// Set for as long as an operation is applied, so that it stays set after a panic.
-    is_applying: bool,
+    // The lock of the standard library, because it tells of a panic under it.
+    rules: Mutex<StoreRules<MemoryRows>>,
 }
 
 impl EphemeralStore {
     pub(crate) fn new(rules: StoreRules<MemoryRows>) -> Self {
         Self {
-            state: Mutex::new(EphemeralState {
-                rules,
-                is_applying: false,
-            }),
+            rules: Mutex::new(rules),
         }
     }
 
@@ -39,19 +31,16 @@ impl EphemeralStore {
     where
         F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault>,
     {
-        let mut state = self.state.lock();
-        assert!(
-            !state.is_applying,
-            "a rule panicked before, so the messages in memory can't be trusted"
-        );
-        state.is_applying = true;
-        let rules = state.rules.with_any_rows();
+        let mut rules = self
+            .rules
+            .lock()
+            .expect("no rule panicked before: else the messages in memory can't be trusted");
+        let rules = rules.with_any_rows();
         let now = rules.tick(Instant::now());
         let applied = (operation.apply)(rules, now);
         let answer = applied.and_then(|answer| rules.write_handled().map(|()| answer));
         rules.remember_handled();
         rules.wake();
-        state.is_applying = false;
         answer
     }
 }
@@ -76,7 +65,7 @@ mod tests {
         let names = || store.ask(StoreOperation::new(|rules, _now| Ok(rules.names())));
         assert!(names().unwrap().is_empty());
         let broken = || {
-            store.ask(StoreOperation::new(|_core, _now| -> Result<(), StoreFault> {
+            store.ask(StoreOperation::new(|_rules, _now| -> Result<(), StoreFault> {
                 panic!("a broken rule")
             }))
         };

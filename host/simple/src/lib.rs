@@ -109,8 +109,11 @@ impl SimpleStore {
     ///
     /// See [`OpenError`]; each says what an operator can do.
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
-        let OpenedStore { writer, isolation } = open::open(options)?;
-        let processed = writer.processed().clone();
+        let OpenedStore {
+            writer,
+            processed,
+            isolation,
+        } = open::open(options)?;
         Ok(Self::with(StoreEngine::Durable(writer), processed, isolation))
     }
 

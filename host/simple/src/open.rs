@@ -11,7 +11,7 @@ use super::{
     high_water_mark::{CommitHighWaterMark, RecordedMark},
     isolation::SharedIsolation,
     place,
-    processed::ProcessedMessageSettings,
+    processed::{ProcessedMessageSettings, SharedProcessedMessages},
     row::StoreFault,
     rules::StoreRules,
     schema,
@@ -131,6 +131,7 @@ pub enum OpenError {
 /// A store that is open.
 pub(crate) struct OpenedStore {
     pub(crate) writer: Writer,
+    pub(crate) processed: SharedProcessedMessages,
     pub(crate) isolation: SharedIsolation,
 }
 
@@ -146,6 +147,7 @@ pub(crate) fn open(options: &StoreOptions) -> Result<OpenedStore, OpenError> {
     rows.shrink();
     let mut rules = StoreRules::new(rows, true, options.processed_messages, options.clock.clone());
     restore(&mut rules, &mut mark).map_err(|fault| from_fault(&path, fault))?;
+    let processed = rules.processed().clone();
     let isolation = rules.shared_isolation().clone();
     let state = WriterState {
         rules,
@@ -159,6 +161,7 @@ pub(crate) fn open(options: &StoreOptions) -> Result<OpenedStore, OpenError> {
     });
     Ok(OpenedStore {
         writer: started?,
+        processed,
         isolation,
     })
 }

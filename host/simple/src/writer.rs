@@ -19,9 +19,7 @@ use self::{
     command::{PendingCommand, PendingOperation, UndeliveredReceipts},
     thread::WriterThread,
 };
-use super::{
-    clock::StoreTime, operation::StoreOperation, processed::SharedProcessedMessages, row::StoreFault, rules::StoreRules,
-};
+use super::{clock::StoreTime, operation::StoreOperation, row::StoreFault, rules::StoreRules};
 use sandhog_queue::message::QueueName;
 use sandhog_queue::{Cause, QueueError};
 
@@ -68,7 +66,6 @@ pub(crate) enum StoreFailed {
 #[derive(Debug)]
 pub(crate) struct Writer {
     commands: mpsc::Sender<Command>,
-    processed: SharedProcessedMessages,
     directory: PathBuf,
     failed: Arc<OnceLock<String>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -88,7 +85,6 @@ impl Writer {
         let (commands, waiting) = mpsc::channel(MAX_WAITING);
         let undelivered = Arc::new(UndeliveredReceipts::new(commands.downgrade()));
         let directory = state.directory.clone();
-        let processed = state.rules.processed().clone();
         let failed = Arc::new(OnceLock::new());
         let mut writer = WriterThread::new(state, undelivered, Arc::clone(&failed));
         let thread = std::thread::Builder::new()
@@ -96,7 +92,6 @@ impl Writer {
             .spawn(move || writer.run(waiting))?;
         Ok(Self {
             commands,
-            processed,
             directory,
             failed,
             thread: Mutex::new(Some(thread)),
@@ -127,11 +122,6 @@ impl Writer {
     async fn send(&self, queue: &QueueName, pending: Box<dyn PendingCommand>) -> Result<(), QueueError> {
         let sent = self.commands.send(Command::Apply(pending)).await;
         sent.map_err(|_closed| self.closed(queue))
-    }
-
-    /// Returns the processed messages, for questions that need not wait for the thread.
-    pub(crate) fn processed(&self) -> &SharedProcessedMessages {
-        &self.processed
     }
 
     /// Returns why the thread refuses everything, if it does.

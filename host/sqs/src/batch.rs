@@ -165,7 +165,8 @@ impl Work {
                 self.take(request);
             }
             let waiting = self.buffers.waiting();
-            if waiting > 0 && waiting + self.buffers.ready() + self.under_way >= self.remote.held.count() {
+            let settling = waiting + self.buffers.ready() + self.under_way;
+            if waiting > 0 && self.remote.held.are_at_most(settling) {
                 self.buffers.close_all();
             }
             while self.calls.len() < CALLS

@@ -10,11 +10,10 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    batch::settle_error,
-    ending::Ending,
     failure::{Action, Class, Failure},
     held::HeldDelivery,
     remote::Remote,
+    settle,
     tasks::Tasks,
 };
 use sandhog_queue::{
@@ -128,13 +127,11 @@ async fn send_and_delete(
     receipt: Receipt,
     failure: FailureRecord,
 ) -> Result<Result<(), SettleError>, SettleError> {
-    let (Some(held), Some(handle)) = (remote.held.get(&receipt), receipt.as_text()) else {
+    let Some(held) = remote.held.get(&receipt) else {
         return Ok(Err(SettleError::Expired));
     };
     remote.send_dead_letter(&held, &failure).await?;
-    let entry = Ending { handle, hide_s: None };
-    let deleted = remote.end_all(&[entry], remote.ending()).await;
-    Ok(deleted.into_iter().try_for_each(|each| each.map_err(settle_error)))
+    Ok(settle::delete(&remote, &receipt).await)
 }
 
 /// Returns the error of a receive after a settlement failed: the innermost error that names a queue and a cause.

@@ -111,7 +111,17 @@ impl HeldDeliveries {
         self.deliveries().retain(|_, entry| entry.is_held());
     }
 
+    /// Returns whether no more than `most` deliveries are held.
+    pub(crate) fn are_at_most(&self, most: usize) -> bool {
+        self.deliveries()
+            .values()
+            .filter(|entry| entry.is_held())
+            .nth(most)
+            .is_none()
+    }
+
     /// Returns the number of deliveries that are held.
+    #[cfg(test)]
     pub(crate) fn count(&self) -> usize {
         self.deliveries().values().filter(|entry| entry.is_held()).count()
     }

@@ -192,39 +192,33 @@ impl DeadLetterQueue {
         let opened = form::open(received);
         let mut content = opened.content;
         let own_name = self.source.address.name_and_account().0;
-        if let Some(provenance) = opened.provenance {
+        let (dead, is_ours) = if let Some(provenance) = opened.provenance {
             let is_ours = match &provenance.source {
                 Some(source) => source == own_name,
                 None => provenance.queue == self.source.name.as_str(),
             };
             content.group_id.clone_from(&provenance.group);
-            let dead = self.told(&content, &provenance);
-            return Letter {
-                dead,
-                id,
-                handle,
-                content,
-                is_ours,
-                asked,
+            (self.told(&content, &provenance), is_ours)
+        } else {
+            let source_name = source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
+            let is_ours = source_name.is_none_or(|name| name == own_name);
+            let queue = source_name
+                .filter(|_| !is_ours)
+                .and_then(|name| QueueName::new(name).ok());
+            let moved = source_arn.is_some() || self.facts.redrive.is_some();
+            let redrive = self.facts.redrive.as_ref().filter(|_| is_ours);
+            // Without the policy, count the receive by this look as well.
+            let times = redrive
+                .and_then(|redrive| u32::try_from(redrive.max_receive_count).ok())
+                .unwrap_or(receive_count.saturating_sub(1));
+            let dead = DeadLetter {
+                message: content.message(MessageId::from_queue(&id), sent_at_ms),
+                queue: queue.unwrap_or_else(|| self.source.name.clone()),
+                receive_count: times,
+                dead_at_ms: 0,
+                failure: untold(moved, times),
             };
-        }
-        let source_name = source_arn.as_deref().and_then(|arn| arn.rsplit(':').next());
-        let is_ours = source_name.is_none_or(|name| name == own_name);
-        let queue = source_name
-            .filter(|_| !is_ours)
-            .and_then(|name| QueueName::new(name).ok());
-        let moved = source_arn.is_some() || self.facts.redrive.is_some();
-        let redrive = self.facts.redrive.as_ref().filter(|_| is_ours);
-        // Without the policy, count the receive by this look as well.
-        let times = redrive
-            .and_then(|redrive| u32::try_from(redrive.max_receive_count).ok())
-            .unwrap_or(receive_count.saturating_sub(1));
-        let dead = DeadLetter {
-            message: content.message(MessageId::from_queue(&id), sent_at_ms),
-            queue: queue.unwrap_or_else(|| self.source.name.clone()),
-            receive_count: times,
-            dead_at_ms: 0,
-            failure: untold(moved, times),
+            (dead, is_ours)
         };
         Letter {
             dead,

@@ -1,8 +1,8 @@
 //! Amazon SQS as a queue, through its API. Only the server keeps messages.
 //!
-//! [`SqsConnection`] is the connection to SQS, [`SqsQueue`] is one queue of it. `sqs/form.rs` has the form of a message on
-//! SQS, and `sqs/facts.rs` the facts about a queue; the limit of the time of a call is beside the call. Only `sqs/wire.rs`,
-//! `sqs/failure.rs` and `sqs/connection.rs` name the SDK.
+//! [`SqsConnection`] is the connection to SQS, [`SqsQueue`] is one queue of it. `form.rs` has the form of a message on
+//! SQS, `facts.rs` the facts about a queue, and `facts_lookup.rs` asks for them; the limit of the time of a call is beside the call. Only `wire.rs`,
+//! `failure.rs` and `connection.rs` name the SDK.
 //!
 //! Every failure is [`QueueError::Unavailable`]: operators repair credentials, permissions, queues and networks while the
 //! host runs, and the host goes on by itself then. The cause tells the operator what to do.
@@ -69,7 +69,7 @@ pub struct SqsQueue {
     tasks: Tasks,
 }
 
-/// Returns the message that a handler sees if a server hands out these words, of which `sqs/wire.rs` has the names. For
+/// Returns the message that a handler sees if a server hands out these words, of which `wire.rs` has the names. For
 /// tests that try any words: a queue reads from its server.
 #[doc(hidden)]
 pub fn read_words(words: &[(&str, &[u8])]) -> Option<Message> {

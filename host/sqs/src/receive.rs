@@ -4,7 +4,7 @@
 //! timeout. So a receive that is dropped *abandons* its call, and the next receive *adopts* it. A call that no receive
 //! adopts within [`ADOPTED_WITHIN`] is given up. The messages of an abandoned call are released at once.
 //!
-//! The visibility of a message counts from the request that brought it, see `sqs/asked.rs`. A message that comes so late
+//! The visibility of a message counts from the request that brought it, see `asked.rs`. A message that comes so late
 //! that another consumer may have it is left alone.
 
 use std::{

@@ -126,7 +126,7 @@ impl Settler {
 }
 
 /// Deletes one message by itself.
-async fn delete(remote: &Remote, receipt: &Receipt) -> Settled {
+pub(crate) async fn delete(remote: &Remote, receipt: &Receipt) -> Settled {
     let entry = Ending {
         handle: receipt.as_text().unwrap_or_default(),
         hide_s: None,

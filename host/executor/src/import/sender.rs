@@ -1,6 +1,6 @@
 //! `sandhog:worker/sender`: collects the messages that a guest sends, until its verdict is known.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use crate::{
     bindings::worker::sandhog::worker::{
@@ -18,7 +18,8 @@ use sandhog_queue::{
 /// The messages that an attempt has sent, and the room for those that it may still send.
 #[derive(Debug)]
 pub(crate) struct CollectedSends {
-    granted: Grants,
+    /// The queues that the handler may send to.
+    granted: Option<BTreeSet<QueueName>>,
     messages_left: u64,
     bytes_left: u64,
     sent: Vec<EffectSend>,
@@ -27,7 +28,7 @@ pub(crate) struct CollectedSends {
 impl CollectedSends {
     pub(crate) fn new(grants: &Grants, limits: &Limits) -> Self {
         Self {
-            granted: grants.clone(),
+            granted: grants.send.clone(),
             messages_left: limits.sends,
             bytes_left: limits.send_bytes,
             sent: Vec::new(),
@@ -79,7 +80,6 @@ impl CollectedSends {
 
     fn granted_queue(&self, queue: &str) -> Result<QueueName, SendError> {
         self.granted
-            .send
             .iter()
             .flatten()
             .find(|granted| granted.as_str() == queue)

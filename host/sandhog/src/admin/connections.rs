@@ -140,7 +140,6 @@ impl ConnectionTable {
     }
 
     fn open(&self) -> MutexGuard<'_, OpenConnections> {
-        // Every change is one call, so a panic elsewhere leaves nothing half done.
         self.open.lock()
     }
 }

@@ -59,16 +59,17 @@ pub(crate) async fn send_batch(
 ) -> Answer<wire::BatchResults> {
     let queue = state.find(&name)?;
     let entries = bodies.parse(body?, entries).await?;
-    let valid = entries
-        .iter()
-        .filter_map(|entry| entry.as_ref().ok().cloned())
+    let mut valid = Vec::with_capacity(entries.len());
+    let checked: Vec<_> = entries
+        .into_iter()
+        .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
     let mut sent = queue.send_many(valid).await.into_iter();
-    let mut results = Vec::with_capacity(entries.len());
-    for entry in entries {
-        let answer = entry
+    let mut results = Vec::with_capacity(checked.len());
+    for check in checked {
+        let answer = check
             .map_err(SendError::from)
-            .and_then(|_| sent.next().expect("one answer per message"));
+            .and_then(|()| sent.next().expect("one answer per message"));
         results.push(match answer {
             Ok(id) => wire::BatchResult::Sent { id: id.to_string() },
             Err(error) => wire::BatchResult::Refused {

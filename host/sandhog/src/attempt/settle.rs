@@ -12,7 +12,7 @@ use crate::{
     group_backlog::Followers,
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
-use sandhog_queue::{Effects, QueueError, Settlement, lease::Lease, printable::chain};
+use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease, printable::chain};
 
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
@@ -152,8 +152,12 @@ impl HandlerAttempt {
         };
         if !refused_letters.is_empty() {
             let mut plan = Vec::with_capacity(refused_letters.len());
+            let without_dead_letters = QueueCapabilities {
+                has_dead_letter_queue: false,
+                ..context.queue.capabilities()
+            };
             for (message, lease) in refused_letters {
-                self.plan(message, lease, false, &mut plan);
+                self.plan(message, lease, without_dead_letters, &mut plan);
             }
             let answered = context.settle_without_effects(plan).await;
             let refused_again = context.record_all(answered, &mut tally)?;
@@ -171,9 +175,9 @@ impl HandlerAttempt {
         leases: Vec<Lease>,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
-        let takes_dead_letters = self.context.queue.capabilities().has_dead_letter_queue;
+        let capabilities = self.context.queue.capabilities();
         for (message, lease) in messages.iter_mut().zip(leases) {
-            self.plan(message, lease, takes_dead_letters, plan);
+            self.plan(message, lease, capabilities, plan);
         }
     }
 
@@ -182,11 +186,11 @@ impl HandlerAttempt {
         &self,
         message: &'a mut FinishedMessage,
         lease: Lease,
-        takes_dead_letters: bool,
+        capabilities: QueueCapabilities,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
         // Another consumer may hold the message: the lease is dropped, and nothing is settled.
-        let Some(settlement) = self.settlement(message, takes_dead_letters) else {
+        let Some(settlement) = self.settlement(message, capabilities) else {
             return;
         };
         if settlement != Settlement::Delete {
@@ -207,7 +211,7 @@ impl HandlerAttempt {
 
     /// Returns the plan without the effects, after the queue has refused them and done nothing: the successes are failures.
     fn plan_without_effects<'a>(&self, undone: EffectsUndone<'a>) -> Vec<PlannedSettlement<'a>> {
-        let takes_dead_letters = self.context.queue.capabilities().has_dead_letter_queue;
+        let capabilities = self.context.queue.capabilities();
         let reason = chain(&undone.error);
         self.warn_of_refused_effects(&reason);
         let mut plan = Vec::with_capacity(undone.plan.len());
@@ -215,7 +219,7 @@ impl HandlerAttempt {
             match planned.subject {
                 SettledSubject::Message(message) if message.outcome == AttemptOutcome::Success => {
                     message.outcome = effects_refused(&reason);
-                    self.plan(message, planned.lease, takes_dead_letters, &mut plan);
+                    self.plan(message, planned.lease, capabilities, &mut plan);
                 }
                 SettledSubject::Message(_) | SettledSubject::Follower => plan.push(planned),
             }
@@ -223,13 +227,12 @@ impl HandlerAttempt {
         plan
     }
 
-    /// Returns how a message is settled. `takes_dead_letters` says whether there is a dead-letter queue that takes it.
-    fn settlement(&self, message: &FinishedMessage, takes_dead_letters: bool) -> Option<Settlement> {
+    /// Returns how a message is settled in a queue that can do this.
+    fn settlement(&self, message: &FinishedMessage, capabilities: QueueCapabilities) -> Option<Settlement> {
         let retry = &self.version.manifest.retry;
-        let capabilities = self.context.queue.capabilities();
         let policy = SettlementPolicy {
             backoff: Backoff::new(retry.min, retry.max),
-            has_dead_letter_queue: takes_dead_letters,
+            has_dead_letter_queue: capabilities.has_dead_letter_queue,
             max_receives: capabilities.max_receives,
             counts_releases: capabilities.counts_releases,
             handler: &self.context.handler,

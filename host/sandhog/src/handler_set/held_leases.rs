@@ -89,7 +89,6 @@ impl HeldLeases {
     }
 
     fn probes(&self) -> MutexGuard<'_, BTreeMap<u64, QueueProbe>> {
-        // Every change is one call, so a panic elsewhere leaves nothing half done.
         self.probes.lock()
     }
 }

@@ -61,18 +61,18 @@ impl StoreRules {
         effects: Effects,
         now: StoreTime,
     ) -> Result<Result<SettleAnswers, EffectsRefused>, StoreFault> {
-        let deletes = |settle: &SettleRequest| {
-            settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_some()
-        };
-        let delete_expired = |settle: &SettleRequest| {
-            settle.settlement == Settlement::Delete && self.valid(key, &settle.receipt, now).is_none()
-        };
-        if !effects.is_empty() && settles.iter().any(deletes) {
+        if !effects.is_empty() {
+            let (valid, expired): (Vec<_>, Vec<_>) = settles
+                .iter()
+                .filter(|settle| settle.settlement == Settlement::Delete)
+                .partition(|settle| self.valid(key, &settle.receipt, now).is_some());
             // The effects belong to all of the deletions together, so with one of them expired they would happen twice.
-            if settles.iter().any(delete_expired) {
+            if !valid.is_empty() && !expired.is_empty() {
                 return Ok(Err(EffectsRefused::Incomplete));
             }
-            if let Err(refused) = self.make_happen(effects, now)? {
+            if !valid.is_empty()
+                && let Err(refused) = self.make_happen(effects, now)?
+            {
                 return Ok(Err(refused));
             }
         }

@@ -172,7 +172,7 @@ mod tests {
             CommandKind::Other
         }
 
-        fn apply(&mut self, _core: &mut StoreRules) -> Result<(), StoreFault> {
+        fn apply(&mut self, _rules: &mut StoreRules) -> Result<(), StoreFault> {
             Ok(())
         }
 
