@@ -189,6 +189,8 @@ fn an_empty_plugin_directory_is_said() {
     let place = Place::new();
     let host = place.start();
     host.wait_ready();
+    // The log is written by a thread of its own.
+    wait_for("the host says so", || host.events("no component").pop());
     assert_eq!(host.events("no component").len(), 1);
 }
 
