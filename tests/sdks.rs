@@ -197,6 +197,7 @@ fn rejected(host: &Host, queue: &str) -> String {
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn the_example_in_javascript_lets_through_what_fits_its_schema() {
     let example = Example::as_its_readme_says("validate-js", "validate", Some("guest-sdk/js"), 1);
     let (_place, host) = example.start();
@@ -211,6 +212,7 @@ fn the_example_in_javascript_lets_through_what_fits_its_schema() {
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn the_example_in_python_summarises_a_table() {
     let example = Example::as_its_readme_says("summarise-py", "summarise", Some("guest-sdk/python"), 0);
     let (_place, host) = example.start();
@@ -236,6 +238,7 @@ fn the_example_in_python_summarises_a_table() {
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn the_example_in_go_renders_a_page() {
     let example = Example::as_its_readme_says("render-go", "render-go", Some("guest-sdk/go"), 0);
     let (_place, host) = example.start();

@@ -228,12 +228,14 @@ fn a_project_in_javascript_works_as_its_readme_says() {
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn a_project_in_typescript_works_as_its_readme_says() {
     let edit = ("handler.ts", "in total", "altogether");
     check(&Project::new("typescript"), "npm install", "npm test", &orders(), edit);
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn a_project_in_python_works_as_its_readme_says() {
     let project = Project::new("python");
     let readme = fs::read_to_string(project.directory.join("README.md")).unwrap();
@@ -250,6 +252,7 @@ fn a_project_in_python_works_as_its_readme_says() {
 }
 
 #[test]
+#[ignore = "a long suite: cargo suites"]
 fn a_project_in_go_works_as_its_readme_says() {
     let edit = ("main.go", "in total", "altogether");
     check(&Project::new("go"), "GOOS=wasip1", "go test", &orders(), edit);
