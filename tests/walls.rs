@@ -79,6 +79,12 @@ fn the_queue_of_sqs_pulls_in_no_engine_no_store_and_no_host() {
 }
 
 #[test]
+fn the_wire_protocol_of_sqs_pulls_in_no_queue_no_runtime_and_no_server() {
+    let ours = ["sandhog-queue", "sandhog-sqs", "tokio", "http", "rustls"];
+    check_tree("sandhog-sqs-wire", &[&ENGINE[..], &AWS, &STORE, &HOST, &ours].concat());
+}
+
+#[test]
 fn the_executor_pulls_in_no_backend_and_no_host() {
     // The executor speaks HTTP for guests, over TLS of the same library as the SDK.
     let host: Vec<_> = HOST.iter().copied().filter(|name| *name != "hyper").collect();
