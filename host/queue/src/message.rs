@@ -4,7 +4,7 @@
 //! never checks them again. Only [`Outgoing`] is a draft with open fields, and [`Outgoing::check`] makes a
 //! [`CheckedMessage`] of it, which a queue takes.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, ops::Deref, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
@@ -62,10 +62,15 @@ impl QueueName {
         &self.0
     }
 
-    /// Returns the name of the dead-letter queue that this queue has unless it is configured otherwise: `NAME-dead`.
+    /// Returns the name of the dead-letter queue that this queue has unless it is configured otherwise: `NAME-dead`, and for a name
+    /// that ends in `.fifo`, as those of FIFO queues do, `NAME-dead.fifo`.
     #[must_use]
     pub fn default_dead_letter(&self) -> Self {
-        Self(format!("{}-dead", self.0).into())
+        const FIFO: &str = ".fifo";
+        match self.0.strip_suffix(FIFO) {
+            Some(stem) => Self(format!("{stem}-dead{FIFO}").into()),
+            None => Self(format!("{}-dead", self.0).into()),
+        }
     }
 }
 
@@ -137,8 +142,12 @@ impl AttributeValue {
 
 /// The attributes of a message: at most [`MAX_ATTRIBUTES`] pairs in the sender's order, names unique.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(transparent)]
-pub struct Attributes(Vec<(String, AttributeValue)>);
+pub struct Attributes {
+    pairs: Vec<(String, AttributeValue)>,
+    /// See [`Attributes::label`].
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+}
 
 impl Attributes {
     /// Checks a list of attributes.
@@ -179,7 +188,7 @@ impl Attributes {
                 )));
             }
         }
-        let attributes = Self(pairs);
+        let attributes = Self::from_queue(pairs);
         let total = attributes.size();
         if total > MAX_ATTRIBUTES_BYTES {
             return Err(InvalidMessage(format!(
@@ -191,27 +200,44 @@ impl Attributes {
 
     /// Makes attributes that were checked when they were sent, as read back from a queue's own storage.
     pub fn from_queue(pairs: Vec<(String, AttributeValue)>) -> Self {
-        Self(pairs)
+        Self {
+            pairs,
+            labels: BTreeMap::new(),
+        }
+    }
+
+    /// Gives an attribute the label that the sender put behind its kind, such as `uuid` of `String.uuid`. Only consumers that speak the
+    /// protocol of SQS see it. Does nothing if there is no such attribute.
+    pub fn set_label(&mut self, name: &str, label: &str) {
+        if self.get(name).is_some() && !label.is_empty() {
+            self.labels.insert(name.to_owned(), label.to_owned());
+        }
+    }
+
+    /// Returns the label of an attribute, if it has one.
+    pub fn label(&self, name: &str) -> Option<&str> {
+        self.labels.get(name).map(String::as_str)
     }
 
     /// Returns the value of an attribute.
     pub fn get(&self, name: &str) -> Option<&AttributeValue> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value)
+        self.pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value)
     }
 
     /// Returns all pairs, in the sender's order.
     pub fn pairs(&self) -> &[(String, AttributeValue)] {
-        &self.0
+        &self.pairs
     }
 
-    /// Returns the bytes of all names and values.
+    /// Returns the bytes of all names, values and labels.
     pub fn size(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + value.len()).sum()
+        let pairs: usize = self.pairs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        pairs + self.labels.values().map(String::len).sum::<usize>()
     }
 
     /// Whether there are no attributes.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pairs.is_empty()
     }
 }
 
@@ -232,6 +258,13 @@ pub struct Message {
     pub priority: u8,
 }
 
+impl Message {
+    /// Returns the bytes of the body and the attributes.
+    pub fn size(&self) -> usize {
+        self.body.len() + self.attributes.size()
+    }
+}
+
 /// A draft of a message to be sent. The limits hold once it was checked: see [`Outgoing::check`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
@@ -239,13 +272,14 @@ pub struct Outgoing {
     pub body: Bytes,
     /// The attributes.
     pub attributes: Attributes,
-    /// The time for which the message is hidden after it was sent; at most [`MAX_DELAY`].
+    /// The time for which the message is hidden after it was sent; at most [`MAX_DELAY`]. If absent: what the queue says for all messages,
+    /// which is no time by default.
     pub delay: Option<Duration>,
     /// The message group, of 1 to [`MAX_ID_BYTES`] bytes. Messages of one group are handled one after another, in the order
     /// sent.
     pub group_id: Option<String>,
     /// The deduplication id, of 1 to [`MAX_ID_BYTES`] bytes. A second message with the same id within five minutes is
-    /// accepted and dropped.
+    /// accepted and dropped. A queue may look at the messages of the same group only.
     pub deduplication_id: Option<String>,
     /// The priority: 0 to [`MAX_PRIORITY`]; 0 if absent.
     pub priority: Option<u8>,

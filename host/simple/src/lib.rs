@@ -25,6 +25,7 @@ use self::{
     open::OpenedStore,
     operation::{ReceiveMessages, StoreOperation},
     processed::SharedProcessedMessages,
+    receive_terms::ReceiveTerms,
     row::{QueueKey, StoreFault},
     rules::StoreRules,
     settings::Settings,
@@ -45,6 +46,7 @@ mod codec;
 mod ephemeral;
 mod health;
 mod high_water_mark;
+mod history;
 mod in_flight;
 mod isolation;
 mod keyvalue;
@@ -52,8 +54,10 @@ mod long;
 mod memory;
 mod open;
 mod operation;
+mod outside;
 mod place;
 mod processed;
+pub mod receive_terms;
 mod row;
 mod rows;
 mod rules;
@@ -63,9 +67,11 @@ mod sqlite;
 mod writer;
 
 pub use health::StoreHealth;
+pub use history::{HistoricDelivery, MessageHistory, SentMessage};
 pub use open::{OpenError, StoreOptions};
 pub use processed::{CommitError, ProcessedMessageKey, ProcessedMessageSettings};
-pub use rows::DiskUse;
+pub use rows::{DiskUse, QueueMaker, QueueRecord};
+pub use rules::MovedMessages;
 
 /// No receive waits longer than this, whatever its caller asks for.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);
@@ -173,9 +179,42 @@ impl SimpleStore {
     ///
     /// Dropping the future may or may not have declared the queue; declare it again.
     pub async fn queue(&self, name: QueueName, settings: Settings) -> Result<Arc<SimpleQueue>, QueueError> {
+        self.declare(name, settings, None).await
+    }
+
+    /// As [`SimpleStore::queue`], and replaces what the store keeps about the queue beside its messages, in the same transaction.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have declared the queue, as a whole; declare it again.
+    pub async fn queue_with(
+        &self,
+        name: QueueName,
+        settings: Settings,
+        record: QueueRecord,
+    ) -> Result<Arc<SimpleQueue>, QueueError> {
+        self.declare(name, settings, Some(record)).await
+    }
+
+    async fn declare(
+        &self,
+        name: QueueName,
+        settings: Settings,
+        record: Option<QueueRecord>,
+    ) -> Result<Arc<SimpleQueue>, QueueError> {
         let visibility_timeout = settings.visibility_timeout;
         let own_name = name.clone();
-        let declare = StoreOperation::new(move |rules, _now| rules.declare(&own_name, settings));
+        let declare = StoreOperation::new(move |rules, _now| {
+            let declared = rules.declare(&own_name, settings)?;
+            if let Some(record) = record {
+                rules.set_queue_record(&own_name, &record)?;
+            }
+            Ok(declared)
+        });
         let declared = self.inner.ask(&name, declare).await?;
         let key = declared.key;
         self.inner.destinations.write().extend(declared.destinations);
@@ -204,6 +243,56 @@ impl SimpleStore {
     pub async fn queue_names(&self) -> Result<Vec<QueueName>, QueueError> {
         let names = StoreOperation::new(|rules, _now| Ok(rules.names()));
         self.inner.ask(&all_queues(), names).await
+    }
+
+    /// Returns what the store keeps about a queue beside its messages; `None` if there is no queue of that name.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn queue_record(&self, name: &QueueName) -> Result<Option<QueueRecord>, QueueError> {
+        let own_name = name.clone();
+        let read = StoreOperation::new(move |rules, _now| rules.queue_record(&own_name));
+        self.inner.ask(name, read).await
+    }
+
+    /// Replaces what the store keeps about a queue beside its messages. Returns whether there is a queue of that name.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have replaced it, as a whole.
+    pub async fn set_queue_record(&self, name: &QueueName, record: QueueRecord) -> Result<bool, QueueError> {
+        let own_name = name.clone();
+        let write = StoreOperation::new(move |rules, _now| rules.set_queue_record(&own_name, &record));
+        self.inner.ask(name, write).await
+    }
+
+    /// Deletes the messages that the deletion of a queue has left, because the host ended meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves some of them.
+    pub async fn finish_deletions(&self) -> Result<(), QueueError> {
+        let retired = StoreOperation::new(|rules, _now| Ok(rules.retired()));
+        for key in self.inner.ask(&all_queues(), retired).await? {
+            let clear = || StoreOperation::new(move |rules, _now| rules.clear(key, u64::MAX, long::STEP));
+            while self.inner.ask(&all_queues(), clear()).await? > 0 {
+                between_steps().await;
+            }
+        }
+        Ok(())
     }
 
     /// Returns how much room the store takes on its disk; `None` for a store in memory.
@@ -347,13 +436,31 @@ impl SimpleQueue {
         self.inner.ask(&self.name, operation).await
     }
 
+    async fn receive_by(
+        &self,
+        demand: &ReceiveDemand,
+        wait: Duration,
+        terms: ReceiveTerms,
+    ) -> Result<Vec<HistoricDelivery>, QueueError> {
+        let end = Instant::now() + wait.min(LONGEST_WAIT);
+        let receive = ReceiveMessages {
+            queue: self.key,
+            demand: demand.clone(),
+            terms,
+        };
+        match &self.inner.engine {
+            StoreEngine::Durable(writer) => self.receive_parked(writer, receive, end).await,
+            StoreEngine::Ephemeral(_) => self.receive_again(receive, end).await,
+        }
+    }
+
     /// Leaves the receive parked with the store until a message comes.
     async fn receive_parked(
         &self,
         writer: &Writer,
         receive: ReceiveMessages,
         end: Instant,
-    ) -> Result<Vec<Delivery>, QueueError> {
+    ) -> Result<Vec<HistoricDelivery>, QueueError> {
         loop {
             let received = writer.receive(&self.name, receive.clone(), end).await?;
             if !received.deliveries.is_empty() || end <= Instant::now() {
@@ -364,7 +471,7 @@ impl SimpleQueue {
     }
 
     /// Receives again whenever a message may have come.
-    async fn receive_again(&self, receive: ReceiveMessages, end: Instant) -> Result<Vec<Delivery>, QueueError> {
+    async fn receive_again(&self, receive: ReceiveMessages, end: Instant) -> Result<Vec<HistoricDelivery>, QueueError> {
         let mut wake = std::pin::pin!(self.notify.notified());
         loop {
             // Registered before asking, so that a change in between wakes this receive.
@@ -403,15 +510,8 @@ impl Queue for SimpleQueue {
     }
 
     async fn receive_on_demand(&self, demand: &ReceiveDemand, wait: Duration) -> Result<Vec<Delivery>, QueueError> {
-        let end = Instant::now() + wait.min(LONGEST_WAIT);
-        let receive = ReceiveMessages {
-            queue: self.key,
-            demand: demand.clone(),
-        };
-        match &self.inner.engine {
-            StoreEngine::Durable(writer) => self.receive_parked(writer, receive, end).await,
-            StoreEngine::Ephemeral(_) => self.receive_again(receive, end).await,
-        }
+        let received = self.receive_by(demand, wait, ReceiveTerms::default()).await?;
+        Ok(received.into_iter().map(|received| received.delivery).collect())
     }
 
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
@@ -444,7 +544,8 @@ impl Queue for SimpleQueue {
     }
 
     async fn send_many(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
-        self.send_all(messages).await
+        let sent = self.send_all(messages).await;
+        sent.into_iter().map(|sent| sent.map(|sent| sent.id)).collect()
     }
 
     async fn counts(&self) -> Result<Counts, QueueError> {

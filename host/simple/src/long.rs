@@ -6,6 +6,7 @@
 use super::{
     SimpleQueue, StoreEngine,
     clock::StoreTime,
+    history::SentMessage,
     operation::StoreOperation,
     row::{QueueKey, StoreFault},
     rules::{DeadLetterChoice, StoreRules},
@@ -14,7 +15,7 @@ use sandhog_queue::message::{CheckedMessage, MessageId};
 use sandhog_queue::{DeadLetter, QueueError, SendError};
 
 /// The number of messages that one step changes.
-const STEP: usize = 256;
+pub(crate) const STEP: usize = 256;
 /// A page of dead letters ends once it has this many bytes of bodies.
 const PAGE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -70,7 +71,7 @@ impl SimpleQueue {
     }
 
     /// Returns the highest place given out so far.
-    async fn last_seq(&self) -> Result<u64, QueueError> {
+    pub(crate) async fn last_seq(&self) -> Result<u64, QueueError> {
         self.ask(StoreOperation::new(|rules, _now| Ok(rules.last_seq()))).await
     }
 
@@ -80,10 +81,14 @@ impl SimpleQueue {
         let last = self.last_seq().await?;
         let mut done = 0;
         loop {
-            let purge = StoreOperation::new(move |rules, _now| rules.purge(key, last, STEP));
-            let count = self.ask(purge).await?;
+            // What time has ended is not in flight any more, and is purged too.
+            let purge = StoreOperation::new(move |rules, now| {
+                let more = rules.expire(key, now)?;
+                Ok((rules.purge(key, last, STEP)?, more))
+            });
+            let (count, more) = self.ask(purge).await?;
             done += count;
-            if count == 0 {
+            if count == 0 && !more {
                 return Ok(done);
             }
             between_steps().await;
@@ -122,7 +127,7 @@ impl SimpleQueue {
     }
 
     /// Sends messages. A store in memory gets them in several steps.
-    pub(crate) async fn send_all(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
+    pub(crate) async fn send_all(&self, messages: Vec<CheckedMessage>) -> Vec<Result<SentMessage, SendError>> {
         let count = messages.len();
         if matches!(self.inner.engine, StoreEngine::Durable(_)) || count <= STEP {
             return self.send_some(messages).await;
@@ -137,7 +142,7 @@ impl SimpleQueue {
         answers
     }
 
-    async fn send_some(&self, messages: Vec<CheckedMessage>) -> Vec<Result<MessageId, SendError>> {
+    async fn send_some(&self, messages: Vec<CheckedMessage>) -> Vec<Result<SentMessage, SendError>> {
         let key = self.key;
         let count = messages.len();
         let weight = messages.iter().map(|message| message.size()).sum();

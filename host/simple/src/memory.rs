@@ -12,11 +12,14 @@ use super::{
     clock::ClockSighting,
     processed::{ProcessedSegment, StoredSegment},
     row::{DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
-    rows::{DeadLetterRef, DiskUse, MessageCensus, Rows, StoredQueue, SuspectFilter},
+    rows::{
+        DeadLetterRef, DeduplicationKey, DiskUse, FirstSent, MessageCensus, QueueRecord, Rows, StoredQueue,
+        SuspectFilter,
+    },
     settings::Order,
 };
 use sandhog_queue::FailureRecord;
-use sandhog_queue::message::{MAX_PRIORITY, MessageId, QueueName};
+use sandhog_queue::message::{MAX_PRIORITY, MessageId};
 
 mod values;
 
@@ -24,6 +27,9 @@ use self::values::Values;
 
 /// The place of a message among those of its queue and state: highest priority first, then lowest `seq`.
 type Place = (QueueKey, MessageState, Reverse<u8>, u64);
+
+/// A queue, and the scope and text of a deduplication id in it.
+type DeduplicationPlace = (QueueKey, String, String);
 
 /// All rows.
 #[derive(Debug, Default)]
@@ -38,9 +44,9 @@ pub(crate) struct MemoryRows {
     held: BTreeSet<(QueueKey, GroupName, Reverse<u8>, u64)>,
     dead: BTreeSet<(QueueKey, u64)>,
     dead_ids: HashMap<(QueueKey, MessageId), u64>,
-    remembered: HashMap<(QueueKey, String), (MessageId, u64)>,
-    forgettable: BTreeSet<(u64, QueueKey, String)>,
-    queues: BTreeMap<QueueKey, (QueueName, Order)>,
+    remembered: HashMap<DeduplicationPlace, (FirstSent, u64)>,
+    forgettable: BTreeSet<(u64, DeduplicationPlace)>,
+    queues: BTreeMap<QueueKey, StoredQueue>,
     values: Values,
 }
 
@@ -66,7 +72,7 @@ impl MemoryRows {
             if meta.state.leads_group() {
                 let former = self.heads.insert((meta.queue, group.clone()), meta.seq);
                 assert!(former.is_none_or(|seq| seq == meta.seq), "a group has one head");
-            } else if meta.state == MessageState::Held {
+            } else if meta.state.stands_behind_head() {
                 self.held
                     .insert((meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
@@ -82,7 +88,7 @@ impl MemoryRows {
         if let Some(group) = &meta.group {
             if meta.state.leads_group() {
                 self.heads.remove(&(meta.queue, group.clone()));
-            } else if meta.state == MessageState::Held {
+            } else if meta.state.stands_behind_head() {
                 self.held
                     .remove(&(meta.queue, group.clone(), Reverse(meta.priority), meta.seq));
             }
@@ -127,6 +133,11 @@ fn place(meta: &MessageMeta) -> Place {
     (meta.queue, meta.state, Reverse(meta.priority), meta.seq)
 }
 
+fn place_of(queue: QueueKey, deduplication: DeduplicationKey<'_>) -> DeduplicationPlace {
+    let DeduplicationKey { scope, id } = deduplication;
+    (queue, scope.to_owned(), id.to_owned())
+}
+
 fn is_due_later(state: MessageState) -> bool {
     matches!(state, MessageState::Delayed | MessageState::Retry)
 }
@@ -152,10 +163,12 @@ impl Rows for MemoryRows {
         let Some((row, _)) = self.rows.get_mut(&meta.seq) else {
             return Ok(());
         };
-        // A ready message is the head of its group, if it has one, and stays the head.
+        // A ready message is the head of its group, if it has one, and stays the head; a held one keeps its place behind it.
         self.places.remove(&place(row));
         row.state = meta.state;
         row.receive_count = meta.receive_count;
+        row.visible_at_ms = meta.visible_at_ms;
+        row.past = meta.past;
         self.places.insert(place(row));
         Ok(())
     }
@@ -254,14 +267,11 @@ impl Rows for MemoryRows {
         Ok(self.heads.get(&(queue, group.clone())).and_then(|seq| self.known(*seq)))
     }
 
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
+    fn behind(&mut self, queue: QueueKey, group: &GroupName, limit: usize) -> Result<Vec<MessageMeta>, StoreFault> {
         let first = (queue, group.clone(), Reverse(u8::MAX), 0);
         let last = (queue, group.clone(), Reverse(0), u64::MAX);
-        Ok(self
-            .held
-            .range(first..=last)
-            .next()
-            .and_then(|(.., seq)| self.known(*seq)))
+        let behind = self.held.range(first..=last).take(limit);
+        Ok(behind.filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
     fn group_id(&mut self, seq: u64) -> Result<Option<String>, StoreFault> {
@@ -302,6 +312,11 @@ impl Rows for MemoryRows {
         Ok(seqs.filter_map(|(.., seq)| self.known(*seq)).collect())
     }
 
+    fn in_flight_outside(&mut self, _queue: QueueKey) -> Result<u64, StoreFault> {
+        // Only a restart asks, and no message here survives one.
+        Ok(0)
+    }
+
     fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault> {
         Ok(self.known(seq))
     }
@@ -323,42 +338,58 @@ impl Rows for MemoryRows {
     fn first_with(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
+        deduplication: DeduplicationKey<'_>,
         now_ms: u64,
-    ) -> Result<Option<MessageId>, StoreFault> {
-        let known = self.remembered.get(&(queue, deduplication.to_owned()));
+    ) -> Result<Option<FirstSent>, StoreFault> {
+        let known = self.remembered.get(&place_of(queue, deduplication));
         Ok(known
             .filter(|(_, until_ms)| *until_ms > now_ms)
-            .map(|(id, _)| id.clone()))
+            .map(|(first, _)| first.clone()))
     }
 
     fn remember(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
-        id: &MessageId,
+        deduplication: DeduplicationKey<'_>,
+        first: &FirstSent,
         until_ms: u64,
     ) -> Result<(), StoreFault> {
-        let key = (queue, deduplication.to_owned());
-        if let Some((_, former)) = self.remembered.insert(key.clone(), (id.clone(), until_ms)) {
-            self.forgettable.remove(&(former, key.0, key.1.clone()));
+        let place = place_of(queue, deduplication);
+        if let Some((_, former)) = self.remembered.insert(place.clone(), (first.clone(), until_ms)) {
+            self.forgettable.remove(&(former, place.clone()));
         }
-        self.forgettable.insert((until_ms, key.0, key.1));
+        self.forgettable.insert((until_ms, place));
         Ok(())
     }
 
     fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), StoreFault> {
         for _ in 0..limit {
-            let Some((until_ms, queue, id)) = self.forgettable.pop_first() else {
+            let Some((until_ms, place)) = self.forgettable.pop_first() else {
                 break;
             };
             if until_ms > now_ms {
-                self.forgettable.insert((until_ms, queue, id));
+                self.forgettable.insert((until_ms, place));
                 break;
             }
-            self.remembered.remove(&(queue, id));
+            self.remembered.remove(&place);
         }
         Ok(())
+    }
+
+    fn forget_sent(&mut self, queue: QueueKey, last: u64, limit: usize) -> Result<bool, StoreFault> {
+        let of_queue = |(place, (first, _)): &(&DeduplicationPlace, &(FirstSent, u64))| {
+            place.0 == queue && first.sequence.is_none_or(|sequence| sequence <= last)
+        };
+        let sent = self.remembered.iter().filter(of_queue);
+        let found: Vec<_> = sent
+            .take(limit + 1)
+            .map(|(place, (_, until_ms))| (*until_ms, place.clone()))
+            .collect();
+        for forgotten in found.iter().take(limit) {
+            self.forgettable.remove(forgotten);
+            self.remembered.remove(&forgotten.1);
+        }
+        Ok(found.len() > limit)
     }
 
     fn add_segment(&mut self, _segment: &ProcessedSegment) -> Result<(), StoreFault> {
@@ -388,22 +419,38 @@ impl Rows for MemoryRows {
     }
 
     fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault> {
-        let stored = |(key, (name, order)): (&QueueKey, &(QueueName, Order))| StoredQueue {
-            key: *key,
-            name: name.clone(),
-            order: *order,
-        };
-        Ok(self.queues.iter().map(stored).collect())
+        Ok(self.queues.values().cloned().collect())
     }
 
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault> {
-        self.queues.insert(queue.key, (queue.name.clone(), queue.order));
+        self.queues.insert(queue.key, queue.clone());
         Ok(())
     }
 
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault> {
         if let Some(queue) = self.queues.get_mut(&queue) {
-            queue.1 = order;
+            queue.order = order;
+        }
+        Ok(())
+    }
+
+    fn retire_queue(&mut self, queue: QueueKey, _wall_ms: u64) -> Result<(), StoreFault> {
+        self.queues.remove(&queue);
+        Ok(())
+    }
+
+    fn retired_queues(&mut self) -> Result<Vec<QueueKey>, StoreFault> {
+        // Only a restart asks.
+        Ok(Vec::new())
+    }
+
+    fn queue_record(&mut self, queue: QueueKey) -> Result<Option<QueueRecord>, StoreFault> {
+        Ok(self.queues.get(&queue).map(|queue| queue.record.clone()))
+    }
+
+    fn set_queue_record(&mut self, queue: QueueKey, record: &QueueRecord) -> Result<(), StoreFault> {
+        if let Some(queue) = self.queues.get_mut(&queue) {
+            queue.record = record.clone();
         }
         Ok(())
     }

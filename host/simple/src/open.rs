@@ -139,7 +139,7 @@ pub(crate) struct OpenedStore {
 pub(crate) fn open(options: &StoreOptions) -> Result<OpenedStore, OpenError> {
     let directory = &options.directory;
     let StoreFiles {
-        rows,
+        mut rows,
         mut mark,
         lock,
         path,
@@ -173,11 +173,15 @@ pub(crate) fn compact(options: &StoreOptions) -> Result<(u64, u64), OpenError> {
     if let Err(source) = std::fs::metadata(&path) {
         return Err(OpenError::Io { path, source });
     }
-    let files = open_files(options)?;
-    let measure = |rows: &SqliteRows| rows.measure().map_err(|fault| from_fault(&files.path, fault));
-    let before = measure(&files.rows)?.database_bytes;
-    files.rows.compact().map_err(|fault| from_fault(&files.path, fault))?;
-    Ok((before, measure(&files.rows)?.database_bytes))
+    let StoreFiles {
+        mut rows, path, lock, ..
+    } = open_files(options)?;
+    let measure = |rows: &SqliteRows| rows.measure().map_err(|fault| from_fault(&path, fault));
+    let before = measure(&rows)?.database_bytes;
+    rows.compact().map_err(|fault| from_fault(&path, fault))?;
+    let after = measure(&rows)?.database_bytes;
+    drop(lock);
+    Ok((before, after))
 }
 
 /// The open files of a store that no thread works on yet.
@@ -195,7 +199,7 @@ fn open_files(options: &StoreOptions) -> Result<StoreFiles, OpenError> {
         path: directory.clone(),
         source,
     })?;
-    let of_database = ["", "-wal", "-shm"].map(|suffix| format!("{DATABASE}{suffix}"));
+    let of_database = ["", "-wal", "-shm", "-journal"].map(|suffix| format!("{DATABASE}{suffix}"));
     place::examine(
         directory,
         &[of_database.as_slice(), &[HIGH_WATER_MARK.into(), LOCK.into()]].concat(),

@@ -2,6 +2,7 @@
 
 use super::{
     clock::StoreTime,
+    receive_terms::ReceiveTerms,
     row::{QueueKey, StoreFault},
     rules::{ReceiveAnswer, StoreRules},
 };
@@ -57,6 +58,7 @@ impl<F> StoreOperation<F> {
 pub(crate) struct ReceiveMessages {
     pub(crate) queue: QueueKey,
     pub(crate) demand: ReceiveDemand,
+    pub(crate) terms: ReceiveTerms,
 }
 
 impl ReceiveMessages {
@@ -69,7 +71,7 @@ impl ReceiveMessages {
 
     pub(crate) fn apply(&self, rules: &mut StoreRules, now: StoreTime) -> Result<ReceiveAnswer, StoreFault> {
         let max = self.demand.close();
-        let received = rules.receive(self.queue, max, now)?;
+        let received = rules.receive(self.queue, max, self.terms, now)?;
         if received.deliveries.is_empty() {
             self.demand.open_again();
         }

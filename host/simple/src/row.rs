@@ -30,6 +30,9 @@ pub(crate) enum MessageState {
     Retry,
     /// A person: its stored form is damaged. The message is never handed out.
     Damaged,
+    /// Its settlement. It was handed out together with an earlier message of its group, and that message, or one between the two, still
+    /// leads the group.
+    InFlightBehind,
 }
 
 impl MessageState {
@@ -45,6 +48,7 @@ impl MessageState {
             Self::Delayed => 3,
             Self::Retry => 4,
             Self::Damaged => 5,
+            Self::InFlightBehind => 6,
         }
     }
 
@@ -57,6 +61,7 @@ impl MessageState {
             3 => Some(Self::Delayed),
             4 => Some(Self::Retry),
             5 => Some(Self::Damaged),
+            6 => Some(Self::InFlightBehind),
             _ => None,
         }
     }
@@ -65,8 +70,18 @@ impl MessageState {
     pub(crate) fn leads_group(self) -> bool {
         match self {
             Self::Ready | Self::InFlight | Self::Retry => true,
-            Self::Held | Self::Delayed | Self::Damaged => false,
+            Self::Held | Self::Delayed | Self::Damaged | Self::InFlightBehind => false,
         }
+    }
+
+    /// Returns whether a message in this state has a place in its group behind the head.
+    pub(crate) fn stands_behind_head(self) -> bool {
+        matches!(self, Self::Held | Self::InFlightBehind)
+    }
+
+    /// Returns whether a message in this state is with a receiver.
+    pub(crate) fn is_in_flight(self) -> bool {
+        matches!(self, Self::InFlight | Self::InFlightBehind)
     }
 }
 
@@ -134,6 +149,8 @@ pub(crate) enum HandedOut {
     Alone,
     /// To be alone, but a message that was in flight before did not end.
     BesideOthers,
+    /// To a receiver outside of the host, whose code can't take the host down.
+    Outside,
 }
 
 impl HandedOut {
@@ -143,6 +160,7 @@ impl HandedOut {
             Self::Plainly => 0,
             Self::Alone => 1,
             Self::BesideOthers => 2,
+            Self::Outside => 3,
         }
     }
 }
@@ -160,7 +178,8 @@ pub(crate) struct MessageMeta {
     pub(crate) priority: u8,
     /// The group that it is in, if any.
     pub(crate) group: Option<GroupName>,
-    /// When a delayed or retried message becomes visible; a [`HandedOut`] for one in flight, and 0 for the others.
+    /// When a delayed or retried message becomes visible; a [`HandedOut`] for one in flight. For a held one: the time before which it
+    /// is not to be visible when its turn comes, or 0. Else 0.
     pub(crate) visible_at_ms: u64,
     /// The number of receives since it came to this queue.
     pub(crate) receive_count: u32,
@@ -170,9 +189,49 @@ pub(crate) struct MessageMeta {
     pub(crate) suspicion: PoisonSuspicion,
     /// The queue that it was first received from, if it is a dead letter.
     pub(crate) origin: Option<QueueKey>,
+    /// What it has been through in all its queues.
+    pub(crate) past: MessagePast,
+}
+
+/// What a message has been through since it was sent, whatever queues it was in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MessagePast {
+    /// When it came to its first queue, in the store's time.
+    pub(crate) first_queued_at_ms: u64,
+    /// When it was first received, by the wall clock of then.
+    pub(crate) first_received_at_ms: Option<u64>,
+    /// The number of receives in the queues before this one.
+    pub(crate) earlier_receives: u32,
+    /// Its first `seq`, which its sender was told.
+    pub(crate) sequence: u64,
+}
+
+impl MessagePast {
+    /// The past of a message that comes to its first queue now.
+    pub(crate) fn begin(seq: u64, now_ms: u64) -> Self {
+        Self {
+            first_queued_at_ms: now_ms,
+            first_received_at_ms: None,
+            earlier_receives: 0,
+            sequence: seq,
+        }
+    }
 }
 
 impl MessageMeta {
+    /// Returns the number of receives in all queues.
+    pub(crate) fn total_receives(&self) -> u32 {
+        self.past.earlier_receives.saturating_add(self.receive_count)
+    }
+
+    /// Returns what the message has been through when it leaves its queue.
+    pub(crate) fn past_of_move(&self) -> MessagePast {
+        MessagePast {
+            earlier_receives: self.total_receives(),
+            ..self.past
+        }
+    }
+
     /// Returns whether a crash with `in_flight` messages in flight, this one among them, is blamed on this message alone.
     pub(crate) fn is_blamed(&self, in_flight: u64) -> bool {
         // A message beside it may have been the cause once. Twice is no coincidence.
@@ -180,6 +239,11 @@ impl MessageMeta {
         in_flight == 1
             || self.visible_at_ms == HandedOut::Alone.number()
             || (self.visible_at_ms == HandedOut::BesideOthers.number() && again)
+    }
+
+    /// Returns whether this message, which is in flight, is with a receiver outside of the host.
+    pub(crate) fn is_outside(&self) -> bool {
+        self.visible_at_ms == HandedOut::Outside.number()
     }
 
     /// Returns whether this message goes before `other` when both wait in one group.
@@ -193,10 +257,25 @@ impl MessageMeta {
 pub(crate) struct MessageContent {
     /// The message as it was sent.
     pub(crate) message: Message,
+    /// What else was said when it was sent.
+    pub(crate) sent: SentDetails,
     /// The last failure in this queue.
     pub(crate) failure: Option<FailureRecord>,
     /// The way it became a dead letter, if it is one.
     pub(crate) death: Option<DeathRecord>,
+}
+
+/// What was said when a message was sent and is no part of what a handler sees. Never changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct SentDetails {
+    /// The deduplication id.
+    pub(crate) deduplication_id: Option<Arc<str>>,
+    /// The system attributes: a JSON object of names and texts.
+    pub(crate) system: Option<Arc<str>>,
+    /// The id of the message with whose end it was sent, or of the one that it was made from.
+    pub(crate) parent: Option<Arc<str>>,
+    /// The attempt that sent it: a JSON object.
+    pub(crate) sender: Option<Arc<str>>,
 }
 
 /// How a message became a dead letter.

@@ -22,6 +22,36 @@ pub(crate) struct StoredQueue {
     pub(crate) key: QueueKey,
     pub(crate) name: QueueName,
     pub(crate) order: Order,
+    pub(crate) record: QueueRecord,
+}
+
+/// Who made a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum QueueMaker {
+    /// The configuration, or a queue of it that needs this one. The settings are there.
+    #[default]
+    Host,
+    /// A client. The settings are in the record.
+    Client,
+}
+
+/// What the store keeps about a queue beside its messages. The store does not read it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueRecord {
+    /// Who made the queue.
+    pub made_by: QueueMaker,
+    /// The settings, a JSON object, if they are not in the configuration.
+    pub settings: Option<String>,
+    /// The tags, a JSON object of texts.
+    pub tags: Option<String>,
+    /// When the queue was made, in milliseconds since 1970; `None` for a queue from before the store knew.
+    pub created_at_ms: Option<u64>,
+    /// When its settings were last changed, in milliseconds since 1970.
+    pub modified_at_ms: Option<u64>,
+    /// When it was last purged, in milliseconds since 1970.
+    pub purged_at_ms: Option<u64>,
+    /// When it was deleted, in milliseconds since 1970. Its number stays, because dead letters in other queues name it.
+    pub deleted_at_ms: Option<u64>,
 }
 
 /// The room that a store takes on its disk, in bytes.
@@ -43,6 +73,22 @@ pub(crate) struct DeadLetterRef {
     pub(crate) seq: u64,
     /// The length of its body in bytes.
     pub(crate) bytes: usize,
+}
+
+/// A deduplication id within its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct DeduplicationKey<'a> {
+    /// The group id if the id counts within its message group only; empty if it counts in the whole queue.
+    pub(crate) scope: &'a str,
+    pub(crate) id: &'a str,
+}
+
+/// The message that a deduplication id came with first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FirstSent {
+    pub(crate) id: MessageId,
+    /// Its first `seq`; `None` if an earlier version of the store did not note it.
+    pub(crate) sequence: Option<u64>,
 }
 
 /// Whether a read takes the suspects among the messages too.
@@ -121,7 +167,7 @@ pub(crate) trait Rows: ValueRows + std::fmt::Debug {
     fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault>;
     /// Writes state, group, `visible_at_ms`, receive count and suspicion.
     fn place(&mut self, meta: &MessageMeta) -> Result<(), StoreFault>;
-    /// Writes the state "in flight" and the receive count.
+    /// Writes the state "in flight", or "in flight behind the head", the receive count and `visible_at_ms`.
     fn take(&mut self, meta: &MessageMeta) -> Result<(), StoreFault>;
     /// Remembers the last failure.
     fn note(&mut self, seq: u64, failure: &FailureRecord) -> Result<(), StoreFault>;
@@ -156,8 +202,8 @@ pub(crate) trait Rows: ValueRows + std::fmt::Debug {
     // Reads for groups.
     /// The one message of the group that is ready, in flight or waits for its retry.
     fn head(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault>;
-    /// The held message of the group whose turn is next.
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault>;
+    /// The messages of the group behind its head, held or in flight behind it, in their order.
+    fn behind(&mut self, queue: QueueKey, group: &GroupName, limit: usize) -> Result<Vec<MessageMeta>, StoreFault>;
     /// The group id of a message.
     fn group_id(&mut self, seq: u64) -> Result<Option<String>, StoreFault>;
     /// Messages of the queue with a higher `seq`, in order.
@@ -175,6 +221,9 @@ pub(crate) trait Rows: ValueRows + std::fmt::Debug {
         limit: usize,
     ) -> Result<Vec<MessageMeta>, StoreFault>;
 
+    /// Returns how many messages of the queue are in flight with receivers outside of the host.
+    fn in_flight_outside(&mut self, queue: QueueKey) -> Result<u64, StoreFault>;
+
     // Reads of one message.
     fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault>;
     fn fetch(&mut self, seq: u64) -> Result<Option<StoredMessage>, StoreFault>;
@@ -187,18 +236,21 @@ pub(crate) trait Rows: ValueRows + std::fmt::Debug {
     fn first_with(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
+        deduplication: DeduplicationKey<'_>,
         now_ms: u64,
-    ) -> Result<Option<MessageId>, StoreFault>;
+    ) -> Result<Option<FirstSent>, StoreFault>;
     fn remember(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
-        id: &MessageId,
+        deduplication: DeduplicationKey<'_>,
+        first: &FirstSent,
         until_ms: u64,
     ) -> Result<(), StoreFault>;
     /// Forgets at most `limit` deduplication ids whose time is over.
     fn forget(&mut self, now_ms: u64, limit: usize) -> Result<(), StoreFault>;
+
+    /// Forgets at most `limit` deduplication ids of messages of a queue whose first `seq` is at most `last`. Returns whether some are left.
+    fn forget_sent(&mut self, queue: QueueKey, last: u64, limit: usize) -> Result<bool, StoreFault>;
 
     // The processed messages.
     /// Adds a segment; one with its number is replaced.
@@ -219,6 +271,13 @@ pub(crate) trait Rows: ValueRows + std::fmt::Debug {
     fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault>;
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault>;
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault>;
+    /// Takes the name from a queue, for good.
+    fn retire_queue(&mut self, queue: QueueKey, wall_ms: u64) -> Result<(), StoreFault>;
+    /// The queues without a name.
+    fn retired_queues(&mut self) -> Result<Vec<QueueKey>, StoreFault>;
+    fn queue_record(&mut self, queue: QueueKey) -> Result<Option<QueueRecord>, StoreFault>;
+    /// Replaces the record of a queue.
+    fn set_queue_record(&mut self, queue: QueueKey, record: &QueueRecord) -> Result<(), StoreFault>;
     /// Returns the room that the rows take on the disk, if they are on one.
     fn disk_use(&mut self) -> Result<Option<DiskUse>, StoreFault>;
     fn census(&mut self) -> Result<MessageCensus, StoreFault>;

@@ -2,7 +2,8 @@
 //!
 //! [`StoreRules`] is the whole state of a store: its rows and the facts about them in memory. Every change goes
 //! through the few functions of this file, which keep the tallies equal to the rows; the files below it hold one
-//! rule each. Invariant: of the messages that share a group at most one is ready, in flight or waiting for its retry.
+//! rule each. Invariant: of the messages that share a group at most one is ready, in flight or waiting for its retry, but for those
+//! in flight that were handed out together with it.
 //! The rules know neither SQL nor threads.
 
 use std::{
@@ -26,9 +27,12 @@ use sandhog_queue::message::QueueName;
 #[cfg(test)]
 mod cost;
 mod dead;
+mod delete;
 mod expire;
 mod groups;
 mod keyvalue;
+mod late;
+mod moves;
 mod processed;
 mod queues;
 mod receive;
@@ -39,6 +43,8 @@ mod time;
 use self::processed::ProcessedChanges;
 
 pub(crate) use dead::DeadLetterChoice;
+pub(crate) use moves::MoveStep;
+pub use moves::MovedMessages;
 pub(crate) use receive::ReceiveAnswer;
 
 /// The numbers of messages of one queue.
@@ -47,6 +53,7 @@ pub(crate) struct MessageTally {
     pub(crate) ready: u64,
     pub(crate) held: u64,
     pub(crate) in_flight: u64,
+    pub(crate) in_flight_behind: u64,
     pub(crate) delayed: u64,
     pub(crate) retry: u64,
     pub(crate) damaged: u64,
@@ -63,6 +70,7 @@ impl MessageTally {
             MessageState::Ready => &mut self.ready,
             MessageState::Held => &mut self.held,
             MessageState::InFlight => &mut self.in_flight,
+            MessageState::InFlightBehind => &mut self.in_flight_behind,
             MessageState::Delayed => &mut self.delayed,
             MessageState::Retry => &mut self.retry,
             MessageState::Damaged => &mut self.damaged,
@@ -71,8 +79,13 @@ impl MessageTally {
 
     /// Returns the number that counts towards the depth limit.
     pub(crate) fn sent(&self) -> u64 {
-        let all = self.ready + self.held + self.in_flight + self.delayed + self.retry + self.damaged;
-        all.saturating_sub(self.dead_here)
+        let idle = self.ready + self.held + self.delayed + self.retry + self.damaged;
+        (idle + self.all_in_flight()).saturating_sub(self.dead_here)
+    }
+
+    /// Returns the number of messages that are with a receiver.
+    pub(crate) fn all_in_flight(&self) -> u64 {
+        self.in_flight + self.in_flight_behind
     }
 
     fn move_between(&mut self, from: MessageState, to: MessageState) {
@@ -86,6 +99,17 @@ fn subtract(count: &mut u64) {
     *count = count.saturating_sub(1);
 }
 
+/// Whether a queue is in use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum QueueStanding {
+    /// An earlier run left the queue, and this one does not use it.
+    Left,
+    /// This run of the host uses the queue.
+    Declared,
+    /// The queue was deleted. It has no name any more, and [`QueueState::name`] is a text for the log.
+    Retired,
+}
+
 /// The state of one queue.
 #[derive(Debug, Clone)]
 pub(crate) struct QueueState {
@@ -93,8 +117,7 @@ pub(crate) struct QueueState {
     pub(crate) settings: Settings,
     /// The stored order, which the groups are derived from.
     pub(crate) order: Order,
-    /// This run of the host uses the queue.
-    pub(crate) declared: bool,
+    pub(crate) standing: QueueStanding,
     /// Exhausted messages stay in this queue.
     pub(crate) terminal: bool,
     pub(crate) tally: MessageTally,
@@ -110,6 +133,16 @@ pub(crate) struct QueueState {
     /// nothing out meanwhile.
     pub(crate) regrouping: Option<(u64, u64)>,
     pub(crate) notify: Arc<Notify>,
+}
+
+impl QueueState {
+    pub(crate) fn is_declared(&self) -> bool {
+        self.standing == QueueStanding::Declared
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.standing == QueueStanding::Retired
+    }
 }
 
 /// A whole store. The rules see rows of any kind; only the owner of the store knows the kind.
@@ -184,12 +217,23 @@ impl StoreRules {
         };
         self.isolation = saved.isolation;
         self.seen_ms = saved.seen_ms;
-        self.queues.extend(saved.queues);
-        for key in saved.added {
-            if let Some(queue) = self.queues.remove(&key) {
+        for key in &saved.added {
+            if let Some(queue) = self.queues.remove(key)
+                && self.names.get(&queue.name) == Some(key)
+            {
                 self.names.remove(&queue.name);
             }
         }
+        for (key, queue) in saved.queues {
+            if saved.added.contains(&key) {
+                continue;
+            }
+            if !queue.is_retired() {
+                self.names.insert(queue.name.clone(), key);
+            }
+            self.queues.insert(key, queue);
+        }
+        self.find_terminals();
     }
 
     /// Wakes the receivers of the queues that have changed. Call it after the commit.
@@ -312,7 +356,7 @@ impl StoreRules {
                     self.wake_later(meta.queue);
                 }
             }
-            MessageState::Held | MessageState::InFlight | MessageState::Damaged => {}
+            MessageState::Held | MessageState::InFlight | MessageState::InFlightBehind | MessageState::Damaged => {}
         }
     }
 
@@ -321,6 +365,7 @@ impl StoreRules {
         match self.queue(key).order {
             Order::Queue => Some(GroupName::from("")),
             Order::Group => group_id.map(GroupName::from),
+            Order::Ungrouped => None,
         }
     }
 }

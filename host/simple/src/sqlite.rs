@@ -3,36 +3,45 @@
 //! Each operation is one statement, answered by one index. The plan is forced, so that a wrong guess of the planner
 //! can't turn a receive into a scan.
 
-use std::sync::Arc;
-
 use rusqlite::params;
 
-use self::read::{bytes, integer, key, limit, number, read_all, read_letter, read_meta, signed, text};
+use self::read::{bytes, integer, key, limit, number, optional_number, read_all, read_letter, read_meta, signed, text};
 use super::{
     clock::ClockSighting,
     codec,
     processed::{ProcessedSegment, StoredSegment},
-    row::{
-        DeathRecord, FaultKind, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault,
-        StoredMessage,
+    row::{DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
+    rows::{
+        DeadLetterRef, DeduplicationKey, DiskUse, FirstSent, MessageCensus, QueueRecord, Rows, StoredQueue,
+        SuspectFilter,
     },
-    rows::{DeadLetterRef, DiskUse, MessageCensus, Rows, StoredQueue, SuspectFilter},
     settings::Order,
 };
 use sandhog_queue::FailureRecord;
-use sandhog_queue::message::{MessageId, QueueName};
+use sandhog_queue::message::MessageId;
 
 // Before the modules, which use them.
 macro_rules! meta_columns {
     () => {
-        "seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect, origin"
+        "seq, queue, state, priority, lane, visible_at, receive_count, queued_at, suspect, origin, first_queued_at,
+         first_received_at, earlier_receives, sequence"
+    };
+}
+/// The length of a body in bytes, without reading the body.
+macro_rules! body_bytes {
+    () => {
+        "CASE WHEN body_key IS NULL THEN length(body)
+         ELSE (SELECT length(bodies.body) FROM bodies WHERE bodies.body_key = messages.body_key) END"
     };
 }
 macro_rules! all_columns {
     () => {
         concat!(
             meta_columns!(),
-            ", id, sent_at, group_id, failure, dead_at, dead_receive_count, dead_failure, checksum, attributes, body"
+            ", id, sent_at, group_id, failure, dead_at, dead_receive_count, dead_failure, checksum, attributes,
+             deduplication_id, system, parent, sender,
+             CASE WHEN body_key IS NULL THEN body
+             ELSE (SELECT bodies.body FROM bodies WHERE bodies.body_key = messages.body_key) END"
         )
     };
 }
@@ -41,7 +50,10 @@ mod arrivals;
 mod database;
 mod failing;
 mod log;
+mod queues;
 mod read;
+#[cfg(test)]
+mod tests;
 mod time;
 mod values;
 
@@ -64,7 +76,8 @@ impl Rows for SqliteRows {
                 meta.receive_count,
                 meta.suspicion.number(),
             ],
-        )
+        )?;
+        self.note_flight(meta)
     }
 
     fn take(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
@@ -79,26 +92,7 @@ impl Rows for SqliteRows {
     }
 
     fn relocate(&mut self, seq: u64, to: &MessageMeta, death: Option<&DeathRecord>) -> Result<(), StoreFault> {
-        self.table()?.write(
-            "UPDATE messages SET seq = ?2, queue = ?3, state = ?4, lane = ?5, visible_at = ?6, receive_count = ?7,
-             queued_at = ?8, suspect = ?9, origin = ?10, dead_at = ?11, dead_receive_count = ?12, dead_failure = ?13,
-             failure = NULL WHERE seq = ?1",
-            params![
-                signed(seq),
-                signed(to.seq),
-                to.queue.0,
-                to.state.number(),
-                to.group.as_deref(),
-                signed(to.visible_at_ms),
-                to.receive_count,
-                signed(to.queued_at_ms),
-                to.suspicion.number(),
-                to.origin.map(|origin| origin.0),
-                death.map(|death| signed(death.dead_at_ms)),
-                death.map(|death| death.receive_count),
-                death.map(|death| codec::encode_failure(&death.failure)),
-            ],
-        )
+        self.relocate_message(seq, to, death)
     }
 
     fn delete(&mut self, meta: &MessageMeta) -> Result<(), StoreFault> {
@@ -156,7 +150,7 @@ impl Rows for SqliteRows {
     fn has_unsuspected_ready(&mut self, queue: QueueKey) -> Result<bool, StoreFault> {
         let exists = self.table()?.one(
             "SELECT EXISTS (SELECT 1 FROM messages INDEXED BY messages_by_state
-             WHERE queue = ?1 AND state = 0 AND suspect = 0)",
+             WHERE queue = ?1 AND state = 0 AND state <> 2 AND suspect = 0)",
             params![queue.0],
             |row| integer(row, 0),
         )?;
@@ -211,15 +205,15 @@ impl Rows for SqliteRows {
         )
     }
 
-    fn next_held(&mut self, queue: QueueKey, group: &GroupName) -> Result<Option<MessageMeta>, StoreFault> {
-        self.table()?.one(
+    fn behind(&mut self, queue: QueueKey, group: &GroupName, count: usize) -> Result<Vec<MessageMeta>, StoreFault> {
+        self.table()?.many(
             concat!(
                 "SELECT ",
                 meta_columns!(),
                 " FROM messages INDEXED BY lane_held WHERE queue = ?1 AND lane = ?2 AND lane IS NOT NULL",
-                " AND state = 1 ORDER BY priority DESC, seq LIMIT 1"
+                " AND state IN (1, 6) ORDER BY priority DESC, seq LIMIT ?3"
             ),
-            params![queue.0, &**group],
+            params![queue.0, &**group, limit(count)],
             read_meta,
         )
     }
@@ -255,8 +249,8 @@ impl Rows for SqliteRows {
             concat!(
                 "SELECT ",
                 meta_columns!(),
-                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND priority = ?3",
-                " ORDER BY seq LIMIT 1"
+                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND state <> 2",
+                " AND priority = ?3 ORDER BY seq LIMIT 1"
             ),
             params![queue.0, state.number(), priority],
             read_meta,
@@ -270,15 +264,23 @@ impl Rows for SqliteRows {
         last: u64,
         count: usize,
     ) -> Result<Vec<MessageMeta>, StoreFault> {
+        if state == MessageState::InFlight {
+            return self.in_flight(queue, last, count);
+        }
         self.table()?.many(
             concat!(
                 "SELECT ",
                 meta_columns!(),
-                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND seq <= ?3 LIMIT ?4"
+                " FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND state <> 2",
+                " AND seq <= ?3 LIMIT ?4"
             ),
             params![queue.0, state.number(), signed(last), limit(count)],
             read_meta,
         )
+    }
+
+    fn in_flight_outside(&mut self, queue: QueueKey) -> Result<u64, StoreFault> {
+        self.count_outside(queue)
     }
 
     fn meta(&mut self, seq: u64) -> Result<Option<MessageMeta>, StoreFault> {
@@ -299,8 +301,11 @@ impl Rows for SqliteRows {
 
     fn dead(&mut self, origin: QueueKey, after: u64, count: usize) -> Result<Vec<DeadLetterRef>, StoreFault> {
         self.table()?.many(
-            "SELECT seq, length(body) FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2
-             ORDER BY seq LIMIT ?3",
+            concat!(
+                "SELECT seq, ",
+                body_bytes!(),
+                " FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3"
+            ),
             params![origin.0, signed(after), limit(count)],
             read_letter,
         )
@@ -308,7 +313,11 @@ impl Rows for SqliteRows {
 
     fn dead_with_id(&mut self, origin: QueueKey, id: &MessageId) -> Result<Option<DeadLetterRef>, StoreFault> {
         self.table()?.one(
-            "SELECT seq, length(body) FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1",
+            concat!(
+                "SELECT seq, ",
+                body_bytes!(),
+                " FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2 LIMIT 1"
+            ),
             params![origin.0, id.as_str()],
             read_letter,
         )
@@ -317,36 +326,64 @@ impl Rows for SqliteRows {
     fn first_with(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
+        deduplication: DeduplicationKey<'_>,
         now_ms: u64,
-    ) -> Result<Option<MessageId>, StoreFault> {
-        let id = self.other_tables().one(
-            "SELECT id FROM deduplication WHERE queue = ?1 AND deduplication_id = ?2 AND until > ?3",
-            params![queue.0, deduplication, signed(now_ms)],
-            |row| text(row, 0),
-        )?;
-        Ok(id.flatten().map(|id| MessageId::from_queue(&id)))
+    ) -> Result<Option<FirstSent>, StoreFault> {
+        self.other_tables().one(
+            "SELECT id, sequence FROM deduplication
+             WHERE queue = ?1 AND scope = ?2 AND deduplication_id = ?3 AND until > ?4",
+            params![queue.0, deduplication.scope, deduplication.id, signed(now_ms)],
+            |row| {
+                Ok(FirstSent {
+                    id: MessageId::from_queue(&text(row, 0)?.unwrap_or_default()),
+                    sequence: optional_number(row, 1)?,
+                })
+            },
+        )
     }
 
     fn remember(
         &mut self,
         queue: QueueKey,
-        deduplication: &str,
-        id: &MessageId,
+        deduplication: DeduplicationKey<'_>,
+        first: &FirstSent,
         until_ms: u64,
     ) -> Result<(), StoreFault> {
         self.other_tables().write(
-            "INSERT OR REPLACE INTO deduplication (queue, deduplication_id, id, until) VALUES (?1, ?2, ?3, ?4)",
-            params![queue.0, deduplication, id.as_str(), signed(until_ms)],
+            "INSERT OR REPLACE INTO deduplication (queue, scope, deduplication_id, id, until, sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                queue.0,
+                deduplication.scope,
+                deduplication.id,
+                first.id.as_str(),
+                signed(until_ms),
+                first.sequence.map(signed),
+            ],
         )
     }
 
     fn forget(&mut self, now_ms: u64, count: usize) -> Result<(), StoreFault> {
         self.other_tables().write(
-            "DELETE FROM deduplication WHERE (queue, deduplication_id) IN
-             (SELECT queue, deduplication_id FROM deduplication WHERE until <= ?1 ORDER BY until LIMIT ?2)",
+            "DELETE FROM deduplication WHERE (queue, scope, deduplication_id) IN
+             (SELECT queue, scope, deduplication_id FROM deduplication WHERE until <= ?1 ORDER BY until LIMIT ?2)",
             params![signed(now_ms), limit(count)],
         )
+    }
+
+    fn forget_sent(&mut self, queue: QueueKey, last: u64, count: usize) -> Result<bool, StoreFault> {
+        self.other_tables().write(
+            "DELETE FROM deduplication WHERE (queue, scope, deduplication_id) IN
+             (SELECT queue, scope, deduplication_id FROM deduplication
+              WHERE queue = ?1 AND ifnull(sequence, 0) <= ?2 LIMIT ?3)",
+            params![queue.0, signed(last), limit(count)],
+        )?;
+        let left = self.other_tables().one(
+            "SELECT 1 FROM deduplication WHERE queue = ?1 AND ifnull(sequence, 0) <= ?2 LIMIT 1",
+            params![queue.0, signed(last)],
+            |_| Ok(()),
+        )?;
+        Ok(left.is_some())
     }
 
     fn add_segment(&mut self, segment: &ProcessedSegment) -> Result<(), StoreFault> {
@@ -395,34 +432,31 @@ impl Rows for SqliteRows {
     }
 
     fn queues(&mut self) -> Result<Vec<StoredQueue>, StoreFault> {
-        let stored =
-            self.other_tables()
-                .many("SELECT queue, name, one_lane FROM queues ORDER BY queue", [], |row| {
-                    Ok((key(row, 0)?, text(row, 1)?.unwrap_or_default(), integer(row, 2)?))
-                })?;
-        let read = |(key, name, one_lane): (QueueKey, String, i64)| {
-            let name = QueueName::new(&name).map_err(|error| StoreFault {
-                kind: FaultKind::Final,
-                cause: Arc::new(error),
-            })?;
-            let order = if one_lane == 1 { Order::Queue } else { Order::Group };
-            Ok(StoredQueue { key, name, order })
-        };
-        stored.into_iter().map(read).collect()
+        self.read_queues()
     }
 
     fn add_queue(&mut self, queue: &StoredQueue) -> Result<(), StoreFault> {
-        self.other_tables().write(
-            "INSERT INTO queues (queue, name, one_lane) VALUES (?1, ?2, ?3)",
-            params![queue.key.0, queue.name.as_str(), queue.order == Order::Queue],
-        )
+        self.write_queue(queue)
     }
 
     fn set_order(&mut self, queue: QueueKey, order: Order) -> Result<(), StoreFault> {
-        self.other_tables().write(
-            "UPDATE queues SET one_lane = ?2 WHERE queue = ?1",
-            params![queue.0, order == Order::Queue],
-        )
+        self.write_order(queue, order)
+    }
+
+    fn retire_queue(&mut self, queue: QueueKey, wall_ms: u64) -> Result<(), StoreFault> {
+        self.write_retired(queue, wall_ms)
+    }
+
+    fn retired_queues(&mut self) -> Result<Vec<QueueKey>, StoreFault> {
+        self.read_retired()
+    }
+
+    fn queue_record(&mut self, queue: QueueKey) -> Result<Option<QueueRecord>, StoreFault> {
+        self.read_record(queue)
+    }
+
+    fn set_queue_record(&mut self, queue: QueueKey, record: &QueueRecord) -> Result<(), StoreFault> {
+        self.write_record(queue, record)
     }
 
     fn disk_use(&mut self) -> Result<Option<DiskUse>, StoreFault> {
@@ -430,12 +464,15 @@ impl Rows for SqliteRows {
     }
 
     fn census(&mut self) -> Result<MessageCensus, StoreFault> {
+        let in_flight = self.count_in_flight()?;
         let table = self.table()?;
-        let states = table.many(
-            "SELECT queue, state, count(*) FROM messages INDEXED BY messages_by_state GROUP BY queue, state",
+        let mut states = table.many(
+            "SELECT queue, state, count(*) FROM messages INDEXED BY messages_by_state WHERE state <> 2
+             GROUP BY queue, state",
             [],
             |row| Ok((key(row, 0)?, integer(row, 1)?, number(row, 2)?)),
         )?;
+        states.extend(in_flight);
         let state_of = |(key, state, count): (QueueKey, i64, u64)| {
             let state = u8::try_from(state).ok().and_then(MessageState::from_number);
             (key, state.unwrap_or(MessageState::Damaged), count)

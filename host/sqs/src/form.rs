@@ -1,18 +1,17 @@
 //! The form of a message on SQS, in both directions. Pure.
 //!
-//! - A **body** that SQS can carry, text of XML 1.0 characters and not empty, goes as it is. Any other goes in base64, and the
-//!   attribute `sandhog-encoding` says `base64`; an empty one goes as `(empty)`, and the attribute says `empty`.
+//! - A **body** that SQS can't carry is written as `body_form.rs` says.
 //! - **Attributes** go with the types `String`, `Number` and `Binary`. A type's label (`Number.price`) does not reach a
 //!   handler; it is kept for the case that the message becomes a dead letter or leaves the dead-letter queue.
 //! - The attribute `AWSTraceHeader` is the system attribute of that name, which does not count to the ten.
 //! - A **dead letter** tells its origin in `sandhog-dead-letter` (see `provenance.rs`), which is taken off before a handler
 //!   sees the message.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{
+    body_form::{self, BODY_ENCODING, TRACE_HEADER, is_carried},
     facts::Facts,
     failure::whole_seconds,
     provenance::{self, Provenance},
@@ -23,16 +22,8 @@ use sandhog_queue::{
     printable::printable,
 };
 
-/// The attribute that tells how the body is written.
-pub(crate) const ENCODING: &str = "sandhog-encoding";
 /// The attribute that tells the origin of a dead letter.
 pub(crate) const DEAD_LETTER: &str = "sandhog-dead-letter";
-/// The system attribute that may be sent.
-const TRACE: &str = "AWSTraceHeader";
-const ENCODED: &str = "base64";
-const EMPTY: &str = "empty";
-/// The body of a message without one; SQS refuses an empty body.
-const EMPTY_BODY: &str = "(empty)";
 /// The longest delay of a message (limit of SQS).
 const MAX_DELAY_S: u64 = 900;
 /// The length to which an error cuts a wrong value.
@@ -62,12 +53,12 @@ impl Content {
             .iter()
             .map(|each| (each.name.clone(), each.value.clone()));
         // A sender may have used an attribute of that name.
-        let taken = self.attributes.iter().any(|each| each.name == TRACE);
+        let taken = self.attributes.iter().any(|each| each.name == TRACE_HEADER);
         let trace = self
             .trace
             .iter()
             .filter(|_| !taken)
-            .map(|trace| (TRACE.to_owned(), AttributeValue::Text(trace.clone())));
+            .map(|trace| (TRACE_HEADER.to_owned(), AttributeValue::Text(trace.clone())));
         Message {
             id,
             body: self.body.clone(),
@@ -80,9 +71,9 @@ impl Content {
 
     /// Returns the message as SQS takes it.
     pub(crate) fn sendable(&self) -> Sendable {
-        let (body, encoding) = written(&self.body);
+        let (body, encoding) = body_form::encoded(&self.body);
         let mut attributes = self.attributes.clone();
-        attributes.extend(encoding.map(|encoding| text_attribute(ENCODING, encoding.to_owned())));
+        attributes.extend(encoding.map(|encoding| text_attribute(BODY_ENCODING, encoding.to_owned())));
         Sendable {
             body,
             attributes,
@@ -103,20 +94,6 @@ pub(crate) fn text_attribute(name: &str, text: String) -> Attribute {
     }
 }
 
-/// Returns the body as SQS takes it, and the name of its encoding if it has one.
-fn written(body: &[u8]) -> (String, Option<&'static str>) {
-    match std::str::from_utf8(body) {
-        Ok("") => (EMPTY_BODY.to_owned(), Some(EMPTY)),
-        Ok(text) if text.chars().all(is_carried) => (text.to_owned(), None),
-        Ok(_) | Err(_) => (BASE64.encode(body), Some(ENCODED)),
-    }
-}
-
-/// Whether SQS carries a character: those of XML 1.0.
-pub(crate) fn is_carried(c: char) -> bool {
-    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
-}
-
 /// Takes off the attributes that this host added. An attribute of another writer under such a name stays.
 pub(crate) fn open(received: Received) -> Opened {
     let Received {
@@ -128,25 +105,23 @@ pub(crate) fn open(received: Received) -> Opened {
         ..
     } = received;
     let provenance = provenance::take_off(&mut attributes);
-    let body = Bytes::from(body);
-    let encoding = attributes.iter().position(|each| each.name == ENCODING);
+    let encoding = attributes.iter().position(|each| each.name == BODY_ENCODING);
     let said = encoding.and_then(|index| attributes.get(index));
     let meant = said.and_then(|said| match &said.value {
-        AttributeValue::Text(encoding) if encoding == ENCODED => BASE64.decode(&body).ok().map(Bytes::from),
-        AttributeValue::Text(encoding) if encoding == EMPTY => Some(Bytes::new()),
-        AttributeValue::Text(_) | AttributeValue::Number(_) | AttributeValue::Binary(_) => None,
+        AttributeValue::Text(encoding) => body_form::decoded(&body, encoding),
+        AttributeValue::Number(_) | AttributeValue::Binary(_) => None,
     });
     if let (Some(index), Some(_)) = (encoding, &meant) {
         attributes.remove(index);
     } else if encoding.is_some() {
         tracing::debug!(
             id,
-            "a body is not written as its attribute {ENCODING} says, and is handed out as it is"
+            "a body is not written as its attribute {BODY_ENCODING} says, and is handed out as it is"
         );
     }
     Opened {
         content: Content {
-            body: meant.unwrap_or(body),
+            body: meant.unwrap_or_else(|| Bytes::from(body)),
             attributes,
             trace,
             group_id,
@@ -164,7 +139,7 @@ pub(crate) fn outgoing(outgoing: &Outgoing, facts: &Facts) -> Result<Sendable, I
     let mut trace = None;
     for (name, value) in outgoing.attributes.pairs() {
         match value {
-            AttributeValue::Text(header) if name == TRACE => trace = Some(header.clone()),
+            AttributeValue::Text(header) if name == TRACE_HEADER => trace = Some(header.clone()),
             AttributeValue::Text(_) | AttributeValue::Number(_) | AttributeValue::Binary(_) => {
                 attributes.push(attribute(name, value)?);
             }
@@ -188,7 +163,7 @@ fn attribute(name: &str, value: &AttributeValue) -> Result<Attribute, InvalidMes
     let shown = printable(name, SHOWN_BYTES);
     let refuse = |why: &str| Err(InvalidMessage(format!("attribute {shown:?}: {why}")));
     let lower = name.to_ascii_lowercase();
-    if name == ENCODING || name == DEAD_LETTER {
+    if name == BODY_ENCODING || name == DEAD_LETTER {
         return refuse("the name is taken: this host marks messages with it");
     }
     if lower.starts_with("aws.") || lower.starts_with("amazon.") {
@@ -284,7 +259,7 @@ fn check_size(sendable: &Sendable, facts: &Facts) -> Result<(), InvalidMessage> 
     let count = sendable.attributes.len();
     if count > MAX_ATTRIBUTES {
         return Err(InvalidMessage(format!(
-            "{count} attributes with {ENCODING}: SQS takes {MAX_ATTRIBUTES}, and a body that isn't text takes one of the ten"
+            "{count} attributes with {BODY_ENCODING}: SQS takes {MAX_ATTRIBUTES}, and a body that isn't text takes one of the ten"
         )));
     }
     let size = sendable.size();
@@ -352,7 +327,7 @@ pub(crate) mod tests {
     }
 
     fn attributes() -> impl Strategy<Value = Attributes> {
-        let name = prop_oneof![4 => "[A-Za-z0-9_.-]{1,12}", 1 => ".{1,8}", 1 => Just(TRACE.to_owned())];
+        let name = prop_oneof![4 => "[A-Za-z0-9_.-]{1,12}", 1 => ".{1,8}", 1 => Just(TRACE_HEADER.to_owned())];
         prop::collection::vec((name, value()), 0..=10).prop_map(|mut pairs| {
             pairs.sort_by(|a, b| a.0.cmp(&b.0));
             pairs.dedup_by(|a, b| a.0 == b.0);
@@ -413,7 +388,7 @@ pub(crate) mod tests {
         check(&with("a", text("")), false, "no empty values");
         check(&with("a", AttributeValue::Binary(Vec::new())), false, "no empty values");
         check(&with("a", text("\u{1}")), false, "no control characters");
-        check(&with(ENCODING, text("x")), false, "the name is taken");
+        check(&with(BODY_ENCODING, text("x")), false, "the name is taken");
         check(&with(DEAD_LETTER, text("x")), false, "the name is taken");
         check(&Outgoing::new(vec![b'x'; 1_048_577]), false, "at most 1048576");
         let base = Outgoing::new("x");
@@ -523,7 +498,7 @@ pub(crate) mod tests {
         for encoding in ["base64", "gzip"] {
             let sent = Sendable {
                 body: "not base64!".to_owned(),
-                attributes: vec![text_attribute(ENCODING, encoding.to_owned())],
+                attributes: vec![text_attribute(BODY_ENCODING, encoding.to_owned())],
                 ..Sendable::default()
             };
             let opened = open(received(&sent));

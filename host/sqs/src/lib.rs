@@ -27,6 +27,7 @@ use sandhog_queue::{
 
 mod asked;
 mod batch;
+pub mod body_form;
 mod connection;
 mod counts;
 mod dead;

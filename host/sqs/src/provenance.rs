@@ -8,7 +8,8 @@ use std::fmt::Write as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
 use super::{
-    form::{DEAD_LETTER, ENCODING, is_carried, text_attribute},
+    body_form::{BODY_ENCODING, is_carried},
+    form::{DEAD_LETTER, text_attribute},
     wire::{Attribute, Sendable},
 };
 use sandhog_queue::{
@@ -108,7 +109,7 @@ pub(crate) fn put_on(message: &mut Sendable, mut provenance: Provenance, max_byt
     let displaced = if message.attributes.len() < MAX_ATTRIBUTES {
         None
     } else {
-        message.attributes.iter().rposition(|each| each.name != ENCODING)
+        message.attributes.iter().rposition(|each| each.name != BODY_ENCODING)
     };
     let displaced = displaced.map(|index| (index, message.attributes.remove(index)));
     provenance.attribute = displaced.as_ref().map(|(_, attribute)| Displaced::new(attribute));
@@ -208,9 +209,9 @@ pub(crate) mod tests {
     #[test]
     fn what_says_how_the_body_is_written_does_not_make_room() {
         let mut sent = message(9);
-        sent.attributes.push(text_attribute(ENCODING, "base64".to_owned()));
+        sent.attributes.push(text_attribute(BODY_ENCODING, "base64".to_owned()));
         assert!(put_on(&mut sent, provenance(), 1_048_576));
-        assert!(sent.attributes.iter().any(|each| each.name == ENCODING));
+        assert!(sent.attributes.iter().any(|each| each.name == BODY_ENCODING));
         assert_eq!(sent.attributes.len(), MAX_ATTRIBUTES);
     }
 

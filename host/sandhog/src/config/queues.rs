@@ -8,14 +8,21 @@ use std::{
 
 use super::section::TomlSection;
 use sandhog_queue::message::{MAX_DELAY, QueueName};
-use sandhog_simple::settings::{Order, Settings};
+use sandhog_simple::settings::{DeduplicationScope, Order, Settings};
 use sandhog_sqs::settings::{Location, SqsSettings};
 
 /// Ten years, as `humantime` counts them.
 const TEN_YEARS: Duration = Duration::from_hours(87_660);
 const SECOND: Duration = Duration::from_secs(1);
 /// The keys that an SQS queue does not have: the owner of the queue decides what they say.
-const SIMPLE_ONLY: [&str; 3] = ["order", "time-to-live", "max-messages"];
+const SIMPLE_ONLY: [&str; 6] = [
+    "order",
+    "time-to-live",
+    "delay",
+    "content-based-deduplication",
+    "deduplication-scope",
+    "max-messages",
+];
 
 /// The settings of one queue, by its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +99,7 @@ fn read_simple(name: &QueueName, section: &mut TomlSection<'_>) -> Settings {
         visibility_timeout: read_visibility_timeout(section).unwrap_or(defaults.visibility_timeout),
         max_receives: read_max_receives(section).unwrap_or(defaults.max_receives),
         dead_letter: section.queue_name("dead-letter").unwrap_or(defaults.dead_letter),
+        makes_dead_letter_queue: defaults.makes_dead_letter_queue,
         order: section
             .text("order", "\"group\" or \"queue\"", |text| match text {
                 "group" => Some(Order::Group),
@@ -100,6 +108,19 @@ fn read_simple(name: &QueueName, section: &mut TomlSection<'_>) -> Settings {
             })
             .unwrap_or(defaults.order),
         time_to_live: section.duration("time-to-live", SECOND..=TEN_YEARS),
+        delay: section
+            .duration("delay", Duration::ZERO..=MAX_DELAY)
+            .unwrap_or(defaults.delay),
+        content_based_deduplication: section
+            .flag("content-based-deduplication")
+            .unwrap_or(defaults.content_based_deduplication),
+        deduplication_scope: section
+            .text("deduplication-scope", "\"queue\" or \"group\"", |text| match text {
+                "queue" => Some(DeduplicationScope::Queue),
+                "group" => Some(DeduplicationScope::Group),
+                _ => None,
+            })
+            .unwrap_or(defaults.deduplication_scope),
         max_messages: section
             .number("max-messages", 1..=1_000_000_000)
             .unwrap_or(defaults.max_messages),

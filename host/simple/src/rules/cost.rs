@@ -6,6 +6,7 @@ use super::{
     super::{
         memory::MemoryRows,
         processed::ProcessedMessageSettings,
+        receive_terms::ReceiveTerms,
         row::QueueKey,
         settings::{Order, Settings},
     },
@@ -88,7 +89,10 @@ impl Store {
         loop {
             let rules = store.rules.with_any_rows();
             let now = rules.tick(Instant::now());
-            let received = rules.receive(store.queue, STEP, now).unwrap().deliveries;
+            let received = rules
+                .receive(store.queue, STEP, ReceiveTerms::default(), now)
+                .unwrap()
+                .deliveries;
             if received.is_empty() {
                 return store;
             }
@@ -98,7 +102,7 @@ impl Store {
             };
             let settles = received
                 .into_iter()
-                .map(|delivery| dead_letter(delivery.receipt))
+                .map(|delivery| dead_letter(delivery.delivery.receipt))
                 .collect();
             rules
                 .settle(store.queue, settles, Effects::default(), now)
@@ -148,7 +152,14 @@ fn a_step_of_a_long_operation_costs_the_same_whatever_the_backlog() {
     });
     check("receiving", Store::with, |rules, queue| {
         let now = rules.tick(Instant::now());
-        assert_eq!(rules.receive(queue, 9, now).unwrap().deliveries.len(), 9);
+        assert_eq!(
+            rules
+                .receive(queue, 9, ReceiveTerms::default(), now)
+                .unwrap()
+                .deliveries
+                .len(),
+            9
+        );
     });
 }
 
@@ -178,22 +189,25 @@ fn a_change_of_the_order_is_done_in_steps_and_nothing_is_handed_out_before_its_e
         // A message that comes meanwhile joins its group behind the others.
         let now = rules.tick(Instant::now());
         rules.send(queue, outgoing(0), now).unwrap().unwrap();
-        let received = rules.receive(queue, 9, now).unwrap();
+        let received = rules.receive(queue, 9, ReceiveTerms::default(), now).unwrap();
         assert!(received.deliveries.is_empty());
         assert_eq!(received.again, Some(now.instant));
     }
     let mut last = 0;
     for _ in 0..3 * STEP + 2 {
         let now = rules.tick(Instant::now());
-        let received = rules.receive(queue, 9, now).unwrap().deliveries;
+        let received = rules
+            .receive(queue, 9, ReceiveTerms::default(), now)
+            .unwrap()
+            .deliveries;
         let [delivery] = &received[..] else {
             panic!("one at a time: {received:?}")
         };
-        let (seq, _) = delivery.receipt.as_numbered().unwrap();
+        let (seq, _) = delivery.delivery.receipt.as_numbered().unwrap();
         assert!(seq > last, "in the order sent");
         last = seq;
         let settle = SettleRequest {
-            receipt: delivery.receipt.clone(),
+            receipt: delivery.delivery.receipt.clone(),
             settlement: Settlement::Delete,
         };
         rules
@@ -214,14 +228,19 @@ fn a_step_over_large_dead_letters_takes_few_of_them() {
         rules.send(queue, large, now).unwrap().unwrap();
     }
     for delivery in rules
-        .receive(queue, 20, now)
+        .receive(queue, 20, ReceiveTerms::default(), now)
         .unwrap()
         .deliveries
         .into_iter()
-        .chain(rules.receive(queue, 20, now).unwrap().deliveries)
+        .chain(
+            rules
+                .receive(queue, 20, ReceiveTerms::default(), now)
+                .unwrap()
+                .deliveries,
+        )
     {
         let settle = SettleRequest {
-            receipt: delivery.receipt,
+            receipt: delivery.delivery.receipt,
             settlement: Settlement::DeadLetter { failure: failure() },
         };
         rules

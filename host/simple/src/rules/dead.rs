@@ -11,6 +11,7 @@ use super::{
         clock::{StoreTime, millis},
         row::{DeathRecord, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoreFault, StoredMessage},
         rows::DeadLetterRef,
+        settings::Order,
     },
     StoreRules,
     groups::EndedDelivery,
@@ -44,9 +45,10 @@ impl StoreRules {
             group: self.group_for(target, group_id.as_deref()),
             visible_at_ms: 0,
             receive_count: 0,
-            queued_at_ms: now.ms,
+            queued_at_ms: self.age_in(target, &meta, now),
             suspicion: PoisonSuspicion::NONE,
             origin: Some(meta.origin.unwrap_or(meta.queue)),
+            past: meta.past_of_move(),
         };
         to.state = self.claim(&to)?;
         let death = DeathRecord {
@@ -57,6 +59,19 @@ impl StoreRules {
         // A message that does not lead its group leaves the group to no other.
         meta.group = meta.group.filter(|_| leads);
         self.relocate(&meta, &to, Some(&death))
+    }
+
+    /// Returns when a dead letter's time to live begins in its new queue. In a queue without groups it goes on, as in a standard queue of
+    /// SQS; else it begins anew.
+    fn age_in(&mut self, target: QueueKey, meta: &MessageMeta, now: StoreTime) -> u64 {
+        let queue = self.queue_mut(target);
+        if queue.order != Order::Ungrouped {
+            return now.ms;
+        }
+        if let Some(limit) = queue.settings.time_to_live {
+            queue.aged_ms = queue.aged_ms.min(meta.queued_at_ms.saturating_add(millis(limit)));
+        }
+        meta.queued_at_ms
     }
 
     fn dead_letter_target(&mut self, meta: &MessageMeta) -> Result<Option<QueueKey>, StoreFault> {
@@ -124,7 +139,7 @@ impl StoreRules {
         let content = match content {
             Ok(content) => content,
             Err(damage) => {
-                if matches!(meta.state, MessageState::Damaged | MessageState::InFlight) {
+                if meta.state == MessageState::Damaged || meta.state.is_in_flight() {
                     return Ok(None);
                 }
                 self.mark_damaged(meta, &damage)?;
@@ -155,6 +170,10 @@ impl StoreRules {
         which: &DeadLetterChoice,
         now: StoreTime,
     ) -> Result<(u64, Option<u64>), StoreFault> {
+        if self.queue(origin).is_retired() {
+            // Nobody could receive them there. They stay where they are.
+            return Ok((0, None));
+        }
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
@@ -163,7 +182,7 @@ impl StoreRules {
                 continue;
             };
             let Ok(content) = content else { continue };
-            if matches!(meta.state, MessageState::InFlight | MessageState::Damaged) {
+            if meta.state == MessageState::Damaged || meta.state.is_in_flight() {
                 continue;
             }
             let mut to = MessageMeta {
@@ -175,6 +194,7 @@ impl StoreRules {
                 queued_at_ms: now.ms,
                 suspicion: PoisonSuspicion::NONE,
                 origin: None,
+                past: meta.past_of_move(),
                 ..meta.clone()
             };
             to.state = self.claim(&to)?;
@@ -193,7 +213,7 @@ impl StoreRules {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
-            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| meta.state != MessageState::InFlight) {
+            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| !meta.state.is_in_flight()) {
                 self.remove(&meta)?;
                 count += 1;
             }

@@ -3,6 +3,8 @@
 //! Every pass is bounded, and the next one goes on with the rest. Bounds in memory tell when nothing can have expired, so that
 //! a pass costs nothing most of the time.
 
+use std::time::Duration;
+
 use super::{
     super::{
         clock::{StoreTime, millis},
@@ -39,6 +41,29 @@ impl StoreRules {
             self.end_expired(delivery)?;
         }
         Ok(true)
+    }
+
+    /// Ends the visibility timeouts of all messages of a queue that are in flight, and returns their number.
+    pub(crate) fn expire_in_flight(&mut self, key: QueueKey, now: StoreTime) -> Result<u64, StoreFault> {
+        let in_flight = self.in_flight.of(key);
+        let count = u64::try_from(in_flight.len()).unwrap_or(u64::MAX);
+        for seq in in_flight {
+            self.in_flight.extend(seq, now.instant);
+        }
+        while self.end_visibility(key, now)? {}
+        Ok(count)
+    }
+
+    /// Brings the ends of all visibility timeouts nearer by as much.
+    pub(crate) fn hasten(&mut self, by: Duration) {
+        for key in self.in_flight.queues() {
+            for seq in self.in_flight.of(key) {
+                if let Some(deadline) = self.in_flight.get(seq).map(|delivery| delivery.deadline) {
+                    self.in_flight.extend(seq, deadline.checked_sub(by).unwrap_or(deadline));
+                }
+            }
+        }
+        self.wake_all_later();
     }
 
     /// Ends the visibility timeouts of all queues, including those without a receiver.

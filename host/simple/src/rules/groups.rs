@@ -2,7 +2,9 @@
 //!
 //! The head of a group is its one message that is ready, in flight or waits for its retry; the others are held. A
 //! message that has been received stays the head until it is gone; one that has not gives way to a message that
-//! goes before it.
+//! goes before it. A receive that takes whole groups hands out messages behind the head too: these are in flight behind it,
+//! and the first of those that stand behind a head that is gone leads the group next, wherever it is. But no message that was never
+//! received takes the lead over one in flight because of its priority.
 
 use super::{
     super::{
@@ -13,6 +15,7 @@ use super::{
     },
     StoreRules,
 };
+use sandhog_queue::message::MAX_DELAY;
 
 /// The number of rows that one step of a long operation reads.
 const STEP: usize = 256;
@@ -34,7 +37,11 @@ impl StoreRules {
         let Some(head) = self.rows.head(meta.queue, group)? else {
             return Ok(MessageState::Ready);
         };
-        if head.state == MessageState::Ready && head.receive_count == 0 && meta.goes_before(&head) {
+        if head.state == MessageState::Ready
+            && head.receive_count == 0
+            && meta.goes_before(&head)
+            && !self.would_overtake(meta)
+        {
             self.change(head, MessageState::Held)?;
             return Ok(MessageState::Ready);
         }
@@ -53,10 +60,43 @@ impl StoreRules {
         let Some(group) = gone.group.as_ref().filter(|_| gone.state.leads_group()) else {
             return Ok(());
         };
-        match self.rows.next_held(gone.queue, group)? {
-            Some(next) => self.change(next, MessageState::Ready),
-            None => Ok(()),
+        let Some(first) = self.rows.behind(gone.queue, group, 1)?.pop() else {
+            return Ok(());
+        };
+        let next = if self.would_overtake(&first)
+            && let Some(seq) = self.in_flight.first_behind(gone.queue, group)
+        {
+            self.rows.meta(seq)?
+        } else {
+            Some(first)
+        };
+        next.map_or(Ok(()), |next| self.lead(next))
+    }
+
+    /// Returns whether a message that was never received would be handed out beside one of its group in flight, if it led the group,
+    /// only because of its priority.
+    pub(crate) fn would_overtake(&self, meta: &MessageMeta) -> bool {
+        let Some(group) = meta.group.as_ref().filter(|_| meta.receive_count == 0) else {
+            return false;
+        };
+        let lowest = self.in_flight.lowest_priority_behind(meta.queue, group);
+        lowest.is_some_and(|lowest| lowest < meta.priority)
+    }
+
+    /// Makes a message that stood behind the head of its group the head.
+    fn lead(&mut self, mut next: MessageMeta) -> Result<(), StoreFault> {
+        if next.state == MessageState::InFlightBehind {
+            self.in_flight.lead(next.seq);
+            return self.change(next, MessageState::InFlight);
         }
+        let now_ms = self.tick(self.latest).ms;
+        if next.visible_at_ms > now_ms {
+            // The clocks of earlier runs may have disagreed, as with any other retry.
+            next.visible_at_ms = next.visible_at_ms.min(now_ms + millis(MAX_DELAY));
+            return self.change(next, MessageState::Retry);
+        }
+        next.visible_at_ms = 0;
+        self.change(next, MessageState::Ready)
     }
 
     /// Notes that a message does no harm. It gets back the receives that crashes of the host took.
@@ -72,10 +112,11 @@ impl StoreRules {
     /// Ends a delivery whose message stays in its queue, and stays as suspect as it was.
     pub(crate) fn end_delivery(&mut self, delivery: InFlightDelivery) -> Result<EndedDelivery, StoreFault> {
         self.end_isolation()?;
+        // What was outside of the host has shown nothing.
         let cleared = self
             .in_flight
             .get(delivery.meta.seq)
-            .is_some_and(|delivery| delivery.is_cleared);
+            .is_some_and(|delivery| delivery.is_cleared && !delivery.meta.is_outside());
         let mut meta = delivery.meta;
         self.remove_in_flight(meta.seq);
         if cleared {
@@ -85,7 +126,7 @@ impl StoreRules {
             let queue = self.queue_mut(meta.queue);
             queue.aged_ms = queue.aged_ms.min(meta.queued_at_ms.saturating_add(millis(limit)));
         }
-        let mut leads = true;
+        let mut leads = meta.state.leads_group();
         if self.queue(meta.queue).regrouped && meta.group.is_none() {
             let group_id = self.rows.group_id(meta.seq)?;
             meta.group = self.group_for(meta.queue, group_id.as_deref());
@@ -98,6 +139,7 @@ impl StoreRules {
     pub(crate) fn end_expired(&mut self, delivery: InFlightDelivery) -> Result<(), StoreFault> {
         // The message was handed out to see whether it does harm, and did none.
         let excused = delivery.meta.suspicion.excuses();
+        self.in_flight.note_lapse(&delivery);
         let mut ended = self.end_delivery(delivery)?;
         ended.meta.receive_count = ended.meta.receive_count.saturating_sub(u32::from(excused));
         self.clear_suspicion(&mut ended.meta);
@@ -159,11 +201,12 @@ impl StoreRules {
         meta.visible_at_ms = 0;
         if meta.receive_count == 0
             && let Some(group) = &meta.group
-            && let Some(next) = self.rows.next_held(meta.queue, group)?
+            && let Some(next) = self.rows.behind(meta.queue, group, 1)?.pop()
             && next.goes_before(&meta)
+            && !self.would_overtake(&next)
         {
             self.change(meta, MessageState::Held)?;
-            return self.change(next, MessageState::Ready);
+            return self.lead(next);
         }
         self.change(meta, MessageState::Ready)
     }
@@ -172,6 +215,10 @@ impl StoreRules {
     pub(crate) fn hide(&mut self, ended: EndedDelivery, visible_at_ms: u64) -> Result<(), StoreFault> {
         let EndedDelivery { mut meta, leads } = ended;
         meta.visible_at_ms = visible_at_ms;
+        if meta.state == MessageState::InFlightBehind {
+            // Those behind it must not overtake it: its turn comes first, and then it waits for what is left of the time.
+            return self.change(meta, MessageState::Held);
+        }
         let free = leads
             || match &meta.group {
                 Some(group) => self.rows.head(meta.queue, group)?.is_none(),
@@ -195,7 +242,10 @@ impl StoreRules {
         state.order = order;
         state.regrouped = true;
         state.regrouping = Some((0, last));
-        self.in_flight.leave_groups(queue);
+        for mut behind in self.in_flight.leave_groups(queue) {
+            behind.group = None;
+            self.change(behind, MessageState::InFlight)?;
+        }
         // On disk, where a crash may come in between, this is one transaction. In memory it is done step by step, so that no caller waits for all
         // of it.
         while self.saved.is_some() && self.regroup_some(queue)? {}
@@ -227,20 +277,24 @@ impl StoreRules {
         };
         let group_id = self.rows.group_id(meta.seq)?;
         let group = self.group_for(meta.queue, group_id.as_deref());
-        if meta.group == group && meta.state != MessageState::InFlight {
+        if meta.group == group && !meta.state.is_in_flight() {
             // It joined its group when it came back.
             return Ok(());
         }
         meta.group = group;
         match meta.state {
-            MessageState::Ready | MessageState::Held => self.enter(meta),
+            MessageState::Ready | MessageState::Held if meta.visible_at_ms <= self.tick(self.latest).ms => {
+                self.enter(meta)
+            }
             // Several of a new group may wait for a retry. None of them may block the others.
-            MessageState::Delayed | MessageState::Retry => self.change(meta, MessageState::Delayed),
+            MessageState::Ready | MessageState::Held | MessageState::Delayed | MessageState::Retry => {
+                self.change(meta, MessageState::Delayed)
+            }
             MessageState::Damaged => self.change(meta, MessageState::Damaged),
             // It joins its group when it comes back.
-            MessageState::InFlight => {
+            MessageState::InFlight | MessageState::InFlightBehind => {
                 meta.group = None;
-                self.rows.place(&meta)
+                self.change(meta, MessageState::InFlight)
             }
         }
     }

@@ -14,10 +14,10 @@ use super::{
         isolation::{PoisonIsolation, SharedIsolation},
         processed::{ProcessedMessageSettings, ProcessedMessages, SharedProcessedMessages},
         row::{MessageState, QueueKey, StoreFault},
-        rows::{MessageCensus, Rows, StoredQueue},
+        rows::{MessageCensus, QueueRecord, Rows, StoredQueue},
         settings::{Order, Settings},
     },
-    MessageTally, QueueState, SavedState, StoreRules,
+    MessageTally, QueueStanding, QueueState, SavedState, StoreRules,
     processed::ProcessedChanges,
 };
 use sandhog_queue::Counts;
@@ -65,6 +65,9 @@ impl StoreRules {
         for queue in self.rows.queues()? {
             self.admit(queue);
         }
+        for key in self.rows.retired_queues()? {
+            self.admit_retired(key);
+        }
         let census = self.rows.census()?;
         self.count(&census);
         let now = self.go_on(census.last.map(|(_, newest_ms)| newest_ms))?;
@@ -95,10 +98,17 @@ impl StoreRules {
     }
 
     fn raise_suspicion(&mut self) -> Result<(), StoreFault> {
-        let in_flight: u64 = self.queues.values().map(|queue| queue.tally.in_flight).sum();
-        let keys: Vec<QueueKey> = self.queues.keys().copied().collect();
+        let mut in_flight: u64 = self.queues.values().map(|queue| queue.tally.all_in_flight()).sum();
+        let has_some = |(key, queue): (&QueueKey, &QueueState)| (queue.tally.all_in_flight() > 0).then_some(*key);
+        let keys: Vec<QueueKey> = self.queues.iter().filter_map(has_some).collect();
+        for key in &keys {
+            in_flight = in_flight.saturating_sub(self.rows.in_flight_outside(*key)?);
+        }
         for key in keys {
-            self.raise_suspicion_in(key, in_flight)?;
+            // The heads come first, so that those behind them join their groups behind them again.
+            for state in [MessageState::InFlight, MessageState::InFlightBehind] {
+                self.raise_suspicion_in(key, state, in_flight)?;
+            }
         }
         if in_flight > 0 {
             tracing::warn!(
@@ -109,22 +119,24 @@ impl StoreRules {
         Ok(())
     }
 
-    fn raise_suspicion_in(&mut self, key: QueueKey, in_flight: u64) -> Result<(), StoreFault> {
+    fn raise_suspicion_in(&mut self, key: QueueKey, state: MessageState, in_flight: u64) -> Result<(), StoreFault> {
         loop {
-            let batch = self.rows.any(key, MessageState::InFlight, u64::MAX, STEP)?;
+            let batch = self.rows.any(key, state, u64::MAX, STEP)?;
             if batch.is_empty() {
                 return Ok(());
             }
             for mut meta in batch {
-                if !meta.suspicion.is_raised() {
-                    self.queue_mut(key).tally.suspects += 1;
+                if !meta.is_outside() {
+                    if !meta.suspicion.is_raised() {
+                        self.queue_mut(key).tally.suspects += 1;
+                    }
+                    meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
                 }
-                meta.suspicion = meta.suspicion.after_crash(meta.is_blamed(in_flight));
                 // A message that was taken out of its group joins its group as if it were new.
                 meta.visible_at_ms = 0;
                 let group_id = self.rows.group_id(meta.seq)?;
                 let group = self.group_for(key, group_id.as_deref());
-                if meta.group == group {
+                if meta.group == group && state == MessageState::InFlight {
                     self.change(meta, MessageState::Ready)?;
                 } else {
                     meta.group = group;
@@ -135,7 +147,7 @@ impl StoreRules {
     }
 
     fn admit(&mut self, stored: StoredQueue) -> QueueKey {
-        let StoredQueue { key, name, order } = stored;
+        let StoredQueue { key, name, order, .. } = stored;
         self.names.insert(name.clone(), key);
         let state = QueueState {
             settings: Settings {
@@ -144,7 +156,7 @@ impl StoreRules {
             },
             name,
             order,
-            declared: false,
+            standing: QueueStanding::Left,
             terminal: false,
             tally: MessageTally::default(),
             due_ms: u64::MAX,
@@ -158,6 +170,25 @@ impl StoreRules {
         key
     }
 
+    fn admit_retired(&mut self, key: QueueKey) {
+        let name = QueueName::new(&format!("deleted-{}", key.0)).expect("a legal name");
+        let stored = StoredQueue {
+            key,
+            name: name.clone(),
+            order: Order::Ungrouped,
+            record: QueueRecord::default(),
+        };
+        let former = self.names.get(&name).copied();
+        self.admit(stored);
+        match former {
+            Some(former) => self.names.insert(name, former),
+            None => self.names.remove(&name),
+        };
+        if let Some(queue) = self.queues.get_mut(&key) {
+            queue.standing = QueueStanding::Retired;
+        }
+    }
+
     fn found(&mut self, name: &QueueName, order: Order) -> Result<QueueKey, StoreFault> {
         if let Some(key) = self.names.get(name) {
             return Ok(*key);
@@ -167,6 +198,10 @@ impl StoreRules {
             key: QueueKey(last + 1),
             name: name.clone(),
             order,
+            record: QueueRecord {
+                created_at_ms: Some(self.tick(self.latest).wall_ms),
+                ..QueueRecord::default()
+            },
         };
         self.rows.add_queue(&stored)?;
         let key = self.admit(stored);
@@ -182,7 +217,7 @@ impl StoreRules {
         let key = self.found(name, order)?;
         let queue = self.queue_mut(key);
         queue.settings = settings;
-        queue.declared = true;
+        queue.standing = QueueStanding::Declared;
         queue.aged_ms = 0;
         let notify = Arc::clone(&queue.notify);
         let stored_order = queue.order;
@@ -190,7 +225,7 @@ impl StoreRules {
             self.regroup(key, order)?;
         }
         self.find_terminals();
-        if !self.queue(key).terminal {
+        if !self.queue(key).terminal && self.queue(key).settings.makes_dead_letter_queue {
             let dead_letter = self.queue(key).settings.dead_letter.clone();
             self.declare_dead_letter(&dead_letter)?;
         }
@@ -206,15 +241,16 @@ impl StoreRules {
     /// Makes sure that the queue exists to which dead letters go.
     pub(crate) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, StoreFault> {
         let key = self.found(name, Order::Group)?;
-        if !self.queue(key).declared {
-            self.queue_mut(key).declared = true;
+        if !self.queue(key).is_declared() {
+            self.queue_mut(key).standing = QueueStanding::Declared;
         }
         Ok(key)
     }
 
-    /// Finds the queues in which exhausted messages stay: their own dead-letter queues, and the dead-letter queues of others.
-    fn find_terminals(&mut self) {
-        let declared = self.queues.values().filter(|queue| queue.declared);
+    /// Finds the queues in which exhausted messages stay: their own dead-letter queues, the dead-letter queues of others, and those whose
+    /// dead-letter queue was deleted.
+    pub(crate) fn find_terminals(&mut self) {
+        let declared = self.queues.values().filter(|queue| queue.is_declared());
         // The dead-letter queues of others.
         let targets: HashSet<QueueName> = declared
             .filter(|queue| queue.settings.dead_letter != queue.name)
@@ -223,20 +259,40 @@ impl StoreRules {
         for queue in self.queues.values_mut() {
             let own = &queue.settings.dead_letter;
             let serves_another = targets.contains(&queue.name);
-            queue.terminal = *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
+            let has_none = !queue.settings.makes_dead_letter_queue && !self.names.contains_key(own);
+            queue.terminal =
+                has_none || *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
         }
+    }
+
+    /// Returns what is kept about a queue, if there is one of that name.
+    pub(crate) fn queue_record(&mut self, name: &QueueName) -> Result<Option<QueueRecord>, StoreFault> {
+        match self.names.get(name) {
+            Some(key) => self.rows.queue_record(*key),
+            None => Ok(None),
+        }
+    }
+
+    /// Replaces what is kept about a queue. Returns whether there is one of that name.
+    pub(crate) fn set_queue_record(&mut self, name: &QueueName, record: &QueueRecord) -> Result<bool, StoreFault> {
+        let Some(key) = self.names.get(name) else {
+            return Ok(false);
+        };
+        self.rows.set_queue_record(*key, record)?;
+        Ok(true)
     }
 
     /// Returns the names of all queues, declared or left by an earlier run.
     pub(crate) fn names(&self) -> Vec<QueueName> {
-        self.queues.values().map(|queue| queue.name.clone()).collect()
+        let named = self.queues.values().filter(|queue| !queue.is_retired());
+        named.map(|queue| queue.name.clone()).collect()
     }
 
     /// Returns the names of the queues that accept sends.
     fn declared(&self) -> impl Iterator<Item = &QueueName> {
         self.queues
             .values()
-            .filter(|queue| queue.declared)
+            .filter(|queue| queue.is_declared())
             .map(|queue| &queue.name)
     }
 
@@ -247,7 +303,7 @@ impl StoreRules {
         let tally = &self.queue(key).tally;
         Ok(Counts {
             ready: tally.ready + tally.held,
-            in_flight: tally.in_flight,
+            in_flight: tally.all_in_flight(),
             delayed: tally.delayed + tally.retry,
             oldest_age_ms: oldest.map(|queued_at_ms| now.ms.saturating_sub(queued_at_ms)),
             dead: tally.dead_of,

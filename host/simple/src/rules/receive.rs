@@ -7,6 +7,8 @@ use tokio::time::Instant;
 use super::{
     super::{
         clock::StoreTime,
+        history::{HistoricDelivery, MessageHistory},
+        receive_terms::ReceiveTerms,
         row::{HandedOut, MessageContent, MessageMeta, MessageState, QueueKey, StoreFault, StoredMessage},
         rows::SuspectFilter,
     },
@@ -24,27 +26,78 @@ const ASIDE: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct ReceiveAnswer {
     /// In the order in which they were handed out.
-    pub(crate) deliveries: Vec<Delivery>,
+    pub(crate) deliveries: Vec<HistoricDelivery>,
     /// If there are no deliveries: when to ask again at the latest, even if the receiver is not woken.
     pub(crate) again: Option<Instant>,
 }
 
-/// A receive hands out no further message once it has this many bytes of bodies, so that it stays in bounds whatever was asked for.
+/// The messages that a receive has taken so far.
+struct TakenMessages {
+    deliveries: Vec<HistoricDelivery>,
+    max: usize,
+    /// The bytes of their bodies and attributes.
+    bytes: usize,
+}
+
+impl TakenMessages {
+    fn up_to(max: usize) -> Self {
+        Self {
+            deliveries: Vec::new(),
+            max,
+            bytes: 0,
+        }
+    }
+
+    fn add(&mut self, received: HistoricDelivery) {
+        self.bytes += received.delivery.message.size();
+        self.deliveries.push(received);
+    }
+
+    /// Returns how many more the receive may take.
+    fn room(&self) -> usize {
+        if self.bytes >= RECEIVE_BYTES {
+            return 0;
+        }
+        self.max.saturating_sub(self.deliveries.len())
+    }
+}
+
+/// A receive hands out no further message once it has this many bytes of bodies and attributes, so that it stays in bounds whatever was asked for.
 const RECEIVE_BYTES: usize = 16 * 1024 * 1024;
 /// A receive that waits for a delay asks again at least this often: its timer stands still while the machine sleeps.
 const NOTICE_SLEEP: Duration = Duration::from_secs(10);
+/// A receive that found nothing does not ask again sooner unless something changes.
+const LEAST_WAIT: Duration = Duration::from_secs(1);
 /// The number of rows that are read at a time.
 const RECEIVE_STEP: usize = 64;
 
 impl StoreRules {
     /// Hands out at most `max` messages.
-    pub(crate) fn receive(&mut self, key: QueueKey, max: usize, now: StoreTime) -> Result<ReceiveAnswer, StoreFault> {
-        let received = self.receive_in_turn(key, max, now);
+    pub(crate) fn receive(
+        &mut self,
+        key: QueueKey,
+        max: usize,
+        terms: ReceiveTerms,
+        now: StoreTime,
+    ) -> Result<ReceiveAnswer, StoreFault> {
+        let received = self.receive_in_turn(key, max, terms, now);
         self.shared_isolation.publish(&self.isolation);
         received
     }
 
-    fn receive_in_turn(&mut self, key: QueueKey, max: usize, now: StoreTime) -> Result<ReceiveAnswer, StoreFault> {
+    fn receive_in_turn(
+        &mut self,
+        key: QueueKey,
+        max: usize,
+        terms: ReceiveTerms,
+        now: StoreTime,
+    ) -> Result<ReceiveAnswer, StoreFault> {
+        if self.queue(key).is_retired() {
+            return Ok(ReceiveAnswer {
+                deliveries: Vec::new(),
+                again: Some(now.instant + MAX_DELAY),
+            });
+        }
         if self.regroup_some(key)? {
             return Ok(ReceiveAnswer {
                 deliveries: Vec::new(),
@@ -53,20 +106,23 @@ impl StoreRules {
         }
         let more = self.expire(key, now)?;
         self.end_isolation()?;
-        if let Some(again) = self.closed_until(key, now) {
+        if !terms.outside
+            && let Some(again) = self.closed_until(key, now)
+        {
             self.note_miss(key)?;
             return Ok(ReceiveAnswer {
                 deliveries: Vec::new(),
                 again: Some(again),
             });
         }
-        if self.queue(key).tally.suspects > 0
+        if !terms.outside
+            && self.queue(key).tally.suspects > 0
             && self.isolation.open_until(now.instant).is_none()
-            && let Some(received) = self.receive_suspect(key, now)?
+            && let Some(received) = self.receive_suspect(key, terms, now)?
         {
             return Ok(received);
         }
-        let (deliveries, left) = self.receive_ordinary(key, max, now)?;
+        let (deliveries, left) = self.receive_ordinary(key, max, terms, now)?;
         let again = deliveries.is_empty().then(|| {
             if more || left {
                 now.instant
@@ -81,21 +137,22 @@ impl StoreRules {
         &mut self,
         key: QueueKey,
         max: usize,
+        terms: ReceiveTerms,
         now: StoreTime,
-    ) -> Result<(Vec<Delivery>, bool), StoreFault> {
-        let mut deliveries = Vec::new();
+    ) -> Result<(Vec<HistoricDelivery>, bool), StoreFault> {
+        let mut taken = TakenMessages::up_to(max);
         let mut aside = 0;
-        let mut bytes = 0;
-        while deliveries.len() < max && bytes < RECEIVE_BYTES {
+        while taken.room() > 0 {
             if aside >= ASIDE {
-                return Ok((deliveries, true));
+                return Ok((taken.deliveries, true));
             }
             // Once a message was put aside, the rows read after it are stale: from then on one at a time, or bodies are read in vain.
             let step = if aside == 0 { RECEIVE_STEP } else { 1 };
-            let limit = (max - deliveries.len()).min(step);
+            let limit = taken.room().min(step);
             // Suspects are handed out one by one, and this is not their turn.
             let suspects = match self.queue(key).tally.suspects {
                 0 => SuspectFilter::Included,
+                _ if terms.outside => SuspectFilter::Included,
                 _ => SuspectFilter::LeftOut,
             };
             let batch = self.rows.ready(key, suspects, limit)?;
@@ -103,26 +160,75 @@ impl StoreRules {
                 break;
             }
             for fetched in batch {
-                let Some((meta, content)) = self.check_deliverable(fetched, now)? else {
+                let Some((meta, content)) = self.check_deliverable(fetched, terms, now)? else {
                     // Its group may have passed to a message that goes before the rest of the batch.
                     aside += 1;
                     break;
                 };
-                let delivery = self.hand_out(meta, content, now)?;
-                bytes += delivery.message.body.len();
-                deliveries.push(delivery);
+                let head = terms.whole_groups.then(|| meta.clone());
+                taken.add(self.hand_out(meta, content, terms, now)?);
+                if let Some(head) = head {
+                    aside += self.receive_behind(&head, &mut taken, terms, now)?;
+                }
+                if taken.room() == 0 {
+                    break;
+                }
             }
         }
-        Ok((deliveries, false))
+        Ok((taken.deliveries, false))
+    }
+
+    /// Hands out the messages behind the head of a group, which was handed out just now, up to one that can't go with it. Returns the
+    /// number of messages that were put aside.
+    fn receive_behind(
+        &mut self,
+        head: &MessageMeta,
+        taken: &mut TakenMessages,
+        terms: ReceiveTerms,
+        now: StoreTime,
+    ) -> Result<usize, StoreFault> {
+        let Some(group) = &head.group else { return Ok(0) };
+        let (mut handed_out, mut aside) = (0, 0);
+        while aside < ASIDE && taken.room() > 0 {
+            let aside_before = aside;
+            // Those that were handed out stand first.
+            let behind = self.rows.behind(head.queue, group, handed_out + taken.room())?;
+            for meta in behind.into_iter().skip(handed_out) {
+                let waits = meta.visible_at_ms > now.ms || (meta.suspicion.is_raised() && !terms.outside);
+                if meta.state != MessageState::Held || waits || taken.room() == 0 || self.would_overtake(&meta) {
+                    return Ok(aside);
+                }
+                let Some(fetched) = self.rows.fetch(meta.seq)? else {
+                    return Ok(aside);
+                };
+                let Some((mut meta, content)) = self.check_deliverable(fetched, terms, now)? else {
+                    aside += 1;
+                    continue;
+                };
+                // The time for which it was held.
+                meta.visible_at_ms = 0;
+                taken.add(self.hand_out(meta, content, terms, now)?);
+                handed_out += 1;
+            }
+            if aside == aside_before {
+                break;
+            }
+        }
+        Ok(aside)
     }
 
     /// Hands out one suspect, if the queue has one and it may run. Returns `None` if no suspect of the queue is ready.
-    fn receive_suspect(&mut self, key: QueueKey, now: StoreTime) -> Result<Option<ReceiveAnswer>, StoreFault> {
+    fn receive_suspect(
+        &mut self,
+        key: QueueKey,
+        terms: ReceiveTerms,
+        now: StoreTime,
+    ) -> Result<Option<ReceiveAnswer>, StoreFault> {
         for _ in 0..ASIDE {
             let Some(fetched) = self.rows.ready_suspect(key)? else {
                 return Ok(None);
             };
-            let Some((meta, content)) = self.check_deliverable(fetched, now)? else {
+            let Some((meta, content)) = self.check_deliverable(fetched, terms, now)? else {
                 continue;
             };
             self.end_visibility_everywhere(now)?;
@@ -134,7 +240,8 @@ impl StoreRules {
                     again: Some(again),
                 }));
             }
-            let delivery = self.hand_out_alone(meta, content, quiet, now)?;
+            let meta = self.isolate(meta, quiet, now);
+            let delivery = self.hand_out(meta, content, terms, now)?;
             return Ok(Some(ReceiveAnswer {
                 deliveries: vec![delivery],
                 again: None,
@@ -169,8 +276,10 @@ impl StoreRules {
     /// Returns when a receive that found nothing may find a message although it is not woken.
     fn next_change(&self, key: QueueKey, now: StoreTime) -> Instant {
         let queue = self.queue(key);
-        // A message taken from now on is hidden for at least this long, and a receive that ends earlier asks again.
-        let mut next = now.instant + queue.settings.visibility_timeout.min(MAX_DELAY);
+        // A message that another receive takes from now on has become ready before. That has woken this receive, which has asked again and knows
+        // the deadline.
+        // A queue whose receives hide nothing is no reason to ask without a pause.
+        let mut next = now.instant + queue.settings.visibility_timeout.clamp(LEAST_WAIT, MAX_DELAY);
         if queue.tally.suspects > 0
             && let Some(open_until) = self.isolation.open_until(now.instant)
         {
@@ -189,6 +298,7 @@ impl StoreRules {
     fn check_deliverable(
         &mut self,
         fetched: StoredMessage,
+        terms: ReceiveTerms,
         now: StoreTime,
     ) -> Result<Option<(MessageMeta, MessageContent)>, StoreFault> {
         let StoredMessage { meta, content } = fetched;
@@ -205,13 +315,16 @@ impl StoreRules {
             return Ok(None);
         }
         let max_receives = self.queue(meta.queue).settings.max_receives.get();
-        if meta.receive_count >= max_receives && !meta.suspicion.excuses() {
+        // A queue without a dead-letter queue sets such a message aside, for the sake of its handler. Who looks from outside sees it.
+        let is_left = terms.outside && self.queue(meta.queue).terminal;
+        if meta.receive_count >= max_receives && !meta.suspicion.excuses() && !is_left {
             let failure = last_failure(&meta, &content);
             tracing::warn!(
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
                 kind = %failure.kind, reason = failure.reason, "a message was received too often"
             );
-            self.move_to_dead_letters(EndedDelivery { meta, leads: true }, failure, now)?;
+            let leads = meta.group.is_none() || meta.state.leads_group();
+            self.move_to_dead_letters(EndedDelivery { meta, leads }, failure, now)?;
             return Ok(None);
         }
         Ok(Some((meta, content)))
@@ -225,14 +338,8 @@ impl StoreRules {
         self.promote(&meta)
     }
 
-    /// Hands out a suspect, beside which no other message is handed out for a while.
-    fn hand_out_alone(
-        &mut self,
-        mut meta: MessageMeta,
-        content: MessageContent,
-        quiet: bool,
-        now: StoreTime,
-    ) -> Result<Delivery, StoreFault> {
+    /// Sees to it that no other message is handed out beside a suspect for a while, which is handed out next.
+    fn isolate(&mut self, mut meta: MessageMeta, quiet: bool, now: StoreTime) -> MessageMeta {
         let bound = self
             .isolation
             .bound(self.queue(meta.queue).settings.visibility_timeout, meta.suspicion);
@@ -243,31 +350,50 @@ impl StoreRules {
             HandedOut::BesideOthers
         };
         meta.visible_at_ms = how.number();
-        self.rows.place(&meta)?;
-        self.hand_out(meta, content, now)
+        meta
     }
 
     fn hand_out(
         &mut self,
         mut meta: MessageMeta,
         content: MessageContent,
+        terms: ReceiveTerms,
         now: StoreTime,
-    ) -> Result<Delivery, StoreFault> {
-        self.queue_mut(meta.queue)
-            .tally
-            .move_between(meta.state, MessageState::InFlight);
-        meta.state = MessageState::InFlight;
+    ) -> Result<HistoricDelivery, StoreFault> {
+        let state = if meta.state == MessageState::Held {
+            MessageState::InFlightBehind
+        } else {
+            MessageState::InFlight
+        };
+        self.queue_mut(meta.queue).tally.move_between(meta.state, state);
+        meta.state = state;
         meta.receive_count = meta.receive_count.saturating_add(1);
+        if terms.outside {
+            meta.visible_at_ms = HandedOut::Outside.number();
+        }
+        meta.past.first_received_at_ms.get_or_insert(now.wall_ms);
         self.rows.take(&meta)?;
         let receive_count = NonZeroU32::new(meta.receive_count).unwrap_or(NonZeroU32::MAX);
-        let deadline = now.instant + self.queue(meta.queue).settings.visibility_timeout.min(MAX_DELAY);
-        let receipt = self.in_flight.insert(meta, deadline);
-        Ok(Delivery {
+        let usual = self.queue(meta.queue).settings.visibility_timeout;
+        let deadline = now.instant + terms.visibility_timeout.unwrap_or(usual).min(MAX_DELAY);
+        let history = MessageHistory {
+            receives: meta.total_receives(),
+            first_received_at_ms: meta.past.first_received_at_ms.unwrap_or(now.wall_ms),
+            sequence: meta.past.sequence,
+            deduplication_id: content.sent.deduplication_id.as_deref().map(str::to_owned),
+            dead_letter_of: meta
+                .origin
+                .and_then(|origin| self.queues.get(&origin))
+                .map(|queue| queue.name.clone()),
+        };
+        let receipt = self.in_flight.insert(meta, now.instant, deadline);
+        let delivery = Delivery {
             message: content.message,
             receipt,
             receive_count,
             lease: DeliveryLease::Until(deadline),
-        })
+        };
+        Ok(HistoricDelivery { delivery, history })
     }
 }
 

@@ -2,15 +2,22 @@
 
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     super::{
         clock::{StoreTime, millis},
-        row::{MessageContent, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoreFault},
+        history::SentMessage,
+        row::{
+            MessageContent, MessageMeta, MessagePast, MessageState, PoisonSuspicion, QueueKey, SentDetails, StoreFault,
+        },
+        rows::{DeduplicationKey, FirstSent},
+        settings::DeduplicationScope,
     },
     StoreRules,
 };
-use sandhog_queue::SendError;
-use sandhog_queue::message::{CheckedMessage, Message, MessageId};
+use sandhog_queue::message::{CheckedMessage, Message, MessageId, Outgoing};
+use sandhog_queue::{SendError, printable::hex};
 
 /// How long a deduplication id is remembered.
 pub(crate) const DEDUPLICATION: Duration = Duration::from_mins(5);
@@ -24,9 +31,13 @@ impl StoreRules {
         key: QueueKey,
         message: CheckedMessage,
         now: StoreTime,
-    ) -> Result<Result<MessageId, SendError>, StoreFault> {
-        if let Some(id) = self.first_of(key, &message, now)? {
-            return Ok(Ok(id));
+    ) -> Result<Result<SentMessage, SendError>, StoreFault> {
+        if self.queue(key).is_retired() {
+            return Ok(Err(SendError::NoSuchQueue(self.queue(key).name.clone())));
+        }
+        let message = self.identified(key, message);
+        if let Some(first) = self.first_of(key, &message, now)? {
+            return Ok(Ok(first));
         }
         if let Some(limit) = self.overfull(key, 1, now)? {
             return Ok(Err(SendError::Full {
@@ -37,15 +48,25 @@ impl StoreRules {
         self.send_new(key, message, now).map(Ok)
     }
 
-    /// Takes in a message that passed every check.
+    /// Returns the message with a deduplication id made of its body, if its queue makes one and it has none.
+    pub(crate) fn identified(&self, key: QueueKey, message: CheckedMessage) -> CheckedMessage {
+        if message.deduplication_id.is_some() || !self.queue(key).settings.content_based_deduplication {
+            return message;
+        }
+        let mut message = message.into_outgoing();
+        message.deduplication_id = Some(hex(&Sha256::digest(&message.body)));
+        message.check().expect("a digest in hexadecimal digits is a legal id")
+    }
+
+    /// Takes in a message that passed every check, and is [identified](StoreRules::identified).
     pub(crate) fn send_checked(
         &mut self,
         key: QueueKey,
         message: CheckedMessage,
         now: StoreTime,
-    ) -> Result<MessageId, StoreFault> {
+    ) -> Result<SentMessage, StoreFault> {
         match self.first_of(key, &message, now)? {
-            Some(id) => Ok(id),
+            Some(first) => Ok(first),
             None => self.send_new(key, message, now),
         }
     }
@@ -66,24 +87,48 @@ impl StoreRules {
         key: QueueKey,
         message: &CheckedMessage,
         now: StoreTime,
-    ) -> Result<Option<MessageId>, StoreFault> {
-        match &message.deduplication_id {
-            Some(id) => self.rows.first_with(key, id, now.ms),
-            None => Ok(None),
-        }
+    ) -> Result<Option<SentMessage>, StoreFault> {
+        let Some(id) = self.deduplication_key(key, message) else {
+            return Ok(None);
+        };
+        let first = self.rows.first_with(key, id, now.ms)?;
+        Ok(first.map(|FirstSent { id, sequence }| SentMessage {
+            id,
+            sequence: sequence.unwrap_or_default(),
+        }))
     }
 
-    fn send_new(&mut self, key: QueueKey, message: CheckedMessage, now: StoreTime) -> Result<MessageId, StoreFault> {
-        let message = message.into_outgoing();
-        let id = new_id(now);
-        if let Some(deduplication) = &message.deduplication_id {
+    /// Returns what a send is remembered under, if it has a deduplication id.
+    pub(crate) fn deduplication_key<'m>(&self, key: QueueKey, message: &'m Outgoing) -> Option<DeduplicationKey<'m>> {
+        let scope = match self.queue(key).settings.deduplication_scope {
+            DeduplicationScope::Queue => "",
+            // Messages without a group share a scope, whose name is no group id.
+            DeduplicationScope::Group => message.group_id.as_deref().unwrap_or("\n"),
+        };
+        let id = message.deduplication_id.as_deref()?;
+        Some(DeduplicationKey { scope, id })
+    }
+
+    fn send_new(&mut self, key: QueueKey, message: CheckedMessage, now: StoreTime) -> Result<SentMessage, StoreFault> {
+        let seq = self.next_seq();
+        let sent = SentMessage {
+            id: new_id(now),
+            sequence: seq,
+        };
+        if let Some(deduplication) = self.deduplication_key(key, &message) {
+            let first = FirstSent {
+                id: sent.id.clone(),
+                sequence: Some(seq),
+            };
             self.rows.forget(now.ms, FORGET_STEP)?;
             self.rows
-                .remember(key, deduplication, &id, now.ms + millis(DEDUPLICATION))?;
+                .remember(key, deduplication, &first, now.ms + millis(DEDUPLICATION))?;
         }
-        let delay = message.delay.filter(|delay| !delay.is_zero());
+        let message = message.into_outgoing();
+        let delay = message.delay.unwrap_or(self.queue(key).settings.delay);
+        let delay = Some(delay).filter(|delay| !delay.is_zero());
         let mut meta = MessageMeta {
-            seq: self.next_seq(),
+            seq,
             queue: key,
             state: MessageState::Delayed,
             priority: message.priority.unwrap_or(0),
@@ -93,12 +138,14 @@ impl StoreRules {
             queued_at_ms: now.ms,
             suspicion: PoisonSuspicion::NONE,
             origin: None,
+            past: MessagePast::begin(seq, now.ms),
         };
         if delay.is_none() {
             meta.state = self.claim(&meta)?;
         }
+        let deduplication_id = message.deduplication_id;
         let message = Message {
-            id: id.clone(),
+            id: sent.id.clone(),
             body: message.body,
             attributes: message.attributes,
             sent_at_ms: now.wall_ms,
@@ -109,11 +156,15 @@ impl StoreRules {
             meta,
             MessageContent {
                 message,
+                sent: SentDetails {
+                    deduplication_id: deduplication_id.map(Into::into),
+                    ..SentDetails::default()
+                },
                 failure: None,
                 death: None,
             },
         )?;
-        Ok(id)
+        Ok(sent)
     }
 }
 

@@ -167,6 +167,7 @@ impl StoreRules {
         now: StoreTime,
     ) -> Result<Result<(), EffectsRefused>, StoreFault> {
         let Effects { sends, writes } = effects;
+        let sends: Vec<EffectSend> = sends.into_iter().map(|send| self.identified_send(send)).collect();
         if let Some((queue, error)) = self.refusal(&sends, now)? {
             let error = Box::new(error);
             return Ok(Err(EffectsRefused::SendRefused { queue, error }));
@@ -178,6 +179,16 @@ impl StoreRules {
         self.send_all(sends, now)?;
         self.write_planned(&plan)?;
         Ok(Ok(()))
+    }
+
+    fn identified_send(&self, send: EffectSend) -> EffectSend {
+        match self.names.get(&send.queue) {
+            Some(key) => EffectSend {
+                message: self.identified(*key, send.message),
+                queue: send.queue,
+            },
+            None => send,
+        }
     }
 
     /// Sends the messages that [`StoreRules::refusal`] does not refuse.
@@ -200,12 +211,12 @@ impl StoreRules {
                 .names
                 .get(&send.queue)
                 .copied()
-                .filter(|key| self.queue(*key).declared)
+                .filter(|key| self.queue(*key).is_declared())
             else {
                 return refuse(SendError::NoSuchQueue(send.queue.clone()));
             };
-            if let Some(id) = &send.message.deduplication_id
-                && (!ids.insert((key, id)) || self.rows.first_with(key, id, now.ms)?.is_some())
+            if let Some(id) = self.deduplication_key(key, &send.message)
+                && (self.rows.first_with(key, id, now.ms)?.is_some() || !ids.insert((key, id)))
             {
                 continue;
             }

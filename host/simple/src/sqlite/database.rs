@@ -18,7 +18,11 @@ use super::{
     read::{signed, unsigned},
 };
 
+mod flights;
+mod format;
 mod table;
+
+use self::flights::FlightZones;
 
 /// How long a statement waits for an operator's tool that holds a lock.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);
@@ -38,7 +42,12 @@ pub(crate) struct SqliteRows {
     commits: u64,
     /// The transaction under way has written something.
     changed: bool,
+    /// The number of the transaction under way is in the row of the newest message, so that the table `store` need not have it.
+    is_counted: bool,
+    /// The highest `seq` that was ever in the table.
+    newest: u64,
     arrivals: Arrivals,
+    pub(crate) flights: FlightZones,
     path: PathBuf,
     page_bytes: u64,
     pinned: PinnedBytes,
@@ -78,7 +87,7 @@ impl SqliteRows {
     /// Opens the file, or makes it.
     pub(crate) fn open(path: &Path, vfs: Option<&str>) -> Result<Self, OpenRefusal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut connection = match vfs {
+        let connection = match vfs {
             Some(vfs) => Connection::open_with_flags_and_vfs(path, flags, vfs)?,
             None => Connection::open_with_flags(path, flags)?,
         };
@@ -90,49 +99,33 @@ impl SqliteRows {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "cache_size", -8192)?;
-        let fresh = examine(&connection)?;
-        let mode = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get::<_, String>(0))?;
-        if mode != "wal" {
-            let why = format!("the file system does not support SQLite's write-ahead log (journal_mode is {mode})");
-            let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
-            return Err(OpenRefusal::Failed(rusqlite::Error::SqliteFailure(error, Some(why))));
+        let found = format::examine(&connection)?;
+        found.prepare(&connection)?;
+        if !format::set_journal(&connection, "wal")? {
+            return Err(OpenRefusal::Failed(format::no_log()));
         }
         connection.pragma_update(None, "synchronous", "full")?;
         // On macOS a plain fsync leaves data in the drive's cache; elsewhere these do nothing.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        let page_bytes = connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
-        let page_bytes = unsigned(page_bytes);
-        let pinned = PinnedBytes::default();
-        connection.wal_hook(Some(log::copy_and_warn(path, page_bytes, pinned.clone())))?;
-        if fresh {
-            let create = format!(
-                "BEGIN IMMEDIATE; {} {} {} {} PRAGMA application_id = {}; PRAGMA user_version = {}; COMMIT",
-                schema::CREATE,
-                schema::PROCESSED,
-                schema::KEYVALUE,
-                schema::CLOCK,
-                schema::APPLICATION_ID,
-                schema::VERSION
-            );
-            connection.execute_batch(&create)?;
-        } else {
-            // A file of this version may lack these tables, which came later.
-            connection.execute_batch(schema::PROCESSED)?;
-            connection.execute_batch(schema::KEYVALUE)?;
-            connection.execute_batch(schema::CLOCK)?;
-        }
-        let commits = connection.query_row("SELECT commits FROM store", [], |row| row.get::<_, i64>(0))?;
-        Ok(Self {
+        found.make_current(&connection)?;
+        let commits = format::commits(&connection)?;
+        let newest = connection.query_row("SELECT max(seq) FROM messages", [], |row| row.get::<_, Option<i64>>(0))?;
+        let mut rows = Self {
             connection,
-            commits: unsigned(commits),
+            commits,
             changed: false,
+            is_counted: false,
+            newest: unsigned(newest.unwrap_or(0)),
             arrivals: Arrivals::default(),
+            flights: FlightZones::default(),
             path: path.to_owned(),
-            page_bytes,
-            pinned,
-        })
+            page_bytes: 0,
+            pinned: PinnedBytes::default(),
+        };
+        rows.watch_log()?;
+        Ok(rows)
     }
 
     /// Returns the number of the last transaction that changed something.
@@ -145,9 +138,30 @@ impl SqliteRows {
         self.changed || !self.arrivals.is_empty()
     }
 
+    /// Returns the number that the transaction under way has if it changes anything.
+    pub(crate) fn next_commits(&self) -> u64 {
+        self.commits.saturating_add(1)
+    }
+
+    /// Notes that the row of a message is written with the number of the transaction.
+    pub(crate) fn note_newest(&mut self, seq: u64) {
+        if seq > self.newest {
+            self.newest = seq;
+            self.is_counted = true;
+        }
+    }
+
+    /// Notes that the row of a message is deleted, and with it perhaps the number of the transaction.
+    pub(crate) fn note_deleted(&mut self, seq: u64) {
+        if seq == self.newest {
+            self.is_counted = false;
+        }
+    }
+
     /// Starts a transaction.
     pub(crate) fn begin(&mut self) -> Result<(), StoreFault> {
         self.changed = false;
+        self.is_counted = false;
         self.arrivals.take();
         self.connection
             .prepare_cached("BEGIN IMMEDIATE")
@@ -160,8 +174,8 @@ impl SqliteRows {
     pub(crate) fn commit(&mut self) -> Result<Option<u64>, StoreFault> {
         self.table()?;
         let changed = self.changed;
-        if changed {
-            let commits = signed(self.commits + 1);
+        if changed && !self.is_counted {
+            let commits = signed(self.next_commits());
             self.other_tables()
                 .write("UPDATE store SET commits = ?1", params![commits])?;
         }
@@ -177,6 +191,7 @@ impl SqliteRows {
 
     /// Rolls a transaction back.
     pub(crate) fn roll_back(&mut self) -> Result<(), StoreFault> {
+        self.flights.forget();
         if self.connection.is_autocommit() {
             return Ok(());
         }
@@ -198,62 +213,87 @@ impl SqliteRows {
         })
     }
 
-    /// Gives the room of a former backlog back to the disk, if that is much and so little is in use that the host starts without
-    /// delay. A failure is only logged.
-    pub(crate) fn shrink(&self) {
+    /// Writes the database anew if that gives much room back to the disk or changes the size of its pages, and if so little is in use
+    /// that the host starts without delay. A failure is only logged.
+    pub(crate) fn shrink(&mut self) {
         let Ok(disk) = self.measure() else { return };
         let left = disk.database_bytes.saturating_sub(disk.free_bytes);
-        if disk.free_bytes < WORTH_SHRINKING || left > QUICKLY_WRITTEN {
+        let is_worth = disk.free_bytes >= WORTH_SHRINKING || self.has_other_pages();
+        if !is_worth || left > QUICKLY_WRITTEN {
             return;
         }
         // A database this small needs no file beside it, for which there may be no room.
-        let in_memory = |is: bool| {
-            self.connection
-                .pragma_update(None, "temp_store", if is { 2 } else { 0 })
-        };
-        let shrunk = in_memory(true).map_err(fault).and_then(|()| self.compact());
-        let shrunk = shrunk.and(in_memory(false).map_err(fault));
+        let shrunk = self.keep_in_memory(true).and_then(|()| self.compact());
+        let shrunk = shrunk.and(self.keep_in_memory(false));
         match shrunk {
             Ok(()) => tracing::info!(
                 free_bytes = disk.free_bytes,
-                "the room of a former backlog was given back to the disk"
+                "the database was written anew, without the room of former messages"
             ),
             Err(StoreFault { cause, .. }) => {
-                tracing::warn!(%cause, "the room of a former backlog could not be given back to the disk");
+                tracing::warn!(%cause, "the database could not be written anew: it is as it was");
             }
         }
     }
 
-    /// Writes the database anew without its empty pages. No other process has it open, and no transaction is under way.
-    pub(crate) fn compact(&self) -> Result<(), StoreFault> {
-        self.connection.execute_batch("VACUUM").map_err(fault)?;
+    fn keep_in_memory(&self, is: bool) -> Result<(), StoreFault> {
+        let place = if is { 2 } else { 0 };
+        self.connection.pragma_update(None, "temp_store", place).map_err(fault)
+    }
+
+    /// Returns whether the pages have another size than those of a new file.
+    fn has_other_pages(&self) -> bool {
+        self.page_bytes != unsigned(schema::PAGE_BYTES)
+    }
+
+    /// Writes the database anew without its empty pages, and with pages of the size that new files have. No other process has it open,
+    /// and no transaction is under way.
+    pub(crate) fn compact(&mut self) -> Result<(), StoreFault> {
+        // With a write-ahead log the pages keep their size. Without it SQLite keeps the former pages in a journal until it is done.
+        let is_plain = self.has_other_pages() && format::set_journal(&self.connection, "delete").map_err(fault)?;
+        let written = self.write_anew(is_plain);
+        if is_plain && !format::set_journal(&self.connection, "wal").map_err(fault)? {
+            return Err(fault(format::no_log()));
+        }
+        written?;
+        self.watch_log().map_err(fault)?;
         // The file gets shorter when the log is copied into it.
         self.connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
             .map_err(fault)
     }
 
+    fn write_anew(&self, with_other_pages: bool) -> Result<(), StoreFault> {
+        if with_other_pages {
+            self.connection
+                .pragma_update(None, "page_size", schema::PAGE_BYTES)
+                .map_err(fault)?;
+        }
+        self.connection.execute_batch("VACUUM").map_err(fault)
+    }
+
+    /// Learns the size of the pages, and has the log copied into the database when it is long.
+    fn watch_log(&mut self) -> rusqlite::Result<()> {
+        let page_bytes = self
+            .connection
+            .pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
+        self.page_bytes = unsigned(page_bytes);
+        let hook = log::copy_and_warn(&self.path, self.page_bytes, self.pinned.clone());
+        self.connection.wal_hook(Some(hook))
+    }
+
     /// Copies the write-ahead log into the database and empties it, if no other tool is reading.
     pub(crate) fn checkpoint(&mut self) {
+        // So that an operator may delete the newest message by hand while no host runs.
+        let count = format::note_commits(&self.connection, self.commits);
+        if let Err(error) = count {
+            tracing::debug!(%error, "the number of the last transaction stays in the row of the newest message");
+        }
         let checkpoint = self
             .connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         if let Err(error) = checkpoint {
             tracing::debug!(%error, "the write-ahead log stays for the next start");
         }
-    }
-}
-
-/// Refuses a file that is not a store of sandhog. Returns whether the file is empty.
-fn examine(connection: &Connection) -> Result<bool, OpenRefusal> {
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
-    let application = pragma("application_id")?;
-    let version = pragma("user_version")?;
-    let objects = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?;
-    match (application, version, objects) {
-        (0, 0, 0) => Ok(true),
-        (schema::APPLICATION_ID, schema::VERSION, _) => Ok(false),
-        (schema::APPLICATION_ID, other, _) => Err(OpenRefusal::Version(other)),
-        _ => Err(OpenRefusal::Foreign),
     }
 }

@@ -17,7 +17,7 @@ use std::{
 use rusqlite::{ErrorCode, hooks::Wal, wal::CheckpointMode};
 
 /// A log of this many pages is copied into the database after a commit, as `SQLite` does by itself.
-const LOG_PAGES: i32 = 1000;
+const LOG_PAGES: i32 = 2000;
 /// A pinned log is worth a warning once it has this many pages, and again whenever it has doubled since.
 const PINNED_PAGES: i32 = 4 * LOG_PAGES;
 /// The readers' locks in the index of the log: five bytes, of which each reader holds one.
@@ -166,10 +166,10 @@ mod tests {
     fn a_pinned_log_is_worth_a_word_whenever_it_has_doubled_and_one_when_it_is_free() {
         let mut logged = LoggedState::default();
         assert_eq!(logged.copied(1000, 0), None, "a reader that is about to end");
-        assert_eq!(logged.copied(5000, 10), Some(LogNews::Pinned));
-        assert_eq!(logged.copied(9999, 10), None);
         assert_eq!(logged.copied(10_000, 10), Some(LogNews::Pinned));
-        assert_eq!(logged.copied(10_001, 10_001), Some(LogNews::Free));
+        assert_eq!(logged.copied(19_999, 10), None);
+        assert_eq!(logged.copied(20_000, 10), Some(LogNews::Pinned));
+        assert_eq!(logged.copied(20_001, 20_001), Some(LogNews::Free));
         assert_eq!(logged.copied(1000, 1000), None);
     }
 

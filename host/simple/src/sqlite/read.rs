@@ -8,7 +8,8 @@ use rusqlite::{Row, types::ValueRef};
 use super::super::{
     codec,
     row::{
-        DeathRecord, GroupName, MessageContent, MessageMeta, MessageState, PoisonSuspicion, QueueKey, StoredMessage,
+        DeathRecord, GroupName, MessageContent, MessageMeta, MessagePast, MessageState, PoisonSuspicion, QueueKey,
+        SentDetails, StoredMessage,
     },
     rows::DeadLetterRef,
 };
@@ -38,6 +39,13 @@ pub(crate) fn number(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     integer(row, column).map(unsigned)
 }
 
+pub(crate) fn optional_number(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    Ok(match row.get_ref(column)? {
+        ValueRef::Integer(number) => Some(unsigned(number)),
+        ValueRef::Null | ValueRef::Real(_) | ValueRef::Text(_) | ValueRef::Blob(_) => None,
+    })
+}
+
 pub(crate) fn small(row: &Row<'_>, column: usize) -> rusqlite::Result<u32> {
     Ok(u32::try_from(integer(row, column)?).unwrap_or(0))
 }
@@ -63,19 +71,27 @@ pub(crate) fn key(row: &Row<'_>, column: usize) -> rusqlite::Result<QueueKey> {
 pub(crate) fn read_meta(row: &Row<'_>) -> rusqlite::Result<MessageMeta> {
     let state = u8::try_from(integer(row, 2)?).ok().and_then(MessageState::from_number);
     let group = text(row, 4)?.map(GroupName::from);
+    let seq = number(row, 0)?;
+    let queued_at_ms = number(row, 7)?;
     Ok(MessageMeta {
-        seq: number(row, 0)?,
+        seq,
         queue: key(row, 1)?,
         state: state.unwrap_or(MessageState::Damaged),
         priority: u8::try_from(integer(row, 3)?).unwrap_or(0),
         group,
         visible_at_ms: number(row, 5)?,
         receive_count: small(row, 6)?,
-        queued_at_ms: number(row, 7)?,
+        queued_at_ms,
         suspicion: PoisonSuspicion::from_number(small(row, 8)?),
         origin: matches!(row.get_ref(9)?, ValueRef::Integer(_))
             .then(|| key(row, 9))
             .transpose()?,
+        past: MessagePast {
+            first_queued_at_ms: optional_number(row, 10)?.unwrap_or(queued_at_ms),
+            first_received_at_ms: optional_number(row, 11)?,
+            earlier_receives: small(row, 12)?,
+            sequence: optional_number(row, 13)?.unwrap_or(seq),
+        },
     })
 }
 
@@ -93,13 +109,13 @@ pub(crate) fn read_all(row: &Row<'_>) -> rusqlite::Result<StoredMessage> {
 }
 
 fn read_content(row: &Row<'_>, meta: &MessageMeta) -> rusqlite::Result<Result<MessageContent, String>> {
-    let failure = text(row, 13)?
+    let failure = text(row, 17)?
         .map(|failure| codec::decode_failure(&failure))
         .transpose();
-    let death = match text(row, 16)? {
+    let death = match text(row, 20)? {
         Some(failure) => {
-            let dead_at_ms = number(row, 14)?;
-            let receive_count = small(row, 15)?;
+            let dead_at_ms = number(row, 18)?;
+            let receive_count = small(row, 19)?;
             codec::decode_failure(&failure).map(|failure| {
                 Some(DeathRecord {
                     dead_at_ms,
@@ -110,17 +126,24 @@ fn read_content(row: &Row<'_>, meta: &MessageMeta) -> rusqlite::Result<Result<Me
         }
         None => Ok(None),
     };
-    let attributes_text = text(row, 18)?;
+    let attributes_text = text(row, 22)?;
     let attributes = codec::decode_attributes(attributes_text.as_deref());
-    let body = match row.get_ref(19)? {
+    let body = match row.get_ref(27)? {
         ValueRef::Blob(bytes) | ValueRef::Text(bytes) => Bytes::copy_from_slice(bytes),
         ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => Bytes::new(),
     };
-    let id = MessageId::from_queue(&text(row, 10)?.unwrap_or_default());
-    let sent_at_ms = number(row, 11)?;
-    let group_id = text(row, 12)?;
-    let stored = integer(row, 17)?;
+    let id = MessageId::from_queue(&text(row, 14)?.unwrap_or_default());
+    let sent_at_ms = number(row, 15)?;
+    let group_id = text(row, 16)?;
+    let stored = integer(row, 21)?;
     let priority = meta.priority;
+    let shared = |column| Ok::<_, rusqlite::Error>(text(row, column)?.map(Into::into));
+    let sent = SentDetails {
+        deduplication_id: shared(23)?,
+        system: shared(24)?,
+        parent: shared(25)?,
+        sender: shared(26)?,
+    };
     let content = attributes.and_then(|attributes| {
         let message = Message {
             id,
@@ -133,6 +156,7 @@ fn read_content(row: &Row<'_>, meta: &MessageMeta) -> rusqlite::Result<Result<Me
         codec::verify(
             MessageContent {
                 message,
+                sent,
                 failure: failure?,
                 death: death?,
             },

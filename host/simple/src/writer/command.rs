@@ -41,11 +41,29 @@ pub(crate) trait PendingCommand: Send {
     fn parks_on(&mut self) -> Option<QueueKey> {
         None
     }
+    /// Returns what a receive has shown that was applied and found nothing.
+    fn found_nothing(&self) -> Option<EmptyReceive> {
+        None
+    }
+    /// Returns whether a parked receive would find nothing either if it were applied now, and would stay parked.
+    fn stays_parked(&self, _empty: &EmptyReceive) -> bool {
+        false
+    }
     /// Forgets that the command was applied: the transaction did not happen.
     fn undo(&mut self) {}
     /// Answers a command that was applied.
     fn answer(self: Box<Self>, undelivered: &Arc<UndeliveredReceipts>);
     fn fail(self: Box<Self>, failure: &TransactionFailure);
+}
+
+/// That no receive of a queue on the same terms finds anything.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EmptyReceive {
+    pub(crate) queue: QueueKey,
+    /// See [`super::super::receive_terms::ReceiveTerms`].
+    pub(crate) outside: bool,
+    /// When a message may become visible by itself.
+    pub(crate) again: Instant,
 }
 
 /// Why a transaction did not happen. Every command in it is told the same.

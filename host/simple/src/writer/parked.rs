@@ -18,7 +18,9 @@ use super::{
         rules::{ReceiveAnswer, StoreRules},
     },
     MAX_BATCH_BYTES, Writer,
-    command::{PendingCommand, ReplyGuard, ReplySender, TransactionFailure, UndeliveredReceipts, send_reply},
+    command::{
+        EmptyReceive, PendingCommand, ReplyGuard, ReplySender, TransactionFailure, UndeliveredReceipts, send_reply,
+    },
 };
 use sandhog_queue::QueueError;
 use sandhog_queue::message::QueueName;
@@ -46,17 +48,31 @@ impl ParkedReceives {
         !self.woken.is_empty()
     }
 
-    /// Applies those whose queues have changed. Receives beyond the bytes of one transaction are left for the next.
+    /// Takes those away that are parked now.
+    pub(crate) fn take_all(&mut self) -> Vec<(QueueKey, Box<dyn PendingCommand>)> {
+        mem::take(&mut self.receives)
+    }
+
+    /// Adds what was taken away behind those that are parked now.
+    pub(crate) fn append(&mut self, mut receives: Vec<(QueueKey, Box<dyn PendingCommand>)>) {
+        self.receives.append(&mut receives);
+    }
+
+    /// Applies those whose queues have changed, oldest first. Once one has found nothing the others of its queue are not applied, so that a
+    /// message does not cost a look for each that waits. Receives beyond the bytes of one transaction are left for the next.
     pub(crate) fn apply(&mut self, rules: &mut StoreRules, retried: &mut RetriedReceives) -> Result<(), StoreFault> {
         retried.woken_before = mem::take(&mut self.woken);
         let mut woken = retried.woken_before.clone();
         woken.extend(rules.take_woken());
         let mut room = MAX_BATCH_BYTES;
         let mut done = Ok(());
+        let mut empty: Vec<EmptyReceive> = Vec::new();
         for (queue, mut receive) in mem::take(&mut self.receives) {
-            let is_woken = woken.contains(&queue);
+            let finds_nothing = empty.iter().any(|empty| receive.stays_parked(empty));
+            let is_woken = woken.contains(&queue) && !finds_nothing;
             if is_woken && room > 0 && done.is_ok() {
                 done = receive.apply(rules);
+                empty.extend(receive.found_nothing());
                 room = room.saturating_sub(receive.handed_out_bytes());
                 retried.receives.push((queue, receive));
                 continue;
@@ -151,7 +167,7 @@ impl PendingCommand for PendingReceive {
 
     fn handed_out_bytes(&self) -> usize {
         let deliveries = self.answer.iter().flat_map(|answer| &answer.deliveries);
-        deliveries.map(|delivery| delivery.message.body.len()).sum()
+        deliveries.map(|received| received.delivery.message.size()).sum()
     }
 
     fn parks_on(&mut self) -> Option<QueueKey> {
@@ -170,6 +186,22 @@ impl PendingCommand for PendingReceive {
         Some(self.receive.queue)
     }
 
+    fn found_nothing(&self) -> Option<EmptyReceive> {
+        let answer = self.answer.as_ref()?;
+        let again = answer.again.filter(|again| *again > self.applied_at)?;
+        Some(EmptyReceive {
+            queue: self.receive.queue,
+            outside: self.receive.terms.outside,
+            again,
+        })
+    }
+
+    fn stays_parked(&self, empty: &EmptyReceive) -> bool {
+        let is_alike = self.receive.queue == empty.queue && self.receive.terms.outside == empty.outside;
+        // The caller has to be answered if it waits until a later moment.
+        is_alike && self.told.is_some_and(|told| told <= empty.again)
+    }
+
     fn undo(&mut self) {
         self.answer = None;
         self.receive.demand.open_again();
@@ -177,7 +209,7 @@ impl PendingCommand for PendingReceive {
 
     fn answer(self: Box<Self>, undelivered: &Arc<UndeliveredReceipts>) {
         let deliveries = self.answer.iter().flat_map(|answer| &answer.deliveries);
-        let receipts = deliveries.map(|delivery| delivery.receipt.clone()).collect();
+        let receipts = deliveries.map(|received| received.delivery.receipt.clone()).collect();
         send_reply(self.reply, self.answer, receipts, undelivered);
     }
 
@@ -231,5 +263,72 @@ impl Writer {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        ProcessedMessageSettings, memory::MemoryRows, receive_terms::ReceiveTerms, rules::StoreRules as AnyRules,
+        settings::Settings,
+    };
+    use sandhog_queue::{ReceiveDemand, machine_clock::MachineClock, message::Outgoing};
+
+    const WAITING: usize = 100;
+    const MESSAGES: usize = 2;
+
+    /// Parks receives of one message whose callers wait for `told`, sends messages, and returns how many receives were applied.
+    fn applied(told: Duration) -> usize {
+        let processed = ProcessedMessageSettings::default();
+        let mut rules = AnyRules::new(MemoryRows::default(), false, processed, MachineClock::default());
+        let rules = rules.with_any_rows();
+        let name = QueueName::new("orders").unwrap();
+        let key = rules.declare(&name, Settings::defaults(&name)).unwrap().key;
+        let now = Instant::now();
+        let mut parked = ParkedReceives::default();
+        let mut answers = Vec::new();
+        for _ in 0..WAITING {
+            let (reply, answer) = oneshot::channel();
+            answers.push(answer);
+            let receive = PendingReceive {
+                receive: ReceiveMessages {
+                    queue: key,
+                    demand: ReceiveDemand::new(1),
+                    terms: ReceiveTerms::OUTSIDE,
+                },
+                queue: name.clone(),
+                asked_at: now,
+                applied_at: now,
+                answer: None,
+                reply,
+                tell_parked: None,
+                told: Some(now + told),
+            };
+            parked.add(key, Box::new(receive));
+        }
+        for _ in 0..MESSAGES {
+            let at = rules.tick(now);
+            rules
+                .send(key, Outgoing::new("a").check().unwrap(), at)
+                .unwrap()
+                .unwrap();
+        }
+        let mut retried = RetriedReceives::default();
+        parked.apply(rules, &mut retried).unwrap();
+        assert_eq!(parked.receives.len() + retried.receives.len(), WAITING);
+        retried.receives.len()
+    }
+
+    #[test]
+    fn a_receive_that_finds_nothing_speaks_for_those_that_came_later() {
+        assert_eq!(applied(Duration::from_secs(1)), MESSAGES + 1);
+    }
+
+    #[test]
+    fn a_receive_whose_caller_waits_for_too_long_is_applied_although_others_found_nothing() {
+        assert_eq!(applied(Duration::from_hours(24)), WAITING);
     }
 }

@@ -180,8 +180,11 @@ impl WriterThread {
         self.parked = parked;
         match done {
             Ok(()) => {
-                batch.extend(retried.into_commands());
-                let likely_to_ask = self.answer(batch);
+                // A receive that stays parked keeps its place before those that were not applied, and those that are new.
+                let others = self.parked.take_all();
+                let mut likely_to_ask = self.answer(retried.into_commands());
+                self.parked.append(others);
+                likely_to_ask += self.answer(batch.into_iter());
                 self.parked.wake(self.state.rules.with_any_rows());
                 self.commit_window
                     .committed(started.elapsed(), waiting.len() + likely_to_ask);
@@ -200,7 +203,7 @@ impl WriterThread {
 
     /// Answers the commands that were committed, but parks the receives that found nothing. Returns the number of callers that are
     /// likely to ask again at once.
-    fn answer(&mut self, batch: Vec<Box<dyn PendingCommand>>) -> usize {
+    fn answer(&mut self, batch: impl Iterator<Item = Box<dyn PendingCommand>>) -> usize {
         let mut likely_to_ask = 0;
         for mut command in batch {
             if let Some(queue) = command.parks_on().filter(|_| !self.is_closing) {
