@@ -6,7 +6,7 @@ use harness::repository;
 use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, limit_rows};
 use sandhog_executor::policy::{Grants, LimitField, LimitQuantity, Limits};
 use sandhog_queue::message::QueueName;
-use sandhog_simple::settings::Order;
+use sandhog_simple::settings::{DeduplicationScope, Order};
 use sandhog_sqs::settings::Location;
 
 /// A directory with a `sandhog.toml` and an empty `plugins`.
@@ -55,6 +55,8 @@ order = "chaos"
 dead-letter = ".hidden"
 time-to-live = "1ms"
 max-messages = -1
+delay = "13h"
+deduplication-scope = "host"
 
 [queues."not a name"]
 max-receives = 3
@@ -77,25 +79,27 @@ url = "sqs:parcels.fifo"
 window = "15days"
 "#,
         r#"
-18 mistakes in the configuration
+20 mistakes in the configuration
   DIR/sandhog.toml:2: plugins = "nowhere": DIR/nowhere is not a directory
   DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
   DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
   DIR/sandhog.toml:5: max-live-instances = 0: use a whole number from 1 to 4096
-  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, ledger
+  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, keys, ledger
   DIR/sandhog.toml:9: queues.orders.visibility-timeout = "soon": use a duration from 1s to 12h, such as "30s"
   DIR/sandhog.toml:10: queues.orders.max-receives = "five": use a whole number from 1 to 1000
   DIR/sandhog.toml:11: queues.orders.order = "chaos": use "group" or "queue"
   DIR/sandhog.toml:12: queues.orders.dead-letter = ".hidden": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
   DIR/sandhog.toml:13: queues.orders.time-to-live = "1ms": use a duration from 1s to 10years, such as "30s"
   DIR/sandhog.toml:14: queues.orders.max-messages = -1: use a whole number from 1 to 1000000000
-  DIR/sandhog.toml:17: queues.not a name: "not a name" is not a queue name: use 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
-  DIR/sandhog.toml:20: queues.invoices.url = "invoices": use the URL of an SQS queue, such as "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices", or "sqs:NAME"
-  DIR/sandhog.toml:24: queues.parcels.order = "queue": a queue with a url has no such setting here; change it where the queue is
-  DIR/sandhog.toml:25: queues.parcels.dead-letter = "orders": orders has to be an SQS queue too: add a table [queues.orders] with its url, or leave the key out if the queue has a redrive policy
-  DIR/sandhog.toml:28: queues.lost.dead-letter = "parcels": parcels is an SQS queue; the dead letters of a Simple queue go to a Simple queue
-  DIR/sandhog.toml:31: queues.twin.url = "sqs:parcels.fifo": queue parcels has this url already
-  DIR/sandhog.toml:34: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
+  DIR/sandhog.toml:15: queues.orders.delay = "13h": use a duration from 0s to 12h, such as "30s"
+  DIR/sandhog.toml:16: queues.orders.deduplication-scope = "host": use "queue" or "group"
+  DIR/sandhog.toml:19: queues.not a name: "not a name" is not a queue name: use 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
+  DIR/sandhog.toml:22: queues.invoices.url = "invoices": use the URL of an SQS queue, such as "https://sqs.eu-west-1.amazonaws.com/123456789012/invoices", or "sqs:NAME"
+  DIR/sandhog.toml:26: queues.parcels.order = "queue": a queue with a url has no such setting here; change it where the queue is
+  DIR/sandhog.toml:27: queues.parcels.dead-letter = "orders": orders has to be an SQS queue too: add a table [queues.orders] with its url, or leave the key out if the queue has a redrive policy
+  DIR/sandhog.toml:30: queues.lost.dead-letter = "parcels": parcels is an SQS queue; the dead letters of a Simple queue go to a Simple queue
+  DIR/sandhog.toml:33: queues.twin.url = "sqs:parcels.fifo": queue parcels has this url already
+  DIR/sandhog.toml:36: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
 "#,
     );
 }
@@ -323,6 +327,8 @@ max-receives = 2
 order = "queue"
 time-to-live = "1day"
 max-messages = 10
+delay = "5m"
+deduplication-scope = "group"
 "#;
     let directory = host_directory(text);
     let config = load(directory.path(), ConfigOverrides::default(), None).expect("a configuration");
@@ -343,6 +349,8 @@ max-messages = 10
         (2, Order::Queue, 10)
     );
     assert_eq!(orders.time_to_live, Some(Duration::from_hours(24)));
+    assert_eq!(orders.delay, Duration::from_mins(5));
+    assert_eq!(orders.deduplication_scope, DeduplicationScope::Group);
     assert_eq!(orders.dead_letter, name("orders-dead"));
 }
 
@@ -391,6 +399,7 @@ fn the_command_line_wins_over_the_file() {
     let overrides = ConfigOverrides {
         data: Some("elsewhere".into()),
         ephemeral: false,
+        spy: false,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))),
         grace_period: Some(Duration::ZERO),
     };

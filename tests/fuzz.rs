@@ -141,3 +141,8 @@ fn any_damage_to_a_record_is_noticed() {
 fn any_bytes_to_the_listener_are_answered_or_not_and_others_are_served() {
     fuzz("listener");
 }
+
+#[test]
+fn any_request_of_an_sqs_client_is_answered_in_its_protocol() {
+    fuzz("endpoint");
+}

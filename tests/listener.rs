@@ -3,6 +3,7 @@
 #![expect(clippy::indexing_slicing, clippy::panic, reason = "a wrong answer fails the test")]
 
 use std::{
+    collections::HashSet,
     io::{Read as _, Write as _},
     net::TcpStream,
     thread,
@@ -19,6 +20,7 @@ mod bodies;
 mod connections;
 mod metrics;
 mod served;
+mod sqs;
 
 /// A request as bytes, so that every header is the test's own. Answers the status and the body.
 fn raw(host: &Host, head: &str, body: &[u8]) -> (u16, String) {
@@ -156,8 +158,8 @@ fn a_wrong_parameter_is_refused_with_what_is_accepted() {
             "group id \"\": use 1 to 128 bytes without control characters",
         ),
         (
-            "POST /queues/orders/receive?max=11",
-            "max=11: use a whole number from 1 to 10",
+            "POST /queues/orders/receive?max=1001",
+            "max=1001: use a whole number from 1 to 1000",
         ),
         (
             "POST /queues/orders/receive?wait=21s",
@@ -186,9 +188,100 @@ fn a_wrong_body_is_refused_with_what_is_accepted() {
             "0 messages: send 1 to 1000",
         ),
         ("POST /queues/orders/settle", &settle, "\"x\" is not a receipt"),
+        (
+            "POST /queues/orders/settle",
+            "{\"receipt\":\"1.2\"}",
+            "the body: give receipt and action, or settlements",
+        ),
     ] {
         check_refused(&host, head, body.as_bytes(), (400, error));
     }
+}
+
+#[test]
+fn many_deliveries_are_received_extended_and_ended_in_one_request_each() {
+    let (_place, host) = host("[queues.orders]\nmax-receives = 3");
+    for number in 0..40 {
+        host.send("orders", number.to_string().as_bytes());
+    }
+    let messages = receive(&host, "?max=1000");
+    assert_eq!(messages.len(), 40);
+    let receipts: Vec<&Value> = messages.iter().map(|message| &message["receipt"]).collect();
+    let (status, extended) = call(
+        &host,
+        "POST /queues/orders/extend",
+        &json!({ "receipts": [receipts[0], "1.2", "x"], "visibility": "1h" }),
+    );
+    let refused = |error: &str| json!({ "error": error });
+    let expired = refused("the receipt is no longer valid");
+    assert_eq!(status, 200);
+    assert_eq!(
+        extended["results"],
+        json!([{}, expired, refused("\"x\" is not a receipt")])
+    );
+    let settlement = |number: usize| match number {
+        0..20 => json!({ "receipt": receipts[number], "action": "delete" }),
+        20..25 => json!({ "receipt": receipts[number], "action": "reject", "reason": "no good" }),
+        25..30 => json!({ "receipt": receipts[number], "action": "retry", "delay": "1h", "reason": "later" }),
+        _ => json!({ "receipt": receipts[number], "action": "release" }),
+    };
+    let mut settlements: Vec<Value> = (0..40).map(settlement).collect();
+    settlements.push(json!({ "receipt": receipts[0], "action": "delete" }));
+    settlements.push(json!({ "receipt": receipts[30], "action": "release", "delay": "1s" }));
+    let (status, settled) = call(
+        &host,
+        "POST /queues/orders/settle",
+        &json!({ "settlements": settlements }),
+    );
+    assert_eq!(status, 200, "{settled}");
+    let results = settled["results"].as_array().unwrap();
+    assert!(results.iter().take(40).all(|result| *result == json!({})), "{settled}");
+    assert_eq!(results[40], expired);
+    assert_eq!(results[41], refused("delay is for the action \"retry\" only"));
+    let counts = host.counts("orders");
+    let numbers = ["ready", "in-flight", "delayed", "dead"].map(|which| counts[which].as_u64().unwrap());
+    assert_eq!(numbers, [10, 0, 5, 5], "{counts}");
+    let failure = &host.dead("orders")[0]["failure"];
+    assert_eq!(
+        (&failure["kind"], &failure["reason"]),
+        (&json!("reject"), &json!("no good"))
+    );
+    // A release is not counted, and a receive is.
+    assert_eq!(receive(&host, "?max=1")[0]["receive-count"], 1);
+}
+
+#[test]
+fn the_openapi_document_has_every_route() {
+    let (_place, host) = host("[queues.orders]");
+    let document = host.get("/openapi.json");
+    assert!(document["openapi"].as_str().unwrap().starts_with("3."), "{document}");
+    let paths = document["paths"].as_object().unwrap();
+    let mut ids = HashSet::new();
+    for (path, operations) in paths {
+        for (method, operation) in operations.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id), "two operations are {id}");
+            let target = path.replace("{name}", "orders").replace("{id}", "x");
+            let head = format!("{} {target}", method.to_uppercase());
+            let (status, answer) = raw(&host, &head, b"");
+            let is_missing = status == 405 || answer.contains("no such route");
+            assert!(!is_missing, "{head}: {status} {answer}");
+        }
+    }
+    // Those of the listener's own page.
+    let page = std::fs::read_to_string(harness::repository().join("host/sandhog/src/admin.rs")).unwrap();
+    let mut rows = 0;
+    for row in page.lines().filter_map(|line| line.strip_prefix("//! | `")) {
+        let (route, _) = row.split_once('`').unwrap();
+        let (method, path) = route.split_once(' ').unwrap();
+        rows += 1;
+        let is_itself = path == "/openapi.json";
+        assert!(
+            is_itself || !paths[path][method.to_lowercase()].is_null(),
+            "{route} is not in the document"
+        );
+    }
+    assert!(rows > 15, "{rows}");
 }
 
 #[test]

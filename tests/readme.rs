@@ -23,9 +23,9 @@ use sandhog_demo::{guests::target, toolchain::TARGET};
 use tempfile::TempDir;
 
 /// A fenced block of a page.
-struct Block {
-    language: String,
-    text: String,
+pub(crate) struct Block {
+    pub(crate) language: String,
+    pub(crate) text: String,
 }
 
 impl Block {
@@ -34,11 +34,11 @@ impl Block {
     }
 }
 
-fn page(path: &str) -> String {
+pub(crate) fn page(path: &str) -> String {
     fs::read_to_string(repository().join(path)).unwrap()
 }
 
-fn blocks(page: &str) -> Vec<Block> {
+pub(crate) fn blocks(page: &str) -> Vec<Block> {
     let fenced = page.split("```").skip(1).step_by(2);
     fenced
         .map(|block| {
@@ -193,7 +193,7 @@ fn see_the_queues(terminal: &mut Terminal, line: &str) {
 }
 
 /// What stands between two texts of a page.
-fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
+pub(crate) fn between<'t>(text: &'t str, start: &str, end: &str) -> &'t str {
     let rest = text
         .split_once(start)
         .unwrap_or_else(|| panic!("the page has no {start:?}"))
@@ -299,7 +299,9 @@ fn the_readme_has_no_commands_that_no_test_runs() {
 /// Every page of the repository, by its path.
 fn pages() -> Vec<(PathBuf, String)> {
     let here = repository();
-    let mut directories = vec![here.join("docs"), here.join("docs/design")];
+    let mut directories = ["docs", "docs/design", "docs/how-to"]
+        .map(|room| here.join(room))
+        .to_vec();
     for room in ["guest-sdk", "examples"] {
         directories.extend(
             fs::read_dir(here.join(room))
@@ -336,6 +338,13 @@ fn every_configuration_that_a_page_shows_is_accepted() {
                 let place = tempfile::tempdir().unwrap();
                 fs::create_dir(place.path().join("plugins")).unwrap();
                 fs::write(place.path().join("sandhog.toml"), &block.text).unwrap();
+                let secrets = block
+                    .text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("secret-file = \""));
+                for file in secrets.filter_map(|rest| rest.split('"').next()) {
+                    fs::write(place.path().join(file), "0123456789abcdef").unwrap();
+                }
                 Config::load(Some(place.path()), ConfigOverrides::default(), &|_: &str| None).err()
             } else {
                 Manifest::parse(&block.text, "orders").err()

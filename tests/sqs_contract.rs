@@ -79,6 +79,7 @@ macro_rules! contract {
         contract! { @on rustack Rustack $($claim [$($($needs)*)?])* }
         contract! { @on localstack LocalStack $($claim [$($($needs)*)?])* }
         contract! { @on ministack MiniStack $($claim [$($($needs)*)?])* }
+        contract! { @on sandhog Sandhog $($claim [$($($needs)*)?])* }
         const CLAIMS: &[&str] = &[$(stringify!($claim)),*];
     };
     (@on $server:ident $kind:ident $($claim:ident [$($needs:ident)*])*) => {

@@ -499,7 +499,7 @@ fn on_every_server_groups_run_in_parallel_and_each_in_its_order() {
 
 /// The servers that hand out several messages of a group in one receive, as SQS does.
 fn servers_with_batches() -> Vec<&'static SqsServer> {
-    let kinds = [Kind::LocalStack, Kind::MiniStack].into_iter();
+    let kinds = [Kind::LocalStack, Kind::MiniStack, Kind::Sandhog].into_iter();
     kinds.filter_map(SqsServer::get).collect()
 }
 

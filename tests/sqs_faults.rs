@@ -751,6 +751,11 @@ fn every_message_comes_out_once_whatever_happens_on_the_way_to_another_server() 
     assert_survives_chaos(Kind::MiniStack, 0xc4a1);
 }
 
+#[test]
+fn every_message_comes_out_once_whatever_happens_on_the_way_to_our_own_host() {
+    assert_survives_chaos(Kind::Sandhog, 0xc4a2);
+}
+
 // Costs.
 
 #[test]

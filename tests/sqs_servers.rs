@@ -159,6 +159,12 @@ fn ministack_differs_from_sqs_as_listed() {
     }
 }
 
+#[test]
+fn our_host_differs_from_sqs_in_nothing_that_is_listed() {
+    let server = SqsServer::get(Kind::Sandhog).unwrap();
+    assert_eq!(differences(server), Vec::<String>::new());
+}
+
 /// Set for a process of this test that only holds servers.
 const HOLD: &str = "SANDHOG_TEST_HOLDS_SERVERS";
 

@@ -272,7 +272,7 @@ impl State {
 
 /// What the connections share.
 struct Shared {
-    upstream: String,
+    upstream: Mutex<String>,
     client: Client<HttpConnector, Full<Bytes>>,
     state: Mutex<State>,
 }
@@ -295,7 +295,7 @@ enum Listening {
 
 impl fmt::Debug for FaultProxy {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "a proxy on {} for {}", self.address, self.shared.upstream)
+        write!(formatter, "a proxy on {} for {:?}", self.address, self.shared.upstream)
     }
 }
 
@@ -317,7 +317,7 @@ impl FaultProxy {
         let proxy = Self {
             address: socket.local_addr().unwrap(),
             shared: Arc::new(Shared {
-                upstream: upstream.trim_end_matches('/').to_owned(),
+                upstream: Mutex::new(upstream.trim_end_matches('/').to_owned()),
                 client,
                 state: Mutex::default(),
             }),
@@ -330,6 +330,13 @@ impl FaultProxy {
 
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// From now on, requests go to the server at this URL: it was started anew, on another port.
+    pub fn aim_at(&self, upstream: &str) {
+        upstream
+            .trim_end_matches('/')
+            .clone_into(&mut self.shared.upstream.lock().unwrap());
     }
 
     /// From now on, requests that the rule is for meet its fault. Of several rules for a request the oldest counts.
@@ -519,7 +526,9 @@ impl Shared {
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = head.method.clone();
-        *request.uri_mut() = format!("{}{path}", self.upstream).parse::<Uri>().context("the path")?;
+        *request.uri_mut() = format!("{}{path}", self.upstream.lock().unwrap())
+            .parse::<Uri>()
+            .context("the path")?;
         // With the name of the host that the client used, from which servers make the URLs of queues.
         *request.headers_mut() = without_connection(head.headers.clone());
         let answer = self.client.request(request).await?;

@@ -23,6 +23,7 @@ use sandhog_queue::{
 };
 use sandhog_simple::{SimpleStore, StoreOptions, settings::Settings};
 use sandhog_sqs::read_words;
+use sandhog_sqs_wire::{WireProtocol, WireRequest, parse, render};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -35,7 +36,7 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     Target {
         name: "messages",
         run: messages,
@@ -60,6 +61,10 @@ pub const TARGETS: [Target; 7] = [
     Target {
         name: "listener",
         run: listener,
+    },
+    Target {
+        name: "endpoint",
+        run: endpoint,
     },
 ];
 
@@ -90,7 +95,7 @@ pub fn messages(bytes: &[u8]) {
     if let Ok(form) = serde_json::from_slice::<wire::MessageForm>(bytes) {
         drop(form.body_bytes());
     }
-    drop(serde_json::from_slice::<wire::SettleRequest>(bytes));
+    drop(serde_json::from_slice::<wire::SettleForm>(bytes));
     drop(serde_json::from_slice::<wire::RedriveRequest>(bytes));
 }
 
@@ -173,7 +178,7 @@ fn runtime() -> &'static Runtime {
 }
 
 const ROWS: usize = 4;
-const COLUMNS: [&str; 20] = [
+const COLUMNS: [&str; 30] = [
     "seq",
     "queue",
     "state",
@@ -194,6 +199,16 @@ const COLUMNS: [&str; 20] = [
     "checksum",
     "attributes",
     "body",
+    "body_key",
+    "commits",
+    "first_queued_at",
+    "first_received_at",
+    "earlier_receives",
+    "sequence",
+    "deduplication_id",
+    "system",
+    "parent",
+    "sender",
 ];
 
 /// A store with some messages in a queue, closed.
@@ -307,6 +322,8 @@ fn address() -> SocketAddr {
                 handlers: Arc::default(),
                 metrics: Arc::default(),
                 secret: None,
+                keys: std::collections::BTreeMap::new(),
+                spy: None,
                 draining: CancellationToken::new(),
             };
             (tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap(), state)
@@ -342,6 +359,74 @@ pub fn listener(bytes: &[u8]) {
         "the listener is gone: {:?}",
         String::from_utf8_lossy(&live)
     );
+}
+
+/// A request of an SQS client: a first line that is the name of an action, and a body in JSON; or an empty first line and a form. It
+/// is answered in its protocol.
+pub fn endpoint(bytes: &[u8]) {
+    let at = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let (line, body) = bytes.split_at(at);
+    let body = body.get(1..).unwrap_or_default();
+    let action: String = String::from_utf8_lossy(line)
+        .chars()
+        .filter(char::is_ascii_alphanumeric)
+        .collect();
+    let target = format!("AmazonSQS.{action}");
+    let is_json = !action.is_empty();
+    let content_type = if is_json {
+        "application/x-amz-json-1.0"
+    } else {
+        "application/x-www-form-urlencoded"
+    };
+    let request = WireRequest {
+        method: "POST",
+        path: "/",
+        content_type: Some(content_type),
+        target: is_json.then_some(&*target),
+        body,
+        ..WireRequest::default()
+    };
+    let protocol = WireProtocol::of(&request);
+    if let Err(error) = parse(protocol, &request) {
+        let answer = render(protocol, "id", &Err(error));
+        assert!((400..500).contains(&answer.status), "{answer:?}");
+        check_form(is_json, &answer.body);
+    }
+    // A receive that waits is no failure, and takes long.
+    if bytes.windows(4).any(|window| window == b"Wait") {
+        return;
+    }
+    let target = request
+        .target
+        .map_or_else(String::new, |target| format!("x-amz-target: {target}\r\n"));
+    let head = format!(
+        "POST / HTTP/1.1\r\nhost: localhost\r\n{target}content-type: {content_type}\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    let answer = spoken(&[head.as_bytes(), body].concat(), false);
+    let text = String::from_utf8_lossy(&answer);
+    let (head, said) = text
+        .split_once("\r\n\r\n")
+        .unwrap_or_else(|| panic!("no answer: {text}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse::<u16>().ok());
+    assert!(status.is_some_and(|status| status < 500), "{text}");
+    // The answer to most actions that return nothing is empty in JSON.
+    if !said.is_empty() || !is_json {
+        check_form(is_json, said.as_bytes());
+    }
+}
+
+fn check_form(is_json: bool, body: &[u8]) {
+    let text = String::from_utf8_lossy(body);
+    if is_json {
+        assert!(
+            serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|value| value.is_object()),
+            "{text}"
+        );
+    } else {
+        assert!(text.starts_with("<?xml") && text.trim_end().ends_with('>'), "{text}");
+    }
 }
 
 /// Says all of it, then nothing more if it is `over`, and listens to the answer.

@@ -134,7 +134,10 @@ impl Place {
             .arg("run")
             .arg(source)
             .args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
-        command.arg("--data").arg(self.data()).args(&self.arguments);
+        if !self.arguments.iter().any(|argument| argument == "--ephemeral") {
+            command.arg("--data").arg(self.data());
+        }
+        command.args(&self.arguments);
         command
     }
 

@@ -176,6 +176,7 @@ impl Kind {
                 Behaviour::RefusesOutOfRange,
                 Behaviour::PurgesOnceAMinute,
             ],
+            Self::Sandhog => &[],
         }
     }
 

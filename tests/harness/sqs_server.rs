@@ -1,5 +1,5 @@
-//! Emulators of SQS, each a server of somebody else's that speaks its protocol, installed on first use, run on a free port of 127.0.0.1, and
-//! gone when the process that runs the tests is, however that ended.
+//! Servers that speak the protocol of SQS: emulators of somebody else's, installed on first use, and our own host. Each runs on a free port
+//! of 127.0.0.1, and is gone when the process that runs the tests is, however that ended.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,10 @@ use std::{
 
 use serde_json::json;
 
-use crate::{announce::announced, binary, pause, repository, sqs_client::SqsClient, target_directory};
+use crate::{
+    announce::announced, binary, pause, repository, sandhog_binary, sqs_client::SqsClient, target_directory,
+    wait_closely,
+};
 
 /// A server that has not come up by then never will. The first start reads thousands of files.
 const START_TIME_MAX: Duration = Duration::from_mins(2);
@@ -29,23 +32,26 @@ pub enum Kind {
     LocalStack,
     /// Between them in both respects. Needs any Python.
     MiniStack,
+    /// Our own host, on a durable store. As fast as the first, and in need of nothing.
+    Sandhog,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Rustack, Self::LocalStack, Self::MiniStack];
+    pub const ALL: [Self; 4] = [Self::Rustack, Self::LocalStack, Self::MiniStack, Self::Sandhog];
 
     fn name(self) -> &'static str {
         match self {
             Self::Rustack => "rustack",
             Self::LocalStack => "localstack",
             Self::MiniStack => "ministack",
+            Self::Sandhog => "sandhog",
         }
     }
 
     /// The versions of Python 3 that it runs on.
     fn python(self) -> Option<RangeInclusive<u8>> {
         match self {
-            Self::Rustack => None,
+            Self::Rustack | Self::Sandhog => None,
             Self::LocalStack => Some(13..=14),
             Self::MiniStack => Some(10..=14),
         }
@@ -113,6 +119,7 @@ impl SqsServer {
         let place = target_directory().parent().unwrap().join("sqs-servers");
         fs::create_dir_all(&place).unwrap();
         let mut command = match kind.python() {
+            None if kind == Kind::Sandhog => host(&place),
             None => {
                 let mut command = Command::new(binary("sqs-server"));
                 command.args(["127.0.0.1:0", "--until-stdin-closes"]);
@@ -156,10 +163,7 @@ impl SqsServer {
 
     fn wait_until_up(&mut self) -> Result<(), String> {
         let start = Instant::now();
-        let mut line = String::new();
-        let stdout = self.child.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let address = line.strip_prefix("listening on ").ok_or("it said no address")?;
+        let address = self.address()?;
         self.client = SqsClient::new(&format!("http://{}", address.trim()));
         loop {
             let Err(error) = self.client.call("ListQueues", &json!({})) else {
@@ -173,6 +177,25 @@ impl SqsServer {
             }
             pause();
         }
+    }
+
+    /// Where it says that it listens.
+    fn address(&mut self) -> Result<String, String> {
+        if self.kind == Kind::Sandhog {
+            return wait_closely("the host to listen", || {
+                if let Some(status) = self.child.try_wait().unwrap() {
+                    return Some(Err(format!("it ended ({status})")));
+                }
+                let log = self.log_tail();
+                let (_, rest) = log.split_once("\"address\":\"")?;
+                Some(Ok(rest.split_once('"')?.0.to_owned()))
+            });
+        }
+        let mut line = String::new();
+        let stdout = self.child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.strip_prefix("listening on ").ok_or("it said no address")?;
+        Ok(address.to_owned())
     }
 
     pub fn kind(&self) -> Kind {
@@ -214,15 +237,36 @@ impl Drop for SqsServer {
     }
 }
 
-/// Makes a file for the log, and removes those that nobody will read any more.
+/// Our host, in a new directory. A shell kills it when its standard input closes.
+fn host(place: &Path) -> Command {
+    let directory = tempfile::Builder::new()
+        .prefix("sandhog-")
+        .suffix(".data")
+        .tempdir_in(place)
+        .unwrap()
+        .keep();
+    fs::create_dir(directory.join("plugins")).unwrap();
+    let script = "exec 3<&0; (cat <&3; kill -KILL $$) >/dev/null 2>&1 & exec \"$0\" \"$@\" </dev/null 3<&-";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).arg(sandhog_binary());
+    command.arg("run").arg(directory.join("plugins"));
+    command.arg("--data").arg(directory.join("data"));
+    command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+    command
+}
+
+/// Makes a file for the log, and removes those that nobody will read any more, as well as the data of hosts.
 fn new_log(place: &Path, kind: Kind) -> (File, PathBuf) {
     for entry in fs::read_dir(place).unwrap().map_while(Result::ok) {
         let old = |modified: SystemTime| modified.elapsed().is_ok_and(|age| age > OLD);
-        if entry.path().extension().is_some_and(|extension| extension == "log")
-            && entry.metadata().and_then(|about| about.modified()).is_ok_and(old)
-        {
-            // Another process may have been faster.
-            drop(fs::remove_file(entry.path()));
+        if !entry.metadata().and_then(|about| about.modified()).is_ok_and(old) {
+            continue;
+        }
+        // Another process may have been faster.
+        match entry.path().extension().and_then(|extension| extension.to_str()) {
+            Some("log") => drop(fs::remove_file(entry.path())),
+            Some("data") => drop(fs::remove_dir_all(entry.path())),
+            _ => {}
         }
     }
     tempfile::Builder::new()

@@ -50,7 +50,7 @@ fn try_run(command: &mut Command) -> Result<(), String> {
 }
 
 /// Makes a directory with what `fill` puts there, unless it was made from the same pins before.
-fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
+pub(crate) fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
     let pinned: Vec<PathBuf> = pinned.iter().map(|file| pins().join(file)).collect();
     try_made_of(&pinned, made, |made| {
         fill(made);

@@ -228,3 +228,21 @@ fn a_listener_without_descriptors_tries_again() {
     assert!(heard.ends_with(b"200"), "{heard:?}");
     assert_eq!(host.events("the listener can't accept").len(), 1);
 }
+
+// Beyond 128 each of them tried again after a second, and after three.
+#[test]
+fn many_clients_that_come_at_once_need_not_come_again() {
+    let most = fs::read_to_string("/proc/sys/net/core/somaxconn").map_or(500, |most| most.trim().parse().unwrap());
+    let place = Place::new();
+    let host = place.start();
+    let address = host.url.strip_prefix("http://").unwrap().parse().unwrap();
+    // It accepts nobody meanwhile.
+    host.signal("STOP");
+    let clients: Vec<_> = (0..most.min(500))
+        .map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(900)))
+        .collect();
+    host.signal("CONT");
+    let refused = clients.iter().filter(|client| client.is_err()).count();
+    assert_eq!(refused, 0, "of {}", clients.len());
+    assert_eq!(host.text("/live").0, 200);
+}

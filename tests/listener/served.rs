@@ -14,7 +14,7 @@ use sandhog::{
     queue_set::QueueSet,
 };
 use sandhog_queue::{
-    Queue,
+    Counts, Queue,
     message::{Outgoing, QueueName},
 };
 use sandhog_simple::SimpleStore;
@@ -68,6 +68,8 @@ impl Served {
             handlers: Arc::default(),
             metrics: Arc::clone(&metrics),
             secret: None,
+            keys: std::collections::BTreeMap::new(),
+            spy: None,
             draining: draining.clone(),
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -118,6 +120,11 @@ impl Served {
         self.runtime
             .block_on(self.orders.send(Outgoing::new(body).check().unwrap()))
             .unwrap();
+    }
+
+    /// The numbers of messages in `orders`.
+    pub(super) fn counts(&self) -> Counts {
+        self.runtime.block_on(self.orders.counts()).unwrap()
     }
 
     /// As a host does when it stops: receives end, and then the listener.
@@ -190,6 +197,11 @@ impl Client {
         let answered = self.0.peek(&mut [0]).is_ok_and(|read| read > 0);
         self.0.set_nonblocking(false).unwrap();
         answered
+    }
+
+    /// Says that nothing more comes.
+    pub(super) fn hang_up_writing(&mut self) {
+        self.0.shutdown(Shutdown::Write).unwrap();
     }
 
     pub(super) fn hang_up(self) {

@@ -94,6 +94,7 @@ fn module(kind: Kind) -> &'static str {
         Kind::Rustack => "rustack",
         Kind::LocalStack => "localstack",
         Kind::MiniStack => "ministack",
+        Kind::Sandhog => "sandhog",
     }
 }
 
@@ -118,7 +119,7 @@ fn chosen(kind: Kind) -> Vec<String> {
 /// How many claims run at once on a server: the slower it is the fewer, as its answers must come in time.
 fn at_once(kind: Kind) -> &'static str {
     match kind {
-        Kind::Rustack => "32",
+        Kind::Rustack | Kind::Sandhog => "32",
         Kind::LocalStack | Kind::MiniStack => "12",
     }
 }

@@ -7,22 +7,26 @@
 //! | `GET /metrics` | the page for Prometheus; as `OpenMetrics` if the header `accept` says so |
 //! | `GET /handlers` | every handler with its state |
 //! | `GET /queues` | every queue with its counts |
+//! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
 //! | `POST /queues/{name}` | sends the body as a message; parameters `group`, `delay`, `priority`, `dedup`, `attr.NAME` |
 //! | `POST /queues/{name}/batch` | sends up to 1000 messages given as JSON; one result each |
-//! | `POST /queues/{name}/receive` | up to `max` messages (1 to 10), waiting `wait` (0s to 20s), hidden for `visibility` |
-//! | `POST /queues/{name}/settle` | deletes or releases a message that was received here |
+//! | `POST /queues/{name}/receive` | up to `max` messages (1 to 1000), waiting `wait` (0s to 20s), hidden for `visibility` |
+//! | `POST /queues/{name}/settle` | ends one delivery that was received here, or up to 1000: `delete`, `release`, `retry` or `reject` |
+//! | `POST /queues/{name}/extend` | hides up to 1000 messages that were received here for longer |
 //! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
 //! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id); `more` if there are others behind |
 //! | `GET /queues/{name}/dead/{id}` | one of them |
 //! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all; `more` if time was too short |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
+//! Everything else is the SQS protocol, see `admin/sqs.rs`.
+//!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
 //! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 501 (this
 //! kind of queue has no such operation), 503 (the queue is unavailable) or 507 (the queue is full). The listener knows no handler's code and never waits for a guest.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -31,18 +35,25 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     middleware,
     response::{IntoResponse as _, Response},
-    routing::{delete, get, post},
+    routing::get,
 };
 use futures_util::future::join_all;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
-    config::ListenerSecret,
+    config::{AccessKey, ListenerSecret},
+    endpoint::{AccessKeys, SqsEndpoint},
     handler_status::HandlerStatuses,
     metrics::{Metrics, PageFormat},
     queue_set::QueueSet,
+    spy::TestSpy,
 };
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
@@ -55,6 +66,9 @@ mod messages;
 mod metrics;
 mod parameters;
 mod refused;
+mod settlements;
+mod spy;
+mod sqs;
 mod stream;
 pub mod wire;
 
@@ -77,36 +91,53 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
+    /// The access keys of SQS clients.
+    pub keys: BTreeMap<String, AccessKey>,
+    /// What tests may ask, if they may.
+    pub spy: Option<TestSpy>,
     /// The token is cancelled when the host begins to stop. Then readiness turns red, and waiting receives end.
     pub draining: CancellationToken,
 }
 
 /// Returns the routes behind their guard.
-fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
+fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Router {
     let bodies = Arc::new(RequestBodies::new(limits.body_bytes, limits.body));
     let guard = RequestGuard {
         state: state.clone(),
         bodies: Arc::clone(&bodies),
         limit: limits.request,
     };
-    Router::new()
-        .route("/live", get(async || "live\n"))
-        .route("/ready", get(ready))
-        .route("/metrics", get(metrics_page))
-        .route("/handlers", get(handlers))
-        .route("/queues", get(queues))
-        .route("/queues/{name}", get(queue).post(messages::send))
-        .route("/queues/{name}/batch", post(messages::send_batch))
-        .route("/queues/{name}/receive", post(messages::receive))
-        .route("/queues/{name}/settle", post(messages::settle))
-        .route("/queues/{name}/messages", delete(messages::purge))
-        .route(
-            "/queues/{name}/dead",
-            get(dead_letters::list).delete(dead_letters::purge),
-        )
-        .route("/queues/{name}/dead/{id}", get(dead_letters::show))
-        .route("/queues/{name}/dead/redrive", post(dead_letters::redrive))
-        .fallback(async || RefusedRequest::new(StatusCode::NOT_FOUND, "no such route"))
+    let endpoint = Arc::new(SqsEndpoint::new(
+        Arc::clone(&state.queues),
+        AccessKeys::new(state.secret.clone(), state.keys.clone()),
+        state.draining.clone(),
+        tasks,
+    ));
+    endpoint.finish_deletions();
+    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+        .routes(routes!(live))
+        .routes(routes!(ready))
+        .routes(routes!(metrics_page))
+        .routes(routes!(handlers))
+        .routes(routes!(queues))
+        .routes(routes!(queue, messages::send))
+        .routes(routes!(messages::send_batch))
+        .routes(routes!(messages::receive))
+        .routes(routes!(settlements::settle))
+        .routes(routes!(settlements::extend))
+        .routes(routes!(messages::purge))
+        .routes(routes!(dead_letters::list, dead_letters::purge))
+        .routes(routes!(dead_letters::show))
+        .routes(routes!(dead_letters::redrive))
+        .split_for_parts();
+    let document = Json(document);
+    let router = match state.spy.clone() {
+        Some(spy) => router.merge(spy::routes(spy)),
+        None => router,
+    };
+    router
+        .route("/openapi.json", get(async move || document))
+        .fallback(sqs::answer)
         .method_not_allowed_fallback(async || {
             RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
         })
@@ -114,12 +145,55 @@ fn routes(state: AdminState, limits: &ListenerLimits) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
+        .layer(Extension(endpoint))
         .with_state(state)
+}
+
+/// The `OpenAPI` document. The routes add themselves.
+#[derive(OpenApi)]
+#[openapi(info(
+    title = "sandhog",
+    description = "The HTTP interface of a sandhog host. Applications may speak the SQS protocol on the same port instead.",
+    license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0")
+), security((), ("secret" = [])), modifiers(&SecretScheme))]
+struct Document;
+
+/// Adds how a request carries the listener's secret.
+struct SecretScheme;
+
+impl Modify for SecretScheme {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The secret of the listener, if it has one"))
+            .build();
+        let components = document.components.get_or_insert_default();
+        components.add_security_scheme("secret", SecurityScheme::Http(scheme));
+    }
 }
 
 type Answer<T> = Result<Json<T>, RefusedRequest>;
 type ReceivedBody = Result<Bytes, BytesRejection>;
 
+#[utoipa::path(
+    get,
+    path = "/live",
+    tag = "host",
+    responses((status = 200, body = String, content_type = "text/plain", description = "The process can answer")),
+)]
+async fn live() -> &'static str {
+    "live\n"
+}
+
+#[utoipa::path(
+    get,
+    path = "/ready",
+    tag = "host",
+    responses(
+        (status = 200, body = wire::ReadinessAnswer, description = "The host is ready"),
+        (status = 503, body = wire::ReadinessAnswer, description = "The host is not ready"),
+    ),
+)]
 async fn ready(
     State(state): State<AdminState>,
     uri: Uri,
@@ -148,6 +222,14 @@ async fn ready(
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "host",
+    responses(
+        (status = 200, body = String, content_type = "text/plain", description = "The metrics for Prometheus"),
+    ),
+)]
 async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Response {
     let mut queues = state.queues.lasting_names(&state.metrics.handlers().used_queues());
     for (queue, counts) in all_counts(&state).await {
@@ -176,6 +258,14 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
         .into_response()
 }
 
+#[utoipa::path(
+    get,
+    path = "/handlers",
+    tag = "host",
+    responses(
+        (status = 200, body = wire::HandlerList, description = "Every handler with its state"),
+    ),
+)]
 async fn handlers(State(state): State<AdminState>) -> Json<wire::HandlerList> {
     Json(wire::HandlerList {
         handlers: state.handlers.list().into_iter().map(Into::into).collect(),
@@ -194,6 +284,14 @@ async fn all_counts(state: &AdminState) -> Vec<(Arc<dyn Queue>, Result<Counts, S
     join_all(state.queues.list().into_iter().map(ask)).await
 }
 
+#[utoipa::path(
+    get,
+    path = "/queues",
+    tag = "queues",
+    responses(
+        (status = 200, body = wire::QueueList, description = "Every queue with its counts"),
+    ),
+)]
 async fn queues(State(state): State<AdminState>) -> Json<wire::QueueList> {
     let entry = |(queue, counts): (Arc<dyn Queue>, Result<Counts, String>)| match counts {
         Ok(counts) => wire::QueueForm::new(queue.name(), counts),
@@ -207,6 +305,19 @@ async fn queues(State(state): State<AdminState>) -> Json<wire::QueueList> {
     })
 }
 
+#[utoipa::path(
+    get,
+    path = "/queues/{name}",
+    tag = "queues",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+    ),
+    responses(
+        (status = 200, body = wire::QueueForm, description = "The counts of a queue"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::QueueForm> {
     let queue = state.find(&name)?;
     Ok(Json(wire::QueueForm::new(queue.name(), queue.counts().await?)))

@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::Notify,
     task::{JoinError, JoinSet},
     time::{Instant, timeout},
@@ -24,6 +24,7 @@ use crate::{
     reload::Reload,
     shutdown::StopTokens,
     signals::HostSignals,
+    spy::{SpyClock, TestSpy},
 };
 use sandhog_executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget, descriptors};
 use sandhog_queue::{QueueError, alarm::wake_at, printable::chain};
@@ -35,6 +36,9 @@ use waiting::{EmptyQueues, empty, watch_paused};
 
 /// The longest time for the release of interrupted deliveries, once the grace period is over.
 const RELEASE_LIMIT: Duration = Duration::from_secs(5);
+/// The most connections that wait to be accepted; the system may allow fewer. All clients of a host that was restarted come at once,
+/// and one that finds no room tries again after a second.
+const BACKLOG: u32 = 4096;
 
 /// The reason why a host could not start.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +137,7 @@ pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) 
 pub struct App {
     config: Config,
     store: SimpleStore,
+    spy: Option<TestSpy>,
     listener: TcpListener,
     host: HostContext,
     stop: StopTokens,
@@ -150,8 +155,8 @@ impl App {
     /// Dropping the future may leave the data directory in use until its opening has ended.
     pub async fn start(config: Config, executor: Arc<dyn Executor>) -> Result<Self, StartError> {
         let address = config.listen;
-        let bound = TcpListener::bind(address).await;
-        let listener = bound.map_err(|source| StartError::Listen { address, source })?;
+        let listener = listen(address).map_err(|source| StartError::Listen { address, source })?;
+        let clock = SpyClock::default();
         let store = match config.data.clone() {
             Some(directory) => {
                 let options = StoreOptions {
@@ -161,7 +166,7 @@ impl App {
                 let open = move || SimpleStore::open(&options);
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
-            None => SimpleStore::ephemeral_with(config.ledger),
+            None => SimpleStore::ephemeral_on(config.ledger, clock.machine()),
         };
         let metrics = Arc::new(Metrics::new());
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
@@ -178,9 +183,13 @@ impl App {
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
+        let spy = config
+            .spy
+            .then(|| TestSpy::new(Arc::clone(&host.queues), store.clone(), clock));
         Ok(Self {
             config,
             store,
+            spy,
             listener,
             host,
             stop,
@@ -200,6 +209,7 @@ impl App {
         let Self {
             config,
             store,
+            spy,
             listener,
             host,
             stop,
@@ -214,6 +224,8 @@ impl App {
             handlers: Arc::clone(&host.statuses),
             metrics: Arc::clone(&host.metrics),
             secret: config.secret,
+            keys: config.keys,
+            spy,
             draining: stop.receiving.clone(),
         };
         let stop_listening = CancellationToken::new();
@@ -262,6 +274,19 @@ impl App {
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }
+}
+
+/// Listens at an address.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Connections of an earlier host that have just ended do not hold the port. On Windows this would mean something else.
+    #[cfg(unix)]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// Returns the reload of the plugin directory, which looks at the directory whenever `look` is notified.

@@ -14,12 +14,14 @@ use std::{
 };
 
 use self::{
+    access::read_keys,
     queues::read_queues,
     section::{TomlDocument, TomlSection},
 };
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_simple::ProcessedMessageSettings;
 
+mod access;
 mod exit_codes;
 mod grants;
 mod limits;
@@ -30,6 +32,7 @@ mod secret;
 mod section;
 
 pub use self::{
+    access::{AccessKey, AccessRight, OWNER, QueuePattern},
     limits::limit_rows,
     manifest::{Manifest, RetryDelays},
     mistake::{ConfigErrors, ConfigMistake},
@@ -66,6 +69,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The secret that requests carry: `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
     pub secret: Option<ListenerSecret>,
+    /// The access keys of SQS clients, by name. Tables `keys.NAME`.
+    pub keys: BTreeMap<String, AccessKey>,
     /// The time that attempts under way get to end when the host stops. Key `grace-period`: 0 to 12 h, default 30 s.
     pub grace_period: Duration,
     /// The most instances of all handlers at a time. Key `max-live-instances`: 1 to 4096, default 256.
@@ -77,6 +82,8 @@ pub struct Config {
     pub queues: BTreeMap<QueueName, QueueSettings>,
     /// The bounds of the record of handled messages. Table `[ledger]`.
     pub ledger: ProcessedMessageSettings,
+    /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
+    pub spy: bool,
 }
 
 /// The options of the command line, which win over the file.
@@ -86,6 +93,8 @@ pub struct ConfigOverrides {
     pub data: Option<PathBuf>,
     /// `--ephemeral`: the host has no data directory, even if the file names one.
     pub ephemeral: bool,
+    /// `--spy`: tests may ask what no host with messages of worth does.
+    pub spy: bool,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
     /// `--grace-period`.
@@ -163,6 +172,7 @@ impl Config {
         if overrides.ephemeral {
             config.data = None;
         }
+        config.spy = overrides.spy && config.data.is_none();
         check_listen(config.listen, config.secret.is_some())?;
         Ok(config)
     }
@@ -214,7 +224,9 @@ impl Config {
             max_live_instances: DEFAULT_MAX_LIVE_INSTANCES,
             memory_budget: None,
             queues: BTreeMap::new(),
+            keys: BTreeMap::new(),
             ledger: ProcessedMessageSettings::default(),
+            spy: false,
         }
     }
 
@@ -271,6 +283,7 @@ impl Config {
             config.max_live_instances = max_live.unwrap_or(config.max_live_instances);
             config.memory_budget = root.size("memory-budget", MEMORY_BUDGET);
             config.queues = read_queues(root);
+            config.keys = read_keys(root, directory);
             config.ledger = read_ledger(root, config.ledger);
             config
         })

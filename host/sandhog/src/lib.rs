@@ -40,6 +40,8 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod client;
+pub mod endpoint;
 pub mod exit_code;
+pub mod spy;
 pub mod telemetry;
 pub mod trial;

@@ -1,8 +1,8 @@
 //! The queues of the host, by name.
 //!
 //! The configuration, a handler, a grant or the setting of a dead-letter queue names a queue, and the host declares it then.
-//! Invariant: a declared queue stays declared until the process ends, with the settings that it was declared with, so that an
-//! `Arc` of it never goes stale. Knows nothing of handlers.
+//! Invariant: a queue that the host declared stays declared until the process ends, with the settings that it was declared with,
+//! so that an `Arc` of it never goes stale. `queue_set/wire.rs` has what clients may change. Knows nothing of handlers.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,6 +11,7 @@ use std::{
 
 use futures_util::future::join_all;
 use parking_lot::RwLock;
+use tokio::sync::Semaphore;
 
 use crate::config::QueueSettings;
 use sandhog_queue::{
@@ -18,12 +19,20 @@ use sandhog_queue::{
     keyvalue::KeyValue,
     message::{MessageId, QueueName},
 };
-use sandhog_simple::{CommitError, DiskUse, ProcessedMessageKey, SimpleStore, settings::Settings};
+use sandhog_simple::{
+    CommitError, DiskUse, ProcessedMessageKey, QueueMaker, SimpleQueue, SimpleStore, settings::Settings,
+};
 use sandhog_sqs::{SqsConnection, SqsMetrics, SqsQueue};
 
 mod metrics;
+mod wire;
+mod wire_queue;
 
-pub use self::metrics::QueueMetrics;
+pub use self::{
+    metrics::QueueMetrics,
+    wire::{QueueChangeRefused, SimpleQueueEntry},
+    wire_queue::{WireQueue, WireQueueSettings, is_fifo},
+};
 
 /// The queues of one host: those of its store, and those with a `url`.
 #[derive(Debug)]
@@ -32,7 +41,23 @@ pub struct QueueSet {
     configured: BTreeMap<QueueName, QueueSettings>,
     remote: BTreeMap<QueueName, Arc<SqsQueue>>,
     // The lock is never held across an await.
-    declared: RwLock<BTreeMap<QueueName, Arc<dyn Queue>>>,
+    declared: RwLock<BTreeMap<QueueName, DeclaredQueue>>,
+    /// One permit: clients change queues, and the host declares them, one after another.
+    changes: Semaphore,
+}
+
+/// A queue that accepts messages.
+#[derive(Debug, Clone)]
+struct DeclaredQueue {
+    queue: Arc<dyn Queue>,
+    /// The same, if it is a Simple one.
+    simple: Option<Arc<SimpleQueue>>,
+    /// How clients see it.
+    wire: Arc<WireQueue>,
+    /// A client created it.
+    is_wire: bool,
+    /// The host needs it: the configuration, a handler, a grant or the dead letters of such a queue.
+    is_kept: bool,
 }
 
 impl QueueSet {
@@ -44,6 +69,7 @@ impl QueueSet {
             configured,
             remote: BTreeMap::new(),
             declared: RwLock::default(),
+            changes: Semaphore::new(1),
         };
         let connection = SqsConnection::new(metrics);
         let names: Vec<QueueName> = set.configured.keys().cloned().collect();
@@ -83,22 +109,19 @@ impl QueueSet {
     ///
     /// Dropping the future may or may not have declared the queue. Both are harmless: declaring is idempotent.
     pub async fn declare(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
-        let queue = match self.get(name) {
-            Some(queue) => queue,
-            None => self.declare_alone(name).await?,
-        };
+        let queue = self.declare_kept(name).await?;
         if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
             return Ok(queue);
         }
         // A dead-letter queue with defaults has another dead-letter queue, and so on for ever. So the chain goes on only where the
         // configuration names the next queue. The configuration has no cycles.
         let mut next = self.settings(name).dead_letter;
-        while self.get(&next).is_none() {
+        while !self.is_kept(&next) {
             if self.remote.contains_key(&next) {
                 tracing::warn!(queue = %name, dead_letter = %next, "the dead letters of this queue stay in the data directory, though an SQS queue has the name of their queue: give it another dead-letter");
                 break;
             }
-            self.declare_alone(&next).await?;
+            self.declare_kept(&next).await?;
             if !self.configured.contains_key(&next) {
                 break;
             }
@@ -148,12 +171,16 @@ impl QueueSet {
 
     /// Returns the queue of this name, if it was declared.
     pub fn get(&self, name: &QueueName) -> Option<Arc<dyn Queue>> {
-        self.declared.read().get(name).map(Arc::clone)
+        self.declared
+            .read()
+            .get(name)
+            .map(|declared| Arc::clone(&declared.queue))
     }
 
     /// Returns all declared queues, by name.
     pub fn list(&self) -> Vec<Arc<dyn Queue>> {
-        self.declared.read().values().map(Arc::clone).collect()
+        let declared = self.declared.read();
+        declared.values().map(|declared| Arc::clone(&declared.queue)).collect()
     }
 
     /// Returns the names of the queues whose series stay on the page even if they are empty: the configured ones, the `used` ones,
@@ -172,7 +199,7 @@ impl QueueSet {
         declared
             .keys()
             .filter(|other| *other != name && !self.remote.contains_key(*other))
-            .any(|other| self.settings(other).dead_letter == *name)
+            .any(|other| self.settings_in(&declared, other).dead_letter == *name)
     }
 
     /// Closes all queues; see [`Queue::close`].
@@ -234,19 +261,101 @@ impl QueueSet {
     }
 
     fn settings(&self, name: &QueueName) -> Settings {
+        self.settings_in(&self.declared.read(), name)
+    }
+
+    /// As [`QueueSet::settings`], for a caller that holds the lock: a second read of the same thread may wait for ever.
+    fn settings_in(&self, declared: &BTreeMap<QueueName, DeclaredQueue>, name: &QueueName) -> Settings {
         match self.configured.get(name) {
             Some(QueueSettings::Simple(settings)) => settings.clone(),
-            Some(QueueSettings::Sqs(_)) | None => Settings::defaults(name),
+            Some(QueueSettings::Sqs(_)) | None => match declared.get(name).filter(|declared| declared.is_wire) {
+                Some(declared) => declared.wire.settings.simple_for_handler(name),
+                None => Settings::defaults(name),
+            },
         }
     }
 
+    fn is_kept(&self, name: &QueueName) -> bool {
+        self.declared.read().get(name).is_some_and(|declared| declared.is_kept)
+    }
+
+    /// Declares a queue that the host needs.
+    async fn declare_kept(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
+        if self.is_kept(name)
+            && let Some(queue) = self.get(name)
+        {
+            return Ok(queue);
+        }
+        if let Some(queue) = self.remote.get(name) {
+            let queue: Arc<dyn Queue> = Arc::<SqsQueue>::clone(queue);
+            let declared = DeclaredQueue {
+                queue: Arc::clone(&queue),
+                simple: None,
+                wire: Arc::default(),
+                is_wire: false,
+                is_kept: true,
+            };
+            self.declared.write().insert(name.clone(), declared);
+            return Ok(queue);
+        }
+        self.declare_simple(name, true).await
+    }
+
+    /// Declares a queue that the store holds, and that nothing but its messages needs.
     async fn declare_alone(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
-        let queue: Arc<dyn Queue> = match self.remote.get(name) {
-            Some(queue) => Arc::<SqsQueue>::clone(queue),
-            None => self.store.queue(name.clone(), self.settings(name)).await?,
+        self.declare_simple(name, false).await
+    }
+
+    async fn declare_simple(&self, name: &QueueName, is_kept: bool) -> Result<Arc<dyn Queue>, QueueError> {
+        // No client changes or deletes the queue meanwhile.
+        let _turn = self.turn().await;
+        if (self.is_kept(name) || !is_kept)
+            && let Some(queue) = self.get(name)
+        {
+            return Ok(queue);
+        }
+        let record = self.store.queue_record(name).await?;
+        let of_client = record.as_ref().filter(|record| record.made_by == QueueMaker::Client);
+        let of_client = of_client.filter(|_| !self.configured.contains_key(name));
+        let of_client = of_client.map(|record| WireQueue::of_record(name, record));
+        let is_wire = of_client.is_some();
+        let settings = match &of_client {
+            Some(wire) if is_kept => wire.settings.simple_for_handler(name),
+            Some(wire) => wire.settings.simple(name),
+            None if is_kept || self.configured.contains_key(name) => self.settings(name),
+            // What is left of an earlier run makes no further queues.
+            None => Settings {
+                makes_dead_letter_queue: false,
+                ..self.settings(name)
+            },
         };
-        let mut declared = self.declared.write();
-        Ok(Arc::clone(declared.entry(name.clone()).or_insert(queue)))
+        let simple = self.store.queue(name.clone(), settings.clone()).await?;
+        let wire = if let Some(wire) = of_client {
+            wire
+        } else {
+            let record = self.store.queue_record(name).await?;
+            let mut wire = WireQueue::of_host(name, &settings, record.as_ref());
+            let has_no_other =
+                !settings.makes_dead_letter_queue && self.store.queue_record(&settings.dead_letter).await?.is_none();
+            if has_no_other || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
+                // What fails in it stays in it.
+                wire.settings.forget_dead_letters();
+            }
+            wire
+        };
+        let declared = DeclaredQueue {
+            queue: Arc::<SimpleQueue>::clone(&simple),
+            simple: Some(simple),
+            wire: Arc::new(wire),
+            is_wire,
+            is_kept,
+        };
+        let mut all = self.declared.write();
+        let entry = all.entry(name.clone()).or_insert_with(|| declared.clone());
+        if is_kept && !entry.is_kept {
+            *entry = declared;
+        }
+        Ok(Arc::clone(&entry.queue))
     }
 }
 
@@ -294,6 +403,30 @@ mod tests {
         let queues = QueueSet::new(SimpleStore::ephemeral(), configured, Arc::default());
         queues.declare(&name("a")).await.unwrap();
         assert_eq!(names(&queues), ["a", "b", "c"]);
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_run_left_makes_no_further_queues() {
+        let store = SimpleStore::ephemeral();
+        let before = QueueSet::new(store.clone(), BTreeMap::new(), Arc::default());
+        before.declare(&name("failed")).await.unwrap();
+        let queues = QueueSet::new(store, BTreeMap::new(), Arc::default());
+        queues.declare_known().await.unwrap();
+        assert_eq!(names(&queues), ["failed", "failed-dead"]);
+        let has_dead_letters = |queue: &str| queues.simple(&name(queue)).unwrap().dead_letter_queue().is_some();
+        assert!(has_dead_letters("failed"));
+        assert!(!has_dead_letters("failed-dead"));
+    }
+
+    #[tokio::test]
+    async fn a_clients_queue_shows_the_dead_letter_queue_that_its_handler_brings() {
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
+        queues.create(&name("orders"), WireQueue::default()).await.unwrap();
+        let dead_letter = || queues.simple(&name("orders")).unwrap().dead_letter_queue();
+        assert_eq!(dead_letter(), None);
+        queues.declare(&name("orders")).await.unwrap();
+        let (target, receives) = dead_letter().unwrap();
+        assert_eq!((target.as_str(), receives.get()), ("orders-dead", 5));
     }
 
     #[tokio::test]

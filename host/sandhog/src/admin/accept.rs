@@ -19,7 +19,7 @@ use tokio::{
     task::{JoinError, JoinSet},
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     AdminState,
@@ -33,13 +33,16 @@ use sandhog_queue::printable::chain;
 
 /// The largest head of a request, which is also the size of the read buffer, in bytes.
 const MAX_BUFFER_BYTES: usize = 32 * 1024;
+/// The most connections that a host has, whatever the system allows.
+const MAX_CONNECTIONS: usize = 16_384;
 /// The pause after the system had no descriptor or memory for a connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The bounds of the listener. The defaults are those of a host.
 #[derive(Debug, Clone)]
 pub struct ListenerLimits {
-    /// The most connections at a time: a quarter of the descriptors that the process may have, from 16 to 1024.
+    /// The most connections at a time: a quarter of the descriptors that the process may have, from 16 to 16,384. Each takes about 25 KiB of
+    /// memory while its client waits for a message.
     pub connections: usize,
     /// The number of connections for probes alone, while all others have requests under way.
     pub reserve: usize,
@@ -63,7 +66,7 @@ impl Default for ListenerLimits {
     fn default() -> Self {
         let quarter = usize::try_from(descriptors::limit() / 4).unwrap_or(usize::MAX);
         Self {
-            connections: quarter.clamp(16, 1024),
+            connections: quarter.clamp(16, MAX_CONNECTIONS),
             reserve: 8,
             head: Duration::from_secs(30),
             body: Duration::from_secs(30),
@@ -104,14 +107,17 @@ pub async fn serve_within(
     limits: ListenerLimits,
     stop: CancellationToken,
 ) -> io::Result<()> {
+    let tasks = TaskTracker::new();
     let acceptor = Acceptor {
         connections: Arc::new(ConnectionTable::new(limits.connections, limits.reserve)),
         metrics: Arc::clone(&state.metrics),
-        service: TowerToHyperService::new(routes(state, &limits)),
+        service: TowerToHyperService::new(routes(state, &limits, tasks.clone())),
         limits,
         stop,
     };
     acceptor.run(listener).await;
+    tasks.close();
+    tasks.wait().await;
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{refused::RefusedRequest, wire};
+use super::{refused::RefusedRequest, sqs::speaks_sqs, wire};
 use sandhog_queue::{message::MAX_BODY_BYTES, printable::printable};
 
 /// The bytes of one permit.
@@ -26,6 +26,8 @@ const UNIT: usize = 1024;
 const SHORT: usize = 64 * 1024;
 /// The most long bodies that are parsed at a time.
 const PARSERS: usize = 2;
+/// The longest body of a request of SQS, in bytes: a batch of 1 MiB, each byte of which takes up to six.
+const MAX_SQS_BYTES: usize = 8 * 1024 * 1024;
 /// The longest part of a wrong header that an answer repeats, in bytes.
 const SHOWN_BYTES: usize = 100;
 
@@ -33,6 +35,9 @@ const SHOWN_BYTES: usize = 100;
 #[derive(Debug)]
 pub(crate) struct RequestBodies {
     bytes: Arc<Semaphore>,
+    /// A share of its own for those whose signature is verified with the body, so that nobody who can't sign takes the room of the
+    /// others.
+    sqs_bytes: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
     limit: Duration,
 }
@@ -42,6 +47,7 @@ impl RequestBodies {
     pub(crate) fn new(bytes: usize, limit: Duration) -> Self {
         Self {
             bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
+            sqs_bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
             parsers: Arc::new(Semaphore::new(PARSERS)),
             limit,
         }
@@ -54,10 +60,12 @@ impl RequestBodies {
     /// Dropping the future drops the request.
     pub(crate) async fn whole(&self, request: Request) -> Result<(Request, OwnedSemaphorePermit), RefusedRequest> {
         check_headers(request.headers())?;
-        let limit = if is_batch(request.uri().path()) {
-            wire::MAX_BATCH_BYTES
+        let (limit, room) = if speaks_sqs(&request) {
+            (MAX_SQS_BYTES, &self.sqs_bytes)
+        } else if is_batch(request.uri().path()) {
+            (wire::MAX_BATCH_BYTES, &self.bytes)
         } else {
-            MAX_BODY_BYTES
+            (MAX_BODY_BYTES, &self.bytes)
         };
         let (parts, body) = request.into_parts();
         let told = body.size_hint().upper();
@@ -65,7 +73,7 @@ impl RequestBodies {
         if most > limit {
             return Err(too_large(limit));
         }
-        let mut paid = self.pay(most).await?;
+        let mut paid = self.pay(room, most).await?;
         // From here on the request waits for its client alone.
         let bytes = timeout(self.limit, read(body, limit))
             .await
@@ -74,9 +82,9 @@ impl RequestBodies {
         Ok((Request::from_parts(parts, Body::from(bytes)), paid))
     }
 
-    async fn pay(&self, bytes: usize) -> Result<OwnedSemaphorePermit, RefusedRequest> {
+    async fn pay(&self, room: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, RefusedRequest> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
-        let paid = timeout(self.limit, Arc::clone(&self.bytes).acquire_many_owned(units)).await;
+        let paid = timeout(self.limit, Arc::clone(room).acquire_many_owned(units)).await;
         // The semaphore is never closed.
         paid.ok().and_then(Result::ok).ok_or_else(|| {
             let why = "the bodies of other requests take all the memory that there is for them: try again";
@@ -118,13 +126,14 @@ impl RequestBodies {
     }
 }
 
-/// Returns whether this is the route whose body may be longer than a message: `/queues/{name}/batch`.
+/// Returns whether this is a route whose body may be longer than a message: it has a list.
 fn is_batch(path: &str) -> bool {
     let mut segments = path
         .strip_prefix("/queues/")
         .into_iter()
         .flat_map(|rest| rest.split('/'));
-    segments.next().is_some() && segments.eq(["batch"])
+    let list = segments.nth(1);
+    segments.next().is_none() && list.is_some_and(|list| matches!(list, "batch" | "settle" | "extend"))
 }
 
 async fn read(body: Body, limit: usize) -> Result<Bytes, RefusedRequest> {
@@ -239,14 +248,16 @@ mod tests {
     }
 
     #[test]
-    fn only_a_batch_is_longer_than_a_message() {
+    fn only_a_list_is_longer_than_a_message() {
         for (path, expected) in [
             ("/queues/orders/batch", true),
             ("/queues/batch", false),
             ("/queues/batch/batch", true),
             ("/queues/orders/batch/x", false),
             ("/batch", false),
-            ("/queues/orders/settle", false),
+            ("/queues/orders/settle", true),
+            ("/queues/orders/extend", true),
+            ("/queues/orders/receive", false),
         ] {
             assert_eq!(is_batch(path), expected, "{path}");
         }

@@ -21,12 +21,42 @@ const REDRIVE_TIME: Duration = Duration::from_secs(40);
 /// The same for a remote queue, of which one step may take as long as a whole request.
 const REMOTE_REDRIVE_TIME: Duration = Duration::from_secs(5);
 
+#[utoipa::path(
+    delete,
+    path = "/queues/{name}/dead",
+    operation_id = "purge_dead",
+    tag = "dead letters",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+    ),
+    responses(
+        (status = 200, body = AffectedMessages, description = "The dead letters are deleted"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
     Ok(Json(AffectedMessages {
         messages: state.find(&name)?.purge_dead().await?,
     }))
 }
 
+#[utoipa::path(
+    get,
+    path = "/queues/{name}/dead",
+    tag = "dead letters",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+        ("limit" = Option<u16>, Query, description = "1 to 1000, 100 if absent"),
+        ("after" = Option<String>, Query, description = "The id of the last dead letter of the page before"),
+    ),
+    responses(
+        (status = 200, body = wire::DeadLetterList, description = "Dead letters, oldest first"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn list(
     State(state): State<AdminState>,
     Path(name): Path<String>,
@@ -56,6 +86,20 @@ async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Res
     }
 }
 
+#[utoipa::path(
+    get,
+    path = "/queues/{name}/dead/{id}",
+    tag = "dead letters",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+        ("id" = String, Path, description = "The id of the message"),
+    ),
+    responses(
+        (status = 200, body = wire::MessageForm, description = "The dead letter"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn show(
     State(state): State<AdminState>,
     Path((name, id)): Path<(String, String)>,
@@ -65,6 +109,21 @@ pub(crate) async fn show(
     Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
 }
 
+#[utoipa::path(
+    post,
+    path = "/queues/{name}/dead/redrive",
+    tag = "dead letters",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+    ),
+    request_body(content = Option<wire::RedriveRequest>),
+    responses(
+        (status = 200, body = wire::RedriveAnswer, description = "The dead letters are put back"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn redrive(
     State(state): State<AdminState>,
     Path(name): Path<String>,

@@ -18,6 +18,7 @@ use super::{
     body::RequestBodies,
     connections::{ClientConnection, ConnectionPhase},
     refused::RefusedRequest,
+    sqs::{protocol_of, refusal, speaks_sqs},
 };
 
 /// The routes without a secret, because a probe has none and learns nothing.
@@ -34,8 +35,12 @@ pub(crate) struct RequestGuard {
 
 /// Lets a request through with the whole of its body, or refuses it.
 pub(crate) async fn guard(State(guard): State<RequestGuard>, request: Request, next: Next) -> Response {
-    let answer = guard.answer(request, next).await;
-    answer.unwrap_or_else(RefusedRequest::into_response)
+    let protocol = protocol_of(&request);
+    match (guard.answer(request, next).await, protocol) {
+        (Ok(answer), _) => answer,
+        (Err(refused), Some(protocol)) => refusal(protocol, &refused),
+        (Err(refused), None) => refused.into_response(),
+    }
 }
 
 impl RequestGuard {
@@ -45,7 +50,17 @@ impl RequestGuard {
         if OPEN.contains(&request.uri().path()) {
             return Ok(next.run(request).await);
         }
-        admit(&self.state, request.uri(), request.headers())?;
+        let mut request = request;
+        if speaks_sqs(&request) {
+            // A client of SQS signs, and its signature is verified with the body.
+            refuse_pages(request.headers())?;
+            check_name(&self.state, request.uri(), request.headers())?;
+            if self.state.secret.is_some() && carries_secret(&self.state, request.headers()) {
+                request.extensions_mut().insert(CarriesSecret);
+            }
+        } else {
+            admit(&self.state, request.uri(), request.headers())?;
+        }
         let connection = request.extensions().get::<Arc<ClientConnection>>().map(Arc::clone);
         if connection.as_ref().is_some_and(|connection| connection.for_probes) {
             let why = "the host has as many connections as it may have: try again";
@@ -88,8 +103,24 @@ fn carries_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     bearer.is_some_and(|candidate| secret.matches(candidate))
 }
 
+/// Marks a request that carries the secret of the listener.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CarriesSecret;
+
 /// Refuses a request without the secret, or from a web page elsewhere.
 pub(crate) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), RefusedRequest> {
+    refuse_pages(headers)?;
+    if !carries_secret(state, headers) {
+        return Err(RefusedRequest::new(
+            StatusCode::UNAUTHORIZED,
+            "the header \"authorization: Bearer SECRET\" is needed",
+        ));
+    }
+    check_name(state, uri, headers)
+}
+
+/// Refuses a request that a web page elsewhere makes.
+fn refuse_pages(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     if let Some(origin) = text(header::ORIGIN) {
         // A page of another server on this machine is another origin as well, and may show text from anywhere.
@@ -101,18 +132,20 @@ pub(crate) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Resul
             ));
         }
     }
-    if text(HeaderName::from_static("sec-fetch-site")) == Some("cross-site") {
+    // `none` is a person who typed the address. A page of the same site on another port is a page elsewhere too.
+    let site = text(HeaderName::from_static("sec-fetch-site"));
+    if site.is_some_and(|site| site != "none" && site != "same-origin") {
         return Err(RefusedRequest::new(
             StatusCode::FORBIDDEN,
             "refused: the request comes from a web page elsewhere",
         ));
     }
-    if !carries_secret(state, headers) {
-        return Err(RefusedRequest::new(
-            StatusCode::UNAUTHORIZED,
-            "the header \"authorization: Bearer SECRET\" is needed",
-        ));
-    }
+    Ok(())
+}
+
+/// Refuses a request to a name that is not this machine's, if nothing but the name shows that it comes from here.
+fn check_name(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), RefusedRequest> {
+    let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     // The authority in the request's target wins over the header, so both are checked.
     let names = [uri.host(), text(header::HOST)];
     let names: Vec<&str> = names.into_iter().flatten().collect();

@@ -1,4 +1,4 @@
-//! The routes of a queue's messages: send, receive, settle and purge.
+//! The routes of a queue's messages: send, receive and purge. `settlements.rs` has those that end a delivery or extend it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,38 @@ use super::{
     wire::{self, AffectedMessages},
 };
 use sandhog_queue::{
-    Delivery, Effects, SendError, SettleRequest, Settlement,
+    Delivery, Effects, Queue, SendError, SettleRequest, Settlement,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, Outgoing},
     printable::chain,
 };
+use sandhog_simple::{SimpleQueue, receive_terms::ReceiveTerms};
 
 /// The longest wait of a receive, the same as on SQS.
 const MAX_WAIT: Duration = Duration::from_secs(20);
+/// The most messages of a receive. Their bodies are bounded too.
+const MAX_RECEIVED: usize = 1000;
 
+#[utoipa::path(
+    post,
+    path = "/queues/{name}",
+    tag = "messages",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+        ("group" = Option<String>, Query, description = "The message group"),
+        ("dedup" = Option<String>, Query, description = "The deduplication id"),
+        ("delay" = Option<String>, Query, description = "A duration such as 5s, at most 12h"),
+        ("priority" = Option<u8>, Query, description = "0 to 9"),
+        ("attr.NAME" = Option<String>, Query, description = "The attribute NAME of the message, a text"),
+    ),
+    request_body(content_type = "application/octet-stream", description = "The body of the message: any bytes"),
+    responses(
+        (status = 200, body = wire::SentMessage, description = "The message is stored"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 507, body = wire::ErrorAnswer, description = "The queue is full"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn send(
     State(state): State<AdminState>,
     Path(name): Path<String>,
@@ -51,6 +75,21 @@ fn outgoing(mut parameters: QueryParameters, body: Bytes) -> Result<CheckedMessa
     Ok(message.check()?)
 }
 
+#[utoipa::path(
+    post,
+    path = "/queues/{name}/batch",
+    tag = "messages",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+    ),
+    request_body(content = wire::SendBatch),
+    responses(
+        (status = 200, body = wire::BatchResults, description = "What became of each message"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn send_batch(
     State(state): State<AdminState>,
     Path(name): Path<String>,
@@ -94,13 +133,30 @@ fn entries(body: &[u8]) -> Result<Vec<Result<CheckedMessage, InvalidMessage>>, R
         .collect())
 }
 
+#[utoipa::path(
+    post,
+    path = "/queues/{name}/receive",
+    tag = "messages",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+        ("max" = Option<u16>, Query, description = "1 to 1000, 1 if absent"),
+        ("wait" = Option<String>, Query, description = "0s to 20s, 0s if absent"),
+        ("visibility" = Option<String>, Query, description = "1s to 12h, that of the queue if absent"),
+    ),
+    responses(
+        (status = 200, body = wire::MessageList, description = "The messages, which are hidden from others now"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn receive(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     mut parameters: QueryParameters,
 ) -> Answer<wire::MessageList> {
     let queue = state.find(&name)?;
-    let max = parameters.number("max", 1..=10)?.unwrap_or(1);
+    let max = parameters.number("max", 1..=MAX_RECEIVED)?.unwrap_or(1);
     let wait = parameters.duration("wait", MAX_WAIT)?.unwrap_or_default();
     let visibility = parameters.duration("visibility", MAX_DELAY)?;
     parameters.finish()?;
@@ -110,61 +166,75 @@ pub(crate) async fn receive(
             "visibility: use 1s to 12h",
         ));
     }
+    let received = async {
+        match state.queues.simple(queue.name()) {
+            Some(simple) => receive_simple(&simple.queue, max, wait, visibility).await,
+            None => receive_remote(&*queue, max, wait, visibility).await,
+        }
+    };
     let deliveries = tokio::select! {
-        deliveries = queue.receive(max, wait) => deliveries?,
+        deliveries = received => deliveries?,
         () = state.draining.cancelled() => Vec::new(),
     };
-    if let Some(visibility) = visibility {
-        let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
-        let extended: Result<Vec<_>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
-        if let Err(error) = extended {
-            // The client gets no delivery, so all of them go back at once.
-            let release = |delivery: Delivery| SettleRequest {
-                receipt: delivery.receipt,
-                settlement: Settlement::Release,
-            };
-            drop(
-                queue
-                    .settle(deliveries.into_iter().map(release).collect(), Effects::default())
-                    .await,
-            );
-            return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)));
-        }
-    }
     let form = |delivery| wire::MessageForm::received(queue.name(), delivery);
     Ok(Json(wire::MessageList {
         messages: deliveries.into_iter().map(form).collect(),
     }))
 }
 
-pub(crate) async fn settle(
-    State(state): State<AdminState>,
-    Path(name): Path<String>,
-    Extension(bodies): Extension<Arc<RequestBodies>>,
-    body: ReceivedBody,
-) -> Answer<AffectedMessages> {
-    let queue = state.find(&name)?;
-    let request: wire::SettleRequest = bodies.parse(body?, json).await?;
-    let not_one = || {
-        RefusedRequest::new(
-            StatusCode::BAD_REQUEST,
-            format!("{:?} is not a receipt", request.receipt),
-        )
+async fn receive_simple(
+    queue: &SimpleQueue,
+    max: usize,
+    wait: Duration,
+    visibility: Option<Duration>,
+) -> Result<Vec<Delivery>, RefusedRequest> {
+    let terms = ReceiveTerms {
+        visibility_timeout: visibility,
+        ..ReceiveTerms::OUTSIDE
     };
-    let receipt = wire::parse_receipt(&request.receipt).ok_or_else(not_one)?;
-    let settlement = match request.action {
-        wire::SettleAction::Delete => Settlement::Delete,
-        wire::SettleAction::Release => Settlement::Release,
-    };
-    for answer in queue
-        .settle(vec![SettleRequest { receipt, settlement }], Effects::default())
-        .await?
-    {
-        answer?;
-    }
-    Ok(Json(AffectedMessages { messages: 1 }))
+    let received = queue.receive_on(max, wait, terms).await?;
+    Ok(received.into_iter().map(|received| received.delivery).collect())
 }
 
+/// Receives from a queue whose receives hide messages for one time only, and extends it then.
+async fn receive_remote(
+    queue: &dyn Queue,
+    max: usize,
+    wait: Duration,
+    visibility: Option<Duration>,
+) -> Result<Vec<Delivery>, RefusedRequest> {
+    let deliveries = queue.receive(max, wait).await?;
+    let Some(visibility) = visibility else {
+        return Ok(deliveries);
+    };
+    let receipts = deliveries.iter().map(|delivery| delivery.receipt.clone()).collect();
+    let extended: Result<Vec<_>, _> = queue.extend(receipts, visibility).await.into_iter().collect();
+    let Err(error) = extended else {
+        return Ok(deliveries);
+    };
+    // The client gets no delivery, so all of them go back at once.
+    let release = |delivery: Delivery| SettleRequest {
+        receipt: delivery.receipt,
+        settlement: Settlement::Release,
+    };
+    let releases = deliveries.into_iter().map(release).collect();
+    drop(queue.settle(releases, Effects::default()).await);
+    Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)))
+}
+
+#[utoipa::path(
+    delete,
+    path = "/queues/{name}/messages",
+    tag = "messages",
+    params(
+        ("name" = String, Path, description = "The name of the queue"),
+    ),
+    responses(
+        (status = 200, body = AffectedMessages, description = "The messages that were not in flight are deleted"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
+    ),
+)]
 pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<AffectedMessages> {
     Ok(Json(AffectedMessages {
         messages: state.find(&name)?.purge().await?,

@@ -31,6 +31,10 @@ impl RefusedRequest {
         }
         Self { status, why }
     }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
 }
 
 impl fmt::Display for RefusedRequest {

@@ -24,14 +24,14 @@ pub const MAX_BATCH: usize = 1000;
 pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// The answer to a request that was refused or failed.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ErrorAnswer {
     /// The reason, for people.
     pub error: String,
 }
 
 /// The answer of `GET /ready`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct ReadinessAnswer {
     /// The host is ready for messages.
     pub ready: bool,
@@ -40,14 +40,14 @@ pub struct ReadinessAnswer {
 }
 
 /// The answer of `GET /handlers`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HandlerList {
     /// The handlers, by name.
     pub handlers: Vec<HandlerForm>,
 }
 
 /// The form of one handler.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct HandlerForm {
     /// The name of the handler: that of its file without the extension.
@@ -104,14 +104,14 @@ impl From<HandlerStatus> for HandlerForm {
 }
 
 /// The answer of `GET /queues`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct QueueList {
     /// The queues, by name.
     pub queues: Vec<QueueForm>,
 }
 
-/// The counts of one queue; see [`Counts`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The counts of one queue.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct QueueForm {
     /// The name of the queue.
@@ -159,7 +159,7 @@ impl QueueForm {
 }
 
 /// The value of an attribute: `{"text": ..}`, `{"number": ..}` or `{"binary-base64": ..}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttributeForm {
     /// Unicode text.
@@ -180,8 +180,8 @@ impl From<&AttributeValue> for AttributeForm {
     }
 }
 
-/// A message to be sent, as one entry of a [`SendBatch`].
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+/// A message to be sent, as one entry of a batch.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct OutgoingForm {
     /// The body, if it is text.
@@ -270,8 +270,8 @@ fn text_or_base64(bytes: Vec<u8>) -> (Option<String>, Option<String>) {
     }
 }
 
-/// The request of `POST /queues/{name}/batch`: 1 to [`MAX_BATCH`] messages.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// The request of `POST /queues/{name}/batch`: 1 to 1000 messages.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SendBatch {
     /// The messages, in the order in which they are sent.
@@ -280,14 +280,14 @@ pub struct SendBatch {
 }
 
 /// The answer of `POST /queues/{name}/batch`: one result per message, in order.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct BatchResults {
     /// The result of each message.
     pub results: Vec<BatchResult>,
 }
 
 /// `{"id": ..}`, or `{"error": ..}`, or `{"error": .., "again": true}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(untagged)]
 pub enum BatchResult {
     /// The message was sent.
@@ -306,21 +306,21 @@ pub enum BatchResult {
 }
 
 /// The answer of `POST /queues/{name}`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct SentMessage {
     /// The id that the queue gave the message.
     pub id: String,
 }
 
 /// The answer of `POST /queues/{name}/receive`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct MessageList {
     /// In the queue's order.
     pub messages: Vec<MessageForm>,
 }
 
 /// The answer of `GET /queues/{name}/dead`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DeadLetterList {
     /// Oldest first.
@@ -331,7 +331,7 @@ pub struct DeadLetterList {
 }
 
 /// A message that was received, or a dead letter.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct MessageForm {
     /// The id that the queue gave the message.
@@ -360,10 +360,25 @@ pub struct MessageForm {
     pub receipt: Option<String>,
     /// The failure that made the message a dead letter.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<FailureForm>)]
     pub failure: Option<FailureRecord>,
     /// When the message became a dead letter: milliseconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_at_ms: Option<u64>,
+}
+
+/// How the last delivery of a message failed.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "the macro reads the fields")]
+struct FailureForm {
+    /// `retry`, `reject`, `trap` and so on.
+    kind: String,
+    /// The reason, for people.
+    reason: String,
+    /// The handler that failed; empty if none was called.
+    handler: String,
+    /// The SHA-256 digest of its component; empty if none was called.
+    component: String,
 }
 
 impl MessageForm {
@@ -426,7 +441,8 @@ pub fn attribute_forms(attributes: &Attributes) -> BTreeMap<String, AttributeFor
 /// The prefix of a receipt that is the text of another server.
 const TEXT_RECEIPT: &str = "text:";
 
-fn receipt_text(receipt: &Receipt) -> String {
+/// Returns the text of a receipt.
+pub fn receipt_text(receipt: &Receipt) -> String {
     match (receipt.as_numbered(), receipt.as_text()) {
         (Some((row, delivery)), _) => format!("{row}.{delivery}"),
         (None, text) => format!("{TEXT_RECEIPT}{}", text.unwrap_or_default()),
@@ -442,44 +458,157 @@ pub fn parse_receipt(text: &str) -> Option<Receipt> {
     Some(Receipt::numbered(row.parse().ok()?, delivery.parse().ok()?))
 }
 
-/// The request of `POST /queues/{name}/settle`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SettleRequest {
+/// The request of `POST /queues/{name}/settle`: one delivery, or a list of up to 1000.
+#[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum SettleForm {
+    /// One delivery.
+    One(SettleEntry),
+    /// Several deliveries: `{"settlements": [..]}`.
+    Many {
+        /// The deliveries.
+        settlements: Vec<SettleEntry>,
+    },
+}
+
+impl<'de> Deserialize<'de> for SettleForm {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        /// The keys of both forms, so that a wrong one is named.
+        #[derive(Deserialize)]
+        #[serde(
+            deny_unknown_fields,
+            expecting = "an object with receipt and action, or with settlements"
+        )]
+        struct Keys {
+            #[serde(default, deserialize_with = "bounded::settlements")]
+            settlements: Option<Vec<SettleEntry>>,
+            receipt: Option<String>,
+            action: Option<SettleAction>,
+            delay: Option<String>,
+            reason: Option<String>,
+        }
+        let keys = Keys::deserialize(deserializer)?;
+        match (keys.settlements, keys.receipt, keys.action) {
+            (Some(settlements), None, None) if keys.delay.is_none() && keys.reason.is_none() => {
+                Ok(Self::Many { settlements })
+            }
+            (None, Some(receipt), Some(action)) => Ok(Self::One(SettleEntry {
+                receipt,
+                action,
+                delay: keys.delay,
+                reason: keys.reason,
+            })),
+            _ => Err(serde::de::Error::custom("give receipt and action, or settlements")),
+        }
+    }
+}
+
+/// How one delivery ends.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with receipt and action")]
+pub struct SettleEntry {
     /// The receipt, as it was received.
     pub receipt: String,
     /// The end of the delivery.
     pub action: SettleAction,
+    /// For `retry`: how long the message stays invisible, such as `5s`; at most 12 h. Not at all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delay: Option<String>,
+    /// For `retry` and `reject`: why, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The end of a delivery.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SettleAction {
     /// The message was handled: delete it.
     Delete,
     /// Make the message visible again at once, and do not count the receive.
     Release,
+    /// The message was not handled: make it visible again after a delay, or a dead letter if this was its last receive.
+    Retry,
+    /// The message can't be handled: make a dead letter of it.
+    Reject,
+}
+
+/// The answer of `POST /queues/{name}/settle`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(untagged)]
+pub enum SettleAnswer {
+    /// To a request with one receipt.
+    One {
+        /// 1.
+        messages: u64,
+    },
+    /// To a request with a list: one result for each entry, in order.
+    Many {
+        /// The results.
+        results: Vec<EntryResult>,
+    },
+}
+
+/// The request of `POST /queues/{name}/extend`.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields, expecting = "an object with receipts and visibility")]
+pub struct ExtendRequest {
+    /// The receipts, at most 1000.
+    #[serde(deserialize_with = "bounded::receipts")]
+    pub receipts: Vec<String>,
+    /// How long the messages stay invisible from now on: 1 s to 12 h.
+    pub visibility: String,
+}
+
+/// The answer of `POST /queues/{name}/extend`: one result for each receipt, in order.
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct ExtendAnswer {
+    /// The results.
+    pub results: Vec<EntryResult>,
+}
+
+/// What became of one entry: `{}` if it was done, else `{"error": ..}`, or `{"error": .., "again": true}`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct EntryResult {
+    /// The reason why it was not done, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The same may work another time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
+}
+
+impl EntryResult {
+    pub(crate) fn done() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn refused(error: String, again: bool) -> Self {
+        Self {
+            error: Some(error),
+            again,
+        }
+    }
 }
 
 /// The request of `POST /queues/{name}/dead/redrive`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedriveRequest {
-    /// The ids of the dead letters, at most [`MAX_BATCH`]; all dead letters if absent.
+    /// The ids of the dead letters, at most 1000; all dead letters if absent.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded::ids")]
     pub ids: Option<Vec<String>>,
 }
 
 /// The answer to a request that changes many messages.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AffectedMessages {
     /// The number of messages that were deleted or put back.
     pub messages: u64,
 }
 
 /// The answer to a request that puts dead letters back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RedriveAnswer {
     /// The number of messages that were put back.
     pub messages: u64,

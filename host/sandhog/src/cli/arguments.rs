@@ -144,6 +144,9 @@ pub struct RunArgs {
     /// Keep everything in memory: messages are lost when the host ends
     #[arg(long, conflicts_with = "data")]
     pub ephemeral: bool,
+    /// Let tests empty the host, wait for messages, move its clock and redeliver messages, over HTTP
+    #[arg(long, requires = "ephemeral")]
+    pub spy: bool,
     /// End with exit code 0 once every queue is empty and nothing is in flight
     #[arg(long)]
     pub until_empty: bool,
@@ -161,6 +164,7 @@ impl RunArgs {
         config::ConfigOverrides {
             data: self.data.clone(),
             ephemeral: self.ephemeral,
+            spy: self.spy,
             listen: self.listen,
             grace_period: self.grace_period,
         }

@@ -9,7 +9,7 @@ use serde::{
     de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::{AttributeForm, MAX_BATCH, OutgoingForm};
+use super::{AttributeForm, MAX_BATCH, OutgoingForm, SettleEntry};
 use sandhog_queue::{message::MAX_ATTRIBUTES, printable::printable};
 
 /// The longest part of a wrong name that an answer repeats, in bytes.
@@ -18,6 +18,16 @@ const SHOWN_BYTES: usize = 100;
 /// Reads the messages of a batch: at most [`MAX_BATCH`].
 pub(crate) fn messages<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<OutgoingForm>, D::Error> {
     deserializer.deserialize_seq(AtMost::new("messages"))
+}
+
+/// Reads the receipts of an extension: at most [`MAX_BATCH`].
+pub(crate) fn receipts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_seq(AtMost::new("receipts"))
+}
+
+/// Reads the settlements of a request, if it has a list of them: at most [`MAX_BATCH`].
+pub(crate) fn settlements<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<SettleEntry>>, D::Error> {
+    deserializer.deserialize_seq(AtMost::new("settlements")).map(Some)
 }
 
 /// Reads the ids of a redrive, which may be absent: at most [`MAX_BATCH`].
