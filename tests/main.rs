@@ -54,6 +54,7 @@ mod shutdown;
 mod slots;
 mod spy;
 mod sqs_access;
+mod sqs_clients;
 mod sqs_contract;
 mod sqs_delivery;
 mod sqs_endpoint;

@@ -39,6 +39,7 @@ pub mod sqs_behaviour;
 pub mod sqs_client;
 pub mod sqs_host;
 pub mod sqs_obedient;
+pub mod sqs_sdks;
 pub mod sqs_server;
 pub mod starvation;
 pub mod toolchains;
