@@ -303,6 +303,6 @@ fn main() {
     }
     println!("\npeak memory, MiB");
     for server in &servers {
-        println!("  {:<62} {:>8}", server.name, peak_memory(server.process) >> 20);
+        println!("  {:<62} {:>8}", server.name, peak_memory(server.process) >> 10);
     }
 }
