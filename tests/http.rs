@@ -566,7 +566,7 @@ async fn attempts_of_one_handler_share_connections_and_other_handlers_do_not() {
 }
 
 #[tokio::test]
-async fn a_connection_that_the_server_closed_is_not_used_again() {
+async fn a_connection_that_the_server_said_to_close_is_not_used_again() {
     let server = HttpServer::start().await;
     let network = Network::for_server(&server);
     let component = network.load().await;

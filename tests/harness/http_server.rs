@@ -7,7 +7,7 @@
 //! | `/length` | the number of bytes of the request's body |
 //! | `/redirect/URL` | a redirect there |
 //! | `/status/N` | that status and no body |
-//! | `/close` | a body, and the end of the connection |
+//! | `/close` | a body, and the end of the connection, which the head announces |
 //! | `/head/N` | a head of one field with N bytes |
 //! | `/fields/N` | a head of N fields |
 //! | `/early` | the answer before the request's body was read |
@@ -245,6 +245,7 @@ async fn answer(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin), path: &st
             "s".repeat(number())
         )
         .into_bytes(),
+        "/close" => b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello".to_vec(),
         "/silent" => Vec::new(),
         "/drip" | "/endless" => b"HTTP/1.1 200 OK\r\n\r\n".to_vec(),
         "/broken" => b"220 mail.example ESMTP\r\n\r\n".to_vec(),
