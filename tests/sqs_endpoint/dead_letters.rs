@@ -146,6 +146,25 @@ fn a_move_task_that_runs_can_be_cancelled_and_is_the_only_one_of_its_source() {
 }
 
 #[test]
+fn a_move_task_needs_another_queue_of_the_same_type() {
+    let endpoint = Endpoint::start();
+    let (_, dead) = endpoint.with_dead_letters("", 1);
+    let ordered = endpoint.client.create_queue("ordered.fifo", &[("FifoQueue", "true")]);
+    for destination in [&dead, &ordered] {
+        let start = json!({
+            "SourceArn": endpoint.client.arn(&dead),
+            "DestinationArn": endpoint.client.arn(destination),
+        });
+        endpoint.check_refused(
+            "StartMessageMoveTask",
+            &start,
+            "InvalidParameterValue",
+            "DestinationArn",
+        );
+    }
+}
+
+#[test]
 fn a_move_task_needs_a_dead_letter_queue_that_is_there() {
     let endpoint = Endpoint::start();
     let (queue, _) = endpoint.with_dead_letters("", 1);

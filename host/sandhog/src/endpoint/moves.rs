@@ -29,6 +29,13 @@ impl SqsEndpoint {
         }
         let destination = input.destination_arn.as_deref();
         let destination = destination.map(|arn| self.of_arn(arn, "DestinationArn")).transpose()?;
+        if let Some(destination) = &destination {
+            check_destination(
+                &source,
+                destination,
+                input.destination_arn.as_deref().unwrap_or_default(),
+            )?;
+        }
         let counts = source.queue.counts().await.map_err(|error| failed(&error))?;
         let started = self.moves.start(MoveStart {
             source: source.queue,
@@ -72,6 +79,18 @@ impl SqsEndpoint {
             results: tasks.iter().map(|task| entry(task)).collect(),
         }))
     }
+}
+
+/// Refuses a move that would go round for ever, or to a queue that can't hold what it gets.
+fn check_destination(source: &SimpleQueueEntry, destination: &SimpleQueueEntry, arn: &str) -> Result<(), SqsError> {
+    let why = if source.queue.name() == destination.queue.name() {
+        "It is the source of the messages."
+    } else if source.is_fifo() != destination.is_fifo() {
+        "Messages move between queues of one type only."
+    } else {
+        return Ok(());
+    };
+    Err(SqsError::invalid_value(arn, "DestinationArn", why))
 }
 
 fn arn_of(arn: &str, parameter: &str) -> Result<QueueArn, SqsError> {
