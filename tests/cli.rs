@@ -541,8 +541,11 @@ fn a_host_with_a_secret_is_asked_with_it() {
     let host = place.start();
     host.wait_ready();
     let without = ask(&place, &host, &["queues"]);
-    let expected = "sandhog: the header \"authorization: Bearer SECRET\" is needed\n";
-    assert_eq!((without.code, without.err.as_str()), (Some(1), expected));
+    let expected = format!(
+        "sandhog: the host at {} has a secret: set SANDHOG_SECRET to it\n",
+        host.url
+    );
+    assert_eq!((without.code, without.err), (Some(1), expected));
     let with = |secret: &str| {
         let mut command = place.command();
         command

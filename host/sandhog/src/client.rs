@@ -242,9 +242,14 @@ impl HostClient {
             return serde_json::from_slice(&bytes).map_err(|_| foreign());
         }
         let refusal: ErrorAnswer = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+        let why = if status == StatusCode::UNAUTHORIZED {
+            format!("the host at {} has a secret: set SANDHOG_SECRET to it", self.url)
+        } else {
+            printable(&refusal.error, MAX_WHY_BYTES)
+        };
         Err(ClientError::Refused {
             status: status.as_u16(),
-            why: printable(&refusal.error, MAX_WHY_BYTES),
+            why,
         })
     }
 
