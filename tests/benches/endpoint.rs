@@ -1,5 +1,5 @@
 //! Messages per second through the SQS endpoint, the processor time of the server for each, and how soon a waiting receive has
-//! a message, beside the quickest SQS server there is, which keeps everything in memory.
+//! a message, beside the quickest SQS server there is, which keeps everything in memory, and `ElasticMQ`, which does, too.
 //!
 //! A client is a thread with one connection. It sends, receives and deletes, one message or ten in a request, and waits for each
 //! answer. Requests are not signed, and the client does nothing with an answer but to find the receipts, so that the servers are
@@ -29,6 +29,7 @@ use std::{
 };
 
 use harness::{
+    elastic_mq::ElasticMq,
     host::Place,
     let_pass,
     process::{peak_memory, ticked_time},
@@ -270,7 +271,8 @@ fn main() {
     let mut places = [Place::new(), Place::new()];
     places[0].arguments.push("--ephemeral".to_owned());
     let hosts = places.each_ref().map(Place::start);
-    let servers = [
+    let elastic_mq = ElasticMq::start();
+    let mut servers = vec![
         Server {
             name: "Rustack (in memory)",
             address: address_of(peer.client().url()),
@@ -287,6 +289,15 @@ fn main() {
             process: hosts[1].id(),
         },
     ];
+    if let Some(server) = &elastic_mq {
+        servers.push(Server {
+            name: "ElasticMQ (in memory)",
+            address: server.address,
+            process: server.id(),
+        });
+    } else {
+        println!("without ElasticMQ, which needs java and mvn");
+    }
     if !only_waits {
         for (batch, messages) in MESSAGES {
             for connections in CONNECTIONS {

@@ -19,6 +19,7 @@ pub mod bench;
 pub mod built;
 pub mod conformance;
 pub mod consumers;
+pub mod elastic_mq;
 pub mod fault_proxy;
 pub mod faulty_queue;
 pub mod faulty_store;

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     repository,
-    toolchains::{directory, made_of, node_modules, run, shell},
+    toolchains::{directory, made_of, maven_libraries, node_modules, run, shell},
 };
 
 /// An SDK.
@@ -106,17 +106,7 @@ fn python_packages(name: &str) -> PathBuf {
 
 /// A program of one file, which `java` compiles itself, with the libraries of one `pom.xml`.
 fn java(place: &Path, name: &str, program: &str) -> Command {
-    let made = directory().join(format!("sqs-{name}"));
-    made_of(&[&format!("sqs-clients/{name}/pom.xml")], &made, |made| {
-        run(Command::new("mvn")
-            .args([
-                "--batch-mode",
-                "--quiet",
-                "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
-            ])
-            .arg(format!("-DoutputDirectory={}", made.join("lib").display()))
-            .current_dir(pins().join(name)));
-    });
+    let libraries = maven_libraries(&format!("sqs-clients/{name}"));
     written(place, "Orders.java", program);
-    in_shell(place, &format!("java -cp '{}/lib/*' Orders.java", made.display()))
+    in_shell(place, &format!("java -cp '{}/*' Orders.java", libraries.display()))
 }

@@ -59,6 +59,22 @@ pub(crate) fn made_of(pinned: &[&str], made: &Path, fill: impl FnOnce(&Path)) {
     .unwrap();
 }
 
+/// Fetches the libraries of the `pom.xml` in this folder of pins with Maven, and returns where they are.
+pub(crate) fn maven_libraries(pin: &str) -> PathBuf {
+    let made = directory().join(pin.replace('/', "-"));
+    made_of(&[&format!("{pin}/pom.xml")], &made, |made| {
+        run(Command::new("mvn")
+            .args([
+                "--batch-mode",
+                "--quiet",
+                "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
+            ])
+            .arg(format!("-DoutputDirectory={}", made.join("lib").display()))
+            .current_dir(pins().join(pin)));
+    });
+    made.join("lib")
+}
+
 fn try_made_of(pinned: &[PathBuf], made: &Path, fill: impl FnOnce(&Path) -> Result<(), String>) -> Result<(), String> {
     let pins: Vec<_> = pinned.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
     let (pins, stamp) = (pins.concat(), made.join("made-of"));
