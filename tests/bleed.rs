@@ -21,7 +21,7 @@ const GLOBALS: usize = 100;
 ///
 /// | byte | what it does |
 /// | --- | --- |
-/// | `f` | fills all memory, globals, table and stack that it can get with the secret |
+/// | `f` | fills all memory, collected heap, globals, table and stack that it can get with the secret |
 /// | `t` `s` | does so, and traps; or says so, and spins |
 /// | `l` | looks for the secret in all of them, and traps if there is any |
 /// | `b` | fills, then looks: it must trap |
@@ -57,7 +57,10 @@ fn guest(pages: u32, name: &str) -> Vec<u8> {
         "{globals} (table $t 1000 funcref) (elem declare func $nothing) (func $nothing)
         (data (i32.const 300) \"{name}\")
         (func $grow (loop $more (br_if $more (i32.ne (memory.grow (i32.const 8)) (i32.const -1)))))
+        (type $bytes (array (mut i8)))
+        (global $kept (mut (ref null $bytes)) (ref.null $bytes))
         (func $fill
+            (global.set $kept (array.new $bytes (i32.const {SECRET}) (i32.const 1000000)))
             (call $grow)
             (memory.fill (i32.const 1024) (i32.const {SECRET})
                 (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 1024)))

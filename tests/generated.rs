@@ -112,10 +112,11 @@ fn component(rng: &mut impl Rng) -> Vec<u8> {
 /// What the host's engine is told to take, so that more than refusals are tried.
 fn modest() -> Config {
     Config {
-        exceptions_enabled: false,
-        gc_enabled: false,
+        exceptions_enabled: true,
+        gc_enabled: true,
         memory64_enabled: false,
-        reference_types_enabled: false,
+        reference_types_enabled: true,
+        tail_call_enabled: true,
         threads_enabled: false,
         max_modules: 3,
         max_components: 3,

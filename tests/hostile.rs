@@ -11,6 +11,7 @@ use sandhog_executor::{CodeTiers, Component, EngineOptions, Executor as _, Guest
 use sandhog_queue::FailureKind;
 
 mod answers;
+mod collected;
 mod compiling;
 mod computing;
 mod files;
@@ -183,6 +184,7 @@ fn the_tables_have_more_than_a_hundred_and_fifty_guests() {
 fn table() -> impl Iterator<Item = &'static Row> {
     [
         answers::TABLE,
+        collected::TABLE,
         compiling::TABLE,
         computing::TABLE,
         host_calls::TABLE,

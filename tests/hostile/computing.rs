@@ -140,15 +140,11 @@ hostile! {
         ),
         "indirect call type mismatch",
     );
-    an_exception_that_nobody_catches_is_no_success: Hostile::refused(
-        calling("(tag $e) (func $bad (throw $e))"),
-        "exceptions",
-    );
     memory_shared_between_threads_is_refused: Hostile::refused(
         calling("(memory $shared 1 1 shared) (func $bad)"),
         "shared",
     );
-    memory_of_64_bits_is_refused: Hostile::refused(calling("(memory $wide i64 1) (func $bad)"), "memory64");
+    memory_of_64_bits_is_refused: Hostile::refused(calling("(memory $wide i64 1) (func $bad)"), "compile it for wasm32");
     waiting_on_an_atomic_is_refused: Hostile::refused(
         calling("(func $bad (drop (memory.atomic.wait32 (i32.const 0) (i32.const 0) (i64.const -1))))"),
         "threads",

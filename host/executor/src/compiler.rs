@@ -10,7 +10,7 @@ use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use wasmtime::{Config, Engine, OptLevel};
+use wasmtime::{Collector, Config, Engine, OptLevel};
 
 use super::wasm;
 
@@ -159,6 +159,12 @@ pub(crate) fn settings(tier: CodeTier, images: bool) -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     config.wasm_component_model(true);
+    // What compilers of languages with a collector and with exceptions need. The collected heap counts as memory.
+    config.wasm_gc(true);
+    config.wasm_function_references(true);
+    config.wasm_exceptions(true);
+    config.wasm_tail_call(true);
+    config.collector(Collector::Copying);
     config.wasm_memory64(false);
     config.wasm_custom_page_sizes(false);
     config.memory_init_cow(images);
@@ -179,7 +185,7 @@ pub(crate) fn settings(tier: CodeTier, images: bool) -> Config {
 fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
     let core_module = wasm::is_core_module(wasm)?;
     let toolchain = scan::scan(wasm)?;
-    let invalid = |error: wasmtime::Error| Refusal::Invalid(wasm::shown(&error));
+    let invalid = |error: wasmtime::Error| Refusal::invalid(&error);
     let engine = Engine::new(&settings(order.tier, !order.without_images)).map_err(invalid)?;
     let component = wasm::component_bytes(&engine, wasm, core_module)?;
     let artifact = engine.precompile_component(&component).map_err(invalid)?;

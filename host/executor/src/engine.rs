@@ -71,7 +71,7 @@ impl MemoryAllocation {
     /// Returns the allocation that suits this machine.
     fn suitable(max_live_instances: usize) -> Self {
         // A slot of the pool is 4 GiB of address space and guards; a limit on address space (`RLIMIT_AS`) forbids that.
-        let wanted = u64::try_from((max_live_instances + SPARE_SLOTS) * 2)
+        let wanted = u64::try_from((max_live_instances + SPARE_SLOTS) * 3)
             .unwrap_or(u64::MAX)
             .saturating_mul(5 << 30);
         if machine::address_space().is_some_and(|limit| limit <= wanted) {
@@ -137,7 +137,9 @@ fn pool(slots: usize, scan: bool) -> PoolingAllocationConfig {
     pool.total_component_instances(slots);
     // A counter, and not memory: as many as a component may have, so that one of many takes none from another.
     pool.total_core_instances(slots.saturating_mul(128));
-    pool.total_memories(slots.saturating_mul(2));
+    // Two for each slot, and one more for a collected heap.
+    pool.total_memories(slots.saturating_mul(3));
+    pool.total_gc_heaps(slots);
     pool.total_tables(slots.saturating_mul(4));
     pool.total_stacks(slots);
     pool.max_memory_size(usize::try_from(policy::MAX_MEMORY_BYTES).unwrap_or(usize::MAX));

@@ -51,7 +51,7 @@ pub(crate) fn component_bytes<'w>(
         return Ok(Cow::Borrowed(wasm));
     }
     // The encoder trusts the sections of a module, so the engine validates them first.
-    Module::validate(engine, wasm).map_err(|error| Refusal::Invalid(shown(&error)))?;
+    Module::validate(engine, wasm).map_err(|error| Refusal::invalid(&error))?;
     // The encoder reads untrusted bytes; a bug in it must not end a host that compiles in its own process.
     let encoded = panic::catch_unwind(|| {
         let shape = Shape::of(wasm)?;
