@@ -12,6 +12,12 @@ pub fn http_guest() -> Vec<u8> {
     read(FILES.get_or_init(|| build("http")), "http")
 }
 
+/// Does what the lines of its message say, all at once.
+pub fn asynchronous_guest() -> Vec<u8> {
+    static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    read(FILES.get_or_init(|| build("asynchronous")), "asynchronous")
+}
+
 /// Does what its message says, in the way of another host's interface: `spin_sqs_2`, `spin_sqs_3`, `wasi_messaging` or
 /// `wasmcloud_messaging`.
 pub fn foreign_guest(name: &str) -> Vec<u8> {

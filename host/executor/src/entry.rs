@@ -25,6 +25,7 @@ mod worker;
 /// The export that a call goes to. It is found once for a component, so that a call looks up nothing.
 pub(crate) enum Entry {
     Handler(handler::GuestIndices),
+    AsyncHandler(ComponentExportIndex),
     BatchHandler(batch_handler::GuestIndices),
     Command(command::GuestIndices),
     WasiMessaging(incoming_handler::GuestIndices),
@@ -36,6 +37,7 @@ impl Entry {
     pub(crate) fn new(flavour: Flavour, pre: &InstancePre<GuestState>) -> wasmtime::Result<Self> {
         Ok(match flavour {
             Flavour::Handler => Self::Handler(handler::GuestIndices::new(pre)?),
+            Flavour::AsyncHandler => Self::AsyncHandler(worker::async_export(pre.component())?),
             Flavour::BatchHandler => Self::BatchHandler(batch_handler::GuestIndices::new(pre)?),
             Flavour::Command => Self::Command(command::GuestIndices::new(pre)?),
             Flavour::WasiMessaging => Self::WasiMessaging(incoming_handler::GuestIndices::new(pre)?),
@@ -52,6 +54,7 @@ impl Entry {
     pub(crate) fn check(&self, store: &mut Store<GuestState>, instance: &Instance) -> wasmtime::Result<()> {
         match self {
             Self::Handler(indices) => indices.load(store, instance).map(drop),
+            Self::AsyncHandler(export) => worker::load_async(*export, store, instance).map(drop),
             Self::BatchHandler(indices) => indices.load(store, instance).map(drop),
             Self::Command(indices) => indices.load(store, instance).map(drop),
             Self::WasiMessaging(indices) => indices.load(store, instance).map(drop),
@@ -78,6 +81,7 @@ impl Entry {
             // The console of the store has the message already.
             Self::Command(indices) => command::run(indices, store, instance).await,
             Self::Handler(indices) => worker::handle(indices, store, instance, only(messages)).await,
+            Self::AsyncHandler(export) => worker::handle_async(*export, store, instance, only(messages)).await,
             Self::WasiMessaging(indices) => wasi_messaging::handle(indices, store, instance, only(messages)).await,
             Self::WasmcloudMessaging(indices) => {
                 wasmcloud_messaging::handle(indices, store, instance, only(messages)).await

@@ -7,6 +7,8 @@ use std::fmt;
 pub enum Flavour {
     /// Exports `sandhog:worker/handler`: one message at a time.
     Handler,
+    /// Exports `sandhog:worker/async-handler`: one message at a time, asynchronously.
+    AsyncHandler,
     /// Exports `sandhog:worker/batch-handler`: several messages at a time.
     BatchHandler,
     /// A program: the message on standard input, the verdict in the exit code.
@@ -21,8 +23,9 @@ pub enum Flavour {
 
 impl Flavour {
     /// Every flavour.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Handler,
+        Self::AsyncHandler,
         Self::BatchHandler,
         Self::Command,
         Self::WasiMessaging,
@@ -35,6 +38,7 @@ impl Flavour {
     pub fn export(self) -> (&'static str, &'static str) {
         match self {
             Self::Handler => ("sandhog:worker/handler", "0.1."),
+            Self::AsyncHandler => ("sandhog:worker/async-handler", "0.1."),
             Self::BatchHandler => ("sandhog:worker/batch-handler", "0.1."),
             Self::Command => ("wasi:cli/run", "0.2."),
             Self::WasiMessaging => ("wasi:messaging/incoming-handler", "0.2.0-draft"),
@@ -54,6 +58,7 @@ impl Flavour {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Handler => "handler",
+            Self::AsyncHandler => "async-handler",
             Self::BatchHandler => "batch-handler",
             Self::Command => "command",
             Self::WasiMessaging => "wasi-messaging",
@@ -66,7 +71,12 @@ impl Flavour {
     pub fn takes_batches(self) -> bool {
         match self {
             Self::BatchHandler => true,
-            Self::Handler | Self::Command | Self::WasiMessaging | Self::WasmcloudMessaging | Self::SpinSqs => false,
+            Self::Handler
+            | Self::AsyncHandler
+            | Self::Command
+            | Self::WasiMessaging
+            | Self::WasmcloudMessaging
+            | Self::SpinSqs => false,
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use wasmtime::{Store, component::Instance};
+use wasmtime::{
+    Store,
+    component::{Component, ComponentExportIndex, Instance, TypedFunc},
+};
 
 use crate::{
-    CallMessage, GuestFailure, Verdict,
+    CallMessage, Flavour, GuestFailure, Verdict,
     bindings::{
         batch_worker::exports::sandhog::worker::batch_handler,
         worker::{exports::sandhog::worker::handler, sandhog::worker::types},
@@ -26,6 +29,40 @@ pub(crate) async fn handle(
 ) -> wasmtime::Result<Verdict> {
     let handler = indices.load(&mut *store, instance)?;
     let answer = handler.call_handle(&mut *store, &lowered(message)).await?;
+    Ok(verdict(answer))
+}
+
+type HandleAsync = TypedFunc<(types::Message,), (Result<(), types::Failure>,)>;
+
+/// Finds the asynchronous function.
+///
+/// # Errors
+///
+/// The component does not export it.
+pub(crate) fn async_export(component: &Component) -> wasmtime::Result<ComponentExportIndex> {
+    let (name, version) = Flavour::AsyncHandler.export();
+    let interface = component.get_export_index(None, &format!("{name}@{version}0"));
+    let export = interface.and_then(|interface| component.get_export_index(Some(&interface), "handle"));
+    export.ok_or_else(|| wasmtime::Error::msg(format!("it does not export the function handle of {name}")))
+}
+
+pub(crate) fn load_async(
+    export: ComponentExportIndex,
+    store: &mut Store<GuestState>,
+    instance: &Instance,
+) -> wasmtime::Result<HandleAsync> {
+    instance.get_typed_func(store, export)
+}
+
+/// What the guest leaves under way is dropped with the engine's store: an asynchronous component is never reused.
+pub(crate) async fn handle_async(
+    export: ComponentExportIndex,
+    store: &mut Store<GuestState>,
+    instance: &Instance,
+    message: CallMessage,
+) -> wasmtime::Result<Verdict> {
+    let function = load_async(export, store, instance)?;
+    let (answer,) = function.call_async(&mut *store, (lowered(message),)).await?;
     Ok(verdict(answer))
 }
 
