@@ -12,9 +12,9 @@ use super::{
 };
 use sandhog_queue::{FailureKind, printable::printable};
 
-/// The most frames of a backtrace.
+/// The most frames of a stack.
 const MAX_FRAMES: usize = 32;
-/// The most bytes of the name of a function in a backtrace.
+/// The most bytes of the name of a function in a stack.
 const MAX_FUNCTION_NAME_BYTES: usize = 128;
 
 /// The engine could not make an instance.
@@ -25,20 +25,29 @@ pub(crate) struct NotInstantiated;
 /// Returns the verdict that an error of the engine means. The order matters: the host's own reasons come before the
 /// guest's.
 pub(crate) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) -> Verdict {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
+    let frames = error.downcast_ref::<WasmBacktrace>().map(frames);
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
     }
-    if let Some((kind, reason)) = used_up(error, state, policy) {
-        return Verdict::failed(kind, reason, backtrace);
+    let report = state.crash.report();
+    if let Some((kind, mut reason)) = used_up(error, state, policy) {
+        let mut stack = frames;
+        if let Some(report) = report {
+            reason = format!("{reason}; it reported: {}", report.reason);
+            stack = Some(report.stack.clone()).filter(|told| !told.is_empty()).or(stack);
+        }
+        return Verdict::failed(kind, reason, stack);
+    }
+    // With frames of the guest it was its start function that broke, also where the host refused it something.
+    if error.is::<NotInstantiated>() && !error.is::<Trap>() && !error.is::<I32Exit>() && frames.is_none() {
+        return Verdict::NotRun(format!("no instance could be made: {}", error.root_cause()));
+    }
+    if let Some(report) = report {
+        return report.verdict(frames);
     }
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         let reason = format!("the handler exited with code {}", exit.0);
-        return Verdict::failed(FailureKind::Trap, reason, backtrace);
-    }
-    // With frames of the guest it was its start function that broke, also where the host refused it something.
-    if error.is::<NotInstantiated>() && !error.is::<Trap>() && backtrace.is_none() {
-        return Verdict::NotRun(format!("no instance could be made: {}", error.root_cause()));
+        return Verdict::failed(FailureKind::Trap, reason, frames);
     }
     let reason = match error.downcast_ref::<Trap>() {
         Some(trap) => format!("the handler trapped: {trap}"),
@@ -47,7 +56,7 @@ pub(crate) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &Gues
     // Programs of many languages print the reason before they trap.
     let last_line = state.console.as_ref().and_then(Console::last_line);
     let reason = last_line.map_or_else(|| reason.clone(), |line| format!("{reason}: {line}"));
-    Verdict::failed(FailureKind::Trap, reason, backtrace)
+    Verdict::failed(FailureKind::Trap, reason, frames)
 }
 
 /// Returns the limit of the policy that the guest has used up, if that is what the error means.

@@ -17,6 +17,7 @@ use super::{
     blocking_threads::BlockingThreads,
     console::{Console, VARIABLE_PREFIX},
     import::{
+        crash::CrashNote,
         files::{self, Files, FilesState, FilesView},
         http::{HttpState, Outbound},
         keyvalue::{KeyValueState, KeyValueView},
@@ -68,6 +69,7 @@ pub(crate) struct GuestState {
     /// Set for a program that has a message.
     pub(crate) console: Option<Console>,
     pub(crate) config: Arc<WasiConfigVariables>,
+    pub(crate) crash: CrashNote,
     output: Arc<OutputAccount>,
     /// Standard output and standard error.
     streams: [GuestOutput; 2],
@@ -116,6 +118,7 @@ impl GuestState {
             keyvalue: KeyValueState::default(),
             console,
             config: Arc::clone(&resources.config),
+            crash: CrashNote::new(limits),
             output: Arc::clone(output),
             streams,
             time: call.time.clone(),
@@ -155,6 +158,7 @@ impl GuestState {
         self.http = HttpState::new(resources.outbound.as_ref(), limits, &self.output);
         self.memory.begin_call();
         self.sends = CollectedSends::new(&policy.grants, limits);
+        self.crash = CrashNote::new(limits);
         self.random.begin_call();
         self.time = time.clone();
     }

@@ -66,7 +66,7 @@ fn as_json(invocation: &TrialInvocation) -> Value {
             "verdict": failure.kind.as_str(),
             "reason": failure.reason,
             "retry-after-seconds": failure.retry_after.map(|after| after.as_secs()),
-            "backtrace": failure.backtrace,
+            "stack": failure.stack,
         }),
         Some(Verdict::NotRun(reason)) => json!({ "verdict": "not-run", "reason": reason }),
         None => Value::Null,
@@ -183,7 +183,7 @@ impl InvokeLines<'_> {
                 if let Some(after) = failure.retry_after {
                     self.line("again in", &humantime::format_duration(after).to_string())?;
                 }
-                for frame in failure.backtrace.iter().flat_map(|trace| trace.lines()) {
+                for frame in failure.stack.iter().flat_map(|stack| stack.lines()) {
                     self.line("", frame)?;
                 }
                 Ok(())
