@@ -206,7 +206,7 @@ fn a_report_is_one_record_of_the_log_and_the_reason_of_the_dead_letter() {
     host.send("in", b"tRangeError: [\n  {}\n]");
     wait_for("a dead letter", || (host.dead("in").len() == 1).then_some(()));
     let reason = "RangeError: [\n  {}\n]";
-    assert_eq!(host.dead("in")[0]["reason"], reason);
+    assert_eq!(host.dead("in")[0]["failure"]["reason"], reason);
     let event = host.event("not handled");
     assert_eq!(event["fields"]["reason"], reason);
     assert_eq!(event["fields"]["stack"], "  at one (a.py:1)\n  at two (a.py:2)");

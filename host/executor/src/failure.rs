@@ -29,14 +29,15 @@ pub(crate) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &Gues
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
     }
-    let report = state.crash.report();
-    if let Some((kind, mut reason)) = used_up(error, state, policy) {
-        let mut stack = frames;
-        if let Some(report) = report {
-            reason = format!("{reason}; it reported: {}", report.reason);
-            stack = Some(report.stack.clone()).filter(|told| !told.is_empty()).or(stack);
-        }
-        return Verdict::failed(kind, reason, stack);
+    let report = state.crash.report.as_ref();
+    if let Some((kind, reason)) = used_up(error, state, policy) {
+        return match report {
+            Some(report) => {
+                let reason = format!("{reason}; it reported: {}", report.reason);
+                Verdict::failed(kind, reason, report.stack_or(frames))
+            }
+            None => Verdict::failed(kind, reason, frames),
+        };
     }
     // With frames of the guest it was its start function that broke, also where the host refused it something.
     if error.is::<NotInstantiated>() && !error.is::<Trap>() && !error.is::<I32Exit>() && frames.is_none() {

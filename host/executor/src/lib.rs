@@ -26,6 +26,7 @@ mod compiler;
 mod component;
 mod console;
 mod cpu;
+mod crash_report;
 pub mod descriptors;
 mod engine;
 mod entry;

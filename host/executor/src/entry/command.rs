@@ -34,7 +34,7 @@ pub(crate) async fn run(
     let console = state.console.as_ref();
     let console = console.expect("the store of a program that is called was made with its message");
     if let Some(kind) = kind(code, &state.policy.grants.exit_codes) {
-        let crash = state.crash.report().filter(|_| kind == FailureKind::Trap);
+        let crash = state.crash.report.as_ref().filter(|_| kind == FailureKind::Trap);
         return Ok(match crash {
             Some(report) => report.verdict(None),
             None => Verdict::failed(kind, reason(code, kind, console.last_line()), None),
