@@ -83,11 +83,10 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
 /// line. Texts that may have several lines go on below the event, indented, so that none looks like an event.
 struct FieldsForPeople;
 
-/// The fields whose values may have several lines.
+/// The fields whose values may have several lines. The lines of a reason can be ones to copy, so they are not quoted.
 const MESSAGE: &str = "message";
 const REASON: &str = "reason";
-/// Lines for copying, and the stack of a guest: all of them are written below the event.
-const LINES: [&str; 2] = ["lines", "stack"];
+const STACK: &str = "stack";
 
 impl<'w> FormatFields<'w> for FieldsForPeople {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
@@ -141,7 +140,7 @@ impl Visit for FieldWriter<'_> {
                 self.below("    ", [first.as_str()].into_iter());
                 self.below("        ", lines);
             }
-            name if LINES.contains(&name) => self.below("    ", value.lines()),
+            STACK => self.below("    ", value.lines()),
             name => self.inline(format_args!("{name}={}", printable(&format!("{value:?}"), usize::MAX))),
         }
     }
@@ -149,7 +148,7 @@ impl Visit for FieldWriter<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let value = format!("{value:?}");
         match field.name() {
-            name if name == MESSAGE || name == REASON || LINES.contains(&name) => self.record_str(field, &value),
+            MESSAGE | REASON | STACK => self.record_str(field, &value),
             name => self.inline(format_args!("{name}={}", printable(&value, usize::MAX))),
         }
     }
@@ -211,12 +210,10 @@ mod tests {
 
     #[test]
     fn a_line_to_copy_is_written_as_it_is() {
-        let lines = "[grant]\nsend = [\"QUEUE\"]";
-        let page = written(|| tracing::error!(handler = "orders", %lines, "refused"));
-        assert!(
-            page.ends_with("refused handler=\"orders\"\n    [grant]\n    send = [\"QUEUE\"]\n"),
-            "{page}"
-        );
+        let reason = "To grant it, add to orders.toml:\n[grant]\nsend = [\"QUEUE\"]";
+        let page = written(|| tracing::error!(handler = "orders", reason, "refused"));
+        let expected = "refused handler=\"orders\"\n    reason: To grant it, add to orders.toml:\n        [grant]\n        send = [\"QUEUE\"]\n";
+        assert!(page.ends_with(expected), "{page}");
     }
 
     #[test]

@@ -31,15 +31,15 @@ pub(crate) async fn run(
         Err(error) => error.downcast::<I32Exit>()?.0,
     };
     let state = store.data_mut();
-    let console = state.console.as_ref();
-    let console = console.expect("the store of a program that is called was made with its message");
     if let Some(kind) = kind(code, &state.policy.grants.exit_codes) {
-        let crash = state.crash.report.as_ref().filter(|_| kind == FailureKind::Trap);
+        let crash = (kind == FailureKind::Trap).then(|| state.take_crash()).flatten();
         return Ok(match crash {
-            Some(report) => report.verdict(None),
-            None => Verdict::failed(kind, reason(code, kind, console.last_line()), None),
+            Some(crash) => crash.verdict(None),
+            None => Verdict::failed(kind, reason(code, kind, state.stderr().last_line()), None),
         });
     }
+    let console = state.console.as_ref();
+    let console = console.expect("the store of a program that is called was made with its message");
     let sent = match console.printed_messages() {
         None => Ok(()),
         Some(Ok((queue, messages))) => state
