@@ -42,6 +42,7 @@ mod queue_contract;
 mod queue_model;
 mod readiness;
 mod readme;
+mod reason;
 mod refused_effects;
 mod reload;
 mod remote;

@@ -16,7 +16,7 @@ async fn a_trap_is_a_failure_with_the_guests_backtrace() {
     let failure = Bench::new().failure(handler("unreachable")).await;
     assert_eq!(failure.kind, FailureKind::Trap);
     assert!(failure.reason.contains("unreachable"), "{}", failure.reason);
-    assert!(failure.backtrace.unwrap().contains("handle"));
+    assert!(failure.stack.unwrap().contains("handle"));
 }
 
 #[tokio::test]
@@ -491,11 +491,11 @@ async fn a_hostile_function_name_costs_nothing_in_a_backtrace() {
     );
     let failure = Bench::new().failure(wasm).await;
     assert_eq!(failure.kind, FailureKind::Trap);
-    let backtrace = failure.backtrace.unwrap();
+    let stack = failure.stack.unwrap();
     assert!(
-        backtrace.starts_with("_Z1fIaaa") && backtrace.len() < 1024,
+        stack.starts_with("_Z1fIaaa") && stack.len() < 1024,
         "{} bytes",
-        backtrace.len()
+        stack.len()
     );
 }
 

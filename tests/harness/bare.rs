@@ -7,6 +7,7 @@ use wasi_preview1_component_adapter_provider::{
 use wasmtime::component::{HasSelf, Linker};
 
 use self::worker::sandhog::worker::{
+    crash,
     sender::{self, Outgoing, SendError},
     types,
 };
@@ -21,6 +22,10 @@ pub mod worker {
 pub struct Forgetful;
 
 impl types::Host for Forgetful {}
+
+impl crash::Host for Forgetful {
+    fn report(&mut self, _: String, _: String) {}
+}
 
 impl sender::Host for Forgetful {
     fn send(&mut self, _: String, _: Outgoing) -> Result<(), SendError> {

@@ -11,7 +11,7 @@ use wit_parser::Resolve;
 use crate::repository;
 
 /// `handle`'s parameters: id, body, attributes, queue (pointer and length each), receive count, sent at, group (option).
-const MESSAGE: &str = "(param $id i32) (param $id-len i32) (param $body i32) (param $body-len i32) (param $attributes i32) \
+pub const MESSAGE: &str = "(param $id i32) (param $id-len i32) (param $body i32) (param $body-len i32) (param $attributes i32) \
     (param $attributes-len i32) (param $queue i32) (param $queue-len i32) (param $receive-count i32) (param $sent-at i64) \
     (param $grouped i32) (param $group i32) (param $group-len i32)";
 
@@ -238,7 +238,12 @@ pub fn program() -> Vec<u8> {
 /// A batch handler whose `handle-batch` gets the messages' address and number and leaves the address of a list of
 /// results (20 bytes each) on the stack.
 pub fn batch_handler(handle: &str) -> Vec<u8> {
-    embed(&batch_text(handle, ("", "")), "batch-worker")
+    batch_handler_importing(handle, ("", ""))
+}
+
+/// A batch handler with further imports and definitions.
+pub fn batch_handler_importing(handle: &str, further: (&str, &str)) -> Vec<u8> {
+    embed(&batch_text(handle, further), "batch-worker")
 }
 
 /// The text of a batch handler with further imports and definitions.

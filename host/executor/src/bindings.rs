@@ -14,6 +14,7 @@ pub(crate) mod batch_worker {
         world: "batch-worker",
         exports: { default: async },
         with: {
+            "sandhog:worker/crash": crate::bindings::worker::sandhog::worker::crash,
             "sandhog:worker/types": crate::bindings::worker::sandhog::worker::types,
             "sandhog:worker/sender": crate::bindings::worker::sandhog::worker::sender,
         },

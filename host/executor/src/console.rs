@@ -1,7 +1,6 @@
 //! A program's view of its message: the body on standard input, the rest in the environment.
 //!
-//! The console also remembers what the program prints: the last line of standard error, for the reason of a failure, and
-//! the lines of standard output if the manifest sends them to a queue.
+//! The console also remembers the lines of standard output if the manifest sends them to a queue.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use wasmtime_wasi::{WasiCtxBuilder, p2::pipe::MemoryInputPipe};
@@ -16,19 +15,13 @@ const PROGRAM: &str = "handler";
 
 /// The standard streams of a program that has a message.
 pub(crate) struct Console {
-    stderr: GuestOutput,
     /// The queue that the lines of standard output are sent to, and the lines; `None` if they go to the log.
     stdout: Option<(QueueName, GuestOutput)>,
 }
 
 impl Console {
     /// Writes the message into the program's arguments, environment and standard input, and collects its output.
-    pub(crate) fn new(
-        wasi: &mut WasiCtxBuilder,
-        call: &CallMessage,
-        policy: &GuestPolicy,
-        stderr: &GuestOutput,
-    ) -> Self {
+    pub(crate) fn new(wasi: &mut WasiCtxBuilder, call: &CallMessage, policy: &GuestPolicy) -> Self {
         wasi.arg(PROGRAM).args(&policy.grants.args);
         wasi.stdin(MemoryInputPipe::new(call.message.body.clone()));
         for (name, value) in environment(call) {
@@ -39,15 +32,7 @@ impl Console {
             wasi.stdout(lines.clone());
             (queue.clone(), lines)
         });
-        Self {
-            stderr: stderr.clone(),
-            stdout,
-        }
-    }
-
-    /// Returns the last line of standard error that is not blank.
-    pub(crate) fn last_line(&self) -> Option<String> {
-        self.stderr.last_line()
+        Self { stdout }
     }
 
     /// Returns the queue that standard output is sent to, with one message for each printed line. `None` if standard output

@@ -5,17 +5,16 @@ use wasmtime_wasi::I32Exit;
 
 use super::{
     GuestPolicy, Verdict,
-    console::Console,
     guest_state::GuestState,
     random::RandomUsedUp,
     time_limits::{CpuTimePassed, DeadlinePassed},
 };
 use sandhog_queue::{FailureKind, printable::printable};
 
-/// The most frames of a backtrace.
+/// The most frames of a stack.
 const MAX_FRAMES: usize = 32;
-/// The most bytes of the name of a function in a backtrace.
-const MAX_FUNCTION_NAME_BYTES: usize = 128;
+/// The most bytes of the name of a function or a module in a stack.
+const MAX_NAME_BYTES: usize = 128;
 
 /// The engine could not make an instance.
 #[derive(Debug, thiserror::Error)]
@@ -24,30 +23,55 @@ pub(crate) struct NotInstantiated;
 
 /// Returns the verdict that an error of the engine means. The order matters: the host's own reasons come before the
 /// guest's.
-pub(crate) fn verdict(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) -> Verdict {
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
+pub(crate) fn verdict(error: &wasmtime::Error, state: &mut GuestState, policy: &GuestPolicy) -> Verdict {
+    let frames = error.downcast_ref::<WasmBacktrace>().and_then(frames);
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
     }
     if let Some((kind, reason)) = used_up(error, state, policy) {
-        return Verdict::failed(kind, reason, backtrace);
-    }
-    if let Some(exit) = error.downcast_ref::<I32Exit>() {
-        let reason = format!("the handler exited with code {}", exit.0);
-        return Verdict::failed(FailureKind::Trap, reason, backtrace);
+        // A guest that is interrupted does not break: what it has printed is no reason.
+        let crash = if kind == FailureKind::Timeout {
+            state.crash.report.take()
+        } else {
+            state.take_crash()
+        };
+        return match crash {
+            Some(crash) => {
+                let reason = format!("{reason}; it reported: {}", crash.reason);
+                Verdict::failed(kind, reason, crash.stack_or(frames))
+            }
+            None => Verdict::failed(kind, reason, frames),
+        };
     }
     // With frames of the guest it was its start function that broke, also where the host refused it something.
-    if error.is::<NotInstantiated>() && !error.is::<Trap>() && backtrace.is_none() {
+    let is_exit = error.is::<I32Exit>();
+    if error.is::<NotInstantiated>() && !error.is::<Trap>() && !is_exit && frames.is_none() {
         return Verdict::NotRun(format!("no instance could be made: {}", error.root_cause()));
     }
-    let reason = match error.downcast_ref::<Trap>() {
-        Some(trap) => format!("the handler trapped: {trap}"),
-        None => format!("the handler broke: {}", error.root_cause()),
+    let reason = if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        format!("the handler exited with code {}", exit.0)
+    } else if let Some(trap) = error.downcast_ref::<Trap>() {
+        format!("the handler trapped: {}", plain(*trap))
+    } else {
+        // The host refused the guest something, and that is the reason.
+        let reason = format!("the handler broke: {}", error.root_cause());
+        return Verdict::failed(FailureKind::Trap, reason, frames);
     };
-    // Programs of many languages print the reason before they trap.
-    let last_line = state.console.as_ref().and_then(Console::last_line);
+    if let Some(crash) = state.take_crash() {
+        return crash.verdict(frames);
+    }
+    // It may say something about the reason.
+    let last_line = state.stderr().last_line();
     let reason = last_line.map_or_else(|| reason.clone(), |line| format!("{reason}: {line}"));
-    Verdict::failed(FailureKind::Trap, reason, backtrace)
+    Verdict::failed(FailureKind::Trap, reason, frames)
+}
+
+/// Returns what a trap is called, for somebody who has not heard of WebAssembly.
+fn plain(trap: Trap) -> String {
+    if trap == Trap::UnreachableCodeReached {
+        return "it aborted (`unreachable`)".to_owned();
+    }
+    trap.to_string().trim_start_matches("wasm trap: ").to_owned()
 }
 
 /// Returns the limit of the policy that the guest has used up, if that is what the error means.
@@ -82,13 +106,14 @@ fn used_up(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) ->
     None
 }
 
-/// Returns the frames of a backtrace, innermost first. The names are the guest's own: they are cut, escaped, and never
-/// demangled, since a short mangled name can stand for gigabytes.
-fn frames(trace: &WasmBacktrace) -> String {
-    let name = |frame: &wasmtime::FrameInfo| match frame.func_name() {
-        Some(name) => printable(name, MAX_FUNCTION_NAME_BYTES),
-        None => format!("function {}", frame.func_index()),
+/// Returns the frames of a backtrace, innermost first; `None` if no name says more than that there are frames. The names are the
+/// guest's own: they are cut, escaped, and never demangled, since a short mangled name can stand for gigabytes.
+fn frames(trace: &WasmBacktrace) -> Option<String> {
+    let name = |frame: &wasmtime::FrameInfo| match (frame.func_name(), frame.module().name()) {
+        (Some(name), _) => printable(name, MAX_NAME_BYTES),
+        (None, Some(module)) => format!("{}!function {}", printable(module, MAX_NAME_BYTES), frame.func_index()),
+        (None, None) => format!("function {}", frame.func_index()),
     };
     let names: Vec<_> = trace.frames().iter().take(MAX_FRAMES).map(name).collect();
-    names.join("\n")
+    (!names.is_empty()).then(|| names.join("\n"))
 }

@@ -16,7 +16,9 @@ use super::{
     CallMessage, GuestPolicy, LogSink, LogStream,
     blocking_threads::BlockingThreads,
     console::{Console, VARIABLE_PREFIX},
+    crash_report::CrashReport,
     import::{
+        crash::CrashNote,
         files::{self, Files, FilesState, FilesView},
         http::{HttpState, Outbound},
         keyvalue::{KeyValueState, KeyValueView},
@@ -68,6 +70,7 @@ pub(crate) struct GuestState {
     /// Set for a program that has a message.
     pub(crate) console: Option<Console>,
     pub(crate) config: Arc<WasiConfigVariables>,
+    pub(crate) crash: CrashNote,
     output: Arc<OutputAccount>,
     /// Standard output and standard error.
     streams: [GuestOutput; 2],
@@ -95,10 +98,9 @@ impl GuestState {
             let mut builder = wasi_builder(policy, &streams, &random, &granted);
             open_dirs(&mut builder, policy)?;
             if resources.is_program {
-                let [_, stderr] = &streams;
                 console = call
                     .message
-                    .map(|message| Console::new(&mut builder, message, policy, stderr));
+                    .map(|message| Console::new(&mut builder, message, policy));
             }
             wasi = Some(builder.build());
         }
@@ -116,6 +118,7 @@ impl GuestState {
             keyvalue: KeyValueState::default(),
             console,
             config: Arc::clone(&resources.config),
+            crash: CrashNote::new(limits),
             output: Arc::clone(output),
             streams,
             time: call.time.clone(),
@@ -134,6 +137,7 @@ impl GuestState {
         store.epoch_deadline_callback(|store: StoreContextMut<'_, Self>| {
             store.data().time.check()?;
             store.data().random.check()?;
+            store.data().stderr().guest_yields();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_hostcall_fuel(usize::try_from(host_call_bytes).unwrap_or(usize::MAX));
@@ -152,18 +156,34 @@ impl GuestState {
     ) {
         let limits = &policy.limits;
         self.output.begin_call(log, limits);
+        self.stderr().begin_call();
         self.http = HttpState::new(resources.outbound.as_ref(), limits, &self.output);
         self.memory.begin_call();
         self.sends = CollectedSends::new(&policy.grants, limits);
+        self.crash = CrashNote::new(limits);
         self.random.begin_call();
         self.time = time.clone();
     }
 
-    /// Ends the lines of standard output and standard error that the guest has not ended.
-    pub(crate) fn flush_lines(&self) {
+    /// Logs what the guest has printed and what has not been logged yet.
+    pub(crate) fn flush_output(&self) {
         for stream in &self.streams {
-            stream.flush_line();
+            stream.flush();
         }
+    }
+
+    /// Returns why the guest broke, in its own words: what it has reported, or else printed to standard error in the way of its
+    /// language. What is in the answer does not get into the log.
+    pub(crate) fn take_crash(&mut self) -> Option<CrashReport> {
+        // A runtime that reports an exception breaks in its own way, too.
+        let printed = self.stderr().take_dump();
+        self.crash.report.take().or(printed)
+    }
+
+    /// Returns standard error.
+    pub(crate) fn stderr(&self) -> &GuestOutput {
+        let [_, stderr] = &self.streams;
+        stderr
     }
 
     /// Returns the view of `wasi:keyvalue`.

@@ -16,6 +16,7 @@ use wasmtime_wasi_config::WasiConfig;
 use super::{ImportGrant, bindings, guest_state::GuestState};
 use crate::policy::Grants;
 
+pub(crate) mod crash;
 pub(crate) mod files;
 pub(crate) mod http;
 pub(crate) mod keyvalue;
@@ -66,6 +67,7 @@ fn linker(engine: &Engine, granted: &[ImportGrant]) -> wasmtime::Result<Linker<G
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
+    crash::add_to_linker(&mut linker, |state| &mut state.crash)?;
     logging::add_to_linker(&mut linker, GuestState::logging_view)?;
     messaging::add_types_to_linker(&mut linker, GuestState::messaging_view)?;
     for grant in granted {

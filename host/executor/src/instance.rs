@@ -61,7 +61,7 @@ pub(crate) async fn dry_run(component: &LocalComponent, policy: &Arc<GuestPolicy
     let Err(error) = started.await else {
         return Ok(());
     };
-    match failure::verdict(&error, store.data(), policy) {
+    match failure::verdict(&error, store.data_mut(), policy) {
         Verdict::Failed(failure) => Err(DryRunError::Guest(failure.reason)),
         Verdict::NotRun(reason) => Err(DryRunError::Host(reason)),
         Verdict::Success => Ok(()),
@@ -103,7 +103,8 @@ pub(crate) async fn run(
         Err(reason) => return (CallReport::not_run(count, &reason), None),
     };
     instance.store.data_mut().keyvalue = KeyValueState::new(keyvalue, &policy.limits);
-    let answer = time.hold(instance.call(component, messages)).await;
+    let stderr = instance.store.data().stderr().clone();
+    let answer = stderr.attend(time.hold(instance.call(component, messages))).await;
     let is_whole = matches!(&answer, Ok(verdicts) if verdicts.len() == count);
     let verdicts = match answer {
         Ok(verdicts) if is_whole => verdicts,
@@ -111,7 +112,7 @@ pub(crate) async fn run(
             let reason = format!("the handler returned {} results for {count} messages", verdicts.len());
             vec![Verdict::failed(FailureKind::WrongAnswer, reason, None); count]
         }
-        Err(error) => vec![failure::verdict(&error, instance.store.data(), &policy); count],
+        Err(error) => vec![failure::verdict(&error, instance.store.data_mut(), &policy); count],
     };
     let report = instance.report(verdicts, started, &time);
     (report, instance.into_kept(is_whole, component, &policy))
@@ -160,7 +161,7 @@ impl GuestInstance {
             sends.clear();
             writes.clear();
         }
-        state.flush_lines();
+        state.flush_output();
         let usage = CallUsage {
             wall: started.elapsed(),
             cpu: time.cpu.used(),

@@ -26,6 +26,8 @@ mod compiler;
 mod component;
 mod console;
 mod cpu;
+mod crash_report;
+mod crash_text;
 pub mod descriptors;
 mod engine;
 mod entry;
@@ -126,16 +128,16 @@ impl fmt::Debug for Component {
     }
 }
 
-/// A line that a guest printed, without its line end. Control characters are escaped.
+/// What a guest printed or logged in one go, without the last line end. Control characters are escaped but for ends of lines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogLine {
     /// The stream that the guest wrote to.
     pub stream: LogStream,
-    /// The line, at most as long as the handler's limit for a line.
+    /// One line or several, together at most as long as the handler's limit for a line.
     pub text: String,
 }
 
-/// The stream that a guest writes a line to.
+/// The stream that a guest writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogStream {
     /// Standard output.

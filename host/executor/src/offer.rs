@@ -77,6 +77,7 @@ impl ImportOffer {
         let interface = interface.split_once('@').map_or(interface, |(name, _)| name);
         match (package, interface) {
             ("sandhog:worker" | "wasi:messaging" | "wasmcloud:messaging", "types")
+            | ("sandhog:worker", "crash")
             | ("wasi:logging", "logging")
             | (
                 "fermyon:spin-sqs" | "spin:sqs" | "wasi:io" | "wasi:clocks" | "wasi:random" | "wasi:cli"

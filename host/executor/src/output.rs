@@ -1,37 +1,46 @@
-//! A guest's standard output and standard error: split into lines, bounded, and logged or collected.
+//! A guest's standard output and standard error: split into records or lines, bounded, and logged or collected.
 //!
 //! A guest never sees the bound of the log: lines past it are dropped and counted, so that a guest does not fail because it
 //! prints much. Collected lines are meant to be sent, so a guest that prints more of them than it may send has failed.
 
 use std::{
+    future::poll_fn,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, time::Instant};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
 };
 
-use crate::{LogLine, LogSink, LogStream, policy::Limits};
-use sandhog_queue::{
-    message::MAX_BODY_BYTES,
-    printable::{MAX_REASON_BYTES, printable},
+use self::{
+    collected::CollectedLines,
+    records::{RecordRule, RecordSplitter},
 };
+use crate::{LogLine, LogSink, LogStream, crash_report::CrashReport, policy::Limits};
+use sandhog_queue::printable::printable_lines;
+
+mod collected;
+mod records;
 
 /// The bytes that a guest may write in one go. WASI's own streams use the same number.
 const PERMIT_BYTES: usize = 64 * 1024;
 
-/// The bytes that a line costs besides its text, so that empty lines use up the bound, too.
+/// The bytes that a record or a line costs besides its text, so that empty lines use up the bound, too.
 const LINE_COST: u64 = 64;
+
+/// The time for which lines that may go on are held while the guest computes. A dump that is being printed takes less.
+const HELD: Duration = Duration::from_millis(200);
 
 /// The log of one attempt, which both of its streams share.
 pub(crate) struct OutputAccount {
@@ -62,9 +71,9 @@ impl OutputAccount {
         self.lines_dropped.load(Ordering::Relaxed)
     }
 
-    /// Logs one text as one line, cut and escaped.
+    /// Logs one text as one record, cut and escaped.
     pub(crate) fn log(&self, stream: LogStream, text: &str) {
-        self.emit(stream, printable(text, self.line_bytes));
+        self.emit(stream, printable_lines(text, self.line_bytes));
     }
 
     fn emit(&self, stream: LogStream, text: String) {
@@ -84,58 +93,100 @@ impl OutputAccount {
 
 /// One of the two streams. Clones write to the same place; the last one flushes an unfinished line.
 #[derive(Clone)]
-pub(crate) struct GuestOutput(Arc<LineWriter>);
+pub(crate) struct GuestOutput(Arc<OutputDestination>);
 
-struct LineWriter {
-    to: LineDestination,
-    line_bytes: usize,
-    state: Mutex<LineState>,
+enum OutputDestination {
+    Log(LoggedStream),
+    Collected(Mutex<CollectedLines>),
 }
 
-enum LineDestination {
-    Log(Arc<OutputAccount>, LogStream),
-    Collected,
+/// A stream that goes to the log.
+struct LoggedStream {
+    account: Arc<OutputAccount>,
+    stream: LogStream,
+    /// Lines are held that could be in the log.
+    holds: AtomicBool,
+    /// The guest computes, and has let go of its thread.
+    yielded: AtomicBool,
+    state: Mutex<LoggedState>,
 }
 
-#[derive(Default)]
-struct LineState {
-    unfinished: Vec<u8>,
-    /// The last line that was not blank.
-    last: Option<String>,
-    collected: Vec<Bytes>,
-    lines_left: u64,
-    bytes_left: u64,
-    /// The reason that no line can be sent.
-    overflow: Option<String>,
+struct LoggedState {
+    splitter: RecordSplitter,
+    /// The time since which lines are held, if any are.
+    held_since: Option<Instant>,
 }
 
 impl GuestOutput {
     pub(crate) fn new(account: &Arc<OutputAccount>, stream: LogStream) -> Self {
-        Self(Arc::new(LineWriter {
-            to: LineDestination::Log(Arc::clone(account), stream),
-            line_bytes: account.line_bytes,
-            state: Mutex::default(),
-        }))
+        let rule = if stream == LogStream::Stderr {
+            RecordRule::Writes
+        } else {
+            RecordRule::Lines
+        };
+        let state = LoggedState {
+            splitter: RecordSplitter::new(rule, account.line_bytes),
+            held_since: None,
+        };
+        Self(Arc::new(OutputDestination::Log(LoggedStream {
+            account: Arc::clone(account),
+            stream,
+            holds: AtomicBool::new(false),
+            yielded: AtomicBool::new(false),
+            state: Mutex::new(state),
+        })))
     }
 
     /// Collects lines for [`Self::take_collected`]: at most so many, of so many bytes together.
     pub(crate) fn collecting(lines: u64, bytes: u64) -> Self {
-        let state = LineState {
-            lines_left: lines,
-            bytes_left: bytes,
-            ..LineState::default()
-        };
-        Self(Arc::new(LineWriter {
-            to: LineDestination::Collected,
-            line_bytes: MAX_BODY_BYTES,
-            state: Mutex::new(state),
-        }))
+        let collected = CollectedLines::new(lines, bytes);
+        Self(Arc::new(OutputDestination::Collected(Mutex::new(collected))))
     }
 
-    /// Ends the unfinished line.
-    pub(crate) fn flush_line(&self) {
-        let mut state = self.0.state.lock();
-        self.0.finish_unfinished(&mut state);
+    /// Forgets what an earlier call of the same instance has said last.
+    pub(crate) fn begin_call(&self) {
+        self.with_log((), |splitter, _| splitter.begin_call());
+    }
+
+    /// Logs everything that has not been logged, an unfinished line too.
+    pub(crate) fn flush(&self) {
+        self.with_log((), RecordSplitter::end);
+    }
+
+    /// The guest computes, and lets others have its thread for a moment. Logs the lines that have been held for a while.
+    pub(crate) fn guest_yields(&self) {
+        if let OutputDestination::Log(stream) = &*self.0 {
+            stream.yielded.store(true, Ordering::Relaxed);
+            if stream.holds.load(Ordering::Relaxed) && stream.have_been_held() {
+                stream.with(RecordSplitter::let_go);
+            }
+        }
+    }
+
+    /// Runs a guest, and logs the lines that are held whenever it waits: nobody knows for how long.
+    ///
+    /// # Cancel safety
+    ///
+    /// As safe as `call`.
+    pub(crate) async fn attend<F: Future>(&self, call: F) -> F::Output {
+        let mut call = pin!(call);
+        poll_fn(|cx| {
+            let polled = call.as_mut().poll(cx);
+            if polled.is_pending() {
+                self.guest_waits();
+            }
+            polled
+        })
+        .await
+    }
+
+    fn guest_waits(&self) {
+        if let OutputDestination::Log(stream) = &*self.0
+            && !stream.yielded.swap(false, Ordering::Relaxed)
+            && stream.holds.load(Ordering::Relaxed)
+        {
+            stream.with(RecordSplitter::let_go);
+        }
     }
 
     /// Takes the lines so far, an unfinished one included.
@@ -144,104 +195,62 @@ impl GuestOutput {
     ///
     /// There were more lines, or longer ones, than may be collected.
     pub(crate) fn take_collected(&self) -> Result<Vec<Bytes>, String> {
-        let mut state = self.0.state.lock();
-        self.0.finish_unfinished(&mut state);
-        match state.overflow.take() {
-            Some(overflow) => Err(overflow),
-            None => Ok(std::mem::take(&mut state.collected)),
+        match &*self.0 {
+            OutputDestination::Log(_) => Ok(Vec::new()),
+            OutputDestination::Collected(lines) => lines.lock().take(),
         }
     }
 
-    /// Takes the last line that is not blank, an unfinished one included. `None` if there is none, or lines are collected.
+    /// Takes the dump that the guest has printed because it breaks, if it has; it does not get into the log then.
+    pub(crate) fn take_dump(&self) -> Option<CrashReport> {
+        self.with_log(None, RecordSplitter::take_dump)
+    }
+
+    /// Returns the last line that says something, an unfinished one included. `None` if there is none, or lines are collected.
     pub(crate) fn last_line(&self) -> Option<String> {
-        let mut state = self.0.state.lock();
-        self.0.finish_unfinished(&mut state);
-        state.last.take()
+        self.with_log(None, |splitter, log| splitter.last_line(log).map(str::to_owned))
+    }
+
+    /// Calls `work` with what writes to the log; returns `collected` if lines are collected.
+    fn with_log<T>(&self, collected: T, work: impl FnOnce(&mut RecordSplitter, &mut dyn FnMut(&str)) -> T) -> T {
+        match &*self.0 {
+            OutputDestination::Log(stream) => stream.with(work),
+            OutputDestination::Collected(_) => collected,
+        }
     }
 
     fn write_all(&self, bytes: &[u8]) -> Result<(), String> {
-        self.0.write(bytes)
-    }
-}
-
-impl LineWriter {
-    fn write(&self, bytes: &[u8]) -> Result<(), String> {
-        let state = &mut *self.state.lock();
-        let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
-            let (line, after) = rest.split_at(end);
-            self.keep(&mut state.unfinished, line);
-            self.finish(state);
-            rest = after.get(1..).unwrap_or_default();
-        }
-        self.keep(&mut state.unfinished, rest);
-        if state.unfinished.len() > self.line_bytes && matches!(self.to, LineDestination::Collected) {
-            self.finish(state);
-        }
-        state.overflow.clone().map_or(Ok(()), Err)
-    }
-
-    /// Appends a part to the unfinished line. Keeps one byte more than the limit, so that `finish` sees that there was more.
-    fn keep(&self, unfinished: &mut Vec<u8>, part: &[u8]) {
-        let room = (self.line_bytes + 1).saturating_sub(unfinished.len());
-        unfinished.extend_from_slice(part.get(..room.min(part.len())).unwrap_or_default());
-    }
-
-    fn finish_unfinished(&self, state: &mut LineState) {
-        if !state.unfinished.is_empty() {
-            self.finish(state);
-        }
-    }
-
-    fn finish(&self, state: &mut LineState) {
-        let mut line = std::mem::take(&mut state.unfinished);
-        match &self.to {
-            LineDestination::Log(account, stream) => {
-                let text = String::from_utf8_lossy(&line);
-                let text = text.strip_suffix('\r').unwrap_or(&text);
-                account.log(*stream, text);
-                if !text.trim().is_empty() {
-                    state.last = Some(printable(text.trim(), MAX_REASON_BYTES));
-                }
-                // The next line reuses the allocation.
-                line.clear();
-                state.unfinished = line;
+        match &*self.0 {
+            OutputDestination::Log(stream) => {
+                stream.with(|splitter, log| splitter.write(bytes, log));
+                Ok(())
             }
-            LineDestination::Collected => state.collect(line),
+            OutputDestination::Collected(lines) => lines.lock().write(bytes),
         }
     }
 }
 
-impl LineState {
-    fn collect(&mut self, mut line: Vec<u8>) {
-        if line.ends_with(b"\r") {
-            line.pop();
+impl LoggedStream {
+    fn have_been_held(&self) -> bool {
+        let since = self.state.lock().held_since;
+        since.is_some_and(|since| since.elapsed() >= HELD)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut RecordSplitter, &mut dyn FnMut(&str)) -> T) -> T {
+        let state = &mut *self.state.lock();
+        let answer = work(&mut state.splitter, &mut |text| self.account.log(self.stream, text));
+        let holds = state.splitter.holds();
+        if holds != state.held_since.is_some() {
+            state.held_since = holds.then(Instant::now);
+            self.holds.store(holds, Ordering::Relaxed);
         }
-        let bytes = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
-        let lines_left = self.lines_left.checked_sub(1);
-        let bytes_left = self.bytes_left.checked_sub(bytes);
-        if line.len() > MAX_BODY_BYTES {
-            self.overflow = Some(format!("a line has more than the {MAX_BODY_BYTES} bytes of a message"));
-        } else if let (Some(lines_left), Some(bytes_left)) = (lines_left, bytes_left) {
-            self.lines_left = lines_left;
-            self.bytes_left = bytes_left;
-            self.collected.push(line.into());
-        } else {
-            let limit = lines_left.map_or("limits.sends", |_| "limits.send-bytes");
-            self.overflow = Some(format!("the program printed more than it may send ({limit})"));
-        }
-        if self.overflow.is_some() {
-            self.collected.clear();
-        }
+        answer
     }
 }
 
-impl Drop for LineWriter {
+impl Drop for LoggedStream {
     fn drop(&mut self) {
-        let mut state = std::mem::take(self.state.get_mut());
-        if matches!(self.to, LineDestination::Log(..)) {
-            self.finish_unfinished(&mut state);
-        }
+        self.with(RecordSplitter::end);
     }
 }
 

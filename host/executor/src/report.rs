@@ -17,8 +17,8 @@ pub struct GuestFailure {
     pub reason: String,
     /// The delay that the guest asked for.
     pub retry_after: Option<Duration>,
-    /// The stack of a guest that broke.
-    pub backtrace: Option<String>,
+    /// The stack of a guest that broke, innermost frame first: what the guest says, or else the engine's.
+    pub stack: Option<String>,
 }
 
 /// The result of a call for one message.
@@ -62,12 +62,12 @@ pub struct CallReport {
 
 impl Verdict {
     /// Makes a failure whose reason is cut and escaped.
-    pub(crate) fn failed(kind: FailureKind, reason: impl AsRef<str>, backtrace: Option<String>) -> Self {
+    pub(crate) fn failed(kind: FailureKind, reason: impl AsRef<str>, stack: Option<String>) -> Self {
         Self::Failed(GuestFailure {
             kind,
             reason: printable_lines(reason.as_ref().trim_end(), MAX_REASON_BYTES),
             retry_after: None,
-            backtrace,
+            stack,
         })
     }
 }

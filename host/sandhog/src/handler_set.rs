@@ -266,9 +266,6 @@ impl HandlerSet {
                 reason,
                 "a handler can't be loaded now, and is tried again; {serving}"
             );
-        } else if let Some((_, lines)) = reason.split_once('\n') {
-            // A person copies these lines, so they are not quoted.
-            tracing::error!(handler = name, reason, %lines, "a handler was refused; {serving}");
         } else {
             tracing::error!(handler = name, reason, "a handler was refused; {serving}");
         }

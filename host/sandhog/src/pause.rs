@@ -108,7 +108,7 @@ mod tests {
             kind,
             reason: reason.to_owned(),
             retry_after: None,
-            backtrace: None,
+            stack: None,
         }
     }
 

@@ -139,7 +139,7 @@ mod tests {
             kind,
             reason: "why".to_owned(),
             retry_after: None,
-            backtrace: None,
+            stack: None,
         })
     }
 

@@ -2,16 +2,12 @@
 
 use std::{fmt, io, str::FromStr as _};
 
-use tracing::field::Field;
-
+use tracing::field::{Field, Visit};
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
-    field::MakeExt as _,
-    fmt::{
-        fmt as subscriber,
-        format::{Writer, debug_fn},
-    },
+    field::RecordFields,
+    fmt::{FormatFields, fmt as subscriber, format::Writer},
     util::{SubscriberInitExt as _, TryInitError},
 };
 
@@ -75,7 +71,7 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
         LogFormat::Text => builder
             .compact()
             .with_ansi(colour)
-            .fmt_fields(debug_fn(write_field).delimited(" "))
+            .fmt_fields(FieldsForPeople)
             .finish()
             .try_init(),
         LogFormat::Json => builder.json().finish().try_init(),
@@ -83,18 +79,78 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
     set.map(|()| LogGuard(guard)).map_err(TelemetryError::AlreadySet)
 }
 
-/// The name of a field with lines for copying. They are shown unquoted, and indented, so that none looks like an event.
-const LINES: &str = "lines";
+/// The form of an event's fields for people. Others choose the names of files, queues and messages, so a value can't begin a
+/// line. Texts that may have several lines go on below the event, indented, so that none looks like an event.
+struct FieldsForPeople;
 
-/// Writes a field of a line for people. Others choose the names of files, queues and messages, so a name can't begin a line.
-fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn fmt::Debug) -> fmt::Result {
-    let value = format!("{value:?}");
-    match field.name() {
-        "message" => write!(writer, "{}", printable(&value, usize::MAX)),
-        LINES => value
-            .lines()
-            .try_for_each(|line| write!(writer, "\n    {}", printable(line, usize::MAX))),
-        name => write!(writer, "{name}={}", printable(&value, usize::MAX)),
+/// The fields whose values may have several lines. The lines of a reason can be ones to copy, so they are not quoted.
+const MESSAGE: &str = "message";
+const REASON: &str = "reason";
+const STACK: &str = "stack";
+
+impl<'w> FormatFields<'w> for FieldsForPeople {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
+        let mut fields_writer = FieldWriter {
+            writer,
+            is_first: true,
+            below: String::new(),
+            written: Ok(()),
+        };
+        fields.record(&mut fields_writer);
+        fields_writer.written?;
+        fields_writer.writer.write_str(&fields_writer.below)
+    }
+}
+
+/// Writes the fields of one event.
+struct FieldWriter<'w> {
+    writer: Writer<'w>,
+    is_first: bool,
+    /// The lines that come below the event.
+    below: String,
+    written: fmt::Result,
+}
+
+impl FieldWriter<'_> {
+    /// Writes a text in the event's own line.
+    fn inline(&mut self, text: fmt::Arguments<'_>) {
+        let space = if std::mem::take(&mut self.is_first) { "" } else { " " };
+        self.written = self.written.and_then(|()| write!(self.writer, "{space}{text}"));
+    }
+
+    fn below<'l>(&mut self, indent: &str, lines: impl Iterator<Item = &'l str>) {
+        for line in lines {
+            self.below.extend(["\n", indent, &printable(line, usize::MAX)]);
+        }
+    }
+}
+
+impl Visit for FieldWriter<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            MESSAGE => {
+                let mut lines = value.lines();
+                let first = printable(lines.next().unwrap_or_default(), usize::MAX);
+                self.inline(format_args!("{first}"));
+                self.below("    ", lines);
+            }
+            REASON if value.contains('\n') => {
+                let mut lines = value.lines();
+                let first = format!("{REASON}: {}", lines.next().unwrap_or_default());
+                self.below("    ", [first.as_str()].into_iter());
+                self.below("        ", lines);
+            }
+            STACK => self.below("    ", value.lines()),
+            name => self.inline(format_args!("{name}={}", printable(&format!("{value:?}"), usize::MAX))),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let value = format!("{value:?}");
+        match field.name() {
+            MESSAGE | REASON | STACK => self.record_str(field, &value),
+            name => self.inline(format_args!("{name}={}", printable(&value, usize::MAX))),
+        }
     }
 }
 
@@ -136,8 +192,7 @@ mod tests {
         let page = Page::default();
         let copy = page.clone();
         let builder = subscriber().with_writer(move || copy.clone()).without_time();
-        let format = debug_fn(write_field).delimited(" ");
-        let log = builder.compact().with_ansi(false).fmt_fields(format).finish();
+        let log = builder.compact().with_ansi(false).fmt_fields(FieldsForPeople).finish();
         tracing::subscriber::with_default(log, event);
         let bytes = page.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -147,7 +202,7 @@ mod tests {
     fn a_name_can_not_begin_a_line_of_the_log() {
         // Such names were written unescaped, and so began lines of their own.
         let name = "a\u{1b}[2J\n2026-01-01 ERROR sandhog: it\u{2028}fails";
-        let page = written(|| tracing::info!(file = %name, text = name, "{name}"));
+        let page = written(|| tracing::info!(file = %name, text = name, "named"));
         assert_eq!(page.lines().count(), 1, "{page}");
         assert!(!page.contains(['\u{1b}', '\u{2028}']), "{page}");
         assert!(page.contains("file=a\\u{1b}[2J\\n2026"), "{page}");
@@ -155,12 +210,21 @@ mod tests {
 
     #[test]
     fn a_line_to_copy_is_written_as_it_is() {
-        let lines = "[grant]\nsend = [\"QUEUE\"]";
-        let page = written(|| tracing::error!(handler = "orders", %lines, "refused"));
-        assert!(
-            page.ends_with("refused handler=\"orders\" \n    [grant]\n    send = [\"QUEUE\"]\n"),
-            "{page}"
-        );
+        let reason = "To grant it, add to orders.toml:\n[grant]\nsend = [\"QUEUE\"]";
+        let page = written(|| tracing::error!(handler = "orders", reason, "refused"));
+        let expected = "refused handler=\"orders\"\n    reason: To grant it, add to orders.toml:\n        [grant]\n        send = [\"QUEUE\"]\n";
+        assert!(page.ends_with(expected), "{page}");
+    }
+
+    #[test]
+    fn what_a_guest_says_in_several_lines_stays_below_its_event() {
+        let text = "one\n2026-01-01 ERROR sandhog: forged\u{1b}[2J\n  three";
+        let page = written(|| tracing::warn!(queue = "q", reason = text, stack = "at f (a.js:1)\nat g", "{text}"));
+        let expected = "one queue=\"q\"\n    2026-01-01 ERROR sandhog: forged\\u{1b}[2J\n      three\n    reason: one\n        \
+            2026-01-01 ERROR sandhog: forged\\u{1b}[2J\n          three\n    at f (a.js:1)\n    at g\n";
+        assert!(page.ends_with(expected), "{page}");
+        let page = written(|| tracing::warn!(reason = "one line", stack = None::<&str>, queue = "q", "not handled"));
+        assert!(page.ends_with("not handled reason=\"one line\" queue=\"q\"\n"), "{page}");
     }
 
     #[test]

@@ -280,7 +280,7 @@ fn died(count: usize) -> CallReport {
         kind: FailureKind::Trap,
         reason: "the executor process ended".to_owned(),
         retry_after: None,
-        backtrace: None,
+        stack: None,
     };
     CallReport {
         verdicts: vec![Verdict::Failed(failure); count],

@@ -277,7 +277,7 @@ fn put_verdict(to: &mut BytesMut, verdict: &Verdict) {
             to.put_u8(u8::try_from(kind).unwrap());
             put_bytes(to, failure.reason.as_bytes());
             put_option(to, failure.retry_after, put_duration);
-            put_option(to, failure.backtrace.as_ref(), |to, trace| {
+            put_option(to, failure.stack.as_ref(), |to, trace| {
                 put_bytes(to, trace.as_bytes());
             });
         }
@@ -297,7 +297,7 @@ fn verdict(from: &mut Bytes) -> Result<Verdict> {
                 .context("a failure of an unknown kind")?,
             reason: text(from)?,
             retry_after: option(from, duration)?,
-            backtrace: option(from, text)?,
+            stack: option(from, text)?,
         }),
         2 => Verdict::NotRun(text(from)?),
         other => bail!("a verdict of kind {other}"),

@@ -31,11 +31,15 @@ pub(crate) async fn run(
         Err(error) => error.downcast::<I32Exit>()?.0,
     };
     let state = store.data_mut();
+    if let Some(kind) = kind(code, &state.policy.grants.exit_codes) {
+        let crash = (kind == FailureKind::Trap).then(|| state.take_crash()).flatten();
+        return Ok(match crash {
+            Some(crash) => crash.verdict(None),
+            None => Verdict::failed(kind, reason(code, kind, state.stderr().last_line()), None),
+        });
+    }
     let console = state.console.as_ref();
     let console = console.expect("the store of a program that is called was made with its message");
-    if let Some(failed) = failure(code, &state.policy.grants.exit_codes, || console.last_line()) {
-        return Ok(failed);
-    }
     let sent = match console.printed_messages() {
         None => Ok(()),
         Some(Ok((queue, messages))) => state
@@ -54,27 +58,36 @@ pub(crate) async fn run(
     })
 }
 
-/// Returns the verdict that an exit code means, by the manifest or else by the usual meaning; `None` for success.
-fn failure(code: i32, codes: &ExitCodes, last_line: impl FnOnce() -> Option<String>) -> Option<Verdict> {
+/// Returns the failure that an exit code means, by the manifest or else by the usual meaning; `None` for success.
+fn kind(code: i32, codes: &ExitCodes) -> Option<FailureKind> {
     let is_in = |codes: &BTreeSet<u8>| u8::try_from(code).is_ok_and(|code| codes.contains(&code));
     let is_named = is_in(&codes.success) || is_in(&codes.reject) || is_in(&codes.retry);
     let means = |named: &BTreeSet<u8>, usual: i32| is_in(named) || (!is_named && code == usual);
     if means(&codes.success, 0) {
-        return None;
-    }
-    let (kind, meaning) = if means(&codes.reject, BAD_DATA) {
-        (FailureKind::Reject, "the program rejected the message")
+        None
+    } else if means(&codes.reject, BAD_DATA) {
+        Some(FailureKind::Reject)
     } else if means(&codes.retry, TRY_LATER) {
-        (FailureKind::Retry, "the program asked for another attempt")
+        Some(FailureKind::Retry)
     } else {
-        let reason = match last_line() {
-            Some(line) => format!("the program exited with code {code}: {line}"),
-            None => format!("the program exited with code {code}"),
+        Some(FailureKind::Trap)
+    }
+}
+
+/// Returns the reason of a failure: what the program said last, if it said anything.
+fn reason(code: i32, kind: FailureKind, last_line: Option<String>) -> String {
+    if kind == FailureKind::Trap {
+        let exited = format!("the program exited with code {code}");
+        return last_line.map_or_else(|| exited.clone(), |line| format!("{exited}: {line}"));
+    }
+    last_line.unwrap_or_else(|| {
+        let meaning = if kind == FailureKind::Reject {
+            "the program rejected the message"
+        } else {
+            "the program asked for another attempt"
         };
-        return Some(Verdict::failed(FailureKind::Trap, reason, None));
-    };
-    let reason = last_line().unwrap_or_else(|| format!("{meaning} (exit code {code})"));
-    Some(Verdict::failed(kind, reason, None))
+        format!("{meaning} (exit code {code})")
+    })
 }
 
 #[cfg(test)]
@@ -83,16 +96,20 @@ mod tests {
 
     #[test]
     fn an_exit_code_that_is_no_accident_is_a_verdict() {
-        let kind = |code| match failure(code, &ExitCodes::default(), || Some("why".to_owned())) {
-            Some(Verdict::Failed(failure)) => (failure.kind, failure.reason),
-            Some(Verdict::Success | Verdict::NotRun(_)) | None => panic!("{code}"),
+        let usual = |code| {
+            let kind = kind(code, &ExitCodes::default()).unwrap();
+            (kind, reason(code, kind, Some("why".to_owned())))
         };
-        assert_eq!(kind(75), (FailureKind::Retry, "why".to_owned()));
-        assert_eq!(kind(65), (FailureKind::Reject, "why".to_owned()));
+        assert_eq!(usual(75), (FailureKind::Retry, "why".to_owned()));
+        assert_eq!(usual(65), (FailureKind::Reject, "why".to_owned()));
         for code in [1, 2, 101, 127, 255] {
             let reason = format!("the program exited with code {code}: why");
-            assert_eq!(kind(code), (FailureKind::Trap, reason));
+            assert_eq!(usual(code), (FailureKind::Trap, reason));
         }
+        assert_eq!(
+            reason(75, FailureKind::Retry, None),
+            "the program asked for another attempt (exit code 75)"
+        );
     }
 
     #[test]
@@ -102,11 +119,7 @@ mod tests {
             reject: [1, 75].into(),
             retry: [0, 2].into(),
         };
-        let kind = |code| match failure(code, &codes, || None) {
-            Some(Verdict::Failed(failure)) => Some(failure.kind),
-            Some(Verdict::Success | Verdict::NotRun(_)) => panic!("{code}"),
-            None => None,
-        };
+        let kind = |code| kind(code, &codes);
         // A solver that says 10 for "satisfiable" was a crash, and its output was dropped.
         for code in [10, 20] {
             assert_eq!(kind(code), None, "{code}");

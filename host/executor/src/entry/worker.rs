@@ -127,7 +127,7 @@ fn verdict(answer: Result<(), types::Failure>) -> Verdict {
                 kind: FailureKind::Retry,
                 reason,
                 retry_after,
-                backtrace: None,
+                stack: None,
             })
         }
         Err(types::Failure::Reject(reason)) => Verdict::failed(FailureKind::Reject, reason, None),

@@ -20,8 +20,9 @@ const PREVIEW1_EXIT: &str = "proc_exit";
 const EXIT_INTERFACE: &str = "wasi:cli/exit@0.2.12";
 const EXIT: &str = "exit-with-code";
 
-const WORKER: [(&str, &str); 5] = [
+const WORKER: [(&str, &str); 6] = [
     ("types.wit", include_str!("../../../../wit/types.wit")),
+    ("crash.wit", include_str!("../../../../wit/crash.wit")),
     ("sender.wit", include_str!("../../../../wit/sender.wit")),
     ("handler.wit", include_str!("../../../../wit/handler.wit")),
     ("batch-handler.wit", include_str!("../../../../wit/batch-handler.wit")),

@@ -148,6 +148,6 @@ pub(crate) fn effects_refused(reason: &str) -> AttemptOutcome {
         kind: FailureKind::Retry,
         reason: printable_lines(reason, MAX_REASON_BYTES),
         retry_after: None,
-        backtrace: None,
+        stack: None,
     })
 }

@@ -13,6 +13,7 @@ impl HandlerAttempt {
         let handler = &self.context.handler;
         let queue = self.context.queue.name();
         let component = self.version.component.info.digest.get(..12).unwrap_or_default();
+        let mut last_stack = None;
         for message in messages {
             let FinishedMessage {
                 id,
@@ -33,11 +34,12 @@ impl HandlerAttempt {
                 AttemptOutcome::Failed(GuestFailure {
                     kind,
                     reason,
-                    backtrace,
+                    stack,
                     ..
                 }) => {
-                    let backtrace = backtrace.as_deref();
-                    tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, backtrace, "not handled");
+                    // One stack broke a whole batch: it is logged once.
+                    let stack = stack.as_deref().filter(|stack| last_stack.replace(*stack) != Some(*stack));
+                    tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, stack, "not handled");
                     if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
                         tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
                         self.context.metrics.dead_letter_not_taken(queue.as_str());

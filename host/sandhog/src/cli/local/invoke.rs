@@ -66,7 +66,7 @@ fn as_json(invocation: &TrialInvocation) -> Value {
             "verdict": failure.kind.as_str(),
             "reason": failure.reason,
             "retry-after-seconds": failure.retry_after.map(|after| after.as_secs()),
-            "backtrace": failure.backtrace,
+            "stack": failure.stack,
         }),
         Some(Verdict::NotRun(reason)) => json!({ "verdict": "not-run", "reason": reason }),
         None => Value::Null,
@@ -121,7 +121,7 @@ fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::R
     } = &invocation.report;
     let mut lines = InvokeLines(output);
     for entry in &invocation.log {
-        lines.line(entry.stream.as_str(), &entry.text)?;
+        lines.lines(entry.stream.as_str(), &entry.text)?;
     }
     for send in sends {
         lines.send(send)?;
@@ -148,6 +148,14 @@ struct InvokeLines<'o>(&'o mut dyn io::Write);
 impl InvokeLines<'_> {
     fn line(&mut self, name: &str, value: &str) -> io::Result<()> {
         writeln!(self.0, "{name:<10} {value}")
+    }
+
+    /// Writes the lines of a text, each below the first.
+    fn lines(&mut self, name: &str, text: &str) -> io::Result<()> {
+        for (number, line) in text.lines().enumerate() {
+            self.line(if number == 0 { name } else { "" }, line)?;
+        }
+        Ok(())
     }
 
     fn send(&mut self, send: &EffectSend) -> io::Result<()> {
@@ -177,16 +185,11 @@ impl InvokeLines<'_> {
             Verdict::Success => self.line("verdict", "success"),
             Verdict::Failed(failure) => {
                 self.line("verdict", failure.kind.as_str())?;
-                for (number, text) in failure.reason.lines().enumerate() {
-                    self.line(if number == 0 { "reason" } else { "" }, text)?;
-                }
+                self.lines("reason", &failure.reason)?;
                 if let Some(after) = failure.retry_after {
                     self.line("again in", &humantime::format_duration(after).to_string())?;
                 }
-                for frame in failure.backtrace.iter().flat_map(|trace| trace.lines()) {
-                    self.line("", frame)?;
-                }
-                Ok(())
+                failure.stack.iter().try_for_each(|stack| self.lines("stack", stack))
             }
             Verdict::NotRun(reason) => self.line("not run", reason),
         }
