@@ -12,7 +12,7 @@ use crate::{
     group_backlog::{Followers, GroupHead, LeasedDelivery},
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
-use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease, printable::chain};
+use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
 
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
