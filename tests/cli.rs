@@ -627,6 +627,52 @@ fn a_component_that_the_host_would_accept_is_described() {
 }
 
 #[test]
+fn a_grant_that_the_component_does_not_import_is_a_warning() {
+    let manifest = "[grant]\nsend = [\"out\"]\nconfig = {}\nhttp = [\"https://example.com\"]\nkeyvalue = true\n";
+    let (place, file) = place_with_rejecting_component(manifest);
+    let said = run_in(&place, &["check", &file, "--json"]);
+    assert_eq!(said.code, Some(0), "{said:?}");
+    let facts: Value = serde_json::from_str(&said.out).expect("JSON");
+    let warning = |grant: &str, import: &str| {
+        format!("grant.{grant}: the component imports no {import}; remove it, or build the handler with it")
+    };
+    let warnings = [
+        warning("send", "sandhog:worker/sender"),
+        warning("config", "wasi:config"),
+        warning("http", "wasi:http"),
+        warning("keyvalue", "wasi:keyvalue"),
+    ];
+    assert_eq!(facts["warnings"], json!(warnings));
+    let said = run_in(&place, &["check", &file]);
+    assert!(
+        warnings.iter().all(|warning| said.out.contains(warning)),
+        "{}",
+        said.out
+    );
+    // The host says it, too, once it serves.
+    let host = place.start();
+    host.wait_ready();
+    let told: Vec<_> = host
+        .events("a grant of the manifest is of no use")
+        .iter()
+        .map(|event| event["fields"]["warning"].as_str().expect("a text").to_owned())
+        .collect();
+    assert_eq!(told, warnings);
+}
+
+#[test]
+fn a_grant_that_is_used_is_no_warning() {
+    let place = Place::new();
+    place.install("orders", &harness::guests::forward(), "[grant]\nsend = [\"out\"]\n");
+    place.install("print", &harness::guests::program(), "stdout = \"out\"\n");
+    for file in ["plugins/orders.wasm", "plugins/print.wasm"] {
+        let said = run_in(&place, &["check", file, "--json"]);
+        let facts: Value = serde_json::from_str(&said.out).expect("JSON");
+        assert_eq!(facts["warnings"], json!([]), "{file}");
+    }
+}
+
+#[test]
 fn a_component_that_the_host_would_refuse_ends_with_1() {
     let (place, file) = place_with_rejecting_component("");
     std::fs::write(&file, "not a component").expect("a file");

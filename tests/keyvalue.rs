@@ -2,12 +2,12 @@
 
 #![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
 use harness::{
     fault_proxy::{Fault, Rule},
     host::{Host, Place},
-    keeping::{batch_keeper, keeper},
+    keeping::{Draft, batch_keeper, keeper, keeper_of},
     pause,
     sqs_host::Stage,
     wait_for,
@@ -23,24 +23,28 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-const MANIFEST: &str = "[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n[grant]\nsend = [\"out\"]\nkeyvalue = true\n";
+pub(crate) const MANIFEST: &str =
+    "[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n[grant]\nsend = [\"out\"]\nkeyvalue = true\n";
+
+/// The sums that a caller takes who takes all.
+pub(crate) const ANY: RangeInclusive<i128> = i128::MIN..=i128::MAX;
 
 /// A host with a handler `in` that does what its messages say.
-fn begin(manifest: &str) -> (Place, Host) {
+pub(crate) fn begin(manifest: &str) -> (Place, Host) {
     let place = Place::new();
     place.install("in", &keeper(), &format!("{manifest}{MANIFEST}"));
     let host = ready(&place);
     (place, host)
 }
 
-fn ready(place: &Place) -> Host {
+pub(crate) fn ready(place: &Place) -> Host {
     let host = place.start();
     host.wait_ready();
     host
 }
 
 /// What messages make the handler say, one after another.
-fn said(host: &Host, messages: &[&str]) -> Vec<String> {
+pub(crate) fn said(host: &Host, messages: &[&str]) -> Vec<String> {
     for message in messages {
         host.send("in", message.as_bytes());
         host.wait_empty("in");
@@ -49,7 +53,7 @@ fn said(host: &Host, messages: &[&str]) -> Vec<String> {
 }
 
 /// The reasons of the dead letters.
-fn reasons(host: &Host) -> Vec<String> {
+pub(crate) fn reasons(host: &Host) -> Vec<String> {
     let reason = |letter: &serde_json::Value| letter["failure"]["reason"].as_str().unwrap().to_owned();
     host.dead("in").iter().map(reason).collect()
 }
@@ -148,7 +152,7 @@ fn what_is_no_number_is_not_incremented() {
     for (message, place) in [("iword=1;", "word"), ("imost=1;", "most"), ("sx= 1;ix=1;", "x")] {
         assert!(said(&host, &[message]).is_empty());
         let expected = format!(
-            "nothing can be added to key \"{place}\" of bucket \"default\": it holds no decimal number, or too large a one"
+            "nothing can be added to key \"{place}\" of bucket \"default\": it holds no decimal number, or the sum is out of range"
         );
         assert_eq!(reasons(&host).pop().unwrap(), expected);
     }
@@ -373,8 +377,12 @@ fn invoke_shows_what_is_written_and_keeps_none_of_it() {
     assert_eq!(
         shown["writes"],
         json!([
-            { "bucket": "default", "key": "k", "change": "set", "value-bytes": 5, "added": null },
-            { "bucket": "default", "key": "n", "change": "add", "value-bytes": null, "added": 2 },
+            {
+                "bucket": "default", "key": "k", "change": "set", "value-bytes": 5, "added": null, "conditional": false,
+            },
+            {
+                "bucket": "default", "key": "n", "change": "add", "value-bytes": null, "added": 2, "conditional": false,
+            },
         ])
     );
 }
@@ -382,7 +390,7 @@ fn invoke_shows_what_is_written_and_keeps_none_of_it() {
 // The rules of the store, on both kinds of it.
 
 /// Runs a claim on a durable store and on one in memory.
-async fn on_both<F: AsyncFn(SimpleStore)>(claim: F) {
+pub(crate) async fn on_both<F: AsyncFn(SimpleStore)>(claim: F) {
     claim(SimpleStore::ephemeral()).await;
     let directory = TempDir::new().unwrap();
     let store = open(&directory).await;
@@ -409,15 +417,16 @@ async fn queue(store: &SimpleStore, queue: &str) -> Arc<SimpleQueue> {
         .unwrap()
 }
 
-fn write(key: &str, change: Change) -> KeyValueWrite {
+pub(crate) fn write(key: &str, change: Change) -> KeyValueWrite {
     KeyValueWrite {
         bucket: "b".into(),
         key: key.into(),
         change,
+        condition: None,
     }
 }
 
-fn set(key: &str, value: &str) -> KeyValueWrite {
+pub(crate) fn set(key: &str, value: &str) -> KeyValueWrite {
     write(key, Change::Set(value.to_owned().into()))
 }
 
@@ -437,11 +446,11 @@ fn effects(changes: Vec<KeyValueWrite>) -> Effects {
     }
 }
 
-async fn commit(store: &SimpleStore, changes: Vec<KeyValueWrite>) -> Result<(), CommitError> {
+pub(crate) async fn commit(store: &SimpleStore, changes: Vec<KeyValueWrite>) -> Result<(), CommitError> {
     store.commit(Vec::new(), effects(changes)).await
 }
 
-async fn value(store: &SimpleStore, key: &str) -> Option<String> {
+pub(crate) async fn value(store: &SimpleStore, key: &str) -> Option<String> {
     let values = store
         .keyvalue("h")
         .get("b", vec![key.into()], usize::MAX)
@@ -466,11 +475,11 @@ fn delete(delivery: &Delivery) -> SettleRequest {
     }
 }
 
-fn overlay(store: &SimpleStore) -> Overlay {
+pub(crate) fn overlay(store: &SimpleStore) -> Overlay {
     Overlay::new(store.keyvalue("h"), (&Limits::default()).into())
 }
 
-fn bucket() -> Arc<str> {
+pub(crate) fn bucket() -> Arc<str> {
     "b".into()
 }
 
@@ -585,8 +594,8 @@ async fn increments_of_attempts_that_began_together_are_added_up() {
             let store = store.clone();
             attempts.spawn(async move {
                 let mut overlay = overlay(&store);
-                overlay.increment(&bucket(), "n".into(), 1).await.unwrap();
-                overlay.increment(&bucket(), "n".into(), 1).await.unwrap();
+                overlay.increment(&bucket(), "n".into(), 1, ANY).await.unwrap();
+                overlay.increment(&bucket(), "n".into(), 1, ANY).await.unwrap();
                 let written = overlay.take();
                 assert_eq!(written, [write("n", Change::Add(2))]);
                 commit(&store, written).await.unwrap();
@@ -602,7 +611,7 @@ async fn increments_of_attempts_that_began_together_are_added_up() {
 async fn an_increment_whose_number_became_a_word_meanwhile_is_refused_as_a_whole() {
     on_both(async |store| {
         let mut overlay = overlay(&store);
-        assert_eq!(overlay.increment(&bucket(), "n".into(), 3).await.unwrap(), 3);
+        assert_eq!(overlay.increment(&bucket(), "n".into(), 3, ANY).await.unwrap(), 3);
         overlay.set(&bucket(), vec![("a".into(), "x".into())]).unwrap();
         commit(&store, vec![set("n", "word")]).await.unwrap();
         let error = overlay.get(&bucket(), &["n".into()]).await.unwrap_err();
@@ -887,7 +896,7 @@ async fn what_an_attempt_reads_is_bounded_in_number_and_in_bytes() {
             "limits.keyvalue-reads",
         );
         refused(
-            by_number.increment(&bucket(), "n".into(), 1).await.unwrap_err(),
+            by_number.increment(&bucket(), "n".into(), 1, ANY).await.unwrap_err(),
             "limits.keyvalue-reads",
         );
         // By bytes, in one answer and in several.

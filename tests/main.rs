@@ -13,6 +13,7 @@ mod busy_store;
 mod cancel;
 mod cli;
 mod clock;
+mod compare_and_set;
 mod compiler;
 mod config;
 mod conformance;

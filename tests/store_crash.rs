@@ -125,6 +125,7 @@ fn writes(handled: Option<&str>) -> Writes {
         bucket: "handled".into(),
         key: key.into(),
         change,
+        condition: None,
     };
     let changes = handled.map(|body| {
         [

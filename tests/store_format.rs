@@ -291,6 +291,7 @@ async fn handle_elsewhere(store: &SimpleStore) {
         bucket: "b".into(),
         key: "k".into(),
         change: keyvalue::Change::Set("value".into()),
+        condition: None,
     };
     let writes = Writes {
         namespace: "h".into(),

@@ -35,6 +35,17 @@ pub fn handler_importing(handle: &str, further: (&str, &str)) -> Vec<u8> {
     embed(&text_of_handler(handle, further, 16), "worker")
 }
 
+/// The import behind `$wait`.
+pub(crate) const WAIT_IMPORT: &str =
+    r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+/// `$wait` waits for milliseconds, by a subscription of preview 1 to the monotonic clock, relative.
+pub(crate) const WAIT: &str = "
+    (func $wait (param $ms i32)
+        (i32.store8 (i32.const 520) (i32.const 0))
+        (i32.store (i32.const 528) (i32.const 1))
+        (i64.store (i32.const 536) (i64.mul (i64.extend_i32_u (local.get $ms)) (i64.const 1000000)))
+        (if (call $poll (i32.const 512) (i32.const 576) (i32.const 1) (i32.const 640)) (then unreachable)))";
+
 /// A handler that does what the body says, character by character, each with the digits behind it; what it sends on goes
 /// to the queue `to` (at most 16 bytes).
 ///
@@ -50,15 +61,6 @@ pub fn handler_importing(handle: &str, further: (&str, &str)) -> Vec<u8> {
 /// | `d` | succeeds |
 /// | anything else | sends the body on and succeeds |
 pub fn obedient(to: &str) -> Vec<u8> {
-    const IMPORT: &str =
-        r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
-    // A subscription of preview 1 to the monotonic clock, relative.
-    const DEFINITIONS: &str = "
-        (func $wait (param $ms i32)
-            (i32.store8 (i32.const 520) (i32.const 0))
-            (i32.store (i32.const 528) (i32.const 1))
-            (i64.store (i32.const 536) (i64.mul (i64.extend_i32_u (local.get $ms)) (i64.const 1000000)))
-            (if (call $poll (i32.const 512) (i32.const 576) (i32.const 1) (i32.const 640)) (then unreachable)))";
     let is = |command: char| format!("(i32.eq (local.get $c) (i32.const {}))", u32::from(command));
     let fail =
         |kind: u8| format!("(return (call $fail (i32.const {kind}) (i32.const 272) (i32.const 7) (local.get $n)))");
@@ -105,7 +107,7 @@ pub fn obedient(to: &str) -> Vec<u8> {
         retry = fail(0),
         reject = fail(2),
     );
-    let text = text_of_handler(&handle, (IMPORT, DEFINITIONS), 16);
+    let text = text_of_handler(&handle, (WAIT_IMPORT, WAIT), 16);
     let named = text.replace(r#""out")"#, &format!(r#""{to}")"#));
     let sized = named.replace(
         "(i32.const 256) (i32.const 3)",

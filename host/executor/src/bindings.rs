@@ -27,7 +27,25 @@ pub(crate) mod keyvalue {
         world: "imports",
         imports: { default: async | trappable },
         with: {
-            "wasi:keyvalue/store.bucket": crate::import::keyvalue::bucket::Bucket,
+            "wasi:keyvalue/store.bucket": crate::import::keyvalue::handles::Bucket,
+        },
+        trappable_error_type: {
+            "wasi:keyvalue/store.error" => crate::import::keyvalue::refusal::Refusal,
+        },
+    });
+}
+
+pub(crate) mod keyvalue_draft2 {
+    wasmtime::component::bindgen!({
+        path: "wit/keyvalue-draft2",
+        world: "imports",
+        imports: { default: async | trappable },
+        with: {
+            "wasi:keyvalue/store.bucket": crate::import::keyvalue::handles::Bucket,
+            "wasi:keyvalue/atomics.cas": crate::import::keyvalue::handles::Cas,
+        },
+        trappable_error_type: {
+            "wasi:keyvalue/store.error" => crate::import::keyvalue::refusal::Refusal,
         },
     });
 }

@@ -182,6 +182,7 @@ impl GuestInstance {
     fn into_kept(mut self, is_whole: bool, component: &LocalComponent, policy: &GuestPolicy) -> Option<Self> {
         self.answered += 1;
         let state = self.store.data_mut();
+        state.keyvalue.end(&mut state.table);
         let has_request = state.table.iter_mut().any(|resource| http::is_request(resource));
         let holds =
             has_request || state.http.has_open_connections() || !state.files.are_closed() || component.outlives_answer;

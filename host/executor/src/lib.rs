@@ -92,6 +92,20 @@ pub struct ComponentInfo {
     pub from_cache: bool,
 }
 
+impl ComponentInfo {
+    /// Returns the grants of a manifest that stand for imports which the component does not have. A grant that only lets a
+    /// program print to a queue is none of them.
+    pub fn unused_grants(&self, grants: &Grants) -> Vec<ImportGrant> {
+        let is_used = |grant: ImportGrant| {
+            let mut imports = self.imports.iter();
+            let prints = grant == ImportGrant::Send && grants.stdout.is_some();
+            prints || imports.any(|import| import.offer == ImportOffer::With(grant))
+        };
+        let granted = ImportGrant::ALL.into_iter().filter(|grant| grant.is_in(grants));
+        granted.filter(|grant| !is_used(*grant)).collect()
+    }
+}
+
 /// The memories and tables that one instance of a component begins with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct InstanceNeeds {

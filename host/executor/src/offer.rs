@@ -59,6 +59,25 @@ impl ImportGrant {
         }
     }
 
+    /// Returns the package or the interface that stands for the grant.
+    fn import(self) -> &'static str {
+        match self {
+            Self::Send => "sandhog:worker/sender",
+            Self::Config => "wasi:config",
+            Self::Http => "wasi:http",
+            Self::KeyValue => "wasi:keyvalue",
+        }
+    }
+
+    /// Returns what to tell the operator of a component that has the grant and can't use it.
+    pub fn unused(self) -> String {
+        format!(
+            "grant.{}: the component imports no {}; remove it, or build the handler with it",
+            self.key(),
+            self.import()
+        )
+    }
+
     /// Returns the line of the table `[grant]` that adds the grant, with an example of a value.
     pub fn line(self) -> &'static str {
         match self {

@@ -46,7 +46,7 @@ fn memory(policy: &GuestPolicy) -> u64 {
             .map_or(0, |_| entries(limits.send_bytes, limits.sends)),
         grants.http.as_ref().map_or(0, |_| http::worst_case(limits)),
         if grants.keyvalue {
-            // One answer of the store is held besides.
+            // One answer of the store is held besides. Noted values are among the bytes, and each is a handle.
             entries(limits.keyvalue_bytes, limits.keyvalue_writes).saturating_add(limits.host_call_bytes)
         } else {
             0

@@ -15,7 +15,7 @@ use crate::{QueueError, printable::printable};
 
 mod overlay;
 
-pub use overlay::{KeyPage, Overlay, OverlayError, OverlayLimits};
+pub use overlay::{KeyPage, NotedValue, Overlay, OverlayError, OverlayLimits, SwapRefused};
 
 /// The longest name of a bucket, in bytes. The shortest is 1.
 pub const MAX_BUCKET_BYTES: usize = 256;
@@ -91,8 +91,19 @@ pub enum Change {
     /// The key is deleted, whether it exists or not.
     Delete,
     /// This number is added to the number that the key has at the commit; a key that does not exist counts as 0. Numbers
-    /// are decimal, 0 to 2^64 - 1.
-    Add(u64),
+    /// are decimal, -2^63 to 2^64 - 1.
+    Add(i128),
+}
+
+/// A condition of a change: the key still has this value when the change is made, or still has none.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unchanged(pub Option<Bytes>);
+
+impl Unchanged {
+    /// Returns the number of bytes of the value.
+    pub fn size(&self) -> usize {
+        self.0.as_ref().map_or(0, Bytes::len)
+    }
 }
 
 /// One change of a key-value store.
@@ -104,6 +115,8 @@ pub struct KeyValueWrite {
     pub key: Arc<str>,
     /// The change.
     pub change: Change,
+    /// The condition without which nothing of the transaction happens; `None` if there is none.
+    pub condition: Option<Unchanged>,
 }
 
 impl KeyValueWrite {
@@ -121,13 +134,14 @@ impl KeyValueWrite {
         }
     }
 
-    /// Returns the number of bytes of the names and the value.
+    /// Returns the number of bytes of the names, the value and the condition.
     pub fn size(&self) -> usize {
         let value = match &self.change {
             Change::Set(value) => value.len(),
             Change::Delete | Change::Add(_) => 0,
         };
-        self.bucket.len() + self.key.len() + value
+        let condition = self.condition.as_ref().map_or(0, Unchanged::size);
+        self.bucket.len() + self.key.len() + value + condition
     }
 }
 
@@ -149,6 +163,11 @@ impl Writes {
         self.changes.is_empty()
     }
 
+    /// Whether a change has a condition.
+    pub fn are_conditional(&self) -> bool {
+        self.changes.iter().any(|write| write.condition.is_some())
+    }
+
     /// Returns the number of bytes of the changes.
     pub fn size(&self) -> usize {
         self.changes.iter().map(KeyValueWrite::size).sum()
@@ -161,16 +180,29 @@ pub fn entry_bytes(bucket: &str, key: &str, value_bytes: u64) -> u64 {
     names.saturating_add(value_bytes).saturating_add(ENTRY_BYTES)
 }
 
-/// Returns the number that a value stands for, if it does: digits and nothing else, at most 2^64 - 1.
-pub fn number(value: &[u8]) -> Option<u64> {
+/// Returns the number that a value stands for, if it does: digits, with a `-` in front of a negative number, and nothing
+/// else, -2^63 to 2^64 - 1.
+pub fn number(value: &[u8]) -> Option<i128> {
     let text = std::str::from_utf8(value).ok()?;
-    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    text.parse().ok().filter(|_| digits)
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|number| is_number && is_in_range(*number))
 }
 
 /// Returns the value that stands for a number.
-pub fn value_of(number: u64) -> Bytes {
+pub fn value_of(number: i128) -> Bytes {
     number.to_string().into()
+}
+
+/// Returns the sum of `delta` and the number of a key, if there is one: the key has a number or no value, and the sum is -2^63
+/// to 2^64 - 1.
+pub fn sum(held: Option<&[u8]>, delta: i128) -> Option<i128> {
+    let held = held.map_or(Some(0), number)?;
+    held.checked_add(delta).filter(|sum| is_in_range(*sum))
+}
+
+fn is_in_range(number: i128) -> bool {
+    (i128::from(i64::MIN)..=i128::from(u64::MAX)).contains(&number)
 }
 
 /// A bucket and a key, as errors show them.
@@ -229,9 +261,13 @@ pub enum WriteError {
         /// The bytes that it may hold.
         limit: u64,
     },
-    /// The value is one to which nothing can be added: no decimal number, one that would pass 2^64 - 1, or a damaged one.
-    #[error("nothing can be added to {0}: it holds no decimal number, or too large a one")]
+    /// The value is one to which the number can't be added: no decimal number, one with which the sum is out of range, or a damaged
+    /// one.
+    #[error("nothing can be added to {0}: it holds no decimal number, or the sum is out of range")]
     NotANumber(Place),
+    /// The key has another value than the condition of its change says: another transaction has changed it.
+    #[error("{0} was changed by another attempt after this one had compared it")]
+    Changed(Place),
 }
 
 /// Reads the committed entries of one namespace.
@@ -265,15 +301,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_digits_and_nothing_else() {
+    fn a_number_is_digits_perhaps_behind_a_minus() {
         for (value, expected) in [
             ("0", Some(0)),
             ("007", Some(7)),
-            ("18446744073709551615", Some(u64::MAX)),
+            ("18446744073709551615", Some(i128::from(u64::MAX))),
             ("18446744073709551616", None),
+            ("-1", Some(-1)),
+            ("-9223372036854775808", Some(i128::from(i64::MIN))),
+            ("-9223372036854775809", None),
             ("", None),
+            ("-", None),
+            ("--1", None),
+            ("-+1", None),
             ("+1", None),
-            ("-1", None),
+            ("-1 ", None),
             (" 1", None),
             ("1.0", None),
         ] {

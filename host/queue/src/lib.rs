@@ -198,6 +198,13 @@ pub enum EffectsRefused {
     Incomplete,
 }
 
+impl EffectsRefused {
+    /// Whether another attempt has changed what this one had compared: another time may work, at once.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::WriteRefused(WriteError::Changed(_)))
+    }
+}
+
 /// The answers of [`Queue::settle`]: one per settlement, in order.
 pub type SettleAnswers = Vec<Result<(), SettleError>>;
 

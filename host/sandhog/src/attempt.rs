@@ -114,7 +114,8 @@ pub struct AttemptContext {
 pub struct SettledAttempt {
     /// The outcome of each message.
     pub outcomes: Vec<(MessageId, AttemptOutcome)>,
-    /// The next message of each group whose first message was handled, with its own followers.
+    /// The next message of each group whose first message was handled, with its own followers; and the messages of an attempt that
+    /// met a conflict, for their next attempt under the same leases.
     pub next: Vec<GroupHead>,
     /// The longest wait before a message that was not handled comes back.
     pub back_in: Option<Duration>,
@@ -134,6 +135,10 @@ pub(crate) struct FinishedMessage {
     outcome: AttemptOutcome,
     /// Later messages of its group that wait for it.
     followers: Followers,
+    /// The delivery, if the handler has a key-value store: an attempt that meets a conflict is not its last one.
+    delivery: Option<Delivery>,
+    /// The delivery that is to be tried again at once.
+    again: Option<LeasedDelivery>,
 }
 
 /// An attempt whose guest is done, or was not called, and whose messages are not settled yet.
@@ -196,20 +201,26 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         deliveries.push(delivery);
         leases.push(lease);
     }
+    let may_conflict = version.policy.grants.keyvalue;
     let received: Vec<_> = deliveries
         .iter()
-        .map(|delivery| (delivery.message.id.clone(), delivery.receive_count))
+        .map(|delivery| {
+            let kept = may_conflict.then(|| delivery.clone());
+            (delivery.message.id.clone(), delivery.receive_count, kept)
+        })
         .collect();
     let attempt = HandlerAttempt { context, version };
     let (outcomes, effects) = attempt.outcomes(deliveries, &leases).await;
     let messages = received
         .into_iter()
         .zip(outcomes)
-        .map(|((id, receive_count), outcome)| FinishedMessage {
+        .map(|((id, receive_count, delivery), outcome)| FinishedMessage {
             id,
             receive_count,
             outcome,
             followers: Followers::default(),
+            delivery,
+            again: None,
         })
         .collect();
     GuestFinished {

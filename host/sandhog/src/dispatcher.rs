@@ -4,7 +4,7 @@
 //! The dispatcher owns its state: everything that happens to it is a `DispatcherEvent`, and one `select!` waits for all of them.
 //!
 //! Invariants: no more than `concurrency` guests run at a time; no more deliveries are held than so many full calls take, and at
-//! most as many whose guests are done and whose settlements are under way; a delivery runs to its end on the version it
+//! most as many whose guests are done and whose settlements are under way; an attempt runs to its end on the version it
 //! started with; the loop ends only when every attempt has.
 
 use std::{sync::Arc, time::Duration};
@@ -437,9 +437,10 @@ impl Dispatcher {
                     self.receive_health.host_fault(Instant::now());
                     PauseChange::None
                 }
-                AttemptOutcome::AlreadyHandled | AttemptOutcome::Interrupted | AttemptOutcome::LeaseLost => {
-                    PauseChange::None
-                }
+                AttemptOutcome::AlreadyHandled
+                | AttemptOutcome::Conflict(_)
+                | AttemptOutcome::Interrupted
+                | AttemptOutcome::LeaseLost => PauseChange::None,
             };
             pause_changed |= change != PauseChange::None;
             self.report.pause_changed(&change);

@@ -371,6 +371,13 @@ impl HandlerSet {
                 "the host has no room for so many instances at a time: lower the handler's memory, or raise memory-budget or max-live-instances"
             );
         }
+        for grant in info.unused_grants(&version.manifest.grants) {
+            tracing::warn!(
+                handler = name,
+                warning = grant.unused(),
+                "a grant of the manifest is of no use"
+            );
+        }
         tracing::info!(
             handler = name,
             queue = %version.manifest.queue,

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use crate::config::QueueSettings;
 use sandhog_queue::{
     Effects, Queue, QueueError,
-    keyvalue::KeyValue,
+    keyvalue::{KeyValue, Writes},
     message::{MessageId, QueueName},
 };
 use sandhog_simple::{
@@ -221,6 +221,15 @@ impl QueueSet {
     /// goes.
     pub fn keyvalue(&self, handler: &str) -> Arc<dyn KeyValue> {
         self.store.keyvalue(handler)
+    }
+
+    /// See [`SimpleStore::check_writes`].
+    ///
+    /// # Errors
+    ///
+    /// See there.
+    pub async fn check_writes(&self, writes: Writes) -> Result<(), CommitError> {
+        self.store.check_writes(writes).await
     }
 
     /// Returns whether this host has handled a message of this queue before, as far as it knows. It is always false for a queue

@@ -21,6 +21,9 @@ pub enum AttemptOutcome {
     AlreadyHandled,
     /// The guest said that it did not handle the message, or broke, or ran into a limit.
     Failed(GuestFailure),
+    /// The guest handled the message, and nothing of it happened, because another attempt was first to change a value that this
+    /// one had compared; the text names the key.
+    Conflict(String),
     /// The host could not run the guest to its end; the text says why.
     HostFault(String),
     /// The host ended the attempt because it stops.
@@ -41,6 +44,7 @@ impl AttemptOutcome {
             Self::Success => "success",
             Self::AlreadyHandled => "already-handled",
             Self::Failed(failure) => failure.kind.as_str(),
+            Self::Conflict(_) => "conflict",
             Self::HostFault(_) => "host-fault",
             Self::Interrupted => "interrupted",
             Self::LeaseLost => "lease-lost",
@@ -76,7 +80,8 @@ impl SettlementPolicy<'_> {
     }
 }
 
-/// Returns how to settle a delivery, or `None` if it must not be settled since another consumer may hold the message.
+/// Returns how to settle a delivery, or `None` if it must not be settled: another consumer may hold the message, or the next attempt
+/// of the same delivery settles it.
 /// `random` is uniform in 0 ..= 1.
 pub fn settlement(
     outcome: &AttemptOutcome,
@@ -94,7 +99,7 @@ pub fn settlement(
             });
         }
         AttemptOutcome::HostFault(_) | AttemptOutcome::Interrupted => return Some(Settlement::Release),
-        AttemptOutcome::LeaseLost => return None,
+        AttemptOutcome::Conflict(_) | AttemptOutcome::LeaseLost => return None,
         AttemptOutcome::Failed(failure) => failure,
     };
     let record = policy.record(failure.kind, &failure.reason);
@@ -310,6 +315,12 @@ mod tests {
             matches!(settled, Some(Settlement::Retry { delay, .. }) if delay == 2 * SECOND),
             "{settled:?}"
         );
+    }
+
+    #[test]
+    fn a_conflict_settles_nothing_however_often_it_happens() {
+        let conflict = AttemptOutcome::Conflict("why".to_owned());
+        check_counted(&conflict, true, NonZeroU32::new(1), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ use sandhog_queue::{
     SendError, SettleAnswers, SettleRequest,
 };
 use sandhog_queue::{
-    keyvalue::KeyValue,
+    keyvalue::{KeyValue, Writes},
     machine_clock::MachineClock,
     message::{CheckedMessage, MessageId, QueueName},
 };
@@ -357,6 +357,22 @@ impl SimpleStore {
         let weight = effects.size() + handled.len() * ProcessedMessageKey::LEN;
         let commit = StoreOperation::new(move |rules, now| rules.commit_handled(handled, effects, now));
         self.inner.ask(&queue, commit.weighing(weight)).await?
+    }
+
+    /// Returns whether writes could be committed now. Nothing is done, and later they may be refused all the same.
+    ///
+    /// # Errors
+    ///
+    /// See [`CommitError`]: `Refused` or `Queue`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn check_writes(&self, writes: Writes) -> Result<(), CommitError> {
+        let weight = writes.size();
+        let check = StoreOperation::new(move |rules, _now| rules.plan_writes(writes).map(|planned| planned.map(drop)));
+        let planned = self.inner.ask(&all_queues(), check.weighing(weight)).await?;
+        planned.map_err(|error| EffectsRefused::WriteRefused(error).into())
     }
 
     /// Returns a reader of the committed entries of a namespace of the key-value store. Writes come with a commit or

@@ -106,6 +106,13 @@ pub enum CommitError {
     Queue(#[from] QueueError),
 }
 
+impl CommitError {
+    /// See [`EffectsRefused::is_conflict`].
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(refused) if refused.is_conflict())
+    }
+}
+
 /// A note of one message.
 #[derive(Debug, Clone, Copy)]
 struct ProcessedNote {

@@ -1,19 +1,27 @@
-//! `wasi:keyvalue`: a handler's store, as one attempt sees it.
+//! `wasi:keyvalue`: a handler's store, as one attempt sees it. What the drafts of the interface have in common is here.
 
-use std::sync::Arc;
+use std::{ops::RangeInclusive, sync::Arc};
 
+use bytes::Bytes;
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 
-use crate::bindings::keyvalue::wasi::keyvalue::{
-    atomics, batch,
-    store::{self, Error, KeyResponse},
+use crate::{
+    bindings::{keyvalue::wasi::keyvalue as draft1, keyvalue_draft2::wasi::keyvalue as draft2},
+    policy::Limits,
 };
-use crate::policy::Limits;
-use sandhog_queue::keyvalue::{InvalidEntry, KeyValue, KeyValueWrite, Overlay, OverlayError, OverlayLimits};
+use sandhog_queue::keyvalue::{
+    InvalidEntry, KeyPage, KeyValue, KeyValueWrite, NotedValue, Overlay, OverlayLimits, SwapRefused,
+};
 
-use self::bucket::Bucket;
+use self::{
+    handles::{Bucket, Cas},
+    refusal::Refusal,
+};
 
-pub(crate) mod bucket;
+mod first_draft;
+pub(crate) mod handles;
+pub(crate) mod refusal;
+mod second_draft;
 
 /// The largest number of buckets that a guest may have open at a time.
 const MAX_OPEN: usize = 64;
@@ -27,19 +35,31 @@ pub(crate) struct KeyValueState {
     overlay: Option<Overlay>,
     /// The number of open buckets.
     open: usize,
+    /// The attempt has noted values.
+    has_noted: bool,
 }
 
 impl KeyValueState {
     pub(crate) fn new(store: Option<Arc<dyn KeyValue>>, limits: &Limits) -> Self {
         Self {
             overlay: store.map(|store| Overlay::new(store, limits.into())),
-            open: 0,
+            ..Self::default()
         }
     }
 
     /// Takes every write of the attempt, one for each key.
     pub(crate) fn take(&mut self) -> Vec<KeyValueWrite> {
         self.overlay.as_mut().map(Overlay::take).unwrap_or_default()
+    }
+
+    /// Ends the attempt of an instance that may be used again, whose handles are in the table: what they have noted is good for
+    /// this attempt alone.
+    pub(crate) fn end(&mut self, table: &mut ResourceTable) {
+        if self.has_noted {
+            let handles = table.iter_mut().filter_map(|handle| handle.downcast_mut::<Cas>());
+            handles.for_each(Cas::expire);
+        }
+        *self = Self::default();
     }
 }
 
@@ -67,144 +87,149 @@ impl HasData for HasKeyValue {
     type Data<'a> = KeyValueView<'a>;
 }
 
-/// Links the three interfaces.
+/// Links the three interfaces of each draft.
 pub(crate) fn add_to_linker<T: Send + 'static>(
     linker: &mut Linker<T>,
     view: fn(&mut T) -> KeyValueView<'_>,
 ) -> wasmtime::Result<()> {
-    store::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
-    batch::add_to_linker::<_, HasKeyValue>(linker, view)
+    draft1::store::add_to_linker::<_, HasKeyValue>(linker, view)?;
+    draft1::atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
+    draft1::batch::add_to_linker::<_, HasKeyValue>(linker, view)?;
+    draft2::store::add_to_linker::<_, HasKeyValue>(linker, view)?;
+    draft2::atomics::add_to_linker::<_, HasKeyValue>(linker, view)?;
+    draft2::batch::add_to_linker::<_, HasKeyValue>(linker, view)
 }
 
-type Answer<T> = wasmtime::Result<Result<T, Error>>;
+/// The answer to the question for the values of several keys.
+type Pairs = Vec<Option<(String, Vec<u8>)>>;
 
 impl<'a> KeyValueView<'a> {
     pub(crate) fn new(state: &'a mut KeyValueState, table: &'a mut ResourceTable) -> Self {
         Self { state, table }
     }
 
-    /// Returns the overlay, and the name of an open bucket.
-    fn bucket(&mut self, bucket: &Resource<Bucket>) -> wasmtime::Result<(&mut Overlay, Arc<str>)> {
-        let name = Arc::clone(self.table.get(bucket)?.name());
+    fn overlay(&mut self) -> Result<&mut Overlay, Refusal> {
         let overlay = self.state.overlay.as_mut();
-        // A kept instance keeps its buckets, and its next call may come without a store.
-        let overlay = overlay.ok_or_else(|| wasmtime::Error::msg("a bucket is open, and no store is granted"))?;
-        Ok((overlay, name))
+        // A kept instance keeps its handles, and its next call may come without a store.
+        overlay.ok_or_else(|| Refusal::Trap(wasmtime::Error::msg("a handle is open, and no store is granted")))
     }
-}
 
-fn shown<T>(answer: Result<T, OverlayError>) -> Result<T, Error> {
-    // The causes are for the operator, and name directories.
-    answer.map_err(|error| Error::Other(error.to_string()))
-}
+    /// Returns the overlay, and the name of an open bucket.
+    fn bucket(&mut self, bucket: &Resource<Bucket>) -> Result<(&mut Overlay, Arc<str>), Refusal> {
+        let name = Arc::clone(self.table.get(bucket)?.name());
+        Ok((self.overlay()?, name))
+    }
 
-fn names(keys: Vec<String>) -> Vec<Arc<str>> {
-    keys.into_iter().map(Arc::from).collect()
-}
-
-impl store::Host for KeyValueView<'_> {
-    async fn open(&mut self, identifier: String) -> Answer<Resource<Bucket>> {
+    fn open_bucket(&mut self, identifier: &str) -> Result<Resource<Bucket>, Refusal> {
         if self.state.overlay.is_none() {
-            return Ok(Err(Error::AccessDenied));
+            return Err(Refusal::AccessDenied);
         }
         let name = if identifier.is_empty() {
             DEFAULT_BUCKET
         } else {
-            identifier.as_str()
+            identifier
         };
-        if let Err(invalid) = InvalidEntry::check_bucket(name) {
-            return Ok(Err(Error::Other(invalid.to_string())));
-        }
+        InvalidEntry::check_bucket(name)?;
         if self.state.open == MAX_OPEN {
             let reason = format!("{MAX_OPEN} buckets are open, which is as many as may be");
-            return Ok(Err(Error::Other(reason)));
+            return Err(Refusal::Other(reason));
         }
-        match self.table.push(Bucket::new(name)) {
-            Ok(bucket) => {
-                self.state.open += 1;
-                Ok(Ok(bucket))
-            }
-            Err(_) => Ok(Err(Error::Other(
-                "the attempt has as many handles as it may (limits.handles)".to_owned(),
-            ))),
-        }
-    }
-}
-
-impl store::HostBucket for KeyValueView<'_> {
-    async fn get(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<Option<Vec<u8>>> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        let values = overlay.get(&bucket, &[key.into()]).await;
-        Ok(shown(
-            values.map(|values| values.into_iter().flatten().next().map(Vec::from)),
-        ))
+        let bucket = self.table.push(Bucket::new(name))?;
+        self.state.open += 1;
+        Ok(bucket)
     }
 
-    async fn set(&mut self, bucket: Resource<Bucket>, key: String, value: Vec<u8>) -> Answer<()> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        Ok(shown(overlay.set(&bucket, vec![(key.into(), value.into())])))
-    }
-
-    async fn delete(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<()> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        Ok(shown(overlay.delete(&bucket, vec![key.into()])))
-    }
-
-    async fn exists(&mut self, bucket: Resource<Bucket>, key: String) -> Answer<bool> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        let values = overlay.get(&bucket, &[key.into()]).await;
-        Ok(shown(
-            values.map(|values| values.into_iter().flatten().next().is_some()),
-        ))
-    }
-
-    async fn list_keys(&mut self, bucket: Resource<Bucket>, cursor: Option<u64>) -> Answer<KeyResponse> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        let page = overlay.list(&bucket, cursor).await;
-        Ok(shown(page.map(|page| KeyResponse {
-            keys: page.keys.iter().map(ToString::to_string).collect(),
-            cursor: page.cursor,
-        })))
-    }
-
-    async fn drop(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
+    fn close_bucket(&mut self, bucket: Resource<Bucket>) -> wasmtime::Result<()> {
         self.table.delete(bucket)?;
         self.state.open = self.state.open.saturating_sub(1);
         Ok(())
     }
-}
 
-impl atomics::Host for KeyValueView<'_> {
-    async fn increment(&mut self, bucket: Resource<Bucket>, key: String, delta: u64) -> Answer<u64> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        Ok(shown(overlay.increment(&bucket, key.into(), delta).await))
+    async fn value(&mut self, bucket: &Resource<Bucket>, key: String) -> Result<Option<Bytes>, Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        let values = overlay.get(&bucket, &[key.into()]).await?;
+        Ok(values.into_iter().flatten().next())
     }
-}
 
-impl batch::Host for KeyValueView<'_> {
-    async fn get_many(
-        &mut self,
-        bucket: Resource<Bucket>,
-        keys: Vec<String>,
-    ) -> Answer<Vec<Option<(String, Vec<u8>)>>> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
+    async fn values(&mut self, bucket: &Resource<Bucket>, keys: Vec<String>) -> Result<Pairs, Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
         let asked = names(keys);
-        let values = overlay.get(&bucket, &asked).await;
-        Ok(shown(values.map(|values| {
-            let pair = |(key, value): (&Arc<str>, Option<bytes::Bytes>)| Some((key.to_string(), value?.into()));
-            asked.iter().zip(values).map(pair).collect()
-        })))
+        let values = overlay.get(&bucket, &asked).await?;
+        let pair = |(key, value): (&Arc<str>, Option<Bytes>)| Some((key.to_string(), value?.into()));
+        Ok(asked.iter().zip(values).map(pair).collect())
     }
 
-    async fn set_many(&mut self, bucket: Resource<Bucket>, key_values: Vec<(String, Vec<u8>)>) -> Answer<()> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        let entries = key_values.into_iter().map(|(key, value)| (key.into(), value.into()));
-        Ok(shown(overlay.set(&bucket, entries.collect())))
+    fn put(&mut self, bucket: &Resource<Bucket>, entries: Vec<(String, Vec<u8>)>) -> Result<(), Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        let entries = entries.into_iter().map(|(key, value)| (key.into(), value.into()));
+        Ok(overlay.set(&bucket, entries.collect())?)
     }
 
-    async fn delete_many(&mut self, bucket: Resource<Bucket>, keys: Vec<String>) -> Answer<()> {
-        let (overlay, bucket) = self.bucket(&bucket)?;
-        Ok(shown(overlay.delete(&bucket, names(keys))))
+    fn remove(&mut self, bucket: &Resource<Bucket>, keys: Vec<String>) -> Result<(), Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        Ok(overlay.delete(&bucket, names(keys))?)
     }
+
+    async fn page(&mut self, bucket: &Resource<Bucket>, cursor: Option<u64>) -> Result<KeyPage, Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        Ok(overlay.list(&bucket, cursor).await?)
+    }
+
+    /// Adds to a number, whose sum has to be in the range of the draft's type.
+    async fn add(
+        &mut self,
+        bucket: &Resource<Bucket>,
+        key: String,
+        delta: i128,
+        range: RangeInclusive<i128>,
+    ) -> Result<i128, Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        Ok(overlay.increment(&bucket, key.into(), delta, range).await?)
+    }
+
+    async fn note(&mut self, bucket: &Resource<Bucket>, key: String) -> Result<Resource<Cas>, Refusal> {
+        let (overlay, bucket) = self.bucket(bucket)?;
+        let noted = overlay.note(&bucket, key.into()).await?;
+        self.keep(noted)
+    }
+
+    /// Makes a handle of a noted value.
+    fn keep(&mut self, noted: NotedValue) -> Result<Resource<Cas>, Refusal> {
+        let handle = self.table.push(Cas::new(noted.clone()));
+        if handle.is_err() {
+            self.overlay()?.forget(&noted);
+        }
+        self.state.has_noted = true;
+        Ok(handle?)
+    }
+
+    fn noted(&mut self, cas: &Resource<Cas>) -> Result<Option<Vec<u8>>, Refusal> {
+        let noted = self.table.get(cas)?.noted().ok_or_else(expired)?;
+        Ok(noted.value().map(|value| value.to_vec()))
+    }
+
+    fn forget(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
+        if let (Some(noted), Some(overlay)) = (self.table.delete(cas)?.into_noted(), &mut self.state.overlay) {
+            overlay.forget(&noted);
+        }
+        Ok(())
+    }
+
+    /// Replaces a value. Returns a handle of the latest value if that is another one than the noted.
+    async fn replace(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> Result<Option<Resource<Cas>>, Refusal> {
+        let noted = self.table.delete(cas)?.into_noted().ok_or_else(expired)?;
+        match self.overlay()?.swap(noted, value.into()).await {
+            Ok(()) => Ok(None),
+            Err(SwapRefused::Changed(latest)) => Ok(Some(self.keep(latest)?)),
+            Err(SwapRefused::Error(error)) => Err(error.into()),
+        }
+    }
+}
+
+fn expired() -> Refusal {
+    Refusal::Other("the value was noted for an earlier message: note it again".to_owned())
+}
+
+fn names(keys: Vec<String>) -> Vec<Arc<str>> {
+    keys.into_iter().map(Arc::from).collect()
 }

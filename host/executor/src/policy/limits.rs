@@ -128,7 +128,7 @@ limit_table! {
     http_response_bytes = "limits.http-response-bytes", Bytes, 32 * MIB, 0..=4 * GIB;
     /// Changes of the key-value store.
     keyvalue_writes = "limits.keyvalue-writes", Count, 1000, 0..=100_000;
-    /// Bytes of the keys and values of all changes of the key-value store.
+    /// Bytes of the keys and values of all changes of the key-value store, and of values that are compared.
     keyvalue_bytes = "limits.keyvalue-bytes", Bytes, 16 * MIB, 0..=512 * MIB;
     /// Keys that the guest reads from the key-value store, and pages of its keys.
     keyvalue_reads = "limits.keyvalue-reads", Count, 10_000, 0..=10_000_000;

@@ -28,7 +28,13 @@ const WORKER: [(&str, &str); 6] = [
     ("batch-handler.wit", include_str!("../../../../wit/batch-handler.wit")),
     ("world.wit", include_str!("../../../../wit/world.wit")),
 ];
-const KEYVALUE: &str = include_str!("../../wit/keyvalue/keyvalue.wit");
+const KEYVALUE: [(&str, &str); 2] = [
+    ("keyvalue.wit", include_str!("../../wit/keyvalue/keyvalue.wit")),
+    (
+        "keyvalue-draft2.wit",
+        include_str!("../../wit/keyvalue-draft2/keyvalue.wit"),
+    ),
+];
 const CORE_MODULE: &str = include_str!("../../wit/core-module/core-module.wit");
 
 /// The kind of a core module.
@@ -127,7 +133,9 @@ fn interfaces() -> Result<(Resolve, PackageId)> {
     }
     let worker = worker.parse().map_err(|(_, error)| error)?;
     resolve.push_group(worker)?;
-    resolve.push_source("keyvalue.wit", KEYVALUE)?;
+    for (name, text) in KEYVALUE {
+        resolve.push_source(name, text)?;
+    }
     let package = resolve.push_source("core-module.wit", CORE_MODULE)?;
     Ok((resolve, package))
 }

@@ -2,13 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
-    ops::Bound,
+    ops::{Bound, RangeInclusive},
     sync::Arc,
 };
 
 use bytes::Bytes;
 
-use super::{Change, InvalidEntry, KeyValue, KeyValueWrite, MAX_KEYS, Place, ReadError, number, value_of};
+use super::{Change, InvalidEntry, KeyValue, KeyValueWrite, MAX_KEYS, Place, ReadError, Unchanged, sum, value_of};
+
+pub use self::compare::{NotedValue, SwapRefused};
+
+mod compare;
 
 /// The most lists of keys that an attempt can continue. Older ones are forgotten.
 const MAX_CURSORS: usize = 256;
@@ -30,8 +34,11 @@ pub enum OverlayError {
     /// One call asks for more keys than it may.
     #[error("one call may be about 1000 keys, and not about {0}")]
     Keys(usize),
-    /// The value is no number to which something can be added.
-    #[error("nothing can be added to {0}: it holds no decimal number, or too large a one")]
+    /// The values that the attempt has noted to compare them, and its changes, have as many bytes as they may.
+    #[error("the attempt has written and compared as many bytes as it may (limits.keyvalue-bytes)")]
+    Held,
+    /// The value is no number to which this can be added.
+    #[error("nothing can be added to {0}: it holds no decimal number, or the sum is out of range")]
     NotANumber(Place),
     /// The cursor is none of this attempt.
     #[error("{0} is no cursor that this attempt was given for this bucket, or it was given too long ago")]
@@ -65,7 +72,15 @@ pub struct KeyPage {
     pub cursor: Option<u64>,
 }
 
-type Changes = BTreeMap<Arc<str>, Change>;
+type Changes = BTreeMap<Arc<str>, PendingChange>;
+
+/// The sum of all changes of one key.
+#[derive(Debug, Clone)]
+struct PendingChange {
+    change: Change,
+    /// What the key had in the store when the attempt compared its value. A change that only adds has none.
+    condition: Option<Unchanged>,
+}
 
 /// The writes of one attempt over the committed entries of its store.
 #[derive(Debug)]
@@ -74,6 +89,7 @@ pub struct Overlay {
     /// The changes by bucket and key. Each key has at most one, the sum of all of them.
     changes: BTreeMap<Arc<str>, Changes>,
     writes_left: u64,
+    /// What is left for changes and for noted values.
     bytes_left: u64,
     reads_left: u64,
     read_bytes_left: usize,
@@ -103,9 +119,14 @@ impl Overlay {
     pub fn take(&mut self) -> Vec<KeyValueWrite> {
         let mut writes = Vec::new();
         for (bucket, changes) in std::mem::take(&mut self.changes) {
-            for (key, change) in changes {
+            for (key, PendingChange { change, condition }) in changes {
                 let bucket = Arc::clone(&bucket);
-                writes.push(KeyValueWrite { bucket, key, change });
+                writes.push(KeyValueWrite {
+                    bucket,
+                    key,
+                    change,
+                    condition,
+                });
             }
         }
         writes
@@ -130,17 +151,13 @@ impl Overlay {
         self.spend_reads(keys.len())?;
         let most = self.answer_bytes.min(self.read_bytes_left);
         let changed = self.changes.get(bucket);
-        let change = |key: &Arc<str>| changed.and_then(|changes| changes.get(key));
+        let change = |key: &Arc<str>| Some(&changed?.get(key)?.change);
         let needs_store = |key: &&Arc<str>| matches!(change(key), None | Some(Change::Add(_)));
         let asked: Vec<Arc<str>> = keys.iter().filter(needs_store).map(Arc::clone).collect();
         let mut committed = if asked.is_empty() {
             Vec::new()
         } else {
-            let answer = self.store.get(bucket, asked, most).await;
-            answer.map_err(|error| match error {
-                ReadError::TooLarge(_) => self.too_large(),
-                other @ (ReadError::Damaged(_) | ReadError::Store(_)) => other.into(),
-            })?
+            self.committed(bucket, asked, most).await?
         }
         .into_iter();
         let mut values = Vec::with_capacity(keys.len());
@@ -149,10 +166,8 @@ impl Overlay {
             let value = match change(key) {
                 None => committed.next().flatten(),
                 Some(Change::Add(delta)) => {
-                    let sum = add(committed.next().flatten().as_deref(), *delta);
-                    Some(value_of(
-                        sum.ok_or_else(|| OverlayError::NotANumber(Place::new(bucket, key)))?,
-                    ))
+                    let held = committed.next().flatten();
+                    Some(value_of(added(bucket, key, held.as_deref(), *delta)?))
                 }
                 Some(Change::Set(value)) => Some(value.clone()),
                 Some(Change::Delete) => None,
@@ -167,6 +182,20 @@ impl Overlay {
         Ok(values)
     }
 
+    /// Returns the committed values of keys, of at most `most` bytes together.
+    async fn committed(
+        &self,
+        bucket: &Arc<str>,
+        keys: Vec<Arc<str>>,
+        most: usize,
+    ) -> Result<Vec<Option<Bytes>>, OverlayError> {
+        let answer = self.store.get(bucket, keys, most).await;
+        answer.map_err(|error| match error {
+            ReadError::TooLarge(_) => self.too_large(),
+            other @ (ReadError::Damaged(_) | ReadError::Store(_)) => other.into(),
+        })
+    }
+
     /// Gives keys these values: all of them, or none if one is refused.
     ///
     /// # Errors
@@ -178,8 +207,9 @@ impl Overlay {
             InvalidEntry::check_value(value)?;
         }
         self.spend(entries.iter().map(|(key, value)| key.len() + value.len()))?;
-        let changes = self.changes.entry(Arc::clone(bucket)).or_default();
-        changes.extend(entries.into_iter().map(|(key, value)| (key, Change::Set(value))));
+        for (key, value) in entries {
+            self.put(bucket, key, Change::Set(value));
+        }
         Ok(())
     }
 
@@ -193,9 +223,24 @@ impl Overlay {
             InvalidEntry::check_key(key)?;
         }
         self.spend(keys.iter().map(|key| key.len()))?;
-        let changes = self.changes.entry(Arc::clone(bucket)).or_default();
-        changes.extend(keys.into_iter().map(|key| (key, Change::Delete)));
+        for key in keys {
+            self.put(bucket, key, Change::Delete);
+        }
         Ok(())
+    }
+
+    /// Replaces the change of a key. A condition stays.
+    fn put(&mut self, bucket: &Arc<str>, key: Arc<str>, change: Change) {
+        let changes = self.changes.entry(Arc::clone(bucket)).or_default();
+        match changes.entry(key) {
+            Entry::Vacant(place) => {
+                place.insert(PendingChange {
+                    change,
+                    condition: None,
+                });
+            }
+            Entry::Occupied(mut place) => place.get_mut().change = change,
+        }
     }
 
     /// Adds `delta` to a number and returns the sum as this attempt sees it: others may add to the number before the
@@ -203,29 +248,32 @@ impl Overlay {
     ///
     /// # Errors
     ///
-    /// See [`OverlayError`].
+    /// See [`OverlayError`]: `NotANumber` also if the sum is not in `range`.
     ///
     /// # Cancel safety
     ///
     /// Safe: nothing was added then.
-    pub async fn increment(&mut self, bucket: &Arc<str>, key: Arc<str>, delta: u64) -> Result<u64, OverlayError> {
+    pub async fn increment(
+        &mut self,
+        bucket: &Arc<str>,
+        key: Arc<str>,
+        delta: i128,
+        range: RangeInclusive<i128>,
+    ) -> Result<i128, OverlayError> {
         let held = self.get(bucket, std::slice::from_ref(&key)).await?.pop().flatten();
-        let sum = add(held.as_deref(), delta).ok_or_else(|| OverlayError::NotANumber(Place::new(bucket, &key)))?;
-        self.spend([key.len()].into_iter())?;
-        let changes = self.changes.entry(Arc::clone(bucket)).or_default();
-        match changes.entry(key) {
-            Entry::Vacant(place) => {
-                place.insert(Change::Add(delta));
-            }
-            Entry::Occupied(mut place) => {
-                let change = match place.get() {
-                    // Less than `sum`, so it does not overflow.
-                    Change::Add(before) => Change::Add(before.saturating_add(delta)),
-                    Change::Set(_) | Change::Delete => Change::Set(value_of(sum)),
-                };
-                place.insert(change);
-            }
+        let sum = added(bucket, &key, held.as_deref(), delta)?;
+        if !range.contains(&sum) {
+            return Err(OverlayError::NotANumber(Place::new(bucket, &key)));
         }
+        self.spend([key.len()].into_iter())?;
+        let changed = self.changes.get(bucket).and_then(|changes| changes.get(&key));
+        let change = match changed.map(|pending| &pending.change) {
+            None => Change::Add(delta),
+            // Far from the bounds of the type, after as many changes as an attempt may make.
+            Some(Change::Add(before)) => Change::Add(before.saturating_add(delta)),
+            Some(Change::Set(_) | Change::Delete) => Change::Set(value_of(sum)),
+        };
+        self.put(bucket, key, change);
         Ok(sum)
     }
 
@@ -285,11 +333,11 @@ impl Overlay {
         );
         let changed = self.changes.get(bucket);
         let mut written = 0;
-        for (key, change) in changed
+        for (key, pending) in changed
             .into_iter()
             .flat_map(|changes| changes.range::<Arc<str>, _>(stretch))
         {
-            match change {
+            match pending.change {
                 Change::Set(_) | Change::Add(_) => {
                     keys.insert(Arc::clone(key));
                     written += 1;
@@ -347,7 +395,7 @@ impl Overlay {
     }
 }
 
-/// Returns the sum, if the value is a number or absent, and the sum does not pass 2^64 - 1.
-fn add(held: Option<&[u8]>, delta: u64) -> Option<u64> {
-    held.map_or(Some(0), number)?.checked_add(delta)
+/// Returns the sum of what a key has and `delta`.
+fn added(bucket: &str, key: &str, held: Option<&[u8]>, delta: i128) -> Result<i128, OverlayError> {
+    sum(held, delta).ok_or_else(|| OverlayError::NotANumber(Place::new(bucket, key)))
 }

@@ -6,11 +6,12 @@ use super::{AttemptContext, FinishedMessage, HandlerAttempt, derived::derived_de
 use crate::settlement::AttemptOutcome;
 use sandhog_executor::GuestFailure;
 use sandhog_queue::{
-    EffectSend, Effects, FailureKind,
+    EffectSend, Effects, EffectsRefused, FailureKind,
     keyvalue::Writes,
     message::{MessageId, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
 };
+use sandhog_simple::CommitError;
 
 impl HandlerAttempt {
     /// Whether the next message of the handler, if it starts now, finds and does nothing out of turn: the guest has written
@@ -45,8 +46,15 @@ impl HandlerAttempt {
         let (stored, remote): (Vec<_>, Vec<_>) = before
             .into_iter()
             .partition(|send| context.queues.commits_sends_to(&send.queue));
+        // A remote send cannot be taken back. Most conflicts are known before it.
+        if !remote.is_empty()
+            && let Err(error) = context.queues.check_writes(writes.clone()).await
+        {
+            self.fail_successes(messages, &RefusedEffects::from(&error));
+            return Effects::default();
+        }
         if let Err(reason) = self.send_remote(messages, remote).await {
-            self.fail_successes(messages, &reason);
+            self.fail_successes(messages, &RefusedEffects::refused(reason));
             return Effects::default();
         }
         let (writes_before, writes_together) = if context.queue.commits_writes() {
@@ -65,7 +73,7 @@ impl HandlerAttempt {
         };
         let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
         if let Err(error) = committed {
-            self.fail_successes(messages, &chain(&error));
+            self.fail_successes(messages, &RefusedEffects::from(&error));
             return Effects::default();
         }
         context.count_sends(&stored);
@@ -112,21 +120,26 @@ impl HandlerAttempt {
     }
 
     /// Turns the successes into failures, since the effects of the guest were refused.
-    fn fail_successes(&self, messages: &mut [FinishedMessage], reason: &str) {
-        self.warn_of_refused_effects(reason);
+    fn fail_successes(&self, messages: &mut [FinishedMessage], refused: &RefusedEffects) {
+        self.log_refused_effects(refused);
         for message in messages {
             if message.outcome == AttemptOutcome::Success {
-                message.outcome = effects_refused(reason);
+                message.outcome = refused.outcome();
             }
         }
     }
 
-    pub(crate) fn warn_of_refused_effects(&self, reason: &str) {
-        tracing::warn!(
-            handler = self.context.handler,
-            reason,
-            "what the handler sent or wrote was refused; the messages will be tried again"
-        );
+    pub(crate) fn log_refused_effects(&self, refused: &RefusedEffects) {
+        let handler = &self.context.handler;
+        let RefusedEffects { reason, is_conflict } = refused;
+        // A conflict is nothing that somebody has to mend, and is logged with its message.
+        if !is_conflict {
+            tracing::warn!(
+                handler,
+                reason,
+                "what the handler sent or wrote was refused; the messages will be tried again"
+            );
+        }
     }
 }
 
@@ -142,12 +155,51 @@ impl AttemptContext {
     }
 }
 
-/// The outcome of a message whose guest succeeded, and whose effects were refused.
-pub(crate) fn effects_refused(reason: &str) -> AttemptOutcome {
-    AttemptOutcome::Failed(GuestFailure {
-        kind: FailureKind::Retry,
-        reason: printable_lines(reason, MAX_REASON_BYTES),
-        retry_after: None,
-        stack: None,
-    })
+/// The refusal of the effects of a guest that succeeded.
+#[derive(Debug)]
+pub(crate) struct RefusedEffects {
+    reason: String,
+    /// Another attempt has changed what this one had compared.
+    is_conflict: bool,
+}
+
+impl RefusedEffects {
+    fn refused(reason: String) -> Self {
+        Self {
+            reason,
+            is_conflict: false,
+        }
+    }
+
+    /// Returns the outcome of each message that the guest had handled.
+    pub(crate) fn outcome(&self) -> AttemptOutcome {
+        let reason = printable_lines(&self.reason, MAX_REASON_BYTES);
+        if self.is_conflict {
+            return AttemptOutcome::Conflict(reason);
+        }
+        AttemptOutcome::Failed(GuestFailure {
+            kind: FailureKind::Retry,
+            reason,
+            retry_after: None,
+            stack: None,
+        })
+    }
+}
+
+impl From<&EffectsRefused> for RefusedEffects {
+    fn from(error: &EffectsRefused) -> Self {
+        Self {
+            reason: chain(error),
+            is_conflict: error.is_conflict(),
+        }
+    }
+}
+
+impl From<&CommitError> for RefusedEffects {
+    fn from(error: &CommitError) -> Self {
+        Self {
+            reason: chain(error),
+            is_conflict: error.is_conflict(),
+        }
+    }
 }

@@ -48,6 +48,9 @@ impl HandlerAttempt {
                 AttemptOutcome::HostFault(reason) => {
                     tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");
                 }
+                AttemptOutcome::Conflict(reason) => {
+                    tracing::debug!(handler, %queue, message_id = %id, receive_count, reason, "tried again at once: another attempt was first");
+                }
                 AttemptOutcome::Interrupted => {
                     tracing::info!(handler, %queue, message_id = %id, "interrupted; the message is released");
                 }

@@ -4,15 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt,
-    effects::effects_refused,
+    effects::RefusedEffects,
     planned::{EffectsUndone, PlannedSettlement, SettledSubject, SettlementTally},
 };
 use crate::{
     backoff::Backoff,
-    group_backlog::Followers,
+    group_backlog::{Followers, GroupHead, LeasedDelivery},
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
-use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease, printable::chain};
+use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
 
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
@@ -106,6 +106,9 @@ impl GuestFinished {
         for message in messages {
             if message.outcome.is_handled() {
                 next.extend(message.followers.into_head());
+            } else if let Some(first) = message.again {
+                let followers = message.followers;
+                next.push(GroupHead { first, followers });
             } else {
                 // The lease of the message was lost, so nothing was settled in front of its followers.
                 attempt.context.release(message.followers.last_first().collect()).await;
@@ -189,6 +192,11 @@ impl HandlerAttempt {
         capabilities: QueueCapabilities,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
+        if matches!(message.outcome, AttemptOutcome::Conflict(_)) {
+            let delivery = message.delivery.take();
+            message.again = delivery.map(|delivery| LeasedDelivery { delivery, lease });
+            return;
+        }
         // Another consumer may hold the message: the lease is dropped, and nothing is settled.
         let Some(settlement) = self.settlement(message, capabilities) else {
             return;
@@ -212,13 +220,13 @@ impl HandlerAttempt {
     /// Returns the plan without the effects, after the queue has refused them and done nothing: the successes are failures.
     fn plan_without_effects<'a>(&self, undone: EffectsUndone<'a>) -> Vec<PlannedSettlement<'a>> {
         let capabilities = self.context.queue.capabilities();
-        let reason = chain(&undone.error);
-        self.warn_of_refused_effects(&reason);
+        let refused = RefusedEffects::from(&undone.error);
+        self.log_refused_effects(&refused);
         let mut plan = Vec::with_capacity(undone.plan.len());
         for planned in undone.plan {
             match planned.subject {
                 SettledSubject::Message(message) if message.outcome == AttemptOutcome::Success => {
-                    message.outcome = effects_refused(&reason);
+                    message.outcome = refused.outcome();
                     self.plan(message, planned.lease, capabilities, &mut plan);
                 }
                 SettledSubject::Message(_) | SettledSubject::Follower => plan.push(planned),

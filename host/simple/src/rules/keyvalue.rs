@@ -15,7 +15,7 @@ use super::{
     StoreRules,
 };
 use sandhog_queue::keyvalue::{
-    Change, KeyValueWrite, Place, ReadError, WriteError, Writes, entry_bytes, number, value_of,
+    Change, KeyValueWrite, Place, ReadError, Unchanged, WriteError, Writes, entry_bytes, sum, value_of,
 };
 
 /// The result of writes that can all be made.
@@ -131,22 +131,34 @@ impl StoreRules {
         entries: &mut Entries,
         write: KeyValueWrite,
     ) -> Result<Result<(), WriteError>, StoreFault> {
-        let KeyValueWrite { bucket, key, change } = write;
+        let KeyValueWrite {
+            bucket,
+            key,
+            change,
+            condition,
+        } = write;
         let place = entries.entry((bucket, key));
+        let (bucket, key) = place.key();
+        let at = EntryPlace { bucket, key };
+        let held = match (&place, namespace) {
+            (Entry::Occupied(planned), _) => Ok(planned.get().clone()),
+            // What the key has makes a difference to these alone.
+            (Entry::Vacant(_), Some(namespace)) if condition.is_some() || matches!(change, Change::Add(_)) => {
+                self.rows.value(namespace, at)?.transpose()
+            }
+            (Entry::Vacant(_), _) => Ok(None),
+        };
+        if let Some(Unchanged(expected)) = condition
+            && !matches!(&held, Ok(held) if *held == expected)
+        {
+            return Ok(Err(WriteError::Changed(Place::new(bucket, key))));
+        }
         let value = match change {
             Change::Set(value) => Some(value),
             Change::Delete => None,
             Change::Add(delta) => {
-                let (bucket, key) = place.key();
-                let held = match (&place, namespace) {
-                    (Entry::Occupied(planned), _) => Ok(planned.get().clone()),
-                    (Entry::Vacant(_), Some(namespace)) => {
-                        self.rows.value(namespace, EntryPlace { bucket, key })?.transpose()
-                    }
-                    (Entry::Vacant(_), None) => Ok(None),
-                };
-                let held = held.ok().and_then(|held| held.map_or(Some(0), |value| number(&value)));
-                let Some(sum) = held.and_then(|held| held.checked_add(delta)) else {
+                let sum = held.ok().and_then(|held| sum(held.as_deref(), delta));
+                let Some(sum) = sum else {
                     return Ok(Err(WriteError::NotANumber(Place::new(bucket, key))));
                 };
                 Some(value_of(sum))

@@ -13,7 +13,7 @@ use crate::{
     trial::{ComponentInspection, ComponentTrial, TrialError},
 };
 use sandhog_executor::{
-    ComponentImport, ComponentInfo, ImportOffer,
+    ComponentImport, ComponentInfo, ImportGrant, ImportOffer,
     policy::{DirGrant, Grants, LimitEntry, LimitQuantity, Limits, Reuse},
 };
 use sandhog_queue::printable::printable;
@@ -75,6 +75,10 @@ fn facts(inspection: &ComponentInspection) -> Facts {
     ]);
     facts.extend(facts_of_limits(&manifest.limits));
     facts.extend(facts_of_grants(&manifest.grants));
+    let info = inspection.info.iter();
+    let unused = info.flat_map(|info| info.unused_grants(&manifest.grants));
+    let warnings: Vec<_> = unused.map(ImportGrant::unused).collect();
+    facts.push(("warnings", json!(warnings)));
     facts
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
 use super::{
     super::{CommandStreams, InvokeArgs, read_body, write_json},
@@ -85,13 +85,20 @@ fn as_json(invocation: &TrialInvocation) -> Value {
         .collect();
     let writes: Vec<_> = writes
         .iter()
-        .map(|KeyValueWrite { bucket, key, change }| {
-            let (change, bytes, added) = match change {
+        .map(|write| {
+            let (change, bytes, added) = match &write.change {
                 Change::Set(value) => ("set", Some(value.len()), None),
                 Change::Delete => ("delete", None, None),
-                Change::Add(delta) => ("add", None, Some(delta)),
+                Change::Add(delta) => ("add", None, Number::from_i128(*delta)),
             };
-            json!({ "bucket": **bucket, "key": **key, "change": change, "value-bytes": bytes, "added": added })
+            json!({
+                "bucket": *write.bucket,
+                "key": *write.key,
+                "change": change,
+                "value-bytes": bytes,
+                "added": added,
+                "conditional": write.condition.is_some(),
+            })
         })
         .collect();
     let log: Vec<_> = invocation
@@ -173,11 +180,16 @@ impl InvokeLines<'_> {
         let change = match &write.change {
             Change::Set(value) => format!("{} bytes", value.len()),
             Change::Delete => "deleted".to_owned(),
-            Change::Add(delta) => format!("plus {delta}"),
+            Change::Add(delta @ 0..) => format!("plus {delta}"),
+            Change::Add(delta) => format!("minus {}", delta.unsigned_abs()),
+        };
+        let condition = match write.condition {
+            Some(_) => ", if it is what was compared",
+            None => "",
         };
         let bucket = printable(&write.bucket, SHOWN_BYTES);
         let key = printable(&write.key, SHOWN_BYTES);
-        self.line("wrote", &format!("{key} of bucket {bucket}: {change}"))
+        self.line("wrote", &format!("{key} of bucket {bucket}: {change}{condition}"))
     }
 
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
