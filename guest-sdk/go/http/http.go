@@ -29,10 +29,13 @@ package http
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"sandhog"
 	"sandhog/internal/host"
@@ -92,6 +95,23 @@ func (e *Error) Is(target error) bool {
 		return e.Code == "connection-refused"
 	}
 	return false
+}
+
+// RetryAfter makes the failure for a server that asks to come back later, as it does with the status 429 or 503: a
+// [sandhog.RetryAfter] with the delay of the response's header Retry-After, and a [sandhog.Retry] if there is none.
+func RetryAfter(response *http.Response) error {
+	header := response.Header.Get("Retry-After")
+	delay := time.Duration(-1)
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		delay = time.Duration(seconds) * time.Second
+	} else if date, err := http.ParseTime(header); err == nil {
+		delay = max(time.Until(date), 0)
+	}
+	const reason = "the server asks to come back later: %s"
+	if delay < 0 {
+		return sandhog.Retry(reason, response.Status)
+	}
+	return sandhog.RetryAfter(delay, reason, response.Status)
 }
 
 func init() {
