@@ -40,7 +40,7 @@ func TestATestAnswersTheRequestsOfAHandlerAndSeesThem(t *testing.T) {
 		w.Write([]byte("echo: " + string(body)))
 	})}
 	result := host.Run(post, sandhogtest.Message("hello"))
-	if result.Reason != "echo: hello" {
+	if result.Reason != "echo: hello" || len(result.Logged) != 0 {
 		t.Error(result)
 	}
 	request := result.Requests[0]

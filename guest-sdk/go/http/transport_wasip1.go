@@ -20,10 +20,18 @@ var memory [512 << 10]byte
 // The default transport keeps its type, which libraries rely on, and leaves both schemes to the host.
 func init() {
 	abi.ReceiveResults(memory[:])
-	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
-		standard.RegisterProtocol("http", transport{})
-		standard.RegisterProtocol("https", transport{})
+	standard, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return
 	}
+	standard.RegisterProtocol("http", transport{})
+	standard.RegisterProtocol("https", transport{})
+	standard.DialContext = dialer{"http"}.dial
+	standard.DialTLSContext = dialer{"https"}.dial
+	standard.Proxy = nil
+	// Otherwise net/http would register its HTTP/2 for https, and complain that there is one.
+	standard.Protocols = new(http.Protocols)
+	standard.Protocols.SetHTTP1(true)
 }
 
 type transport struct{}

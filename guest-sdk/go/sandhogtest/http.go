@@ -58,7 +58,9 @@ type network struct {
 
 // transport has the type of the transport that it stands in for.
 func (n *network) transport() http.RoundTripper {
-	transport := &http.Transport{}
+	// Otherwise net/http would register its HTTP/2 for https, and complain that there is one.
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP1(true)
 	transport.RegisterProtocol("http", n)
 	transport.RegisterProtocol("https", n)
 	return transport
