@@ -132,6 +132,8 @@ func errorOf(code, text, origin string) *Error {
 		err.text = origin + ": the attempt has sent as many bytes as limits.http-request-bytes says"
 	case "HTTP-response-body-size":
 		err.text = origin + ": the attempt has received as many bytes as limits.http-response-bytes says"
+	case "HTTP-request-header-section-size":
+		err.text = origin + ": the headers of the request have more than some 16 KiB"
 	case "connection-limit-reached":
 		err.text = origin + ": as many requests are under way as limits.http-concurrent says: read bodies to their end, " +
 			"or close them"

@@ -115,9 +115,16 @@ func importHTTPErrorCode(err uint32, result unsafe.Pointer)
 
 // The cases of errors that do not come from the host.
 const (
-	requestHeaderInvalid = 22 // HTTP-request-header-size
-	requestMethodInvalid = 18
-	requestURIInvalid    = 19
+	requestMethodInvalid  = 18
+	requestURIInvalid     = 19
+	requestHeadersTooLong = 21
+	requestHeaderInvalid  = 22
+)
+
+// The host ends the attempt if the headers of a request are longer than this, with so much more for each.
+const (
+	maxFieldBytes   = 16 << 10
+	bytesOfEachMore = 72
 )
 
 // httpMethods are the methods that have a number.
@@ -166,9 +173,14 @@ func SendRequest(request *host.HTTPRequest, hasBody bool) (*ResponseFuture, *Req
 
 func newFields(fields []host.HTTPField) (uint32, error) {
 	entries := make([]wireField, len(fields))
+	size := 0
 	for i, field := range fields {
+		size += len(field.Name) + len(field.Value) + bytesOfEachMore
 		entries[i].name, entries[i].nameLength = addressOfText(field.Name)
 		entries[i].value, entries[i].valueLength = addressOfText(field.Value)
+	}
+	if size > maxFieldBytes {
+		return 0, &host.HTTPError{Code: requestHeadersTooLong}
 	}
 	address, length := addressOfList(entries)
 	var err error

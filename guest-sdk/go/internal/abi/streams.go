@@ -3,9 +3,10 @@
 package abi
 
 import (
-	"errors"
 	"io"
 	"unsafe"
+
+	"sandhog/internal/host"
 )
 
 // chunk is the most that is read from a stream in one go. It fits into resultMemory.
@@ -114,7 +115,8 @@ func (f streamFailure) error(closed error) error {
 	if code != nil {
 		return code
 	}
-	return errors.New(ask(func(result unsafe.Pointer) {
+	// The engine has no code for an error in the body of a response, but its words.
+	return host.HTTPErrorOfText(ask(func(result unsafe.Pointer) {
 		importErrorToDebugString(f.reason, result)
 	}, func(answer *words) string { return answer.text(0) }))
 }

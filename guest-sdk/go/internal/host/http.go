@@ -1,5 +1,7 @@
 package host
 
+import "strings"
+
 // HTTPField is a header or a trailer.
 type HTTPField struct {
 	Name  string
@@ -29,6 +31,17 @@ var HTTPErrorOf func(code, origin string) error
 type HTTPError struct {
 	Code uint8
 	Text string
+}
+
+// HTTPErrorOfText returns the error whose name a text begins with, whatever stands between its words.
+func HTTPErrorOfText(text string) *HTTPError {
+	text, _, _ = strings.Cut(text, "\n")
+	for code, name := range httpErrors {
+		if strings.HasPrefix(text, strings.ReplaceAll(name, "-", " ")) {
+			return &HTTPError{Code: uint8(code)}
+		}
+	}
+	return &HTTPError{Code: uint8(len(httpErrors) - 1), Text: text}
 }
 
 // Error returns the name of the case, and its text.
