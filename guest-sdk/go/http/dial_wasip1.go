@@ -9,9 +9,9 @@ import (
 	"sync"
 )
 
-// A clone of the default transport does not have the protocols that were registered with it, but it has its dialers. So these
-// return a connection with somebody at the other end who reads HTTP/1.1 and has the host send each request: a connection to a
-// server, as far as net/http can tell, that is closed after one response.
+// A clone of the default transport does not have the protocols that were registered with it, but it has its
+// dialers. So these return a connection with somebody at the other end who reads HTTP/1.1 and has the host send the
+// request: a connection to a server, as far as net/http can tell, that is closed after one response.
 
 type dialer struct{ scheme string }
 

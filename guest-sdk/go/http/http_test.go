@@ -87,7 +87,8 @@ func TestARequestToComeBackLaterHasItsDelay(t *testing.T) {
 			w.WriteHeader(http.StatusTooManyRequests)
 		})}
 		result := host.Run(post, sandhogtest.Message(""))
-		if result.Verdict != want.Verdict || result.Delay != want.Delay || !strings.HasSuffix(result.Reason, "429 Too Many Requests") {
+		if result.Verdict != want.Verdict || result.Delay != want.Delay ||
+			!strings.HasSuffix(result.Reason, "429 Too Many Requests") {
 			t.Errorf("%q: %+v", header, result)
 		}
 	}

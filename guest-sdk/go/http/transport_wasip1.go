@@ -194,7 +194,10 @@ func headerOf(fields []host.HTTPField) http.Header {
 	return header
 }
 
-func (t *trip) response(request *http.Request, head *host.HTTPResponse, received *abi.ResponseBody, unzip bool) *http.Response {
+// response returns the response for the caller, unzipped if net/http had asked for it.
+func (t *trip) response(
+	request *http.Request, head *host.HTTPResponse, received *abi.ResponseBody, unzip bool,
+) *http.Response {
 	response := &http.Response{
 		Status:        strings.TrimSpace(strconv.Itoa(head.Status) + " " + http.StatusText(head.Status)),
 		StatusCode:    head.Status,

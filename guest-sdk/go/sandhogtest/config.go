@@ -8,7 +8,9 @@ import (
 // config is the configuration of a handler. Nil is none.
 type config map[string]string
 
-var errNoConfig = errors.New("the configuration is not granted: add config to [grant] of the manifest, and Config to the Host of the test")
+var errNoConfig = errors.New(
+	"the configuration is not granted: add config to [grant] of the manifest, and Config to the Host of the test",
+)
 
 func (c config) Get(name string) (value string, found bool, err error) {
 	if c == nil {

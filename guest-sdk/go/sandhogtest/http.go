@@ -77,7 +77,8 @@ func (n *network) RoundTrip(request *http.Request) (*http.Response, error) {
 		body = read
 	}
 	n.mutex.Lock()
-	n.requests = append(n.requests, Request{request.Method, request.URL.String(), request.Header.Clone(), slices.Clone(body)})
+	made := Request{request.Method, request.URL.String(), request.Header.Clone(), slices.Clone(body)}
+	n.requests = append(n.requests, made)
 	n.mutex.Unlock()
 	switch {
 	case host.HTTPErrorOf == nil:

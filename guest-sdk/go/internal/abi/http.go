@@ -6,6 +6,7 @@ import (
 	"io"
 	"runtime"
 	"slices"
+	"unicode/utf8"
 	"unsafe"
 
 	"sandhog/internal/host"
@@ -201,9 +202,10 @@ func setHead(outgoing uint32, request *host.HTTPRequest) error {
 	method, otherMethod := numbered(httpMethods, request.Method)
 	scheme, otherScheme := numbered(httpSchemes, request.Scheme)
 	switch {
-	case importSetMethod(outgoing, method, otherMethod) != 0:
+	case !utf8.ValidString(request.Method), importSetMethod(outgoing, method, otherMethod) != 0:
 		return &host.HTTPError{Code: requestMethodInvalid}
-	case importSetScheme(outgoing, 1, scheme, otherScheme) != 0,
+	case !utf8.ValidString(request.Authority), !utf8.ValidString(request.Path),
+		importSetScheme(outgoing, 1, scheme, otherScheme) != 0,
 		importSetAuthority(outgoing, 1, request.Authority) != 0,
 		importSetPathWithQuery(outgoing, 1, request.Path) != 0:
 		return &host.HTTPError{Code: requestURIInvalid}

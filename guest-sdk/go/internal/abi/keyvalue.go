@@ -131,15 +131,13 @@ func (b bucket) Keys(cursor string) (keys []string, next string, err *host.KeyVa
 }
 
 func (b bucket) Increment(key string, delta int64) (int64, *host.KeyValueError) {
-	return askStore(func(result unsafe.Pointer) { importIncrement(uint32(b), key, delta, result) }, 2, func(answer *words) int64 {
-		return int64(answer.uint64(2))
-	})
+	add := func(result unsafe.Pointer) { importIncrement(uint32(b), key, delta, result) }
+	return askStore(add, 2, func(answer *words) int64 { return int64(answer.uint64(2)) })
 }
 
 func (b bucket) CompareAndSet(key string, expected, value []byte) (bool, *host.KeyValueError) {
-	cas, err := askStore(func(result unsafe.Pointer) { importCasNew(uint32(b), key, result) }, 1, func(answer *words) uint32 {
-		return answer[1]
-	})
+	note := func(result unsafe.Pointer) { importCasNew(uint32(b), key, result) }
+	cas, err := askStore(note, 1, func(answer *words) uint32 { return answer[1] })
 	if err != nil {
 		return false, err
 	}

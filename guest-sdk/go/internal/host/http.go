@@ -33,7 +33,7 @@ type HTTPError struct {
 	Text string
 }
 
-// HTTPErrorOfText returns the error whose name a text begins with, whatever stands between its words.
+// HTTPErrorOfText returns the error with whose name, in words, a text begins. Any other text is an internal error.
 func HTTPErrorOfText(text string) *HTTPError {
 	text, _, _ = strings.Cut(text, "\n")
 	for code, name := range httpErrors {
