@@ -37,8 +37,11 @@
 // logs with log/slog goes into the host's log, with the message's id.
 //
 // A handler returns nil for success. [Retry], [RetryAfter] and [Reject] make the three failures; any
-// other error is a retry with its text. A panic counts as a retry too, and its text and stack go into
-// the host's log.
+// other error is a retry with its text. A panic counts as a retry too: its text is the reason, and its
+// stack goes into the host's log.
+//
+// Importing package sandhog/http makes net/http reach the servers that the manifest grants. Package
+// keyvalue keeps what a handler has to remember, and package config reads its configuration.
 //
 // Package sandhogtest runs a handler natively, in an ordinary test.
 package sandhog

@@ -6,6 +6,17 @@
 //			t.Fatal(result.Verdict, result.Reason)
 //		}
 //	}
+//
+// A handler that reaches out finds what a [Host] has for it:
+//
+//	host := sandhogtest.Host{
+//		HTTP:     sandhogtest.Serve(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(503) }),
+//		KeyValue: sandhogtest.Stores{"orders": {"7": "paid"}},
+//		Config:   map[string]string{"api": "https://api.example.com"},
+//	}
+//	result := host.Run(handle, sandhogtest.Message(`{"id": 8}`))
+//
+// What it was not given fails as without its grant.
 package sandhogtest
 
 import (
@@ -13,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -57,12 +69,24 @@ type Result struct {
 	Sent []Sent
 	// Logged are the lines that the handler logged.
 	Logged []Line
+	// Requests are the HTTP requests that the handler made, answered or not.
+	Requests []Request
+	// KeyValue is what the key-value stores hold, as the handler left them. A host would drop what a
+	// handler wrote that failed.
+	KeyValue Stores
 }
 
 // Host says how the host that a test needs differs from one that accepts everything a real one would.
 type Host struct {
 	// Refuse is the error of every send, such as sandhog.ErrNotGranted.
 	Refuse error
+	// HTTP answers the requests of the handler: see Serve. Without it they go to servers that are not
+	// granted. The handler has to import sandhog/http, as for a real host.
+	HTTP http.RoundTripper
+	// KeyValue is what the key-value stores hold at first. Stores{} is a grant with nothing stored.
+	KeyValue Stores
+	// Config are the values of the configuration. An empty map is a grant without values.
+	Config map[string]string
 }
 
 // Run runs a handler on a message. A panic of the handler is one of the test.
@@ -79,10 +103,15 @@ func (h Host) Run(handle func(context.Context, *sandhog.Message) error, message 
 }
 
 // RunBatch runs a batch handler on messages. The result of each message is returned in their order; what
-// was sent and logged is in the first.
+// the handler did beside that is in the first.
 func RunBatch(handle func(context.Context, []*sandhog.Message) []error, messages ...*sandhog.Message) []Result {
+	return Host{}.RunBatch(handle, messages...)
+}
+
+// RunBatch runs a batch handler on messages, on this host.
+func (h Host) RunBatch(handle func(context.Context, []*sandhog.Message) []error, messages ...*sandhog.Message) []Result {
 	var errs []error
-	first := Host{}.record(func() { errs = handle(context.Background(), messages) })
+	first := h.record(func() { errs = handle(context.Background(), messages) })
 	results := make([]Result, len(errs))
 	for i, err := range errs {
 		if i == 0 {
@@ -100,15 +129,26 @@ func (h Host) record(run func()) Result {
 	running.Lock()
 	defer running.Unlock()
 	recorder := &recorder{refuse: h.Refuse}
-	before, logger := host.Current, slog.Default()
-	host.Current = recorder
+	network := &network{servers: h.HTTP}
+	stores := h.KeyValue.clone()
+	logger := slog.Default()
+	defer slog.SetDefault(logger)
+	defer replace[host.Host](&host.Current, recorder)()
+	defer replace[host.KeyValue](&host.CurrentKeyValue, stores)()
+	defer replace[host.Config](&host.CurrentConfig, config(h.Config))()
+	defer replace(&http.DefaultTransport, network.transport())()
 	slog.SetDefault(slog.New(sandhog.LogHandler(nil)))
-	defer func() {
-		host.Current = before
-		slog.SetDefault(logger)
-	}()
 	run()
+	recorder.result.Requests = network.requests
+	recorder.result.KeyValue = stores
 	return recorder.result
+}
+
+// replace sets a variable, and returns what sets it back.
+func replace[T any](variable *T, value T) (restore func()) {
+	before := *variable
+	*variable = value
+	return func() { *variable = before }
 }
 
 func (r *Result) judge(err error) {

@@ -95,6 +95,7 @@ func handleAll(handler func([]host.Message) []host.Outcome, wire []WireMessage) 
 		messages[i] = lift(&wire[i])
 	}
 	messageUsed = 0
+	defer reportPanic()
 	outcomes := handler(messages)
 	answer.results = make([]WireResult, len(outcomes))
 	answer.reasons = make([]string, len(outcomes))

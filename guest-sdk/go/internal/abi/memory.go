@@ -19,14 +19,23 @@ var (
 	messageMemory []byte
 	messageUsed   uint32
 
-	// resultMemory is for what one call of an import returns: the text of an error.
-	resultMemory [64 << 10]byte
+	// resultMemory is for what one call of an import returns. The text of an error fits into textMemory; whoever
+	// imports more knows which size it needs.
+	textMemory   [64 << 10]byte
+	resultMemory = textMemory[:]
 	resultUsed   uint32
 )
 
 // Receive sets the memory for the messages of one call.
 func Receive(memory []byte) {
 	messageMemory = memory
+}
+
+// ReceiveResults sets the memory for what one call of an import returns, unless it is larger already.
+func ReceiveResults(memory []byte) {
+	if len(memory) > len(resultMemory) {
+		resultMemory = memory
+	}
 }
 
 //go:wasmexport cabi_realloc
@@ -38,7 +47,7 @@ func reallocForMessage(old unsafe.Pointer, oldSize, align, size uint32) unsafe.P
 //go:wasmexport cabi_import_realloc
 //go:nosplit
 func reallocForResult(old unsafe.Pointer, oldSize, align, size uint32) unsafe.Pointer {
-	return moved(take(resultMemory[:], &resultUsed, align, size), old, min(oldSize, size))
+	return moved(take(resultMemory, &resultUsed, align, size), old, min(oldSize, size))
 }
 
 // reallocForAdapter runs before Go's runtime has been initialised.

@@ -1,5 +1,10 @@
-// Package host is the seam between the package for handlers and what is behind it: the host, or a test.
+// Package host is the seam between the packages for handlers and what is behind them: the host, or a test.
+//
+// What needs a grant has a variable of its own, so that a program that does not import its package does not
+// import it from the host either.
 package host
+
+import "errors"
 
 // Kind is the kind of an attribute's value, numbered as in the contract.
 type Kind uint8
@@ -93,6 +98,10 @@ func (none) Send(string, Outgoing) *Refusal       { return noHost() }
 func (none) SendMany(string, []Outgoing) *Refusal { return noHost() }
 func (none) Log(Level, string)                    {}
 
+const noHostReason = "there is no host: run the handler with sandhogtest.Run"
+
+var errNoHost = errors.New(noHostReason)
+
 func noHost() *Refusal {
-	return &Refusal{Invalid, "there is no host: run the handler with sandhogtest.Run"}
+	return &Refusal{Invalid, noHostReason}
 }

@@ -1,0 +1,133 @@
+package http_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sandhog"
+	sandhoghttp "sandhog/http"
+	"sandhog/sandhogtest"
+)
+
+// post is a handler that posts the body of its message.
+func post(ctx context.Context, message *sandhog.Message) error {
+	client := http.Client{Timeout: 10 * time.Millisecond}
+	response, err := client.Post("https://api.example.com/echo?a=1", "text/plain", strings.NewReader(string(message.Body)))
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode >= 300 {
+		return sandhoghttp.RetryAfter(response)
+	}
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		return err
+	}
+	return sandhog.Reject("%s", body)
+}
+
+func TestATestAnswersTheRequestsOfAHandlerAndSeesThem(t *testing.T) {
+	host := sandhogtest.Host{HTTP: sandhogtest.Serve(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		w.Write([]byte("echo: " + string(body)))
+	})}
+	result := host.Run(post, sandhogtest.Message("hello"))
+	if result.Reason != "echo: hello" || len(result.Logged) != 0 {
+		t.Error(result)
+	}
+	request := result.Requests[0]
+	if len(result.Requests) != 1 || request.Method != "POST" || request.URL != "https://api.example.com/echo?a=1" ||
+		request.Header.Get("Content-Type") != "text/plain" || string(request.Body) != "hello" {
+		t.Error(result.Requests)
+	}
+}
+
+func TestARequestIsNotGrantedWhereNoServerWasGiven(t *testing.T) {
+	var err error
+	result := sandhogtest.Run(func(ctx context.Context, message *sandhog.Message) error {
+		err = post(ctx, message)
+		return err
+	}, sandhogtest.Message(""))
+	if !errors.Is(err, sandhog.ErrNotGranted) || result.Verdict != sandhog.Retried ||
+		!strings.Contains(result.Reason, `add "https://api.example.com" to http in [grant]`) {
+		t.Error(result)
+	}
+}
+
+func TestAServerThatNeverAnswersIsATimeout(t *testing.T) {
+	host := sandhogtest.Host{HTTP: sandhogtest.Serve(func(w http.ResponseWriter, r *http.Request) { <-r.Context().Done() })}
+	host.Run(func(ctx context.Context, message *sandhog.Message) error {
+		var timeout net.Error
+		if err := post(ctx, message); !errors.As(err, &timeout) || !timeout.Timeout() {
+			t.Error(err)
+		}
+		return nil
+	}, sandhogtest.Message(""))
+}
+
+func TestARequestToComeBackLaterHasItsDelay(t *testing.T) {
+	for header, want := range map[string]sandhogtest.Result{
+		"":     {Verdict: sandhog.Retried},
+		"soon": {Verdict: sandhog.Retried},
+		"-1":   {Verdict: sandhog.Retried},
+		"0":    {Verdict: sandhog.RetriedAfter},
+		"90":   {Verdict: sandhog.RetriedAfter, Delay: 90 * time.Second},
+		time.Unix(0, 0).UTC().Format(http.TimeFormat): {Verdict: sandhog.RetriedAfter},
+	} {
+		host := sandhogtest.Host{HTTP: sandhogtest.Serve(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(http.StatusTooManyRequests)
+		})}
+		result := host.Run(post, sandhogtest.Message(""))
+		if result.Verdict != want.Verdict || result.Delay != want.Delay ||
+			!strings.HasSuffix(result.Reason, "429 Too Many Requests") {
+			t.Errorf("%q: %+v", header, result)
+		}
+	}
+}
+
+func TestAnErrorOfTheHostIsWhatGoCallsIt(t *testing.T) {
+	for _, c := range []struct {
+		code string
+		is   error
+	}{
+		{"HTTP-request-denied", sandhog.ErrNotGranted},
+		{"destination-IP-prohibited", sandhog.ErrNotGranted},
+		{"HTTP-request-body-size", sandhog.ErrLimit},
+		{"HTTP-response-body-size", sandhog.ErrLimit},
+		{"connection-timeout", context.DeadlineExceeded},
+		{"HTTP-response-timeout", context.DeadlineExceeded},
+		{"connection-refused", syscall.ECONNREFUSED},
+		{"TLS-certificate-error", nil},
+	} {
+		host := sandhogtest.Host{HTTP: sandhogtest.Answer(func(*http.Request) (*http.Response, error) {
+			return nil, &sandhoghttp.Error{Code: c.code}
+		})}
+		host.Run(func(ctx context.Context, message *sandhog.Message) error {
+			err := post(ctx, message)
+			for _, kind := range []error{sandhog.ErrNotGranted, sandhog.ErrLimit, context.DeadlineExceeded, syscall.ECONNREFUSED} {
+				if errors.Is(err, kind) != (kind == c.is) {
+					t.Errorf("%s is, or is not: %v", c.code, kind)
+				}
+			}
+			return nil
+		}, sandhogtest.Message(""))
+	}
+}
+
+func TestTheDefaultTransportKeepsItsType(t *testing.T) {
+	sandhogtest.Run(func(context.Context, *sandhog.Message) error {
+		if _, ok := http.DefaultTransport.(*http.Transport); !ok {
+			t.Errorf("%T", http.DefaultTransport)
+		}
+		return nil
+	}, sandhogtest.Message(""))
+}
