@@ -15,6 +15,7 @@
 //! assert_eq!((sent[0].queue.as_str(), sent[0].message.body.as_slice()), ("shouts", b"HEY".as_slice()));
 //! ```
 
+
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
