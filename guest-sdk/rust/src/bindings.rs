@@ -26,3 +26,6 @@ pub mod platform;
 #[rustfmt::skip]
 pub mod worker;
 
+#[cfg(all(feature = "http", target_family = "wasm"))]
+#[rustfmt::skip]
+pub mod http;

@@ -54,6 +54,8 @@ mod export;
 mod failure;
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "heap"))]
 mod heap;
+#[cfg(feature = "http")]
+pub mod http;
 mod log;
 mod message;
 mod sender;

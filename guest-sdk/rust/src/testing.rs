@@ -15,10 +15,14 @@
 //! assert_eq!((sent[0].queue.as_str(), sent[0].message.body.as_slice()), ("shouts", b"HEY".as_slice()));
 //! ```
 
+#[cfg(feature = "http")]
+pub(crate) mod http;
 
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "http")]
+pub use self::http::{Answer, answer, requests, response};
 use crate::{AttributeValue, Level, Message, Outgoing, SendError};
 
 /// The largest body: 1 MiB.
