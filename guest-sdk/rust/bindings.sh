@@ -23,6 +23,6 @@ types=crate::bindings::worker::sandhog::worker
     --with "sandhog:worker/crash@0.1.0=$types::crash"
 cat ../../wit/*.wit > "$out/contract.wit"
 # Each world of its own, so that a handler carries the description of what it may use and of nothing else.
-for world in platform http; do
+for world in platform http config keyvalue; do
     "$wit_bindgen" rust wit --world "$world" --out-dir "$out" --format --generate-all
 done

@@ -26,6 +26,12 @@ pub mod platform;
 #[rustfmt::skip]
 pub mod worker;
 
+#[cfg(all(feature = "config", target_family = "wasm"))]
+#[rustfmt::skip]
+pub mod config;
 #[cfg(all(feature = "http", target_family = "wasm"))]
 #[rustfmt::skip]
 pub mod http;
+#[cfg(all(feature = "keyvalue", target_family = "wasm"))]
+#[rustfmt::skip]
+pub mod keyvalue;

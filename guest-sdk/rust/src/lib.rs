@@ -49,6 +49,8 @@
 
 mod attribute;
 mod bindings;
+#[cfg(feature = "config")]
+pub mod config;
 mod exchange;
 mod export;
 mod failure;
@@ -56,6 +58,8 @@ mod failure;
 mod heap;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "keyvalue")]
+pub mod keyvalue;
 mod log;
 mod message;
 mod sender;
