@@ -11,9 +11,67 @@ pub mod wasi {
             static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
             use super::super::super::_rt;
             pub type Pollable = super::super::super::wasi::io::poll::Pollable;
+            pub type Instant = u64;
+            pub type Duration = u64;
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
-            pub fn subscribe_duration(when: u64) -> Pollable {
+            pub fn now() -> Instant {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.0")]
+                    unsafe extern "C" {
+                        #[link_name = "now"]
+                        fn wit_import0() -> i64;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i64 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    ret as u64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn resolution() -> Duration {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.0")]
+                    unsafe extern "C" {
+                        #[link_name = "resolution"]
+                        fn wit_import0() -> i64;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0() -> i64 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0();
+                    ret as u64
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn subscribe_instant(when: Instant) -> Pollable {
+                unsafe {
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.0")]
+                    unsafe extern "C" {
+                        #[link_name = "subscribe-instant"]
+                        fn wit_import0(_: i64) -> i32;
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import0(_: i64) -> i32 {
+                        unreachable!()
+                    }
+                    let ret = wit_import0(_rt::as_i64(when));
+                    super::super::super::wasi::io::poll::Pollable::from_handle(
+                        ret as u32,
+                    )
+                }
+            }
+            #[allow(unused_unsafe, clippy::all)]
+            #[allow(async_fn_in_trait)]
+            pub fn subscribe_duration(when: Duration) -> Pollable {
                 unsafe {
                     #[cfg(target_arch = "wasm32")]
                     #[link(wasm_import_module = "wasi:clocks/monotonic-clock@0.2.0")]
@@ -25,7 +83,7 @@ pub mod wasi {
                     unsafe extern "C" fn wit_import0(_: i64) -> i32 {
                         unreachable!()
                     }
-                    let ret = wit_import0(_rt::as_i64(&when));
+                    let ret = wit_import0(_rt::as_i64(when));
                     super::super::super::wasi::io::poll::Pollable::from_handle(
                         ret as u32,
                     )
@@ -3782,6 +3840,25 @@ pub mod wasi {
                     }
                 }
             }
+            impl Pollable {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn block(&self) -> () {
+                    unsafe {
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/poll@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]pollable.block"]
+                            fn wit_import0(_: i32);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import0(_: i32) {
+                            unreachable!()
+                        }
+                        wit_import0((self).handle() as i32);
+                    }
+                }
+            }
             #[allow(unused_unsafe, clippy::all)]
             #[allow(async_fn_in_trait)]
             pub fn poll(in_: &[&Pollable]) -> _rt::Vec<u32> {
@@ -4031,6 +4108,210 @@ pub mod wasi {
             impl InputStream {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
+                pub fn blocking_read(
+                    &self,
+                    len: u64,
+                ) -> ::core::result::Result<_rt::Vec<u8>, StreamError> {
+                    unsafe {
+                        #[cfg_attr(target_pointer_width = "64", repr(align(8)))]
+                        #[cfg_attr(target_pointer_width = "32", repr(align(4)))]
+                        struct RetArea(
+                            [::core::mem::MaybeUninit<
+                                u8,
+                            >; 3 * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 3
+                                * ::core::mem::size_of::<*const u8>()],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]input-stream.blocking-read"]
+                            fn wit_import1(_: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i64, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i64(&len), ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result9 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0
+                                        .add(::core::mem::size_of::<*const u8>())
+                                        .cast::<*mut u8>();
+                                    let l4 = *ptr0
+                                        .add(2 * ::core::mem::size_of::<*const u8>())
+                                        .cast::<usize>();
+                                    let len5 = l4;
+                                    <_ as From<
+                                        _rt::Vec<_>,
+                                    >>::from(_rt::Vec::from_raw_parts(l3.cast(), len5, len5))
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l6 = i32::from(
+                                        *ptr0.add(::core::mem::size_of::<*const u8>()).cast::<u8>(),
+                                    );
+                                    let v8 = match l6 {
+                                        0 => {
+                                            let e8 = {
+                                                let l7 = *ptr0
+                                                    .add(4 + 1 * ::core::mem::size_of::<*const u8>())
+                                                    .cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l7 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e8)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v8
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result9
+                    }
+                }
+            }
+            impl InputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn skip(
+                    &self,
+                    len: u64,
+                ) -> ::core::result::Result<u64, StreamError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]input-stream.skip"]
+                            fn wit_import1(_: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i64, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i64(&len), ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<i64>();
+                                    l3 as u64
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v6 = match l4 {
+                                        0 => {
+                                            let e6 = {
+                                                let l5 = *ptr0.add(12).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l5 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e6)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v6
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl InputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn blocking_skip(
+                    &self,
+                    len: u64,
+                ) -> ::core::result::Result<u64, StreamError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]input-stream.blocking-skip"]
+                            fn wit_import1(_: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i64, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i64(&len), ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<i64>();
+                                    l3 as u64
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v6 = match l4 {
+                                        0 => {
+                                            let e6 = {
+                                                let l5 = *ptr0.add(12).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l5 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e6)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v6
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl InputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
                 pub fn subscribe(&self) -> Pollable {
                     unsafe {
                         #[cfg(target_arch = "wasm32")]
@@ -4179,6 +4460,73 @@ pub mod wasi {
             impl OutputStream {
                 #[allow(unused_unsafe, clippy::all)]
                 #[allow(async_fn_in_trait)]
+                pub fn blocking_write_and_flush(
+                    &self,
+                    contents: &[u8],
+                ) -> ::core::result::Result<(), StreamError> {
+                    unsafe {
+                        #[repr(align(4))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 12]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 12],
+                        );
+                        let vec0 = contents;
+                        let ptr0 = vec0.as_ptr().cast::<u8>();
+                        let len0 = vec0.len();
+                        let ptr1 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.blocking-write-and-flush"]
+                            fn wit_import2(_: i32, _: *mut u8, _: usize, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import2(
+                            _: i32,
+                            _: *mut u8,
+                            _: usize,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import2((self).handle() as i32, ptr0.cast_mut(), len0, ptr1);
+                        let l3 = i32::from(*ptr1.add(0).cast::<u8>());
+                        let result7 = match l3 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr1.add(4).cast::<u8>());
+                                    let v6 = match l4 {
+                                        0 => {
+                                            let e6 = {
+                                                let l5 = *ptr1.add(8).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l5 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e6)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v6
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
                 pub fn flush(&self) -> ::core::result::Result<(), StreamError> {
                     unsafe {
                         #[repr(align(4))]
@@ -4191,6 +4539,62 @@ pub mod wasi {
                         #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
                         unsafe extern "C" {
                             #[link_name = "[method]output-stream.flush"]
+                            fn wit_import1(_: i32, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result6 = match l2 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l3 = i32::from(*ptr0.add(4).cast::<u8>());
+                                    let v5 = match l3 {
+                                        0 => {
+                                            let e5 = {
+                                                let l4 = *ptr0.add(8).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l4 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e5)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v5
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result6
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn blocking_flush(&self) -> ::core::result::Result<(), StreamError> {
+                    unsafe {
+                        #[repr(align(4))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 12]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 12],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.blocking-flush"]
                             fn wit_import1(_: i32, _: *mut u8);
                         }
                         #[cfg(not(target_arch = "wasm32"))]
@@ -4251,6 +4655,270 @@ pub mod wasi {
                         super::super::super::wasi::io::poll::Pollable::from_handle(
                             ret as u32,
                         )
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn write_zeroes(
+                    &self,
+                    len: u64,
+                ) -> ::core::result::Result<(), StreamError> {
+                    unsafe {
+                        #[repr(align(4))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 12]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 12],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.write-zeroes"]
+                            fn wit_import1(_: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i64, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i64(&len), ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result6 = match l2 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l3 = i32::from(*ptr0.add(4).cast::<u8>());
+                                    let v5 = match l3 {
+                                        0 => {
+                                            let e5 = {
+                                                let l4 = *ptr0.add(8).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l4 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e5)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v5
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result6
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn blocking_write_zeroes_and_flush(
+                    &self,
+                    len: u64,
+                ) -> ::core::result::Result<(), StreamError> {
+                    unsafe {
+                        #[repr(align(4))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 12]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 12],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.blocking-write-zeroes-and-flush"]
+                            fn wit_import1(_: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(_: i32, _: i64, _: *mut u8) {
+                            unreachable!()
+                        }
+                        wit_import1((self).handle() as i32, _rt::as_i64(&len), ptr0);
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result6 = match l2 {
+                            0 => {
+                                let e = ();
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l3 = i32::from(*ptr0.add(4).cast::<u8>());
+                                    let v5 = match l3 {
+                                        0 => {
+                                            let e5 = {
+                                                let l4 = *ptr0.add(8).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l4 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e5)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v5
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result6
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn splice(
+                    &self,
+                    src: &InputStream,
+                    len: u64,
+                ) -> ::core::result::Result<u64, StreamError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.splice"]
+                            fn wit_import1(_: i32, _: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i64,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            (src).handle() as i32,
+                            _rt::as_i64(&len),
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<i64>();
+                                    l3 as u64
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v6 = match l4 {
+                                        0 => {
+                                            let e6 = {
+                                                let l5 = *ptr0.add(12).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l5 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e6)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v6
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
+                    }
+                }
+            }
+            impl OutputStream {
+                #[allow(unused_unsafe, clippy::all)]
+                #[allow(async_fn_in_trait)]
+                pub fn blocking_splice(
+                    &self,
+                    src: &InputStream,
+                    len: u64,
+                ) -> ::core::result::Result<u64, StreamError> {
+                    unsafe {
+                        #[repr(align(8))]
+                        struct RetArea([::core::mem::MaybeUninit<u8>; 16]);
+                        let mut ret_area = RetArea(
+                            [::core::mem::MaybeUninit::uninit(); 16],
+                        );
+                        let ptr0 = ret_area.0.as_mut_ptr().cast::<u8>();
+                        #[cfg(target_arch = "wasm32")]
+                        #[link(wasm_import_module = "wasi:io/streams@0.2.0")]
+                        unsafe extern "C" {
+                            #[link_name = "[method]output-stream.blocking-splice"]
+                            fn wit_import1(_: i32, _: i32, _: i64, _: *mut u8);
+                        }
+                        #[cfg(not(target_arch = "wasm32"))]
+                        unsafe extern "C" fn wit_import1(
+                            _: i32,
+                            _: i32,
+                            _: i64,
+                            _: *mut u8,
+                        ) {
+                            unreachable!()
+                        }
+                        wit_import1(
+                            (self).handle() as i32,
+                            (src).handle() as i32,
+                            _rt::as_i64(&len),
+                            ptr0,
+                        );
+                        let l2 = i32::from(*ptr0.add(0).cast::<u8>());
+                        let result7 = match l2 {
+                            0 => {
+                                let e = {
+                                    let l3 = *ptr0.add(8).cast::<i64>();
+                                    l3 as u64
+                                };
+                                Ok(e)
+                            }
+                            1 => {
+                                let e = {
+                                    let l4 = i32::from(*ptr0.add(8).cast::<u8>());
+                                    let v6 = match l4 {
+                                        0 => {
+                                            let e6 = {
+                                                let l5 = *ptr0.add(12).cast::<i32>();
+                                                super::super::super::wasi::io::error::Error::from_handle(
+                                                    l5 as u32,
+                                                )
+                                            };
+                                            StreamError::LastOperationFailed(e6)
+                                        }
+                                        n => {
+                                            debug_assert_eq!(n, 1, "invalid enum discriminant");
+                                            StreamError::Closed
+                                        }
+                                    };
+                                    v6
+                                };
+                                Err(e)
+                            }
+                            _ => _rt::invalid_enum_discriminant(),
+                        };
+                        result7
                     }
                 }
             }
@@ -4403,87 +5071,98 @@ mod _rt {
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4000] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa5\x1e\x01A\x02\x01\
-A\x14\x01B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[m\
-ethod]error.to-debug-string\x01\x02\x03\0\x13wasi:io/error@0.2.0\x05\0\x01B\x08\x04\
-\0\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollab\
-le.ready\x01\x02\x01p\x01\x01py\x01@\x01\x02in\x03\0\x04\x04\0\x04poll\x01\x05\x03\
-\0\x12wasi:io/poll@0.2.0\x05\x01\x02\x03\0\0\x05error\x02\x03\0\x01\x08pollable\x01\
-B\x1c\x02\x03\x02\x01\x02\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x03\x04\0\x08po\
-llable\x03\0\x02\x01i\x01\x01q\x02\x15last-operation-failed\x01\x04\0\x06closed\0\
-\0\x04\0\x0cstream-error\x03\0\x05\x04\0\x0cinput-stream\x03\x01\x04\0\x0doutput\
--stream\x03\x01\x01h\x07\x01p}\x01j\x01\x0a\x01\x06\x01@\x02\x04self\x09\x03lenw\
-\0\x0b\x04\0\x19[method]input-stream.read\x01\x0c\x01i\x03\x01@\x01\x04self\x09\0\
-\x0d\x04\0\x1e[method]input-stream.subscribe\x01\x0e\x01h\x08\x01j\x01w\x01\x06\x01\
-@\x01\x04self\x0f\0\x10\x04\0![method]output-stream.check-write\x01\x11\x01j\0\x01\
-\x06\x01@\x02\x04self\x0f\x08contents\x0a\0\x12\x04\0\x1b[method]output-stream.w\
-rite\x01\x13\x01@\x01\x04self\x0f\0\x12\x04\0\x1b[method]output-stream.flush\x01\
-\x14\x01@\x01\x04self\x0f\0\x0d\x04\0\x1f[method]output-stream.subscribe\x01\x15\
-\x03\0\x15wasi:io/streams@0.2.0\x05\x04\x02\x03\0\x02\x0cinput-stream\x02\x03\0\x02\
-\x0doutput-stream\x01Bm\x02\x03\x02\x01\x02\x04\0\x08io-error\x03\0\0\x02\x03\x02\
-\x01\x03\x04\0\x08pollable\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x0cinput-stream\x03\
-\0\x04\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x06\x01q\x0a\x03get\0\0\x04\
-head\0\0\x04post\0\0\x03put\0\0\x06delete\0\0\x07connect\0\0\x07options\0\0\x05t\
-race\0\0\x05patch\0\0\x05other\x01s\0\x04\0\x06method\x03\0\x08\x01q\x03\x04HTTP\
-\0\0\x05HTTPS\0\0\x05other\x01s\0\x04\0\x06scheme\x03\0\x0a\x01ks\x01k{\x01r\x02\
-\x05rcode\x0c\x09info-code\x0d\x04\0\x11DNS-error-payload\x03\0\x0e\x01k}\x01r\x02\
-\x08alert-id\x10\x0dalert-message\x0c\x04\0\x1aTLS-alert-received-payload\x03\0\x11\
-\x01ky\x01r\x02\x0afield-name\x0c\x0afield-size\x13\x04\0\x12field-size-payload\x03\
-\0\x14\x01kw\x01k\x15\x01q'\x0bDNS-timeout\0\0\x09DNS-error\x01\x0f\0\x15destina\
-tion-not-found\0\0\x17destination-unavailable\0\0\x19destination-IP-prohibited\0\
-\0\x19destination-IP-unroutable\0\0\x12connection-refused\0\0\x15connection-term\
-inated\0\0\x12connection-timeout\0\0\x17connection-read-timeout\0\0\x18connectio\
-n-write-timeout\0\0\x18connection-limit-reached\0\0\x12TLS-protocol-error\0\0\x15\
-TLS-certificate-error\0\0\x12TLS-alert-received\x01\x12\0\x13HTTP-request-denied\
-\0\0\x1cHTTP-request-length-required\0\0\x16HTTP-request-body-size\x01\x16\0\x1b\
-HTTP-request-method-invalid\0\0\x18HTTP-request-URI-invalid\0\0\x19HTTP-request-\
-URI-too-long\0\0\x20HTTP-request-header-section-size\x01\x13\0\x18HTTP-request-h\
-eader-size\x01\x17\0!HTTP-request-trailer-section-size\x01\x13\0\x19HTTP-request\
--trailer-size\x01\x15\0\x18HTTP-response-incomplete\0\0!HTTP-response-header-sec\
-tion-size\x01\x13\0\x19HTTP-response-header-size\x01\x15\0\x17HTTP-response-body\
--size\x01\x16\0\"HTTP-response-trailer-section-size\x01\x13\0\x1aHTTP-response-t\
-railer-size\x01\x15\0\x1dHTTP-response-transfer-coding\x01\x0c\0\x1cHTTP-respons\
-e-content-coding\x01\x0c\0\x15HTTP-response-timeout\0\0\x13HTTP-upgrade-failed\0\
-\0\x13HTTP-protocol-error\0\0\x0dloop-detected\0\0\x13configuration-error\0\0\x0e\
-internal-error\x01\x0c\0\x04\0\x0aerror-code\x03\0\x18\x01q\x03\x0einvalid-synta\
-x\0\0\x09forbidden\0\0\x09immutable\0\0\x04\0\x0cheader-error\x03\0\x1a\x01s\x04\
-\0\x09field-key\x03\0\x1c\x01p}\x04\0\x0bfield-value\x03\0\x1e\x04\0\x06fields\x03\
-\x01\x04\0\x07headers\x03\0\x20\x04\0\x08trailers\x03\0\x20\x04\0\x10outgoing-re\
-quest\x03\x01\x04\0\x0frequest-options\x03\x01\x01{\x04\0\x0bstatus-code\x03\0%\x04\
-\0\x11incoming-response\x03\x01\x04\0\x0dincoming-body\x03\x01\x04\0\x0doutgoing\
--body\x03\x01\x04\0\x18future-incoming-response\x03\x01\x01o\x02\x1d\x1f\x01p+\x01\
-i\x20\x01j\x01-\x01\x1b\x01@\x01\x07entries,\0.\x04\0\x18[static]fields.from-lis\
-t\x01/\x01h\x20\x01@\x01\x04self0\0,\x04\0\x16[method]fields.entries\x011\x01i!\x01\
-i#\x01@\x01\x07headers2\03\x04\0\x1d[constructor]outgoing-request\x014\x01h#\x01\
-i)\x01j\x016\0\x01@\x01\x04self5\07\x04\0\x1d[method]outgoing-request.body\x018\x01\
-j\0\0\x01@\x02\x04self5\x06method\x09\09\x04\0#[method]outgoing-request.set-meth\
-od\x01:\x01@\x02\x04self5\x0fpath-with-query\x0c\09\x04\0,[method]outgoing-reque\
-st.set-path-with-query\x01;\x01k\x0b\x01@\x02\x04self5\x06scheme<\09\x04\0#[meth\
-od]outgoing-request.set-scheme\x01=\x01@\x02\x04self5\x09authority\x0c\09\x04\0&\
-[method]outgoing-request.set-authority\x01>\x01h'\x01@\x01\x04self?\0&\x04\0\x20\
-[method]incoming-response.status\x01@\x01@\x01\x04self?\02\x04\0![method]incomin\
-g-response.headers\x01A\x01i(\x01j\x01\xc2\0\0\x01@\x01\x04self?\0\xc3\0\x04\0![\
-method]incoming-response.consume\x01D\x01h(\x01i\x05\x01j\x01\xc6\0\0\x01@\x01\x04\
-self\xc5\0\0\xc7\0\x04\0\x1c[method]incoming-body.stream\x01H\x01h)\x01i\x07\x01\
-j\x01\xca\0\0\x01@\x01\x04self\xc9\0\0\xcb\0\x04\0\x1b[method]outgoing-body.writ\
-e\x01L\x01i\"\x01k\xcd\0\x01j\0\x01\x19\x01@\x02\x04this6\x08trailers\xce\0\0\xcf\
-\0\x04\0\x1c[static]outgoing-body.finish\x01P\x01h*\x01i\x03\x01@\x01\x04self\xd1\
-\0\0\xd2\0\x04\0*[method]future-incoming-response.subscribe\x01S\x01i'\x01j\x01\xd4\
-\0\x01\x19\x01j\x01\xd5\0\0\x01k\xd6\0\x01@\x01\x04self\xd1\0\0\xd7\0\x04\0$[met\
-hod]future-incoming-response.get\x01X\x01h\x01\x01k\x19\x01@\x01\x03err\xd9\0\0\xda\
-\0\x04\0\x0fhttp-error-code\x01[\x03\0\x15wasi:http/types@0.2.0\x05\x07\x02\x03\0\
-\x03\x10outgoing-request\x02\x03\0\x03\x0frequest-options\x02\x03\0\x03\x18futur\
-e-incoming-response\x02\x03\0\x03\x0aerror-code\x01B\x0f\x02\x03\x02\x01\x08\x04\
-\0\x10outgoing-request\x03\0\0\x02\x03\x02\x01\x09\x04\0\x0frequest-options\x03\0\
-\x02\x02\x03\x02\x01\x0a\x04\0\x18future-incoming-response\x03\0\x04\x02\x03\x02\
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 4560] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xd5\"\x01A\x02\x01A\x14\
+\x01B\x04\x04\0\x05error\x03\x01\x01h\0\x01@\x01\x04self\x01\0s\x04\0\x1d[method\
+]error.to-debug-string\x01\x02\x03\0\x13wasi:io/error@0.2.0\x05\0\x01B\x0a\x04\0\
+\x08pollable\x03\x01\x01h\0\x01@\x01\x04self\x01\0\x7f\x04\0\x16[method]pollable\
+.ready\x01\x02\x01@\x01\x04self\x01\x01\0\x04\0\x16[method]pollable.block\x01\x03\
+\x01p\x01\x01py\x01@\x01\x02in\x04\0\x05\x04\0\x04poll\x01\x06\x03\0\x12wasi:io/\
+poll@0.2.0\x05\x01\x02\x03\0\0\x05error\x02\x03\0\x01\x08pollable\x01B(\x02\x03\x02\
+\x01\x02\x04\0\x05error\x03\0\0\x02\x03\x02\x01\x03\x04\0\x08pollable\x03\0\x02\x01\
+i\x01\x01q\x02\x15last-operation-failed\x01\x04\0\x06closed\0\0\x04\0\x0cstream-\
+error\x03\0\x05\x04\0\x0cinput-stream\x03\x01\x04\0\x0doutput-stream\x03\x01\x01\
+h\x07\x01p}\x01j\x01\x0a\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0b\x04\0\x19[me\
+thod]input-stream.read\x01\x0c\x04\0\"[method]input-stream.blocking-read\x01\x0c\
+\x01j\x01w\x01\x06\x01@\x02\x04self\x09\x03lenw\0\x0d\x04\0\x19[method]input-str\
+eam.skip\x01\x0e\x04\0\"[method]input-stream.blocking-skip\x01\x0e\x01i\x03\x01@\
+\x01\x04self\x09\0\x0f\x04\0\x1e[method]input-stream.subscribe\x01\x10\x01h\x08\x01\
+@\x01\x04self\x11\0\x0d\x04\0![method]output-stream.check-write\x01\x12\x01j\0\x01\
+\x06\x01@\x02\x04self\x11\x08contents\x0a\0\x13\x04\0\x1b[method]output-stream.w\
+rite\x01\x14\x04\0.[method]output-stream.blocking-write-and-flush\x01\x14\x01@\x01\
+\x04self\x11\0\x13\x04\0\x1b[method]output-stream.flush\x01\x15\x04\0$[method]ou\
+tput-stream.blocking-flush\x01\x15\x01@\x01\x04self\x11\0\x0f\x04\0\x1f[method]o\
+utput-stream.subscribe\x01\x16\x01@\x02\x04self\x11\x03lenw\0\x13\x04\0\"[method\
+]output-stream.write-zeroes\x01\x17\x04\05[method]output-stream.blocking-write-z\
+eroes-and-flush\x01\x17\x01@\x03\x04self\x11\x03src\x09\x03lenw\0\x0d\x04\0\x1c[\
+method]output-stream.splice\x01\x18\x04\0%[method]output-stream.blocking-splice\x01\
+\x18\x03\0\x15wasi:io/streams@0.2.0\x05\x04\x02\x03\0\x02\x0cinput-stream\x02\x03\
+\0\x02\x0doutput-stream\x01Bm\x02\x03\x02\x01\x02\x04\0\x08io-error\x03\0\0\x02\x03\
+\x02\x01\x03\x04\0\x08pollable\x03\0\x02\x02\x03\x02\x01\x05\x04\0\x0cinput-stre\
+am\x03\0\x04\x02\x03\x02\x01\x06\x04\0\x0doutput-stream\x03\0\x06\x01q\x0a\x03ge\
+t\0\0\x04head\0\0\x04post\0\0\x03put\0\0\x06delete\0\0\x07connect\0\0\x07options\
+\0\0\x05trace\0\0\x05patch\0\0\x05other\x01s\0\x04\0\x06method\x03\0\x08\x01q\x03\
+\x04HTTP\0\0\x05HTTPS\0\0\x05other\x01s\0\x04\0\x06scheme\x03\0\x0a\x01ks\x01k{\x01\
+r\x02\x05rcode\x0c\x09info-code\x0d\x04\0\x11DNS-error-payload\x03\0\x0e\x01k}\x01\
+r\x02\x08alert-id\x10\x0dalert-message\x0c\x04\0\x1aTLS-alert-received-payload\x03\
+\0\x11\x01ky\x01r\x02\x0afield-name\x0c\x0afield-size\x13\x04\0\x12field-size-pa\
+yload\x03\0\x14\x01kw\x01k\x15\x01q'\x0bDNS-timeout\0\0\x09DNS-error\x01\x0f\0\x15\
+destination-not-found\0\0\x17destination-unavailable\0\0\x19destination-IP-prohi\
+bited\0\0\x19destination-IP-unroutable\0\0\x12connection-refused\0\0\x15connecti\
+on-terminated\0\0\x12connection-timeout\0\0\x17connection-read-timeout\0\0\x18co\
+nnection-write-timeout\0\0\x18connection-limit-reached\0\0\x12TLS-protocol-error\
+\0\0\x15TLS-certificate-error\0\0\x12TLS-alert-received\x01\x12\0\x13HTTP-reques\
+t-denied\0\0\x1cHTTP-request-length-required\0\0\x16HTTP-request-body-size\x01\x16\
+\0\x1bHTTP-request-method-invalid\0\0\x18HTTP-request-URI-invalid\0\0\x19HTTP-re\
+quest-URI-too-long\0\0\x20HTTP-request-header-section-size\x01\x13\0\x18HTTP-req\
+uest-header-size\x01\x17\0!HTTP-request-trailer-section-size\x01\x13\0\x19HTTP-r\
+equest-trailer-size\x01\x15\0\x18HTTP-response-incomplete\0\0!HTTP-response-head\
+er-section-size\x01\x13\0\x19HTTP-response-header-size\x01\x15\0\x17HTTP-respons\
+e-body-size\x01\x16\0\"HTTP-response-trailer-section-size\x01\x13\0\x1aHTTP-resp\
+onse-trailer-size\x01\x15\0\x1dHTTP-response-transfer-coding\x01\x0c\0\x1cHTTP-r\
+esponse-content-coding\x01\x0c\0\x15HTTP-response-timeout\0\0\x13HTTP-upgrade-fa\
+iled\0\0\x13HTTP-protocol-error\0\0\x0dloop-detected\0\0\x13configuration-error\0\
+\0\x0einternal-error\x01\x0c\0\x04\0\x0aerror-code\x03\0\x18\x01q\x03\x0einvalid\
+-syntax\0\0\x09forbidden\0\0\x09immutable\0\0\x04\0\x0cheader-error\x03\0\x1a\x01\
+s\x04\0\x09field-key\x03\0\x1c\x01p}\x04\0\x0bfield-value\x03\0\x1e\x04\0\x06fie\
+lds\x03\x01\x04\0\x07headers\x03\0\x20\x04\0\x08trailers\x03\0\x20\x04\0\x10outg\
+oing-request\x03\x01\x04\0\x0frequest-options\x03\x01\x01{\x04\0\x0bstatus-code\x03\
+\0%\x04\0\x11incoming-response\x03\x01\x04\0\x0dincoming-body\x03\x01\x04\0\x0do\
+utgoing-body\x03\x01\x04\0\x18future-incoming-response\x03\x01\x01o\x02\x1d\x1f\x01\
+p+\x01i\x20\x01j\x01-\x01\x1b\x01@\x01\x07entries,\0.\x04\0\x18[static]fields.fr\
+om-list\x01/\x01h\x20\x01@\x01\x04self0\0,\x04\0\x16[method]fields.entries\x011\x01\
+i!\x01i#\x01@\x01\x07headers2\03\x04\0\x1d[constructor]outgoing-request\x014\x01\
+h#\x01i)\x01j\x016\0\x01@\x01\x04self5\07\x04\0\x1d[method]outgoing-request.body\
+\x018\x01j\0\0\x01@\x02\x04self5\x06method\x09\09\x04\0#[method]outgoing-request\
+.set-method\x01:\x01@\x02\x04self5\x0fpath-with-query\x0c\09\x04\0,[method]outgo\
+ing-request.set-path-with-query\x01;\x01k\x0b\x01@\x02\x04self5\x06scheme<\09\x04\
+\0#[method]outgoing-request.set-scheme\x01=\x01@\x02\x04self5\x09authority\x0c\0\
+9\x04\0&[method]outgoing-request.set-authority\x01>\x01h'\x01@\x01\x04self?\0&\x04\
+\0\x20[method]incoming-response.status\x01@\x01@\x01\x04self?\02\x04\0![method]i\
+ncoming-response.headers\x01A\x01i(\x01j\x01\xc2\0\0\x01@\x01\x04self?\0\xc3\0\x04\
+\0![method]incoming-response.consume\x01D\x01h(\x01i\x05\x01j\x01\xc6\0\0\x01@\x01\
+\x04self\xc5\0\0\xc7\0\x04\0\x1c[method]incoming-body.stream\x01H\x01h)\x01i\x07\
+\x01j\x01\xca\0\0\x01@\x01\x04self\xc9\0\0\xcb\0\x04\0\x1b[method]outgoing-body.\
+write\x01L\x01i\"\x01k\xcd\0\x01j\0\x01\x19\x01@\x02\x04this6\x08trailers\xce\0\0\
+\xcf\0\x04\0\x1c[static]outgoing-body.finish\x01P\x01h*\x01i\x03\x01@\x01\x04sel\
+f\xd1\0\0\xd2\0\x04\0*[method]future-incoming-response.subscribe\x01S\x01i'\x01j\
+\x01\xd4\0\x01\x19\x01j\x01\xd5\0\0\x01k\xd6\0\x01@\x01\x04self\xd1\0\0\xd7\0\x04\
+\0$[method]future-incoming-response.get\x01X\x01h\x01\x01k\x19\x01@\x01\x03err\xd9\
+\0\0\xda\0\x04\0\x0fhttp-error-code\x01[\x03\0\x15wasi:http/types@0.2.0\x05\x07\x02\
+\x03\0\x03\x10outgoing-request\x02\x03\0\x03\x0frequest-options\x02\x03\0\x03\x18\
+future-incoming-response\x02\x03\0\x03\x0aerror-code\x01B\x0f\x02\x03\x02\x01\x08\
+\x04\0\x10outgoing-request\x03\0\0\x02\x03\x02\x01\x09\x04\0\x0frequest-options\x03\
+\0\x02\x02\x03\x02\x01\x0a\x04\0\x18future-incoming-response\x03\0\x04\x02\x03\x02\
 \x01\x0b\x04\0\x0aerror-code\x03\0\x06\x01i\x01\x01i\x03\x01k\x09\x01i\x05\x01j\x01\
 \x0b\x01\x07\x01@\x02\x07request\x08\x07options\x0a\0\x0c\x04\0\x06handle\x01\x0d\
-\x03\0\x20wasi:http/outgoing-handler@0.2.0\x05\x0c\x01B\x05\x02\x03\x02\x01\x03\x04\
-\0\x08pollable\x03\0\0\x01i\x01\x01@\x01\x04whenw\0\x02\x04\0\x12subscribe-durat\
-ion\x01\x03\x03\0!wasi:clocks/monotonic-clock@0.2.0\x05\x0d\x04\0\x1bsandhog:gue\
-st-platform/http\x04\0\x0b\x0a\x01\0\x04http\x03\0\0\0G\x09producers\x01\x0cproc\
-essed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
+\x03\0\x20wasi:http/outgoing-handler@0.2.0\x05\x0c\x01B\x0f\x02\x03\x02\x01\x03\x04\
+\0\x08pollable\x03\0\0\x01w\x04\0\x07instant\x03\0\x02\x01w\x04\0\x08duration\x03\
+\0\x04\x01@\0\0\x03\x04\0\x03now\x01\x06\x01@\0\0\x05\x04\0\x0aresolution\x01\x07\
+\x01i\x01\x01@\x01\x04when\x03\0\x08\x04\0\x11subscribe-instant\x01\x09\x01@\x01\
+\x04when\x05\0\x08\x04\0\x12subscribe-duration\x01\x0a\x03\0!wasi:clocks/monoton\
+ic-clock@0.2.0\x05\x0d\x04\0\x1bsandhog:guest-platform/http\x04\0\x0b\x0a\x01\0\x04\
+http\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\
+\x10wit-bindgen-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
