@@ -67,6 +67,8 @@ pub use ::http::{HeaderMap, HeaderName, Method, Request, Response, StatusCode, U
 const REDIRECTS: u32 = 10;
 /// How many requests are under way at a time unless the client says otherwise: as many as the host lets by default.
 const CONCURRENT: usize = 8;
+/// How much of a body is written at once, in bytes: as much as the host takes.
+const PIECE: usize = 16 * 1024;
 const AGENT: &str = concat!("sandhog-guest/", env!("CARGO_PKG_VERSION"));
 
 /// Sends a request, and returns the answer once its head is here, whatever its status; redirects are followed.
@@ -200,7 +202,10 @@ impl Client {
     /// ```
     pub fn upload(&self, request: Request<()>) -> Result<Upload, HttpError> {
         let (head, ()) = request.into_parts();
-        Pending::open(checked(head)?, self).map(Upload)
+        Ok(Upload {
+            pending: Pending::open(checked(head)?, self)?,
+            buffer: Vec::new(),
+        })
     }
 }
 
@@ -221,28 +226,45 @@ fn checked(mut head: Parts) -> Result<Parts, HttpError> {
 /// A request whose body is being written. Dropping it breaks the request off.
 #[derive(Debug)]
 #[must_use]
-pub struct Upload(Pending);
+pub struct Upload {
+    pending: Pending,
+    /// What is too little to be worth a call of the host.
+    buffer: Vec<u8>,
+}
 
 impl Upload {
     /// Ends the body. The answer is to be waited for.
     ///
     /// # Errors
     ///
-    /// [`HttpError::Invalid`] if `content-length` promised another length.
-    pub fn finish(self) -> Result<Pending, HttpError> {
-        self.0.finished()
+    /// [`HttpError::Invalid`] if `content-length` promised another length; and as [`write`](Write::write).
+    pub fn finish(mut self) -> Result<Pending, HttpError> {
+        self.send_buffer()?;
+        self.pending.finished()
+    }
+
+    fn send_buffer(&mut self) -> Result<(), HttpError> {
+        let buffer = std::mem::take(&mut self.buffer);
+        self.pending.write_all(&buffer)
     }
 }
 
 impl Write for Upload {
-    /// Fails if the server takes no more of the body. There may be an answer nevertheless, which says why.
+    /// Fails if the server takes no more of the body.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        Ok(self.0.write(bytes)?)
+        if self.buffer.len() + bytes.len() > PIECE {
+            self.send_buffer()?;
+        }
+        if bytes.len() < PIECE {
+            self.buffer.extend_from_slice(bytes);
+        } else {
+            self.pending.write_all(bytes)?;
+        }
+        Ok(bytes.len())
     }
 
-    /// Nothing waits in the handler.
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        Ok(self.send_buffer()?)
     }
 }
 

@@ -95,15 +95,16 @@ impl Pending {
         interests.wait();
     }
 
-    /// Writes to the body as much as goes at once; at least one byte, if there is one.
-    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<usize, HttpError> {
-        loop {
+    /// Writes to the body.
+    pub(super) fn write_all(&mut self, mut bytes: &[u8]) -> Result<(), HttpError> {
+        while !bytes.is_empty() {
             let written = self.exchange.write(bytes)?;
-            if written > 0 || bytes.is_empty() {
-                return Ok(written);
+            bytes = bytes.get(written..).unwrap_or_default();
+            if written == 0 {
+                self.block();
             }
-            self.block();
         }
+        Ok(())
     }
 
     /// Ends the body that was written.
