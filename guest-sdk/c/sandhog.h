@@ -46,6 +46,12 @@ extern "C" {
 #define SANDHOG_PRINTF(text, values)
 #endif
 
+#ifdef __cplusplus
+#define SANDHOG_NORETURN [[noreturn]]
+#else
+#define SANDHOG_NORETURN _Noreturn
+#endif
+
 /* ---- Bytes and text ---- */
 
 /**
@@ -213,6 +219,133 @@ sandhog_sent sandhog_send_many(const char *queue, const sandhog_outgoing *messag
  */
 sandhog_result sandhog_failure(sandhog_sent sent);
 
+/* ---- HTTP ---- */
+
+/** A name and its value: a header, or an entry of the configuration. */
+typedef struct {
+    sandhog_slice name;
+    sandhog_slice value;
+} sandhog_pair;
+
+/** Makes a pair of two texts. Neither is copied. */
+sandhog_pair sandhog_pair_of(const char *name, const char *value);
+
+/** A request. A field that is left zero has its default. */
+typedef struct {
+    /** GET if NULL. */
+    const char *method;
+    /** The whole address, such as "https://api.example.com/invoices?draft=1". The manifest grants its origin. */
+    const char *url;
+    /** The host sets host, connection and the like by itself; content-length and user-agent come by themselves. */
+    const sandhog_pair *headers;
+    size_t n_headers;
+    /** Any bytes. */
+    sandhog_slice body;
+    /** How long it may take, from its start to the end of the answer's body. 0: until the attempt's own deadline. */
+    uint32_t timeout_ms;
+} sandhog_request;
+
+typedef enum {
+    /** There is an answer, of whatever status. */
+    SANDHOG_ANSWERED = 0,
+    /** The manifest does not grant this; the reason has what to add to it. */
+    SANDHOG_HTTP_NOT_GRANTED,
+    /** The request can't be made; the reason says why. */
+    SANDHOG_HTTP_INVALID,
+    /** The attempt has used what the manifest lets it: limits.http-requests, or one of those on bodies. */
+    SANDHOG_HTTP_LIMIT,
+    /** The answer has not come in time. */
+    SANDHOG_HTTP_TIMEOUT,
+    /** The server was not found, refused the connection, failed its TLS, or broke off. */
+    SANDHOG_HTTP_CONNECTION
+} sandhog_http_error;
+
+/** The answer to a request, or why there is none. */
+typedef struct {
+    sandhog_http_error error;
+    /** Of an error. */
+    sandhog_slice reason;
+    uint16_t status;
+    const sandhog_pair *headers;
+    size_t n_headers;
+    sandhog_slice body;
+} sandhog_response;
+
+/** Makes a request, and returns the whole answer. A redirect is an answer like any other. */
+sandhog_response sandhog_http(const sandhog_request *request);
+
+/** Makes requests, up to eight at a time, and returns their answers in the order of the requests. */
+void sandhog_http_all(const sandhog_request *requests, size_t n_requests, sandhog_response *responses);
+
+/** Returns the first header of this name, in whatever case, or a slice that is not there. */
+sandhog_slice sandhog_response_header(const sandhog_response *response, const char *name);
+
+/**
+ * Turns the error of a request into the failure that fits: what may pass, and what an operator can grant while the
+ * messages wait, is retried; what would fail again is rejected.
+ */
+sandhog_result sandhog_http_failure(sandhog_response response);
+
+/**
+ * The failure of a message whose server asks for patience: a retry after as many seconds as the answer's retry-after says,
+ * or after the queue's own growing delay if it does not. The reason is as for printf.
+ */
+sandhog_result sandhog_http_retry(const sandhog_response *response, const char *format, ...) SANDHOG_PRINTF(2, 3);
+
+/* ---- The key-value store ---- */
+
+/*
+ * What an attempt writes is one transaction with the deletion of the message, and is dropped if the handler fails. The attempt
+ * reads its own writes at once; nobody else does before the handler has succeeded.
+ *
+ * Each function returns NULL, or what went wrong, ready to be the reason of a retry. A store is named by its first argument;
+ * NULL is the store "default". A key has 1 to 1024 bytes, a value at most 1 MiB.
+ */
+
+/** Gets the value of a key: a slice that is not there if there is none. */
+const char *sandhog_kv_get(const char *store, const char *key, sandhog_slice *value);
+/** Gives a key this value. The last that is committed wins. */
+const char *sandhog_kv_set(const char *store, const char *key, sandhog_slice value);
+/** Removes a key, whether it is there or not. */
+const char *sandhog_kv_delete(const char *store, const char *key);
+/** Says whether a key has a value. */
+const char *sandhog_kv_exists(const char *store, const char *key, bool *exists);
+/** Gets the keys that begin with `prefix`, in the order of their bytes; all keys if it is NULL. */
+const char *sandhog_kv_keys(const char *store, const char *prefix, const sandhog_slice **keys, size_t *n_keys);
+/**
+ * Adds to the number of a key, and gets the sum, unless `sum` is NULL. A key without a value counts as 0. Attempts that do so
+ * at the same time lose nothing.
+ */
+const char *sandhog_kv_increment(const char *store, const char *key, int64_t delta, int64_t *sum);
+/**
+ * Gives a key a value if it has the one that is expected, or none if `expected` is a slice that is not there; `*was_set` says
+ * whether it did. If another attempt has changed the key by the commit, nothing of this attempt happens, and the message is
+ * tried again.
+ */
+const char *sandhog_kv_compare_and_set(const char *store, const char *key, sandhog_slice expected, sandhog_slice value,
+                                       bool *was_set);
+/** Gets the values of up to 1000 keys, in the order of the keys. */
+const char *sandhog_kv_get_many(const char *store, const sandhog_slice *keys, size_t n_keys, sandhog_slice *values);
+/** Gives up to 1000 keys their values: all of them or, on an error, none. */
+const char *sandhog_kv_set_many(const char *store, const sandhog_pair *entries, size_t n_entries);
+/** Removes up to 1000 keys: all of them or, on an error, none. */
+const char *sandhog_kv_delete_many(const char *store, const sandhog_slice *keys, size_t n_keys);
+
+/* ---- Configuration ---- */
+
+/** Returns a value of the manifest's configuration, or a slice that is not there. Secrets are values like any other: do not log them. */
+sandhog_slice sandhog_config(const char *name);
+/** Returns all of the configuration. */
+const sandhog_pair *sandhog_config_all(size_t *n_values);
+
+/* ---- Crashes ---- */
+
+/**
+ * Ends the attempt, which counts as a retry. The text, as for printf, is the reason. A failed assert does the same with what it
+ * says.
+ */
+SANDHOG_NORETURN void sandhog_crash(const char *format, ...) SANDHOG_PRINTF(1, 2);
+
 /* ---- Logging ---- */
 
 typedef enum {
@@ -340,7 +473,21 @@ size_t sandhog_test_n_logged(void);
 const sandhog_test_line *sandhog_test_logged(size_t index);
 /** Makes every later send fail with this error, or, with SANDHOG_SENT, succeed again. */
 void sandhog_test_refuse_sends(sandhog_send_error error, const char *reason);
-/** Forgets what was sent and logged, accepts sends, and frees everything that this header has returned. */
+
+/** Answers every later request by this function. Without one, no origin is granted. */
+void sandhog_test_answer(sandhog_response (*answer)(const sandhog_request *request));
+/** Makes an answer of this status and body. */
+sandhog_response sandhog_test_response(uint16_t status, const char *body);
+/** How many requests were made since sandhog_test_reset. */
+size_t sandhog_test_n_requests(void);
+/** Returns a request that was made, counted from 0, or NULL. */
+const sandhog_request *sandhog_test_request(size_t index);
+/** Grants key-value stores, which are empty. The functions sandhog_kv_* fill them, and look at them. */
+void sandhog_test_grant_kv(void);
+/** Grants the configuration, and puts this value into it. */
+void sandhog_test_config(const char *name, const char *value);
+
+/** Forgets everything that happened and was granted, accepts sends, and frees everything that this header has returned. */
 void sandhog_test_reset(void);
 
 #endif
@@ -390,6 +537,17 @@ static void sandhog_free_all_(void) {
         sandhog_blocks_ = next;
     }
 }
+
+#ifdef __wasm__
+/* Frees what was allocated last, if this is it; otherwise it stays until the handler returns. */
+static void sandhog_free_newest_(const void *data) {
+    sandhog_block_ *newest = sandhog_blocks_;
+    if (newest != NULL && data == (const void *)newest->start) {
+        sandhog_blocks_ = newest->next;
+        free(newest);
+    }
+}
+#endif
 
 static void *sandhog_array_(size_t n, size_t size) {
     if (n > SIZE_MAX / 2 / size) {
@@ -1137,6 +1295,157 @@ static sandhog_sent sandhog_not_text_(void) {
     return sent;
 }
 
+/* ---- Requests and answers ---- */
+
+sandhog_pair sandhog_pair_of(const char *name, const char *value) {
+    sandhog_pair pair = {sandhog_text(name), sandhog_text(value)};
+    return pair;
+}
+
+static bool sandhog_is_header_(sandhog_slice slice, const char *name) {
+    size_t length = strlen(name);
+    bool same = slice.length == length;
+    for (size_t i = 0; same && i < length; i++) {
+        char upper = slice.data[i];
+        same = (upper >= 'A' && upper <= 'Z' ? upper + ('a' - 'A') : upper) == name[i];
+    }
+    return same;
+}
+
+sandhog_slice sandhog_response_header(const sandhog_response *response, const char *name) {
+    char lower[64] = {0};
+    for (size_t i = 0; i < sizeof lower - 1 && name[i] != '\0'; i++) {
+        lower[i] = (char)(name[i] >= 'A' && name[i] <= 'Z' ? name[i] + ('a' - 'A') : name[i]);
+    }
+    for (size_t i = 0; i < response->n_headers; i++) {
+        if (sandhog_is_header_(response->headers[i].name, lower)) {
+            return response->headers[i].value;
+        }
+    }
+    return sandhog_bytes(NULL, 0);
+}
+
+static sandhog_response sandhog_no_answer_(sandhog_http_error error, sandhog_slice reason) {
+    sandhog_response response;
+    memset(&response, 0, sizeof response);
+    response.error = error;
+    response.reason = reason;
+    return response;
+}
+
+sandhog_result sandhog_http_failure(sandhog_response response) {
+    bool fails_again = response.error == SANDHOG_HTTP_INVALID || response.error == SANDHOG_HTTP_LIMIT;
+    return sandhog_result_(fails_again ? SANDHOG_REJECT : SANDHOG_RETRY, sandhog_lossy_(response.reason), 0);
+}
+
+sandhog_result sandhog_http_retry(const sandhog_response *response, const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    sandhog_slice reason = sandhog_lossy_(sandhog_vformat_(format, arguments));
+    va_end(arguments);
+    sandhog_slice after = sandhog_response_header(response, "retry-after");
+    uint32_t seconds = 0;
+    for (size_t i = 0; i < after.length; i++) {
+        if (!sandhog_is_digit_(after.data + i, after.data + after.length)) {
+            after.length = 0; /* A date: no clock is needed for the queue's own delay. */
+        } else if (seconds < 43200) {
+            seconds = seconds * 10 + (uint32_t)(after.data[i] - '0');
+        }
+    }
+    return sandhog_result_(after.length > 0 ? SANDHOG_RETRY_AFTER : SANDHOG_RETRY, reason, seconds);
+}
+
+/* The parts of an address. */
+typedef struct {
+    bool is_secure;
+    /* Scheme and host, as a grant has them. */
+    sandhog_slice origin;
+    sandhog_slice authority;
+    sandhog_slice path;
+} sandhog_address_;
+
+/* Takes an address apart. Returns what is wrong with it, or NULL. */
+static const char *sandhog_address_of_(const char *url, sandhog_address_ *address) {
+    memset(address, 0, sizeof *address);
+    if (url == NULL || !sandhog_is_utf8(sandhog_text(url))) {
+        return "the request has no address";
+    }
+    address->is_secure = strncmp(url, "https://", 8) == 0;
+    if (!address->is_secure && strncmp(url, "http://", 7) != 0) {
+        return sandhog_format("the address %s has no scheme and host: write https://...", url).data;
+    }
+    const char *host = url + (address->is_secure ? 8 : 7);
+    size_t length = strcspn(host, "/?#");
+    if (length == 0) {
+        return sandhog_format("the address %s has no host", url).data;
+    }
+    address->origin = sandhog_copy_(sandhog_bytes(url, (size_t)(host - url) + length));
+    address->authority = sandhog_bytes(host, length);
+    const char *path = host + length;
+    address->path = sandhog_bytes(path, strcspn(path, "#"));
+    if (*path != '/') {
+        address->path = sandhog_format("/%.*s", (int)address->path.length, path);
+    }
+    return NULL;
+}
+
+static sandhog_response sandhog_not_granted_(const char *origin) {
+    return sandhog_no_answer_(
+        SANDHOG_HTTP_NOT_GRANTED,
+        sandhog_format("%s is not granted: to grant it, add \"%s\" to http in [grant] of the manifest", origin, origin));
+}
+
+/* The headers of a request, with those that come by themselves. */
+static sandhog_pair *sandhog_headers_of_(const sandhog_request *request, const char *method, size_t *n_headers) {
+    bool has_length = false;
+    bool has_agent = false;
+    sandhog_pair *headers = (sandhog_pair *)sandhog_array_(request->n_headers + 2, sizeof *headers);
+    *n_headers = request->n_headers;
+    for (size_t i = 0; i < request->n_headers; i++) {
+        headers[i] = request->headers[i];
+        has_length = has_length || sandhog_is_header_(headers[i].name, "content-length");
+        has_agent = has_agent || sandhog_is_header_(headers[i].name, "user-agent");
+    }
+    bool expects_body = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
+    if (!has_length && (expects_body || request->body.length > 0)) {
+        headers[(*n_headers)++] = sandhog_pair_of("content-length", sandhog_format("%zu", request->body.length).data);
+    }
+    if (!has_agent) {
+        headers[(*n_headers)++] = sandhog_pair_of("user-agent", "sandhog.h/0.1.0");
+    }
+    return headers;
+}
+
+sandhog_response sandhog_http(const sandhog_request *request) {
+    sandhog_response response;
+    sandhog_http_all(request, 1, &response);
+    return response;
+}
+
+/* ---- Keys and values ---- */
+
+#define SANDHOG_NO_UTF8_KEY_ "the name of a store or a key is not UTF-8"
+
+static const char *sandhog_check_keys_(const sandhog_slice *keys, size_t n_keys) {
+    for (size_t i = 0; i < n_keys; i++) {
+        if (!sandhog_is_utf8(keys[i])) {
+            return SANDHOG_NO_UTF8_KEY_;
+        }
+    }
+    return NULL;
+}
+
+static bool sandhog_has_prefix_(sandhog_slice key, const char *prefix) {
+    size_t length = prefix == NULL ? 0 : strlen(prefix);
+    return key.length >= length && (length == 0 || memcmp(key.data, prefix, length) == 0);
+}
+
+/* Whether two values are the same, or neither is there. */
+static bool sandhog_same_(sandhog_slice one, sandhog_slice other) {
+    return (one.data == NULL) == (other.data == NULL) && one.length == other.length &&
+           (one.length == 0 || memcmp(one.data, other.data, one.length) == 0);
+}
+
 #ifdef __wasm__
 
 /* ---- The host: the contract's records in the canonical ABI of the component model ---- */
@@ -1280,6 +1589,944 @@ void sandhog_log(sandhog_level level, const char *format, ...) {
     sandhog_slice text = sandhog_lossy_(sandhog_vformat_(format, arguments));
     va_end(arguments);
     sandhog_import_log_((int32_t)level, "", 0, text.data, text.length);
+}
+
+/* ---- Crashes ---- */
+
+SANDHOG_IMPORT_("sandhog:worker/crash@0.1.0", "report")
+extern void sandhog_import_report_(const char *, size_t, const char *, size_t);
+
+static SANDHOG_NORETURN void sandhog_crash_(sandhog_slice reason) {
+    reason = sandhog_lossy_(reason);
+    sandhog_import_report_(reason.data, reason.length, "", 0);
+    __builtin_trap();
+}
+
+void sandhog_crash(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    sandhog_slice reason = sandhog_vformat_(format, arguments);
+    va_end(arguments);
+    sandhog_crash_(reason);
+}
+
+/* What a failed assert calls: instead of the C library's, which would bring its output along. */
+SANDHOG_NORETURN void __assert_fail(const char *fact, const char *file, int line, const char *function) {
+    (void)function;
+    sandhog_crash_(sandhog_format("assertion failed: %s at %s:%d", fact, file, line));
+}
+
+/* ---- HTTP: wasi:http, whose values have the layouts of the canonical ABI ---- */
+
+#define SANDHOG_HTTP_ "wasi:http/types@0.2.12"
+#define SANDHOG_STREAMS_ "wasi:io/streams@0.2.12"
+
+/* The numbers of wasi:http's error codes that are told apart. */
+enum {
+    SANDHOG_DNS_TIMEOUT_ = 0,
+    SANDHOG_DNS_ERROR_ = 1,
+    SANDHOG_NOT_FOUND_ = 2,
+    SANDHOG_ADDRESS_PROHIBITED_ = 4,
+    SANDHOG_REFUSED_ = 6,
+    SANDHOG_CONNECTION_TIMEOUT_ = 8,
+    SANDHOG_READ_TIMEOUT_ = 9,
+    SANDHOG_WRITE_TIMEOUT_ = 10,
+    SANDHOG_CONNECTION_LIMIT_ = 11,
+    SANDHOG_TLS_PROTOCOL_ = 12,
+    SANDHOG_TLS_CERTIFICATE_ = 13,
+    SANDHOG_TLS_ALERT_ = 14,
+    SANDHOG_DENIED_ = 15,
+    SANDHOG_REQUEST_SIZE_ = 17,
+    SANDHOG_METHOD_INVALID_ = 18,
+    SANDHOG_URI_INVALID_ = 19,
+    SANDHOG_URI_TOO_LONG_ = 20,
+    SANDHOG_RESPONSE_SIZE_ = 28,
+    SANDHOG_RESPONSE_TIMEOUT_ = 33
+};
+
+/* An error code; its largest payload has 24 bytes. */
+typedef struct {
+    uint8_t kind;
+    uint64_t payload[3];
+} sandhog_wire_code_;
+
+/* result<HANDLE>, or result<HANDLE, header-error>. */
+typedef struct {
+    uint8_t is_error;
+    int32_t handle;
+} sandhog_wire_handle_;
+
+/* result<HANDLE, error-code>, result<_, error-code>, and option<error-code>. */
+typedef struct {
+    uint8_t is_error;
+    union {
+        int32_t handle;
+        sandhog_wire_code_ code;
+    } is;
+} sandhog_wire_request_;
+
+/* option<result<result<incoming-response, error-code>>> */
+typedef struct {
+    uint8_t is_there;
+    struct {
+        uint8_t is_taken;
+        sandhog_wire_request_ answer;
+    } is;
+} sandhog_wire_answer_;
+
+/* result<u64, stream-error> */
+typedef struct {
+    uint8_t is_error;
+    union {
+        uint64_t room;
+        struct {
+            uint8_t is_closed;
+            int32_t error;
+        } failure;
+    } is;
+} sandhog_wire_room_;
+
+/* result<_, stream-error>, and result<list<u8>, stream-error>. */
+typedef struct {
+    uint8_t is_error;
+    union {
+        sandhog_slice bytes;
+        struct {
+            uint8_t is_closed;
+            int32_t error;
+        } failure;
+    } is;
+} sandhog_wire_piece_;
+
+typedef struct {
+    sandhog_pair *pairs;
+    size_t n_pairs;
+} sandhog_wire_pairs_;
+
+_Static_assert(sizeof(sandhog_wire_code_) == 32, "an error code as the host lays it out");
+_Static_assert(sizeof(sandhog_wire_request_) == 40, "a request's result as the host lays it out");
+_Static_assert(sizeof(sandhog_wire_answer_) == 56, "an answer as the host lays it out");
+_Static_assert(sizeof(sandhog_wire_room_) == 16 && sizeof(sandhog_wire_piece_) == 12, "a stream's results as the host lays them out");
+
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[static]fields.from-list")
+extern void sandhog_import_fields_from_list_(const sandhog_pair *, size_t, sandhog_wire_handle_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]fields.entries")
+extern void sandhog_import_fields_entries_(int32_t, sandhog_wire_pairs_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]fields")
+extern void sandhog_import_fields_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[constructor]outgoing-request")
+extern int32_t sandhog_import_request_new_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-request.set-method")
+extern int32_t sandhog_import_request_set_method_(int32_t, int32_t, const char *, size_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-request.set-scheme")
+extern int32_t sandhog_import_request_set_scheme_(int32_t, int32_t, int32_t, const char *, size_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-request.set-authority")
+extern int32_t sandhog_import_request_set_authority_(int32_t, int32_t, const char *, size_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-request.set-path-with-query")
+extern int32_t sandhog_import_request_set_path_(int32_t, int32_t, const char *, size_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-request.body")
+extern void sandhog_import_request_body_(int32_t, sandhog_wire_handle_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]outgoing-request")
+extern void sandhog_import_request_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]outgoing-body.write")
+extern void sandhog_import_upload_stream_(int32_t, sandhog_wire_handle_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[static]outgoing-body.finish")
+extern void sandhog_import_upload_finish_(int32_t, int32_t, int32_t, sandhog_wire_request_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]outgoing-body")
+extern void sandhog_import_upload_drop_(int32_t);
+SANDHOG_IMPORT_("wasi:http/outgoing-handler@0.2.12", "handle")
+extern void sandhog_import_request_(int32_t, int32_t, int32_t, sandhog_wire_request_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]future-incoming-response.get")
+extern void sandhog_import_answer_get_(int32_t, sandhog_wire_answer_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]future-incoming-response.subscribe")
+extern int32_t sandhog_import_answer_event_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]future-incoming-response")
+extern void sandhog_import_answer_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]incoming-response.status")
+extern int32_t sandhog_import_response_status_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]incoming-response.headers")
+extern int32_t sandhog_import_response_headers_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]incoming-response.consume")
+extern void sandhog_import_response_consume_(int32_t, sandhog_wire_handle_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]incoming-response")
+extern void sandhog_import_response_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[method]incoming-body.stream")
+extern void sandhog_import_download_stream_(int32_t, sandhog_wire_handle_ *);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "[resource-drop]incoming-body")
+extern void sandhog_import_download_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_HTTP_, "http-error-code")
+extern void sandhog_import_code_of_(int32_t, sandhog_wire_request_ *);
+SANDHOG_IMPORT_("wasi:io/error@0.2.12", "[resource-drop]error")
+extern void sandhog_import_error_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]output-stream.check-write")
+extern void sandhog_import_check_write_(int32_t, sandhog_wire_room_ *);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]output-stream.write")
+extern void sandhog_import_write_(int32_t, const char *, size_t, sandhog_wire_piece_ *);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]output-stream.flush")
+extern void sandhog_import_flush_(int32_t, sandhog_wire_piece_ *);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]output-stream.subscribe")
+extern int32_t sandhog_import_output_event_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[resource-drop]output-stream")
+extern void sandhog_import_output_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]input-stream.read")
+extern void sandhog_import_read_(int32_t, uint64_t, sandhog_wire_piece_ *);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[method]input-stream.subscribe")
+extern int32_t sandhog_import_input_event_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_STREAMS_, "[resource-drop]input-stream")
+extern void sandhog_import_input_drop_(int32_t);
+SANDHOG_IMPORT_("wasi:io/poll@0.2.12", "poll")
+extern void sandhog_import_poll_(const int32_t *, size_t, sandhog_slice *);
+SANDHOG_IMPORT_("wasi:io/poll@0.2.12", "[method]pollable.ready")
+extern int32_t sandhog_import_event_ready_(int32_t);
+SANDHOG_IMPORT_("wasi:io/poll@0.2.12", "[resource-drop]pollable")
+extern void sandhog_import_event_drop_(int32_t);
+SANDHOG_IMPORT_("wasi:clocks/monotonic-clock@0.2.12", "subscribe-duration")
+extern int32_t sandhog_import_timer_(uint64_t);
+
+/* How many requests are under way at a time: as many as the host lets by default. */
+#define SANDHOG_CONCURRENT_ 8
+/* How much of a body is taken at once, in bytes. */
+#define SANDHOG_PIECE_ 65536
+
+/* A request on its way. No handle is 0: that is one that is not there. */
+typedef struct {
+    const sandhog_request *request;
+    sandhog_response *response;
+    const char *origin;
+    int32_t timer;
+    int32_t upload;
+    int32_t upload_stream;
+    size_t sent;
+    int32_t answer;
+    int32_t head;
+    int32_t download;
+    int32_t download_stream;
+    /* The body, as far as it is here: memory of malloc. */
+    char *body;
+    size_t length;
+    size_t capacity;
+    bool is_done;
+} sandhog_exchange_;
+
+/* The origins that have proved to be granted: where one of them is denied, the attempt has asked too often. */
+typedef struct sandhog_origin_ {
+    struct sandhog_origin_ *next;
+    char text[];
+} sandhog_origin_;
+
+static sandhog_origin_ *sandhog_origins_;
+
+static bool sandhog_is_granted_(const char *origin) {
+    const sandhog_origin_ *known = sandhog_origins_;
+    while (known != NULL && strcmp(known->text, origin) != 0) {
+        known = known->next;
+    }
+    return known != NULL;
+}
+
+static void sandhog_note_granted_(const char *origin) {
+    sandhog_origin_ *known = sandhog_is_granted_(origin) ? NULL : (sandhog_origin_ *)malloc(sizeof *known + strlen(origin) + 1);
+    if (known != NULL) {
+        strcpy(known->text, origin);
+        known->next = sandhog_origins_;
+        sandhog_origins_ = known;
+    }
+}
+
+/* The error that the host tells by this code. */
+static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
+    const char *limit = NULL;
+    sandhog_http_error error = SANDHOG_HTTP_CONNECTION;
+    const char *what = "broke off";
+    switch (code) {
+    case SANDHOG_DENIED_:
+        if (!sandhog_is_granted_(origin)) {
+            return sandhog_not_granted_(origin);
+        }
+        limit = "http-requests";
+        break;
+    case SANDHOG_REQUEST_SIZE_: limit = "http-request-bytes"; break;
+    case SANDHOG_RESPONSE_SIZE_: limit = "http-response-bytes"; break;
+    case SANDHOG_CONNECTION_LIMIT_: limit = "http-concurrent"; break;
+    case SANDHOG_ADDRESS_PROHIBITED_:
+        error = SANDHOG_HTTP_NOT_GRANTED;
+        what = "leads to an address that is not public: the log has what to add to http-addresses in [grant] of the manifest";
+        break;
+    case SANDHOG_DNS_TIMEOUT_:
+    case SANDHOG_CONNECTION_TIMEOUT_:
+    case SANDHOG_READ_TIMEOUT_:
+    case SANDHOG_WRITE_TIMEOUT_:
+    case SANDHOG_RESPONSE_TIMEOUT_:
+        error = SANDHOG_HTTP_TIMEOUT;
+        what = "has not answered in time";
+        break;
+    case SANDHOG_DNS_ERROR_:
+    case SANDHOG_NOT_FOUND_: what = "was not found"; break;
+    case SANDHOG_REFUSED_: what = "refused the connection"; break;
+    case SANDHOG_TLS_PROTOCOL_:
+    case SANDHOG_TLS_CERTIFICATE_:
+    case SANDHOG_TLS_ALERT_: what = "can't be trusted: TLS failed"; break;
+    case SANDHOG_METHOD_INVALID_:
+    case SANDHOG_URI_INVALID_:
+    case SANDHOG_URI_TOO_LONG_:
+        error = SANDHOG_HTTP_INVALID;
+        what = "can't be asked so: the method or the address is not valid";
+        break;
+    default: break;
+    }
+    if (limit != NULL) {
+        return sandhog_no_answer_(SANDHOG_HTTP_LIMIT,
+                                  sandhog_format("the attempt may not do more HTTP: limits.%s of the manifest", limit));
+    }
+    return sandhog_no_answer_(error, sandhog_format("%s %s", origin, what));
+}
+
+/* Lets go of a handle, and of what it stands for. */
+static void sandhog_drop_(int32_t *handle, void (*drop)(int32_t)) {
+    if (*handle != 0) {
+        drop(*handle);
+        *handle = 0;
+    }
+}
+
+/* Ends an exchange, with this answer or error. WASI asks for this order: what was made of something goes before it. */
+static void sandhog_end_(sandhog_exchange_ *exchange, sandhog_response response) {
+    *exchange->response = response;
+    exchange->is_done = true;
+    free(exchange->body);
+    exchange->body = NULL;
+    sandhog_drop_(&exchange->download_stream, sandhog_import_input_drop_);
+    sandhog_drop_(&exchange->download, sandhog_import_download_drop_);
+    sandhog_drop_(&exchange->head, sandhog_import_response_drop_);
+    sandhog_drop_(&exchange->answer, sandhog_import_answer_drop_);
+    sandhog_drop_(&exchange->upload_stream, sandhog_import_output_drop_);
+    sandhog_drop_(&exchange->upload, sandhog_import_upload_drop_);
+    sandhog_drop_(&exchange->timer, sandhog_import_event_drop_);
+}
+
+static void sandhog_break_(sandhog_exchange_ *exchange) {
+    sandhog_end_(exchange, sandhog_no_answer_(SANDHOG_HTTP_CONNECTION, sandhog_text("the host could not make the request")));
+}
+
+static int32_t sandhog_method_(const char *method) {
+    static const char *const names[] = {"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"};
+    int32_t number = 0;
+    while (number < 9 && strcmp(names[number], method) != 0) {
+        number++;
+    }
+    return number;
+}
+
+/* Makes a request as the host takes it: a handle, or 0, and then the exchange has ended. */
+static int32_t sandhog_lower_request_(sandhog_exchange_ *exchange, const sandhog_address_ *address) {
+    const sandhog_request *request = exchange->request;
+    const char *method = request->method == NULL ? "GET" : request->method;
+    size_t n_headers;
+    const sandhog_pair *headers = sandhog_headers_of_(request, method, &n_headers);
+    const char *wrong = NULL;
+    for (size_t i = 0; i < n_headers; i++) {
+        wrong = sandhog_is_utf8(headers[i].name) ? wrong : "header";
+    }
+    wrong = sandhog_is_utf8(sandhog_text(method)) ? wrong : "method";
+    int32_t handle = 0;
+    sandhog_wire_handle_ fields = {0};
+    if (wrong == NULL) {
+        sandhog_import_fields_from_list_(headers, n_headers, &fields);
+        wrong = fields.is_error ? "header: the host sets connection, host and the like by itself" : NULL;
+    }
+    if (wrong == NULL) {
+        handle = sandhog_import_request_new_(fields.handle);
+        int32_t number = sandhog_method_(method);
+        wrong = sandhog_import_request_set_method_(handle, number, method, strlen(method)) ? "method" : wrong;
+        wrong = sandhog_import_request_set_scheme_(handle, 1, address->is_secure, "", 0) ? "scheme" : wrong;
+        wrong = sandhog_import_request_set_authority_(handle, 1, address->authority.data, address->authority.length) ? "host" : wrong;
+        wrong = sandhog_import_request_set_path_(handle, 1, address->path.data, address->path.length) ? "path" : wrong;
+    }
+    if (wrong != NULL) {
+        sandhog_drop_(&handle, sandhog_import_request_drop_);
+        sandhog_end_(exchange, sandhog_no_answer_(SANDHOG_HTTP_INVALID,
+                                                  sandhog_format("%s can't be asked with this %s", exchange->origin, wrong)));
+    }
+    return handle;
+}
+
+/* Starts an exchange. */
+static void sandhog_start_(sandhog_exchange_ *exchange) {
+    sandhog_address_ address;
+    const char *wrong = sandhog_address_of_(exchange->request->url, &address);
+    if (wrong != NULL) {
+        sandhog_end_(exchange, sandhog_no_answer_(SANDHOG_HTTP_INVALID, sandhog_text(wrong)));
+        return;
+    }
+    exchange->origin = address.origin.data;
+    int32_t request = sandhog_lower_request_(exchange, &address);
+    if (request == 0) {
+        return;
+    }
+    if (exchange->request->timeout_ms > 0) {
+        exchange->timer = sandhog_import_timer_((uint64_t)exchange->request->timeout_ms * 1000000);
+    }
+    sandhog_wire_handle_ body = {0};
+    sandhog_wire_handle_ stream = {0};
+    sandhog_import_request_body_(request, &body);
+    exchange->upload = body.is_error ? 0 : body.handle;
+    if (exchange->upload != 0) {
+        sandhog_import_upload_stream_(exchange->upload, &stream);
+        exchange->upload_stream = stream.is_error ? 0 : stream.handle;
+    }
+    sandhog_wire_request_ started = {0};
+    sandhog_import_request_(request, 0, 0, &started);
+    if (started.is_error) {
+        sandhog_end_(exchange, sandhog_told_(started.is.code.kind, exchange->origin));
+    } else {
+        exchange->answer = started.is.handle;
+    }
+}
+
+/* Sends as much of the body as goes at once, and ends it once it is whole. */
+static void sandhog_send_body_(sandhog_exchange_ *exchange) {
+    sandhog_slice body = exchange->request->body;
+    while (exchange->upload_stream != 0 && exchange->sent < body.length) {
+        sandhog_wire_room_ room = {0};
+        sandhog_wire_piece_ written = {0};
+        size_t rest = body.length - exchange->sent;
+        sandhog_import_check_write_(exchange->upload_stream, &room);
+        int32_t error = room.is_error && !room.is.failure.is_closed ? room.is.failure.error : 0;
+        size_t length = room.is.room < rest ? (size_t)room.is.room : rest;
+        if (!room.is_error && length == 0) {
+            return;
+        }
+        if (!room.is_error) {
+            sandhog_import_write_(exchange->upload_stream, body.data + exchange->sent, length, &written);
+            if (!written.is_error) {
+                sandhog_import_flush_(exchange->upload_stream, &written);
+            }
+            error = written.is_error && !written.is.failure.is_closed ? written.is.failure.error : 0;
+        }
+        if (room.is_error || written.is_error) {
+            /* The server takes no more. What it answers says why. The body itself is kept: without it the connection ends. */
+            sandhog_drop_(&error, sandhog_import_error_drop_);
+            sandhog_drop_(&exchange->upload_stream, sandhog_import_output_drop_);
+            return;
+        }
+        exchange->sent += length;
+    }
+    if (exchange->upload_stream != 0) {
+        sandhog_wire_request_ finished = {0};
+        sandhog_drop_(&exchange->upload_stream, sandhog_import_output_drop_);
+        sandhog_import_upload_finish_(exchange->upload, 0, 0, &finished);
+        exchange->upload = 0;
+        if (finished.is_error) {
+            sandhog_end_(exchange, sandhog_told_(finished.is.code.kind, exchange->origin));
+        }
+    }
+}
+
+/* Takes the head of the answer, once it is here. */
+static void sandhog_receive_head_(sandhog_exchange_ *exchange) {
+    sandhog_wire_answer_ answer = {0};
+    sandhog_import_answer_get_(exchange->answer, &answer);
+    if (!answer.is_there) {
+        return;
+    }
+    if (answer.is.is_taken) {
+        sandhog_break_(exchange);
+        return;
+    }
+    if (answer.is.answer.is_error) {
+        sandhog_end_(exchange, sandhog_told_(answer.is.answer.is.code.kind, exchange->origin));
+        return;
+    }
+    sandhog_note_granted_(exchange->origin);
+    exchange->head = answer.is.answer.is.handle;
+    sandhog_response *response = exchange->response;
+    response->status = (uint16_t)sandhog_import_response_status_(exchange->head);
+    int32_t fields = sandhog_import_response_headers_(exchange->head);
+    sandhog_wire_pairs_ headers = {0};
+    sandhog_import_fields_entries_(fields, &headers);
+    sandhog_import_fields_drop_(fields);
+    response->headers = headers.pairs;
+    response->n_headers = headers.n_pairs;
+    sandhog_wire_handle_ body = {0};
+    sandhog_wire_handle_ stream = {0};
+    sandhog_import_response_consume_(exchange->head, &body);
+    exchange->download = body.is_error ? 0 : body.handle;
+    if (exchange->download != 0) {
+        sandhog_import_download_stream_(exchange->download, &stream);
+        exchange->download_stream = stream.is_error ? 0 : stream.handle;
+    }
+    if (exchange->download_stream == 0) {
+        sandhog_break_(exchange);
+    }
+}
+
+static void sandhog_append_body_(sandhog_exchange_ *exchange, sandhog_slice piece) {
+    if (exchange->length + piece.length > exchange->capacity) {
+        exchange->capacity = (exchange->length + piece.length) * 2;
+        exchange->body = (char *)realloc(exchange->body, exchange->capacity);
+    }
+    if (exchange->body == NULL) {
+        sandhog_crash_(sandhog_text("there is no memory for the body of an answer"));
+    }
+    memcpy(exchange->body + exchange->length, piece.data, piece.length);
+    exchange->length += piece.length;
+    sandhog_free_newest_(piece.data);
+}
+
+/* Takes what is here of the answer's body. */
+static void sandhog_receive_body_(sandhog_exchange_ *exchange) {
+    while (!exchange->is_done) {
+        sandhog_wire_piece_ piece = {0};
+        sandhog_import_read_(exchange->download_stream, SANDHOG_PIECE_, &piece);
+        if (!piece.is_error && piece.is.bytes.length == 0) {
+            return;
+        }
+        if (!piece.is_error) {
+            sandhog_append_body_(exchange, piece.is.bytes);
+        } else if (piece.is.failure.is_closed) {
+            sandhog_response response = *exchange->response;
+            response.body = sandhog_copy_(sandhog_bytes(exchange->length > 0 ? exchange->body : "", exchange->length));
+            sandhog_end_(exchange, response);
+        } else {
+            sandhog_wire_request_ code = {0};
+            int32_t error = piece.is.failure.error;
+            sandhog_import_code_of_(error, &code);
+            sandhog_drop_(&error, sandhog_import_error_drop_);
+            sandhog_end_(exchange, sandhog_told_(code.is_error ? code.is.code.kind : UINT8_MAX, exchange->origin));
+        }
+    }
+}
+
+/* Goes on as far as there is no need to wait. */
+static void sandhog_advance_(sandhog_exchange_ *exchange) {
+    if (!exchange->is_done) {
+        sandhog_send_body_(exchange);
+    }
+    if (!exchange->is_done && exchange->head == 0) {
+        sandhog_receive_head_(exchange);
+    }
+    /* The body of the answer is read once the request was sent, or was refused: the server may not read the rest then. */
+    if (!exchange->is_done && exchange->head != 0 && (exchange->upload_stream == 0 || exchange->response->status >= 400)) {
+        sandhog_drop_(&exchange->upload_stream, sandhog_import_output_drop_);
+        sandhog_receive_body_(exchange);
+    }
+    if (!exchange->is_done && exchange->timer != 0 && sandhog_import_event_ready_(exchange->timer)) {
+        sandhog_end_(exchange, sandhog_no_answer_(SANDHOG_HTTP_TIMEOUT,
+                                                  sandhog_format("%s has not answered within %lu ms", exchange->origin,
+                                                                 (unsigned long)exchange->request->timeout_ms)));
+    }
+}
+
+/* Waits until one of the exchanges can go on. */
+static void sandhog_wait_(sandhog_exchange_ *const *exchanges, size_t n_exchanges) {
+    int32_t events[4 * SANDHOG_CONCURRENT_];
+    int32_t timers[SANDHOG_CONCURRENT_];
+    size_t n_events = 0;
+    size_t n_timers = 0;
+    for (size_t i = 0; i < n_exchanges; i++) {
+        const sandhog_exchange_ *exchange = exchanges[i];
+        if (exchange->upload_stream != 0) {
+            events[n_events++] = sandhog_import_output_event_(exchange->upload_stream);
+        }
+        if (exchange->head == 0) {
+            events[n_events++] = sandhog_import_answer_event_(exchange->answer);
+        } else if (exchange->upload_stream == 0) {
+            events[n_events++] = sandhog_import_input_event_(exchange->download_stream);
+        }
+        if (exchange->timer != 0) {
+            timers[n_timers++] = exchange->timer;
+        }
+    }
+    memcpy(events + n_events, timers, n_timers * sizeof *timers);
+    sandhog_slice ready;
+    sandhog_import_poll_(events, n_events + n_timers, &ready);
+    sandhog_free_newest_(ready.data);
+    for (size_t i = 0; i < n_events; i++) {
+        sandhog_import_event_drop_(events[i]);
+    }
+}
+
+void sandhog_http_all(const sandhog_request *requests, size_t n_requests, sandhog_response *responses) {
+    sandhog_exchange_ *exchanges = (sandhog_exchange_ *)sandhog_array_(n_requests, sizeof *exchanges);
+    size_t n_started = 0;
+    for (;;) {
+        sandhog_exchange_ *under_way[SANDHOG_CONCURRENT_];
+        size_t n_under_way = 0;
+        for (size_t i = 0; i < n_started; i++) {
+            sandhog_advance_(&exchanges[i]);
+            if (!exchanges[i].is_done) {
+                under_way[n_under_way++] = &exchanges[i];
+            }
+        }
+        if (n_under_way < SANDHOG_CONCURRENT_ && n_started < n_requests) {
+            responses[n_started] = sandhog_no_answer_(SANDHOG_ANSWERED, sandhog_text(""));
+            exchanges[n_started].request = &requests[n_started];
+            exchanges[n_started].response = &responses[n_started];
+            sandhog_start_(&exchanges[n_started++]);
+        } else if (n_under_way > 0) {
+            sandhog_wait_(under_way, n_under_way);
+        } else {
+            return;
+        }
+    }
+}
+
+/* ---- The key-value store: wasi:keyvalue ---- */
+
+#define SANDHOG_STORE_ "wasi:keyvalue/store@0.2.0-draft2"
+#define SANDHOG_ATOMICS_ "wasi:keyvalue/atomics@0.2.0-draft2"
+#define SANDHOG_BATCHES_ "wasi:keyvalue/batch@0.2.0-draft2"
+
+/* An error of the store: its kind, and the host's text if the kind is 2. */
+typedef struct {
+    uint8_t kind;
+    sandhog_slice text;
+} sandhog_wire_kv_error_;
+
+/* option<list<u8>> */
+typedef struct {
+    uint8_t is_there;
+    sandhog_slice value;
+} sandhog_wire_value_;
+
+/* The result of most functions. */
+typedef struct {
+    uint8_t is_error;
+    union {
+        sandhog_wire_kv_error_ error;
+        int32_t handle;
+        uint8_t boolean;
+        sandhog_wire_value_ value;
+        /* Of get-many: option<tuple<string, list<u8>>> each. */
+        struct {
+            struct {
+                uint8_t is_there;
+                sandhog_pair entry;
+            } *all;
+            size_t n;
+        } values;
+    } is;
+} sandhog_wire_kv_;
+
+typedef struct {
+    uint8_t is_error;
+    union {
+        sandhog_wire_kv_error_ error;
+        struct {
+            const sandhog_slice *keys;
+            size_t n_keys;
+            sandhog_wire_value_ cursor;
+        } page;
+    } is;
+} sandhog_wire_page_;
+
+typedef struct {
+    uint8_t is_error;
+    union {
+        sandhog_wire_kv_error_ error;
+        int64_t sum;
+    } is;
+} sandhog_wire_sum_;
+
+typedef struct {
+    uint8_t is_error;
+    struct {
+        uint8_t has_changed;
+        union {
+            sandhog_wire_kv_error_ error;
+            int32_t handle;
+        } is;
+    } failure;
+} sandhog_wire_swap_;
+
+_Static_assert(sizeof(sandhog_wire_kv_) == 16 && sizeof(sandhog_wire_page_) == 24, "a store's results as the host lays them out");
+_Static_assert(sizeof(sandhog_wire_sum_) == 24 && sizeof(sandhog_wire_swap_) == 20, "a store's results as the host lays them out");
+
+SANDHOG_IMPORT_(SANDHOG_STORE_, "open")
+extern void sandhog_import_kv_open_(const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_STORE_, "[method]bucket.get")
+extern void sandhog_import_kv_get_(int32_t, const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_STORE_, "[method]bucket.set")
+extern void sandhog_import_kv_set_(int32_t, const char *, size_t, const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_STORE_, "[method]bucket.delete")
+extern void sandhog_import_kv_delete_(int32_t, const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_STORE_, "[method]bucket.exists")
+extern void sandhog_import_kv_exists_(int32_t, const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_STORE_, "[method]bucket.list-keys")
+extern void sandhog_import_kv_keys_(int32_t, int32_t, const char *, size_t, sandhog_wire_page_ *);
+SANDHOG_IMPORT_(SANDHOG_ATOMICS_, "increment")
+extern void sandhog_import_kv_increment_(int32_t, const char *, size_t, int64_t, sandhog_wire_sum_ *);
+SANDHOG_IMPORT_(SANDHOG_ATOMICS_, "[static]cas.new")
+extern void sandhog_import_cas_new_(int32_t, const char *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_ATOMICS_, "[method]cas.current")
+extern void sandhog_import_cas_current_(int32_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_ATOMICS_, "[resource-drop]cas")
+extern void sandhog_import_cas_drop_(int32_t);
+SANDHOG_IMPORT_(SANDHOG_ATOMICS_, "swap")
+extern void sandhog_import_cas_swap_(int32_t, const char *, size_t, sandhog_wire_swap_ *);
+SANDHOG_IMPORT_(SANDHOG_BATCHES_, "get-many")
+extern void sandhog_import_kv_get_many_(int32_t, const sandhog_slice *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_BATCHES_, "set-many")
+extern void sandhog_import_kv_set_many_(int32_t, const sandhog_pair *, size_t, sandhog_wire_kv_ *);
+SANDHOG_IMPORT_(SANDHOG_BATCHES_, "delete-many")
+extern void sandhog_import_kv_delete_many_(int32_t, const sandhog_slice *, size_t, sandhog_wire_kv_ *);
+
+/* A store that was opened. It stays open, so that there is one handle for each name. */
+typedef struct sandhog_store_ {
+    struct sandhog_store_ *next;
+    int32_t handle;
+    char name[];
+} sandhog_store_;
+
+static sandhog_store_ *sandhog_stores_;
+
+static const char *sandhog_kv_error_(const sandhog_wire_kv_error_ *error) {
+    if (error->kind == 1) {
+        return "the key-value store is not granted: to grant it, add keyvalue = true to [grant] of the manifest";
+    }
+    return error->kind == 2 ? sandhog_lift_(error->text.data, error->text.length).data : "there is no such store";
+}
+
+static const char *sandhog_kv_done_(const sandhog_wire_kv_ *wire) {
+    return wire->is_error ? sandhog_kv_error_(&wire->is.error) : NULL;
+}
+
+static sandhog_slice sandhog_lift_value_(const sandhog_wire_value_ *value) {
+    return value->is_there ? sandhog_lift_(value->value.data, value->value.length) : sandhog_bytes(NULL, 0);
+}
+
+/* Opens a store, and sees to it that the key is text. */
+static const char *sandhog_kv_open_(const char *name, const char *key, int32_t *handle) {
+    name = name == NULL ? "default" : name;
+    if (!sandhog_is_utf8(sandhog_text(name)) || !sandhog_is_utf8(sandhog_text(key))) {
+        return SANDHOG_NO_UTF8_KEY_;
+    }
+    sandhog_store_ *store = sandhog_stores_;
+    while (store != NULL && strcmp(store->name, name) != 0) {
+        store = store->next;
+    }
+    if (store == NULL) {
+        sandhog_wire_kv_ opened = {0};
+        sandhog_import_kv_open_(name, strlen(name), &opened);
+        if (opened.is_error) {
+            return sandhog_kv_error_(&opened.is.error);
+        }
+        store = (sandhog_store_ *)malloc(sizeof *store + strlen(name) + 1);
+        if (store == NULL) {
+            sandhog_crash_(sandhog_text("there is no memory for a store"));
+        }
+        strcpy(store->name, name);
+        store->handle = opened.is.handle;
+        store->next = sandhog_stores_;
+        sandhog_stores_ = store;
+    }
+    *handle = store->handle;
+    return NULL;
+}
+
+const char *sandhog_kv_get(const char *store, const char *key, sandhog_slice *value) {
+    int32_t handle;
+    sandhog_wire_kv_ got = {0};
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error == NULL) {
+        sandhog_import_kv_get_(handle, key, strlen(key), &got);
+        error = sandhog_kv_done_(&got);
+    }
+    *value = error == NULL ? sandhog_lift_value_(&got.is.value) : sandhog_bytes(NULL, 0);
+    return error;
+}
+
+const char *sandhog_kv_set(const char *store, const char *key, sandhog_slice value) {
+    int32_t handle;
+    sandhog_wire_kv_ done = {0};
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_kv_set_(handle, key, strlen(key), value.data, value.length, &done);
+    return sandhog_kv_done_(&done);
+}
+
+const char *sandhog_kv_delete(const char *store, const char *key) {
+    int32_t handle;
+    sandhog_wire_kv_ done = {0};
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_kv_delete_(handle, key, strlen(key), &done);
+    return sandhog_kv_done_(&done);
+}
+
+const char *sandhog_kv_exists(const char *store, const char *key, bool *exists) {
+    int32_t handle;
+    sandhog_wire_kv_ found = {0};
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error == NULL) {
+        sandhog_import_kv_exists_(handle, key, strlen(key), &found);
+        error = sandhog_kv_done_(&found);
+    }
+    *exists = error == NULL && found.is.boolean;
+    return error;
+}
+
+const char *sandhog_kv_keys(const char *store, const char *prefix, const sandhog_slice **keys, size_t *n_keys) {
+    int32_t handle;
+    sandhog_slice *found = NULL;
+    sandhog_wire_value_ cursor = {0};
+    *n_keys = 0;
+    *keys = NULL;
+    const char *error = sandhog_kv_open_(store, "", &handle);
+    while (error == NULL) {
+        sandhog_wire_page_ page = {0};
+        sandhog_import_kv_keys_(handle, cursor.is_there, cursor.value.data, cursor.value.length, &page);
+        if (page.is_error) {
+            error = sandhog_kv_error_(&page.is.error);
+            break;
+        }
+        sandhog_slice *more = (sandhog_slice *)sandhog_array_(*n_keys + page.is.page.n_keys, sizeof *more);
+        if (*n_keys > 0) {
+            memcpy(more, found, *n_keys * sizeof *more);
+        }
+        found = more;
+        for (size_t i = 0; i < page.is.page.n_keys; i++) {
+            if (sandhog_has_prefix_(page.is.page.keys[i], prefix)) {
+                found[(*n_keys)++] = page.is.page.keys[i];
+            }
+        }
+        cursor = page.is.page.cursor;
+        if (!cursor.is_there) {
+            break;
+        }
+    }
+    *keys = found;
+    return error;
+}
+
+const char *sandhog_kv_increment(const char *store, const char *key, int64_t delta, int64_t *sum) {
+    int32_t handle;
+    sandhog_wire_sum_ added = {0};
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_kv_increment_(handle, key, strlen(key), delta, &added);
+    if (added.is_error) {
+        return sandhog_kv_error_(&added.is.error);
+    }
+    if (sum != NULL) {
+        *sum = added.is.sum;
+    }
+    return NULL;
+}
+
+const char *sandhog_kv_compare_and_set(const char *store, const char *key, sandhog_slice expected, sandhog_slice value,
+                                       bool *was_set) {
+    int32_t handle;
+    sandhog_wire_kv_ seen = {0};
+    sandhog_wire_kv_ current = {0};
+    *was_set = false;
+    const char *error = sandhog_kv_open_(store, key, &handle);
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_cas_new_(handle, key, strlen(key), &seen);
+    if (seen.is_error) {
+        return sandhog_kv_error_(&seen.is.error);
+    }
+    sandhog_import_cas_current_(seen.is.handle, &current);
+    error = sandhog_kv_done_(&current);
+    if (error != NULL || !sandhog_same_(sandhog_lift_value_(&current.is.value), expected)) {
+        sandhog_import_cas_drop_(seen.is.handle);
+        return error;
+    }
+    sandhog_wire_swap_ swapped = {0};
+    sandhog_import_cas_swap_(seen.is.handle, value.data, value.length, &swapped);
+    *was_set = !swapped.is_error;
+    if (swapped.is_error && swapped.failure.has_changed) {
+        sandhog_import_cas_drop_(swapped.failure.is.handle);
+    }
+    return swapped.is_error && !swapped.failure.has_changed ? sandhog_kv_error_(&swapped.failure.is.error) : NULL;
+}
+
+const char *sandhog_kv_get_many(const char *store, const sandhog_slice *keys, size_t n_keys, sandhog_slice *values) {
+    int32_t handle;
+    sandhog_wire_kv_ got = {0};
+    const char *error = sandhog_kv_open_(store, "", &handle);
+    error = error == NULL ? sandhog_check_keys_(keys, n_keys) : error;
+    if (error == NULL) {
+        sandhog_import_kv_get_many_(handle, keys, n_keys, &got);
+        error = sandhog_kv_done_(&got);
+    }
+    for (size_t i = 0; i < n_keys; i++) {
+        bool is_there = error == NULL && i < got.is.values.n && got.is.values.all[i].is_there;
+        sandhog_slice value = is_there ? got.is.values.all[i].entry.value : sandhog_bytes(NULL, 0);
+        values[i] = is_there ? sandhog_lift_(value.data, value.length) : value;
+    }
+    return error;
+}
+
+const char *sandhog_kv_set_many(const char *store, const sandhog_pair *entries, size_t n_entries) {
+    int32_t handle;
+    sandhog_wire_kv_ done = {0};
+    const char *error = sandhog_kv_open_(store, "", &handle);
+    for (size_t i = 0; i < n_entries && error == NULL; i++) {
+        error = sandhog_check_keys_(&entries[i].name, 1);
+    }
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_kv_set_many_(handle, entries, n_entries, &done);
+    return sandhog_kv_done_(&done);
+}
+
+const char *sandhog_kv_delete_many(const char *store, const sandhog_slice *keys, size_t n_keys) {
+    int32_t handle;
+    sandhog_wire_kv_ done = {0};
+    const char *error = sandhog_kv_open_(store, "", &handle);
+    error = error == NULL ? sandhog_check_keys_(keys, n_keys) : error;
+    if (error != NULL) {
+        return error;
+    }
+    sandhog_import_kv_delete_many_(handle, keys, n_keys, &done);
+    return sandhog_kv_done_(&done);
+}
+
+/* ---- Configuration: wasi:config ---- */
+
+typedef struct {
+    uint8_t is_error;
+    union {
+        sandhog_wire_kv_error_ error;
+        sandhog_wire_value_ value;
+        sandhog_wire_pairs_ values;
+    } is;
+} sandhog_wire_config_;
+
+SANDHOG_IMPORT_("wasi:config/store@0.2.0-rc.1", "get")
+extern void sandhog_import_config_get_(const char *, size_t, sandhog_wire_config_ *);
+SANDHOG_IMPORT_("wasi:config/store@0.2.0-rc.1", "get-all")
+extern void sandhog_import_config_get_all_(sandhog_wire_config_ *);
+
+sandhog_slice sandhog_config(const char *name) {
+    sandhog_wire_config_ got = {0};
+    if (sandhog_is_utf8(sandhog_text(name))) {
+        sandhog_import_config_get_(name, strlen(name), &got);
+    }
+    if (got.is_error) {
+        sandhog_crash_(got.is.error.text);
+    }
+    return sandhog_lift_value_(&got.is.value);
+}
+
+const sandhog_pair *sandhog_config_all(size_t *n_values) {
+    sandhog_wire_config_ got = {0};
+    sandhog_import_config_get_all_(&got);
+    if (got.is_error) {
+        sandhog_crash_(got.is.error.text);
+    }
+    *n_values = got.is.values.n_pairs;
+    return got.is.values.pairs;
 }
 
 #ifdef SANDHOG_BATCH
@@ -1530,7 +2777,282 @@ void sandhog_test_refuse_sends(sandhog_send_error error, const char *reason) {
     sandhog_refusal_.reason = error == SANDHOG_SENT ? sandhog_bytes(NULL, 0) : sandhog_copy_(sandhog_text(reason));
 }
 
+/* ---- What the host grants, in tests ---- */
+
+typedef struct sandhog_kept_request_ {
+    struct sandhog_kept_request_ *next;
+    sandhog_request request;
+} sandhog_kept_request_;
+
+typedef struct sandhog_kept_value_ {
+    struct sandhog_kept_value_ *next;
+    sandhog_slice store;
+    sandhog_slice key;
+    sandhog_slice value;
+} sandhog_kept_value_;
+
+static sandhog_kept_request_ *sandhog_kept_requests_;
+static sandhog_response (*sandhog_answer_)(const sandhog_request *request);
+static bool sandhog_kv_is_granted_;
+/* In the order of their keys' bytes. */
+static sandhog_kept_value_ *sandhog_kept_values_;
+static bool sandhog_config_is_granted_;
+static sandhog_kept_value_ *sandhog_kept_config_;
+
+void sandhog_crash(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputc('\n', stderr);
+    abort();
+}
+
+void sandhog_http_all(const sandhog_request *requests, size_t n_requests, sandhog_response *responses) {
+    for (size_t i = 0; i < n_requests; i++) {
+        sandhog_kept_request_ *kept = (sandhog_kept_request_ *)sandhog_alloc(sizeof *kept);
+        kept->request = requests[i];
+        kept->request.method = sandhog_copy_(sandhog_text(requests[i].method == NULL ? "GET" : requests[i].method)).data;
+        kept->request.url = sandhog_copy_(sandhog_text(requests[i].url)).data;
+        kept->request.body = sandhog_copy_(requests[i].body.data == NULL ? sandhog_text("") : requests[i].body);
+        sandhog_pair *headers = sandhog_headers_of_(&requests[i], kept->request.method, &kept->request.n_headers);
+        for (size_t j = 0; j < kept->request.n_headers; j++) {
+            headers[j].name = sandhog_copy_(headers[j].name);
+            headers[j].value = sandhog_copy_(headers[j].value);
+        }
+        kept->request.headers = headers;
+        sandhog_kept_request_ **last = &sandhog_kept_requests_;
+        while (*last != NULL) {
+            last = &(*last)->next;
+        }
+        *last = kept;
+        sandhog_address_ address;
+        const char *wrong = sandhog_address_of_(requests[i].url, &address);
+        if (wrong != NULL) {
+            responses[i] = sandhog_no_answer_(SANDHOG_HTTP_INVALID, sandhog_text(wrong));
+        } else {
+            responses[i] = sandhog_answer_ == NULL ? sandhog_not_granted_(address.origin.data) : sandhog_answer_(&kept->request);
+        }
+    }
+}
+
+/* Finds a key, or the place where it belongs. */
+static sandhog_kept_value_ **sandhog_find_(sandhog_kept_value_ **at, const char *store, sandhog_slice key, bool *is_there) {
+    int order = -1;
+    while (*at != NULL) {
+        size_t shorter = (*at)->key.length < key.length ? (*at)->key.length : key.length;
+        order = memcmp((*at)->key.data, key.data, shorter);
+        order = order != 0 ? order : ((*at)->key.length > key.length) - ((*at)->key.length < key.length);
+        if (order > 0 || (order == 0 && sandhog_equal((*at)->store, store))) {
+            break;
+        }
+        at = &(*at)->next;
+    }
+    *is_there = *at != NULL && order == 0;
+    return at;
+}
+
+static void sandhog_put_(sandhog_kept_value_ **all, const char *store, sandhog_slice key, sandhog_slice value) {
+    bool is_there;
+    sandhog_kept_value_ **at = sandhog_find_(all, store, key, &is_there);
+    if (!is_there) {
+        sandhog_kept_value_ *kept = (sandhog_kept_value_ *)sandhog_alloc(sizeof *kept);
+        kept->next = *at;
+        kept->store = sandhog_copy_(sandhog_text(store));
+        kept->key = sandhog_copy_(key);
+        *at = kept;
+    }
+    (*at)->value = sandhog_copy_(value.data == NULL ? sandhog_text("") : value);
+}
+
+static const char *sandhog_kv_check_(const sandhog_slice *keys, size_t n_keys) {
+    if (!sandhog_kv_is_granted_) {
+        return "the key-value store is not granted: to grant it, add keyvalue = true to [grant] of the manifest";
+    }
+    for (size_t i = 0; i < n_keys; i++) {
+        if (keys[i].length == 0 || keys[i].length > 1024) {
+            return sandhog_format("a key of %zu bytes: use 1 to 1024", keys[i].length).data;
+        }
+    }
+    return sandhog_check_keys_(keys, n_keys);
+}
+
+static const char *sandhog_store_of_(const char *name) {
+    return name == NULL || *name == '\0' ? "default" : name;
+}
+
+const char *sandhog_kv_get_many(const char *store, const sandhog_slice *keys, size_t n_keys, sandhog_slice *values) {
+    const char *error = sandhog_kv_check_(keys, n_keys);
+    for (size_t i = 0; i < n_keys; i++) {
+        bool is_there = false;
+        sandhog_kept_value_ **at =
+            error == NULL ? sandhog_find_(&sandhog_kept_values_, sandhog_store_of_(store), keys[i], &is_there) : NULL;
+        values[i] = is_there ? (*at)->value : sandhog_bytes(NULL, 0);
+    }
+    return error;
+}
+
+const char *sandhog_kv_set_many(const char *store, const sandhog_pair *entries, size_t n_entries) {
+    const char *error = NULL;
+    for (size_t i = 0; i < n_entries && error == NULL; i++) {
+        error = sandhog_kv_check_(&entries[i].name, 1);
+        if (error == NULL && entries[i].value.length > 1048576) {
+            error = sandhog_format("a value of %zu bytes: at most 1048576", entries[i].value.length).data;
+        }
+    }
+    for (size_t i = 0; i < n_entries && error == NULL; i++) {
+        sandhog_put_(&sandhog_kept_values_, sandhog_store_of_(store), entries[i].name, entries[i].value);
+    }
+    return error;
+}
+
+const char *sandhog_kv_delete_many(const char *store, const sandhog_slice *keys, size_t n_keys) {
+    const char *error = sandhog_kv_check_(keys, n_keys);
+    for (size_t i = 0; i < n_keys && error == NULL; i++) {
+        bool is_there;
+        sandhog_kept_value_ **at = sandhog_find_(&sandhog_kept_values_, sandhog_store_of_(store), keys[i], &is_there);
+        *at = is_there ? (*at)->next : *at;
+    }
+    return error;
+}
+
+const char *sandhog_kv_get(const char *store, const char *key, sandhog_slice *value) {
+    sandhog_slice keys[] = {sandhog_text(key)};
+    return sandhog_kv_get_many(store, keys, 1, value);
+}
+
+const char *sandhog_kv_set(const char *store, const char *key, sandhog_slice value) {
+    sandhog_pair entries[] = {{sandhog_text(key), value}};
+    return sandhog_kv_set_many(store, entries, 1);
+}
+
+const char *sandhog_kv_delete(const char *store, const char *key) {
+    sandhog_slice keys[] = {sandhog_text(key)};
+    return sandhog_kv_delete_many(store, keys, 1);
+}
+
+const char *sandhog_kv_exists(const char *store, const char *key, bool *exists) {
+    sandhog_slice value;
+    const char *error = sandhog_kv_get(store, key, &value);
+    *exists = value.data != NULL;
+    return error;
+}
+
+const char *sandhog_kv_keys(const char *store, const char *prefix, const sandhog_slice **keys, size_t *n_keys) {
+    size_t n = 0;
+    for (const sandhog_kept_value_ *kept = sandhog_kept_values_; kept != NULL; kept = kept->next) {
+        n++;
+    }
+    sandhog_slice *found = (sandhog_slice *)sandhog_array_(n, sizeof *found);
+    *keys = found;
+    *n_keys = 0;
+    for (const sandhog_kept_value_ *kept = sandhog_kept_values_; kept != NULL; kept = kept->next) {
+        if (sandhog_equal(kept->store, sandhog_store_of_(store)) && sandhog_has_prefix_(kept->key, prefix)) {
+            found[(*n_keys)++] = kept->key;
+        }
+    }
+    return sandhog_kv_check_(NULL, 0);
+}
+
+const char *sandhog_kv_increment(const char *store, const char *key, int64_t delta, int64_t *sum) {
+    sandhog_slice value;
+    const char *error = sandhog_kv_get(store, key, &value);
+    if (error != NULL) {
+        return error;
+    }
+    int64_t number = 0;
+    sandhog_json json = {value};
+    if (value.data != NULL && !sandhog_json_integer(json, &number)) {
+        return sandhog_format("the value of %s is not a number", key).data;
+    }
+    if (delta > 0 ? number > INT64_MAX - delta : number < INT64_MIN - delta) {
+        return sandhog_format("the value of %s would have more than 64 bits", key).data;
+    }
+    if (sum != NULL) {
+        *sum = number + delta;
+    }
+    return sandhog_kv_set(store, key, sandhog_format("%lld", (long long)(number + delta)));
+}
+
+const char *sandhog_kv_compare_and_set(const char *store, const char *key, sandhog_slice expected, sandhog_slice value,
+                                       bool *was_set) {
+    sandhog_slice current;
+    const char *error = sandhog_kv_get(store, key, &current);
+    *was_set = error == NULL && sandhog_same_(current, expected);
+    return *was_set ? sandhog_kv_set(store, key, value) : error;
+}
+
+static void sandhog_config_check_(void) {
+    if (!sandhog_config_is_granted_) {
+        sandhog_crash("configuration is not granted: to grant it, add config = { NAME = \"VALUE\" } to [grant] of the manifest");
+    }
+}
+
+sandhog_slice sandhog_config(const char *name) {
+    bool is_there;
+    sandhog_config_check_();
+    sandhog_kept_value_ **at = sandhog_find_(&sandhog_kept_config_, "", sandhog_text(name), &is_there);
+    return is_there ? (*at)->value : sandhog_bytes(NULL, 0);
+}
+
+const sandhog_pair *sandhog_config_all(size_t *n_values) {
+    size_t n = 0;
+    sandhog_config_check_();
+    for (const sandhog_kept_value_ *kept = sandhog_kept_config_; kept != NULL; kept = kept->next) {
+        n++;
+    }
+    sandhog_pair *all = (sandhog_pair *)sandhog_array_(n, sizeof *all);
+    *n_values = 0;
+    for (const sandhog_kept_value_ *kept = sandhog_kept_config_; kept != NULL; kept = kept->next) {
+        sandhog_pair pair = {kept->key, kept->value};
+        all[(*n_values)++] = pair;
+    }
+    return all;
+}
+
+void sandhog_test_answer(sandhog_response (*answer)(const sandhog_request *request)) {
+    sandhog_answer_ = answer;
+}
+
+sandhog_response sandhog_test_response(uint16_t status, const char *body) {
+    sandhog_response response = sandhog_no_answer_(SANDHOG_ANSWERED, sandhog_text(""));
+    response.status = status;
+    response.body = sandhog_text(body);
+    return response;
+}
+
+const sandhog_request *sandhog_test_request(size_t index) {
+    const sandhog_kept_request_ *kept = sandhog_kept_requests_;
+    while (kept != NULL && index-- > 0) {
+        kept = kept->next;
+    }
+    return kept == NULL ? NULL : &kept->request;
+}
+
+size_t sandhog_test_n_requests(void) {
+    size_t n = 0;
+    for (const sandhog_kept_request_ *kept = sandhog_kept_requests_; kept != NULL; kept = kept->next) {
+        n++;
+    }
+    return n;
+}
+
+void sandhog_test_grant_kv(void) {
+    sandhog_kv_is_granted_ = true;
+}
+
+void sandhog_test_config(const char *name, const char *value) {
+    sandhog_config_is_granted_ = true;
+    sandhog_put_(&sandhog_kept_config_, "", sandhog_text(name), sandhog_text(value));
+}
+
 void sandhog_test_reset(void) {
+    sandhog_kept_requests_ = NULL;
+    sandhog_answer_ = NULL;
+    sandhog_kept_values_ = NULL;
+    sandhog_kv_is_granted_ = false;
+    sandhog_kept_config_ = NULL;
+    sandhog_config_is_granted_ = false;
     sandhog_kept_sends_ = NULL;
     sandhog_kept_lines_ = NULL;
     sandhog_test_refuse_sends(SANDHOG_SENT, NULL);

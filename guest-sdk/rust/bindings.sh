@@ -14,11 +14,15 @@ types=crate::bindings::worker::sandhog::worker
 "$wit_bindgen" rust ../../wit --world worker --out-dir "$out" --format \
     --pub-export-macro --export-macro-name __export_worker \
     --default-bindings-module sandhog_guest::__private::worker
-# The batch world's types and sender are those of the first world, so that one set of conversions serves both.
+# The batch world's types and imports are those of the first world, so that one set of conversions serves both.
 "$wit_bindgen" rust ../../wit --world batch-worker --out-dir "$out" --format \
     --pub-export-macro --export-macro-name __export_batch_worker \
     --default-bindings-module sandhog_guest::__private::batch_worker \
     --with "sandhog:worker/types@0.1.0=$types::types" \
-    --with "sandhog:worker/sender@0.1.0=$types::sender"
+    --with "sandhog:worker/sender@0.1.0=$types::sender" \
+    --with "sandhog:worker/crash@0.1.0=$types::crash"
 cat ../../wit/*.wit > "$out/contract.wit"
-"$wit_bindgen" rust wit --world platform --out-dir "$out" --format --generate-all
+# Each world of its own, so that a handler carries the description of what it may use and of nothing else.
+for world in platform http config keyvalue; do
+    "$wit_bindgen" rust wit --world "$world" --out-dir "$out" --format --generate-all
+done

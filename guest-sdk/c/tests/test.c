@@ -276,6 +276,141 @@ TEST(a_message_that_a_host_refuses_is_refused_in_tests_with_all_others) {
     CHECK(refused((sandhog_outgoing){.group_id = text("")}, "group id of 0 bytes"));
 }
 
+/* A server for tests: it answers with the body, or as the path says. */
+static sandhog_response server(const sandhog_request *request) {
+    static const sandhog_pair headers[] = {{{"content-type", 12}, {"text/plain", 10}}, {{"Retry-After", 11}, {"7", 1}}};
+    if (strstr(request->url, "/late") != NULL) {
+        sandhog_response late = {.error = SANDHOG_HTTP_TIMEOUT, .reason = sandhog_text("too late")};
+        return late;
+    }
+    sandhog_response response = sandhog_test_response(strstr(request->url, "/busy") == NULL ? 200 : 429, "");
+    response.body = request->body;
+    response.headers = headers;
+    response.n_headers = 2;
+    return response;
+}
+
+static sandhog_slice header_of(size_t index, const char *name) {
+    const sandhog_request *request = sandhog_test_request(index);
+    sandhog_response response = {.headers = request->headers, .n_headers = request->n_headers};
+    return sandhog_response_header(&response, name);
+}
+
+TEST(a_request_has_what_servers_expect) {
+    sandhog_pair own[] = {sandhog_pair_of("Content-Length", "1"), sandhog_pair_of("USER-AGENT", "me")};
+    sandhog_request requests[] = {
+        {.url = "https://a.example/x"},
+        {.method = "POST", .url = "https://a.example/x"},
+        {.method = "PUT", .url = "https://a.example/x", .body = text("ab"), .headers = own, .n_headers = 2},
+    };
+    sandhog_response responses[3];
+    sandhog_test_answer(server);
+    sandhog_http_all(requests, 3, responses);
+    CHECK(sandhog_test_n_requests() == 3 && sandhog_test_request(3) == NULL);
+    CHECK(strcmp(sandhog_test_request(0)->method, "GET") == 0 && header_of(0, "content-length").data == NULL);
+    CHECK(sandhog_equal(header_of(0, "user-agent"), "sandhog.h/0.1.0") && sandhog_equal(header_of(1, "content-length"), "0"));
+    CHECK(sandhog_equal(header_of(2, "content-length"), "1") && sandhog_equal(header_of(2, "user-agent"), "me"));
+    CHECK(responses[2].status == 200 && sandhog_equal(responses[2].body, "ab"));
+    CHECK(sandhog_equal(sandhog_response_header(&responses[2], "CONTENT-TYPE"), "text/plain"));
+    CHECK(sandhog_response_header(&responses[2], "content").data == NULL);
+}
+
+TEST(without_a_grant_a_request_says_what_to_add) {
+    sandhog_request request = {.url = "https://a.example:8443/x?y"};
+    sandhog_response response = sandhog_http(&request);
+    CHECK(response.error == SANDHOG_HTTP_NOT_GRANTED);
+    CHECK(sandhog_equal(response.reason, "https://a.example:8443 is not granted: to grant it, add \"https://a.example:8443\" to http "
+                                         "in [grant] of the manifest"));
+    CHECK(sandhog_http_failure(response).verdict == SANDHOG_RETRY);
+}
+
+TEST(an_address_without_a_host_can_not_be_asked) {
+    static const char *const addresses[] = {"", "/x", "a.example", "ftp://a.example/", "https://", "https:///x", "https://\xff/"};
+    sandhog_test_answer(server);
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+        sandhog_request request = {.url = addresses[i]};
+        sandhog_response response = sandhog_http(&request);
+        CHECK(response.error == SANDHOG_HTTP_INVALID && sandhog_http_failure(response).verdict == SANDHOG_REJECT);
+    }
+}
+
+TEST(an_address_is_taken_apart) {
+    sandhog_address_ address;
+    CHECK(sandhog_address_of_("http://a.example:81/b/c?d#e", &address) == NULL && !address.is_secure);
+    CHECK(sandhog_equal(address.origin, "http://a.example:81") && sandhog_equal(address.authority, "a.example:81"));
+    CHECK(sandhog_equal(address.path, "/b/c?d"));
+    CHECK(sandhog_address_of_("https://a.example", &address) == NULL && address.is_secure && sandhog_equal(address.path, "/"));
+    CHECK(sandhog_address_of_("https://a.example?b", &address) == NULL && sandhog_equal(address.path, "/?b"));
+}
+
+TEST(a_busy_server_is_asked_again_when_it_says) {
+    sandhog_request request = {.url = "https://a.example/busy"};
+    sandhog_test_answer(server);
+    sandhog_response response = sandhog_http(&request);
+    sandhog_result result = sandhog_http_retry(&response, "busy: %d", response.status);
+    CHECK(result.verdict == SANDHOG_RETRY_AFTER && result.delay_seconds == 7 && sandhog_equal(result.reason, "busy: 429"));
+    sandhog_pair date = sandhog_pair_of("retry-after", "Sun, 29 Nov 2026 12:00:00 GMT");
+    response.headers = &date;
+    response.n_headers = 1;
+    CHECK(sandhog_http_retry(&response, "busy").verdict == SANDHOG_RETRY);
+    date.value = text("99999999999999999999");
+    CHECK(sandhog_http_retry(&response, "busy").delay_seconds >= 43200);
+    request.url = "https://a.example/late";
+    response = sandhog_http(&request);
+    CHECK(response.error == SANDHOG_HTTP_TIMEOUT && sandhog_equal(sandhog_http_failure(response).reason, "too late"));
+}
+
+TEST(a_store_keeps_values_by_their_keys) {
+    sandhog_slice value;
+    const sandhog_slice *keys;
+    size_t n_keys;
+    bool is_there;
+    CHECK(strstr(sandhog_kv_get(NULL, "a", &value), "keyvalue = true") != NULL && value.data == NULL);
+    sandhog_test_grant_kv();
+    sandhog_pair entries[] = {sandhog_pair_of("b/2", "y"), sandhog_pair_of("a", "1"), sandhog_pair_of("b/1", "")};
+    CHECK(sandhog_kv_set_many(NULL, entries, 3) == NULL && sandhog_kv_set("other", "a", text("2")) == NULL);
+    CHECK(sandhog_kv_get("default", "a", &value) == NULL && sandhog_equal(value, "1"));
+    CHECK(sandhog_kv_get(NULL, "b/1", &value) == NULL && value.data != NULL && value.length == 0);
+    CHECK(sandhog_kv_get("other", "a", &value) == NULL && sandhog_equal(value, "2"));
+    CHECK(sandhog_kv_keys(NULL, NULL, &keys, &n_keys) == NULL && n_keys == 3 && sandhog_equal(keys[0], "a"));
+    CHECK(sandhog_kv_keys(NULL, "b/", &keys, &n_keys) == NULL && n_keys == 2 && sandhog_equal(keys[1], "b/2"));
+    sandhog_slice some[] = {text("b/2"), text("nothing"), text("a")};
+    sandhog_slice values[3];
+    CHECK(sandhog_kv_get_many(NULL, some, 3, values) == NULL && sandhog_equal(values[0], "y") && values[1].data == NULL);
+    CHECK(sandhog_kv_delete_many(NULL, some, 2) == NULL && sandhog_kv_exists(NULL, "b/2", &is_there) == NULL && !is_there);
+    CHECK(sandhog_kv_delete(NULL, "a") == NULL && sandhog_kv_exists(NULL, "a", &is_there) == NULL && !is_there);
+    CHECK(sandhog_kv_exists("other", "a", &is_there) == NULL && is_there);
+    CHECK(sandhog_kv_set(NULL, "", text("x")) != NULL && sandhog_kv_set(NULL, "\xff", text("x")) != NULL);
+}
+
+TEST(a_counter_counts_both_ways) {
+    int64_t sum;
+    sandhog_test_grant_kv();
+    CHECK(sandhog_kv_increment(NULL, "n", 3, &sum) == NULL && sum == 3);
+    CHECK(sandhog_kv_increment(NULL, "n", -5, &sum) == NULL && sum == -2);
+    CHECK(sandhog_kv_increment(NULL, "n", INT64_MIN, NULL) != NULL);
+    CHECK(sandhog_kv_set(NULL, "n", text("x")) == NULL && sandhog_kv_increment(NULL, "n", 1, &sum) != NULL);
+}
+
+TEST(a_value_is_replaced_if_it_is_the_expected_one) {
+    bool was_set;
+    sandhog_slice none = sandhog_text(NULL);
+    sandhog_test_grant_kv();
+    CHECK(sandhog_kv_compare_and_set(NULL, "k", text("a"), text("b"), &was_set) == NULL && !was_set);
+    CHECK(sandhog_kv_compare_and_set(NULL, "k", none, text("a"), &was_set) == NULL && was_set);
+    CHECK(sandhog_kv_compare_and_set(NULL, "k", none, text("b"), &was_set) == NULL && !was_set);
+    CHECK(sandhog_kv_compare_and_set(NULL, "k", text("a"), text("b"), &was_set) == NULL && was_set);
+}
+
+TEST(configuration_is_what_the_test_says) {
+    size_t n_values;
+    sandhog_test_config("token", "secret");
+    sandhog_test_config("api", "https://a.example");
+    CHECK(sandhog_equal(sandhog_config("token"), "secret") && sandhog_config("nothing").data == NULL);
+    const sandhog_pair *all = sandhog_config_all(&n_values);
+    CHECK(n_values == 2 && sandhog_equal(all[0].name, "api"));
+}
+
 int main(void) {
     RUN(what_is_read_is_written_again);
     RUN(what_is_not_json_is_refused_with_its_place);
@@ -290,6 +425,15 @@ int main(void) {
     RUN(failures_carry_their_reasons);
     RUN(an_error_of_a_send_becomes_the_failure_that_fits);
     RUN(a_message_that_a_host_refuses_is_refused_in_tests_with_all_others);
+    RUN(a_request_has_what_servers_expect);
+    RUN(without_a_grant_a_request_says_what_to_add);
+    RUN(an_address_without_a_host_can_not_be_asked);
+    RUN(an_address_is_taken_apart);
+    RUN(a_busy_server_is_asked_again_when_it_says);
+    RUN(a_store_keeps_values_by_their_keys);
+    RUN(a_counter_counts_both_ways);
+    RUN(a_value_is_replaced_if_it_is_the_expected_one);
+    RUN(configuration_is_what_the_test_says);
     sandhog_test_reset();
     printf(failures == 0 ? "all claims hold\n" : "%d failures\n", failures);
     return failures != 0;

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::bindings::worker::sandhog::worker::{sender, types};
 use crate::{AttributeValue, Failure, Message, Outgoing, SendError};
 #[cfg(target_family = "wasm")]
-use crate::{Level, bindings::platform::wasi::logging::logging};
+use crate::{Level, bindings::platform::wasi::logging::logging, bindings::worker::sandhog::worker::crash};
 
 /// The largest delay that the contract knows, in seconds. The host reports what is too long.
 const DELAY_SECONDS_MAX: u32 = u32::MAX;
@@ -18,7 +18,7 @@ const DELAY_SECONDS_MAX: u32 = u32::MAX;
 ///
 /// What the handler returned.
 pub fn handle(handler: fn(Message) -> Result<(), Failure>, message: types::Message) -> Result<(), types::Failure> {
-    log_panics();
+    report_panics();
     handler(message.into()).map_err(types::Failure::from)
 }
 
@@ -27,7 +27,7 @@ pub fn handle_batch(
     handler: fn(Vec<Message>) -> Vec<Result<(), Failure>>,
     messages: Vec<types::Message>,
 ) -> Vec<Result<(), types::Failure>> {
-    log_panics();
+    report_panics();
     let messages = messages.into_iter().map(Message::from).collect();
     handler(messages)
         .into_iter()
@@ -35,13 +35,33 @@ pub fn handle_batch(
         .collect()
 }
 
-/// Without it the text of a panic is lost where there is no standard error.
-fn log_panics() {
+/// Makes the text of a panic, and its place, the reason of the failure.
+fn report_panics() {
     #[cfg(target_family = "wasm")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| log(Level::Critical, &panic.to_string()))));
+        ONCE.call_once(|| std::panic::set_hook(Box::new(|panic| crash::report(&reason(panic), ""))));
     }
+}
+
+/// Returns what a panic says, and where.
+#[cfg(target_family = "wasm")]
+fn reason(panic: &std::panic::PanicHookInfo<'_>) -> String {
+    let payload = panic.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    placed(text.unwrap_or("a panic without a text"), panic.location())
+}
+
+/// Puts the place behind the first line of the text: `index out of bounds: the len is 3 but the index is 7 at src/lib.rs:12:5`.
+#[cfg(any(target_family = "wasm", test))]
+fn placed(text: &str, place: Option<&std::panic::Location<'_>>) -> String {
+    let mut placed = text.to_owned();
+    if let Some(place) = place {
+        let first_line = text.find('\n').unwrap_or(text.len());
+        placed.insert_str(first_line, &format!(" at {place}"));
+    }
+    placed
 }
 
 /// Writes a line into the host's log.
@@ -223,6 +243,17 @@ mod tests {
             })
             .collect();
         assert_eq!(reasons, ["m1", "m2"]);
+    }
+
+    #[test]
+    fn the_place_of_a_panic_is_in_its_first_line() {
+        let place = std::panic::Location::caller();
+        assert_eq!(
+            placed("no such order", Some(place)),
+            format!("no such order at {place}")
+        );
+        let differ = placed("assertion failed\n  left: 1\n right: 2", Some(place));
+        assert_eq!(differ, format!("assertion failed at {place}\n  left: 1\n right: 2"));
     }
 
     #[test]

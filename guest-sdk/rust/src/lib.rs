@@ -49,11 +49,17 @@
 
 mod attribute;
 mod bindings;
+#[cfg(feature = "config")]
+pub mod config;
 mod exchange;
 mod export;
 mod failure;
 #[cfg(all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "heap"))]
 mod heap;
+#[cfg(feature = "http")]
+pub mod http;
+#[cfg(feature = "keyvalue")]
+pub mod keyvalue;
 mod log;
 mod message;
 mod sender;

@@ -15,9 +15,22 @@
 //! assert_eq!((sent[0].queue.as_str(), sent[0].message.body.as_slice()), ("shouts", b"HEY".as_slice()));
 //! ```
 
+#[cfg(feature = "config")]
+pub(crate) mod config;
+#[cfg(feature = "http")]
+pub(crate) mod http;
+#[cfg(feature = "keyvalue")]
+pub(crate) mod keyvalue;
+
 use std::cell::RefCell;
 use std::time::{Duration, SystemTime};
 
+#[cfg(feature = "config")]
+pub use self::config::config;
+#[cfg(feature = "http")]
+pub use self::http::{Answer, answer, requests, response};
+#[cfg(feature = "keyvalue")]
+pub use self::keyvalue::{store, stored, stored_in};
 use crate::{AttributeValue, Level, Message, Outgoing, SendError};
 
 /// The largest body: 1 MiB.

@@ -2,13 +2,16 @@
 // Options used:
 //   * with "sandhog:worker/types@0.1.0" = "crate::bindings::worker::sandhog::worker::types"
 //   * with "sandhog:worker/sender@0.1.0" = "crate::bindings::worker::sandhog::worker::sender"
+//   * with "sandhog:worker/crash@0.1.0" = "crate::bindings::worker::sandhog::worker::crash"
 //   * default-bindings-module: "sandhog_guest::__private::batch_worker"
 //   * export-macro-name: __export_batch_worker
 //   * pub-export-macro
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::worker::sandhog::worker::types as __with_name0;
+use crate::bindings::worker::sandhog::worker::crash as __with_name0;
 #[allow(unfulfilled_lint_expectations, unused_imports)]
-use crate::bindings::worker::sandhog::worker::sender as __with_name1;
+use crate::bindings::worker::sandhog::worker::types as __with_name1;
+#[allow(unfulfilled_lint_expectations, unused_imports)]
+use crate::bindings::worker::sandhog::worker::sender as __with_name2;
 #[rustfmt::skip]
 #[allow(dead_code, clippy::all)]
 pub mod exports {
@@ -21,8 +24,8 @@ pub mod exports {
                 #[doc(hidden)]
                 static __FORCE_SECTION_REF: fn() = super::super::super::super::__link_custom_section_describing_imports;
                 use super::super::super::super::_rt;
-                pub type Message = super::super::super::super::__with_name0::Message;
-                pub type Failure = super::super::super::super::__with_name0::Failure;
+                pub type Message = super::super::super::super::__with_name1::Message;
+                pub type Failure = super::super::super::super::__with_name1::Failure;
                 #[doc(hidden)]
                 #[allow(non_snake_case, unused_unsafe)]
                 pub unsafe fn _export_handle_batch_cabi<T_: Guest>(
@@ -84,7 +87,7 @@ pub mod exports {
                                                     .add(2 * ::core::mem::size_of::<*const u8>())
                                                     .cast::<u8>(),
                                             );
-                                            use super::super::super::super::__with_name0::AttributeValue as V21;
+                                            use super::super::super::super::__with_name1::AttributeValue as V21;
                                             let v21 = match l11 {
                                                 0 => {
                                                     let e21 = {
@@ -171,7 +174,7 @@ pub mod exports {
                                             .add(16 + 8 * ::core::mem::size_of::<*const u8>())
                                             .cast::<u8>(),
                                     );
-                                    super::super::super::super::__with_name0::Message {
+                                    super::super::super::super::__with_name1::Message {
                                         id: _rt::string_lift(bytes2),
                                         body: <_ as From<
                                             _rt::Vec<_>,
@@ -237,7 +240,7 @@ pub mod exports {
                                     }
                                     Err(e) => {
                                         *base.add(0).cast::<u8>() = (1i32) as u8;
-                                        use super::super::super::super::__with_name0::Failure as V39;
+                                        use super::super::super::super::__with_name1::Failure as V39;
                                         match e {
                                             V39::Retry(e) => {
                                                 *base
@@ -531,28 +534,29 @@ macro_rules! __export_batch_worker_impl {
         (link_section =
         "component-type:wit-bindgen:0.63.0:sandhog:worker@0.1.0:batch-worker:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 874] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 939] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xe7\x05\x01A\x02\x01\
-A\x09\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06number\x01s\0\x06binary\x01\0\0\x04\
-\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\x03\x01ks\x01r\x07\x02ids\x04\
-body\0\x0aattributes\x04\x05queues\x0dreceive-county\x0asent-at-msw\x08group-id\x05\
-\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\x05retry\x01s\0\x0bretry-after\x01\
-\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\x09\x03\0\x1asandhog:worker/types\
-@0.1.0\x05\0\x02\x03\0\0\x0fattribute-value\x01B\x12\x02\x03\x02\x01\x01\x04\0\x0f\
-attribute-value\x03\0\0\x01p}\x01o\x02s\x01\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04\
-body\x02\x0aattributes\x04\x0ddelay-seconds\x05\x08group-id\x06\x10deduplication\
--id\x06\x08priority\x07\x04\0\x08outgoing\x03\0\x08\x01q\x03\x0bnot-granted\x01s\
-\0\x07invalid\x01s\0\x05limit\x01s\0\x04\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\
-\x01@\x02\x05queues\x07message\x09\0\x0c\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\
-\x05queues\x08messages\x0e\0\x0c\x04\0\x09send-many\x01\x0f\x03\0\x1bsandhog:wor\
-ker/sender@0.1.0\x05\x02\x02\x03\0\0\x07message\x02\x03\0\0\x07failure\x01B\x09\x02\
-\x03\x02\x01\x03\x04\0\x07message\x03\0\0\x02\x03\x02\x01\x04\x04\0\x07failure\x03\
-\0\x02\x01p\x01\x01j\0\x01\x03\x01p\x05\x01@\x01\x08messages\x04\0\x06\x04\0\x0c\
-handle-batch\x01\x07\x04\0\"sandhog:worker/batch-handler@0.1.0\x05\x05\x04\0!san\
-dhog:worker/batch-worker@0.1.0\x04\0\x0b\x12\x01\0\x0cbatch-worker\x03\0\0\0G\x09\
-producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rus\
-t\x060.63.0";
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xa8\x06\x01A\x02\x01\
+A\x0b\x01B\x02\x01@\x02\x06reasons\x05stacks\x01\0\x04\0\x06report\x01\0\x03\0\x1a\
+sandhog:worker/crash@0.1.0\x05\0\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06numbe\
+r\x01s\0\x06binary\x01\0\0\x04\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\
+\x03\x01ks\x01r\x07\x02ids\x04body\0\x0aattributes\x04\x05queues\x0dreceive-coun\
+ty\x0asent-at-msw\x08group-id\x05\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\
+\x05retry\x01s\0\x0bretry-after\x01\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\
+\x09\x03\0\x1asandhog:worker/types@0.1.0\x05\x01\x02\x03\0\x01\x0fattribute-valu\
+e\x01B\x12\x02\x03\x02\x01\x02\x04\0\x0fattribute-value\x03\0\0\x01p}\x01o\x02s\x01\
+\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04body\x02\x0aattributes\x04\x0ddelay-seco\
+nds\x05\x08group-id\x06\x10deduplication-id\x06\x08priority\x07\x04\0\x08outgoin\
+g\x03\0\x08\x01q\x03\x0bnot-granted\x01s\0\x07invalid\x01s\0\x05limit\x01s\0\x04\
+\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\x01@\x02\x05queues\x07message\x09\0\x0c\
+\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\x05queues\x08messages\x0e\0\x0c\x04\0\x09\
+send-many\x01\x0f\x03\0\x1bsandhog:worker/sender@0.1.0\x05\x03\x02\x03\0\x01\x07\
+message\x02\x03\0\x01\x07failure\x01B\x09\x02\x03\x02\x01\x04\x04\0\x07message\x03\
+\0\0\x02\x03\x02\x01\x05\x04\0\x07failure\x03\0\x02\x01p\x01\x01j\0\x01\x03\x01p\
+\x05\x01@\x01\x08messages\x04\0\x06\x04\0\x0chandle-batch\x01\x07\x04\0\"sandhog\
+:worker/batch-handler@0.1.0\x05\x06\x04\0!sandhog:worker/batch-worker@0.1.0\x04\0\
+\x0b\x12\x01\0\x0cbatch-worker\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0d\
+wit-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
         };
     };
 }
@@ -565,24 +569,25 @@ pub use __export_batch_worker_impl as __export_batch_worker;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 793] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf6\x04\x01A\x02\x01\
-A\x05\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06number\x01s\0\x06binary\x01\0\0\x04\
-\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\x03\x01ks\x01r\x07\x02ids\x04\
-body\0\x0aattributes\x04\x05queues\x0dreceive-county\x0asent-at-msw\x08group-id\x05\
-\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\x05retry\x01s\0\x0bretry-after\x01\
-\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\x09\x03\0\x1asandhog:worker/types\
-@0.1.0\x05\0\x02\x03\0\0\x0fattribute-value\x01B\x12\x02\x03\x02\x01\x01\x04\0\x0f\
-attribute-value\x03\0\0\x01p}\x01o\x02s\x01\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04\
-body\x02\x0aattributes\x04\x0ddelay-seconds\x05\x08group-id\x06\x10deduplication\
--id\x06\x08priority\x07\x04\0\x08outgoing\x03\0\x08\x01q\x03\x0bnot-granted\x01s\
-\0\x07invalid\x01s\0\x05limit\x01s\0\x04\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\
-\x01@\x02\x05queues\x07message\x09\0\x0c\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\
-\x05queues\x08messages\x0e\0\x0c\x04\0\x09send-many\x01\x0f\x03\0\x1bsandhog:wor\
-ker/sender@0.1.0\x05\x02\x04\0Asandhog:worker/batch-worker-with-all-of-its-expor\
-ts-removed@0.1.0\x04\0\x0b2\x01\0,batch-worker-with-all-of-its-exports-removed\x03\
-\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-\
-bindgen-rust\x060.63.0";
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 858] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb7\x05\x01A\x02\x01\
+A\x07\x01B\x02\x01@\x02\x06reasons\x05stacks\x01\0\x04\0\x06report\x01\0\x03\0\x1a\
+sandhog:worker/crash@0.1.0\x05\0\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06numbe\
+r\x01s\0\x06binary\x01\0\0\x04\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\
+\x03\x01ks\x01r\x07\x02ids\x04body\0\x0aattributes\x04\x05queues\x0dreceive-coun\
+ty\x0asent-at-msw\x08group-id\x05\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\
+\x05retry\x01s\0\x0bretry-after\x01\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\
+\x09\x03\0\x1asandhog:worker/types@0.1.0\x05\x01\x02\x03\0\x01\x0fattribute-valu\
+e\x01B\x12\x02\x03\x02\x01\x02\x04\0\x0fattribute-value\x03\0\0\x01p}\x01o\x02s\x01\
+\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04body\x02\x0aattributes\x04\x0ddelay-seco\
+nds\x05\x08group-id\x06\x10deduplication-id\x06\x08priority\x07\x04\0\x08outgoin\
+g\x03\0\x08\x01q\x03\x0bnot-granted\x01s\0\x07invalid\x01s\0\x05limit\x01s\0\x04\
+\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\x01@\x02\x05queues\x07message\x09\0\x0c\
+\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\x05queues\x08messages\x0e\0\x0c\x04\0\x09\
+send-many\x01\x0f\x03\0\x1bsandhog:worker/sender@0.1.0\x05\x03\x04\0Asandhog:wor\
+ker/batch-worker-with-all-of-its-exports-removed@0.1.0\x04\0\x0b2\x01\0,batch-wo\
+rker-with-all-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\
+\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {

@@ -7,6 +7,44 @@
 #[allow(dead_code, clippy::all)]
 pub mod sandhog {
     pub mod worker {
+        /// Says why the handler is about to break.
+        #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
+        pub mod crash {
+            #[used]
+            #[doc(hidden)]
+            static __FORCE_SECTION_REF: fn() = super::super::super::__link_custom_section_describing_imports;
+            #[allow(unused_unsafe, clippy::all)]
+            /// Notes why this call ends in a trap: `reason` (such as `TypeError: x is not a function`) becomes the reason of the failure,
+            /// and `stack` (lines, innermost first, files and lines of the author) goes to the log in one record. The last call counts.
+            /// Without a trap it has no effect.
+            #[allow(async_fn_in_trait)]
+            pub fn report(reason: &str, stack: &str) -> () {
+                unsafe {
+                    let vec0 = reason;
+                    let ptr0 = vec0.as_ptr().cast::<u8>();
+                    let len0 = vec0.len();
+                    let vec1 = stack;
+                    let ptr1 = vec1.as_ptr().cast::<u8>();
+                    let len1 = vec1.len();
+                    #[cfg(target_arch = "wasm32")]
+                    #[link(wasm_import_module = "sandhog:worker/crash@0.1.0")]
+                    unsafe extern "C" {
+                        #[link_name = "report"]
+                        fn wit_import2(_: *mut u8, _: usize, _: *mut u8, _: usize);
+                    }
+                    #[cfg(not(target_arch = "wasm32"))]
+                    unsafe extern "C" fn wit_import2(
+                        _: *mut u8,
+                        _: usize,
+                        _: *mut u8,
+                        _: usize,
+                    ) {
+                        unreachable!()
+                    }
+                    wit_import2(ptr0.cast_mut(), len0, ptr1.cast_mut(), len1);
+                }
+            }
+        }
         /// The data that passes between the host and a handler.
         #[allow(dead_code, async_fn_in_trait, unused_imports, clippy::all)]
         pub mod types {
@@ -1209,27 +1247,29 @@ macro_rules! __export_worker_impl {
         =
         "component-type:wit-bindgen:0.63.0:sandhog:worker@0.1.0:worker:imports and exports")]
         #[doc(hidden)] #[allow(clippy::octal_escapes)] pub static
-        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 843] = *
+        __WIT_BINDGEN_COMPONENT_TYPE : [u8; 908] = *
         b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xce\x05\x01A\x02\x01\
-A\x09\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06number\x01s\0\x06binary\x01\0\0\x04\
-\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\x03\x01ks\x01r\x07\x02ids\x04\
-body\0\x0aattributes\x04\x05queues\x0dreceive-county\x0asent-at-msw\x08group-id\x05\
-\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\x05retry\x01s\0\x0bretry-after\x01\
-\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\x09\x03\0\x1asandhog:worker/types\
-@0.1.0\x05\0\x02\x03\0\0\x0fattribute-value\x01B\x12\x02\x03\x02\x01\x01\x04\0\x0f\
-attribute-value\x03\0\0\x01p}\x01o\x02s\x01\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04\
-body\x02\x0aattributes\x04\x0ddelay-seconds\x05\x08group-id\x06\x10deduplication\
--id\x06\x08priority\x07\x04\0\x08outgoing\x03\0\x08\x01q\x03\x0bnot-granted\x01s\
-\0\x07invalid\x01s\0\x05limit\x01s\0\x04\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\
-\x01@\x02\x05queues\x07message\x09\0\x0c\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\
-\x05queues\x08messages\x0e\0\x0c\x04\0\x09send-many\x01\x0f\x03\0\x1bsandhog:wor\
-ker/sender@0.1.0\x05\x02\x02\x03\0\0\x07message\x02\x03\0\0\x07failure\x01B\x07\x02\
-\x03\x02\x01\x03\x04\0\x07message\x03\0\0\x02\x03\x02\x01\x04\x04\0\x07failure\x03\
-\0\x02\x01j\0\x01\x03\x01@\x01\x07message\x01\0\x04\x04\0\x06handle\x01\x05\x04\0\
-\x1csandhog:worker/handler@0.1.0\x05\x05\x04\0\x1bsandhog:worker/worker@0.1.0\x04\
-\0\x0b\x0c\x01\0\x06worker\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwi\
-t-component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\x8f\x06\x01A\x02\x01\
+A\x0b\x01B\x02\x01@\x02\x06reasons\x05stacks\x01\0\x04\0\x06report\x01\0\x03\0\x1a\
+sandhog:worker/crash@0.1.0\x05\0\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06numbe\
+r\x01s\0\x06binary\x01\0\0\x04\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\
+\x03\x01ks\x01r\x07\x02ids\x04body\0\x0aattributes\x04\x05queues\x0dreceive-coun\
+ty\x0asent-at-msw\x08group-id\x05\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\
+\x05retry\x01s\0\x0bretry-after\x01\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\
+\x09\x03\0\x1asandhog:worker/types@0.1.0\x05\x01\x02\x03\0\x01\x0fattribute-valu\
+e\x01B\x12\x02\x03\x02\x01\x02\x04\0\x0fattribute-value\x03\0\0\x01p}\x01o\x02s\x01\
+\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04body\x02\x0aattributes\x04\x0ddelay-seco\
+nds\x05\x08group-id\x06\x10deduplication-id\x06\x08priority\x07\x04\0\x08outgoin\
+g\x03\0\x08\x01q\x03\x0bnot-granted\x01s\0\x07invalid\x01s\0\x05limit\x01s\0\x04\
+\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\x01@\x02\x05queues\x07message\x09\0\x0c\
+\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\x05queues\x08messages\x0e\0\x0c\x04\0\x09\
+send-many\x01\x0f\x03\0\x1bsandhog:worker/sender@0.1.0\x05\x03\x02\x03\0\x01\x07\
+message\x02\x03\0\x01\x07failure\x01B\x07\x02\x03\x02\x01\x04\x04\0\x07message\x03\
+\0\0\x02\x03\x02\x01\x05\x04\0\x07failure\x03\0\x02\x01j\0\x01\x03\x01@\x01\x07m\
+essage\x01\0\x04\x04\0\x06handle\x01\x05\x04\0\x1csandhog:worker/handler@0.1.0\x05\
+\x06\x04\0\x1bsandhog:worker/worker@0.1.0\x04\0\x0b\x0c\x01\0\x06worker\x03\0\0\0\
+G\x09producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindge\
+n-rust\x060.63.0";
         };
     };
 }
@@ -1242,24 +1282,25 @@ pub use __export_worker_impl as __export_worker;
 )]
 #[doc(hidden)]
 #[allow(clippy::octal_escapes)]
-pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 781] = *b"\
-\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xf0\x04\x01A\x02\x01\
-A\x05\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06number\x01s\0\x06binary\x01\0\0\x04\
-\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\x03\x01ks\x01r\x07\x02ids\x04\
-body\0\x0aattributes\x04\x05queues\x0dreceive-county\x0asent-at-msw\x08group-id\x05\
-\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\x05retry\x01s\0\x0bretry-after\x01\
-\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\x09\x03\0\x1asandhog:worker/types\
-@0.1.0\x05\0\x02\x03\0\0\x0fattribute-value\x01B\x12\x02\x03\x02\x01\x01\x04\0\x0f\
-attribute-value\x03\0\0\x01p}\x01o\x02s\x01\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04\
-body\x02\x0aattributes\x04\x0ddelay-seconds\x05\x08group-id\x06\x10deduplication\
--id\x06\x08priority\x07\x04\0\x08outgoing\x03\0\x08\x01q\x03\x0bnot-granted\x01s\
-\0\x07invalid\x01s\0\x05limit\x01s\0\x04\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\
-\x01@\x02\x05queues\x07message\x09\0\x0c\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\
-\x05queues\x08messages\x0e\0\x0c\x04\0\x09send-many\x01\x0f\x03\0\x1bsandhog:wor\
-ker/sender@0.1.0\x05\x02\x04\0;sandhog:worker/worker-with-all-of-its-exports-rem\
-oved@0.1.0\x04\0\x0b,\x01\0&worker-with-all-of-its-exports-removed\x03\0\0\0G\x09\
-producers\x01\x0cprocessed-by\x02\x0dwit-component\x070.262.0\x10wit-bindgen-rus\
-t\x060.63.0";
+pub static __WIT_BINDGEN_COMPONENT_TYPE: [u8; 846] = *b"\
+\0asm\x0d\0\x01\0\0\x19\x16wit-component-encoding\x04\0\x07\xb1\x05\x01A\x02\x01\
+A\x07\x01B\x02\x01@\x02\x06reasons\x05stacks\x01\0\x04\0\x06report\x01\0\x03\0\x1a\
+sandhog:worker/crash@0.1.0\x05\0\x01B\x0b\x01p}\x01q\x03\x04text\x01s\0\x06numbe\
+r\x01s\0\x06binary\x01\0\0\x04\0\x0fattribute-value\x03\0\x01\x01o\x02s\x02\x01p\
+\x03\x01ks\x01r\x07\x02ids\x04body\0\x0aattributes\x04\x05queues\x0dreceive-coun\
+ty\x0asent-at-msw\x08group-id\x05\x04\0\x07message\x03\0\x06\x01o\x02sy\x01q\x03\
+\x05retry\x01s\0\x0bretry-after\x01\x08\0\x06reject\x01s\0\x04\0\x07failure\x03\0\
+\x09\x03\0\x1asandhog:worker/types@0.1.0\x05\x01\x02\x03\0\x01\x0fattribute-valu\
+e\x01B\x12\x02\x03\x02\x01\x02\x04\0\x0fattribute-value\x03\0\0\x01p}\x01o\x02s\x01\
+\x01p\x03\x01ky\x01ks\x01k}\x01r\x06\x04body\x02\x0aattributes\x04\x0ddelay-seco\
+nds\x05\x08group-id\x06\x10deduplication-id\x06\x08priority\x07\x04\0\x08outgoin\
+g\x03\0\x08\x01q\x03\x0bnot-granted\x01s\0\x07invalid\x01s\0\x05limit\x01s\0\x04\
+\0\x0asend-error\x03\0\x0a\x01j\0\x01\x0b\x01@\x02\x05queues\x07message\x09\0\x0c\
+\x04\0\x04send\x01\x0d\x01p\x09\x01@\x02\x05queues\x08messages\x0e\0\x0c\x04\0\x09\
+send-many\x01\x0f\x03\0\x1bsandhog:worker/sender@0.1.0\x05\x03\x04\0;sandhog:wor\
+ker/worker-with-all-of-its-exports-removed@0.1.0\x04\0\x0b,\x01\0&worker-with-al\
+l-of-its-exports-removed\x03\0\0\0G\x09producers\x01\x0cprocessed-by\x02\x0dwit-\
+component\x070.262.0\x10wit-bindgen-rust\x060.63.0";
 #[inline(never)]
 #[doc(hidden)]
 pub fn __link_custom_section_describing_imports() {
