@@ -11,6 +11,7 @@ import { BuildError } from "./build/build-error.js";
 import { bundle } from "./build/bundle.js";
 import { dependency } from "./build/dependency.js";
 import { nameImports } from "./build/engine-names.js";
+import { swept, withoutNames } from "./build/snapshot.js";
 import { writeWorld } from "./build/world.js";
 
 export { BuildError };
@@ -62,8 +63,9 @@ async function componentOf(kind, folder, { entry, wit, small = false, withHttp =
     await writeWorld(witPath, kind, imports, wit);
     const { componentize } = await dependency("componentize-qjs");
     try {
-        const options = { witPath, world: "build", jsSource: source, sync: true, optSize: small };
-        const { component } = await componentize(options);
+        const options = { witPath, world: "build", jsSource: swept(source), sync: true, optSize: small };
+        const made = await componentize(options);
+        const component = withoutNames(made.component);
         nameImports(component);
         return { kind, component, imports };
     } catch (error) {

@@ -32,4 +32,16 @@ export class FetchError extends TypeError {
     }
 }
 
+/**
+ * Returns the error of a request to an origin that the manifest does not grant.
+ *
+ * @internal
+ * @param {string} method
+ * @param {{ origin: string, pathname: string }} url
+ */
+export function notGranted(method, { origin, pathname }) {
+    const why = `the manifest does not grant ${origin}: add "${origin}" to http in [grant]`;
+    return new FetchError("not-granted", `${method} ${origin}${pathname}: ${why}`);
+}
+
 /** @typedef {"not-granted" | "timeout" | "connection" | "tls" | "limit" | "protocol"} FetchErrorKind */

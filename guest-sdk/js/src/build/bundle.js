@@ -9,6 +9,7 @@ import { fileURLToPath } from "node:url";
 import { BuildError } from "./build-error.js";
 import { dependency, fileOf } from "./dependency.js";
 import { specifierInBuild } from "./engine-names.js";
+import { withLines } from "./lines.js";
 
 const SOURCES = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "..");
 const GUEST = path.join(SOURCES, "guest");
@@ -41,7 +42,6 @@ const BUNDLED = {
 /**
  * @typedef {object} Bundle
  * @property {string} source
- * @property {string} map Its source map.
  * @property {string[]} imports What it imports from the host.
  */
 
@@ -62,6 +62,7 @@ export async function bundle(entry, kind, withWeb) {
         `import * as entry from ${JSON.stringify(path.resolve(entry))};`,
         `export const ${exported} = exportsOf(entry, ${JSON.stringify(kind)});`,
     ];
+    const root = process.cwd();
     const options = {
         stdin: { contents: lines.join("\n"), resolveDir: path.dirname(path.resolve(entry)), sourcefile: "sandhog-entry.js" },
         plugins: [own, host],
@@ -79,16 +80,20 @@ export async function bundle(entry, kind, withWeb) {
         minifyWhitespace: true,
         legalComments: "none",
         metafile: true,
+        sourcemap: "external",
+        sourcesContent: false,
         write: false,
+        outdir: root,
         logLevel: "silent",
     };
     const result = await esbuild.build(options).catch((/** @type {any} */ error) => {
         throw new BuildError(explained(esbuild, error), { cause: error });
     });
-    const [output] = Object.values(result.metafile.outputs);
+    const output = Object.values(result.metafile.outputs).find(({ imports }) => imports.length > 0) ?? { imports: [] };
     const external = output.imports.filter((/** @type {any} */ one) => one.external);
     const names = external.map((/** @type {any} */ one) => one.path);
-    return { source: result.outputFiles[0].text, map: "", imports: [...new Set(names)].sort() };
+    const [map, source] = result.outputFiles.map((/** @type {any} */ file) => file.text);
+    return { source: withLines(source, JSON.parse(map), root), imports: [...new Set(names)].sort() };
 }
 
 /** `globalThis.fetch` means the same as `fetch`, whatever the global object is called. */

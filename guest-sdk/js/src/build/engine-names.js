@@ -42,7 +42,7 @@ export function textInBuild(wit) {
 export function nameImports(component) {
     const name = new RegExp(`^wazi:(${PACKAGES})/`);
     for (let at = component.indexOf("wazi:"); at >= 0; at = component.indexOf("wazi:", at + 1)) {
-        if (name.test(component.latin1Slice(at, at + 20))) {
+        if (name.test(component.toString("latin1", at, at + 20))) {
             component.write("wasi:", at, "latin1");
         }
     }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { FetchError } from "../fetch-error.js";
+import { FetchError, notGranted } from "../fetch-error.js";
 
 /** @typedef {import("../fetch-error.js").FetchErrorKind} FetchErrorKind */
 
@@ -19,6 +19,7 @@ const MEANINGS = [
     [/^connection-limit-reached$/, "limit", "too many requests are under way (limits.http-concurrent); one is until its response was read to the end"],
     [/^connection-(read-|write-)?timeout$|^HTTP-response-timeout$/, "timeout", "it did not answer in time"],
     [/^TLS-/, "tls", "no secure connection could be made"],
+    [/^HTTP-request-denied$/, "limit", "the attempt has made as many requests as it may (limits.http-requests)"],
     [/^HTTP-request-body-size$/, "limit", "the bodies of the attempt's requests are too large (limits.http-request-bytes)"],
     [/^HTTP-response-body-size$/, "limit", "the bodies of the attempt's responses are too large (limits.http-response-bytes)"],
     [/^HTTP-response-incomplete$/, "connection", "it closed the connection in the middle of the response"],
@@ -31,15 +32,10 @@ const MEANINGS = [
  * @param {boolean} wasAdmitted Whether this attempt has had an answer of this origin, which shows that it is granted.
  * @returns {FetchError}
  */
-export function fetchError({ tag, val }, method, { origin, pathname }, wasAdmitted) {
-    const request = `${method} ${origin}${pathname}`;
-    if (tag === "HTTP-request-denied") {
-        return wasAdmitted
-            ? new FetchError("limit", `${request}: the attempt has made as many requests as it may (limits.http-requests)`)
-            : new FetchError(
-                  "not-granted",
-                  `${request}: the manifest does not grant ${origin}: add "${origin}" to http in [grant]`,
-              );
+export function fetchError({ tag, val }, method, url, wasAdmitted) {
+    const request = `${method} ${url.origin}${url.pathname}`;
+    if (tag === "HTTP-request-denied" && !wasAdmitted) {
+        return notGranted(method, url);
     }
     const [, kind, text] = MEANINGS.find(([name]) => name.test(tag)) ?? ["", "protocol", "the exchange failed"];
     const detail = typeof val === "string" ? `${tag}: ${val}` : tag;

@@ -9,6 +9,7 @@
 
 import { subscribeDuration } from "wasi:clocks/monotonic-clock@0.2.12";
 import { poll } from "wasi:io/poll@0.2.12";
+import { atEnd } from "./attempt.js";
 
 /** @typedef {{ id: number, due: number, every: number | undefined, run: () => void }} Timer */
 /** @typedef {import("wasi:io/poll@0.2.12").Pollable} Pollable */
@@ -22,9 +23,13 @@ let jobs = [];
 let timers = [];
 /** @type {Wait[]} */
 let waits = [];
-/** @type {(() => void)[]} */
-const endings = [];
 let lastId = 0;
+
+atEnd(() => {
+    jobs = [];
+    timers = [];
+    waits = [];
+});
 
 /** @param {() => void} job */
 export function enqueue(job) {
@@ -122,23 +127,6 @@ function pause(left) {
     } finally {
         alarm?.[Symbol.dispose]();
     }
-}
-
-/**
- * Adds what an attempt has to do at its end.
- *
- * @param {() => void} run
- */
-export function atEnd(run) {
-    endings.push(run);
-}
-
-/** Forgets what an attempt has left behind, so that the next one in this instance starts with nothing. */
-export function reset() {
-    endings.forEach((run) => run());
-    jobs = [];
-    timers = [];
-    waits = [];
 }
 
 /** @param {Timer} timer */

@@ -9,8 +9,9 @@
 
 import { handle } from "wasi:http/outgoing-handler@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingRequest, httpErrorCode } from "wasi:http/types@0.2.12";
+import { atEnd, mustBeUnderWay } from "./attempt.js";
 import { fetchError } from "./http-error.js";
-import { atEnd, stopWaiting, whenReady } from "./loop.js";
+import { stopWaiting, whenReady } from "./loop.js";
 
 /** @typedef {import("./web/fetch.js").Answer} Answer */
 /** @typedef {import("./web/fetch.js").Hop} Hop */
@@ -42,10 +43,10 @@ const underWay = new Set();
  * @returns {import("./web/fetch.js").Exchange}
  */
 export function transport(hop) {
+    mustBeUnderWay("network");
     return new Exchange(hop);
 }
 
-// Nothing of an attempt stays with the instance.
 atEnd(() => {
     underWay.forEach((exchange) => exchange.drop());
     admitted.clear();

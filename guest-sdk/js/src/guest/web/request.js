@@ -29,6 +29,7 @@ export class Request extends Body {
      * @param {RequestInit} [init]
      */
     constructor(input, init = {}) {
+        /** @type {Request | undefined} */
         const from = input instanceof Request ? input : undefined;
         const method = methodOf(init.method ?? from?.method ?? "GET");
         const hasBody = init.body !== undefined && init.body !== null;
@@ -71,16 +72,23 @@ function methodOf(method) {
 /** @param {unknown} input */
 function addressOf(input) {
     const text = String(input);
-    let url;
-    try {
-        url = new URL(text);
-    } catch (cause) {
-        throw new TypeError(`${JSON.stringify(text)} is no URL`, { cause });
-    }
+    const url = parsed(text);
     if (url.username || url.password) {
         throw new TypeError("a URL of fetch has no user name and no password: send a header authorization");
     }
     return url.href;
+}
+
+/**
+ * @param {string} text
+ * @returns {URL}
+ */
+function parsed(text) {
+    try {
+        return new URL(text);
+    } catch (cause) {
+        throw new TypeError(`${JSON.stringify(text)} is no URL`, { cause });
+    }
 }
 
 /**
