@@ -7,6 +7,7 @@
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { BuildError } from "./build-error.js";
+import { BUNDLED, ENTRY } from "./bundled.js";
 import { dependency, fileOf } from "./dependency.js";
 import { specifierInBuild } from "./engine-names.js";
 import { withLines } from "./lines.js";
@@ -30,13 +31,6 @@ const GLOBALS = [
     "fetch",
     "structuredClone",
 ];
-/** Packages of the component: where they are in it. */
-const BUNDLED = {
-    "promise-polyfill": "src/index.js",
-    "whatwg-url-minimum": "dist/whatwg-url-minimum.mjs",
-    "@ungap/structured-clone": "esm/index.js",
-};
-
 /** @typedef {"handler" | "batch-handler"} Kind */
 
 /**
@@ -64,7 +58,7 @@ export async function bundle(entry, kind, withWeb) {
     ];
     const root = process.cwd();
     const options = {
-        stdin: { contents: lines.join("\n"), resolveDir: path.dirname(path.resolve(entry)), sourcefile: "sandhog-entry.js" },
+        stdin: { contents: lines.join("\n"), resolveDir: path.dirname(path.resolve(entry)), sourcefile: ENTRY },
         plugins: [own, host],
         inject: [INJECTED],
         bundle: true,

@@ -6,6 +6,7 @@
 
 import path from "node:path";
 import { fileURLToPath } from "node:url";
+import { BUNDLED, ENTRY } from "./bundled.js";
 import { decoded, encoded } from "../line-table.js";
 
 const PACKAGE = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -23,7 +24,8 @@ const PACKAGE = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../.
 export function withLines(source, map, root) {
     const isOurs = map.sources.map((name) => {
         const file = path.resolve(root, name);
-        return name.endsWith("sandhog-entry.js") || file.startsWith(path.join(PACKAGE, "src") + path.sep);
+        const ofPackage = Object.keys(BUNDLED).some((one) => name.includes(`node_modules/${one}/`));
+        return ofPackage || name.endsWith(ENTRY) || file.startsWith(path.join(PACKAGE, "src") + path.sep);
     });
     const mappings = encoded(decoded(map.mappings, 4).map((places) => starts(places, isOurs)));
     const table = JSON.stringify({ sources: map.sources.map((name, index) => (isOurs[index] ? "" : name)), mappings });

@@ -62,7 +62,8 @@ function framesOf(error) {
     const frames = stack.split("\n").map((frame) => {
         const [, name, line, column] = FRAME.exec(frame) ?? [];
         const place = line && placeOf(table, Number(line), Number(column));
-        return place ? `    at ${name} (${place.source}:${place.line})` : "";
+        const where = place && `${place.source}:${place.line}`;
+        return !where ? "" : name === "<anonymous>" ? `    at ${where}` : `    at ${name} (${where})`;
     });
     return frames.filter(Boolean).join("\n");
 }

@@ -26,6 +26,21 @@ const MEANINGS = [
 ];
 
 /**
+ * Returns the code of an error in the middle of a body, of which the engine tells the text alone.
+ *
+ * @param {string} text
+ * @returns {{ tag: string, val: string }}
+ */
+export function codeOf(text) {
+    const tag = /response body size/i.test(text)
+        ? "HTTP-response-body-size"
+        : /time(d )?out/i.test(text)
+          ? "connection-read-timeout"
+          : "connection-terminated";
+    return { tag, val: text };
+}
+
+/**
  * @param {{ tag: string, val?: any }} code
  * @param {string} method
  * @param {URL} url
@@ -38,6 +53,5 @@ export function fetchError({ tag, val }, method, url, wasAdmitted) {
         return notGranted(method, url);
     }
     const [, kind, text] = MEANINGS.find(([name]) => name.test(tag)) ?? ["", "protocol", "the exchange failed"];
-    const detail = typeof val === "string" ? `${tag}: ${val}` : tag;
-    return new FetchError(/** @type {FetchErrorKind} */ (kind), `${request}: ${text} (${detail})`);
+    return new FetchError(/** @type {FetchErrorKind} */ (kind), `${request}: ${text} (${typeof val === "string" ? val : tag})`);
 }

@@ -10,7 +10,7 @@
 import { handle } from "wasi:http/outgoing-handler@0.2.12";
 import { Fields, IncomingBody, OutgoingBody, OutgoingRequest, httpErrorCode } from "wasi:http/types@0.2.12";
 import { atEnd, mustBeUnderWay } from "./attempt.js";
-import { fetchError } from "./http-error.js";
+import { codeOf, fetchError } from "./http-error.js";
 import { stopWaiting, whenReady } from "./loop.js";
 
 /** @typedef {import("./web/fetch.js").Answer} Answer */
@@ -251,7 +251,7 @@ class Exchange {
         const code = httpErrorCode(failed);
         const text = failed.toDebugString();
         failed[Symbol.dispose]();
-        return this.#error(code ?? { tag: "internal-error", val: text });
+        return this.#error(code ?? codeOf(text));
     }
 
     /** @param {{ tag: string, val?: any }} code */

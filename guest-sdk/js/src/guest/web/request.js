@@ -24,6 +24,17 @@ const REFUSED = new Set(["CONNECT", "TRACE", "TRACK"]);
  */
 
 export class Request extends Body {
+    /** @type {string} */
+    method;
+    /** @type {string} */
+    url;
+    /** @type {Headers} */
+    headers;
+    /** @type {"follow" | "manual" | "error"} */
+    redirect;
+    /** @type {AbortSignal} */
+    signal;
+
     /**
      * @param {Request | URL | string} input
      * @param {RequestInit} [init]
