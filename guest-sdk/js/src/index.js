@@ -16,7 +16,12 @@
  */
 
 export { Decimal, decimal } from "./attribute.js";
+export { config } from "./config.js";
+export { ConfigError } from "./config-error.js";
 export { Failure, Reject, Retry, RetryAfter } from "./failure.js";
+export { FetchError } from "./fetch-error.js";
+export { KeyValueStore, keyvalue } from "./keyvalue.js";
+export { KeyValueError } from "./keyvalue-error.js";
 export { log } from "./log.js";
 export { Message } from "./message.js";
 export { send, sendMany } from "./send.js";

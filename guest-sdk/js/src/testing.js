@@ -17,14 +17,21 @@
  */
 
 import { attributeOf } from "./attribute.js";
+import { KeyValueStore } from "./keyvalue.js";
 import { Message } from "./message.js";
+import { takeOverFetch } from "./native/fetch.js";
+import { bucketOf } from "./native/keyvalue.js";
 import { recorder } from "./native/recorder.js";
+import { reasonOf } from "./reason.js";
 import { encode } from "./text.js";
 import { failureOf, failuresOf, verdictOf } from "./verdict.js";
 
 /** @typedef {import("./attribute.js").AttributeInput} AttributeInput */
 /** @typedef {import("./attribute.js").AttributeValue} AttributeValue */
 /** @typedef {import("./failure.js").Failure} Failure */
+/** @typedef {import("./native/fetch.js").Http} Http */
+
+takeOverFetch();
 
 /**
  * What is special about a message; the rest is that of a first receive of queue `test`, sent at the start of 2026.
@@ -64,6 +71,24 @@ import { failureOf, failuresOf, verdictOf } from "./verdict.js";
  */
 
 /**
+ * A request that a handler made with `fetch`.
+ *
+ * @typedef {object} Requested
+ * @property {string} method
+ * @property {string} url
+ * @property {Headers} headers
+ * @property {Uint8Array} body
+ * @property {() => string} text Returns the body as text.
+ * @property {() => any} json Returns the value of a body that is JSON.
+ */
+
+/**
+ * What is in a key-value store: text, bytes, or other values as JSON; or what a store of another run has.
+ *
+ * @typedef {Record<string, unknown> | KeyValueStore} StoreInit
+ */
+
+/**
  * What became of a message.
  *
  * @typedef {object} Verdict
@@ -79,11 +104,21 @@ import { failureOf, failuresOf, verdictOf } from "./verdict.js";
  * @typedef {object} Effects
  * @property {Sent[]} sent What it sent, in order. The host drops what a failed attempt sent; a test can look at it.
  * @property {Logged[]} logs
+ * @property {Requested[]} requests What it asked for with `fetch`, in order.
+ * @property {KeyValueStore} keyvalue The store `default` as it left it, also where the host would have dropped what it wrote.
+ * @property {(name: string) => KeyValueStore} store The store of this name.
  */
 
 /**
+ * What is prepared for a handler. What is not prepared fails as what the manifest does not grant.
+ *
  * @typedef {object} RunOptions
  * @property {import("./send-error.js").SendError} [refuseSends] Makes every send fail with this error.
+ * @property {Http} [http] Answers `fetch`: a function from the request to the response, or responses by what is asked for,
+ *     such as `"POST https://api.example.com/invoices"`, or the address alone.
+ * @property {StoreInit} [keyvalue] What is in the key-value store `default`.
+ * @property {Record<string, StoreInit>} [stores] What is in key-value stores by their names.
+ * @property {Record<string, string>} [config] The values of the configuration.
  */
 
 /**
@@ -131,7 +166,7 @@ export async function run(handler, message, options = {}) {
             return failed(error);
         }
     });
-    return { ...verdict, sent: recording.sent, logs: recording.logs };
+    return { ...verdict, ...effectsOf(recording) };
 }
 
 /**
@@ -155,15 +190,41 @@ export async function runBatch(handler, messages, options = {}) {
             return messages.map(() => failed(error));
         }
     });
-    return { results, sent: recording.sent, logs: recording.logs };
+    return { results, ...effectsOf(recording) };
 }
 
 /**
  * @param {RunOptions} options
  * @returns {import("./native/recorder.js").Recording}
  */
-function start({ refuseSends }) {
-    return { sent: [], logs: [], refusal: refuseSends };
+function start({ refuseSends, http, keyvalue, stores, config }) {
+    const inits = keyvalue ? { ...stores, default: keyvalue } : stores;
+    const contents = inits && new Map(Object.entries(inits).map(([name, init]) => [name, contentOf(init)]));
+    return { sent: [], logs: [], requests: [], refusal: refuseSends, http, stores: contents, config };
+}
+
+/**
+ * @param {StoreInit} init
+ * @returns {import("./native/keyvalue.js").Content}
+ */
+function contentOf(init) {
+    if (init instanceof KeyValueStore) {
+        return init.getMany(init.keys());
+    }
+    const bytes = (/** @type {unknown} */ value) => {
+        const isText = typeof value === "string";
+        return value instanceof Uint8Array ? value : encode(isText ? value : JSON.stringify(value));
+    };
+    return new Map(Object.entries(init).map(([key, value]) => [key, bytes(value)]));
+}
+
+/**
+ * @param {import("./native/recorder.js").Recording} recording
+ * @returns {Effects}
+ */
+function effectsOf({ sent, logs, requests, stores }) {
+    const store = (/** @type {string} */ name) => new KeyValueStore(() => bucketOf(stores?.get(name) ?? new Map()));
+    return { sent, logs, requests, keyvalue: store("default"), store };
 }
 
 /** @returns {Verdict} */
@@ -178,7 +239,7 @@ function success() {
 function failed(error) {
     const failure = failureOf(error);
     if (!failure) {
-        return { verdict: "crash", reason: String(error), seconds: undefined, error };
+        return { verdict: "crash", reason: reasonOf(error), seconds: undefined, error };
     }
     const seconds = /** @type {{ seconds?: number }} */ (failure).seconds;
     return { verdict: verdictOf(failure), reason: failure.reason, seconds, error };

@@ -7,6 +7,9 @@
 import { Failure, Reject, Retry, RetryAfter } from "./failure.js";
 import { SendError } from "./send-error.js";
 
+/** The names of errors after which another attempt may go well. By names, so that no handler carries classes it does not use. */
+const MAY_PASS = new Set(["ConfigError", "FetchError", "KeyValueError"]);
+
 /**
  * Returns the failure that an error stands for, or nothing if there is none: then a handler that threw it has crashed. What
  * a handler returns is asked as well, so that a failure that was returned in place of thrown does not pass as success.
@@ -21,7 +24,19 @@ export function failureOf(error) {
     if (error instanceof SendError) {
         return error.kind === "not-granted" ? new Retry(error.message) : new Reject(error.message);
     }
+    if (error instanceof Error && (MAY_PASS.has(error.name) || isTimeout(error))) {
+        return new Retry(error.message);
+    }
     return undefined;
+}
+
+/**
+ * Whether a signal of `AbortSignal.timeout` has ended something. Other errors of that name are not known well enough.
+ *
+ * @param {Error} error
+ */
+function isTimeout(error) {
+    return error.name === "TimeoutError" && error.constructor === DOMException;
 }
 
 /**

@@ -1,3 +1,7 @@
+export { config } from "./config.js";
+export { ConfigError } from "./config-error.js";
+export { FetchError } from "./fetch-error.js";
+export { KeyValueError } from "./keyvalue-error.js";
 export { log } from "./log.js";
 export { Message } from "./message.js";
 export { SendError } from "./send-error.js";
@@ -33,4 +37,5 @@ export type BatchHandler = {
 export type BatchResult = import("./failure.js").Failure | undefined | null;
 export { Decimal, decimal } from "./attribute.js";
 export { Failure, Reject, Retry, RetryAfter } from "./failure.js";
+export { KeyValueStore, keyvalue } from "./keyvalue.js";
 export { send, sendMany } from "./send.js";

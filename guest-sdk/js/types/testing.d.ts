@@ -1,6 +1,3 @@
-/** @typedef {import("./attribute.js").AttributeInput} AttributeInput */
-/** @typedef {import("./attribute.js").AttributeValue} AttributeValue */
-/** @typedef {import("./failure.js").Failure} Failure */
 /**
  * What is special about a message; the rest is that of a first receive of queue `test`, sent at the start of 2026.
  *
@@ -36,6 +33,22 @@
  * @property {string} text
  */
 /**
+ * A request that a handler made with `fetch`.
+ *
+ * @typedef {object} Requested
+ * @property {string} method
+ * @property {string} url
+ * @property {Headers} headers
+ * @property {Uint8Array} body
+ * @property {() => string} text Returns the body as text.
+ * @property {() => any} json Returns the value of a body that is JSON.
+ */
+/**
+ * What is in a key-value store: text, bytes, or other values as JSON; or what a store of another run has.
+ *
+ * @typedef {Record<string, unknown> | KeyValueStore} StoreInit
+ */
+/**
  * What became of a message.
  *
  * @typedef {object} Verdict
@@ -50,10 +63,20 @@
  * @typedef {object} Effects
  * @property {Sent[]} sent What it sent, in order. The host drops what a failed attempt sent; a test can look at it.
  * @property {Logged[]} logs
+ * @property {Requested[]} requests What it asked for with `fetch`, in order.
+ * @property {KeyValueStore} keyvalue The store `default` as it left it, also where the host would have dropped what it wrote.
+ * @property {(name: string) => KeyValueStore} store The store of this name.
  */
 /**
+ * What is prepared for a handler. What is not prepared fails as what the manifest does not grant.
+ *
  * @typedef {object} RunOptions
  * @property {import("./send-error.js").SendError} [refuseSends] Makes every send fail with this error.
+ * @property {Http} [http] Answers `fetch`: a function from the request to the response, or responses by what is asked for,
+ *     such as `"POST https://api.example.com/invoices"`, or the address alone.
+ * @property {StoreInit} [keyvalue] What is in the key-value store `default`.
+ * @property {Record<string, StoreInit>} [stores] What is in key-value stores by their names.
+ * @property {Record<string, string>} [config] The values of the configuration.
  */
 /**
  * Makes a message.
@@ -82,9 +105,6 @@ export function run(handler: import("./index.js").Handler, message: Message, opt
 export function runBatch(handler: import("./index.js").BatchHandler, messages: Message[], options?: RunOptions): Promise<{
     results: Verdict[];
 } & Effects>;
-export type AttributeInput = import("./attribute.js").AttributeInput;
-export type AttributeValue = import("./attribute.js").AttributeValue;
-export type Failure = import("./failure.js").Failure;
 /**
  * What is special about a message; the rest is that of a first receive of queue `test`, sent at the start of 2026.
  */
@@ -144,6 +164,27 @@ export type Logged = {
     text: string;
 };
 /**
+ * A request that a handler made with `fetch`.
+ */
+export type Requested = {
+    method: string;
+    url: string;
+    headers: Headers;
+    body: Uint8Array;
+    /**
+     * Returns the body as text.
+     */
+    text: () => string;
+    /**
+     * Returns the value of a body that is JSON.
+     */
+    json: () => any;
+};
+/**
+ * What is in a key-value store: text, bytes, or other values as JSON; or what a store of another run has.
+ */
+export type StoreInit = Record<string, unknown> | KeyValueStore;
+/**
  * What became of a message.
  */
 export type Verdict = {
@@ -170,11 +211,48 @@ export type Effects = {
      */
     sent: Sent[];
     logs: Logged[];
+    /**
+     * What it asked for with `fetch`, in order.
+     */
+    requests: Requested[];
+    /**
+     * The store `default` as it left it, also where the host would have dropped what it wrote.
+     */
+    keyvalue: KeyValueStore;
+    /**
+     * The store of this name.
+     */
+    store: (name: string) => KeyValueStore;
 };
+/**
+ * What is prepared for a handler. What is not prepared fails as what the manifest does not grant.
+ */
 export type RunOptions = {
     /**
      * Makes every send fail with this error.
      */
     refuseSends?: import("./send-error.js").SendError | undefined;
+    /**
+     * Answers `fetch`: a function from the request to the response, or responses by what is asked for,
+     * such as `"POST https://api.example.com/invoices"`, or the address alone.
+     */
+    http?: import("./native/fetch.js").Http | undefined;
+    /**
+     * What is in the key-value store `default`.
+     */
+    keyvalue?: StoreInit | undefined;
+    /**
+     * What is in key-value stores by their names.
+     */
+    stores?: Record<string, StoreInit> | undefined;
+    /**
+     * The values of the configuration.
+     */
+    config?: Record<string, string> | undefined;
 };
+export type AttributeInput = import("./attribute.js").AttributeInput;
+export type AttributeValue = import("./attribute.js").AttributeValue;
+export type Failure = import("./failure.js").Failure;
+export type Http = import("./native/fetch.js").Http;
 import { Message } from "./message.js";
+import { KeyValueStore } from "./keyvalue.js";

@@ -4,13 +4,14 @@
  * @module
  */
 
-import { begin, describe } from "./globals.js";
+import { startClock } from "./globals.js";
 import { fromWit } from "../attribute.js";
-import { log } from "../log.js";
 import { Message } from "../message.js";
 import { RetryAfter } from "../failure.js";
 import { failureOf, failuresOf, kindOf, verdictOf } from "../verdict.js";
-import { reset, runUntil } from "./loop.js";
+import { begin, end } from "./attempt.js";
+import { crash } from "./crash.js";
+import { runUntil } from "./loop.js";
 
 /** @typedef {import("../failure.js").Failure} Failure */
 
@@ -55,6 +56,7 @@ export function exportsOf(module, kind) {
  */
 function attempt(start, read) {
     begin();
+    startClock();
     try {
         return read(finished(start));
     } catch (error) {
@@ -62,11 +64,9 @@ function attempt(start, read) {
         if (failure) {
             return failure;
         }
-        log.error(`the handler crashed: ${describe(error)}`.toWellFormed());
-        // Not the error itself, which might look like a failure.
-        throw new Error("the handler crashed");
+        return crash(error);
     } finally {
-        reset();
+        end();
     }
 }
 

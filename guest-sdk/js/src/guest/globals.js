@@ -8,20 +8,20 @@ import "./timers.js";
 import { getRandomBytes } from "wasi:random/random@0.2.12";
 import Promise from "promise-polyfill";
 import { log } from "../log.js";
+import { isUnderWay, mustBeUnderWay } from "./attempt.js";
+import { describe } from "./crash.js";
 import { enqueue } from "./loop.js";
 import { Decoder, Encoder } from "./encoding.js";
 
 /** The most bytes that one call of `getRandomValues` fills, as everywhere. */
 const RANDOM_BYTES_MAX = 65_536;
 
-let inAttempt = false;
 /** @type {Uint32Array | undefined} */
 let random;
 let timeOrigin = 0;
 
-/** Notes that a message is about to be handled: from here on there are a clock and random numbers. */
-export function begin() {
-    inAttempt = true;
+/** Starts the clock of an attempt. */
+export function startClock() {
     timeOrigin = engineNow();
 }
 
@@ -45,20 +45,6 @@ function show(value) {
     }
 }
 
-/**
- * Returns an error's name, text and stack.
- *
- * @param {unknown} error
- * @returns {string}
- */
-export function describe(error) {
-    if (!(error instanceof Error)) {
-        return String(error);
-    }
-    const cause = error.cause === undefined ? "" : `\ncaused by ${describe(error.cause)}`;
-    return `${error.name}: ${error.message}\n${error.stack ?? ""}`.trimEnd() + cause;
-}
-
 /** @param {(text: string) => void} write */
 const line =
     (write) =>
@@ -73,7 +59,7 @@ const engineRandom = Math.random;
  * starts from the host's random numbers. While the snapshot is made there are none.
  */
 function randomNumber() {
-    if (!inAttempt) {
+    if (!isUnderWay()) {
         return engineRandom();
     }
     random ??= new Uint32Array(getRandomBytes(16).slice().buffer);
@@ -93,9 +79,7 @@ function randomNumber() {
  * @returns {T}
  */
 function getRandomValues(view) {
-    if (!inAttempt) {
-        throw new Error("there are no random values before a message is handled: what is made at the start is the same for all");
-    }
+    mustBeUnderWay("randomness");
     if (view.byteLength > RANDOM_BYTES_MAX) {
         throw new RangeError(`${view.byteLength} random bytes at a time are more than ${RANDOM_BYTES_MAX}`);
     }

@@ -1,5 +1,5 @@
 /**
- * The loop behind promises and timers in a component.
+ * The loop behind promises, timers and requests in a component.
  *
  * The engine runs its own promises only after a call that the contract has not got (an asynchronous one), so the bundle brings
  * promises that run here, and a handler may be an `async` function. Waiting is the host's: it costs no processor time.
@@ -8,8 +8,12 @@
  */
 
 import { subscribeDuration } from "wasi:clocks/monotonic-clock@0.2.12";
+import { poll } from "wasi:io/poll@0.2.12";
+import { atEnd } from "./attempt.js";
 
 /** @typedef {{ id: number, due: number, every: number | undefined, run: () => void }} Timer */
+/** @typedef {import("wasi:io/poll@0.2.12").Pollable} Pollable */
+/** @typedef {{ pollable: Pollable, run: () => void }} Wait */
 
 const NANOSECONDS = 1e6;
 
@@ -17,7 +21,15 @@ const NANOSECONDS = 1e6;
 let jobs = [];
 /** @type {Timer[]} By the time at which they are due; those of the same time in the order in which they were set. */
 let timers = [];
+/** @type {Wait[]} */
+let waits = [];
 let lastId = 0;
+
+atEnd(() => {
+    jobs = [];
+    timers = [];
+    waits = [];
+});
 
 /** @param {() => void} job */
 export function enqueue(job) {
@@ -42,6 +54,25 @@ export function clearTimer(id) {
     timers = timers.filter((timer) => timer.id !== id);
 }
 
+/**
+ * Runs something once, when the host says that a pollable is ready.
+ *
+ * @param {Pollable} pollable
+ * @param {() => void} run
+ */
+export function whenReady(pollable, run) {
+    waits.push({ pollable, run });
+}
+
+/**
+ * Ends a wait. It must end before its pollable is dropped.
+ *
+ * @param {Pollable} pollable
+ */
+export function stopWaiting(pollable) {
+    waits = waits.filter((wait) => wait.pollable !== pollable);
+}
+
 /** Runs everything that can run without waiting. */
 export function drain() {
     while (jobs.length > 0) {
@@ -61,26 +92,41 @@ export function drain() {
 export function runUntil(isDone) {
     drain();
     while (!isDone()) {
-        const timer = timers.shift();
-        if (!timer) {
-            throw new Error("the handler waits for a promise that nothing will ever settle");
+        const left = timers.length > 0 ? timers[0].due - performance.now() : Infinity;
+        if (left > 0) {
+            pause(left);
         }
-        const wait = timer.due - performance.now();
-        if (wait > 0) {
-            subscribeDuration(Math.ceil(wait * NANOSECONDS)).block();
+        const timer = timers[0];
+        if (timer && timer.due <= performance.now()) {
+            timers.shift();
+            if (timer.every !== undefined) {
+                insert({ ...timer, due: performance.now() + timer.every });
+            }
+            timer.run();
         }
-        if (timer.every !== undefined) {
-            insert({ ...timer, due: performance.now() + timer.every });
-        }
-        timer.run();
         drain();
     }
 }
 
-/** Forgets what an attempt has left behind, so that the next one in this instance starts with nothing. */
-export function reset() {
-    jobs = [];
-    timers = [];
+/**
+ * Waits until something is ready, and no longer than so many milliseconds.
+ *
+ * @param {number} left
+ */
+function pause(left) {
+    if (left === Infinity && waits.length === 0) {
+        throw new Error("the handler waits for a promise that nothing will ever settle");
+    }
+    const pollables = waits.map(({ pollable }) => pollable);
+    const alarm = left === Infinity ? undefined : subscribeDuration(Math.ceil(left * NANOSECONDS));
+    try {
+        const woken = new Set(poll(alarm ? [...pollables, alarm] : pollables));
+        const due = waits.filter((_, index) => woken.has(index));
+        waits = waits.filter((_, index) => !woken.has(index));
+        due.forEach(({ run }) => run());
+    } finally {
+        alarm?.[Symbol.dispose]();
+    }
 }
 
 /** @param {Timer} timer */

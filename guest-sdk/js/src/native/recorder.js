@@ -16,10 +16,37 @@ const DELAY_SECONDS_MAX = 43_200;
 
 /** @typedef {import("../testing.js").Sent} Sent */
 /** @typedef {import("../testing.js").Logged} Logged */
-/** @typedef {{ sent: Sent[], logs: Logged[], refusal: SendError | undefined }} Recording */
+/** @typedef {import("../testing.js").Requested} Requested */
+/** @typedef {import("./keyvalue.js").Content} Content */
+
+/**
+ * What a run has done so far, and what answers it.
+ *
+ * @typedef {object} Recording
+ * @property {Sent[]} sent
+ * @property {Logged[]} logs
+ * @property {Requested[]} requests
+ * @property {SendError | undefined} refusal
+ * @property {import("./fetch.js").Http | undefined} http
+ * @property {Map<string, Content> | undefined} stores
+ * @property {Record<string, string> | undefined} config
+ */
 
 /** @type {AsyncLocalStorage<Recording>} */
 export const recorder = new AsyncLocalStorage();
+
+/**
+ * Returns the recording of the run that is under way.
+ *
+ * @returns {Recording}
+ */
+export function recording() {
+    const found = recorder.getStore();
+    if (!found) {
+        throw new Error("there is no host here: call the handler through `run` of sandhog/testing");
+    }
+    return found;
+}
 
 /**
  * Records messages as sent, if a host would have accepted them: all of them or none.
@@ -28,15 +55,12 @@ export const recorder = new AsyncLocalStorage();
  * @param {import("../send.js").Prepared[]} messages
  */
 export function record(queue, messages) {
-    const recording = recorder.getStore();
-    if (!recording) {
-        throw new Error("there is no host here: call the handler through `run` of sandhog/testing");
-    }
-    if (recording.refusal) {
-        throw recording.refusal;
+    const { refusal, sent } = recording();
+    if (refusal) {
+        throw refusal;
     }
     messages.forEach(check);
-    recording.sent.push(...messages.map((message) => new SentMessage(queue, message)));
+    sent.push(...messages.map((message) => new SentMessage(queue, message)));
 }
 
 /**

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
+import test from "node:test";
+import { build } from "../src/build.js";
+import { bundle } from "../src/build/bundle.js";
+import { placeOf } from "../src/line-table.js";
+
+/** Writes modules into a folder of their own. */
+function project(t, files) {
+    const folder = mkdtempSync(path.join(tmpdir(), "sandhog-test-"));
+    t.after(() => rmSync(folder, { recursive: true }));
+    for (const [name, text] of Object.entries(files)) {
+        writeFileSync(path.join(folder, name), text);
+    }
+    return (name) => path.join(folder, name);
+}
+
+const granted = (imports) => imports.filter((name) => /^sandhog:worker\/sender|^wasi:(keyvalue|config)|^w.*:http/.test(name));
+
+test("a_handler_imports_what_it_uses_and_nothing_else", async (t) => {
+    const cases = {
+        "nothing.js": ["", []],
+        "errors.js": ['import { FetchError, KeyValueError } from "sandhog"; globalThis.x = [FetchError, KeyValueError];', []],
+        "send.js": ['import { send } from "sandhog"; send("q", "");', ["sandhog:worker/sender@0.1.0"]],
+        "http.js": ["fetch('http://x');", ["wazi:http/outgoing-handler@0.2.11", "wazi:http/types@0.2.11"]],
+        "global.js": ["globalThis.fetch('http://x');", ["wazi:http/outgoing-handler@0.2.11", "wazi:http/types@0.2.11"]],
+        "own.js": ["const fetch = (x) => x; fetch('http://x');", []],
+        "url.js": ["globalThis.x = new URL('http://x').searchParams;", []],
+        "config.js": ['import { config } from "sandhog"; config.get("x");', ["wasi:config/store@0.2.0-rc.1"]],
+        "keyvalue.js": [
+            'import { keyvalue } from "sandhog"; keyvalue.open().get("x");',
+            ["atomics", "batch", "store"].map((name) => `wasi:keyvalue/${name}@0.2.0-draft2`),
+        ],
+    };
+    const files = Object.entries(cases).map(([name, [text]]) => [name, `${text}\nexport default function handle() {}`]);
+    const at = project(t, Object.fromEntries(files));
+    for (const [name, [, imports]] of Object.entries(cases)) {
+        assert.deepEqual(granted((await bundle(at(name), "handler", false)).imports), imports, name);
+    }
+    assert.equal(granted((await bundle(at("nothing.js"), "handler", true)).imports).length, 2);
+});
+
+test("a_place_in_the_bundle_leads_to_the_authors_line", async (t) => {
+    const at = project(t, {
+        "price.ts": "// A comment that the bundle leaves out.\nexport const price = (item: { cost: number }): number => {\n\n    return item.cost;\n};\n",
+        "handler.ts": 'import { price } from "./price.js";\nexport default function handle(): void {\n    console.log(price({ cost: 1 }));\n}\n',
+    });
+    const { source } = await bundle(at("handler.ts"), "handler", false);
+    const table = JSON.parse(JSON.parse(/"sandhog\.lines"\)\]=(".*");\n/.exec(source)[1]));
+    const place = (text) => {
+        const before = source.slice(0, source.indexOf(text)).split("\n");
+        const found = placeOf(table, before.length, before.at(-1).length + 1);
+        return found && [path.basename(found.source), found.line];
+    };
+    assert.deepEqual(place("item.cost"), ["price.ts", 4]);
+    assert.deepEqual(place("console.log(price"), ["handler.ts", 3]);
+    assert.equal(place("handleBatch"), undefined);
+});
+
+test("a_component_has_its_imports_under_their_own_names", async (t) => {
+    const at = project(t, { "handler.js": "export default async function handle() { await fetch('http://x'); }" });
+    const { kind, bytes } = await build({ entry: at("handler.js"), out: at("handler.wasm") });
+    const component = readFileSync(at("handler.wasm"));
+    assert.deepEqual([kind, bytes], ["handler", component.length]);
+    for (const [name, is] of [["wasi:http/outgoing-handler@0.2.11", true], ["wazi:http/", false], ["wazi:io/", false], ["component-name", false]]) {
+        assert.equal(component.includes(name), is, name);
+    }
+});
