@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import componentize_py_types as wit
 from wit_world.imports import logging as host_log
@@ -25,6 +25,9 @@ from ._handler import registered
 from ._log import TRACE
 from ._message import Message
 from ._send import InvalidMessage, LimitReached, NotGranted, Outgoing
+
+if TYPE_CHECKING:
+    from ._exchange import Exchange, RequestHead
 
 T = TypeVar("T")
 
@@ -64,21 +67,38 @@ class _Host:
 
         _answered(lambda: sender.send_many(queue, [_outgoing(message) for message in messages]))
 
+    def exchange(self, head: RequestHead) -> Exchange:
+        from ._guest_http import WasiExchange
 
-def start() -> None:
-    """Connects this process to its host. Called once, when the component is built."""
+        return WasiExchange(head)
+
+
+def start(uses: list[str]) -> None:
+    """Connects this process to its host. Called once, when the component is built.
+
+    :param uses: What the component imports of the host.
+    """
     for name in _CODECS:
         codecs.lookup(name)
     root = logging.getLogger()
     root.addHandler(_LogHandler())
     root.setLevel(1)
     _host.connect(_Host())
+    if "http" in uses:
+        _connect_http()
+
+
+def _connect_http() -> None:
+    sys.modules["ssl"] = importlib.import_module("sandhog._tls")
+    for name in ("sandhog._guest_http", "sandhog.http"):
+        importlib.import_module(name)
+    importlib.import_module("sandhog._stacks").install()
 
 
 def preload(names: list[str]) -> None:
     """Imports what the handler's modules import inside of functions: when they run, there are no files to import it from."""
     for name in names:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
 
 

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ._exchange import Exchange, RequestHead
     from ._send import Outgoing
 
 
@@ -17,6 +18,9 @@ class Host(Protocol):
 
     def send_many(self, queue: str, messages: list[Outgoing]) -> None:
         """Sends several messages or none."""
+
+    def exchange(self, head: RequestHead) -> Exchange:
+        """Begins a request over HTTP."""
 
 
 _current: ContextVar[Host | None] = ContextVar("sandhog_host", default=None)
@@ -37,6 +41,11 @@ def current() -> Host:
     if host is None:
         raise RuntimeError("there is no host here: call the handler through sandhog.testing.run")
     return host
+
+
+def is_there() -> bool:
+    """Whether an attempt is under way, or this is a component."""
+    return (_current.get() or _component) is not None
 
 
 enter = _current.set

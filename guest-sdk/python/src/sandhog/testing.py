@@ -17,14 +17,15 @@ from __future__ import annotations
 
 import json as _json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Union
 
-from . import _host, _verdict
+from . import _host, _stacks, _verdict
 from ._attribute import AttributeInput, AttributeValue, attributes_of
+from ._exchange import HeaderInput, Headers, RequestHead, not_granted
 from ._failure import Failure, Reject, RetryAfter
 from ._handler import BatchHandler, Handler
 from ._message import Message
@@ -58,6 +59,43 @@ class Sent:
 
 
 @dataclass(frozen=True)
+class Request:
+    """A request over HTTP that a handler made."""
+
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+    def text(self) -> str:
+        """Returns the body as text."""
+        return self.body.decode()
+
+    def json(self) -> Any:
+        """Returns the value of a body that is JSON."""
+        return _json.loads(self.body)
+
+
+class Response:
+    """What a test answers a request with."""
+
+    def __init__(
+        self, status: int = 200, body: str | bytes | None = None, *, json: Any = _ABSENT, headers: HeaderInput = ()
+    ) -> None:
+        self.status = status
+        self.body = _body_of(body, json)
+        self.headers = Headers(headers).entries
+        if "content-length" not in Headers(self.headers):
+            self.headers.append(("content-length", str(len(self.body))))
+
+
+Answer = Union[Response, int, Exception]
+"""A response, a status with an empty body, or an error such as :class:`sandhog.http.Timeout`."""
+Answers = Union[Callable[[Request], Answer], Mapping[str, Answer]]
+"""A function from a request to its answer, or a table: ``{"POST https://api.example.com/invoices": Response(201)}``."""
+
+
+@dataclass(frozen=True)
 class Logged:
     """A line that a handler logged, with the number of its level in :mod:`logging`."""
 
@@ -86,6 +124,8 @@ class Outcome(Verdict):
     sent: list[Sent] = field(default_factory=list)
     """What it sent, in order. The host drops what a failed attempt sent; a test can look at it."""
     logs: list[Logged] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    """The requests that it made over HTTP, in order."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +133,9 @@ class BatchOutcome:
     """What became of the messages of a batch, and what the handler did besides."""
 
     results: list[Verdict]
-    sent: list[Sent]
-    logs: list[Logged]
+    sent: list[Sent] = field(default_factory=list)
+    logs: list[Logged] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
 
 def message(
@@ -112,29 +153,36 @@ def message(
     return Message(id, _body_of(body, json), attributes_of(attributes), queue, receive_count, sent_at, group_id)
 
 
-def run(handler: Handler, message: Message, *, refuse_sends: SendError | None = None) -> Outcome:
+def run(
+    handler: Handler, message: Message, *, http: Answers | None = None, refuse_sends: SendError | None = None
+) -> Outcome:
     """Runs a handler on one message, as a host would.
 
+    :param http: Answers requests, however the handler makes them. One without an answer fails as if it was not granted.
     :param refuse_sends: Makes every send fail with this error.
     """
-    with _recording(refuse_sends) as recorder:
+    with _recording(_Recorder(refuse_sends, http)) as recorder:
         try:
             verdict = _of(_verdict.run(handler, message))
         except Exception as error:
             verdict = _crash(error)
-    return Outcome(verdict.verdict, verdict.reason, verdict.seconds, verdict.error, recorder.sent, recorder.logs)
+    return Outcome(**vars(verdict), **recorder.done())
 
 
 def run_batch(
-    handler: BatchHandler, messages: list[Message], *, refuse_sends: SendError | None = None
+    handler: BatchHandler,
+    messages: list[Message],
+    *,
+    http: Answers | None = None,
+    refuse_sends: SendError | None = None,
 ) -> BatchOutcome:
-    """Runs a batch handler on messages, as a host would."""
-    with _recording(refuse_sends) as recorder:
+    """Runs a batch handler on messages, as a host would. The parameters are those of :func:`run`."""
+    with _recording(_Recorder(refuse_sends, http)) as recorder:
         try:
             results = [_of(failure) for failure in _verdict.run_batch(handler, messages)]
         except Exception as error:
             results = [_crash(error) for _ in messages]
-    return BatchOutcome(results, recorder.sent, recorder.logs)
+    return BatchOutcome(results, **recorder.done())
 
 
 def _of(failure: Failure | None) -> Verdict:
@@ -152,11 +200,17 @@ def _crash(error: Exception) -> Verdict:
 class _Recorder(logging.Handler):
     """The host of a test, and a handler of its log lines."""
 
-    def __init__(self, refusal: SendError | None) -> None:
+    def __init__(self, refusal: SendError | None, answers: Answers | None) -> None:
         super().__init__()
         self.refusal = refusal
+        self.answers = answers
         self.sent: list[Sent] = []
         self.logs: list[Logged] = []
+        self.requests: list[Request] = []
+
+    def done(self) -> dict[str, Any]:
+        """Returns what the handler did."""
+        return {"sent": self.sent, "logs": self.logs, "requests": self.requests}
 
     def emit(self, record: logging.LogRecord) -> None:
         self.logs.append(Logged(record.levelno, record.getMessage()))
@@ -171,10 +225,52 @@ class _Recorder(logging.Handler):
             _check(message)
         self.sent.extend(Sent(queue, **vars(message)) for message in messages)
 
+    def exchange(self, head: RequestHead) -> _PreparedExchange:
+        return _PreparedExchange(self, head)
+
+    def answer(self, head: RequestHead, body: bytes) -> Response:
+        request = Request(head.method, head.url, Headers(head.headers), body)
+        self.requests.append(request)
+        answers = self.answers
+        if callable(answers):
+            answer: Answer | None = answers(request)
+        else:
+            answer = (answers or {}).get(f"{request.method} {request.url}")
+        if answer is None:
+            raise not_granted(head)
+        if isinstance(answer, Exception):
+            raise answer
+        return Response(answer) if isinstance(answer, int) else answer
+
+
+class _PreparedExchange:
+    """A request that the test answers."""
+
+    def __init__(self, recorder: _Recorder, head: RequestHead) -> None:
+        self._recorder = recorder
+        self._head = head
+        self._sent = bytearray()
+        self._left = b""
+
+    def write(self, data: bytes) -> None:
+        self._sent += data
+
+    def response(self) -> tuple[int, list[tuple[str, str]]]:
+        response = self._recorder.answer(self._head, bytes(self._sent))
+        self._left = b"" if self._head.method == "HEAD" else response.body
+        return response.status, response.headers
+
+    def read(self, size: int) -> bytes:
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
+
+    def close(self) -> None:
+        self._left = b""
+
 
 @contextmanager
-def _recording(refusal: SendError | None) -> Iterator[_Recorder]:
-    recorder = _Recorder(refusal)
+def _recording(recorder: _Recorder) -> Iterator[_Recorder]:
+    _stacks.install()
     root = logging.getLogger()
     level = root.level
     token = _host.enter(recorder)
