@@ -33,7 +33,7 @@ from ._send import (
 )
 
 if TYPE_CHECKING:
-    from . import http
+    from . import config, http, keyvalue
 
 __all__ = [
     "TRACE",

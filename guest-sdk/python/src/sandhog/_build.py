@@ -20,7 +20,7 @@ _NOT_IN_COMPONENTS = ["__main__", "_build", "_manifest", "_packages", "_program"
 _NOT_PACKED = shutil.ignore_patterns(
     "__pycache__", "*.pyc", "*.wasm", "wit", "platform", *(f"{name}.py" for name in _NOT_IN_COMPONENTS)
 )
-_ALWAYS = ["wasi:logging/logging@0.1.0-draft"]
+_ALWAYS = ["wasi:logging/logging@0.1.0-draft", "crash"]
 INTERFACES = {
     "send": ["sender"],
     "http": ["wasi:http/outgoing-handler@0.2.0"],

@@ -113,7 +113,7 @@ class WasiExchange:
         if self._reader is None:
             return b""
         try:
-            return self._reader.blocking_read(size)  # type: ignore[no-any-return]
+            return self._reader.blocking_read(size)
         except wit.Err as error:
             failure = error.value
         if isinstance(failure, streams.StreamError_Closed):

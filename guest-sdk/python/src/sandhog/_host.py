@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from ._exchange import Exchange, RequestHead
     from ._send import Outgoing
+    from .keyvalue import Bucket
 
 
 class Host(Protocol):
@@ -21,6 +22,15 @@ class Host(Protocol):
 
     def exchange(self, head: RequestHead) -> Exchange:
         """Begins a request over HTTP."""
+
+    def bucket(self, name: str) -> Bucket:
+        """Opens a key-value store."""
+
+    def setting(self, name: str) -> str | None:
+        """Returns a value of the configuration."""
+
+    def settings(self) -> dict[str, str]:
+        """Returns the configuration."""
 
 
 _current: ContextVar[Host | None] = ContextVar("sandhog_host", default=None)

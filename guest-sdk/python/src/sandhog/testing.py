@@ -23,18 +23,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, Union
 
-from . import _host, _stacks, _verdict
+from . import _crash, _host, _stacks, _verdict
 from ._attribute import AttributeInput, AttributeValue, attributes_of
 from ._exchange import HeaderInput, Headers, RequestHead, not_granted
 from ._failure import Failure, Reject, RetryAfter
 from ._handler import BatchHandler, Handler
 from ._message import Message
 from ._send import _ABSENT, InvalidMessage, Outgoing, SendError, _body_of
+from .config import ConfigError
+from .keyvalue import Bucket, KeyValueError
 
 _BODY_BYTES_MAX = 1_048_576
 _ATTRIBUTES_MAX = 10
 _NAME_CHARS_MAX = 256
 _DELAY_SECONDS_MAX = 43_200
+_KEY_BYTES_MAX = 1024
+_INTEGER_MIN = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,14 @@ Answers = Union[Callable[[Request], Answer], Mapping[str, Answer]]
 """A function from a request to its answer, or a table: ``{"POST https://api.example.com/invoices": Response(201)}``."""
 
 
+class Stores(dict[str, Mapping[str, Any]]):
+    """The content of several key-value stores by their names: ``Stores(default={"handled": 3}, orders={})``."""
+
+
+Stored = Union[Mapping[str, Any], Stores]
+"""Keys, and values that are bytes, text, or anything with a JSON form."""
+
+
 @dataclass(frozen=True)
 class Logged:
     """A line that a handler logged, with the number of its level in :mod:`logging`."""
@@ -126,6 +138,13 @@ class Outcome(Verdict):
     logs: list[Logged] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
     """The requests that it made over HTTP, in order."""
+    stores: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    """What its key-value stores had in them at its end, by their names. The host drops what a failed attempt wrote."""
+
+    @property
+    def keyvalue(self) -> dict[str, bytes]:
+        """What the store ``default`` had in it."""
+        return self.stores.get("default", {})
 
 
 @dataclass(frozen=True)
@@ -136,6 +155,7 @@ class BatchOutcome:
     sent: list[Sent] = field(default_factory=list)
     logs: list[Logged] = field(default_factory=list)
     requests: list[Request] = field(default_factory=list)
+    stores: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
 
 def message(
@@ -154,18 +174,26 @@ def message(
 
 
 def run(
-    handler: Handler, message: Message, *, http: Answers | None = None, refuse_sends: SendError | None = None
+    handler: Handler,
+    message: Message,
+    *,
+    http: Answers | None = None,
+    keyvalue: Stored | None = None,
+    config: Mapping[str, str] | None = None,
+    refuse_sends: SendError | None = None,
 ) -> Outcome:
-    """Runs a handler on one message, as a host would.
+    """Runs a handler on one message, as a host would. What it is not given, it is not granted.
 
     :param http: Answers requests, however the handler makes them. One without an answer fails as if it was not granted.
+    :param keyvalue: What is in the store ``default``; with other stores, a :class:`Stores` by their names.
+    :param config: The settings.
     :param refuse_sends: Makes every send fail with this error.
     """
-    with _recording(_Recorder(refuse_sends, http)) as recorder:
+    with _recording(_Recorder(http, keyvalue, config, refuse_sends)) as recorder:
         try:
             verdict = _of(_verdict.run(handler, message))
         except Exception as error:
-            verdict = _crash(error)
+            verdict = _crash_of(error)
     return Outcome(**vars(verdict), **recorder.done())
 
 
@@ -174,14 +202,16 @@ def run_batch(
     messages: list[Message],
     *,
     http: Answers | None = None,
+    keyvalue: Stored | None = None,
+    config: Mapping[str, str] | None = None,
     refuse_sends: SendError | None = None,
 ) -> BatchOutcome:
     """Runs a batch handler on messages, as a host would. The parameters are those of :func:`run`."""
-    with _recording(_Recorder(refuse_sends, http)) as recorder:
+    with _recording(_Recorder(http, keyvalue, config, refuse_sends)) as recorder:
         try:
             results = [_of(failure) for failure in _verdict.run_batch(handler, messages)]
         except Exception as error:
-            results = [_crash(error) for _ in messages]
+            results = [_crash_of(error) for _ in messages]
     return BatchOutcome(results, **recorder.done())
 
 
@@ -193,24 +223,33 @@ def _of(failure: Failure | None) -> Verdict:
     return Verdict("reject" if isinstance(failure, Reject) else "retry", failure.reason, None, failure)
 
 
-def _crash(error: Exception) -> Verdict:
-    return Verdict("crash", f"{type(error).__name__}: {error}", None, error)
+def _crash_of(error: Exception) -> Verdict:
+    return Verdict("crash", _crash.reason_of(error), None, error)
 
 
 class _Recorder(logging.Handler):
     """The host of a test, and a handler of its log lines."""
 
-    def __init__(self, refusal: SendError | None, answers: Answers | None) -> None:
+    def __init__(
+        self,
+        answers: Answers | None,
+        stored: Stored | None,
+        config: Mapping[str, str] | None,
+        refusal: SendError | None,
+    ) -> None:
         super().__init__()
-        self.refusal = refusal
         self.answers = answers
+        self.stores = None if stored is None else _stores_of(stored)
+        self.config = config
+        self.refusal = refusal
         self.sent: list[Sent] = []
         self.logs: list[Logged] = []
         self.requests: list[Request] = []
 
     def done(self) -> dict[str, Any]:
         """Returns what the handler did."""
-        return {"sent": self.sent, "logs": self.logs, "requests": self.requests}
+        stores = {name: store.values for name, store in (self.stores or {}).items()}
+        return {"sent": self.sent, "logs": self.logs, "requests": self.requests, "stores": stores}
 
     def emit(self, record: logging.LogRecord) -> None:
         self.logs.append(Logged(record.levelno, record.getMessage()))
@@ -224,6 +263,19 @@ class _Recorder(logging.Handler):
         for message in messages:
             _check(message)
         self.sent.extend(Sent(queue, **vars(message)) for message in messages)
+
+    def bucket(self, name: str) -> Bucket:
+        if self.stores is None:
+            raise KeyValueError("no key-value store is granted: to grant one, add keyvalue = true to [grant] of the manifest")
+        return self.stores.setdefault(name or "default", _PreparedStore({}))
+
+    def setting(self, name: str) -> str | None:
+        return self.settings().get(name)
+
+    def settings(self) -> dict[str, str]:
+        if self.config is None:
+            raise ConfigError("no settings are granted: to grant some, add config = {} to [grant] of the manifest")
+        return dict(self.config)
 
     def exchange(self, head: RequestHead) -> _PreparedExchange:
         return _PreparedExchange(self, head)
@@ -266,6 +318,74 @@ class _PreparedExchange:
 
     def close(self) -> None:
         self._left = b""
+
+
+class _PreparedStore:
+    """A key-value store in memory."""
+
+    def __init__(self, values: dict[str, bytes]) -> None:
+        self.values = values
+
+    def get(self, key: str) -> bytes | None:
+        return self.values.get(_key(key))
+
+    def set(self, key: str, value: bytes) -> None:
+        if len(value) > _BODY_BYTES_MAX:
+            raise KeyValueError(f"a value of {len(value)} bytes is more than {_BODY_BYTES_MAX}")
+        self.values[_key(key)] = value
+
+    def delete(self, key: str) -> None:
+        self.values.pop(_key(key), None)
+
+    def exists(self, key: str) -> bool:
+        return _key(key) in self.values
+
+    def keys(self, cursor: str | None) -> tuple[list[str], str | None]:
+        return sorted(self.values, key=str.encode), None
+
+    def increment(self, key: str, delta: int) -> int:
+        try:
+            number = int(self.values.get(_key(key), b"0")) + delta
+        except ValueError:
+            raise KeyValueError(f"the value of {key!r} is no number") from None
+        if not _INTEGER_MIN <= number < -_INTEGER_MIN:
+            raise KeyValueError(f"{number} does not fit into 64 bits")
+        self.values[key] = str(number).encode()
+        return number
+
+    def compare_and_set(self, key: str, expected: bytes | None, new: bytes) -> bool:
+        if self.get(key) != expected:
+            return False
+        self.set(key, new)
+        return True
+
+    def get_many(self, keys: list[str]) -> dict[str, bytes]:
+        return {key: self.values[key] for key in keys if self.exists(key)}
+
+    def set_many(self, values: dict[str, bytes]) -> None:
+        for key, value in values.items():
+            self.set(key, value)
+
+    def delete_many(self, keys: list[str]) -> None:
+        for key in keys:
+            self.delete(key)
+
+
+def _key(key: str) -> str:
+    if not 1 <= len(key.encode()) <= _KEY_BYTES_MAX:
+        raise KeyValueError(f"a key has 1 to {_KEY_BYTES_MAX} bytes, and not {len(key.encode())}")
+    return key
+
+
+def _stores_of(stored: Stored) -> dict[str, _PreparedStore]:
+    stores = stored if isinstance(stored, Stores) else {"default": stored}
+    return {
+        name: _PreparedStore({key: _stored_form(value) for key, value in values.items()}) for name, values in stores.items()
+    }
+
+
+def _stored_form(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else _body_of(value, _ABSENT) if isinstance(value, str) else _body_of(None, value)
 
 
 @contextmanager
