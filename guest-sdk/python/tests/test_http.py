@@ -1,10 +1,11 @@
 """Requests over HTTP: the small client, and the clients that people know, which go through the host."""
 
 import importlib.util
-import json
 import unittest
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
 from http.client import HTTPConnection, HTTPSConnection
 
 import sandhog
@@ -90,6 +91,18 @@ class ClientTest(HttpTest):
         ]:
             response, _ = self.call(lambda: http.request("GET", API), lambda _: Response(200, body, headers=headers))
             self.assertEqual(response.text(), expected)
+
+    def test_a_server_says_when_to_come_back_in_either_form(self):
+        for value, least, most in [
+            ("17", 17, 17),
+            (format_datetime(datetime.now(timezone.utc) + timedelta(minutes=2), usegmt=True), 100, 120),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", 0, 0),
+            ("soon", 60, 60),
+            (None, 60, 60),
+        ]:
+            headers = {} if value is None else {"Retry-After": value}
+            response, _ = self.call(lambda: http.request("GET", API), lambda _: Response(503, headers=headers))
+            self.assertTrue(least <= response.retry_after() <= most, value)
 
     def test_a_server_that_is_not_prepared_is_not_granted(self):
         outcome = run(lambda _: http.request("GET", f"{API}/x"), message(), http={f"POST {API}/x": 200})

@@ -179,10 +179,19 @@ def _componentize(folder: Path, wit: Path, packed: Path, out: Path, uses: set[st
     run = subprocess.run(
         [sys.executable, "-c", call, *arguments],
         cwd=folder,
-        env={**os.environ, "VIRTUAL_ENV": str(environment)},
+        env={**os.environ, "VIRTUAL_ENV": str(environment), "RUST_BACKTRACE": "0"},
         capture_output=True,
         text=True,
         check=False,
     )
     if run.returncode != 0:
-        raise BuildError(f"componentize-py failed\n{run.stderr.strip() or run.stdout.strip()}")
+        raise BuildError(_explained(run.stderr.strip() or run.stdout.strip()))
+
+
+def _explained(text: str) -> str:
+    """Returns what a person needs of what componentize-py says."""
+    _, found, traceback = text.partition("AssertionError: Traceback")
+    if not found:
+        return f"componentize-py failed\n{text}"
+    traceback = "Traceback" + traceback.partition("\n\nCaused by:")[0]
+    return f"the component's Python can't import this:\n{traceback}".replace('"/0/', '"').rstrip()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import io
 from collections.abc import Iterable
+from http.client import HTTPMessage, HTTPResponse, responses
 from typing import Any
 
 from . import _host
@@ -96,7 +96,7 @@ class Wire:
         """Does nothing: the response may be still being read, and closes what it holds."""
 
 
-class WireResponse(http.client.HTTPResponse):
+class WireResponse(HTTPResponse):
     """A response whose head is not parsed from text, because the host has done that."""
 
     def begin(self) -> None:
@@ -105,9 +105,9 @@ class WireResponse(http.client.HTTPResponse):
             return
         status, headers = self.fp.raw.wire.answer()
         self.code = self.status = status
-        self.reason = http.client.responses.get(status, "")
+        self.reason = responses.get(status, "")
         self.version = 11
-        self.headers = self.msg = http.client.HTTPMessage()
+        self.headers = self.msg = HTTPMessage()
         for name, value in headers:
             # The host takes the body apart.
             if name.lower() != "transfer-encoding":

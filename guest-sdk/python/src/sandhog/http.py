@@ -6,7 +6,7 @@
 
     response = http.request("POST", "https://api.example.com/invoices", json={"order": 7}, timeout=5)
     if response.status == 429:
-        raise sandhog.RetryAfter("busy", int(response.headers.get("retry-after", "60")))
+        raise sandhog.RetryAfter("busy", response.retry_after())
     invoice = response.json()
 
 ``urllib.request``, ``http.client``, ``requests`` and ``httpx`` work as well, and raise errors of their own.
@@ -15,7 +15,9 @@
 from __future__ import annotations
 
 import json as _json
+import time
 from collections.abc import Iterable, Iterator
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Union
 from urllib.parse import urljoin
@@ -95,6 +97,16 @@ class Response:
         :raises ValueError: if it is not.
         """
         return _json.loads(self.body)
+
+    def retry_after(self, default: float = 60) -> float:
+        """Returns how many seconds the server asks to wait, by the header ``retry-after``; the default if it does not say."""
+        value = self.headers.get("retry-after", "").strip()
+        if value.isdecimal():
+            return float(value)
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+        except ValueError:
+            return default
 
     def read(self, size: int) -> bytes:
         """Returns the next bytes of the body: at most so many, and none at its end."""
