@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sandhog._build import BuildError, _check
 from sandhog._manifest import lines_for, remarks_on
-from sandhog._packages import PackageError, Packages, packages_of
+from sandhog._packages import PackageError, Packages, names_in, packages_of
 from sandhog._program import program_of
 
 
@@ -104,7 +104,13 @@ class ProgramTest(InFolder):
         self.assertEqual(self.program("import quick", ["quick"]).native, {})
 
 
-class PackagesTest(unittest.TestCase):
+class PackagesTest(InFolder):
+    def test_requirements_name_packages(self):
+        file = self.write("requirements.txt", "# all\n./sandhog\n-r other.txt\nrequests >= 2  # http\nhttpx[http2]; python_version > '3'\n")
+        self.assertEqual(names_in(file), ["requests >= 2", "httpx[http2]; python_version > '3'"])
+        with self.assertRaisesRegex(PackageError, "none.txt can't be read: No such file"):
+            names_in(self.folder / "none.txt")
+
     def test_a_package_brings_along_what_it_requires(self):
         roots = [root.name for root in packages_of(["componentize-py"]).roots]
         self.assertIn("componentize_py", roots)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ._build import INTERFACES, BuildError, Built, build
 from ._manifest import lines_for, remarks_on
+from ._packages import PackageError, names_in
 
 
 def main() -> int:
@@ -23,6 +24,14 @@ def main() -> int:
         default=[],
         metavar="NAME",
         help="take a package of this Python environment along, and all that it needs (pure Python only); may be repeated",
+    )
+    command.add_argument(
+        "--requirements",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="take the packages along that a requirements.txt names; may be repeated",
     )
     command.add_argument(
         "--include",
@@ -56,12 +65,12 @@ def main() -> int:
         built = build(
             options.app,
             out,
-            packages=options.package,
+            packages=[*options.package, *(name for file in options.requirements for name in names_in(file))],
             include=options.include,
             uses=options.uses,
             avoids=options.avoids,
         )
-    except BuildError as error:
+    except (BuildError, PackageError) as error:
         print(f"sandhog: {error}", file=sys.stderr)
         return 1
     print(f"{out}: a {built.kind} of {out.stat().st_size / 1e6:.1f} MB")

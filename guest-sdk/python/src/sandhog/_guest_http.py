@@ -62,8 +62,9 @@ class WasiExchange:
         self._head = head
         self._body: Any = None
         self._writer: Any = None
-        self._held: list[Any] = []
+        self._future: Any = None
         self._reader: Any = None
+        self._held: list[Any] = []
         request = _request(head)
         if head.has_body:
             self._body = request.body()
@@ -85,7 +86,7 @@ class WasiExchange:
                     continue
                 self._writer.write(bytes(rest[:size]))
             except wit.Err:
-                self.close()
+                self._drop_body()
                 return
             rest = rest[size:]
 
@@ -96,6 +97,7 @@ class WasiExchange:
             answered.block()
         answer = self._future.get()
         _drop(self._future)
+        self._future = None
         answer = answer.value
         if isinstance(answer, wit.Err):
             raise _error(self._head, answer.value)
@@ -127,19 +129,27 @@ class WasiExchange:
 
     def close(self) -> None:
         """Gives everything back to the host, what belongs to something else first."""
-        held = [self._writer, self._body, self._reader, *self._held]
-        self._writer = self._body = self._reader = None
+        held = [self._writer, self._body, self._future, self._reader, *self._held]
+        self._writer = self._body = self._future = self._reader = None
         self._held = []
         for handle in held:
             if handle is not None:
                 _drop(handle)
 
+    def __del__(self) -> None:
+        # The handles would go in any order, and the host refuses the wrong one.
+        self.close()
+
+    def _drop_body(self) -> None:
+        for handle in (self._writer, self._body):
+            if handle is not None:
+                _drop(handle)
+        self._writer = self._body = None
+
     def _end_body(self) -> None:
-        if self._writer is not None:
-            _drop(self._writer)
-            self._writer = None
         if self._body is not None:
-            body, self._body = self._body, None
+            _drop(self._writer)
+            body, self._writer, self._body = self._body, None, None
             # If that fails, the response says why, or is there nevertheless.
             with contextlib.suppress(wit.Err):
                 http.OutgoingBody.finish(body, None)

@@ -44,6 +44,19 @@ class Packages:
     """For modules that were not asked for, the package that needs them."""
 
 
+def names_in(requirements: Path) -> list[str]:
+    """Returns the packages that a ``requirements.txt`` names. Options, folders and this package are left out.
+
+    :raises PackageError: if there is no such file.
+    """
+    try:
+        lines = [line.split(" #")[0].strip() for line in requirements.read_text().splitlines()]
+    except OSError as error:
+        raise PackageError(f"{requirements} can't be read: {error.strerror}") from None
+    names = [line for line in lines if line and not line.startswith(("#", "-", ".", "/"))]
+    return [name for name in names if _requirement(name).name not in ("sandhog", "componentize-py")]
+
+
 def packages_of(names: Iterable[str]) -> Packages:
     """Finds packages by the names that they are installed or imported by, such as ``PyYAML`` or ``yaml``, ``httpx[http2]``, and
     all that these require.

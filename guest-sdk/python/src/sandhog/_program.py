@@ -11,6 +11,8 @@ from pathlib import Path
 
 # Whoever imports one of these makes requests over HTTP. What else of the standard library imports them seldom does.
 _HTTP_MODULES = {"http.client", "urllib.request", "urllib.robotparser", "xmlrpc.client", "urllib3", "requests", "httpx"}
+# What a client needs to reach a server by itself, and does not where requests go through the host.
+_REPLACED = {"httpx": {"anyio", "asyncio", "certifi", "httpcore"}}
 # What is in every component.
 _COMPONENT = {"sandhog", "wit_world", "componentize_py_types", "componentize_py_async_support", "poll_loop"}
 _USES = {"send": "send", "send_many": "send", "http": "http", "keyvalue": "keyvalue", "config": "config"}
@@ -99,11 +101,14 @@ def _read(name: str, file: Path, program: Program) -> Iterator[_Import]:
     except SyntaxError:
         return  # It says so itself when it is imported.
     package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    reader = _Reader(package)
+    reader = _Reader(package, speaks_of_host=b"sandhog" in source)
     reader.visit(tree)
     program.uses |= reader.uses
     program.queues |= reader.queues
+    replaced = _REPLACED.get(name.split(".")[0], set())
     for found in reader.imports:
+        if found.late and found.name.split(".")[0] in replaced:
+            continue
         if found.name in _HTTP_MODULES:
             program.uses.add("http")
         yield found
@@ -112,14 +117,20 @@ def _read(name: str, file: Path, program: Program) -> Iterator[_Import]:
 class _Reader(ast.NodeVisitor):
     """Collects what one module imports and uses."""
 
-    def __init__(self, package: str) -> None:
+    def __init__(self, package: str, *, speaks_of_host: bool) -> None:
         self.imports: list[_Import] = []
         self.uses: set[str] = set()
         self.queues: set[str] = set()
         self._package = package
+        self._speaks_of_host = speaks_of_host
         self._sandhog: set[str] = set()
         self._functions = 0
         self._guards = 0
+
+    def visit(self, node: ast.AST) -> None:
+        # Expressions are most of a file, tables above all, and import nothing.
+        if self._speaks_of_host or not isinstance(node, ast.expr):
+            super().visit(node)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
