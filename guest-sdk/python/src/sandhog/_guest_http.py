@@ -37,6 +37,7 @@ _MEANINGS: dict[str, tuple[type[HttpError], str]] = {
     "ConnectionReadTimeout": (Timeout, "{origin} took too long to answer"),
     "ConnectionWriteTimeout": (Timeout, "{origin} took too long to take the request"),
     "HttpResponseTimeout": (Timeout, "{origin} took too long to answer"),
+    "HttpProtocolError": (Unreachable, "{origin} answered what is not HTTP"),
     "HttpResponseIncomplete": (Unreachable, "{origin} ended the response too early"),
     "TlsCertificateError": (Unreachable, "{origin} has a certificate that is not trusted"),
     "TlsProtocolError": (Unreachable, "{origin} broke off the TLS handshake"),
@@ -125,7 +126,7 @@ class WasiExchange:
         text = failure.value.to_debug_string()
         _drop(failure.value)
         self.close()
-        raise _error(self._head, code) if code is not None else Unreachable(f"{self._head.origin}: {text}")
+        raise _broken(self._head, text) if code is None else _error(self._head, code)
 
     def close(self) -> None:
         """Gives everything back to the host, what belongs to something else first."""
@@ -195,6 +196,13 @@ def _error(head: RequestHead, code: Any) -> HttpError:
         return kind(text.format(origin=head.origin, url=head.url, method=head.method))
     payload = getattr(code, "value", None)
     return HttpError(f"{head.origin}: {payload if isinstance(payload, str) else name}")
+
+
+def _broken(head: RequestHead, text: str) -> HttpError:
+    """Returns the error of a response that broke off, for which the engine has no code but a text, with a stack below."""
+    text = text.partition("\n")[0]
+    kind = LimitReached if "exceeds limit" in text else Timeout if "timeout" in text else Unreachable
+    return kind(f"{head.origin}: {text}")
 
 
 def _drop(handle: Any) -> None:

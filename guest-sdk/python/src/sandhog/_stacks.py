@@ -115,29 +115,29 @@ def _httpx(module: Any) -> None:
             self._exchange = exchange
 
         def __iter__(self) -> Any:
-            while piece := _as_httpx(self._exchange.read, 65_536):
+            while piece := _as_httpx(module.ReadError, self._exchange.read, 65_536):
                 yield piece
 
         def close(self) -> None:
             self._exchange.close()
 
-    def _as_httpx(call: Callable[..., Any], *arguments: Any) -> Any:
+    def _as_httpx(kind: Any, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
             return call(*arguments)
         except Timeout as error:
             raise module.ReadTimeout(str(error)) from error
         except HttpError as error:
-            raise module.ConnectError(str(error)) from error
+            raise kind(str(error)) from error
 
     def handle_request(self: Any, request: Any) -> Any:
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw]
         has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
         timeout = request.extensions.get("timeout", {}).get("read")
         head = head_of(request.method, str(request.url), headers, has_body=has_body, timeout=timeout)
-        exchange = _as_httpx(_host.current().exchange, head)
+        exchange = _as_httpx(module.ConnectError, _host.current().exchange, head)
         for piece in request.stream if has_body else ():
-            _as_httpx(exchange.write, piece)
-        status, received = _as_httpx(exchange.response)
+            _as_httpx(module.WriteError, exchange.write, piece)
+        status, received = _as_httpx(module.ConnectError, exchange.response)
         return module.Response(status, headers=received, stream=Body(exchange))
 
     _through_host(module.HTTPTransport, "__init__", lambda *_, **__: None)

@@ -49,6 +49,10 @@ __all__ = [
     "request",
 ]
 
+# Tracebacks name them as a handler imports them.
+for _error in (HttpError, InvalidRequest, LimitReached, NotGranted, Timeout, Unreachable):
+    _error.__module__ = __name__
+
 Body = Union[str, bytes, Iterable[bytes]]
 
 _ABSENT: Any = object()
