@@ -14,6 +14,9 @@
 Build it with ``python -m sandhog build app.py -o orders.wasm``, and test it with :mod:`sandhog.testing`.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._attribute import AttributeInput, AttributeValue
 from ._failure import Failure, Reject, Retry, RetryAfter
 from ._handler import batch_handler, handler
@@ -28,6 +31,9 @@ from ._send import (
     send,
     send_many,
 )
+
+if TYPE_CHECKING:
+    from . import config, http, keyvalue
 
 __all__ = [
     "TRACE",
@@ -49,3 +55,10 @@ __all__ = [
     "send",
     "send_many",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # They cost what they import, which a handler that does not use them need not pay.
+    if name in ("http", "keyvalue", "config"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,7 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from ._build import BuildError, build
+from ._build import INTERFACES, BuildError, Built, build
+from ._manifest import lines_for, remarks_on
+from ._packages import PackageError, names_in
 
 
 def main() -> int:
@@ -21,7 +23,15 @@ def main() -> int:
         action="append",
         default=[],
         metavar="NAME",
-        help="take a package of this Python environment along (pure Python only); may be repeated",
+        help="take a package of this Python environment along, and all that it needs (pure Python only); may be repeated",
+    )
+    command.add_argument(
+        "--requirements",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="take the packages along that a requirements.txt names; may be repeated",
     )
     command.add_argument(
         "--include",
@@ -31,15 +41,60 @@ def main() -> int:
         metavar="FILE",
         help="put a file or folder beside the module, to be read while the component is built; may be repeated",
     )
+    command.add_argument(
+        "--with",
+        dest="uses",
+        action="extend",
+        default=[],
+        type=_names,
+        metavar="NAMES",
+        help=f"import what the build does not see that the handler uses: {', '.join(INTERFACES)}",
+    )
+    command.add_argument(
+        "--without",
+        dest="avoids",
+        action="extend",
+        default=[],
+        type=_names,
+        metavar="NAMES",
+        help="leave out what a package could use and the handler does not",
+    )
     options = parser.parse_args()
     out = options.out or Path(f"{options.app.stem}.wasm")
     try:
-        kind = build(options.app, out, packages=options.package, include=options.include)
-    except BuildError as error:
+        built = build(
+            options.app,
+            out,
+            packages=[*options.package, *(name for file in options.requirements for name in names_in(file))],
+            include=options.include,
+            uses=options.uses,
+            avoids=options.avoids,
+        )
+    except (BuildError, PackageError) as error:
         print(f"sandhog: {error}", file=sys.stderr)
         return 1
-    print(f"{out}: a {kind} of {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: a {built.kind} of {out.stat().st_size / 1e6:.1f} MB")
+    _print_needs(options.app, out, built)
     return 0
+
+
+def _print_needs(app: Path, out: Path, built: Built) -> None:
+    manifests = [folder / f"{out.stem}.toml" for folder in (out.parent, app.parent)]
+    manifest = next((file for file in manifests if file.is_file()), None)
+    lines = lines_for(built.uses, built.queues)
+    if manifest is not None:
+        for remark in remarks_on(manifest, set(built.uses), set(built.queues)):
+            print(f"sandhog: {remark}", file=sys.stderr)
+    elif lines:
+        print("\n    ".join([f"its manifest, {out.stem}.toml, must have:", "[grant]", *lines]))
+
+
+def _names(text: str) -> list[str]:
+    names = text.split(",")
+    for name in names:
+        if name not in INTERFACES:
+            raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(INTERFACES)}")
+    return names
 
 
 if __name__ == "__main__":

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable
-from modulefinder import ModuleFinder
+from dataclasses import dataclass
 from pathlib import Path
 
+from ._packages import PackageError, Packages, packages_of
+from ._program import Program, program_of
+
 _OWN = Path(__file__).parent
-_NOT_PACKED = shutil.ignore_patterns("__pycache__", "*.pyc", "*.wasm", "wit", "platform", "_build.py", "__main__.py", "testing.py")
-_LOGGING = "wasi:logging/logging@0.1.0-draft"
+_NOT_IN_COMPONENTS = ["__main__", "_build", "_manifest", "_packages", "_program", "testing"]
+_NOT_PACKED = shutil.ignore_patterns(
+    "__pycache__", "*.pyc", "*.wasm", "wit", "platform", *(f"{name}.py" for name in _NOT_IN_COMPONENTS)
+)
+_ALWAYS = ["wasi:logging/logging@0.1.0-draft", "crash"]
+INTERFACES = {
+    "send": ["sender"],
+    "http": ["wasi:http/outgoing-handler@0.2.0"],
+    "keyvalue": [f"wasi:keyvalue/{name}@0.2.0-draft2" for name in ("store", "atomics", "batch")],
+    "config": ["wasi:config/store@0.2.0-rc.1"],
+}
+# The names of modules for interfaces whose own names are not the only ones of their kind.
+_MODULE_NAMES = {
+    "sandhog:worker/types@0.1.0": ("types", None),
+    "wasi:http/types@0.2.0": ("http_types", "http"),
+    "wasi:keyvalue/store@0.2.0-draft2": ("keyvalue_store", "keyvalue"),
+    "wasi:config/store@0.2.0-rc.1": ("config_store", "config"),
+}
 
 _ENTRY = '''\
 import sandhog._guest as guest
 
-guest.start()
+guest.start({uses!r})
 
 import {module}
-guest.preload({preload!r})
+guest.preload({late!r})
 from sandhog._handler import registered
 
 registered()
@@ -44,32 +62,58 @@ class BuildError(Exception):
     """A mistake of whoever builds: its text says it all."""
 
 
-def build(app: Path, out: Path, *, packages: Iterable[str] = (), include: Iterable[Path] = ()) -> str:
+@dataclass(frozen=True)
+class Built:
+    """What was built."""
+
+    kind: str
+    """``handler`` or ``batch-handler``."""
+    uses: frozenset[str]
+    """What it imports of the host and the manifest must grant: ``send``, ``http``, ``keyvalue``, ``config``."""
+    queues: frozenset[str]
+    """The queues that the sources name where they send."""
+
+
+def build(
+    app: Path,
+    out: Path,
+    *,
+    packages: Iterable[str] = (),
+    include: Iterable[Path] = (),
+    uses: Iterable[str] = (),
+    avoids: Iterable[str] = (),
+) -> Built:
     """Packs a module, the modules beside it that it imports, and the packages that are named, together with Python into a
     component."""
     if not app.is_file():
         raise BuildError(f"{app} is not a file")
     if not app.stem.isidentifier():
         raise BuildError(f"{app.stem} can't be the name of a module: give {app} another one")
-    packages = list(packages)
+    try:
+        taken = packages_of(packages)
+    except PackageError as error:
+        raise BuildError(str(error)) from None
+    program = program_of(app, taken.roots)
+    _check(app, program, taken)
+    used = (program.uses | set(uses)) - set(avoids)
     kind = _kind_of(app)
     with tempfile.TemporaryDirectory(prefix="sandhog-build-") as temporary:
         folder = Path(temporary)
         packed = folder / "packed"
         packed.mkdir()
         shutil.copytree(_OWN, packed / "sandhog", ignore=_NOT_PACKED)
-        modules, preload = _imports_of(app, packages)
-        for source in [*modules, *_installed(packages), *include]:
+        for source in [*_own_sources(app, program), *taken.roots, *taken.facts, *include]:
             _copy(source, packed)
-        (packed / "sandhog_entry.py").write_text(_entry(app.stem, kind, preload))
-        wit = _write_world(folder / "wit", kind, _sends(packed))
-        _componentize(folder, wit, packed, out.resolve())
-    return kind
+        (packed / "sandhog_entry.py").write_text(_entry(app.stem, kind, used, program))
+        wit = _write_world(folder / "wit", kind, used)
+        _componentize(folder, wit, packed, out.resolve(), used)
+    return Built(kind, frozenset(used), frozenset(program.queues))
 
 
-def _entry(module: str, kind: str, preload: list[str]) -> str:
+def _entry(module: str, kind: str, uses: set[str], program: Program) -> str:
     name, function = _NAMES[kind]
-    return _ENTRY.format(module=module, name=name, function=function, preload=preload)
+    late = sorted(program.late)
+    return _ENTRY.format(module=module, name=name, function=function, uses=sorted(uses), late=late)
 
 
 def _kind_of(app: Path) -> str:
@@ -82,39 +126,27 @@ def _kind_of(app: Path) -> str:
     return run.stdout.split()[-1]
 
 
-def _imports_of(app: Path, packages: list[str]) -> tuple[list[Path], list[str]]:
-    """Returns the module and those beside it that it imports, from wherever in it, and the names of all that they import."""
+def _check(app: Path, program: Program, taken: Packages) -> None:
+    """Refuses what would fail in the component, or only there."""
+    for name, file in program.unknown.items():
+        if file.is_relative_to(app.parent.resolve()) and importlib.util.find_spec(name) is not None:
+            raise BuildError(f"{file.name} imports {name}, which is not part of the component: add --package {name}")
+    for name, importer in program.native.items():
+        top = name.split(".")[0]
+        needed_by = taken.needed_by.get(top)
+        subject = f"{needed_by} needs {top}, which" if needed_by else f"{top}, which {importer} imports,"
+        raise BuildError(f"{subject} is native code: a component can't load it")
+
+
+def _own_sources(app: Path, program: Program) -> list[Path]:
+    """Returns the module and what lies beside it and is imported, packages as a whole."""
     folder = app.parent.resolve()
-    finder = ModuleFinder(path=[str(folder)], excludes=["sandhog"])
-    finder.run_script(str(app.resolve()))
-    names = set(finder.badmodules) - {"sandhog"}
-    standard = {name for name in names if name.split(".")[0] in sys.stdlib_module_names}
-    for name in sorted({name.split(".")[0] for name in names - standard} - {"sandhog", *packages}):
-        if importlib.util.find_spec(name) is not None:
-            raise BuildError(f"{app} imports {name}, which is not part of the component: add --package {name}")
-    found = {app.resolve()}
-    own = set()
-    for name, module in finder.modules.items():
-        file = getattr(module, "__file__", None)
-        if name != "__main__" and file:
-            relative = Path(file).resolve().relative_to(folder)
-            found.add(folder / relative.parts[0])
-            own.add(name)
-    return sorted(found), sorted(standard | own | set(packages))
+    own = [file.resolve() for file in program.modules.values()]
+    return sorted({folder / file.relative_to(folder).parts[0] for file in own if _is_below(file, folder)})
 
 
-def _installed(packages: list[str]) -> list[Path]:
-    """Returns where packages of this environment lie."""
-    found = []
-    for name in packages:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            raise BuildError(f"there is no package {name} here: pip install it, under the name that the code imports")
-        origin = Path(spec.origin)
-        if origin.suffix != ".py":
-            raise BuildError(f"{name} is not pure Python: a component can't load {origin.name}")
-        found.append(origin.parent if spec.submodule_search_locations else origin)
-    return found
+def _is_below(file: Path, folder: Path) -> bool:
+    return file.is_relative_to(folder) and "site-packages" not in file.relative_to(folder).parts
 
 
 def _copy(source: Path, folder: Path) -> None:
@@ -127,35 +159,39 @@ def _copy(source: Path, folder: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _sends(packed: Path) -> bool:
-    """Whether anything but this package speaks of sending. If not, the component needs no grant for it."""
-    files = (file for file in packed.rglob("*.py") if packed / "sandhog" not in file.parents)
-    return any(re.search(rb"\bsend(_many)?\b", file.read_bytes()) for file in files)
-
-
-def _write_world(folder: Path, kind: str, sends: bool) -> Path:
+def _write_world(folder: Path, kind: str, uses: set[str]) -> Path:
     shutil.copytree(_OWN / "wit", folder)
     shutil.copytree(_OWN / "platform", folder / "deps")
-    imports = [_LOGGING, *(["sender"] if sends else [])]
+    imports = [*_ALWAYS, *(name for use in sorted(uses) for name in INTERFACES[use])]
     lines = [f"    import {name};" for name in imports]
     world = ["package sandhog:worker@0.1.0;", "world build {", *lines, f"    export {kind};", "}", ""]
     (folder / "sandhog-build.wit").write_text("\n".join(world))
     return folder
 
 
-def _componentize(folder: Path, wit: Path, packed: Path, out: Path) -> None:
+def _componentize(folder: Path, wit: Path, packed: Path, out: Path, uses: set[str]) -> None:
     # It packs the environment that it finds: here that is an empty one.
     environment = folder / "environment"
     (environment / "lib" / "site-packages").mkdir(parents=True)
-    arguments = ["-q", "-d", str(wit), "-w", "build", "componentize", "sandhog_entry", "-p", str(packed), "-o", str(out)]
+    names = [f"--import-interface-name={name}={module}" for name, (module, use) in _MODULE_NAMES.items() if use in {None, *uses}]
+    arguments = ["-q", "-d", str(wit), "-w", "build", *names, "componentize", "sandhog_entry", "-p", str(packed), "-o", str(out)]
     call = "import sys; from componentize_py import script; sys.exit(script())"
     run = subprocess.run(
         [sys.executable, "-c", call, *arguments],
         cwd=folder,
-        env={**os.environ, "VIRTUAL_ENV": str(environment)},
+        env={**os.environ, "VIRTUAL_ENV": str(environment), "RUST_BACKTRACE": "0"},
         capture_output=True,
         text=True,
         check=False,
     )
     if run.returncode != 0:
-        raise BuildError(f"componentize-py failed\n{run.stderr.strip() or run.stdout.strip()}")
+        raise BuildError(_explained(run.stderr.strip() or run.stdout.strip()))
+
+
+def _explained(text: str) -> str:
+    """Returns what a person needs of what componentize-py says."""
+    _, found, traceback = text.partition("AssertionError: Traceback")
+    if not found:
+        return f"componentize-py failed\n{text}"
+    traceback = "Traceback" + traceback.partition("\n\nCaused by:")[0]
+    return f"the component's Python can't import this:\n{traceback}".replace('"/0/', '"').rstrip()

@@ -33,6 +33,14 @@ class Failure(Exception):
         return reason if self.__cause__ is None else f"{reason}: {self.__cause__}"
 
 
+class HostError(Exception):
+    """What the host did not do for a handler. A handler that does not catch it fails with its text."""
+
+    def as_failure(self) -> Failure:
+        """Returns the failure that fits."""
+        return Retry(str(self))
+
+
 class Retry(Failure):
     """Something that may pass: the message becomes visible again after a growing delay, up to the queue's limit of receives."""
 

@@ -7,18 +7,19 @@ import contextlib
 import importlib
 import linecache
 import logging
+import os
 import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import componentize_py_types as wit
+from wit_world.imports import crash, types
 from wit_world.imports import logging as host_log
-from wit_world.imports import types
 
-from . import _host, _verdict
+from . import _crash, _host, _verdict
 from ._attribute import AttributeValue
 from ._failure import Failure, Reject, RetryAfter
 from ._handler import registered
@@ -26,10 +27,21 @@ from ._log import TRACE
 from ._message import Message
 from ._send import InvalidMessage, LimitReached, NotGranted, Outgoing
 
+if TYPE_CHECKING:
+    from ._exchange import Exchange, RequestHead
+    from .keyvalue import Bucket
+
 T = TypeVar("T")
 
 # Codecs are imported when they are first used, which is too late in a component.
 _CODECS = ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso8859-15", "cp1252", "idna"]
+
+# What is imported early for what a component uses of the host.
+_MODULES = {
+    "http": ["sandhog._guest_http", "sandhog.http"],
+    "keyvalue": ["sandhog._guest_keyvalue", "sandhog.keyvalue"],
+    "config": ["sandhog.config"],
+}
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LEVELS = [
@@ -64,21 +76,50 @@ class _Host:
 
         _answered(lambda: sender.send_many(queue, [_outgoing(message) for message in messages]))
 
+    def exchange(self, head: RequestHead) -> Exchange:
+        from ._guest_http import WasiExchange
 
-def start() -> None:
-    """Connects this process to its host. Called once, when the component is built."""
+        return WasiExchange(head)
+
+    def bucket(self, name: str) -> Bucket:
+        from ._guest_keyvalue import WasiBucket
+
+        return WasiBucket(name)
+
+    def setting(self, name: str) -> str | None:
+        from wit_world.imports import config_store
+
+        return _configured(lambda: config_store.get(name))
+
+    def settings(self) -> dict[str, str]:
+        from wit_world.imports import config_store
+
+        return dict(_configured(config_store.get_all))
+
+
+def start(uses: list[str]) -> None:
+    """Connects this process to its host. Called once, when the component is built.
+
+    :param uses: What the component imports of the host.
+    """
     for name in _CODECS:
         codecs.lookup(name)
     root = logging.getLogger()
     root.addHandler(_LogHandler())
     root.setLevel(1)
     _host.connect(_Host())
+    if "http" in uses:
+        sys.modules["ssl"] = importlib.import_module("sandhog._tls")
+        importlib.import_module("sandhog._stacks").install()
+    for use in uses:
+        for name in _MODULES.get(use, []):
+            importlib.import_module(name)
 
 
 def preload(names: list[str]) -> None:
     """Imports what the handler's modules import inside of functions: when they run, there are no files to import it from."""
     for name in names:
-        with contextlib.suppress(ImportError):
+        with contextlib.suppress(Exception):
             importlib.import_module(name)
 
 
@@ -111,9 +152,23 @@ def _or_crash(call: Callable[[], T]) -> T:
     try:
         return call()
     except SystemExit as error:
-        raise RuntimeError(f"the handler called sys.exit({error.code!r})") from None
+        crash.report(f"the handler called sys.exit({error.code!r})", _crash.stack_of(error))
+    except BaseException as error:
+        crash.report(_well_formed(_crash.reason_of(error)), _well_formed(_crash.stack_of(error)))
     finally:
         sys.stdout.flush()
+        sys.stderr.flush()
+    # An exception that leaves the handler would be printed once more.
+    os.abort()
+
+
+def _configured(call: Callable[[], T]) -> T:
+    from .config import ConfigError
+
+    try:
+        return call()
+    except wit.Err as error:
+        raise ConfigError(error.value.value) from None
 
 
 def _answered(call: Callable[[], None]) -> None:

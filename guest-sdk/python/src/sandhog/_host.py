@@ -6,7 +6,9 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from ._exchange import Exchange, RequestHead
     from ._send import Outgoing
+    from .keyvalue import Bucket
 
 
 class Host(Protocol):
@@ -17,6 +19,18 @@ class Host(Protocol):
 
     def send_many(self, queue: str, messages: list[Outgoing]) -> None:
         """Sends several messages or none."""
+
+    def exchange(self, head: RequestHead) -> Exchange:
+        """Begins a request over HTTP."""
+
+    def bucket(self, name: str) -> Bucket:
+        """Opens a key-value store."""
+
+    def setting(self, name: str) -> str | None:
+        """Returns a value of the configuration."""
+
+    def settings(self) -> dict[str, str]:
+        """Returns the configuration."""
 
 
 _current: ContextVar[Host | None] = ContextVar("sandhog_host", default=None)
@@ -37,6 +51,11 @@ def current() -> Host:
     if host is None:
         raise RuntimeError("there is no host here: call the handler through sandhog.testing.run")
     return host
+
+
+def is_there() -> bool:
+    """Whether an attempt is under way, or this is a component."""
+    return (_current.get() or _component) is not None
 
 
 enter = _current.set

@@ -10,14 +10,14 @@ from typing import Any
 
 from . import _host
 from ._attribute import AttributeInput, AttributeValue, attributes_of
-from ._failure import Failure, Reject, Retry, seconds_of
+from ._failure import Failure, HostError, Reject, Retry, seconds_of
 
 _ABSENT: Any = object()
 _PRIORITY_MAX = 9
 _SECONDS_MAX = 2**32 - 1
 
 
-class SendError(Exception):
+class SendError(HostError):
     """Why a message was not accepted for sending: one of the three subclasses.
 
     A handler that does not catch it fails as it fits: see each of them.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ._failure import Failure
+from ._failure import Failure, HostError
 from ._message import Message
-from ._send import SendError
 
 
 def failure_of(value: Any) -> Failure | None:
     """Returns the failure that an exception or a result stands for; ``None`` if there is none."""
     if isinstance(value, Failure):
         return value
-    return value.as_failure() if isinstance(value, SendError) else None
+    return value.as_failure() if isinstance(value, HostError) else None
 
 
 def run(function: Any, message: Message) -> Failure | None:
@@ -23,7 +22,7 @@ def run(function: Any, message: Message) -> Failure | None:
     """
     try:
         return failure_of(function(message))
-    except (Failure, SendError) as error:
+    except (Failure, HostError) as error:
         return failure_of(error)
 
 
@@ -34,7 +33,7 @@ def run_batch(function: Any, messages: list[Message]) -> list[Failure | None]:
     """
     try:
         results = list(function(messages))
-    except (Failure, SendError) as error:
+    except (Failure, HostError) as error:
         return [failure_of(error)] * len(messages)
     if len(results) != len(messages):
         raise TypeError(f"the batch handler returned {len(results)} results for {len(messages)} messages")
