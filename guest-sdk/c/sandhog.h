@@ -26,7 +26,7 @@
  * Memory: everything that this header returns lives until the handler returns, and is then freed.
  * sandhog_alloc gives a handler such memory for itself. malloc works as well.
  *
- * C11. It needs the C library and nothing else.
+ * C11 or C++20. It needs the C library and nothing else.
  */
 #ifndef SANDHOG_H
 #define SANDHOG_H
@@ -506,6 +506,13 @@ void sandhog_test_reset(void);
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __cplusplus
+extern "C" {
+/* What is left out of {0} is zero, in both languages. */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmissing-field-initializers"
+#endif
+
 /* ---- Memory: a list of blocks, freed together when the handler has returned ---- */
 
 typedef struct sandhog_block_ {
@@ -517,7 +524,7 @@ static sandhog_block_ *sandhog_blocks_;
 
 static sandhog_block_ *sandhog_block_new_(size_t size) {
     /* One byte more, which stays zero: see sandhog_slice. */
-    sandhog_block_ *block = size < SIZE_MAX / 2 ? calloc(1, sizeof(sandhog_block_) + size + 1) : NULL;
+    sandhog_block_ *block = size < SIZE_MAX / 2 ? (sandhog_block_ *)calloc(1, sizeof(sandhog_block_) + size + 1) : NULL;
     if (block == NULL) {
         abort();
     }
@@ -560,7 +567,7 @@ static sandhog_slice sandhog_copy_(sandhog_slice slice) {
     if (slice.data == NULL) {
         return slice;
     }
-    char *copy = sandhog_alloc(slice.length);
+    char *copy = (char *)sandhog_alloc(slice.length);
     if (slice.length > 0) {
         memcpy(copy, slice.data, slice.length);
     }
@@ -628,7 +635,7 @@ static sandhog_slice sandhog_lossy_(sandhog_slice text) {
     if (sandhog_is_utf8(text)) {
         return text;
     }
-    char *copy = sandhog_alloc(text.length);
+    char *copy = (char *)sandhog_alloc(text.length);
     size_t i = 0;
     while (i < text.length) {
         size_t length = sandhog_utf8_(text.data + i, text.data + text.length);
@@ -652,7 +659,7 @@ static sandhog_slice sandhog_vformat_(const char *format, va_list arguments) {
         va_end(again);
         return sandhog_text("(a text that could not be formatted)");
     }
-    char *text = sandhog_alloc((size_t)length);
+    char *text = (char *)sandhog_alloc((size_t)length);
     vsnprintf(text, (size_t)length + 1, format, again);
     va_end(again);
     return sandhog_bytes(text, (size_t)length);
@@ -1140,7 +1147,7 @@ bool sandhog_json_string(sandhog_json value, sandhog_slice *string) {
         return false;
     }
     /* No escape is shorter than what it stands for. */
-    char *text = sandhog_alloc(value.text.length);
+    char *text = (char *)sandhog_alloc(value.text.length);
     char *to = text;
     const char *at = value.text.data + 1;
     const char *end = value.text.data + value.text.length - 1;
@@ -1169,7 +1176,7 @@ static void sandhog_append_(sandhog_writer *writer, const char *data, size_t len
     }
     if (writer->length + length > writer->capacity) {
         writer->capacity = 2 * (writer->length + length) + 64;
-        char *larger = sandhog_alloc(writer->capacity);
+        char *larger = (char *)sandhog_alloc(writer->capacity);
         if (writer->length > 0) {
             memcpy(larger, writer->data, writer->length);
         }
@@ -1505,7 +1512,7 @@ extern void sandhog_import_log_(int32_t, const char *, size_t, const char *, siz
 SANDHOG_EXPORT_("cabi_realloc")
 void *sandhog_export_realloc_(void *old, size_t old_size, size_t align, size_t size) {
     (void)align; /* Never more than 8, and blocks are aligned to that at least. */
-    char *larger = sandhog_alloc(size);
+    char *larger = (char *)sandhog_alloc(size);
     if (old_size > 0) {
         memcpy(larger, old, old_size < size ? old_size : size);
     }
@@ -1557,7 +1564,7 @@ sandhog_sent sandhog_send(const char *queue, const sandhog_outgoing *message) {
 }
 
 sandhog_sent sandhog_send_many(const char *queue, const sandhog_outgoing *messages, size_t n_messages) {
-    sandhog_wire_outgoing_ *lowered = sandhog_array_(n_messages, sizeof *lowered);
+    sandhog_wire_outgoing_ *lowered = (sandhog_wire_outgoing_ *)sandhog_array_(n_messages, sizeof *lowered);
     for (size_t i = 0; i < n_messages; i++) {
         const sandhog_outgoing *message = &messages[i];
         if (!sandhog_texts_are_texts_(queue, message)) {
@@ -1596,7 +1603,7 @@ void sandhog_log(sandhog_level level, const char *format, ...) {
 SANDHOG_IMPORT_("sandhog:worker/crash@0.1.0", "report")
 extern void sandhog_import_report_(const char *, size_t, const char *, size_t);
 
-static SANDHOG_NORETURN void sandhog_crash_(sandhog_slice reason) {
+SANDHOG_NORETURN static void sandhog_crash_(sandhog_slice reason) {
     reason = sandhog_lossy_(reason);
     sandhog_import_report_(reason.data, reason.length, "", 0);
     __builtin_trap();
@@ -2552,8 +2559,8 @@ _Static_assert(sizeof(sandhog_wire_message_) == 64 && offsetof(sandhog_wire_mess
 
 SANDHOG_EXPORT_("sandhog:worker/batch-handler@0.1.0#handle-batch")
 sandhog_wire_results_ *sandhog_export_handle_batch_(sandhog_wire_message_ *wire, size_t n_messages) {
-    sandhog_message *messages = sandhog_array_(n_messages, sizeof *messages);
-    sandhog_result *results = sandhog_array_(n_messages, sizeof *results);
+    sandhog_message *messages = (sandhog_message *)sandhog_array_(n_messages, sizeof *messages);
+    sandhog_result *results = (sandhog_result *)sandhog_array_(n_messages, sizeof *results);
     for (size_t i = 0; i < n_messages; i++) {
         sandhog_lift_attributes_(wire[i].attributes, wire[i].n_attributes);
         messages[i].id = wire[i].id;
@@ -2568,8 +2575,8 @@ sandhog_wire_results_ *sandhog_export_handle_batch_(sandhog_wire_message_ *wire,
         }
     }
     handle_batch(messages, n_messages, results);
-    sandhog_wire_results_ *lowered = sandhog_alloc(sizeof *lowered);
-    lowered->results = sandhog_array_(n_messages, sizeof *lowered->results);
+    sandhog_wire_results_ *lowered = (sandhog_wire_results_ *)sandhog_alloc(sizeof *lowered);
+    lowered->results = (sandhog_wire_result_ *)sandhog_array_(n_messages, sizeof *lowered->results);
     lowered->n_results = n_messages;
     for (size_t i = 0; i < n_messages; i++) {
         sandhog_lower_result_(results[i], &lowered->results[i]);
@@ -2601,7 +2608,7 @@ sandhog_wire_result_ *sandhog_export_handle_(const char *id, size_t id_length, c
         .sent_at_ms = sent_at_ms,
         .group_id = has_group_id ? sandhog_lift_(group_id, group_id_length) : sandhog_text(NULL),
     };
-    sandhog_wire_result_ *lowered = sandhog_alloc(sizeof *lowered);
+    sandhog_wire_result_ *lowered = (sandhog_wire_result_ *)sandhog_alloc(sizeof *lowered);
     sandhog_lower_result_(handle(&message), lowered);
     return lowered;
 }
@@ -2676,8 +2683,8 @@ static sandhog_slice sandhog_check_(const sandhog_outgoing *message) {
 }
 
 static void sandhog_keep_(const char *queue, const sandhog_outgoing *message) {
-    sandhog_kept_send_ *kept = sandhog_alloc(sizeof *kept);
-    sandhog_attribute *attributes = sandhog_array_(message->n_attributes, sizeof *attributes);
+    sandhog_kept_send_ *kept = (sandhog_kept_send_ *)sandhog_alloc(sizeof *kept);
+    sandhog_attribute *attributes = (sandhog_attribute *)sandhog_array_(message->n_attributes, sizeof *attributes);
     for (size_t i = 0; i < message->n_attributes; i++) {
         attributes[i].name = sandhog_copy_(message->attributes[i].name);
         attributes[i].kind = message->attributes[i].kind;
@@ -2718,7 +2725,7 @@ sandhog_sent sandhog_send(const char *queue, const sandhog_outgoing *message) {
 void sandhog_log(sandhog_level level, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    sandhog_kept_line_ *kept = sandhog_alloc(sizeof *kept);
+    sandhog_kept_line_ *kept = (sandhog_kept_line_ *)sandhog_alloc(sizeof *kept);
     kept->line.level = level;
     kept->line.text = sandhog_lossy_(sandhog_vformat_(format, arguments)).data;
     va_end(arguments);
@@ -3060,5 +3067,10 @@ void sandhog_test_reset(void) {
 }
 
 #endif /* __wasm__ */
+
+#ifdef __cplusplus
+#pragma GCC diagnostic pop
+}
+#endif
 
 #endif /* SANDHOG_IMPLEMENTATION */

@@ -5,10 +5,12 @@ import { BuildError, build } from "../src/build.js";
 
 const HELP = `Makes a sandhog component of a JavaScript or TypeScript module
 
-Usage: sandhog-build ENTRY [-o FILE] [--small] [--wit DIR]
+Usage: sandhog-build ENTRY [-o FILE] [--small] [--with http] [--wit DIR]
 
   ENTRY          The module whose default export is the handler
   -o, --out      The component [default: the name of ENTRY, with .wasm, in this folder]
+      --with     http: put fetch, Headers, URL and so on into the global object, for packages that look
+                 for them there. Otherwise the component has those that its modules name
       --small    Take the engine that was built for size: a third smaller, half as fast
       --wit      A folder with the WIT of further interfaces that the module imports`;
 
@@ -18,6 +20,7 @@ async function main() {
         options: {
             out: { type: "string", short: "o" },
             small: { type: "boolean" },
+            with: { type: "string" },
             wit: { type: "string" },
             help: { type: "boolean", short: "h" },
         },
@@ -30,9 +33,13 @@ async function main() {
     if (!entry || positionals.length > 1) {
         throw new BuildError(`one module is built at a time\n\n${HELP}`);
     }
+    if (values.with !== undefined && values.with !== "http") {
+        throw new BuildError(`--with knows http, not ${values.with}: what else a module uses is seen by its imports`);
+    }
     const out = values.out ?? `${path.parse(entry).name}.wasm`;
-    const { kind, bytes } = await build({ entry, out, small: values.small, wit: values.wit });
-    console.log(`${out}: a ${kind} of ${(bytes / 1e6).toFixed(1)} MB`);
+    const { small, wit } = values;
+    const { kind, bytes, notes } = await build({ entry, out, small, wit, withHttp: values.with === "http" });
+    console.log(`${out}: a ${kind} of ${(bytes / 1e6).toFixed(1)} MB; ${notes.join("\n")}`);
 }
 
 try {

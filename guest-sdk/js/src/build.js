@@ -11,6 +11,7 @@ import { BuildError } from "./build/build-error.js";
 import { bundle } from "./build/bundle.js";
 import { dependency } from "./build/dependency.js";
 import { nameImports } from "./build/engine-names.js";
+import { grantNotes } from "./build/grants.js";
 import { swept, withoutNames } from "./build/snapshot.js";
 import { writeWorld } from "./build/world.js";
 
@@ -32,7 +33,7 @@ const OTHER_KIND = /sandhog: the default export is a (handler|batch-handler)/;
 
 /**
  * @param {BuildOptions} options
- * @returns {Promise<{ kind: Kind, bytes: number, imports: string[] }>}
+ * @returns {Promise<{ kind: Kind, bytes: number, notes: string[] }>} `notes`: what the manifest has to grant, and does not.
  */
 export async function build(options) {
     const folder = await mkdtemp(path.join(tmpdir(), "sandhog-build-"));
@@ -46,7 +47,7 @@ export async function build(options) {
             return build("batch-handler");
         });
         await writeFile(options.out, component);
-        return { kind, bytes: component.length, imports };
+        return { kind, bytes: component.length, notes: await grantNotes(imports, options.out, options.entry) };
     } finally {
         await rm(folder, { recursive: true, force: true });
     }

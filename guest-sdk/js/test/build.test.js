@@ -5,6 +5,7 @@ import path from "node:path";
 import test from "node:test";
 import { build } from "../src/build.js";
 import { bundle } from "../src/build/bundle.js";
+import { grantNotes } from "../src/build/grants.js";
 import { placeOf } from "../src/line-table.js";
 
 /** Writes modules into a folder of their own. */
@@ -67,4 +68,22 @@ test("a_component_has_its_imports_under_their_own_names", async (t) => {
     for (const [name, is] of [["wasi:http/outgoing-handler@0.2.11", true], ["wazi:http/", false], ["wazi:io/", false], ["component-name", false]]) {
         assert.equal(component.includes(name), is, name);
     }
+});
+
+test("the_build_says_what_the_manifest_lacks_and_what_it_grants_in_vain", async (t) => {
+    const imports = ["sandhog:worker/sender@0.1.0", "wazi:http/types@0.2.11", "wazi:io/poll@0.2.11"];
+    const notes = async (manifest, needed = imports) => {
+        const at = project(t, manifest === undefined ? {} : { "orders.toml": manifest });
+        const lines = await grantNotes(needed, at("orders.wasm"), at("handler.js"));
+        return lines.map((line) => line.replace(/\S*orders\.toml/, "orders.toml"));
+    };
+    assert.deepEqual(await notes(undefined), ["needs in [grant]: send, http; there is no orders.toml to compare with"]);
+    assert.deepEqual(await notes('[grant]\nsend = ["x"]\nkeyvalue = true'), [
+        "needs in [grant]: send, http",
+        'orders.toml does not grant http: the host will refuse the component. Add to [grant]: http = ["https://api.example.com"]',
+        "orders.toml grants keyvalue, which the component does not use",
+    ]);
+    assert.deepEqual(await notes('[grant]\nsend = []\nhttp = []'), ["needs in [grant]: send, http"]);
+    assert.deepEqual(await notes("queue = 1", []), ["needs no grant"]);
+    assert.match((await notes("[grant"))[1], /^orders.toml can't be read: /);
 });

@@ -70,11 +70,11 @@ class KeyValueTest(unittest.TestCase):
 
     def test_what_a_host_refuses_is_refused_in_tests(self):
         for call, text in [
-            (lambda store: store.get(""), "1 to 1024 bytes, and not 0"),
-            (lambda store: store.set("ä" * 513, ""), "not 1026"),
+            (lambda store: store.get(""), "a key has 0 bytes, and may have 1 to 1024"),
+            (lambda store: store.set("ä" * 513, ""), "1026 bytes"),
             (lambda store: store.set("a", b" " * 1_048_577), "1048577 bytes"),
-            (lambda store: store.increment("text"), "no number"),
-            (lambda store: store.increment("n", 2**63), "64 bits"),
+            (lambda store: store.increment("text"), "no decimal number"),
+            (lambda store: store.increment("n", 2**63), "out of range"),
         ]:
             outcome = run(lambda _: call(keyvalue.open()), message(), keyvalue={"text": "t"})
             self.assertEqual(outcome.verdict, "retry")

@@ -5,8 +5,8 @@
  */
 
 /** The sum of what is swept, for each byte of the source: what parsing it takes for a moment, within what the engine has got. */
-const SWEPT_PER_BYTE = 3;
-const [LARGEST, SMALLEST] = [16_384, 128];
+const SWEPT_PER_BYTE = 4;
+const [LARGEST, SMALLEST] = [4_096, 64];
 
 /**
  * Adds a last statement that takes memory which parsing has left behind, and so fills it with zeroes, which the file leaves out.

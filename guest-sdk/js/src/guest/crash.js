@@ -5,7 +5,7 @@
  */
 
 import { report } from "sandhog:worker/crash@0.1.0";
-import { poll } from "wasi:io/poll@0.2.12";
+import { exit } from "wasi:cli/exit@0.2.12";
 import { placeOf } from "../line-table.js";
 import { chainOf, reasonOf, titleOf } from "../reason.js";
 
@@ -22,8 +22,8 @@ const FRAME = /^\s*at (.*?) \((?:native|[^()]*:(\d+):(\d+))\)$/;
  */
 export function crash(error) {
     report(reasonOf(error).toWellFormed(), traceOf(error).toWellFormed());
-    // To wait for nothing is a trap, of which the engine knows nothing: an error that it sees makes it print several lines.
-    poll([]);
+    // An error that the engine sees makes it print several lines and trap. This ends the component as well, and says nothing.
+    exit({ tag: "err" });
     throw error;
 }
 
@@ -63,7 +63,7 @@ function framesOf(error) {
         const [, name, line, column] = FRAME.exec(frame) ?? [];
         const place = line && placeOf(table, Number(line), Number(column));
         const where = place && `${place.source}:${place.line}`;
-        return !where ? "" : name === "<anonymous>" ? `    at ${where}` : `    at ${name} (${where})`;
+        return !where ? "" : name === "<anonymous>" ? `at ${where}` : `at ${name} (${where})`;
     });
     return frames.filter(Boolean).join("\n");
 }

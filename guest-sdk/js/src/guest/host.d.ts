@@ -13,6 +13,10 @@ declare module "sandhog:worker/crash@0.1.0" {
     export function report(reason: string, stack: string): void;
 }
 
+declare module "wasi:cli/exit@0.2.12" {
+    export function exit(status: { tag: "ok" | "err" }): void;
+}
+
 declare module "wasi:io/poll@0.2.12" {
     export interface Pollable extends Disposable {}
     export function poll(pollables: Pollable[]): number[];

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import PurePath
 
 _OWN = PurePath(__file__).parent
@@ -45,19 +46,19 @@ def _said(error: BaseException) -> str:
 
 def _frames(error: BaseException) -> list[str]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if PurePath(frame.filename).parent != _OWN]
-    frames.reverse()
-    left_out = len(frames) - _FRAMES_MAX
-    if left_out > 0:
-        half = _FRAMES_MAX // 2
-        frames = [*frames[:half], *frames[-half:]]
-    lines = [_line(frame) for frame in frames]
-    if left_out > 0:
-        lines.insert(_FRAMES_MAX // 2, f"    ... {left_out} more ...")
-    return lines
+    lines = []
+    for line, same in groupby(_line(frame) for frame in reversed(frames)):
+        count = len(list(same))
+        lines.append(line if count == 1 else f"{line} ({count} times)")
+    left_out = len(lines) - _FRAMES_MAX
+    if left_out <= 0:
+        return lines
+    half = _FRAMES_MAX // 2
+    return [*lines[:half], f"... {left_out} more ...", *lines[-half:]]
 
 
 def _line(frame: traceback.FrameSummary) -> str:
     file = PurePath(frame.filename)
     shown = file.relative_to(_OWN.parent) if file.is_relative_to(_OWN.parent) else file
-    line = f"    at {frame.name} ({shown}:{frame.lineno})"
+    line = f"at {frame.name} ({shown}:{frame.lineno})"
     return f"{line}: {frame.line}" if frame.line else line

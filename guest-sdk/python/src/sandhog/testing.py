@@ -347,9 +347,9 @@ class _PreparedStore:
         try:
             number = int(self.values.get(_key(key), b"0")) + delta
         except ValueError:
-            raise KeyValueError(f"the value of {key!r} is no number") from None
+            number = _INTEGER_MIN - 1
         if not _INTEGER_MIN <= number < -_INTEGER_MIN:
-            raise KeyValueError(f"{number} does not fit into 64 bits")
+            raise KeyValueError(f"nothing can be added to key {key!r}: it holds no decimal number, or the sum is out of range")
         self.values[key] = str(number).encode()
         return number
 
@@ -373,7 +373,7 @@ class _PreparedStore:
 
 def _key(key: str) -> str:
     if not 1 <= len(key.encode()) <= _KEY_BYTES_MAX:
-        raise KeyValueError(f"a key has 1 to {_KEY_BYTES_MAX} bytes, and not {len(key.encode())}")
+        raise KeyValueError(f"a key has {len(key.encode())} bytes, and may have 1 to {_KEY_BYTES_MAX}")
     return key
 
 
