@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use harness::{
     bench::Bench,
-    guests::{batch_handler_importing, body_starts_with, handler_importing},
+    guests::{batch_handler_importing, body_starts_with, handler_importing, program},
+    hostile::{Parts, escaped},
     host::Place,
     wait_for,
 };
-use sandhog_executor::{Component, Flavour, GuestFailure, Verdict, policy::Reuse};
+use sandhog_executor::{Component, Executor as _, Flavour, GuestFailure, Verdict, policy::Reuse};
 use sandhog_queue::FailureKind;
 
 const REPORT: &str = r#"(import "sandhog:worker/crash@0.1.0" "report" (func $report (param i32 i32 i32 i32)))"#;
@@ -194,6 +195,105 @@ async fn a_core_module_of_any_flavour_imports_the_report_by_its_name() {
             "{verdict:?}"
         );
     }
+}
+
+/// The failure of a program that gets this input, and what it has logged.
+async fn printed(bench: &Bench, component: &Component, input: &str) -> (GuestFailure, Vec<String>) {
+    bench.lines.lock().unwrap().clear();
+    let failure = failure(bench, component, input).await;
+    let lines = bench.lines.lock().unwrap();
+    (failure, lines.iter().map(|line| line.text.clone()).collect())
+}
+
+const PANIC: &str = "panic: no items\n\ngoroutine 1 [running]:\nmain.main()\n\t/src/main.go:7 +0x5\nexit status 2\n";
+const STACK: &str = "goroutine 1 [running]:\nmain.main()\n    /src/main.go:7 +0x5";
+
+#[tokio::test]
+async fn what_a_program_prints_before_it_breaks_is_the_reason() {
+    let bench = Bench::new();
+    let component = bench.load(program()).await.unwrap();
+    for way in ["2 ", "!"] {
+        let (failure, lines) = printed(&bench, &component, &format!("{way}{PANIC}")).await;
+        assert_eq!(failure.kind, FailureKind::Trap);
+        assert_eq!((failure.reason.as_str(), failure.stack.as_deref()), ("panic: no items", Some(STACK)));
+        assert!(lines.is_empty(), "{lines:?}");
+    }
+    let panic = "!\nthread 'main' (1) panicked at src/main.rs:5:3:\nno items\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
+    let (failure, lines) = printed(&bench, &component, panic).await;
+    assert_eq!(failure.reason, "no items at src/main.rs:5:3");
+    assert!(failure.stack.is_some_and(|stack| stack.contains("function")), "the engine's");
+    assert!(lines.is_empty(), "{lines:?}");
+}
+
+#[tokio::test]
+async fn the_last_line_that_says_something_is_the_reason_of_a_program_without_a_dump() {
+    let bench = Bench::new();
+    let component = bench.load(program()).await.unwrap();
+    let (failure, lines) = printed(&bench, &component, "65 no date\n    at parse (orders.js:3)\n\n").await;
+    assert_eq!((failure.kind, failure.reason.as_str()), (FailureKind::Reject, "no date"));
+    assert_eq!(lines, ["no date\n    at parse (orders.js:3)"]);
+    let (failure, lines) = printed(&bench, &component, &format!("75 {PANIC}")).await;
+    // It is no crash: the dump stays in the log.
+    assert_eq!((failure.kind, lines.len()), (FailureKind::Retry, 1), "{lines:?}");
+    let (failure, _) = printed(&bench, &component, "3 one\nnote: run with `RUST_BACKTRACE=1` to see more\n").await;
+    assert_eq!(failure.reason, "the program exited with code 3: one");
+    let (failure, _) = printed(&bench, &component, "!").await;
+    assert_eq!(failure.reason, "the handler trapped: it aborted (`unreachable`)");
+}
+
+/// Prints a text to standard error and then does something else.
+fn printing(text: &str, then: &str) -> Vec<u8> {
+    let (data, length) = (escaped(text.as_bytes()), text.len());
+    Parts::handle(&format!(
+        "(i32.store (i32.const 4096) (i32.const 8192)) (i32.store (i32.const 4100) (i32.const {length}))
+        (drop (call $fd_write (i32.const 2) (i32.const 4096) (i32.const 1) (i32.const 4104))) {then}"
+    ))
+    .define(&format!("(data (i32.const 8192) \"{data}\")"))
+    .preview1("fd_write", "i32 i32 i32 i32")
+    .clocks()
+    .wasm()
+}
+
+#[tokio::test]
+async fn what_could_be_a_dump_is_in_the_log_before_a_guest_that_goes_on_is_done() {
+    let bench = Bench::new();
+    let forever = "(call $block (call $after (i64.const -1))) (global.get $ok)";
+    for then in [forever, "(loop $spin (br $spin)) (global.get $ok)"] {
+        let component = bench.load(printing("panic: not really\n", then)).await.unwrap();
+        bench.lines.lock().unwrap().clear();
+        let logged = async {
+            while bench.lines.lock().unwrap().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            report = bench.run(&component, &[b""]) => panic!("{report:?}"),
+            () = logged => {}
+        }
+        assert_eq!(bench.lines.lock().unwrap()[0].text, "panic: not really");
+    }
+}
+
+#[tokio::test]
+async fn what_the_last_call_of_an_instance_has_printed_is_no_reason() {
+    let mut bench = Bench::new();
+    bench.policy.reuse = Some(Reuse {
+        max: 10,
+        idle: Duration::from_mins(10),
+    });
+    let silent = format!("(if {} (then unreachable))", body_starts_with('!'));
+    let wasm = Parts::handle(&format!(
+        "{silent} (i32.store (i32.const 4096) (i32.const 8192)) (i32.store (i32.const 4100) (i32.const 5))
+        (drop (call $fd_write (i32.const 2) (i32.const 4096) (i32.const 1) (i32.const 4104))) (global.get $ok)"
+    ))
+    .define("(data (i32.const 8192) \"first\")")
+    .preview1("fd_write", "i32 i32 i32 i32")
+    .wasm();
+    let component = bench.load(wasm).await.unwrap();
+    assert_eq!(bench.run(&component, &[b"x"]).await.verdicts, [Verdict::Success]);
+    assert_eq!(bench.executor.idle_instances(), 1);
+    let silent = failure(&bench, &component, "!").await;
+    assert_eq!(silent.reason, "the handler trapped: it aborted (`unreachable`)");
 }
 
 #[test]

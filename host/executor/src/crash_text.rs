@@ -113,6 +113,9 @@ fn thread(lines: &[&str]) -> CrashText {
         return of_lines(&[text], rest);
     };
     let (text, stack) = split(rest, |line| line == RUST_STACK || line.starts_with("note: "));
+    if let Some(crash) = quick_js(text) {
+        return crash;
+    }
     let stack: Vec<_> = stack.iter().filter(|line| **line != RUST_STACK).copied().collect();
     // Rust before 1.73 printed the text in the first line: `panicked at 'text', src/main.rs:5:3`.
     let old = place.strip_prefix('\'').and_then(|place| place.rsplit_once("', "));
@@ -124,6 +127,37 @@ fn thread(lines: &[&str]) -> CrashText {
     let first = format!("{first} at {place}");
     let reason: Vec<_> = [first.as_str()].into_iter().chain(more.iter().copied()).collect();
     of_lines(&reason, &stack)
+}
+
+/// The runtime of componentize-qjs, which is written in Rust, panics with the exception of the JavaScript in it.
+fn quick_js(lines: &[&str]) -> Option<CrashText> {
+    let text = lines.join("\n");
+    let (_, exception) = text.split_once("Exception { message: Some(\"")?;
+    let (message, rest) = debugged(exception);
+    let stack = rest.split_once("stack: Some(\"").map(|(_, stack)| debugged(stack).0);
+    Some(CrashText {
+        reason: message.trim().to_owned(),
+        stack: stack.unwrap_or_default(),
+    })
+}
+
+/// Reads a text in the form of Rust's `Debug`, up to the quotation mark that ends it; and what is behind.
+fn debugged(quoted: &str) -> (String, &str) {
+    let mut text = String::new();
+    let mut chars = quoted.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return (text, quoted.get(at + 1..).unwrap_or_default()),
+            '\\' => match chars.next() {
+                Some((_, 'n')) => text.push('\n'),
+                Some((_, 't')) => text.push('\t'),
+                Some((_, other)) => text.push(other),
+                None => {}
+            },
+            c => text.push(c),
+        }
+    }
+    (text, "")
 }
 
 /// Go: `panic: text`, a blank line, and the goroutines. Zig without threads begins in the same way.

@@ -137,7 +137,6 @@ impl GuestState {
         store.epoch_deadline_callback(|store: StoreContextMut<'_, Self>| {
             store.data().time.check()?;
             store.data().random.check()?;
-            store.data().stderr().guest_yields();
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_hostcall_fuel(usize::try_from(host_call_bytes).unwrap_or(usize::MAX));

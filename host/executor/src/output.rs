@@ -17,7 +17,10 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{io::AsyncWrite, time::Instant};
+use tokio::{
+    io::AsyncWrite,
+    time::{Instant, Sleep, sleep_until},
+};
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
     p2::{OutputStream, Pollable, StreamError, StreamResult},
@@ -39,7 +42,7 @@ const PERMIT_BYTES: usize = 64 * 1024;
 /// The bytes that a record or a line costs besides its text, so that empty lines use up the bound, too.
 const LINE_COST: u64 = 64;
 
-/// The time for which lines that may go on are held while the guest computes. A dump that is being printed takes less.
+/// The time for which lines that may go on are held. A dump that is being printed takes less.
 const HELD: Duration = Duration::from_millis(200);
 
 /// The log of one attempt, which both of its streams share.
@@ -106,8 +109,6 @@ struct LoggedStream {
     stream: LogStream,
     /// Lines are held that could be in the log.
     holds: AtomicBool,
-    /// The guest computes, and has let go of its thread.
-    yielded: AtomicBool,
     state: Mutex<LoggedState>,
 }
 
@@ -132,7 +133,6 @@ impl GuestOutput {
             account: Arc::clone(account),
             stream,
             holds: AtomicBool::new(false),
-            yielded: AtomicBool::new(false),
             state: Mutex::new(state),
         })))
     }
@@ -153,38 +153,40 @@ impl GuestOutput {
         self.with_log((), RecordSplitter::end);
     }
 
-    /// The guest computes, and lets others have its thread for a moment. Logs the lines that have been held for a while.
-    pub(crate) fn guest_yields(&self) {
-        if let OutputDestination::Log(stream) = &*self.0 {
-            stream.yielded.store(true, Ordering::Relaxed);
-            if stream.holds.load(Ordering::Relaxed) && stream.have_been_held() {
-                stream.with(RecordSplitter::let_go);
-            }
-        }
-    }
-
-    /// Runs a guest, and logs the lines that are held whenever it waits: nobody knows for how long.
+    /// Runs a guest, and logs the lines that have been held for a while, also while it waits.
     ///
     /// # Cancel safety
     ///
     /// As safe as `call`.
     pub(crate) async fn attend<F: Future>(&self, call: F) -> F::Output {
         let mut call = pin!(call);
+        // Made when something is held for the first time.
+        let mut timer = None;
         poll_fn(|cx| {
             let polled = call.as_mut().poll(cx);
             if polled.is_pending() {
-                self.guest_waits();
+                self.let_go_in_time(&mut timer, cx);
             }
             polled
         })
         .await
     }
 
-    fn guest_waits(&self) {
-        if let OutputDestination::Log(stream) = &*self.0
-            && !stream.yielded.swap(false, Ordering::Relaxed)
-            && stream.holds.load(Ordering::Relaxed)
-        {
+    fn let_go_in_time(&self, timer: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) {
+        let OutputDestination::Log(stream) = &*self.0 else {
+            return;
+        };
+        if !stream.holds.load(Ordering::Relaxed) {
+            return;
+        }
+        let Some(since) = stream.state.lock().held_since else {
+            return;
+        };
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(since + HELD)));
+        if timer.deadline() != since + HELD {
+            timer.as_mut().reset(since + HELD);
+        }
+        if timer.as_mut().poll(cx).is_ready() {
             stream.with(RecordSplitter::let_go);
         }
     }
@@ -231,11 +233,6 @@ impl GuestOutput {
 }
 
 impl LoggedStream {
-    fn have_been_held(&self) -> bool {
-        let since = self.state.lock().held_since;
-        since.is_some_and(|since| since.elapsed() >= HELD)
-    }
-
     fn with<T>(&self, work: impl FnOnce(&mut RecordSplitter, &mut dyn FnMut(&str)) -> T) -> T {
         let state = &mut *self.state.lock();
         let answer = work(&mut state.splitter, &mut |text| self.account.log(self.stream, text));

@@ -19,17 +19,22 @@ pub fn printable(text: &str, max_bytes: usize) -> String {
     escaped(text, max_bytes, is_deceptive)
 }
 
-/// Escapes as [`printable`] does, but keeps lines (with `\n` between them): for texts that are kept, and shown line by
-/// line.
+/// Escapes as [`printable`] does, but keeps lines (with `\n` between them), and makes four spaces of a tab: for texts that are
+/// kept, and shown line by line.
 ///
 /// # Examples
 ///
 /// ```
 /// use sandhog_queue::printable::printable_lines;
-/// assert_eq!(printable_lines("one\r\ntwo\u{7}", 100), "one\ntwo\\u{7}");
+/// assert_eq!(printable_lines("one\r\n\ttwo\u{7}", 100), "one\n    two\\u{7}");
 /// ```
 pub fn printable_lines(text: &str, max_bytes: usize) -> String {
-    escaped(&text.replace("\r\n", "\n"), max_bytes, |c| c != '\n' && is_deceptive(c))
+    let is_kept = |c: char| c == '\n' || !is_deceptive(c);
+    if text.contains(['\r', '\t']) {
+        let text = text.replace("\r\n", "\n").replace('\t', "    ");
+        return escaped(&text, max_bytes, |c| !is_kept(c));
+    }
+    escaped(text, max_bytes, |c| !is_kept(c))
 }
 
 fn escaped(text: &str, max_bytes: usize, is_escaped: impl Fn(char) -> bool) -> String {

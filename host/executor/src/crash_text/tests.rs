@@ -38,6 +38,20 @@ fn a_panic_of_rust_is_its_text_and_its_place() {
 }
 
 #[test]
+fn a_panic_of_the_engine_of_javascript_is_the_exception_in_it() {
+    check(
+        "\nthread '<unnamed>' (1) panicked at crates/runtime/src/interpreter.rs:51:31:\n\
+        Failed to call 'handle': Value(Exception(\n\
+        Exception { message: Some(\"no \\\"items\\\"\"), stack: Some(\"    at price (orders.js:4:5)\\n    at handle (orders.js:9:1)\\n\") })\n)\n\
+        note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n",
+        "no \"items\"",
+        "    at price (orders.js:4:5)\n    at handle (orders.js:9:1)\n",
+    );
+    let cut = read_dump("thread '<unnamed>' panicked at interpreter.rs:1:1:\nException { message: Some(\"no \\");
+    assert_eq!(cut.reason, "no");
+}
+
+#[test]
 fn a_panic_of_go_is_its_text_and_its_goroutines() {
     check(
         "panic: runtime error: index out of range [5] with length 3\n\ngoroutine 1 [running]:\nmain.total(...)\n\t/src/main.go:12\n\

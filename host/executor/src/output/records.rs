@@ -6,8 +6,8 @@
 //! - On standard error a record is what one write brings, or the writes up to the next end of a line: standard error is
 //!   buffered in none. A dump is one record from its first line on, in however many writes it comes.
 //!
-//! Lines that may go on are held: until the guest waits, has computed for a while, or is done. A record has a bound, and a
-//! longer one is continued in the next. Blank lines before and after a record, and advice of toolchains, are left out.
+//! Lines that may go on are held: for a while, or until the guest is done. A record has a bound, and a longer one is continued
+//! in the next. Blank lines before and after a record, and advice of toolchains, are left out.
 
 use std::{borrow::Cow, mem};
 
