@@ -263,3 +263,10 @@ fn a_project_in_c_works_as_its_readme_says() {
     let edit = ("handler.c", "in total", "altogether");
     check(&Project::new("c"), "make", "make test", &orders(), edit);
 }
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn a_project_in_cpp_works_as_its_readme_says() {
+    let edit = ("handler.cpp", "in total", "altogether");
+    check(&Project::new("cpp"), "make", "make test", &orders(), edit);
+}

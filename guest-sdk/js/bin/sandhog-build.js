@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import path from "node:path";
 import { parseArgs } from "node:util";
-import { BuildError, build } from "../src/build.js";
+import { BuildError, build } from "../src/component.js";
 
 const HELP = `Makes a sandhog component of a JavaScript or TypeScript module
 

@@ -106,6 +106,8 @@ pub enum Language {
     Go,
     /// A handler with the header for C.
     C,
+    /// A handler in C++ with the header for C.
+    Cpp,
     /// A program in Rust.
     CommandRust,
     /// A program in Go.

@@ -40,6 +40,7 @@ pub(crate) fn by(language: Language, name: &str) -> Option<&'static str> {
         | Language::Go
         | Language::CommandGo
         | Language::C
+        | Language::Cpp
         | Language::CommandC
         | Language::CommandZig => None,
     }

@@ -3,9 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import test from "node:test";
-import { build } from "../src/build.js";
-import { bundle } from "../src/build/bundle.js";
-import { grantNotes } from "../src/build/grants.js";
+import { build } from "../src/component.js";
+import { bundle } from "../src/component/bundle.js";
+import { grantNotes } from "../src/component/grants.js";
 import { placeOf } from "../src/line-table.js";
 
 /** Writes modules into a folder of their own. */

@@ -7,20 +7,20 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import path from "node:path";
-import { BuildError } from "./build/build-error.js";
-import { bundle } from "./build/bundle.js";
-import { dependency } from "./build/dependency.js";
-import { nameImports } from "./build/engine-names.js";
-import { grantNotes } from "./build/grants.js";
-import { swept, withoutNames } from "./build/snapshot.js";
-import { writeWorld } from "./build/world.js";
+import { BuildError } from "./component/build-error.js";
+import { bundle } from "./component/bundle.js";
+import { dependency } from "./component/dependency.js";
+import { nameImports } from "./component/engine-names.js";
+import { grantNotes } from "./component/grants.js";
+import { swept, withoutNames } from "./component/snapshot.js";
+import { writeWorld } from "./component/world.js";
 
 export { BuildError };
 
 /** What `exchange.js` says in a build for the kind of handler that the module is not. */
 const OTHER_KIND = /sandhog: the default export is a (handler|batch-handler)/;
 
-/** @typedef {import("./build/bundle.js").Kind} Kind */
+/** @typedef {import("./component/bundle.js").Kind} Kind */
 
 /**
  * @typedef {object} BuildOptions
