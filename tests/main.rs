@@ -45,6 +45,7 @@ mod readiness;
 mod readme;
 mod reason;
 mod refused_effects;
+mod reaching;
 mod reload;
 mod remote;
 mod restart;

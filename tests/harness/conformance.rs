@@ -60,12 +60,21 @@ fn rust_from(name: &'static str, file: &str) -> Guest {
     })
 }
 
+/// Reaches out over HTTP, into the key-value store and for configuration.
+pub fn rust_reaching() -> Guest {
+    rust_from("rust-reaching", "conformance_reaching.wasm")
+}
+
 pub fn javascript() -> Guest {
     javascript_from("javascript")
 }
 
 pub fn javascript_batch() -> Guest {
     javascript_from("javascript-batch")
+}
+
+pub fn javascript_reaching() -> Guest {
+    javascript_from("javascript-reaching")
 }
 
 fn javascript_from(name: &'static str) -> Guest {
@@ -87,6 +96,10 @@ pub fn python() -> Guest {
 
 pub fn python_batch() -> Guest {
     python_from("python-batch")
+}
+
+pub fn python_reaching() -> Guest {
+    python_from("python-reaching")
 }
 
 /// Installs the SDK into the environment of the tools, once.
@@ -123,6 +136,10 @@ pub fn go_batch() -> Guest {
     go_from("go-batch")
 }
 
+pub fn go_reaching() -> Guest {
+    go_from("go-reaching")
+}
+
 fn go_from(name: &'static str) -> Guest {
     built(name, |_, wasm| {
         let line = format!("go build -buildmode=c-shared -o {} .", quoted(wasm));
@@ -136,6 +153,10 @@ pub fn c() -> Guest {
 
 pub fn c_batch() -> Guest {
     compiled("c-batch", "-mexec-model=reactor", "handler.c")
+}
+
+pub fn c_reaching() -> Guest {
+    compiled("c-reaching", "-mexec-model=reactor", "handler.c")
 }
 
 pub fn command_c() -> Guest {
