@@ -22,6 +22,7 @@ use harness::{
     bench::Bench,
     built::{order, orders},
     host::{Host, Place},
+    http_server::HttpServer,
     repository, sandhog_binary,
     toolchains::{copied, node, run, shell},
 };
@@ -268,4 +269,79 @@ fn the_program_among_the_examples_counts_words() {
     let counts = host.take_all("words");
     assert_eq!(counts.len(), 10, "{counts:?}");
     assert_eq!(counts[0], "7\tthe");
+}
+
+/// Answers of a server, by their paths, and what becomes of a message whose handler asks it: nothing is left of it, or a dead letter of this
+/// kind whose reason has these words.
+const ANSWERS: [(&str, Option<(&str, &str)>); 5] = [
+    ("/", None),
+    ("/busy/1", Some(("retry", "429"))),
+    ("/status/503", Some(("retry", "503"))),
+    ("/status/410", Some(("reject", "410"))),
+    ("/silent", Some(("retry", ""))),
+];
+
+/// Runs an example that calls the API of this address beside a server, once for each of its answers.
+fn asks_a_server(example: &Example, origin: &str, address: &str, server: &HttpServer, input: &str) {
+    let place = Place::new();
+    let manifest = fs::read_to_string(example.directory().join(format!("{}.toml", example.file))).unwrap();
+    let wasm = fs::read(example.directory().join(format!("{}.wasm", example.file))).unwrap();
+    fs::write(place.plugin("token"), "s3cret").unwrap();
+    let queue = |number: usize| format!("answer-{number}");
+    let queues = (0..ANSWERS.len()).map(|number| format!("[queues.{}]\nmax-receives = 1\n", queue(number)));
+    place.configure(&queues.collect::<String>());
+    for (number, (path, _)) in ANSWERS.iter().enumerate() {
+        let of_queue = manifest.lines().filter(|line| !line.starts_with("queue = ")).map(|line| format!("{line}\n"));
+        let text = of_queue.collect::<String>();
+        let text = text.replace(address, &server.url(path)).replace(origin, &server.url(""));
+        place.install(&queue(number), &wasm, &text);
+    }
+    let host = place.start();
+    host.wait_ready();
+    let body = fs::read(example.directory().join("input").join(input)).unwrap();
+    for number in 0..ANSWERS.len() {
+        host.send(&queue(number), &body);
+    }
+    for (number, (path, failure)) in ANSWERS.iter().enumerate() {
+        host.wait_empty(&queue(number));
+        let dead = host.dead(&queue(number));
+        match failure {
+            None => assert!(dead.is_empty(), "{path}: {dead:?}"),
+            Some((kind, words)) => {
+                assert_eq!(dead.len(), 1, "{path}");
+                assert_eq!(dead[0]["failure"]["kind"], json!(kind), "{path}: {dead:?}");
+                let reason = dead[0]["failure"]["reason"].as_str().unwrap();
+                assert!(reason.contains(words), "{path}: {reason}");
+            }
+        }
+    }
+    // What was answered well is remembered: the second message asks nobody.
+    let asked = server.requests().len();
+    host.send(&queue(0), &body);
+    host.wait_empty(&queue(0));
+    assert_eq!((server.requests().len(), host.dead(&queue(0)).len()), (asked, 0));
+    let log = host.log().join("\n");
+    assert!(!log.contains("s3cret"), "{log}");
+}
+
+#[tokio::test]
+async fn the_relay_of_webhooks_does_with_an_event_what_the_subscriber_answers() {
+    let server = HttpServer::start().await;
+    let test = move || {
+        let example = Example::as_its_readme_says("relay-js", "relay", Some("guest-sdk/js"), 1);
+        let address = "https://shop.example/webhooks/orders";
+        asks_a_server(&example, "https://shop.example", address, &server, "paid.json");
+    };
+    tokio::task::spawn_blocking(test).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_mailer_of_invoices_does_with_an_invoice_what_the_service_answers() {
+    let server = HttpServer::start().await;
+    let test = move || {
+        let example = Example::as_its_readme_says("mailer-go", "mailer", Some("guest-sdk/go"), 1);
+        let address = "https://mail.example.com/v1/messages";
+        asks_a_server(&example, "https://mail.example.com", address, &server, "spade.json");
+    };
+    tokio::task::spawn_blocking(test).await.unwrap();
 }

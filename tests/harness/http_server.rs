@@ -7,6 +7,7 @@
 //! | `/length` | the number of bytes of the request's body |
 //! | `/redirect/URL` | a redirect there |
 //! | `/status/N` | that status and no body |
+//! | `/busy/N` | 429, and to come again after N seconds |
 //! | `/close` | a body, and the end of the connection, which the head announces |
 //! | `/head/N` | a head of one field with N bytes |
 //! | `/fields/N` | a head of N fields |
@@ -231,6 +232,7 @@ async fn answer(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin), path: &st
         }
         "redirect" => format!("HTTP/1.1 302 Found\r\nLocation: {rest}\r\nContent-Length: 0\r\n\r\n").into_bytes(),
         "status" => format!("HTTP/1.1 {rest} Some\r\nContent-Length: 0\r\n\r\n").into_bytes(),
+        "busy" => format!("HTTP/1.1 429 Busy\r\nRetry-After: {rest}\r\nContent-Length: 0\r\n\r\n").into_bytes(),
         "head" => {
             let field = "f".repeat(number());
             format!("HTTP/1.1 200 OK\r\nX-Field: {field}\r\nContent-Length: 0\r\n\r\n").into_bytes()

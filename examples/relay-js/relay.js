@@ -1,0 +1,48 @@
+import { Reject, Retry, RetryAfter, config, keyvalue, log } from "sandhog";
+
+const ANSWER_MILLISECONDS_MAX = 5_000;
+const events = keyvalue.open();
+
+/** Hands an event to the subscriber's webhook: once, and again for as long as the subscriber may still take it. */
+export default async function relay(message) {
+    const { id, type } = message.json();
+    if (typeof id !== "string" || typeof type !== "string") {
+        throw new Reject("an event has an id and a type");
+    }
+    if (events.exists(id)) {
+        log.info(`event ${id} was delivered before`);
+        return;
+    }
+    const status = await post(message.body, id);
+    if (!status.ok) {
+        throw refused(status);
+    }
+    // Both happen together with the deletion of the message. If the host dies before it, the event is posted again with the same
+    // key, by which the subscriber knows it.
+    events.set(id, new Date().toISOString());
+    events.increment(`delivered ${type}`);
+}
+
+async function post(body, key) {
+    const headers = {
+        "content-type": "application/json",
+        "idempotency-key": key,
+        authorization: `Bearer ${config.get("token")}`,
+    };
+    const signal = AbortSignal.timeout(ANSWER_MILLISECONDS_MAX);
+    try {
+        return await fetch(config.get("webhook"), { method: "POST", headers, body, signal });
+    } catch (error) {
+        // Too late, not reachable, or not granted yet.
+        throw new Retry(error.message);
+    }
+}
+
+function refused({ status, headers }) {
+    const why = `the webhook answers ${status}`;
+    const seconds = Number(headers.get("retry-after"));
+    if (seconds > 0) {
+        return new RetryAfter(why, seconds);
+    }
+    return status >= 500 || status === 429 ? new Retry(why) : new Reject(why);
+}
