@@ -89,12 +89,17 @@ class ProgramTest(InFolder):
         self.write("env/core/__init__.py", "from ._core import x")
         self.write(f"env/core/_core{EXTENSION_SUFFIXES[0]}")
         for source, needed_by, text in [
-            ("import core", {}, "core, which core imports, is native code: a component can't load it"),
+            ("import core", {}, "^core is native code: a component can't load it"),
             ("import core", {"core": "outer"}, "outer needs core, which is native code: a component can't load it"),
         ]:
             program = self.program(source, ["core"])
             with self.assertRaisesRegex(BuildError, text):
                 _check(self.folder / "app.py", program, Packages(needed_by=needed_by))
+
+    def test_native_code_whose_lack_is_only_told_better_is_named(self):
+        self.write("env/core/__init__.py", "try:\n  from . import _core\nexcept ImportError as error:\n  raise ImportError('!')")
+        self.write(f"env/core/_core{EXTENSION_SUFFIXES[0]}")
+        self.assertEqual(self.program("import core", ["core"]).native, {"core._core": "core"})
 
     def test_native_code_that_is_only_quicker_is_left_out(self):
         self.write("env/quick/__init__.py", "try:\n  from . import fast\nexcept ImportError:\n  from . import slow")

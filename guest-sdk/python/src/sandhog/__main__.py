@@ -59,6 +59,11 @@ def main() -> int:
         metavar="NAMES",
         help="leave out what a package could use and the handler does not",
     )
+    command.add_argument(
+        "--fast",
+        action="store_true",
+        help="while you write a handler: a build in a second after the first, whose handler is imported at every message",
+    )
     options = parser.parse_args()
     out = options.out or Path(f"{options.app.stem}.wasm")
     try:
@@ -69,6 +74,7 @@ def main() -> int:
             include=options.include,
             uses=options.uses,
             avoids=options.avoids,
+            fast=options.fast,
         )
     except (BuildError, PackageError) as error:
         print(f"sandhog: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import _slot
 from ._packages import PackageError, Packages, packages_of
 from ._program import Program, program_of
 
@@ -51,11 +53,30 @@ guest.remember_sources()
 class {name}:
     {function} = staticmethod(guest.{function})
 '''
+# Of a component whose handler is put into it later.
+_FAST_ENTRY = '''\
+import sandhog._guest as guest
+from sandhog import _slot
+
+guest.start({uses!r})
+guest.preload({late!r})
+guest.remember_sources()
+slot = _slot.empty()
+guest.take_sources(slot)
+
+
+class {name}:
+    {function} = staticmethod(guest.{function})
+'''
 _NAMES = {
     "handler": ("Handler", "handle"),
     "batch-handler": ("BatchHandler", "handle_batch"),
 }
 _KIND = "import sys; sys.path.insert(0, sys.argv[1]); __import__(sys.argv[2]); from sandhog._handler import registered; print(registered()[0])"
+
+
+# How many components are kept for builds in a second.
+_PREPARED_MAX = 8
 
 
 class BuildError(Exception):
@@ -82,6 +103,7 @@ def build(
     include: Iterable[Path] = (),
     uses: Iterable[str] = (),
     avoids: Iterable[str] = (),
+    fast: bool = False,
 ) -> Built:
     """Packs a module, the modules beside it that it imports, and the packages that are named, together with Python into a
     component."""
@@ -96,24 +118,61 @@ def build(
     program = program_of(app, taken.roots)
     _check(app, program, taken)
     used = (program.uses | set(uses)) - set(avoids)
-    kind = _kind_of(app)
+    built = Built(_kind_of(app), frozenset(used), frozenset(program.queues))
+    include = list(include)
+    slot = _slot_with(app, program) if fast and not include else None
+    if slot is None:
+        sources = [*_own_sources(app, program), *taken.roots, *taken.facts, *include]
+        _make(built, _entry(_ENTRY, built, program.late, app.stem), sources, out.resolve())
+    else:
+        _write_fast(built, program, taken, slot, out)
+    return built
+
+
+def _make(built: Built, entry: str, sources: Iterable[Path], out: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="sandhog-build-") as temporary:
         folder = Path(temporary)
         packed = folder / "packed"
         packed.mkdir()
         shutil.copytree(_OWN, packed / "sandhog", ignore=_NOT_PACKED)
-        for source in [*_own_sources(app, program), *taken.roots, *taken.facts, *include]:
+        for source in sources:
             _copy(source, packed)
-        (packed / "sandhog_entry.py").write_text(_entry(app.stem, kind, used, program))
-        wit = _write_world(folder / "wit", kind, used)
-        _componentize(folder, wit, packed, out.resolve(), used)
-    return Built(kind, frozenset(used), frozenset(program.queues))
+        (packed / "sandhog_entry.py").write_text(entry)
+        wit = _write_world(folder / "wit", built)
+        _componentize(folder, wit, packed, out, built)
 
 
-def _entry(module: str, kind: str, uses: set[str], program: Program) -> str:
-    name, function = _NAMES[kind]
-    late = sorted(program.late)
-    return _ENTRY.format(module=module, name=name, function=function, uses=sorted(uses), late=late)
+def _entry(text: str, built: Built, late: Iterable[str], module: str = "") -> str:
+    name, function = _NAMES[built.kind]
+    return text.format(module=module, name=name, function=function, uses=sorted(built.uses), late=sorted(late))
+
+
+def _slot_with(app: Path, program: Program) -> bytes | None:
+    """Returns the program's own sources as they are put into a component; ``None`` if they do not fit."""
+    folder = app.parent.resolve()
+    sources = {file.resolve().relative_to(folder).as_posix(): file.read_text() for file in program.own.values()}
+    return _slot.filled(app.stem, sources)
+
+
+def _write_fast(built: Built, program: Program, taken: Packages, slot: bytes, out: Path) -> None:
+    """Puts sources into a component that was made before for programs that import the same."""
+    early = sorted(program.imported | program.late)
+    entry = _entry(_FAST_ENTRY, built, early)
+    packages = [str(place) for place in [*taken.roots, *taken.facts]]
+    own = [file.read_bytes() for file in sorted(_OWN.rglob("*")) if file.suffix in (".py", ".wit")]
+    made_of = [sys.version.encode(), entry.encode(), *(place.encode() for place in packages), *own]
+    name = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:32]
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sandhog" / "python"
+    prepared = cache / f"{name}.wasm"
+    if not prepared.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        for old in sorted(cache.glob("*.wasm"), key=lambda file: file.stat().st_mtime)[: -_PREPARED_MAX + 1]:
+            old.unlink(missing_ok=True)
+        made = cache / f"{name}.{os.getpid()}.new"
+        _make(built, entry, [*taken.roots, *taken.facts], made)
+        made.replace(prepared)
+    os.utime(prepared)
+    out.write_bytes(prepared.read_bytes().replace(_slot.empty(), slot))
 
 
 def _kind_of(app: Path) -> str:
@@ -133,8 +192,8 @@ def _check(app: Path, program: Program, taken: Packages) -> None:
             raise BuildError(f"{file.name} imports {name}, which is not part of the component: add --package {name}")
     for name, importer in program.native.items():
         top = name.split(".")[0]
-        needed_by = taken.needed_by.get(top)
-        subject = f"{needed_by} needs {top}, which" if needed_by else f"{top}, which {importer} imports,"
+        needed_by = taken.needed_by.get(top) or importer.split(".")[0]
+        subject = top if needed_by == top else f"{needed_by} needs {top}, which"
         raise BuildError(f"{subject} is native code: a component can't load it")
 
 
@@ -159,21 +218,21 @@ def _copy(source: Path, folder: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _write_world(folder: Path, kind: str, uses: set[str]) -> Path:
+def _write_world(folder: Path, built: Built) -> Path:
     shutil.copytree(_OWN / "wit", folder)
     shutil.copytree(_OWN / "platform", folder / "deps")
-    imports = [*_ALWAYS, *(name for use in sorted(uses) for name in INTERFACES[use])]
+    imports = [*_ALWAYS, *(name for use in sorted(built.uses) for name in INTERFACES[use])]
     lines = [f"    import {name};" for name in imports]
-    world = ["package sandhog:worker@0.1.0;", "world build {", *lines, f"    export {kind};", "}", ""]
+    world = ["package sandhog:worker@0.1.0;", "world build {", *lines, f"    export {built.kind};", "}", ""]
     (folder / "sandhog-build.wit").write_text("\n".join(world))
     return folder
 
 
-def _componentize(folder: Path, wit: Path, packed: Path, out: Path, uses: set[str]) -> None:
+def _componentize(folder: Path, wit: Path, packed: Path, out: Path, built: Built) -> None:
     # It packs the environment that it finds: here that is an empty one.
     environment = folder / "environment"
     (environment / "lib" / "site-packages").mkdir(parents=True)
-    names = [f"--import-interface-name={name}={module}" for name, (module, use) in _MODULE_NAMES.items() if use in {None, *uses}]
+    names = [f"--import-interface-name={name}={module}" for name, (module, use) in _MODULE_NAMES.items() if use in {None, *built.uses}]
     arguments = ["-q", "-d", str(wit), "-w", "build", *names, "componentize", "sandhog_entry", "-p", str(packed), "-o", str(out)]
     call = "import sys; from componentize_py import script; sys.exit(script())"
     run = subprocess.run(

@@ -43,6 +43,9 @@ _MODULES = {
     "config": ["sandhog.config"],
 }
 
+# Where the sources of the handler are, if it was not imported when the component was built.
+_slot_of_handler: bytes | None = None
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LEVELS = [
     (logging.CRITICAL, host_log.Level.CRITICAL),
@@ -123,6 +126,12 @@ def preload(names: list[str]) -> None:
             importlib.import_module(name)
 
 
+def take_sources(slot: bytes) -> None:
+    """Leaves the import of the handler to the first call, from a place in memory that is filled until then."""
+    global _slot_of_handler
+    _slot_of_handler = slot
+
+
 def remember_sources() -> None:
     """Keeps the lines of all modules for tracebacks: a component has no files to read them from."""
     for module in list(sys.modules.values()):
@@ -135,17 +144,25 @@ def remember_sources() -> None:
 
 def handle(message: types.Message) -> None:
     """Handles one message."""
-    _, function = registered()
-    failure = _or_crash(lambda: _verdict.run(function, _received(message)))
+    failure = _or_crash(lambda: _verdict.run(_handler(), _received(message)))
     if failure is not None:
         raise wit.Err(_failure(failure))
 
 
 def handle_batch(messages: list[types.Message]) -> list[Any]:
     """Handles several messages."""
-    _, function = registered()
-    failures = _or_crash(lambda: _verdict.run_batch(function, [_received(message) for message in messages]))
+    failures = _or_crash(lambda: _verdict.run_batch(_handler(), [_received(message) for message in messages]))
     return [wit.Ok(None) if failure is None else wit.Err(_failure(failure)) for failure in failures]
+
+
+def _handler() -> Any:
+    global _slot_of_handler
+    if _slot_of_handler is not None:
+        from . import _slot
+
+        slot, _slot_of_handler = _slot_of_handler, None
+        _slot.import_from(slot)
+    return registered()[1]
 
 
 def _or_crash(call: Callable[[], T]) -> T:

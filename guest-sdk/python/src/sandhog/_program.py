@@ -24,6 +24,10 @@ class Program:
 
     modules: dict[str, Path] = field(default_factory=dict)
     """Those with a source, the program's own and those of its packages."""
+    own: dict[str, Path] = field(default_factory=dict)
+    """Those that are of no package."""
+    imported: set[str] = field(default_factory=set)
+    """The names of all modules that its own ones import."""
     late: set[str] = field(default_factory=set)
     """The names of all modules that are imported inside of functions."""
     uses: set[str] = field(default_factory=set)
@@ -60,7 +64,12 @@ def program_of(app: Path, roots: Iterable[Path]) -> Program:
             continue
         seen[name] = guarded
         program.modules[name] = file
+        is_own = name.split(".")[0] not in places
+        if is_own:
+            program.own[name] = file
         for found in _read(name, file, program):
+            if is_own:
+                program.imported.add(found.name)
             if found.late:
                 program.late.add(found.name)
             source = _source_of(found.name, app.parent.resolve(), places)
@@ -126,6 +135,7 @@ class _Reader(ast.NodeVisitor):
         self._sandhog: set[str] = set()
         self._functions = 0
         self._guards = 0
+        self._nothing = 0
 
     def visit(self, node: ast.AST) -> None:
         # Expressions are most of a file, tables above all, and import nothing.
@@ -171,23 +181,26 @@ class _Reader(ast.NodeVisitor):
             for statement in node.orelse:
                 self.visit(statement)
         else:
-            self._within("_guards", node)
+            self._within("_guards", *node.body)
+            # Where the condition asks for the system or the version, one of the two is not for here.
+            is_either = any(isinstance(part, ast.Name) and part.id in ("sys", "os", "platform") for part in ast.walk(node.test))
+            self._within("_guards" if is_either else "_nothing", *node.orelse)
 
     def visit_Try(self, node: ast.Try) -> None:
-        self._within("_guards", node)
+        goes_on = any(not isinstance(handler.body[-1], ast.Raise) for handler in node.handlers)
+        self._within("_guards" if goes_on else "_nothing", *node.body)
+        self._within("_guards", *node.handlers, *node.orelse, *node.finalbody)
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
-        self._within("_functions", node)
+        self._within("_functions", *node.decorator_list, *node.body)
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
-        self._within("_functions", node)
+        self._within("_functions", *node.decorator_list, *node.body)
 
-    def visit_Lambda(self, node: ast.Lambda) -> None:
-        self._within("_functions", node)
-
-    def _within(self, what: str, node: ast.AST) -> None:
+    def _within(self, what: str, *nodes: ast.AST) -> None:
         setattr(self, what, getattr(self, what) + 1)
-        self.generic_visit(node)
+        for node in nodes:
+            self.visit(node)
         setattr(self, what, getattr(self, what) - 1)
 
     def _imports(self, name: str, *, certain: bool = True) -> None:
