@@ -9,7 +9,7 @@ use std::time::Duration;
 /// The reason is for people. It is logged, and kept with a dead letter. Whatever the handler sent in
 /// this attempt is dropped.
 ///
-/// A panic counts as [`Retry`](Self::Retry). Its text is in the log and not in the dead letter: prefer a failure.
+/// A panic counts as [`Retry`](Self::Retry), with its text and its place as the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Something that may pass: the message becomes visible again after a growing delay, until the

@@ -144,7 +144,8 @@ impl Store {
             store: self,
             prefix: prefix.to_owned(),
             page: VecDeque::new(),
-            next: Some(None),
+            cursor: None,
+            is_last: false,
         }
     }
 
@@ -172,7 +173,7 @@ impl Store {
     ///
     /// ```
     /// # use sandhog_guest::{keyvalue, testing};
-    /// # testing::store([] as [(&str, &str); 0]);
+    /// # testing::store([("handled", "0")]);
     /// let store = keyvalue::open("default")?;
     /// assert!(store.compare_and_set("leader", None, "a")?);
     /// assert!(!store.compare_and_set("leader", None, "b")?);
@@ -236,8 +237,9 @@ pub struct Keys<'a> {
     store: &'a Store,
     prefix: String,
     page: VecDeque<String>,
-    /// What to ask with for the next page; `None` after the last.
-    next: Option<Option<String>>,
+    /// What to ask with for the next page.
+    cursor: Option<String>,
+    is_last: bool,
 }
 
 impl Iterator for Keys<'_> {
@@ -248,12 +250,15 @@ impl Iterator for Keys<'_> {
             if let Some(key) = self.page.pop_front() {
                 return Some(Ok(key));
             }
-            let cursor = self.next.take()?;
-            match self.store.0.list_keys(cursor) {
+            if self.is_last {
+                return None;
+            }
+            let page = self.store.0.list_keys(self.cursor.as_deref());
+            self.is_last = !matches!(page, Ok((_, Some(_))));
+            match page {
                 Ok((mut keys, cursor)) => {
                     keys.retain(|key| key.starts_with(&self.prefix));
-                    self.page = keys.into();
-                    self.next = cursor.map(Some);
+                    (self.page, self.cursor) = (keys.into(), cursor);
                 }
                 Err(error) => return Some(Err(error)),
             }

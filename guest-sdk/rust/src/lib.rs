@@ -41,7 +41,20 @@
 //!
 //! That is the whole build: the host turns the file into a component when it loads it. Such a handler
 //! has no clock, no random numbers, no standard output and no environment, and thus no way to depend on
-//! them; [`log()`] writes lines, and the text of a panic is one. With `wasm32-wasip2` instead, it has them all; nothing else changes.
+//! them; [`log()`] writes lines. With `wasm32-wasip2` instead, it has them all; nothing else changes.
+//!
+//! # Reaching out
+//!
+//! HTTP, a key-value store and configuration are the modules `http`, `keyvalue` and `config`, each with a feature of the
+//! same name and a grant in the manifest. `examples/order.rs` has all three.
+//!
+//! ```toml
+//! [dependencies]
+//! sandhog-guest = { path = "sandhog", features = ["http", "keyvalue", "config"] }
+//! ```
+//!
+//! A panic ends the attempt, and its text and place are the reason of the failure. The stack in the log names functions if the
+//! profile keeps their names: `strip = "debuginfo"`.
 //!
 //! # Testing
 //!

@@ -141,10 +141,14 @@ impl Stage {
                 None => Ok(Self::Pending(pending)),
                 Some(answer) => Self::Receiving(answer).advance(),
             },
-            Self::Receiving(mut answer) => match answer.body_mut().receive()? {
-                false => Ok(Self::Receiving(answer)),
-                true => Ok(Self::Done(Ok(answer))),
-            },
+            Self::Receiving(mut answer) => {
+                let is_whole = answer.body_mut().receive()?;
+                Ok(if is_whole {
+                    Self::Done(Ok(answer))
+                } else {
+                    Self::Receiving(answer)
+                })
+            }
             done @ Self::Done(_) => Ok(done),
         }
     }
@@ -193,7 +197,9 @@ pub(super) fn wait_all(
             break;
         }
         let mut interests = Interests::default();
-        stages.iter().for_each(|stage| stage.interests(&mut interests));
+        for stage in &stages {
+            stage.interests(&mut interests);
+        }
         interests.wait();
     }
     stages

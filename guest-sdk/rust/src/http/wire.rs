@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ::http::request::Parts;
+use ::http::uri::{Authority, PathAndQuery};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
 use super::error::{HttpError, not_granted};
@@ -157,7 +158,7 @@ impl Exchange {
     fn refuse(&mut self) {
         self.upload = match mem::replace(&mut self.upload, Upload::Sent) {
             Upload::Sending(outgoing) => Upload::Refused(outgoing),
-            other => other,
+            other @ (Upload::Refused(_) | Upload::Sent) => other,
         };
     }
 
@@ -189,7 +190,7 @@ impl Exchange {
                 drop(stream);
                 OutgoingBody::finish(body, None).map_err(|code| told(code, &self.origin))
             }
-            other => {
+            other @ (Upload::Refused(_) | Upload::Sent) => {
                 self.upload = other;
                 Ok(())
             }
@@ -317,9 +318,9 @@ fn lowered(head: &Parts, origin: &str) -> Result<OutgoingRequest, HttpError> {
     };
     let set = request.set_scheme(Some(&scheme));
     set.map_err(|()| invalid("scheme"))?;
-    let set = request.set_authority(head.uri.authority().map(|authority| authority.as_str()));
+    let set = request.set_authority(head.uri.authority().map(Authority::as_str));
     set.map_err(|()| invalid("host"))?;
-    let path = head.uri.path_and_query().map(|path| path.as_str());
+    let path = head.uri.path_and_query().map(PathAndQuery::as_str);
     let set = request.set_path_with_query(path);
     set.map_err(|()| invalid("path"))?;
     Ok(request)
@@ -365,6 +366,10 @@ fn note_granted(origin: &Rc<str>) {
 }
 
 /// Returns the error that the host tells by this code.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "WASI has more codes than there are things to do about them"
+)]
 fn told(code: ErrorCode, origin: &str) -> HttpError {
     let is_granted = GRANTED.with_borrow(|granted| granted.iter().any(|known| **known == *origin));
     let bound = |limit: &str| {

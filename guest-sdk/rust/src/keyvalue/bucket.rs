@@ -31,8 +31,8 @@ impl Bucket {
     }
 
     /// Returns a page of keys, and what to ask with for the next one.
-    pub(super) fn list_keys(&self, cursor: Option<String>) -> Answer<(Vec<String>, Option<String>)> {
-        let page = self.0.list_keys(cursor.as_deref())?;
+    pub(super) fn list_keys(&self, cursor: Option<&str>) -> Answer<(Vec<String>, Option<String>)> {
+        let page = self.0.list_keys(cursor)?;
         Ok((page.keys, page.cursor))
     }
 

@@ -134,13 +134,12 @@ impl Exchange {
         let request = Request::from_parts(self.head.clone(), std::mem::take(&mut self.body));
         // The function may make requests of its own.
         let mut answerer = ANSWERER.take();
-        let answer = match &mut answerer {
-            Some(answerer) => answerer(&request).0,
-            None => {
-                let (scheme, authority) = (request.uri().scheme_str(), request.uri().authority());
-                let authority = authority.map_or("", |authority| authority.as_str());
-                Err(not_granted(&format!("{}://{authority}", scheme.unwrap_or_default())))
-            }
+        let answer = if let Some(answerer) = &mut answerer {
+            answerer(&request).0
+        } else {
+            let (scheme, authority) = (request.uri().scheme_str(), request.uri().authority());
+            let authority = authority.map_or("", |authority| authority.as_str());
+            Err(not_granted(&format!("{}://{authority}", scheme.unwrap_or_default())))
         };
         ANSWERER.set(answerer);
         REQUESTS.with_borrow_mut(|requests| requests.push(request));

@@ -92,11 +92,11 @@ impl Bucket {
     }
 
     /// Returns a page, which is small, so that tests see the next one as well.
-    pub(crate) fn list_keys(&self, cursor: Option<String>) -> Answer<(Vec<String>, Option<String>)> {
+    pub(crate) fn list_keys(&self, cursor: Option<&str>) -> Answer<(Vec<String>, Option<String>)> {
         const PAGE: usize = 3;
         self.with(|entries| {
             let after = cursor.unwrap_or_default();
-            let mut keys = entries.keys().filter(|key| **key > after).cloned();
+            let mut keys = entries.keys().filter(|key| key.as_str() > after).cloned();
             let page: Vec<_> = keys.by_ref().take(PAGE).collect();
             let cursor = keys.next().and(page.last().cloned());
             Ok((page, cursor))
