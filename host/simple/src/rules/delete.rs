@@ -18,10 +18,8 @@ impl StoreRules {
         }
         self.rows.retire_queue(key, now.wall_ms)?;
         let name = self.queue(key).name.clone();
-        let queue = self.queue_mut(key);
-        queue.standing = QueueStanding::Retired;
+        self.reshape(key, |queue| queue.standing = QueueStanding::Retired);
         self.names.remove(&name);
-        self.find_terminals();
         self.wake_later(key);
         Ok(())
     }
