@@ -250,7 +250,7 @@ impl Group {
         let mut pipeline = Pipeline::new(&Handle::current(), store.clone(), executor.clone());
         let name = QueueName::new(name).unwrap();
         let settings = Settings {
-            visibility_timeout: Duration::from_secs(2),
+            visibility_timeout: Duration::from_secs(6),
             ..Settings::defaults(&name)
         };
         let queue: Arc<dyn Queue> = store.queue(name, settings).await.unwrap();

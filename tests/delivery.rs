@@ -44,7 +44,7 @@ fn a_file_in_the_directory_is_a_worker_for_its_queue() {
 fn each_failure_has_its_fate() {
     let place = Place::new();
     place.configure("[queues.in]\nmax-receives = 3\n");
-    place.install("in", &picky(), &format!("timeout = \"300ms\"\n{GRANT}"));
+    place.install("in", &picky(), &format!("timeout = \"1s\"\n{GRANT}"));
     let host = place.start();
     host.wait_ready();
     for body in ["good", "junk", "trap", "spin", "retried"] {
@@ -99,12 +99,12 @@ fn redriven_dead_letters_are_handled_anew() {
 #[test]
 fn a_handler_that_outlasts_the_visibility_timeout_handles_its_message_once() {
     let place = Place::new();
-    place.configure("[queues.in]\nvisibility-timeout = \"1s\"\n");
+    place.configure("[queues.in]\nvisibility-timeout = \"3s\"\n");
     // Each waits, by a clock, for more than three times the visibility timeout, and forwards then.
     place.install("in", &obedient("out"), GRANT);
     let host = place.start();
     host.wait_ready();
-    let bodies = ["w3500-a", "w3500-b"];
+    let bodies = ["w10000-a", "w10000-b"];
     for body in bodies {
         host.send("in", body.as_bytes());
     }
@@ -122,7 +122,7 @@ fn a_handler_that_outlasts_the_visibility_timeout_handles_its_message_once() {
     let taken: f64 = value(r#"sandhog_attempt_duration_seconds_sum{handler="in"}"#)
         .parse()
         .unwrap();
-    assert!(taken >= 7.0, "{taken}");
+    assert!(taken >= 20.0, "{taken}");
     assert_eq!(value(r#"sandhog_attempts_total{handler="in",outcome="success"}"#), "2");
     assert_eq!(value(r#"sandhog_received_messages_total{queue="in"}"#), "2");
     // An absent series passed as an extension before.
@@ -227,9 +227,7 @@ fn a_broken_handler_is_paused_before_it_drains_the_queue() {
     assert_eq!(host.text("/ready").0, 503);
     assert!(host.dead("in").len() < 100, "{} dead letters", host.dead("in").len());
     place.install("in", &no_op(), GRANT);
-    wait_for("what was not dead to be handled", || {
-        (host.count("in", "ready") + host.count("in", "delayed") + host.count("in", "in-flight") == 0).then_some(())
-    });
+    host.wait_empty("in");
     assert!(host.dead("in").len() < 100, "{} dead letters", host.dead("in").len());
     host.wait_ready();
 }

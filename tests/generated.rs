@@ -168,7 +168,7 @@ fn damaged(mut bytes: Vec<u8>, others: &[Vec<u8>], rng: &mut impl Rng) -> Vec<u8
 
 /// What became of a case, in a few words.
 async fn outcome(bench: &Bench, policy: &GuestPolicy, wasm: Vec<u8>) -> Result<&'static str, String> {
-    let bound = Duration::from_mins(1);
+    let bound = harness::PATIENCE;
     let loaded = tokio::time::timeout(bound, bench.load_with(wasm, policy)).await;
     let component = match loaded.map_err(|_| "no end to its load".to_owned())? {
         Ok(component) => component,

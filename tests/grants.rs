@@ -354,7 +354,7 @@ async fn calls_past_the_memory_budget_wait_for_others_to_end() {
     let component = bench.load(obedient("out")).await.unwrap();
     assert_eq!(bench.executor.most_at_once(&component, &bench.policy), 2);
     let most = std::sync::atomic::AtomicUsize::new(0);
-    let calls = (0..6).map(|_| bench.run(&component, &[b"w50d"]));
+    let calls = (0..6).map(|_| bench.run(&component, &[b"w300d"]));
     let watched = async {
         loop {
             most.fetch_max(bench.executor.live_instances(), std::sync::atomic::Ordering::Relaxed);
@@ -381,6 +381,8 @@ async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
     let policy = |memory| {
         let mut policy = bench.policy.clone();
         policy.limits.memory = memory;
+        // Until the test lets go of it.
+        policy.timeout = Duration::from_hours(1);
         policy
     };
     let (large, small) = (policy(256 << 20), policy(1 << 20));
@@ -390,7 +392,7 @@ async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
         bench.load(obedient("out")).await.unwrap(),
     );
     let little = bench.load_with(no_op(), &small).await.unwrap();
-    let mut running = Box::pin(bench.run(&first, &[b"w15000d"]));
+    let mut running = Box::pin(bench.run(&first, &[b"w3600000d"]));
     while bench.executor.live_instances() == 0 {
         assert!(poll_once(running.as_mut()).await.is_pending());
         tokio::task::yield_now().await;
@@ -398,7 +400,7 @@ async fn a_small_handler_is_served_while_a_large_one_waits_for_memory() {
     let mut waiting = Box::pin(bench.run(&second, &[b""]));
     for _ in 0..50 {
         assert!(poll_once(waiting.as_mut()).await.is_pending());
-        let served = tokio::time::timeout(Duration::from_secs(10), bench.run_with(&little, &[b""], &small)).await;
+        let served = tokio::time::timeout(harness::PATIENCE, bench.run_with(&little, &[b""], &small)).await;
         assert_eq!(served.expect("it is not held up").verdicts, [Verdict::Success]);
     }
     assert!(

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use harness::{
+    PATIENCE,
     bench::{Bench, policy},
     process::{Resources, alone},
 };
@@ -157,12 +158,11 @@ impl Hostile {
     }
 }
 
-/// The bound of every single step. Nothing is measured: it tells slow from never.
+/// Every single step has a bound. Nothing is measured: it tells slow from never.
 async fn in_time<F: Future>(step: F) -> Result<F::Output, String> {
-    let bound = Duration::from_secs(30);
-    tokio::time::timeout(bound, step)
+    tokio::time::timeout(PATIENCE, step)
         .await
-        .map_err(|_| format!("no end within {bound:?}"))
+        .map_err(|_| format!("no end within {PATIENCE:?}"))
 }
 
 async fn check(guest: Hostile) {

@@ -1,7 +1,9 @@
 //! A message costs no more instructions than it did: counted by callgrind, which other work on the machine does not disturb.
 //!
 //! What is counted is a message's whole way through the host, from its send in memory to its deletion, but for the guest, whose
-//! stacks the tool can't follow; the difference of two runs leaves out what happens once. The profile of the tests does not
+//! stacks the tool can't follow; the difference of two runs leaves out what happens once. The program has a clock that moves when
+//! somebody looks at it, because runners hand back fewer attempts together where time passes between two of them: by the clock of
+//! the machine, whose time the tool multiplies, the same code came to 234,000 to 293,000. The profile of the tests does not
 //! optimise, so the number is some ten times that of a release and compares one change with the one before it. A change that
 //! costs more either mends it or states the new number here, with its reason in the commit.
 
@@ -9,13 +11,13 @@ use std::process::Command;
 
 use harness::hot_path_binary;
 
-/// How far from the number a run may be, in percent: on a busy machine fewer messages share a round, and 234,000 to 293,000 were counted.
-const TOLERANCE: u64 = 40;
+/// How far from the number a run may be, in percent. Runs on a busy machine differ by a tenth of one; the rest is for other libraries.
+const TOLERANCE: u64 = 5;
 const FEW: u64 = 1_000;
-const MANY: u64 = 9_000;
+const MANY: u64 = 3_000;
 
 /// The instructions of a message from its send to its deletion, without the guest.
-const STATED: u64 = 238_000;
+const STATED: u64 = 143_000;
 
 #[test]
 fn a_message_costs_no_more_instructions_than_it_did() {

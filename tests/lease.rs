@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use harness::{
     faulty_queue::{Extensions, FaultyQueue},
-    guests::{FORWARD, handler},
+    guests::{FORWARD, handler, obedient},
     host::Place,
     pipeline::Pipeline,
 };
@@ -40,7 +40,7 @@ fn unavailable(name: &QueueName) -> QueueError {
     }
 }
 
-/// Returns a queue with one message, and its store.
+/// Returns a queue with one message, and its store. A guest that obeys waits for six seconds.
 async fn one_message(visibility_timeout: Duration, extensions: Vec<ExtendError>) -> (Arc<FaultyQueue>, SimpleStore) {
     let name = QueueName::new("in").unwrap();
     let store = SimpleStore::ephemeral();
@@ -49,7 +49,7 @@ async fn one_message(visibility_timeout: Duration, extensions: Vec<ExtendError>)
         ..Settings::defaults(&name)
     };
     let queue: Arc<dyn Queue> = store.queue(name.clone(), settings).await.unwrap();
-    queue.send(Outgoing::new("x").check().unwrap()).await.unwrap();
+    queue.send(Outgoing::new("w6000d").check().unwrap()).await.unwrap();
     let faulty = FaultyQueue::new(queue, [], Extensions::Scripted(extensions.into()));
     (faulty, store)
 }
@@ -140,10 +140,12 @@ async fn a_queue_that_takes_no_extension_until_the_deadline_interrupts_the_guest
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_extension_that_fails_now_and_then_is_repeated_and_costs_nothing() {
-    let busy = "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
-        (br_if $l (i64.lt_u (local.get $n) (i64.const 2000000000)))) (global.get $ok)";
     let name = QueueName::new("in").unwrap();
-    let (queue, metrics) = run_one(handler(busy), vec![ExtendError::Queue(unavailable(&name))]).await;
+    let refusal = ExtendError::Queue(unavailable(&name));
+    let (queue, store) = one_message(Duration::from_secs(4), vec![refusal]).await;
+    let metrics = run_on(obedient("out"), &queue, store, async {}).await;
+    // The guest outlasts the visibility timeout.
+    assert!(queue.asked("extend").len() >= 2, "{:?}", queue.asked("extend"));
     assert_eq!(queue.settled(), 1);
     assert_eq!(queue.counts().await.unwrap(), Counts::default());
     assert!(!metrics.contains("sandhog_lost_leases_total"), "{metrics}");
@@ -153,9 +155,9 @@ async fn an_extension_that_fails_now_and_then_is_repeated_and_costs_nothing() {
 fn spinning_guests_on_every_core_make_no_lease_late() {
     let place = Place::new();
     place.configure(
-        "[queues.spin]\nvisibility-timeout = \"1s\"\nmax-receives = 1\n[queues.good]\nvisibility-timeout = \"1s\"\n",
+        "[queues.spin]\nvisibility-timeout = \"3s\"\nmax-receives = 1\n[queues.good]\nvisibility-timeout = \"3s\"\n",
     );
-    place.install("spin", &spin(), "concurrency = 16\ntimeout = \"4s\"\n");
+    place.install("spin", &spin(), "concurrency = 16\ntimeout = \"8s\"\n");
     let busy = handler(&format!(
         "(local $n i64) (loop $l (local.set $n (i64.add (local.get $n) (i64.const 1)))
         (br_if $l (i64.lt_u (local.get $n) (i64.const 200000000)))) {FORWARD} (global.get $ok)"

@@ -478,6 +478,7 @@ fn a_secret_is_needed_for_everything_but_the_probes() {
 fn a_parked_receive_does_not_hold_up_the_end() {
     let (_place, host) = host("[queues.orders]");
     thread::scope(|scope| {
+        let asked = Instant::now();
         let parked = scope.spawn(|| receive(&host, "?wait=20s"));
         wait_for("the receive to be parked", || {
             // The request for the page is the other one.
@@ -486,11 +487,10 @@ fn a_parked_receive_does_not_hold_up_the_end() {
                 .contains("sandhog_listener_requests 2\n")
                 .then_some(())
         });
-        let start = Instant::now();
         host.signal("TERM");
         assert!(parked.join().expect("an answer").is_empty());
         assert!(
-            start.elapsed() < Duration::from_secs(15),
+            asked.elapsed() < Duration::from_secs(20),
             "it answers when the host stops, not when its wait ends"
         );
     });

@@ -1263,7 +1263,8 @@ pub(crate) async fn waiting(queue: &Arc<dyn Queue>, wait: Duration) -> JoinSet<V
 async fn check_woken(mut receives: JoinSet<Vec<String>>, body: &str) {
     let asked = Instant::now();
     assert_eq!(receives.join_next().await.unwrap().unwrap(), [body]);
-    assert!(asked.elapsed() < 10 * SECOND, "after {:?}", asked.elapsed());
+    // The shortest of the long polls of remote queues ends later.
+    assert!(asked.elapsed() < 18 * SECOND, "after {:?}", asked.elapsed());
 }
 
 pub(crate) async fn a_waiting_receive_is_woken_by_a_send(backend: &impl Backend) {

@@ -23,7 +23,7 @@ use tokio::time::{sleep, timeout};
 
 const MESSAGES: usize = 3;
 /// One receive brings a quarter of the slots of messages of one group.
-const MANIFEST: &str = "concurrency = 12\n[retry]\nmin = \"1s\"\nmax = \"1s\"\n";
+const MANIFEST: &str = "concurrency = 12\n[retry]\nmin = \"5s\"\nmax = \"5s\"\n";
 
 /// Sends three messages to a queue.
 async fn fill(queue: &dyn Queue) {

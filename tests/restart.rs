@@ -81,11 +81,11 @@ fn a_broken_file_is_served_around_after_a_restart_until_it_is_mended() {
     wait_for("the mended file", || {
         (handler(&host)["fallback"] == false).then_some(())
     });
-    assert!(
-        host.text("/metrics")
-            .1
-            .contains("sandhog_handler_fallback{handler=\"in\"} 0")
-    );
+    wait_for("the metric to say so", || {
+        let page = host.text("/metrics").1;
+        page.contains("sandhog_handler_fallback{handler=\"in\"} 0")
+            .then_some(())
+    });
     wait_kept(&place, &mended);
 }
 

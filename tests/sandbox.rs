@@ -54,7 +54,7 @@ async fn a_guest_that_spins_is_ended_at_its_timeout() {
     let failure = bench.failure(handler("(loop $l (br $l)) unreachable")).await;
     assert_eq!(failure.kind, FailureKind::Timeout);
     assert!(failure.reason.contains("200ms"), "{}", failure.reason);
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn dropping_a_call_interrupts_the_guest() {
             tokio::task::yield_now().await;
         }
     };
-    timeout(Duration::from_secs(10), freed).await.unwrap();
+    timeout(harness::PATIENCE, freed).await.unwrap();
 }
 
 #[tokio::test]
@@ -448,7 +448,7 @@ async fn a_guest_that_sleeps_past_its_timeout_is_ended() {
     );
     let start = Instant::now();
     assert_eq!(bench.failure(wasm).await.kind, FailureKind::Timeout);
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_mins(1));
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ fn an_idle_host_ends_at_once() {
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(0), "{log:#?}");
     // The grace period is 30 s and a parked receive waits for 20 s: neither was waited for.
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]
@@ -107,7 +107,7 @@ fn a_second_signal_skips_the_grace_period() {
     let start = Instant::now();
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(143), "{log:#?}");
-    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(start.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

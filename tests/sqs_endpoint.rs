@@ -9,8 +9,8 @@ use std::{
 
 use harness::{
     host::{Host, Place},
-    let_pass,
     sqs_client::{Received, SqsClient, SqsError},
+    sqs_host::metric,
     wait_for,
 };
 use serde_json::{Value, json};
@@ -77,6 +77,20 @@ impl Endpoint {
         let error = self.refusal(action, body);
         assert!(error.is(code), "{action} {body}: {error:?}");
         assert!(error.message.contains(text), "{action} {body}: {error:?}");
+    }
+
+    /// A receive of one message that waits for it, and is woken before its wait is over.
+    fn poll(&self, queue: &str) -> Vec<Received> {
+        const WAIT: u64 = 20;
+        let asked = Instant::now();
+        let received = self.client.receive(queue, 1, WAIT);
+        assert!(asked.elapsed() < Duration::from_secs(WAIT), "{:?}", asked.elapsed());
+        received
+    }
+
+    /// Waits until a receive is under way, beside the request that asks.
+    fn wait_polling(&self) {
+        until(|| metric(&self.host, "sandhog_listener_requests") == 2);
     }
 
     /// Receives at most ten messages for so many seconds.

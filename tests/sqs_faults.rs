@@ -30,7 +30,9 @@ const HIDE: &str = "ChangeMessageVisibilityBatch";
 const RECEIVE: &str = "ReceiveMessage";
 const SEND: &str = "SendMessageBatch";
 
+/// How many attempts have ended like this, when none is under way.
 fn attempts(host: &Host, outcome: &str) -> u64 {
+    host.wait_idle();
     metric(
         host,
         &format!(r#"sandhog_attempts_total{{handler="in",outcome="{outcome}"}}"#),
@@ -54,7 +56,7 @@ fn throttled() -> Fault {
 #[test]
 fn a_deletion_that_was_done_and_whose_answer_was_lost_is_repeated() {
     let mut stage = Stage::new("answer-lost");
-    let source = stage.queue("in", &visibility("3"), "");
+    let source = stage.queue("in", &visibility("12"), "");
     let (_place, host) = begin(&stage, "");
     let lost = stage.proxy.rule(Rule::new(Fault::DropAnswer).action(DELETE).times(2));
     let bodies = numbered("x", 0..8);
@@ -125,11 +127,11 @@ fn only_the_entries_of_a_deletion_that_failed_are_repeated() {
 #[test]
 fn a_lease_outlives_extensions_that_are_throttled_for_a_while() {
     let mut stage = Stage::new("throttled");
-    let source = stage.queue("in", &visibility("4"), "");
+    let source = stage.queue("in", &visibility("8"), "");
     let (_place, host) = begin(&stage, "");
     let throttled = stage.proxy.rule(Rule::new(throttled()).action(HIDE).times(4));
-    source.put("w7000-a");
-    assert_comes_out(&host, &source, &["w7000-a".to_owned()]);
+    source.put("w11000-a");
+    assert_comes_out(&host, &source, &["w11000-a".to_owned()]);
     assert_eq!(throttled.used(), 4);
     assert_eq!(stage.handed(&source).len(), 1);
     assert_eq!((attempts(&host, "success"), attempts(&host, "lease-lost")), (1, 0));
@@ -161,16 +163,16 @@ fn a_lease_that_cannot_be_extended_is_lost_and_its_guest_interrupted_and_nothing
 /// An extension meets `fault` while the attempt ends with a retry in six seconds.
 fn assert_retry_delay_stands(name: &str, fault: Fault) {
     let mut stage = Stage::new(name);
-    let source = stage.queue("in", &visibility("4"), "");
+    let source = stage.queue("in", &visibility("10"), "");
     let (_place, host) = begin(&stage, "");
     let given = stage.proxy.rule(Rule::new(fault).action(HIDE).times(1));
-    // The extension is due after 1.9 s, and the attempt ends while it is under way.
-    source.put("?w2200a6-a");
-    assert_comes_out(&host, &source, &["?w2200a6-a".to_owned()]);
+    // The extension is due after 4.9 s, and the attempt ends while it is under way.
+    source.put("?w6500a6-a");
+    assert_comes_out(&host, &source, &["?w6500a6-a".to_owned()]);
     assert_eq!(given.used(), 1);
     let hidden = stage.hidings(&source);
     let (extension, retry) = (&hidden[0], hidden.iter().find(|each| each.seconds == Some(6)).unwrap());
-    assert_eq!(extension.seconds, Some(4), "{hidden:#?}");
+    assert_eq!(extension.seconds, Some(10), "{hidden:#?}");
     assert!(
         extension.answered_at.is_some_and(|at| at <= retry.at),
         "the retry waited for it: {hidden:#?}"
@@ -188,24 +190,24 @@ fn assert_retry_delay_stands(name: &str, fault: Fault) {
 
 #[test]
 fn an_extension_whose_answer_is_late_does_not_undo_a_retry_delay() {
-    assert_retry_delay_stands("late-answer", Fault::DelayAnswer(800 * MILLISECOND));
+    assert_retry_delay_stands("late-answer", Fault::DelayAnswer(3 * SECOND));
 }
 
 #[test]
 fn an_extension_that_arrives_late_does_not_undo_a_retry_delay() {
-    assert_retry_delay_stands("late-request", Fault::Delay(800 * MILLISECOND));
+    assert_retry_delay_stands("late-request", Fault::Delay(3 * SECOND));
 }
 
 #[test]
 fn one_stale_receipt_costs_the_others_of_its_batch_nothing() {
     let mut stage = Stage::new("stale");
-    let source = stage.queue("in", &visibility("2"), "");
+    let source = stage.queue("in", &visibility("8"), "");
     let (_place, host) = begin(&stage, "");
     let picks = |entry: &Value| entry["Id"] == "0";
     let fault = Fault::FailEntries(Box::new(picks), "ReceiptHandleIsInvalid", true);
     let full = |request: &Value| request["Entries"].as_array().is_some_and(|entries| entries.len() > 1);
     let refused = stage.proxy.rule(Rule::new(fault).action(HIDE).matching(full).times(1));
-    let bodies = numbered("?w4000", 0..5);
+    let bodies = numbered("?w7000", 0..5);
     source.put_all(&bodies);
     assert_comes_out(&host, &source, &bodies);
     assert_eq!(refused.used(), 1);
@@ -239,7 +241,7 @@ fn a_message_that_comes_when_another_consumer_may_have_it_is_not_run() {
     source.put("x-a");
     let late = stage
         .proxy
-        .rule(Rule::new(Fault::DelayAnswer(4 * SECOND)).action(RECEIVE).times(1));
+        .rule(Rule::new(Fault::DelayAnswer(9 * SECOND)).action(RECEIVE).times(1));
     let place = obeying(&stage, "");
     let host = place.start();
     wait_for("the receive", || (late.used() == 1).then_some(()));
@@ -250,7 +252,7 @@ fn a_message_that_comes_when_another_consumer_may_have_it_is_not_run() {
     assert_eq!((&*other.body, other.receive_count()), ("x-a", 2));
     let event = wait_for("the answer", || host.events("a message came so long after").pop());
     assert_eq!(event["fields"]["id"], json!(other.id), "{event}");
-    assert_eq!(metric(&host, r#"sandhog_lost_leases_total{queue="in"}"#), 1);
+    wait_metric(&host, r#"sandhog_lost_leases_total{queue="in"}"#, 1);
     // Its receipt still works here: nothing is done with it.
     source.put("x-b");
     wait_for("the next message", || host.take_one("out").filter(|body| body == "x-b"));
@@ -265,15 +267,15 @@ fn a_message_that_comes_when_another_consumer_may_have_it_is_not_run() {
 #[test]
 fn a_message_that_comes_late_in_a_long_poll_is_run_though_its_visibility_timeout_is_shorter() {
     let mut stage = Stage::new("late-in-poll");
-    let source = stage.queue("in", &visibility("3"), "");
+    let source = stage.queue("in", &visibility("9"), "");
     let (_place, host) = begin(&stage, "");
     // So long that a single poll of twenty seconds would have begun before.
-    let_pass(5 * SECOND);
+    let_pass(10 * SECOND);
     source.put("x-a");
     assert_comes_out(&host, &source, &["x-a".to_owned()]);
     assert_eq!(stage.handed(&source).len(), 1);
     let waits = |entry: &Entry| entry.request["WaitTimeSeconds"].as_u64().unwrap();
-    assert!(stage.calls(&source, RECEIVE).iter().all(|entry| waits(entry) <= 2));
+    assert!(stage.calls(&source, RECEIVE).iter().all(|entry| waits(entry) <= 6));
 }
 
 #[test]
@@ -557,13 +559,13 @@ fn assert_reported_once(name: &str, refusal: Fault, words: &[&str]) {
     source.put("x-a");
     assert_comes_out(&host, &source, &["x-a".to_owned()]);
     assert_eq!(refused.used(), 3);
+    host.event("receiving again");
     let reports = host.events("a receive failed");
     assert_eq!(reports.len(), 1, "{reports:#?}");
     let said = reports[0]["fields"]["error"].as_str().unwrap();
     for words in words {
         assert!(said.contains(words), "{words} in {said}");
     }
-    host.event("receiving again");
     assert_eq!(host.events("receiving again").len(), 1);
     assert_eq!(host.text("/ready").0, 200);
 }

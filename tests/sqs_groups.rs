@@ -179,6 +179,11 @@ impl Consumer for SdkConsumer {
     }
 }
 
+/// What a receive hides for so long, it has to itself.
+fn own_until(asked: Instant) -> Instant {
+    asked + Duration::from_secs(u64::try_from(VISIBILITY).unwrap())
+}
+
 /// What is known of one group.
 #[derive(Debug)]
 struct GroupState {
@@ -191,9 +196,13 @@ struct GroupState {
 }
 
 impl GroupState {
-    /// Notes that a receive has these messages, and fails if it may not.
-    fn take(&mut self, receive: usize, asked: Instant, taken: &[Taken]) {
+    /// Notes that a receive has these messages, and fails if it may not. Returns whether it may still have them.
+    fn take(&mut self, receive: usize, asked: Instant, taken: &[Taken]) -> bool {
         let now = Instant::now();
+        // Its answer took so long that another receive may have them by now, and be done with them.
+        if now >= own_until(asked) {
+            return false;
+        }
         if let Some((other, until)) = self.held {
             assert!(
                 now >= until,
@@ -212,7 +221,8 @@ impl GroupState {
             skipped.is_empty(),
             "receive {receive} got {numbers:?} before {skipped:?}"
         );
-        self.held = Some((receive, asked + Duration::from_secs(u64::try_from(VISIBILITY).unwrap())));
+        self.held = Some((receive, own_until(asked)));
+        true
     }
 
     /// Notes that a receive is about to give the group up, in whole or in part.
@@ -282,10 +292,9 @@ impl Groups {
                 by_group.len(),
                 "the messages of a group stand together: {taken:?}"
             );
-            for taken in &by_group {
-                self.of(taken).lock().unwrap().take(receive, asked, taken);
-            }
-            for taken in by_group {
+            let mut held = by_group;
+            held.retain(|taken| self.of(taken).lock().unwrap().take(receive, asked, taken));
+            for taken in held {
                 self.handle(consumer, receive, taken, &mut random);
             }
         }

@@ -14,7 +14,8 @@ fn extensions(host: &Host) -> u64 {
 /// The bench of the same name measures how late; here it is only about what must not happen.
 #[test]
 fn no_lease_is_lost_and_nothing_is_received_twice_while_guests_take_every_core() {
-    let (_place, host) = start(Duration::from_secs(5));
+    // Nothing but time is given for the extension of a lease: half of it, on a machine that has other work as well.
+    let (_place, host) = start(Duration::from_secs(10), Duration::from_secs(4));
     for number in 0..16 {
         host.send(QUEUE, format!("{number}").as_bytes());
     }
@@ -28,11 +29,8 @@ fn no_lease_is_lost_and_nothing_is_received_twice_while_guests_take_every_core()
     assert_eq!(metric(&host, "sandhog_lost_leases_total", QUEUE), 0);
     assert_eq!(metric(&host, "sandhog_received_messages_total", QUEUE), 16);
     assert!(host.dead(QUEUE).is_empty());
-    // Each of eight guests at a time, for two times five seconds, at every half of two seconds.
-    assert!(extensions(&host) >= 40, "{} extensions", extensions(&host));
-    assert!(
-        lateness(&host)
-            .last()
-            .is_some_and(|(_, count)| *count >= extensions(&host))
-    );
+    // Each of eight guests at a time, for two times ten seconds, at every half of four seconds.
+    let extensions = extensions(&host);
+    assert!(extensions >= 40, "{extensions} extensions");
+    assert!(lateness(&host).last().is_some_and(|(_, count)| *count >= extensions));
 }

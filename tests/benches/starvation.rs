@@ -32,7 +32,7 @@ fn main() {
         "{seconds} s with eight guests that compute on {cores} cores, after {} s idle",
         seconds / 4
     );
-    let (_place, host) = start(Duration::from_secs(4));
+    let (_place, host) = start(Duration::from_secs(4), Duration::from_secs(2));
     let idle = measured(&host, Duration::from_secs(seconds / 4));
     let busy = thread::scope(|scope| {
         let end = Instant::now() + Duration::from_secs(seconds);

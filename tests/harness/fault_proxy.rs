@@ -35,6 +35,7 @@ use serde_json::{Value, json};
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::Runtime,
+    sync::watch,
     task::{JoinHandle, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -53,10 +54,27 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(1);
 
 type Picks = Box<dyn Fn(&Value) -> bool + Send + Sync>;
 
+/// Closed until a test opens it, for good.
+#[derive(Clone, Debug, Default)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn passed(&self) {
+        let mut gate = self.0.subscribe();
+        gate.wait_for(|is_open| *is_open).await.expect("the gate is here");
+    }
+}
+
 /// What happens to a request.
 pub enum Fault {
     /// It reaches the server late.
     Delay(Duration),
+    /// It reaches the server once the gate is open.
+    Hold(Gate),
     /// The server does it at once, and the answer comes late.
     DelayAnswer(Duration),
     /// The connection ends, and the server has not heard of it.
@@ -108,6 +126,7 @@ impl Fault {
     fn name(&self) -> &'static str {
         match self {
             Self::Delay(_) => "Delay",
+            Self::Hold(_) => "Hold",
             Self::DelayAnswer(_) => "DelayAnswer",
             Self::DropRequest => "DropRequest",
             Self::DropAnswer => "DropAnswer",
@@ -486,6 +505,10 @@ async fn handle(shared: &Shared, request: Request<Incoming>) -> anyhow::Result<A
         None => forward(body).await?,
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(*time).await;
+            forward(body).await?
+        }
+        Some(Fault::Hold(gate)) => {
+            gate.passed().await;
             forward(body).await?
         }
         Some(Fault::DelayAnswer(time)) => {

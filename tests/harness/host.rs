@@ -280,7 +280,22 @@ impl Host {
         wait_for("readiness", || (self.text("/ready").0 == 200).then_some(()));
     }
 
-    /// Waits until nothing waits or is under way in a queue.
+    /// Waits until no attempt is under way: the host counts an attempt after its message is gone.
+    pub fn wait_idle(&self) {
+        self.wait_counted(|_| true);
+    }
+
+    /// Waits until the handlers of these queues have no attempt under way.
+    fn wait_counted(&self, of: impl Fn(&Value) -> bool) {
+        wait_for("every attempt to be counted", || {
+            let handlers = self.get("/handlers");
+            let is_busy =
+                |handler: &Value| handler["state"] == "serving" && of(&handler["queue"]) && handler["in-flight"] != 0;
+            (!handlers["handlers"].as_array().unwrap().iter().any(is_busy)).then_some(())
+        });
+    }
+
+    /// Waits until nothing waits or is under way in a queue, and every attempt at its messages is counted.
     /// Waits as long as the queue changes: how much there is to do is the test's business.
     pub fn wait_empty(&self, queue: &str) {
         let open = || {
@@ -293,6 +308,7 @@ impl Host {
                 Some(open()).filter(|now| *now != before)
             });
         }
+        self.wait_counted(|handled| handled == queue);
     }
 
     pub fn dead(&self, queue: &str) -> Vec<Value> {

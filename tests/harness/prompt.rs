@@ -15,7 +15,7 @@ use sandhog_executor::{
     CallReport, CallUsage, Component, ComponentInfo, Executor, Flavour, GuestCall, GuestPolicy, InstanceNeeds,
     LoadError, Toolchain, Verdict,
 };
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use crate::PATIENCE;
 
@@ -32,6 +32,9 @@ pub struct Prompt {
     pub inside: AtomicUsize,
     /// How many were at most.
     pub most_inside: AtomicUsize,
+    /// How many messages are still to come before [`Prompt::all_came`] is told; zero if nobody is to be told.
+    pub awaited: AtomicUsize,
+    pub all_came: Notify,
     /// The bodies of up to eight bytes that were handled, in order.
     pub handled: Mutex<Vec<Bytes>>,
 }
@@ -45,6 +48,8 @@ impl Default for Prompt {
             turns: Semaphore::new(0),
             inside: AtomicUsize::new(0),
             most_inside: AtomicUsize::new(0),
+            awaited: AtomicUsize::new(0),
+            all_came: Notify::new(),
             handled: Mutex::default(),
         }
     }
@@ -106,6 +111,10 @@ impl Executor for Prompt {
 
     async fn run(&self, _: &Component, call: GuestCall) -> CallReport {
         let _inside = Inside::new(self);
+        let awaited = self.awaited.load(Ordering::SeqCst);
+        if awaited > 0 && self.awaited.fetch_sub(call.messages.len(), Ordering::SeqCst) <= call.messages.len() {
+            self.all_came.notify_one();
+        }
         for call in &call.messages {
             let body = &call.message.body;
             match &**body {

@@ -10,12 +10,13 @@ use crate::{
 /// The queue of the guests that compute.
 pub const QUEUE: &str = "busy";
 
-/// A host with a handler that computes for `busy`, several at a time, and sends a message on; its leases are short.
-pub fn start(busy: Duration) -> (Place, Host) {
+/// A host with a handler that computes for `busy`, several at a time, and sends a message on; its leases are so short.
+pub fn start(busy: Duration, lease: Duration) -> (Place, Host) {
     let place = Place::new();
-    place.configure(
-        "plugins = \"plugins\"\n[queues.busy]\nvisibility-timeout = \"2s\"\nmax-receives = 1\n[queues.out]\n",
-    );
+    let lease = lease.as_secs();
+    place.configure(&format!(
+        "plugins = \"plugins\"\n[queues.busy]\nvisibility-timeout = \"{lease}s\"\nmax-receives = 1\n[queues.out]\n",
+    ));
     let nanoseconds = busy.as_nanos();
     let wasm = Parts::handle(&format!(
         "(local $n i32) (local $end i64)

@@ -54,7 +54,7 @@ fn a_client_that_does_not_take_its_answer_is_ended() {
     }
     // Ten MiB of NUL are sixty as JSON: more than the system takes in for a client.
     let client = served.say("POST /queues/orders/receive?max=10 HTTP/1.1\r\nhost: localhost\r\n\r\n");
-    served.wait_metric("sandhog_listener_connections 1");
+    wait_for("the receive", || (served.counts().in_flight == 10).then_some(()));
     served.wait_metric("sandhog_listener_connections 0");
     client.hang_up();
 }
@@ -75,7 +75,10 @@ fn silent_connections_keep_no_probe_from_being_answered() {
     assert_eq!(served.ask("GET /queues"), 200);
     served.send(b"late".to_vec());
     assert!(parked.hear(15).ends_with("200 OK"));
-    assert!(silent.iter_mut().map(Client::is_open).filter(|open| *open).count() <= 8);
+    wait_for("the others to be ended", || {
+        let open = silent.iter_mut().map(Client::is_open).filter(|open| *open).count();
+        (open <= 8).then_some(())
+    });
 }
 
 #[test]

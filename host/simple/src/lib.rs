@@ -285,8 +285,8 @@ impl SimpleStore {
     ///
     /// Dropping the future leaves some of them.
     pub async fn finish_deletions(&self) -> Result<(), QueueError> {
-        let retired = StoreOperation::new(|rules, _now| Ok(rules.retired()));
-        for key in self.inner.ask(&all_queues(), retired).await? {
+        let unfinished = StoreOperation::new(|rules, _now| Ok(rules.unfinished()));
+        for key in self.inner.ask(&all_queues(), unfinished).await? {
             let clear = || StoreOperation::new(move |rules, _now| rules.clear(key, u64::MAX, long::STEP));
             while self.inner.ask(&all_queues(), clear()).await? > 0 {
                 between_steps().await;

@@ -7,7 +7,7 @@
 //! The rules know neither SQL nor threads.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
     sync::Arc,
 };
 
@@ -79,8 +79,12 @@ impl MessageTally {
 
     /// Returns the number that counts towards the depth limit.
     pub(crate) fn sent(&self) -> u64 {
-        let idle = self.ready + self.held + self.delayed + self.retry + self.damaged;
-        (idle + self.all_in_flight()).saturating_sub(self.dead_here)
+        self.all().saturating_sub(self.dead_here)
+    }
+
+    /// Returns the number of all messages.
+    pub(crate) fn all(&self) -> u64 {
+        self.ready + self.held + self.delayed + self.retry + self.damaged + self.all_in_flight()
     }
 
     /// Returns the number of messages that are with a receiver.
@@ -118,8 +122,6 @@ pub(crate) struct QueueState {
     /// The stored order, which the groups are derived from.
     pub(crate) order: Order,
     pub(crate) standing: QueueStanding,
-    /// Exhausted messages stay in this queue.
-    pub(crate) terminal: bool,
     pub(crate) tally: MessageTally,
     /// No delayed message and no retry is due before this time.
     pub(crate) due_ms: u64,
@@ -143,6 +145,12 @@ impl QueueState {
     pub(crate) fn is_retired(&self) -> bool {
         self.standing == QueueStanding::Retired
     }
+
+    /// Returns the queue that this one gives its dead letters to, if it is in use and that is another one.
+    fn gives_dead_letters_to(&self) -> Option<&QueueName> {
+        let target = &self.settings.dead_letter;
+        (self.is_declared() && *target != self.name).then_some(target)
+    }
 }
 
 /// A whole store. The rules see rows of any kind; only the owner of the store knows the kind.
@@ -154,6 +162,8 @@ pub(crate) struct StoreRules<R: ?Sized = dyn Rows> {
     latest: Instant,
     queues: BTreeMap<QueueKey, QueueState>,
     names: HashMap<QueueName, QueueKey>,
+    /// How many queues give their dead letters to another queue, by that one's name.
+    dead_letter_sources: HashMap<QueueName, usize>,
     in_flight: InFlightTable,
     isolation: PoisonIsolation,
     shared_isolation: SharedIsolation,
@@ -218,6 +228,7 @@ impl StoreRules {
         self.isolation = saved.isolation;
         self.seen_ms = saved.seen_ms;
         for key in &saved.added {
+            self.forget_source(*key);
             if let Some(queue) = self.queues.remove(key)
                 && self.names.get(&queue.name) == Some(key)
             {
@@ -231,9 +242,10 @@ impl StoreRules {
             if !queue.is_retired() {
                 self.names.insert(queue.name.clone(), key);
             }
+            self.forget_source(key);
             self.queues.insert(key, queue);
+            self.note_source(key);
         }
-        self.find_terminals();
     }
 
     /// Wakes the receivers of the queues that have changed. Call it after the commit.
@@ -284,6 +296,29 @@ impl StoreRules {
             saved.queues.push((key, queue.clone()));
         }
         queue
+    }
+
+    /// Changes whether a queue is in use, or its settings.
+    fn reshape(&mut self, key: QueueKey, change: impl FnOnce(&mut QueueState)) {
+        self.forget_source(key);
+        change(self.queue_mut(key));
+        self.note_source(key);
+    }
+
+    fn note_source(&mut self, key: QueueKey) {
+        if let Some(target) = self.queue(key).gives_dead_letters_to().cloned() {
+            *self.dead_letter_sources.entry(target).or_default() += 1;
+        }
+    }
+
+    fn forget_source(&mut self, key: QueueKey) {
+        let target = self.queue(key).gives_dead_letters_to().cloned();
+        if let Some(Entry::Occupied(mut sources)) = target.map(|target| self.dead_letter_sources.entry(target)) {
+            *sources.get_mut() -= 1;
+            if *sources.get() == 0 {
+                sources.remove();
+            }
+        }
     }
 
     fn next_seq(&mut self) -> u64 {

@@ -75,11 +75,10 @@ impl StoreRules {
     }
 
     fn dead_letter_target(&mut self, meta: &MessageMeta) -> Result<Option<QueueKey>, StoreFault> {
-        let queue = self.queue(meta.queue);
-        if queue.terminal {
+        if self.is_terminal(meta.queue) {
             return Ok(None);
         }
-        let name = queue.settings.dead_letter.clone();
+        let name = self.queue(meta.queue).settings.dead_letter.clone();
         let target = self.declare_dead_letter(&name)?;
         Ok((Some(target) != meta.origin).then_some(target))
     }

@@ -7,7 +7,7 @@ use super::{
         clock::StoreTime,
         row::{MessageState, QueueKey, StoreFault},
     },
-    QueueStanding, StoreRules,
+    QueueStanding, QueueState, StoreRules,
 };
 
 impl StoreRules {
@@ -18,10 +18,8 @@ impl StoreRules {
         }
         self.rows.retire_queue(key, now.wall_ms)?;
         let name = self.queue(key).name.clone();
-        let queue = self.queue_mut(key);
-        queue.standing = QueueStanding::Retired;
+        self.reshape(key, |queue| queue.standing = QueueStanding::Retired);
         self.names.remove(&name);
-        self.find_terminals();
         self.wake_later(key);
         Ok(())
     }
@@ -49,9 +47,56 @@ impl StoreRules {
         self.rows.forget_sent(key, last, limit)
     }
 
-    /// Returns the queues without a name that may have messages left.
-    pub(crate) fn retired(&self) -> Vec<QueueKey> {
-        let retired = self.queues.iter().filter(|(_, queue)| queue.is_retired());
-        retired.map(|(key, _)| *key).collect()
+    /// Returns the queues without a name that have messages left, readable or not.
+    pub(crate) fn unfinished(&self) -> Vec<QueueKey> {
+        let is_left = |queue: &QueueState| queue.is_retired() && queue.tally.all() > 0;
+        let left = self.queues.iter().filter(|(_, queue)| is_left(queue));
+        left.map(|(key, _)| *key).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sandhog_queue::{
+        machine_clock::MachineClock,
+        message::{Outgoing, QueueName},
+    };
+    use tokio::time::Instant;
+
+    use super::{
+        super::super::{memory::MemoryRows, processed::ProcessedMessageSettings, settings::Settings},
+        *,
+    };
+
+    // The start spent a transaction on every queue that was ever deleted.
+    #[test]
+    fn a_deletion_is_unfinished_as_long_as_messages_are_left_readable_or_not() {
+        let settings = ProcessedMessageSettings::default();
+        let mut rules = StoreRules::new(MemoryRows::default(), false, settings, MachineClock::default());
+        let rules = rules.with_any_rows();
+        let now = rules.tick(Instant::now());
+        let [empty, readable, damaged] = ["empty", "readable", "damaged"].map(|name| {
+            let name = QueueName::new(name).unwrap();
+            rules.declare(&name, Settings::defaults(&name)).unwrap().key
+        });
+        for key in [readable, damaged] {
+            let message = Outgoing::new("x").check().unwrap();
+            rules.send(key, message, now).unwrap().unwrap();
+        }
+        let meta = rules
+            .rows
+            .any(damaged, MessageState::Ready, u64::MAX, 1)
+            .unwrap()
+            .remove(0);
+        rules.mark_damaged(meta, "as the test says").unwrap();
+        assert_eq!(rules.unfinished(), [], "none is deleted yet");
+        for key in [empty, readable, damaged] {
+            rules.retire(key, now).unwrap();
+        }
+        assert_eq!(rules.unfinished(), [readable, damaged]);
+        for key in [readable, damaged] {
+            assert_eq!(rules.clear(key, u64::MAX, 9).unwrap(), 1);
+        }
+        assert_eq!(rules.unfinished(), []);
     }
 }

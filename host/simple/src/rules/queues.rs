@@ -1,7 +1,7 @@
 //! The queues of a store: opening it, declaring them, counting and emptying them.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct DeclaredQueue {
     pub(crate) key: QueueKey,
     /// Tells receivers in memory that something may have come.
     pub(crate) notify: Arc<Notify>,
-    /// The queues that accept sends now.
+    /// It, and its dead-letter queue: they accept sends now.
     pub(crate) destinations: Vec<QueueName>,
 }
 
@@ -46,6 +46,7 @@ impl<R: Rows> StoreRules<R> {
             latest: tokio::time::Instant::now(),
             queues: BTreeMap::new(),
             names: HashMap::new(),
+            dead_letter_sources: HashMap::new(),
             in_flight: InFlightTable::new(undoable),
             isolation: PoisonIsolation::default(),
             shared_isolation: SharedIsolation::default(),
@@ -157,7 +158,6 @@ impl StoreRules {
             name,
             order,
             standing: QueueStanding::Left,
-            terminal: false,
             tally: MessageTally::default(),
             due_ms: u64::MAX,
             aged_ms: 0,
@@ -215,26 +215,25 @@ impl StoreRules {
     pub(crate) fn declare(&mut self, name: &QueueName, settings: Settings) -> Result<DeclaredQueue, StoreFault> {
         let order = settings.order;
         let key = self.found(name, order)?;
-        let queue = self.queue_mut(key);
-        queue.settings = settings;
-        queue.standing = QueueStanding::Declared;
-        queue.aged_ms = 0;
-        let notify = Arc::clone(&queue.notify);
-        let stored_order = queue.order;
-        if stored_order != order {
+        self.reshape(key, |queue| {
+            queue.settings = settings;
+            queue.standing = QueueStanding::Declared;
+            queue.aged_ms = 0;
+        });
+        if self.queue(key).order != order {
             self.regroup(key, order)?;
         }
-        self.find_terminals();
-        if !self.queue(key).terminal && self.queue(key).settings.makes_dead_letter_queue {
+        let mut destinations = vec![name.clone()];
+        if self.queue(key).settings.makes_dead_letter_queue && !self.is_terminal(key) {
             let dead_letter = self.queue(key).settings.dead_letter.clone();
             self.declare_dead_letter(&dead_letter)?;
+            destinations.push(dead_letter);
         }
-        self.find_terminals();
         self.wake_later(key);
         Ok(DeclaredQueue {
             key,
-            notify,
-            destinations: self.declared().cloned().collect(),
+            notify: Arc::clone(&self.queue(key).notify),
+            destinations,
         })
     }
 
@@ -242,27 +241,20 @@ impl StoreRules {
     pub(crate) fn declare_dead_letter(&mut self, name: &QueueName) -> Result<QueueKey, StoreFault> {
         let key = self.found(name, Order::Group)?;
         if !self.queue(key).is_declared() {
-            self.queue_mut(key).standing = QueueStanding::Declared;
+            self.reshape(key, |queue| queue.standing = QueueStanding::Declared);
         }
         Ok(key)
     }
 
-    /// Finds the queues in which exhausted messages stay: their own dead-letter queues, the dead-letter queues of others, and those whose
-    /// dead-letter queue was deleted.
-    pub(crate) fn find_terminals(&mut self) {
-        let declared = self.queues.values().filter(|queue| queue.is_declared());
-        // The dead-letter queues of others.
-        let targets: HashSet<QueueName> = declared
-            .filter(|queue| queue.settings.dead_letter != queue.name)
-            .map(|queue| queue.settings.dead_letter.clone())
-            .collect();
-        for queue in self.queues.values_mut() {
-            let own = &queue.settings.dead_letter;
-            let serves_another = targets.contains(&queue.name);
-            let has_none = !queue.settings.makes_dead_letter_queue && !self.names.contains_key(own);
-            queue.terminal =
-                has_none || *own == queue.name || (serves_another && *own == queue.name.default_dead_letter());
-        }
+    /// Returns whether exhausted messages stay in a queue: it is its own dead-letter queue or that of others, or its dead-letter queue
+    /// was deleted.
+    pub(crate) fn is_terminal(&self, key: QueueKey) -> bool {
+        let queue = self.queue(key);
+        let own = &queue.settings.dead_letter;
+        let has_none = || !queue.settings.makes_dead_letter_queue && !self.names.contains_key(own);
+        let serves_another =
+            || self.dead_letter_sources.contains_key(&queue.name) && *own == queue.name.default_dead_letter();
+        *own == queue.name || serves_another() || has_none()
     }
 
     /// Returns what is kept about a queue, if there is one of that name.
@@ -286,14 +278,6 @@ impl StoreRules {
     pub(crate) fn names(&self) -> Vec<QueueName> {
         let named = self.queues.values().filter(|queue| !queue.is_retired());
         named.map(|queue| queue.name.clone()).collect()
-    }
-
-    /// Returns the names of the queues that accept sends.
-    fn declared(&self) -> impl Iterator<Item = &QueueName> {
-        self.queues
-            .values()
-            .filter(|queue| queue.is_declared())
-            .map(|queue| &queue.name)
     }
 
     /// Counts the messages of a queue.
@@ -326,5 +310,77 @@ impl StoreRules {
             }
         }
         Ok(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::super::memory::MemoryRows, *};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Declare { name: QueueName, settings: Settings },
+        Retire { name: QueueName },
+    }
+
+    fn name() -> impl Strategy<Value = QueueName> {
+        prop::sample::select(vec!["a", "b", "a-dead", "b-dead"]).prop_map(|name| QueueName::new(name).unwrap())
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let declare = (name(), prop::option::of(name()), any::<bool>()).prop_map(|(name, target, makes)| {
+            let defaults = Settings::defaults(&name);
+            let settings = Settings {
+                dead_letter: target.unwrap_or_else(|| defaults.dead_letter.clone()),
+                makes_dead_letter_queue: makes,
+                ..defaults
+            };
+            (name, settings)
+        });
+        prop_oneof![
+            3 => declare.prop_map(|(name, settings)| Step::Declare { name, settings }),
+            1 => name().prop_map(|name| Step::Retire { name }),
+        ]
+    }
+
+    /// What [`StoreRules::is_terminal`] says, found by a look at every queue.
+    fn searched(rules: &StoreRules, key: QueueKey) -> bool {
+        let queue = rules.queue(key);
+        let own = &queue.settings.dead_letter;
+        let gives_here = |other: &QueueState| {
+            other.is_declared() && other.name != queue.name && other.settings.dead_letter == queue.name
+        };
+        let serves_another = rules.queues.values().any(gives_here);
+        let has_none = !queue.settings.makes_dead_letter_queue && !rules.names.contains_key(own);
+        has_none || *own == queue.name || (serves_another && *own == queue.name.default_dead_letter())
+    }
+
+    proptest! {
+        #[test]
+        fn who_keeps_dead_letters_is_known_at_any_time(steps in prop::collection::vec((step(), any::<bool>()), 1..30)) {
+            let settings = ProcessedMessageSettings::default();
+            let mut rules = StoreRules::new(MemoryRows::default(), true, settings, MachineClock::default());
+            let rules = rules.with_any_rows();
+            let now = rules.tick(tokio::time::Instant::now());
+            for (step, is_kept) in steps {
+                rules.begin();
+                match step {
+                    Step::Declare { name, settings } => drop(rules.declare(&name, settings).unwrap()),
+                    Step::Retire { name } => {
+                        if let Some(key) = rules.names.get(&name).copied() {
+                            rules.retire(key, now).unwrap();
+                        }
+                    }
+                }
+                if !is_kept {
+                    rules.undo();
+                }
+                for key in rules.queues.keys() {
+                    prop_assert_eq!(rules.is_terminal(*key), searched(rules, *key), "{:?}", key);
+                }
+            }
+        }
     }
 }

@@ -316,8 +316,8 @@ impl StoreRules {
         }
         let max_receives = self.queue(meta.queue).settings.max_receives.get();
         // A queue without a dead-letter queue sets such a message aside, for the sake of its handler. Who looks from outside sees it.
-        let is_left = terms.outside && self.queue(meta.queue).terminal;
-        if meta.receive_count >= max_receives && !meta.suspicion.excuses() && !is_left {
+        let is_left = || terms.outside && self.is_terminal(meta.queue);
+        if meta.receive_count >= max_receives && !meta.suspicion.excuses() && !is_left() {
             let failure = last_failure(&meta, &content);
             tracing::warn!(
                 queue = %self.queue(meta.queue).name, id = %content.message.id, receive_count = meta.receive_count,
