@@ -18,6 +18,7 @@ mod conformance;
 mod connection_lease;
 mod crash;
 mod delivery;
+mod dev;
 mod disk;
 mod entries;
 mod examples;
