@@ -148,7 +148,9 @@ fn is_gone(process: u32) {
         let stat = fs::read_to_string(format!("/proc/{process}/stat"));
         stat.is_ok_and(|stat| stat.contains(") Z "))
     };
-    wait_for("a process to end", || (!kill("-0", process) || is_zombie()).then_some(()));
+    wait_for("a process to end", || {
+        (!kill("-0", process) || is_zombie()).then_some(())
+    });
 }
 
 #[test]
@@ -157,7 +159,10 @@ fn a_save_is_built_and_served_and_its_messages_are_shown() {
     session.shows("input/a.txt\n");
     let first = session.shows("input/b.txt\n");
     assert!(first.contains("to totals, 5 bytes: hello"), "{first}");
-    assert!(first.contains("verdict    success") && first.contains("memory  "), "{first}");
+    assert!(
+        first.contains("verdict    success") && first.contains("memory  "),
+        "{first}"
+    );
     assert!(first.contains("from the save to this verdict"), "{first}");
     let second = session.shows("it is a dead letter in orders-dead\n");
     assert!(second.contains("verdict    reject"), "{second}");
@@ -173,7 +178,10 @@ fn a_failed_build_shows_its_output_and_leaves_the_version_before_it_serving() {
     let (project, mut session) = Project::serving(&[]);
     project.save("source", "missing");
     let shown = session.shows("the version before it goes on serving");
-    assert!(shown.contains("the build failed") && shown.contains("versions/missing"), "{shown}");
+    assert!(
+        shown.contains("the build failed") && shown.contains("versions/missing"),
+        "{shown}"
+    );
     session.types("hello");
     session.shows("typed message");
     session.shows("verdict    success");
@@ -321,14 +329,28 @@ fn a_missing_tool_is_named_with_the_place_where_it_comes_from() {
     for (file, text, tool, advice) in [
         ("go.mod", "module a", "go", "https://go.dev/dl"),
         ("Cargo.toml", "", "cargo", "https://rustup.rs"),
-        ("package.json", "{\"scripts\": {\"build\": \"x\"}}", "npm", "https://nodejs.org"),
+        (
+            "package.json",
+            "{\"scripts\": {\"build\": \"x\"}}",
+            "npm",
+            "https://nodejs.org",
+        ),
     ] {
         let project = Project::new(&[]);
         project.save(file, text);
-        let output = project.0.command().arg("dev").env("PATH", "/nonexistent").output().unwrap();
+        let output = project
+            .0
+            .command()
+            .arg("dev")
+            .env("PATH", "/nonexistent")
+            .output()
+            .unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
-        assert!(said.contains(&format!("{tool} is not on the PATH")) && said.contains(advice), "{said}");
+        assert!(
+            said.contains(&format!("{tool} is not on the PATH")) && said.contains(advice),
+            "{said}"
+        );
     }
 }
 

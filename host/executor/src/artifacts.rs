@@ -489,7 +489,9 @@ mod tests {
         let first = ArtifactDirectory::open(directory.path()).unwrap();
         fs::remove_file(directory.path().join(KEY_FILE)).unwrap();
         let keys: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| first.find_or_make_key().unwrap())).collect();
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| first.find_or_make_key().unwrap()))
+                .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
         assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "{keys:?}");

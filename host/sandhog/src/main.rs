@@ -58,7 +58,9 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
     match &command {
         // It has no thread yet, and would have to confine each.
         Command::Compile(_) => {}
-        Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => threads::check()?,
+        Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => {
+            threads::check()?
+        }
         Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.

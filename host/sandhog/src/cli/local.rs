@@ -1,13 +1,6 @@
 //! The commands that need no running host: `run`, which is one, `compact`, and `invoke` and `check`, which try one component.
 
-use std::{
-    fmt,
-    fs::DirBuilder,
-    io,
-    os::unix::fs::DirBuilderExt as _,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
@@ -78,9 +71,7 @@ impl LocalError {
             Self::Trial(TrialError::Read { .. } | TrialError::Refused(_))
             | Self::Dev(_)
             | Self::Message(_)
-            | Self::Io(_) => {
-                ExitCode::Refused
-            }
+            | Self::Io(_) => ExitCode::Refused,
         }
     }
 }

@@ -5,8 +5,11 @@
 
 use std::{fs, path::Path};
 
-/// Names that are never sources.
-const NAMES: [&str; 13] = [
+/// Names that are never sources. Builds write the files of locked versions.
+const NAMES: [&str; 16] = [
+    "Cargo.lock",
+    "go.sum",
+    "*-lock.json",
     "target",
     "node_modules",
     "venv",
@@ -59,7 +62,8 @@ impl Ignored {
 
 /// Returns whether the last name of the path is hidden.
 pub(super) fn is_hidden(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    path.file_name()
+        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
 impl Pattern {
@@ -75,7 +79,11 @@ impl Pattern {
     }
 
     fn matches(&self, below: &Path, is_directory: bool) -> bool {
-        let text = if self.is_anchored { below.to_str() } else { below.file_name().and_then(|name| name.to_str()) };
+        let text = if self.is_anchored {
+            below.to_str()
+        } else {
+            below.file_name().and_then(|name| name.to_str())
+        };
         (is_directory || !self.directories_only) && text.is_some_and(|text| fits(self.text.as_bytes(), text.as_bytes()))
     }
 }

@@ -43,7 +43,9 @@ impl ObservedExecutor {
 
 impl fmt::Debug for ObservedExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ObservedExecutor").field("inner", &self.inner).finish_non_exhaustive()
+        f.debug_struct("ObservedExecutor")
+            .field("inner", &self.inner)
+            .finish_non_exhaustive()
     }
 }
 

@@ -147,7 +147,10 @@ fn settings(manifest: Option<&Path>, name: &str, environment: Environment<'_>) -
         let directory = manifest.parent().unwrap_or(Path::new(""));
         Some(Manifest::parse_in(&text, name, directory, environment))
     };
-    read().and_then(Result::ok).map(|manifest| manifest.dev).unwrap_or_default()
+    read()
+        .and_then(Result::ok)
+        .map(|manifest| manifest.dev)
+        .unwrap_or_default()
 }
 
 fn find_manifest(directory: &Path) -> Result<Option<PathBuf>, DevError> {
@@ -166,12 +169,17 @@ fn find_manifest(directory: &Path) -> Result<Option<PathBuf>, DevError> {
     }
     found.sort();
     // The project and its handler often have one name.
-    let named = directory.file_name().map(|name| directory.join(name).with_extension("toml"));
+    let named = directory
+        .file_name()
+        .map(|name| directory.join(name).with_extension("toml"));
     match (found.len(), named.filter(|named| found.contains(named))) {
         (2.., Some(named)) => Ok(Some(named)),
         (2.., None) => Err(DevError::Manifests {
             directory: directory.to_owned(),
-            candidates: found.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned())).collect(),
+            candidates: found
+                .iter()
+                .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+                .collect(),
         }),
         _ => Ok(found.pop()),
     }

@@ -109,18 +109,39 @@ impl Recipe {
             });
         }
         if has("package.json") && text("package.json").contains("\"build\"") {
-            let kind = if has("tsconfig.json") { "TypeScript" } else { "JavaScript" };
+            let kind = if has("tsconfig.json") {
+                "TypeScript"
+            } else {
+                "JavaScript"
+            };
             let recipe = recipe(kind, "npm run --silent build".to_owned(), "npm test --silent", &[NPM]);
-            return Some(recipe.with_setup(directory, "npm install --no-audit --no-fund", "node_modules", "package.json"));
+            return Some(recipe.with_setup(
+                directory,
+                "npm install --no-audit --no-fund",
+                "node_modules",
+                "package.json",
+            ));
         }
         if has("go.mod") {
             // A program has no SDK.
-            let mode = if text("go.mod").contains("sandhog") { " -buildmode=c-shared" } else { "" };
-            let build = format!("GOOS=wasip1 GOARCH=wasm go build{mode} -o {} .", quoted(&format!("{name}.wasm")));
+            let mode = if text("go.mod").contains("sandhog") {
+                " -buildmode=c-shared"
+            } else {
+                ""
+            };
+            let build = format!(
+                "GOOS=wasip1 GOARCH=wasm go build{mode} -o {} .",
+                quoted(&format!("{name}.wasm"))
+            );
             return Some(recipe("Go", build, "go test ./...", &[GO]));
         }
         if has("Makefile") || has("makefile") {
-            return Some(recipe("make", "make --silent".to_owned(), "make --silent test", &[MAKE]));
+            return Some(recipe(
+                "make",
+                "make --silent".to_owned(),
+                "make --silent test",
+                &[MAKE],
+            ));
         }
         if has("build.zig") {
             return Some(recipe("Zig", format!("{ZIG} build"), &format!("{ZIG} build test"), &[]));
@@ -157,7 +178,8 @@ impl Recipe {
         } else {
             ("pyproject.toml", ".")
         };
-        let install = format!("python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check {what}");
+        let install =
+            format!("python3 -m venv .venv && .venv/bin/pip install --quiet --disable-pip-version-check {what}");
         Some(recipe.with_setup(directory, &install, ".venv", of))
     }
 
@@ -208,10 +230,22 @@ mod tests {
             assert_eq!(recipe.kind, kind);
             assert!(recipe.build.contains(build), "{}", recipe.build);
         };
-        check(&[("Cargo.toml", "[lib]\ncrate-type = [\"cdylib\"]")], "Rust", "wasm32-unknown-unknown");
+        check(
+            &[("Cargo.toml", "[lib]\ncrate-type = [\"cdylib\"]")],
+            "Rust",
+            "wasm32-unknown-unknown",
+        );
         check(&[("Cargo.toml", "[package]")], "Rust", "wasm32-wasip1");
-        check(&[("package.json", "{\"scripts\": {\"build\": \"x\"}}")], "JavaScript", "npm run");
-        check(&[("go.mod", "require sandhog v0.0.0")], "Go", "-buildmode=c-shared -o 'a-b.wasm'");
+        check(
+            &[("package.json", "{\"scripts\": {\"build\": \"x\"}}")],
+            "JavaScript",
+            "npm run",
+        );
+        check(
+            &[("go.mod", "require sandhog v0.0.0")],
+            "Go",
+            "-buildmode=c-shared -o 'a-b.wasm'",
+        );
         check(&[("go.mod", "module a")], "Go", "go build -o 'a-b.wasm'");
         check(&[("Makefile", "")], "make", "make");
         check(&[("main.zig", "")], "Zig", "build-exe main.zig");

@@ -187,10 +187,18 @@ impl<'o> DevSession<'o> {
     fn saved(&mut self, change: &SourceChange) -> Result<(), LocalError> {
         let SourceChange { saved_at, files } = change;
         let first = files.first().map(|file| file.display().to_string()).unwrap_or_default();
-        let more = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+        let more = if files.len() > 1 {
+            format!(" and {} more", files.len() - 1)
+        } else {
+            String::new()
+        };
         self.parts.screen.line(&format!("\n{first}{more} changed"))?;
         let manifest = self.parts.project.manifest.as_deref();
-        let below = |path: &Path| path.strip_prefix(&self.parts.project.directory).ok().map(Path::to_owned);
+        let below = |path: &Path| {
+            path.strip_prefix(&self.parts.project.directory)
+                .ok()
+                .map(Path::to_owned)
+        };
         let manifest = manifest.and_then(below);
         let is_input = |file: &PathBuf| file.starts_with(INPUT);
         let is_no_source = |file: &PathBuf| is_input(file) || manifest.as_ref() == Some(file);
@@ -221,14 +229,21 @@ impl<'o> DevSession<'o> {
         self.job = None;
         self.saved_at = saved_at;
         let has_answer = kind == JobKind::Build && self.parts.project.recipe.output == BuildOutput::Cargo;
-        let answer = has_answer.then(|| File::create(self.parts.place.answer())).transpose()?;
+        let answer = has_answer
+            .then(|| File::create(self.parts.place.answer()))
+            .transpose()?;
         let directory = self.parts.project.directory.clone();
         if kind == JobKind::Setup {
-            self.parts.screen.line(&format!("fetching what it depends on: {command}"))?;
+            self.parts
+                .screen
+                .line(&format!("fetching what it depends on: {command}"))?;
         }
         self.parts.screen.under_way(kind.doing());
         let run = async move { command_run::run(command, &directory, answer).await };
-        self.job = Some(Job { kind, run: Box::pin(run) });
+        self.job = Some(Job {
+            kind,
+            run: Box::pin(run),
+        });
         Ok(())
     }
 
@@ -246,9 +261,15 @@ impl<'o> DevSession<'o> {
             }
             JobKind::Setup | JobKind::Build if failed => {
                 let what = job.kind.noun();
-                self.parts.screen.line(&format!("{what} failed after {took} ({status})"))?;
+                self.parts
+                    .screen
+                    .line(&format!("{what} failed after {took} ({status})"))?;
                 self.parts.screen.command_output(&output, true)?;
-                let rest = if self.serves { "the version before it goes on serving" } else { "nothing serves yet" };
+                let rest = if self.serves {
+                    "the version before it goes on serving"
+                } else {
+                    "nothing serves yet"
+                };
                 self.parts.screen.line(rest)?;
             }
             JobKind::Setup => self.start_job(JobKind::Build, self.parts.project.recipe.build.clone(), self.saved_at)?,
@@ -268,10 +289,16 @@ impl<'o> DevSession<'o> {
         match fs::read(&file) {
             Ok(wasm) => {
                 let size = bytesize::ByteSize::b(u64::try_from(wasm.len()).unwrap_or(u64::MAX));
-                self.parts.screen.line(&format!("built in {took}: {}, {size}", file.display()))?;
+                let shown = file.strip_prefix(&self.parts.project.directory).unwrap_or(&file);
+                self.parts
+                    .screen
+                    .line(&format!("built in {took}: {}, {size}", shown.display()))?;
                 if wasm.len() > MAX_WASM_BYTES {
                     let limit = bytesize::ByteSize::b(u64::try_from(MAX_WASM_BYTES).unwrap_or(u64::MAX));
-                    return Ok(self.parts.screen.line(&format!("it is larger than {limit}, which no host takes"))?);
+                    return Ok(self
+                        .parts
+                        .screen
+                        .line(&format!("it is larger than {limit}, which no host takes"))?);
                 }
                 self.wasm = Some(wasm);
                 self.serve()
@@ -290,7 +317,9 @@ impl<'o> DevSession<'o> {
             BuildOutput::File(file) => Ok(file.clone()),
             BuildOutput::Cargo => {
                 let answer = fs::read_to_string(self.parts.place.answer()).unwrap_or_default();
-                cargo_component(&answer).ok_or_else(|| "Cargo made no .wasm: the package needs crate-type = [\"cdylib\"], or a program".to_owned())
+                cargo_component(&answer).ok_or_else(|| {
+                    "Cargo made no .wasm: the package needs crate-type = [\"cdylib\"], or a program".to_owned()
+                })
             }
         }
     }
@@ -304,14 +333,21 @@ impl<'o> DevSession<'o> {
             versions: status.as_ref().map_or(0, |status| status.version),
             refusals: status.as_ref().map_or(0, |status| status.refusals),
         });
-        self.parts.place.put(wasm, self.parts.project.manifest_text().as_deref())?;
+        self.parts
+            .place
+            .put(wasm, self.parts.project.manifest_text().as_deref())?;
         self.parts.screen.under_way("compiling (fast)");
         Ok(())
     }
 
     fn status(&self) -> Option<HandlerStatus> {
         let name = &self.parts.project.name;
-        self.parts.host.statuses.list().into_iter().find(|status| status.name == *name)
+        self.parts
+            .host
+            .statuses
+            .list()
+            .into_iter()
+            .find(|status| status.name == *name)
     }
 
     /// A version was accepted or refused: perhaps the one that is coming.
@@ -325,13 +361,17 @@ impl<'o> DevSession<'o> {
             self.serves = true;
             self.parts.screen.idle();
             let queue = status.queue.as_ref().map(ToString::to_string).unwrap_or_default();
-            self.parts.screen.line(&format!("serves the queue {queue} after another {took}"))?;
+            self.parts
+                .screen
+                .line(&format!("serves the queue {queue} after another {took}"))?;
             self.start_over().await?;
         } else if status.refusals > coming.refusals {
             self.coming = None;
             self.parts.screen.idle();
             self.parts.screen.line("refused:")?;
-            self.parts.screen.command_output(&status.last_error.unwrap_or_default(), true)?;
+            self.parts
+                .screen
+                .command_output(&status.last_error.unwrap_or_default(), true)?;
             if status.state != HandlerState::Refused {
                 self.parts.screen.line("the version before it goes on serving")?;
             }
@@ -342,7 +382,9 @@ impl<'o> DevSession<'o> {
     /// Empties the queues and the key-value store, and sends the files of `input/`.
     async fn start_over(&mut self) -> Result<(), LocalError> {
         if let Err(error) = self.parts.host.spy.reset().await {
-            self.parts.screen.line(&format!("the queues could not be emptied: {error}"))?;
+            self.parts
+                .screen
+                .line(&format!("the queues could not be emptied: {error}"))?;
         }
         let delete = |(bucket, key)| KeyValueWrite {
             bucket,
@@ -361,20 +403,25 @@ impl<'o> DevSession<'o> {
         if !effects.is_empty()
             && let Err(error) = self.parts.host.store.commit(Vec::new(), effects).await
         {
-            self.parts.screen.line(&format!("the key-value store could not be emptied: {error}"))?;
+            self.parts
+                .screen
+                .line(&format!("the key-value store could not be emptied: {error}"))?;
         }
         self.forgotten = std::mem::take(&mut self.names).into_keys().collect();
         self.awaited = None;
         self.is_first = true;
         self.tests_due = self.parts.tests;
-        self.waiting.retain(|waiting| matches!(waiting.body, MessageBody::Bytes(_)));
+        self.waiting
+            .retain(|waiting| matches!(waiting.body, MessageBody::Bytes(_)));
         self.queue_inputs()
     }
 
     fn queue_inputs(&mut self) -> Result<(), LocalError> {
         let (files, more) = inputs::inputs(&self.parts.project.directory)?;
         if more {
-            self.parts.screen.line(&format!("input/ has more than {MAX_INPUTS} files: the first of them are sent"))?;
+            self.parts.screen.line(&format!(
+                "input/ has more than {MAX_INPUTS} files: the first of them are sent"
+            ))?;
         }
         let directory = &self.parts.project.directory;
         let messages = files.into_iter().map(|file| WaitingMessage {
@@ -402,6 +449,9 @@ impl<'o> DevSession<'o> {
             };
             match sent {
                 Ok(id) => {
+                    if self.job.is_none() {
+                        self.parts.screen.under_way(&format!("handling {name}"));
+                    }
                     self.awaited = Some(id.clone());
                     self.names.insert(id, name);
                 }
@@ -416,7 +466,10 @@ impl<'o> DevSession<'o> {
     }
 
     async fn send(&mut self, body: Vec<u8>) -> Result<MessageId, String> {
-        let queue = self.status().and_then(|status| status.queue).ok_or("the handler has no queue")?;
+        let queue = self
+            .status()
+            .and_then(|status| status.queue)
+            .ok_or("the handler has no queue")?;
         let queue = self.parts.host.queues.get(&queue).ok_or("the queue is not there")?;
         let outgoing = Outgoing {
             body: body.into(),
@@ -450,14 +503,27 @@ impl<'o> DevSession<'o> {
         for (message, verdict) in call.messages.iter().zip(&call.invocation.report.verdicts) {
             if self.awaited.as_ref() == Some(&message.id) {
                 self.awaited = None;
+                if self.job.is_none() {
+                    self.parts.screen.idle();
+                }
             }
-            let name = self.names.get(&message.id).cloned().unwrap_or_else(|| format!("message {}", message.id));
+            let name = self
+                .names
+                .get(&message.id)
+                .cloned()
+                .unwrap_or_else(|| format!("message {}", message.id));
             let attempt = match message.receive_count {
                 1 => String::new(),
                 count => format!(", attempt {count}"),
             };
-            let verdict_of_several = if several { format!(": {}", word(verdict)) } else { String::new() };
-            self.parts.screen.line(&format!("\n{name}{attempt}{verdict_of_several}"))?;
+            let verdict_of_several = if several {
+                format!(": {}", word(verdict))
+            } else {
+                String::new()
+            };
+            self.parts
+                .screen
+                .line(&format!("\n{name}{attempt}{verdict_of_several}"))?;
             ends.extend(self.end_of(&message.queue, message.receive_count, verdict));
         }
         self.parts.screen.call(&mut call)?;
@@ -467,7 +533,9 @@ impl<'o> DevSession<'o> {
         }
         if std::mem::take(&mut self.is_first) {
             let since = shown(self.saved_at.elapsed());
-            self.parts.screen.line(&format!("({since} from the save to this verdict)"))?;
+            self.parts
+                .screen
+                .line(&format!("({since} from the save to this verdict)"))?;
         }
         Ok(())
     }
@@ -493,7 +561,10 @@ impl<'o> DevSession<'o> {
                 let body = MessageBody::Bytes(body);
                 self.waiting.push_back(WaitingMessage { name, body });
             }
-            TypedLine::Message(_) => self.parts.screen.line("too many messages wait: this one was not sent")?,
+            TypedLine::Message(_) => self
+                .parts
+                .screen
+                .line("too many messages wait: this one was not sent")?,
             TypedLine::Send => self.queue_inputs()?,
             TypedLine::Build => self.start_building(Instant::now())?,
             TypedLine::Test if self.job.is_some() => self.tests_due = true,
@@ -534,12 +605,18 @@ async fn ended(job: Option<&mut Job>) -> io::Result<CommandEnd> {
 
 /// Returns the component in what Cargo wrote: the last `.wasm` that it names.
 fn cargo_component(answer: &str) -> Option<PathBuf> {
-    let artifacts = answer.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let files = artifacts.filter(|artifact| artifact["reason"] == "compiler-artifact").flat_map(|artifact| {
-        let names = artifact["filenames"].as_array().cloned().unwrap_or_default();
-        names.into_iter().filter_map(|name| name.as_str().map(PathBuf::from))
-    });
-    files.filter(|file| file.extension().is_some_and(|extension| extension == "wasm")).last()
+    let artifacts = answer
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let files = artifacts
+        .filter(|artifact| artifact["reason"] == "compiler-artifact")
+        .flat_map(|artifact| {
+            let names = artifact["filenames"].as_array().cloned().unwrap_or_default();
+            names.into_iter().filter_map(|name| name.as_str().map(PathBuf::from))
+        });
+    files
+        .filter(|file| file.extension().is_some_and(|extension| extension == "wasm"))
+        .last()
 }
 
 fn word(verdict: &Verdict) -> &str {

@@ -73,7 +73,9 @@ pub(super) struct ProjectSources {
 
 impl std::fmt::Debug for ProjectSources {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ProjectSources").field("directory", &self.directory).finish_non_exhaustive()
+        f.debug_struct("ProjectSources")
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
     }
 }
 
@@ -174,12 +176,11 @@ impl ProjectSources {
         {
             return Some(before.clone());
         }
-        let digest = (size <= MAX_COMPARED).then(|| fs::read(&path).ok()).flatten().map(|bytes| digest(&bytes));
-        Some(FileMark {
-            size,
-            modified,
-            digest,
-        })
+        let digest = (size <= MAX_COMPARED)
+            .then(|| fs::read(&path).ok())
+            .flatten()
+            .map(|bytes| digest(&bytes));
+        Some(FileMark { size, modified, digest })
     }
 
     fn watch(&mut self, path: &Path) {

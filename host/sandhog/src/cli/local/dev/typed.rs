@@ -1,6 +1,9 @@
 //! What is typed: each line of standard input is a message, or an order that begins with a colon.
 
-use std::{io::{self, BufRead as _, Read as _}, thread};
+use std::{
+    io::{self, BufRead as _, Read as _},
+    thread,
+};
 
 use tokio::sync::mpsc;
 
