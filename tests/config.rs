@@ -402,6 +402,7 @@ fn the_command_line_wins_over_the_file() {
         spy: false,
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 2))),
         grace_period: Some(Duration::ZERO),
+        ..ConfigOverrides::default()
     };
     let config = load(directory.path(), overrides, None).expect("a configuration");
     assert_eq!(config.data.as_deref(), Some(Path::new("elsewhere")));

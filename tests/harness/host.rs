@@ -117,6 +117,8 @@ impl Place {
         command
             .env("RUST_BACKTRACE", "0")
             .env_remove("SANDHOG_URL")
+            // Not that of the person who runs the tests.
+            .env("XDG_CACHE_HOME", self.path().join("cache"))
             .envs(self.environment.iter().cloned())
             .current_dir(self.path());
         command

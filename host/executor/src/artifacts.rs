@@ -3,7 +3,8 @@
 //! An artifact is machine code, so another user who can write one controls the host. Therefore the directory, the key and every
 //! file belong to this user alone, every file carries an HMAC under the key over its content and its name, and the bytes that
 //! were verified are the bytes that are used: the file is not read a second time. A file that does not pass is deleted and made
-//! anew. The files are a cache: without them, or without room for them, everything works and only takes longer.
+//! anew. The files are a cache: without them, or without room for them, everything works and only takes longer. Several processes of
+//! one user may share a directory.
 //!
 //! A file has a line that names its format, the length of the facts (4 bytes, little-endian), the facts (JSON), the artifact
 //! as the engine serialises it, and 32 bytes of HMAC-SHA256 over its name, a zero byte, and all before it.
@@ -20,8 +21,9 @@ use std::{
 use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rustix::{
-    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, Stat, Timespec, Timestamps, UTIME_NOW},
+    fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, RawMode, RenameFlags, Stat, Timespec, Timestamps, UTIME_NOW},
     io::Errno,
+    process::{Pid, test_kill_process},
 };
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
@@ -219,7 +221,7 @@ impl ArtifactDirectory {
             key: [0; KEY_BYTES],
         };
         for (name, _) in directory.list()? {
-            if name.ends_with(UNFINISHED) {
+            if is_abandoned(&name) {
                 directory.remove(&name);
             }
         }
@@ -236,11 +238,24 @@ impl ArtifactDirectory {
             Err(Unusable::Refused(why)) => self.refuse_key(&why),
         }
         let key: [u8; KEY_BYTES] = rand::random();
-        let mut file = self.create(KEY_FILE)?;
-        file.write_all(&key)?;
-        file.sync_all()?;
-        rustix::fs::fsync(&self.fd)?;
-        Ok(key)
+        let unfinished = unfinished();
+        let mut file = self.create(&unfinished)?;
+        let mut place = || -> io::Result<()> {
+            file.write_all(&key)?;
+            file.sync_all()?;
+            rustix::fs::renameat_with(&self.fd, &*unfinished, &self.fd, KEY_FILE, RenameFlags::NOREPLACE)?;
+            rustix::fs::fsync(&self.fd)?;
+            Ok(())
+        };
+        match place() {
+            Ok(()) => Ok(key),
+            Err(error) => {
+                self.remove(&unfinished);
+                // Another process was quicker.
+                let theirs = self.read(KEY_FILE, bound).ok();
+                theirs.and_then(|key| key.try_into().ok()).ok_or(error)
+            }
+        }
     }
 
     fn refuse_key(&self, why: &str) {
@@ -289,7 +304,7 @@ impl ArtifactDirectory {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>() + TAG_BYTES;
         self.check_free(u64::try_from(bytes).unwrap_or(u64::MAX))?;
         let mut mac = mac(name, &self.key).ok_or_else(|| io::Error::other("there is no key"))?;
-        let unfinished = format!("{:016x}{UNFINISHED}", rand::random::<u64>());
+        let unfinished = unfinished();
         let mut file = self.create(&unfinished)?;
         let write = || -> io::Result<()> {
             for part in parts {
@@ -366,6 +381,23 @@ impl ArtifactDirectory {
     }
 }
 
+/// Returns a new name for a file that this process has not finished.
+fn unfinished() -> String {
+    format!("{:016x}-{}{UNFINISHED}", rand::random::<u64>(), std::process::id())
+}
+
+/// Returns whether the file was not finished by a process that is gone.
+fn is_abandoned(name: &str) -> bool {
+    let Some(stem) = name.strip_suffix(UNFINISHED) else {
+        return false;
+    };
+    let writer = stem.split_once('-').and_then(|(_, writer)| writer.parse::<u32>().ok());
+    // A file of this process's number is of an earlier process: this one has just opened the directory.
+    let other = writer.filter(|writer| *writer != std::process::id());
+    let other = other.and_then(|writer| Pid::from_raw(i32::try_from(writer).ok()?));
+    !other.is_some_and(|other| test_kill_process(other) != Err(Errno::SRCH))
+}
+
 /// Returns the reason if another user could have written the file, or has one of the `rights`.
 fn belongs_to_others(stat: &Stat, rights: RawMode) -> Option<&'static str> {
     if stat.st_uid != rustix::process::geteuid().as_raw() {
@@ -434,6 +466,10 @@ mod tests {
         artifacts(&directory, MAX_TOTAL_BYTES).keep("a", CodeTier::Fast, &compiled());
         let path = directory.path().join("artifacts");
         fs::write(path.join("0123.tmp"), "half").unwrap();
+        // The number of a process that there can't be, and one of a process that is writing.
+        fs::write(path.join("0123-4194305.tmp"), "half").unwrap();
+        let writing = path.join("0123-1.tmp");
+        fs::write(&writing, "half").unwrap();
         fs::write(path.join("code.cwasm"), "planted").unwrap();
         assert!(
             artifacts(&directory, MAX_TOTAL_BYTES)
@@ -441,7 +477,24 @@ mod tests {
                 .is_some()
         );
         assert!(!path.join("0123.tmp").exists());
+        assert!(!path.join("0123-4194305.tmp").exists());
+        assert!(writing.exists());
         assert!(path.join("code.cwasm").exists());
+    }
+
+    /// The second process found a key where it wanted to make one, and kept nothing.
+    #[test]
+    fn processes_that_begin_at_one_time_have_one_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = ArtifactDirectory::open(directory.path()).unwrap();
+        fs::remove_file(directory.path().join(KEY_FILE)).unwrap();
+        let keys: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| first.find_or_make_key().unwrap()))
+                .collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(keys.windows(2).all(|pair| pair[0] == pair[1]), "{keys:?}");
     }
 
     #[test]

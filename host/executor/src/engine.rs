@@ -5,6 +5,7 @@ use std::{path::PathBuf, thread};
 use wasmtime::{Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::{
+    artifacts::MAX_TOTAL_BYTES,
     budget::MemoryBudget,
     compiler::{self, CodeTier, Compiler},
     machine, policy,
@@ -36,6 +37,8 @@ pub struct EngineOptions {
     pub tiers: CodeTiers,
     /// The directory that keeps compiled code, which is made if it is not there. `None` keeps nothing.
     pub artifacts: Option<PathBuf>,
+    /// The bytes that compiled code may take there together.
+    pub artifacts_bytes: u64,
 }
 
 impl Default for EngineOptions {
@@ -49,6 +52,7 @@ impl Default for EngineOptions {
             compiler: Compiler::InProcess,
             tiers: CodeTiers::default(),
             artifacts: None,
+            artifacts_bytes: MAX_TOTAL_BYTES,
         }
     }
 }

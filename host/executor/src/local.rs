@@ -24,7 +24,7 @@ use super::{
     CallReport, Component, EngineError, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, MemoryAllocation,
     NameResolver, SystemResolver,
     admission::{Admission, InstanceCost},
-    artifacts::{Artifacts, MAX_TOTAL_BYTES},
+    artifacts::Artifacts,
     component::{Code, ComponentLinker},
     engine::{engine, suitable_engine},
     epoch::EpochThread,
@@ -93,7 +93,7 @@ impl LocalExecutor {
         let compiling = compiling_runtime().map_err(EngineError::Threads)?;
         let artifacts = options
             .artifacts
-            .map(|path| Artifacts::new(path, &engine, MAX_TOTAL_BYTES));
+            .map(|path| Artifacts::new(path, &engine, options.artifacts_bytes));
         let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
         let idle: Arc<IdleInstances<KeptInstance>> = Arc::default();
         let drop_expired = drop_expired(&idle, runtime.handle());

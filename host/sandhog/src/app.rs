@@ -132,12 +132,29 @@ pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) 
     ended
 }
 
+/// What a program that runs a host in itself may ask of it.
+#[derive(Debug, Clone)]
+pub struct HostControls {
+    /// The queues of the host.
+    pub queues: Arc<QueueSet>,
+    /// The statuses of its handlers.
+    pub statuses: Arc<HandlerStatuses>,
+    /// Its store.
+    pub store: SimpleStore,
+    /// Empties the queues. The store has to be in memory.
+    pub spy: TestSpy,
+    /// Stops the host.
+    pub stop: StopTokens,
+    /// The address of the listener.
+    pub address: SocketAddr,
+}
+
 /// A host that is ready to run.
 #[derive(Debug)]
 pub struct App {
     config: Config,
     store: SimpleStore,
-    spy: Option<TestSpy>,
+    clock: SpyClock,
     listener: TcpListener,
     host: HostContext,
     stop: StopTokens,
@@ -183,17 +200,34 @@ impl App {
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
-        let spy = config
-            .spy
-            .then(|| TestSpy::new(Arc::clone(&host.queues), store.clone(), clock));
         Ok(Self {
             config,
             store,
-            spy,
+            clock,
             listener,
             host,
             stop,
         })
+    }
+
+    /// Returns the controls of the host.
+    ///
+    /// # Errors
+    ///
+    /// The listener has no address.
+    pub fn controls(&self) -> io::Result<HostControls> {
+        Ok(HostControls {
+            queues: Arc::clone(&self.host.queues),
+            statuses: Arc::clone(&self.host.statuses),
+            store: self.store.clone(),
+            spy: self.spy(),
+            stop: self.stop.clone(),
+            address: self.listener.local_addr()?,
+        })
+    }
+
+    fn spy(&self) -> TestSpy {
+        TestSpy::new(Arc::clone(&self.host.queues), self.store.clone(), self.clock.clone())
     }
 
     /// Runs until a signal, until the queues are empty with `until_empty`, or until a part of the host has failed.
@@ -206,10 +240,11 @@ impl App {
     ///
     /// Dropping the future drops the attempts under way; their messages return by themselves.
     pub async fn run(self, signals: HostSignals, until_empty: bool) -> Result<ExitCode, StartError> {
+        let spy = self.config.spy.then(|| self.spy());
         let Self {
             config,
             store,
-            spy,
+            clock: _,
             listener,
             host,
             stop,
@@ -295,7 +330,8 @@ fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
         .data
         .as_ref()
         .map(|data| LastServedStore::new(data.join("versions")));
-    let directory = PluginDir::new(config.plugins.clone());
+    let base = config.manifest_base.as_ref().unwrap_or(&config.plugins);
+    let directory = PluginDir::new(config.plugins.clone()).with_base(base.clone());
     let handlers = HandlerSet::new(host.clone());
     Reload::new(directory, Arc::clone(&host.executor), handlers, last_served).looking_at(look)
 }

@@ -20,8 +20,8 @@ mod send;
 mod table;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs, RunArgs,
-    SendArgs,
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DevArgs, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs,
+    RunArgs, SendArgs,
 };
 pub use self::new::NewError;
 

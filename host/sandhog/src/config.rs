@@ -34,7 +34,7 @@ mod section;
 pub use self::{
     access::{AccessKey, AccessRight, OWNER, QueuePattern},
     limits::limit_rows,
-    manifest::{Manifest, RetryDelays},
+    manifest::{DevSettings, Manifest, RetryDelays},
     mistake::{ConfigErrors, ConfigMistake},
     queues::QueueSettings,
     secret::{BadSecret, ListenerSecret},
@@ -84,6 +84,8 @@ pub struct Config {
     pub ledger: ProcessedMessageSettings,
     /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
     pub spy: bool,
+    /// The directory that paths in manifests are relative to; `None` is `plugins`. Only `sandhog dev` sets it.
+    pub manifest_base: Option<PathBuf>,
 }
 
 /// The options of the command line, which win over the file.
@@ -99,12 +101,22 @@ pub struct ConfigOverrides {
     pub listen: Option<SocketAddr>,
     /// `--grace-period`.
     pub grace_period: Option<Duration>,
+    /// Of `sandhog dev`: see [`Config::manifest_base`].
+    pub manifest_base: Option<PathBuf>,
 }
 
 /// Reads a variable of the process's environment. Bytes that are not Unicode read as U+FFFD, so that the reader refuses the
 /// value where that character can't stand, and does not take the variable for absent.
 pub fn environment(name: &str) -> Option<String> {
     std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+}
+
+/// Returns the directory in which this user's programs keep what they can make again: `sandhog` below `XDG_CACHE_HOME`, or else below
+/// `.cache` in the home directory. `None` if the environment names neither.
+pub fn cache_directory(environment: Environment<'_>) -> Option<PathBuf> {
+    let absolute = |name| environment(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let cache = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(cache.join("sandhog"))
 }
 
 /// Reads the secret from the environment, for a client of the host.
@@ -173,6 +185,7 @@ impl Config {
             config.data = None;
         }
         config.spy = overrides.spy && config.data.is_none();
+        config.manifest_base = overrides.manifest_base;
         check_listen(config.listen, config.secret.is_some())?;
         Ok(config)
     }
@@ -227,6 +240,7 @@ impl Config {
             keys: BTreeMap::new(),
             ledger: ProcessedMessageSettings::default(),
             spy: false,
+            manifest_base: None,
         }
     }
 

@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use parking_lot::{Mutex, MutexGuard};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use sandhog_queue::message::QueueName;
 use sandhog_simple::StoreHealth;
@@ -60,6 +60,8 @@ pub struct HandlerStatus {
     pub digest: Option<String>,
     /// The number of versions that have served since the host started.
     pub version: u64,
+    /// The number of versions that were refused since the host started.
+    pub refusals: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
     /// That version is the one that served last, because the files in the plugin directory are refused.
@@ -97,7 +99,11 @@ pub struct LoadedVersion {
 
 /// The status of every handler of this host.
 #[derive(Debug, Default)]
-pub struct HandlerStatuses(Mutex<StatusTable>);
+pub struct HandlerStatuses {
+    table: Mutex<StatusTable>,
+    /// Notified when a version begins to serve or is refused.
+    judged: Notify,
+}
 
 #[derive(Debug, Default)]
 struct StatusTable {
@@ -143,6 +149,16 @@ impl HandlerStatuses {
             status.last_error = None;
             status.tried_again = false;
         });
+        self.judged.notify_one();
+    }
+
+    /// Waits until a version begins to serve or is refused. What came before the call counts once. For one task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub async fn judged(&self) {
+        self.judged.notified().await;
     }
 
     /// The newest version was refused. An older version that serves goes on.
@@ -159,10 +175,12 @@ impl HandlerStatuses {
         self.update(name, |status| {
             status.last_error = Some(why.to_owned());
             status.tried_again = tried_again;
+            status.refusals += 1;
             if !status.serves() {
                 status.state = HandlerState::Refused;
             }
         });
+        self.judged.notify_one();
     }
 
     /// The newest files can't be loaded yet. An older version that serves goes on.
@@ -322,7 +340,7 @@ impl HandlerStatuses {
     }
 
     fn table(&self) -> MutexGuard<'_, StatusTable> {
-        self.0.lock()
+        self.table.lock()
     }
 }
 
@@ -335,6 +353,7 @@ impl HandlerStatus {
             flavour: None,
             digest: None,
             version: 0,
+            refusals: 0,
             loaded_at_ms: None,
             is_fallback: false,
             sends_to: Vec::new(),

@@ -58,7 +58,9 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
     match &command {
         // It has no thread yet, and would have to confine each.
         Command::Compile(_) => {}
-        Command::Run(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => threads::check()?,
+        Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => {
+            threads::check()?
+        }
         Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.
@@ -78,7 +80,8 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         // Confines itself before it has a second thread.
         Command::Compile(_) => return Ok(None),
         Command::Run(args) => args.log_format,
-        Command::Send(_)
+        Command::Dev(_)
+        | Command::Send(_)
         | Command::Invoke(_)
         | Command::Check(_)
         | Command::Compact(_)
@@ -86,12 +89,15 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Queues(_)
         | Command::Dead(_) => LogFormat::Text,
     };
-    let filter = environment(telemetry::FILTER_VARIABLE);
+    // A session shows by itself what becomes of messages and versions.
+    let usual = matches!(command, Command::Dev(_)).then(|| "off".to_owned());
+    let filter = environment(telemetry::FILTER_VARIABLE).or(usual);
     telemetry::init(format, filter.as_deref(), io::stderr().is_terminal()).map(Some)
 }
 
 fn dispatch(command: Command) -> Result<ExitCode, Failure> {
-    let (mut input, mut output) = (io::stdin().lock(), io::stdout().lock());
+    // Standard input is not locked: `sandhog dev` reads it on a thread of its own.
+    let (mut input, mut output) = (io::stdin(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
     let mut streams = CommandStreams {
         input: &mut input,
@@ -100,7 +106,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     };
     let done = match command {
         Command::Run(args) => local::run(&args, &environment)?,
-        Command::Invoke(args) => local::invoke(&args, &mut streams)?,
+        Command::Dev(args) => local::dev(&args, &environment, &mut streams)?,
+        Command::Invoke(args) => local::invoke(&args, &environment, &mut streams)?,
         Command::Check(args) => local::check(&args, &mut streams)?,
         Command::Compact(args) => local::compact(&args, &environment, &mut streams)?,
         Command::Compile(args) => compile_and_answer(&args.into(), streams.input, streams.output)

@@ -47,7 +47,11 @@ const HOST_CONFIGURATION: &str = "sandhog";
 
 /// A directory of handlers. A handler is a file `NAME.wasm`, with a manifest `NAME.toml` beside it or none.
 #[derive(Debug, Clone)]
-pub struct PluginDir(PathBuf);
+pub struct PluginDir {
+    path: PathBuf,
+    /// The directory that paths in manifests are relative to.
+    base: PathBuf,
+}
 
 /// The entries of the directory at one time.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -72,22 +76,36 @@ pub struct WasmFile {
 impl PluginDir {
     /// Returns the directory at `path`, which need not exist yet.
     pub fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self {
+            base: path.clone(),
+            path,
+        }
+    }
+
+    /// The same, with manifests whose paths are relative to `base`.
+    #[must_use]
+    pub fn with_base(self, base: PathBuf) -> Self {
+        Self { base, ..self }
     }
 
     /// Returns the path of the directory.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Returns the directory that paths in manifests are relative to.
+    pub fn base(&self) -> &Path {
+        &self.base
     }
 
     /// Returns the path of a handler's component.
     pub fn wasm(&self, name: &str) -> PathBuf {
-        self.0.join(format!("{name}.wasm"))
+        self.path.join(format!("{name}.wasm"))
     }
 
     /// Returns the path of a handler's manifest, if the handler has one.
     pub fn manifest(&self, name: &str) -> PathBuf {
-        self.0.join(format!("{name}.toml"))
+        self.path.join(format!("{name}.toml"))
     }
 
     /// Lists the directory as it is now. Hidden files (editors', and those of a copy under way) are left out. A scan costs a look
@@ -98,7 +116,7 @@ impl PluginDir {
     /// The directory itself can't be read. Then no entry of it is known.
     pub fn scan(&self) -> io::Result<DirectoryScan> {
         let mut scan = DirectoryScan::default();
-        for entry in fs::read_dir(&self.0)? {
+        for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let file_name = entry.file_name();
             if file_name.as_encoded_bytes().starts_with(b".") {
@@ -121,7 +139,7 @@ impl PluginDir {
     }
 
     fn found_wasm(&self, scan: &mut DirectoryScan, file_name: &OsStr) {
-        let path = self.0.join(file_name);
+        let path = self.path.join(file_name);
         let Some(stem) = path.file_stem() else { return };
         let Some(name) = stem.to_str() else {
             let trouble = FileTrouble {
@@ -145,7 +163,7 @@ impl PluginDir {
     }
 
     fn found_manifest(&self, scan: &mut DirectoryScan, file_name: &OsStr) {
-        let path = self.0.join(file_name);
+        let path = self.path.join(file_name);
         let Some(name) = path.file_stem().and_then(OsStr::to_str) else {
             scan.pass_over(file_name, "its name is not UTF-8");
             return;

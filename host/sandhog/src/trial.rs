@@ -70,6 +70,18 @@ pub enum TrialError {
     Process(#[source] io::Error),
 }
 
+/// The bytes that the code of all tried components may take together on the disk (1 GiB).
+pub const TRIAL_ARTIFACTS_BYTES: u64 = 1024 * 1024 * 1024;
+
+/// The code of a component that is tried.
+#[derive(Debug, Clone)]
+pub struct TrialCode {
+    /// The code that is made, if none was kept.
+    pub tiers: CodeTiers,
+    /// The directory that keeps code; `None` keeps nothing.
+    pub artifacts: Option<PathBuf>,
+}
+
 /// A component that the host accepts, with its manifest.
 #[derive(Debug)]
 pub struct ComponentTrial {
@@ -175,15 +187,20 @@ pub struct TrialInvocation {
 
 impl ComponentTrial {
     /// Loads `file` as a host would, with a manifest: the given one, or else `NAME.toml` beside the file if it exists.
-    /// Compiles in a child of this program, which has to be `sandhog` itself, and stores no artifact. Blocks.
+    /// Compiles in a child of this program, which has to be `sandhog` itself. Blocks.
     ///
     /// # Errors
     ///
     /// See [`TrialError`].
-    pub fn load(file: &Path, manifest: Option<&Path>, tiers: CodeTiers) -> Result<Self, TrialError> {
+    pub fn load(file: &Path, manifest: Option<&Path>, code: TrialCode) -> Result<Self, TrialError> {
         let wasm = read(file)?;
         let manifest = read_manifest(file, manifest)?;
-        Self::new(file, wasm, manifest, tiers)
+        Self::new(file, wasm, manifest, code)
+    }
+
+    /// Returns the facts about the component.
+    pub fn info(&self) -> &ComponentInfo {
+        &self.component.info
     }
 
     /// Inspects `file`, with a manifest as for [`ComponentTrial::load`]: the facts about the component, and whether a host would
@@ -206,7 +223,12 @@ impl ComponentTrial {
         // With grants that reach nothing every component can be linked, whatever it imports, and one compilation is enough.
         let mut generous = inspection.manifest.clone();
         generous.grants = generous.grants.with_every_import();
-        match Self::new(file, wasm, generous, CodeTiers::Fast) {
+        // What is kept would not show that it compiles within the limits.
+        let code = TrialCode {
+            tiers: CodeTiers::Fast,
+            artifacts: None,
+        };
+        match Self::new(file, wasm, generous, code) {
             Ok(trial) => {
                 inspection.info = Some(Arc::clone(&trial.component.info));
                 let started = Instant::now();
@@ -223,12 +245,14 @@ impl ComponentTrial {
         Ok(inspection)
     }
 
-    fn new(file: &Path, wasm: Vec<u8>, manifest: Manifest, tiers: CodeTiers) -> Result<Self, TrialError> {
+    fn new(file: &Path, wasm: Vec<u8>, manifest: Manifest, code: TrialCode) -> Result<Self, TrialError> {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
             compiler: Compiler::of_this_program(environment("PATH").as_deref()).map_err(TrialError::Process)?,
-            tiers,
+            tiers: code.tiers,
+            artifacts: code.artifacts,
+            artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
             ..EngineOptions::default()
         })?;
         let control = tokio::runtime::Builder::new_current_thread()

@@ -52,6 +52,8 @@ impl Cli {
 pub enum Command {
     /// Run the host: every component in a directory handles the messages of its queue
     Run(RunArgs),
+    /// Build a project at every save, serve it in memory, and show what becomes of each message
+    Dev(DevArgs),
     /// Send a message, or every line of standard input, to a queue of the running host
     Send(SendArgs),
     /// Run one message through a component here and now, without a queue and without a host
@@ -169,8 +171,44 @@ impl RunArgs {
             spy: self.spy,
             listen: self.listen,
             grace_period: self.grace_period,
+            manifest_base: None,
         }
     }
+}
+
+/// `sandhog dev`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog dev                          the project in the current directory
+  sandhog dev checkout --test          ./checkout; its own tests run after each build, too
+  sandhog dev --build 'just wasm' --output out/handler.wasm
+
+The project is one that `sandhog new` makes, or any with a Cargo.toml, a package.json with a script \"build\", a go.mod, a
+Makefile, a build.zig or a file of Python. Each file in its folder input/ is a message, which is sent after each build; so is
+each line that is typed. The manifest applies; queues and key-value store are in memory and begin empty after each build.
+Its table [dev] can name the commands and the component: build = \"CMD\", test = \"CMD\", output = \"FILE\".")]
+pub struct DevArgs {
+    /// The directory of the project [default: the current directory]
+    pub directory: Option<PathBuf>,
+    /// The manifest [default: the one in the directory]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// The shell's command that builds the component [default: what fits the project's files]
+    #[arg(long, value_name = "CMD")]
+    pub build: Option<String>,
+    /// The component that the build leaves, relative to the directory [default: NAME.wasm]
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Run the project's own tests after each build
+    #[arg(long)]
+    pub test: bool,
+    /// The shell's command that runs the tests [default: what fits the project's files]
+    #[arg(long, value_name = "CMD")]
+    pub test_command: Option<String>,
+    /// Where to listen for HTTP [default: 127.0.0.1:9324, or any free port if that one is taken]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
+    pub listen: Option<SocketAddr>,
 }
 
 /// `sandhog compact`.
@@ -269,7 +307,8 @@ Examples:
   sandhog invoke plugins/resize.wasm '{\"image\": \"a.png\"}'
   sandhog invoke plugins/resize.wasm - < message.json
 
-The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere.
+The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere. Compiled code is
+kept in the user's cache directory ($XDG_CACHE_HOME/sandhog), so that the same file is compiled once.
 The exit code is 0 if the message would be deleted, 1 if not, and 70 if the machine did not let it run.")]
 pub struct InvokeArgs {
     /// The component
@@ -289,6 +328,9 @@ pub struct InvokeArgs {
     /// Pretend that the message has been received so often
     #[arg(long, value_name = "N", default_value = "1")]
     pub receive_count: std::num::NonZeroU32,
+    /// Run the code that a host makes in the end, which takes longer to compile and runs faster
+    #[arg(long)]
+    pub optimised: bool,
     /// Write JSON
     #[arg(long)]
     pub json: bool,

@@ -1,13 +1,13 @@
 //! The commands that need no running host: `run`, which is one, `compact`, and `invoke` and `check`, which try one component.
 
-use std::{io, path::Path, time::Duration};
+use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::{CommandStreams, CompactArgs, RunArgs};
 use crate::{
     app::{self, StartError},
-    config::{Config, ConfigErrors, ConfigOverrides, Environment},
+    config::{self, Config, ConfigErrors, ConfigOverrides, Environment},
     exit_code::ExitCode,
     trial::TrialError,
 };
@@ -15,9 +15,14 @@ use sandhog_queue::message::InvalidMessage;
 use sandhog_simple::{SimpleStore, StoreOptions};
 
 mod check;
+mod dev;
 mod invoke;
 
-pub use self::{check::check, invoke::invoke};
+pub use self::{
+    check::check,
+    dev::{DevError, dev},
+    invoke::invoke,
+};
 
 /// The longest part of a text that a command shows a person, in bytes.
 const SHOWN_BYTES: usize = 200;
@@ -35,6 +40,9 @@ pub enum LocalError {
     /// The component is not accepted, or could not be tried.
     #[error(transparent)]
     Trial(#[from] TrialError),
+    /// The project can't be developed.
+    #[error(transparent)]
+    Dev(#[from] DevError),
     /// The message breaks a limit.
     #[error(transparent)]
     Message(#[from] InvalidMessage),
@@ -51,6 +59,7 @@ impl LocalError {
             Self::Trial(TrialError::Manifest(errors)) if errors.is_transient() => ExitCode::Unavailable,
             Self::Trial(TrialError::BeingWritten { .. }) => ExitCode::Unavailable,
             Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
+            Self::Dev(DevError::InUse(_)) => ExitCode::DataInUse,
             Self::Start(error) => error.exit_code(),
             Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
                 ExitCode::Internal
@@ -59,9 +68,10 @@ impl LocalError {
             Self::Trial(TrialError::Refused(error)) if error.is_transient() => ExitCode::Internal,
             // The reader of the output has closed it.
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
-            Self::Trial(TrialError::Read { .. } | TrialError::Refused(_)) | Self::Message(_) | Self::Io(_) => {
-                ExitCode::Refused
-            }
+            Self::Trial(TrialError::Read { .. } | TrialError::Refused(_))
+            | Self::Dev(_)
+            | Self::Message(_)
+            | Self::Io(_) => ExitCode::Refused,
         }
     }
 }
@@ -100,20 +110,37 @@ pub fn compact(
     Ok(ExitCode::Ok)
 }
 
-/// Shows a person that compiling takes a while.
-fn spinner(file: &Path, progress: bool) -> ProgressBar {
+/// Returns where the commands that try components keep compiled code: a directory of this user alone, which is made if it is not there.
+/// Without one they keep nothing.
+fn kept_artifacts(environment: Environment<'_>) -> Option<PathBuf> {
+    let directory = config::cache_directory(environment)?;
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    made.ok().map(|()| directory.join("artifacts"))
+}
+
+/// Shows a person what is under way, and for how long.
+fn spinner(what: String, progress: bool) -> ProgressBar {
     let spinner = if progress {
         ProgressBar::new_spinner()
     } else {
         ProgressBar::hidden()
     };
-    spinner.set_message(format!("compiling {}", file.display()));
+    let seconds = |state: &ProgressState, text: &mut dyn fmt::Write| {
+        // The width of a terminal's line cuts it at worst.
+        let _cut = write!(text, "{:.1} s", state.elapsed().as_secs_f64());
+    };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {seconds}") {
+        spinner.set_style(style.with_key("seconds", seconds));
+    }
+    spinner.set_message(what);
     spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::trial::ComponentTrial;
 

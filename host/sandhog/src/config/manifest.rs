@@ -3,7 +3,11 @@
 //! Invariant: no other module repeats a default of a key that is read here. The limits of an attempt have a table of their
 //! own, in the executor's policy.
 
-use std::{num::NonZeroUsize, path::Path, time::Duration};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Environment, environment,
@@ -34,6 +38,32 @@ pub struct Manifest {
     pub limits: Limits,
     /// Everything that the handler may reach. Table `[grant]`, and the keys `stdout`, `args` and `exit-codes`.
     pub grants: Grants,
+    /// How `sandhog dev` builds the handler. Table `[dev]`; a host that runs handlers ignores it.
+    pub dev: DevSettings,
+}
+
+/// How `sandhog dev` builds and tests a handler, where that does not follow from the files of its project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DevSettings {
+    /// The shell's command that builds the component. Key `build`.
+    pub build: Option<String>,
+    /// The shell's command that runs the tests. Key `test`.
+    pub test: Option<String>,
+    /// The component that the build leaves, relative to the manifest. Key `output`.
+    pub output: Option<PathBuf>,
+}
+
+impl DevSettings {
+    fn read(mut section: TomlSection<'_>) -> Self {
+        let text = |text: &str| (!text.trim().is_empty() && !text.contains('\0')).then(|| text.to_owned());
+        let settings = Self {
+            build: section.text("build", "a command", text),
+            test: section.text("test", "a command", text),
+            output: section.text("output", "the path of a file", text).map(PathBuf::from),
+        };
+        section.finish();
+        settings
+    }
 }
 
 fn read_reuse(root: &mut TomlSection<'_>) -> Option<Reuse> {
@@ -150,6 +180,7 @@ impl Manifest {
         let reuse = read_reuse(root);
         let limits = read_limits(root);
         let retry = RetryDelays::read(root.section("retry"));
+        let dev = DevSettings::read(root.section("dev"));
         let command = CommandSettings::read(root);
         let grants = read_grants(root.section("grant"), command, context);
         Some(Self {
@@ -161,6 +192,7 @@ impl Manifest {
             retry,
             limits,
             grants,
+            dev,
         })
     }
 }

@@ -107,7 +107,7 @@ impl VersionLoader {
                     Err(_) => return Vec::new(),
                 },
             };
-            match Manifest::parse_in(&text, &name, self.directory.path(), &environment) {
+            match Manifest::parse_in(&text, &name, self.directory.base(), &environment) {
                 Ok(manifest) => manifest.queues(),
                 Err(_) if stamps.wasm.is_some() => Manifest::queues_in(&text, &name),
                 Err(_) => Vec::new(),
@@ -215,7 +215,7 @@ impl VersionLoader {
 
     fn parse_manifest(&self, text: &str, name: &str) -> Result<Manifest, LoadRefusal> {
         // Parsing reads the files that values come from.
-        let parsed = Manifest::parse_in(text, name, self.directory.path(), &environment);
+        let parsed = Manifest::parse_in(text, name, self.directory.base(), &environment);
         parsed.map_err(|errors| {
             let reason = errors.to_string();
             if errors.is_transient() {

@@ -24,7 +24,7 @@ use sandhog_queue::printable::printable;
 ///
 /// See [`LocalError`].
 pub fn check(args: &CheckArgs, streams: &mut CommandStreams<'_>) -> Result<ExitCode, LocalError> {
-    let spinner = spinner(&args.file, streams.progress);
+    let spinner = spinner(format!("compiling {}", args.file.display()), streams.progress);
     let inspection = ComponentTrial::inspect(&args.file, args.manifest.as_deref());
     spinner.finish_and_clear();
     let inspection = inspection?;

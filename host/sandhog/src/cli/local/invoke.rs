@@ -6,12 +6,13 @@ use serde_json::{Number, Value, json};
 
 use super::{
     super::{CommandStreams, InvokeArgs, read_body, write_json},
-    LocalError, SHOWN_BYTES, spinner,
+    LocalError, SHOWN_BYTES, kept_artifacts, spinner,
 };
 use crate::{
     admin::wire,
+    config::Environment,
     exit_code::ExitCode,
-    trial::{ComponentTrial, TrialInvocation},
+    trial::{ComponentTrial, TrialCode, TrialInvocation},
 };
 use sandhog_executor::{CallReport, CodeTiers, Verdict};
 use sandhog_queue::{
@@ -26,7 +27,11 @@ use sandhog_queue::{
 /// # Errors
 ///
 /// See [`LocalError`].
-pub fn invoke(args: &InvokeArgs, streams: &mut CommandStreams<'_>) -> Result<ExitCode, LocalError> {
+pub fn invoke(
+    args: &InvokeArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<ExitCode, LocalError> {
     let body = read_body(args.body.as_deref().unwrap_or_default(), streams.input)?;
     let text = |(name, value): &(String, String)| (name.clone(), AttributeValue::Text(value.clone()));
     let attributes = Attributes::new(args.attributes.iter().map(text).collect())?;
@@ -37,14 +42,35 @@ pub fn invoke(args: &InvokeArgs, streams: &mut CommandStreams<'_>) -> Result<Exi
         ..Outgoing::default()
     };
     let message = outgoing.check()?;
-    let spinner = spinner(&args.file, streams.progress);
-    let trial = ComponentTrial::load(&args.file, args.manifest.as_deref(), CodeTiers::Optimised);
+    let (tiers, tier) = if args.optimised {
+        (CodeTiers::Optimised, "optimised")
+    } else {
+        (CodeTiers::Fast, "fast")
+    };
+    let what = format!("compiling {} ({tier})", args.file.display());
+    let spinner = spinner(what, streams.progress);
+    let code = TrialCode {
+        tiers,
+        artifacts: kept_artifacts(environment),
+    };
+    let trial = ComponentTrial::load(&args.file, args.manifest.as_deref(), code);
     spinner.finish_and_clear();
-    let invocation = trial?.invoke(message, args.receive_count);
+    let trial = trial?;
+    let invocation = trial.invoke(message, args.receive_count);
+    let info = trial.info();
     if args.json {
-        write_json(streams.output, &as_json(&invocation))?;
+        let mut json = as_json(&invocation);
+        json["compile-seconds"] = json!(info.compile_time.as_secs_f64());
+        json["compiled-before"] = json!(info.from_cache);
+        write_json(streams.output, &json)?;
     } else {
         write_text(&invocation, streams.output)?;
+        let code = if info.from_cache {
+            "compiled before".to_owned()
+        } else {
+            format!("compiled in {:.1} s ({tier})", info.compile_time.as_secs_f64())
+        };
+        InvokeLines(streams.output).line("code", &code)?;
     }
     Ok(match invocation.report.verdicts.first() {
         Some(Verdict::Success) => ExitCode::Ok,
@@ -119,7 +145,7 @@ fn as_json(invocation: &TrialInvocation) -> Value {
     })
 }
 
-fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::Result<()> {
     let CallReport {
         verdicts,
         sends,
