@@ -55,7 +55,13 @@ impl Stage {
     fn answer(&self, body: &str) -> String {
         self.handle(body);
         let answers = self.host.take_all("out");
-        assert_eq!(answers.len(), 1, "{} of {body}: {answers:?}, {:?}", self.name, self.host.dead("in"));
+        assert_eq!(
+            answers.len(),
+            1,
+            "{} of {body}: {answers:?}, {:?}",
+            self.name,
+            self.host.dead("in")
+        );
         answers.into_iter().next().unwrap()
     }
 
@@ -93,7 +99,12 @@ impl Stage {
         self.check("read a", "nothing");
         self.handle("set a one");
         self.check("read a", "one");
-        assert_eq!(self.failure("lose a two"), json!({ "kind": "retry", "reason": "lost" }), "{}", self.name);
+        assert_eq!(
+            self.failure("lose a two"),
+            json!({ "kind": "retry", "reason": "lost" }),
+            "{}",
+            self.name
+        );
         self.check("read a", "one");
         self.check("count n", "1");
         self.check("count n", "2");
@@ -119,7 +130,10 @@ impl Stage {
         self.handle("crash");
         let dead = self.host.dead("in");
         assert_eq!(dead.len(), before + 1, "{}", self.name);
-        let failure = dead.iter().find(|letter| letter["failure"]["kind"] == json!("trap")).unwrap();
+        let failure = dead
+            .iter()
+            .find(|letter| letter["failure"]["kind"] == json!("trap"))
+            .unwrap();
         let said = failure["failure"]["reason"].as_str().unwrap();
         assert!(said.starts_with(reason), "{}: {said}", self.name);
         drop(self.host.terminate());

@@ -291,9 +291,14 @@ fn asks_a_server(example: &Example, origin: &str, address: &str, server: &HttpSe
     let queues = (0..ANSWERS.len()).map(|number| format!("[queues.{}]\nmax-receives = 1\n", queue(number)));
     place.configure(&queues.collect::<String>());
     for (number, (path, _)) in ANSWERS.iter().enumerate() {
-        let of_queue = manifest.lines().filter(|line| !line.starts_with("queue = ")).map(|line| format!("{line}\n"));
+        let of_queue = manifest
+            .lines()
+            .filter(|line| !line.starts_with("queue = "))
+            .map(|line| format!("{line}\n"));
         let text = of_queue.collect::<String>();
-        let text = text.replace(address, &server.url(path)).replace(origin, &server.url(""));
+        let text = text
+            .replace(address, &server.url(path))
+            .replace(origin, &server.url(""));
         place.install(&queue(number), &wasm, &text);
     }
     let host = place.start();
