@@ -390,6 +390,7 @@ impl<'o> DevSession<'o> {
             bucket,
             key,
             change: Change::Delete,
+            condition: None,
         };
         let writes = Writes {
             namespace: self.parts.project.name.as_str().into(),
