@@ -63,9 +63,10 @@ export async function bundle(entry, kind, withWeb) {
         inject: [INJECTED],
         bundle: true,
         format: "esm",
-        platform: "neutral",
-        mainFields: ["module", "main"],
-        conditions: ["sandhog-guest", "module"],
+        platform: "browser",
+        // Of what a package has for several places, that for workers on the web fits best: it needs nothing of Node.
+        mainFields: ["browser", "module", "main"],
+        conditions: ["sandhog-guest", "worker", "module"],
         target: "es2023",
         supported: NOT_SUPPORTED,
         define: { "process.env.NODE_ENV": '"production"', global: "globalThis", ...membersOfGlobals() },

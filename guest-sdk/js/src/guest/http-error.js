@@ -53,5 +53,7 @@ export function fetchError({ tag, val }, method, url, wasAdmitted) {
         return notGranted(method, url);
     }
     const [, kind, text] = MEANINGS.find(([name]) => name.test(tag)) ?? ["", "protocol", "the exchange failed"];
-    return new FetchError(/** @type {FetchErrorKind} */ (kind), `${request}: ${text} (${typeof val === "string" ? val : tag})`);
+    // The name of a limit says all.
+    const detail = kind === "limit" ? "" : ` (${typeof val === "string" ? val : tag})`;
+    return new FetchError(/** @type {FetchErrorKind} */ (kind), `${request}: ${text}${detail}`);
 }
