@@ -111,7 +111,8 @@ class ProgramTest(InFolder):
 
 class PackagesTest(InFolder):
     def test_requirements_name_packages(self):
-        file = self.write("requirements.txt", "# all\n./sandhog\n-r other.txt\nrequests >= 2  # http\nhttpx[http2]; python_version > '3'\n")
+        text = "# all\n./sandhog\n-r other.txt\nrequests >= 2  # http\nhttpx[http2]; python_version > '3'\n"
+        file = self.write("requirements.txt", text)
         self.assertEqual(names_in(file), ["requests >= 2", "httpx[http2]; python_version > '3'"])
         with self.assertRaisesRegex(PackageError, "none.txt can't be read: No such file"):
             names_in(self.folder / "none.txt")
@@ -138,10 +139,11 @@ class ManifestTest(InFolder):
         self.assertEqual(lines_for({"send"}), ['send = ["QUEUE"]'])
 
     def test_what_a_manifest_lacks_and_has_for_nothing_is_said(self):
+        lacks = "orders.toml lacks, without which the host refuses the component:"
         for text, uses, expected in [
             ('[grant]\nsend = ["a"]', {"send"}, []),
             ("[grant]\nhttp = []", {"http"}, []),
-            ("", {"keyvalue"}, ["orders.toml lacks, without which the host refuses the component:\n    [grant]\n    keyvalue = true"]),
+            ("", {"keyvalue"}, [f"{lacks}\n    [grant]\n    keyvalue = true"]),
             ('[grant]\nsend = ["b"]', {"send"}, ['orders.toml does not grant the queue a: add "a" to send in [grant]']),
             ('[grant]\nhttp = ["x"]', set(), ["orders.toml grants http, which the handler does not use"]),
             ("= [", set(), None),

@@ -35,7 +35,10 @@ class KeyValueTest(unittest.TestCase):
         self.assertEqual(stored, {"b": b'{"x":1}', "ba": b"", "c": b"3"})
 
     def test_a_counter_counts(self):
-        value, stored = self.seen(lambda store: [store.increment("n"), store.increment("n", 5), store.increment("m", -2)], {"n": 1})
+        def call(store):
+            return [store.increment("n"), store.increment("n", 5), store.increment("m", -2)]
+
+        value, stored = self.seen(call, {"n": 1})
         self.assertEqual((value, stored), ([2, 7, -2], {"n": b"7", "m": b"-2"}))
 
     def test_a_value_is_replaced_only_if_it_is_the_one_expected(self):

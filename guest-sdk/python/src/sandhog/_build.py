@@ -72,9 +72,13 @@ _NAMES = {
     "handler": ("Handler", "handle"),
     "batch-handler": ("BatchHandler", "handle_batch"),
 }
-_KIND = "import sys; sys.path.insert(0, sys.argv[1]); __import__(sys.argv[2]); from sandhog._handler import registered; print(registered()[0])"
-
-
+_KIND = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+__import__(sys.argv[2])
+from sandhog._handler import registered
+print(registered()[0])
+"""
 # How many components are kept for builds in a second.
 _PREPARED_MAX = 8
 
@@ -232,7 +236,11 @@ def _componentize(folder: Path, wit: Path, packed: Path, out: Path, built: Built
     # It packs the environment that it finds: here that is an empty one.
     environment = folder / "environment"
     (environment / "lib" / "site-packages").mkdir(parents=True)
-    names = [f"--import-interface-name={name}={module}" for name, (module, use) in _MODULE_NAMES.items() if use in {None, *built.uses}]
+    names = [
+        f"--import-interface-name={name}={module}"
+        for name, (module, use) in _MODULE_NAMES.items()
+        if use in {None, *built.uses}
+    ]
     arguments = ["-q", "-d", str(wit), "-w", "build", *names, "componentize", "sandhog_entry", "-p", str(packed), "-o", str(out)]
     call = "import sys; from componentize_py import script; sys.exit(script())"
     run = subprocess.run(

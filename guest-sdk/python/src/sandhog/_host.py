@@ -49,7 +49,9 @@ def current() -> Host:
     """Returns the host of the attempt under way."""
     host = _current.get() or _component
     if host is None:
-        raise RuntimeError("there is no host here: call the handler through sandhog.testing.run")
+        raise RuntimeError(
+            "there is no host here: a handler reaches it when it is called, in a component or through sandhog.testing.run"
+        )
     return host
 
 

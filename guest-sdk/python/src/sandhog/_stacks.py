@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.abc
 import importlib.machinery
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -107,6 +108,9 @@ def _requests(module: Any) -> None:
 @_adapts("httpx._transports.default")
 def _httpx(module: Any) -> None:
     from ._exchange import HttpError, Timeout, head_of
+
+    # It tells of every request with its URL, which can have a secret in it, to whoever asks for no more than the usual.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
     class Body(module.SyncByteStream):  # type: ignore[misc]
         """The body of a response."""
