@@ -132,17 +132,17 @@ type trip struct {
 	origin string
 }
 
-// end ends the trip for a reason, and returns the error for the caller.
+// end ends the trip for a reason, and returns the error for the caller. If it has ended, whoever ended it has said
+// why: the caller's context, or the body of the request.
 func (t *trip) end(err error) error {
-	defer t.cancel(err)
 	var failed *host.HTTPError
 	switch {
 	case t.ctx.Err() != nil:
-		// Whoever gave it up has said why: the caller's context, or the body of the request.
 		return context.Cause(t.ctx)
 	case errors.As(err, &failed):
-		return errorOf(failed.Name(), failed.Text, t.origin)
+		err = errorOf(failed.Name(), failed.Text, t.origin)
 	}
+	t.cancel(err)
 	return err
 }
 
