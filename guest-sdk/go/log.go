@@ -55,7 +55,7 @@ func (h *logHandler) Handle(ctx context.Context, record slog.Record) error {
 		return err
 	}
 	text := strings.TrimSpace(record.Message + " " + strings.TrimSpace(h.line.String()))
-	host.Current.Log(hostLevel(record.Level), strings.ToValidUTF8(text, "\uFFFD"))
+	host.CurrentLogger.Log(hostLevel(record.Level), strings.ToValidUTF8(text, "\uFFFD"))
 	return nil
 }
 

@@ -60,7 +60,7 @@ func (o Outgoing) With(name string, value Value) Outgoing {
 // Its error is [ErrNotGranted], [ErrInvalid] or [ErrLimit]. A handler may return it as it is: see
 // [VerdictOf].
 func Send(queue string, message Outgoing) error {
-	return sent(host.Current.Send(queue, lower(message)))
+	return sent(sender().Send(queue, lower(message)))
 }
 
 // SendMany sends messages in their order, all of them or, on an error, none.
@@ -69,7 +69,7 @@ func SendMany(queue string, messages []Outgoing) error {
 	for i, message := range messages {
 		lowered[i] = lower(message)
 	}
-	return sent(host.Current.SendMany(queue, lowered))
+	return sent(sender().SendMany(queue, lowered))
 }
 
 func sent(refusal *host.Refusal) error {

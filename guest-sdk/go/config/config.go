@@ -7,15 +7,11 @@
 // needs the grant; config = {} is one.
 package config
 
-import (
-	"strings"
-
-	"sandhog/internal/host"
-)
+import "strings"
 
 // Get returns the value of this name, and whether the manifest has one.
 func Get(name string) (string, bool) {
-	value, found, err := host.CurrentConfig.Get(strings.ToValidUTF8(name, "\uFFFD"))
+	value, found, err := get(strings.ToValidUTF8(name, "\uFFFD"))
 	if err != nil {
 		panic(err)
 	}
@@ -24,9 +20,9 @@ func Get(name string) (string, bool) {
 
 // All returns all values by their names.
 func All() map[string]string {
-	all, err := host.CurrentConfig.All()
+	values, err := all()
 	if err != nil {
 		panic(err)
 	}
-	return all
+	return values
 }

@@ -28,7 +28,9 @@
 package http
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"os"
 	"slices"
@@ -95,6 +97,35 @@ func (e *Error) Is(target error) bool {
 		return e.Code == "connection-refused"
 	}
 	return false
+}
+
+// NewJSONRequest makes a request with a value's JSON as the body.
+func NewJSONRequest(ctx context.Context, method, url string, value any) (*http.Request, error) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	return request, nil
+}
+
+// Check returns what a response that is no success means for the message: [RetryAfter] for the status 429 or 503,
+// [sandhog.Reject] for any other from 400 to 499, since the same request would fail again, and else
+// [sandhog.Retry]. For 200 to 299 it returns nil.
+func Check(response *http.Response) error {
+	switch status := response.StatusCode; {
+	case status >= 200 && status < 300:
+		return nil
+	case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
+		return RetryAfter(response)
+	case status >= 400 && status < 500:
+		return sandhog.Reject("the server answered %s", response.Status)
+	}
+	return sandhog.Retry("the server answered %s", response.Status)
 }
 
 // RetryAfter makes the failure for a server that asks to come back later, as it does with the status 429 or 503: a

@@ -94,6 +94,34 @@ func TestARequestToComeBackLaterHasItsDelay(t *testing.T) {
 	}
 }
 
+func TestAStatusDecidesWhatBecomesOfAMessage(t *testing.T) {
+	for status, want := range map[int]sandhog.Verdict{
+		200: sandhog.Succeeded, 204: sandhog.Succeeded,
+		304: sandhog.Retried, 500: sandhog.Retried, 503: sandhog.RetriedAfter, 429: sandhog.RetriedAfter,
+		400: sandhog.Rejected, 404: sandhog.Rejected, 499: sandhog.Rejected,
+	} {
+		response := &http.Response{StatusCode: status, Header: http.Header{"Retry-After": {"1"}}}
+		if verdict, _ := sandhog.VerdictOf(sandhoghttp.Check(response)); verdict != want {
+			t.Errorf("%d: %v", status, verdict)
+		}
+	}
+}
+
+func TestARequestCarriesJSON(t *testing.T) {
+	request, err := sandhoghttp.NewJSONRequest(context.Background(), "PUT", "https://api.example.com/", map[string]int{"a": 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(request.Body)
+	if request.Method != "PUT" || request.Header.Get("Content-Type") != "application/json" || string(body) != `{"a":1}` ||
+		request.ContentLength != 7 {
+		t.Error(request, string(body))
+	}
+	if _, err := sandhoghttp.NewJSONRequest(context.Background(), "PUT", "https://api.example.com/", func() {}); err == nil {
+		t.Error("a function has JSON")
+	}
+}
+
 func TestAnErrorOfTheHostIsWhatGoCallsIt(t *testing.T) {
 	for _, c := range []struct {
 		code string

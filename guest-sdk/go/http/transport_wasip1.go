@@ -77,10 +77,15 @@ func check(request *http.Request) error {
 	switch {
 	case request.URL.Host == "":
 		return errors.New("http: no Host in request URL")
-	case request.Host != "" && request.Host != request.URL.Host:
+	case request.Host != "" && withoutDefaultPort(request, request.Host) != withoutDefaultPort(request, request.URL.Host):
 		return fmt.Errorf("the host sends the Host of the URL, %s, and no other: %s", request.URL.Host, request.Host)
 	}
 	return request.Context().Err()
+}
+
+func withoutDefaultPort(request *http.Request, host string) string {
+	port := map[string]string{"http": ":80", "https": ":443"}[request.URL.Scheme]
+	return strings.TrimSuffix(host, port)
 }
 
 // headOf returns the head of a request for the host, and whether net/http would unzip the response unasked.
@@ -132,17 +137,17 @@ type trip struct {
 	origin string
 }
 
-// end ends the trip for a reason, and returns the error for the caller.
+// end ends the trip for a reason, and returns the error for the caller. If it has ended, whoever ended it has said
+// why: the caller's context, or the body of the request.
 func (t *trip) end(err error) error {
-	defer t.cancel(err)
 	var failed *host.HTTPError
 	switch {
 	case t.ctx.Err() != nil:
-		// Whoever gave it up has said why: the caller's context, or the body of the request.
 		return context.Cause(t.ctx)
 	case errors.As(err, &failed):
-		return errorOf(failed.Name(), failed.Text, t.origin)
+		err = errorOf(failed.Name(), failed.Text, t.origin)
 	}
+	t.cancel(err)
 	return err
 }
 

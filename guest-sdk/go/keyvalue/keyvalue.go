@@ -222,15 +222,15 @@ func (s Store) DeleteMany(keys ...string) error {
 }
 
 // bucket opens the store for these keys.
-func (s Store) bucket(keys ...string) (host.Bucket, error) {
+func (s Store) bucket(keys ...string) (opened bucket, err error) {
 	for _, key := range keys {
 		// Text that is made valid could be the key of something else.
 		if !utf8.ValidString(key) {
-			return nil, &Error{reason: fmt.Sprintf("the key %q is not UTF-8", key)}
+			return opened, &Error{reason: fmt.Sprintf("the key %q is not UTF-8", key)}
 		}
 	}
-	bucket, failed := host.CurrentKeyValue.Open(s.name)
-	return bucket, errorOf(failed)
+	opened, failed := open(s.name)
+	return opened, errorOf(failed)
 }
 
 func errorOf(failed *host.KeyValueError) error {

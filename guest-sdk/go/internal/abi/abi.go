@@ -176,10 +176,18 @@ func importSendMany(queue string, messages, length uint32, result unsafe.Pointer
 func importLog(level uint32, context string, text string)
 
 func init() {
-	host.Current = imports{}
+	host.CurrentLogger = logger{}
 }
 
-type imports struct{}
+type logger struct{}
+
+func (logger) Log(level host.Level, text string) {
+	importLog(uint32(level), "", text)
+}
+
+// Sender sends messages. The package for handlers calls it without an interface between them, so that the linker
+// knows whether a program sends.
+type Sender struct{}
 
 // sending is what the host reads and writes during one call of an import. It is here, and not on a stack:
 // stacks move when they grow, and the host knows only addresses. One goroutine at a time may use it.
@@ -190,7 +198,8 @@ var sending struct {
 	result     wireSent
 }
 
-func (imports) Send(queue string, message host.Outgoing) *host.Refusal {
+// Send sends one message.
+func (Sender) Send(queue string, message host.Outgoing) *host.Refusal {
 	return send([]host.Outgoing{message}, func() {
 		wire := &sending.messages[0]
 		importSend(queue, wire.body, wire.bodyLength, wire.attributes, wire.attributesLength, wire.hasDelay, wire.delaySeconds,
@@ -199,7 +208,8 @@ func (imports) Send(queue string, message host.Outgoing) *host.Refusal {
 	})
 }
 
-func (imports) SendMany(queue string, messages []host.Outgoing) *host.Refusal {
+// SendMany sends messages, all or none.
+func (Sender) SendMany(queue string, messages []host.Outgoing) *host.Refusal {
 	return send(messages, func() {
 		address, length := addressOfList(sending.messages)
 		importSendMany(queue, address, length, unsafe.Pointer(&sending.result))
@@ -220,10 +230,6 @@ func send(messages []host.Outgoing, call func()) *host.Refusal {
 	runtime.KeepAlive(messages)
 	sending.messages, sending.attributes = nil, nil
 	return sending.result.refusal()
-}
-
-func (imports) Log(level host.Level, text string) {
-	importLog(uint32(level), "", text)
 }
 
 func (s *wireSent) refusal() *host.Refusal {

@@ -17,11 +17,8 @@ func importConfigGetAll(result unsafe.Pointer)
 
 type wirePair struct{ name, nameLength, value, valueLength uint32 }
 
-// Config has the values that the manifest grants.
-type Config struct{}
-
-// Get returns a value, and whether there is one.
-func (Config) Get(name string) (value string, found bool, err error) {
+// ConfigGet returns a value that the manifest grants, and whether there is one.
+func ConfigGet(name string) (value string, found bool, err error) {
 	value = ask(func(result unsafe.Pointer) { importConfigGet(name, result) }, func(answer *words) string {
 		if answer.byte(0) != 0 {
 			err = errors.New(answer.text(2))
@@ -35,8 +32,8 @@ func (Config) Get(name string) (value string, found bool, err error) {
 	return value, found, err
 }
 
-// All returns all values.
-func (Config) All() (map[string]string, error) {
+// ConfigAll returns all values that the manifest grants.
+func ConfigAll() (map[string]string, error) {
 	var err error
 	all := ask(func(result unsafe.Pointer) { importConfigGetAll(result) }, func(answer *words) map[string]string {
 		if answer.byte(0) != 0 {

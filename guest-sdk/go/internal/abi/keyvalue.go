@@ -68,35 +68,34 @@ type wireEntry struct {
 	value, valueLength uint32
 }
 
-// Stores opens the key-value stores of the handler. A store that was opened stays open.
-type Stores struct{ opened map[string]bucket }
+// Bucket is a key-value store that was opened. It fulfils host.Bucket.
+type Bucket uint32
 
-type bucket uint32
+// opened are the stores that were opened, by their names. They stay open.
+var opened = map[string]Bucket{}
 
-// Open opens a store.
-func (s *Stores) Open(store string) (host.Bucket, *host.KeyValueError) {
-	if bucket, ok := s.opened[store]; ok {
+// OpenBucket opens a store.
+func OpenBucket(store string) (Bucket, *host.KeyValueError) {
+	if bucket, ok := opened[store]; ok {
 		return bucket, nil
 	}
-	opened, err := askStore(func(result unsafe.Pointer) { importOpen(store, result) }, 1, func(answer *words) bucket {
-		return bucket(answer[1])
+	bucket, err := askStore(func(result unsafe.Pointer) { importOpen(store, result) }, 1, func(answer *words) Bucket {
+		return Bucket(answer[1])
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		opened[store] = bucket
 	}
-	if s.opened == nil {
-		s.opened = map[string]bucket{}
-	}
-	s.opened[store] = opened
-	return opened, nil
+	return bucket, err
 }
 
-func (b bucket) Get(key string) ([]byte, bool, *host.KeyValueError) {
+// Get returns a value, and whether there is one.
+func (b Bucket) Get(key string) ([]byte, bool, *host.KeyValueError) {
 	value, err := askStore(func(result unsafe.Pointer) { importBucketGet(uint32(b), key, result) }, 1, (*words).value)
 	return value, value != nil, err
 }
 
-func (b bucket) Set(key string, value []byte) *host.KeyValueError {
+// Set sets a value.
+func (b Bucket) Set(key string, value []byte) *host.KeyValueError {
 	address, length := addressOfList(value)
 	return tell(func(result unsafe.Pointer) {
 		importBucketSet(uint32(b), key, address, length, result)
@@ -104,17 +103,20 @@ func (b bucket) Set(key string, value []byte) *host.KeyValueError {
 	})
 }
 
-func (b bucket) Delete(key string) *host.KeyValueError {
+// Delete deletes a value.
+func (b Bucket) Delete(key string) *host.KeyValueError {
 	return tell(func(result unsafe.Pointer) { importBucketDelete(uint32(b), key, result) })
 }
 
-func (b bucket) Exists(key string) (bool, *host.KeyValueError) {
+// Exists returns whether there is a value.
+func (b Bucket) Exists(key string) (bool, *host.KeyValueError) {
 	return askStore(func(result unsafe.Pointer) { importBucketExists(uint32(b), key, result) }, 1, func(answer *words) bool {
 		return answer.byte(1) != 0
 	})
 }
 
-func (b bucket) Keys(cursor string) (keys []string, next string, err *host.KeyValueError) {
+// Keys returns a page of keys.
+func (b Bucket) Keys(cursor string) (keys []string, next string, err *host.KeyValueError) {
 	keys, err = askStore(func(result unsafe.Pointer) {
 		importBucketListKeys(uint32(b), presence(cursor != ""), cursor, result)
 	}, 1, func(answer *words) []string {
@@ -130,12 +132,14 @@ func (b bucket) Keys(cursor string) (keys []string, next string, err *host.KeyVa
 	return keys, next, err
 }
 
-func (b bucket) Increment(key string, delta int64) (int64, *host.KeyValueError) {
+// Increment adds to a number.
+func (b Bucket) Increment(key string, delta int64) (int64, *host.KeyValueError) {
 	add := func(result unsafe.Pointer) { importIncrement(uint32(b), key, delta, result) }
 	return askStore(add, 2, func(answer *words) int64 { return int64(answer.uint64(2)) })
 }
 
-func (b bucket) CompareAndSet(key string, expected, value []byte) (bool, *host.KeyValueError) {
+// CompareAndSet sets a value if it is the expected one.
+func (b Bucket) CompareAndSet(key string, expected, value []byte) (bool, *host.KeyValueError) {
 	note := func(result unsafe.Pointer) { importCasNew(uint32(b), key, result) }
 	cas, err := askStore(note, 1, func(answer *words) uint32 { return answer[1] })
 	if err != nil {
@@ -174,7 +178,8 @@ func swap(cas uint32, value []byte) (swapped bool, err *host.KeyValueError) {
 	return swapped, err
 }
 
-func (b bucket) SetMany(entries []host.KeyValueEntry) *host.KeyValueError {
+// SetMany sets values, all or none.
+func (b Bucket) SetMany(entries []host.KeyValueEntry) *host.KeyValueError {
 	wire := make([]wireEntry, len(entries))
 	for i, entry := range entries {
 		wire[i].key, wire[i].keyLength = addressOfText(entry.Key)
@@ -188,7 +193,8 @@ func (b bucket) SetMany(entries []host.KeyValueEntry) *host.KeyValueError {
 	})
 }
 
-func (b bucket) DeleteMany(keys []string) *host.KeyValueError {
+// DeleteMany deletes values, all or none.
+func (b Bucket) DeleteMany(keys []string) *host.KeyValueError {
 	wire := make([]wireText, len(keys))
 	for i, key := range keys {
 		wire[i].text, wire[i].length = addressOfText(key)

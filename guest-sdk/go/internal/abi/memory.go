@@ -102,16 +102,22 @@ func listAt[T any](address, length uint32) []T {
 	return unsafe.Slice((*T)(unsafe.Pointer(uintptr(address))), length)
 }
 
+// lowered is what an address was taken of last. What is stored here is never on a stack, which moves when it
+// grows, and leaves the addresses of what is on it behind.
+var lowered unsafe.Pointer
+
 func addressOfText(text string) (address, length uint32) {
 	if text == "" {
 		return 0, 0
 	}
-	return uint32(uintptr(unsafe.Pointer(unsafe.StringData(text)))), uint32(len(text))
+	lowered = unsafe.Pointer(unsafe.StringData(text))
+	return uint32(uintptr(lowered)), uint32(len(text))
 }
 
 func addressOfList[T any](list []T) (address, length uint32) {
 	if len(list) == 0 {
 		return 0, 0
 	}
-	return uint32(uintptr(unsafe.Pointer(unsafe.SliceData(list)))), uint32(len(list))
+	lowered = unsafe.Pointer(unsafe.SliceData(list))
+	return uint32(uintptr(lowered)), uint32(len(list))
 }

@@ -1,7 +1,7 @@
 // Package host is the seam between the packages for handlers and what is behind them: the host, or a test.
 //
-// What needs a grant has a variable of its own, so that a program that does not import its package does not
-// import it from the host either.
+// On the host, the packages for handlers call package abi without an interface between them, but for the log. So the
+// linker leaves out what a program does not call, and the program needs no grant for it.
 package host
 
 import "errors"
@@ -81,15 +81,22 @@ const (
 	Critical
 )
 
-// Host takes what a handler sends and logs. Every text passed to it is UTF-8.
-type Host interface {
+// Sender takes what a handler sends. Every text passed to it is UTF-8.
+type Sender interface {
 	Send(queue string, message Outgoing) *Refusal
 	SendMany(queue string, messages []Outgoing) *Refusal
+}
+
+// Logger takes what a handler logs. Every text passed to it is UTF-8.
+type Logger interface {
 	Log(level Level, text string)
 }
 
-// Current is the host that the handler runs on. A test sets it for as long as it runs a handler.
-var Current Host = none{}
+// What a handler runs on. A test sets it for as long as it runs a handler.
+var (
+	CurrentSender Sender = none{}
+	CurrentLogger Logger = none{}
+)
 
 // none stands in for a host where there is none: in a native program that is not running a handler.
 type none struct{}
