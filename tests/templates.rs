@@ -270,3 +270,10 @@ fn a_project_in_cpp_works_as_its_readme_says() {
     let edit = ("handler.cpp", "in total", "altogether");
     check(&Project::new("cpp"), "make", "make test", &orders(), edit);
 }
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn a_project_in_zig_works_as_its_readme_says() {
+    let edit = ("handler.zig", "in total", "altogether");
+    check(&Project::new("zig"), "make", "make test", &orders(), edit);
+}

@@ -18,7 +18,8 @@
  *     }
  *
  * Exactly one source file of a handler defines SANDHOG_IMPLEMENTATION before it includes this header. One
- * that also defines SANDHOG_BATCH writes handle_batch instead of handle.
+ * that also defines SANDHOG_BATCH writes handle_batch instead of handle. One that defines SANDHOG_PROGRAM has a main
+ * instead, and is a program: its message is the standard input, and its exit code the verdict.
  *
  * Compiled for WebAssembly, the file is a handler. Compiled natively, sends and logs are kept for
  * tests to look at: see the functions sandhog_test_*.
@@ -2536,7 +2537,11 @@ const sandhog_pair *sandhog_config_all(size_t *n_values) {
     return got.is.values.pairs;
 }
 
-#ifdef SANDHOG_BATCH
+#if defined(SANDHOG_PROGRAM)
+
+/* The host calls nothing but main. */
+
+#elif defined(SANDHOG_BATCH)
 
 typedef struct {
     sandhog_slice id;

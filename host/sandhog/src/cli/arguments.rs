@@ -110,6 +110,8 @@ pub enum Language {
     C,
     /// A handler in C++ with the header for C.
     Cpp,
+    /// A handler in Zig with the header for C.
+    Zig,
     /// A program in Rust.
     CommandRust,
     /// A program in Go.

@@ -89,7 +89,7 @@ impl Language {
             Self::Javascript | Self::Typescript => Some("js"),
             Self::Python => Some("python"),
             Self::Go => Some("go"),
-            Self::C | Self::Cpp => Some("c"),
+            Self::C | Self::Cpp | Self::Zig => Some("c"),
             Self::CommandRust | Self::CommandGo | Self::CommandC | Self::CommandZig => None,
         }
     }

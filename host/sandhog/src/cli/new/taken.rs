@@ -41,6 +41,7 @@ pub(crate) fn by(language: Language, name: &str) -> Option<&'static str> {
         | Language::CommandGo
         | Language::C
         | Language::Cpp
+        | Language::Zig
         | Language::CommandC
         | Language::CommandZig => None,
     }
