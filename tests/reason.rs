@@ -5,8 +5,8 @@ use std::time::Duration;
 use harness::{
     bench::Bench,
     guests::{batch_handler_importing, body_starts_with, handler_importing, program},
-    hostile::{Parts, escaped},
     host::Place,
+    hostile::{Parts, escaped},
     wait_for,
 };
 use sandhog_executor::{Component, Executor as _, Flavour, GuestFailure, Verdict, policy::Reuse};
@@ -29,11 +29,12 @@ const TEXTS: &str = r#"
 /// | `o` | succeeds |
 /// | `f` | fails with `retry` |
 /// | `s` `m` | spins, takes all memory |
-/// | `M` | reports a million times, and traps |
+/// | `M` | reports a hundred thousand times, and traps |
 /// | `L` | reports 12 MB of memory as reason and stack, and traps |
 /// | `!` | reports nothing, and traps |
 fn reporter() -> Vec<u8> {
-    const SAY: &str = "(call $report (i32.add (local.get $body) (i32.const 1)) (i32.sub (local.get $body-len) (i32.const 1))
+    const SAY: &str =
+        "(call $report (i32.add (local.get $body) (i32.const 1)) (i32.sub (local.get $body-len) (i32.const 1))
         (i32.const 1024) (i32.const 36))";
     let when = |c: char, then: &str| format!("(if {} (then {then}))", body_starts_with(c));
     let handle = format!(
@@ -60,7 +61,7 @@ fn reporter() -> Vec<u8> {
                 'M',
                 &format!(
                     "(loop $again {SAY} (local.set $n (i32.add (local.get $n) (i32.const 1)))
-                    (br_if $again (i32.lt_u (local.get $n) (i32.const 1000000)))) unreachable"
+                    (br_if $again (i32.lt_u (local.get $n) (i32.const 100000)))) unreachable"
                 )
             ),
             when(
@@ -126,7 +127,9 @@ async fn a_limit_is_the_reason_whatever_the_guest_reports() {
     let large = failure(&bench, &component, "mMemoryError").await;
     assert_eq!(large.kind, FailureKind::Memory);
     assert!(
-        large.reason.starts_with("the handler needs more than its limit of 33554432 bytes")
+        large
+            .reason
+            .starts_with("the handler needs more than its limit of 33554432 bytes")
             && large.reason.ends_with("; it reported: MemoryError"),
         "{}",
         large.reason
@@ -142,7 +145,11 @@ async fn a_report_is_bounded_and_tame() {
     assert_eq!(often.reason, "again");
     let large = failure(&bench, &component, "L").await;
     let stack = large.stack.unwrap();
-    assert!(large.reason.starts_with("aaa") && large.reason.len() < 1100, "{}", large.reason.len());
+    assert!(
+        large.reason.starts_with("aaa") && large.reason.len() < 1100,
+        "{}",
+        large.reason.len()
+    );
     assert!(stack.starts_with("aaa") && stack.len() < 8300, "{}", stack.len());
     let wild = failure(&bench, &component, "tone\r\n\u{1b}[2J\u{202e}two\u{7}").await;
     assert_eq!(wild.reason, "one\n\\u{1b}[2J\\u{202e}two\\u{7}");
@@ -150,7 +157,10 @@ async fn a_report_is_bounded_and_tame() {
     let [Verdict::Failed(invalid)] = report.verdicts.as_slice() else {
         panic!("{report:?}");
     };
-    assert!(invalid.kind == FailureKind::Trap && invalid.reason.contains("utf-8"), "{invalid:?}");
+    assert!(
+        invalid.kind == FailureKind::Trap && invalid.reason.contains("utf-8"),
+        "{invalid:?}"
+    );
     bench.check_neighbour().await;
 }
 
@@ -215,13 +225,19 @@ async fn what_a_program_prints_before_it_breaks_is_the_reason() {
     for way in ["2 ", "!"] {
         let (failure, lines) = printed(&bench, &component, &format!("{way}{PANIC}")).await;
         assert_eq!(failure.kind, FailureKind::Trap);
-        assert_eq!((failure.reason.as_str(), failure.stack.as_deref()), ("panic: no items", Some(STACK)));
+        assert_eq!(
+            (failure.reason.as_str(), failure.stack.as_deref()),
+            ("panic: no items", Some(STACK))
+        );
         assert!(lines.is_empty(), "{lines:?}");
     }
     let panic = "!\nthread 'main' (1) panicked at src/main.rs:5:3:\nno items\nnote: run with `RUST_BACKTRACE=1` environment variable\n";
     let (failure, lines) = printed(&bench, &component, panic).await;
     assert_eq!(failure.reason, "no items at src/main.rs:5:3");
-    assert!(failure.stack.is_some_and(|stack| stack.contains("function")), "the engine's");
+    assert!(
+        failure.stack.is_some_and(|stack| stack.contains("function")),
+        "the engine's"
+    );
     assert!(lines.is_empty(), "{lines:?}");
 }
 
@@ -230,12 +246,20 @@ async fn the_last_line_that_says_something_is_the_reason_of_a_program_without_a_
     let bench = Bench::new();
     let component = bench.load(program()).await.unwrap();
     let (failure, lines) = printed(&bench, &component, "65 no date\n    at parse (orders.js:3)\n\n").await;
-    assert_eq!((failure.kind, failure.reason.as_str()), (FailureKind::Reject, "no date"));
+    assert_eq!(
+        (failure.kind, failure.reason.as_str()),
+        (FailureKind::Reject, "no date")
+    );
     assert_eq!(lines, ["no date\n    at parse (orders.js:3)"]);
     let (failure, lines) = printed(&bench, &component, &format!("75 {PANIC}")).await;
     // It is no crash: the dump stays in the log.
     assert_eq!((failure.kind, lines.len()), (FailureKind::Retry, 1), "{lines:?}");
-    let (failure, _) = printed(&bench, &component, "3 one\nnote: run with `RUST_BACKTRACE=1` to see more\n").await;
+    let (failure, _) = printed(
+        &bench,
+        &component,
+        "3 one\nnote: run with `RUST_BACKTRACE=1` to see more\n",
+    )
+    .await;
     assert_eq!(failure.reason, "the program exited with code 3: one");
     let (failure, _) = printed(&bench, &component, "!").await;
     assert_eq!(failure.reason, "the handler trapped: it aborted (`unreachable`)");

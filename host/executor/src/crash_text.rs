@@ -30,9 +30,13 @@ const DUMPS: &[(&str, Reader)] = &[
     ("Unhandled exception. ", |lines| managed("Unhandled exception. ", lines)),
     ("Unhandled exception:", |lines| managed("Unhandled exception:", lines)),
     ("Exception in thread ", java),
-    ("Uncaught (in promise) ", |lines| managed("Uncaught (in promise) ", lines)),
+    ("Uncaught (in promise) ", |lines| {
+        managed("Uncaught (in promise) ", lines)
+    }),
     ("Uncaught ", |lines| managed("Uncaught ", lines)),
-    ("Fatal error: exception ", |lines| managed("Fatal error: exception ", lines)),
+    ("Fatal error: exception ", |lines| {
+        managed("Fatal error: exception ", lines)
+    }),
     ("Fatal error: ", first_line),
     ("fatal runtime error: ", first_line),
     ("memory allocation of ", first_line),
@@ -62,7 +66,9 @@ pub(crate) fn begins_dump(line: &[u8]) -> bool {
 pub(crate) fn read_dump(text: &str) -> CrashText {
     let lines: Vec<_> = text.trim().lines().filter(|line| !is_advice(line)).collect();
     let first = lines.first().copied().unwrap_or_default();
-    let reader = DUMPS.iter().find(|(prefix, _)| first.trim_start().starts_with(prefix.trim_start()));
+    let reader = DUMPS
+        .iter()
+        .find(|(prefix, _)| first.trim_start().starts_with(prefix.trim_start()));
     let reader = reader.map_or(first_line as Reader, |(_, reader)| *reader);
     reader(&lines)
 }
@@ -168,7 +174,11 @@ fn go(lines: &[&str]) -> CrashText {
     let (first, rest) = lines.split_first().unwrap_or((&"", &[]));
     let (more, stack) = split(rest, is_stack);
     let reason: Vec<_> = [*first].into_iter().chain(more.iter().copied()).collect();
-    let stack: Vec<_> = stack.iter().filter(|line| !line.starts_with("exit status ")).copied().collect();
+    let stack: Vec<_> = stack
+        .iter()
+        .filter(|line| !line.starts_with("exit status "))
+        .copied()
+        .collect();
     of_lines(&reason, &stack)
 }
 
@@ -202,7 +212,10 @@ fn python(lines: &[&str]) -> CrashText {
             }
         }
     }
-    let mut texts = exceptions.iter().rev().map(|message| message.join("\n").trim().to_owned());
+    let mut texts = exceptions
+        .iter()
+        .rev()
+        .map(|message| message.join("\n").trim().to_owned());
     let reason = texts.next().unwrap_or_default();
     let mut crash = of_lines(&[], lines.get(..message_at).unwrap_or(lines));
     crash.reason = texts.fold(reason, |reason, cause| format!("{reason}; caused by {cause}"));
@@ -251,13 +264,21 @@ fn java(lines: &[&str]) -> CrashText {
 /// An exception behind `prefix`, and frames and causes below, as .NET, Java, JavaScript and others print them.
 fn managed(prefix: &str, lines: &[&str]) -> CrashText {
     let cause = |line: &str| {
-        let cause = line.trim().strip_prefix("---> ").or_else(|| line.strip_prefix("Caused by: "));
+        let cause = line
+            .trim()
+            .strip_prefix("---> ")
+            .or_else(|| line.strip_prefix("Caused by: "));
         cause.map(str::to_owned)
     };
     let is_stack = |line: &str| cause(line).is_some() || line.starts_with('#') || is_frame(line.trim_start());
     let (reason, stack) = split(lines, is_stack);
     let mut crash = of_lines(reason, stack);
-    let mut reason = crash.reason.strip_prefix(prefix.trim_end()).unwrap_or(&crash.reason).trim().to_owned();
+    let mut reason = crash
+        .reason
+        .strip_prefix(prefix.trim_end())
+        .unwrap_or(&crash.reason)
+        .trim()
+        .to_owned();
     for cause in stack.iter().filter_map(|line| cause(line)) {
         reason = format!("{reason}; caused by {cause}");
     }

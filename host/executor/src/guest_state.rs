@@ -98,9 +98,7 @@ impl GuestState {
             let mut builder = wasi_builder(policy, &streams, &random, &granted);
             open_dirs(&mut builder, policy)?;
             if resources.is_program {
-                console = call
-                    .message
-                    .map(|message| Console::new(&mut builder, message, policy));
+                console = call.message.map(|message| Console::new(&mut builder, message, policy));
             }
             wasi = Some(builder.build());
         }

@@ -224,7 +224,10 @@ mod tests {
             2026-01-01 ERROR sandhog: forged\\u{1b}[2J\n          three\n    at f (a.js:1)\n    at g\n";
         assert!(page.ends_with(expected), "{page}");
         let page = written(|| tracing::warn!(reason = "one line", stack = None::<&str>, queue = "q", "not handled"));
-        assert!(page.ends_with("not handled reason=\"one line\" queue=\"q\"\n"), "{page}");
+        assert!(
+            page.ends_with("not handled reason=\"one line\" queue=\"q\"\n"),
+            "{page}"
+        );
     }
 
     #[test]

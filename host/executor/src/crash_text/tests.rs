@@ -3,7 +3,10 @@
 use super::*;
 
 fn check(dump: &str, reason: &str, stack: &str) {
-    assert!(begins_dump(dump.trim_start_matches('\n').lines().next().unwrap().as_bytes()), "{dump}");
+    assert!(
+        begins_dump(dump.trim_start_matches('\n').lines().next().unwrap().as_bytes()),
+        "{dump}"
+    );
     let expected = CrashText {
         reason: reason.to_owned(),
         stack: stack.to_owned(),
@@ -92,7 +95,9 @@ fn a_traceback_of_python_is_its_last_exception_and_its_direct_causes() {
         The above exception was the direct cause of the following exception:\n\n\
         Traceback (most recent call last):\n  File \"app.py\", line 5",
     );
-    let dump = format!("{TRACEBACK}\n  File \"a.py\", line 1\nKeyError: 1\n\n{CONTEXT}\n\n{TRACEBACK}\n  File \"a.py\", line 2\nTypeError: 2");
+    let dump = format!(
+        "{TRACEBACK}\n  File \"a.py\", line 1\nKeyError: 1\n\n{CONTEXT}\n\n{TRACEBACK}\n  File \"a.py\", line 2\nTypeError: 2"
+    );
     assert_eq!(read_dump(&dump).reason, "TypeError: 2");
     let group = "  + Exception Group Traceback (most recent call last):\n  |   File \"a.py\", line 1, in <module>\n  |     raise g\n\
         \x20 | ExceptionGroup: two (2 sub-exceptions)\n  +-+---------------- 1 ----------------\n    | ValueError: 1\n";
@@ -125,13 +130,21 @@ fn a_panic_of_zig_is_its_text() {
 
 #[test]
 fn an_exception_of_another_language_is_its_type_and_text() {
-    check("abort: no items in assembly/index.ts(12:3)\n", "no items in assembly/index.ts(12:3)", "");
+    check(
+        "abort: no items in assembly/index.ts(12:3)\n",
+        "no items in assembly/index.ts(12:3)",
+        "",
+    );
     check(
         "libc++abi: terminating due to uncaught exception of type std::runtime_error: no items\n",
         "std::runtime_error: no items",
         "",
     );
-    check("libc++abi: Pure virtual function called!\n", "Pure virtual function called!", "");
+    check(
+        "libc++abi: Pure virtual function called!\n",
+        "Pure virtual function called!",
+        "",
+    );
     check(
         "terminate called after throwing an instance of 'std::runtime_error'\n  what():  no items\n",
         "std::runtime_error: no items",
@@ -157,12 +170,24 @@ fn an_exception_of_another_language_is_its_type_and_text() {
         "TypeError: x is not a function",
         "    at handle (orders.js:4:5)",
     );
-    check("Fatal error: exception Failure(\"no items\")\n", "Failure(\"no items\")", "");
+    check(
+        "Fatal error: exception Failure(\"no items\")\n",
+        "Failure(\"no items\")",
+        "",
+    );
 }
 
 #[test]
 fn what_a_guest_logs_is_no_dump() {
-    for line in ["", "thread 7 waits", "order 7: panic: at the disco", "error: no", "a Traceback", " panic: x", "panicked"] {
+    for line in [
+        "",
+        "thread 7 waits",
+        "order 7: panic: at the disco",
+        "error: no",
+        "a Traceback",
+        " panic: x",
+        "panicked",
+    ] {
         assert!(!begins_dump(line.as_bytes()), "{line}");
     }
     assert!(!begins_dump(b"\xff\xfe"));
@@ -181,7 +206,13 @@ fn the_last_line_that_says_something_is_no_advice_and_no_frame() {
     ] {
         assert!(says_nothing(line), "{line}");
     }
-    for line in ["no items", "at noon", "  indented", "note: the disk is full", "goroutine leak"] {
+    for line in [
+        "no items",
+        "at noon",
+        "  indented",
+        "note: the disk is full",
+        "goroutine leak",
+    ] {
         assert!(!says_nothing(line), "{line}");
     }
 }

@@ -32,13 +32,12 @@ impl HandlerAttempt {
                     tracing::info!(handler, %queue, message_id = %id, receive_count, "handled before, and its deletion was lost; deleted again");
                 }
                 AttemptOutcome::Failed(GuestFailure {
-                    kind,
-                    reason,
-                    stack,
-                    ..
+                    kind, reason, stack, ..
                 }) => {
                     // One stack broke a whole batch: it is logged once.
-                    let stack = stack.as_deref().filter(|stack| last_stack.replace(*stack) != Some(*stack));
+                    let stack = stack
+                        .as_deref()
+                        .filter(|stack| last_stack.replace(*stack) != Some(*stack));
                     tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, stack, "not handled");
                     if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
                         tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
