@@ -360,7 +360,7 @@ fn a_reason_of_several_lines_stays_one() {
         shown.out
     );
     let listed = ask(&place, &host, &["dead", "list", "orders"]);
-    assert!(listed.out.contains("one\\nsend"), "{}", listed.out);
+    assert!(listed.out.contains("  one …  "), "{}", listed.out);
 }
 
 #[test]

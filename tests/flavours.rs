@@ -247,7 +247,7 @@ async fn the_exit_code_of_a_program_is_its_verdict_and_its_last_line_the_reason(
         .map(|line| line.text.clone())
         .collect();
     assert!(
-        lines.contains(&"the disk is full".to_owned()) && lines.contains(&"text".to_owned()),
+        lines.contains(&"first\nthe disk is full".to_owned()) && lines.contains(&"text".to_owned()),
         "{lines:?}"
     );
 }

@@ -29,7 +29,7 @@ const TEXTS: &str = r#"
 /// | `o` | succeeds |
 /// | `f` | fails with `retry` |
 /// | `s` `m` | spins, takes all memory |
-/// | `M` | reports a million times, and traps |
+/// | `M` | reports a hundred thousand times, and traps |
 /// | `L` | reports 12 MB of memory as reason and stack, and traps |
 /// | `!` | reports nothing, and traps |
 fn reporter() -> Vec<u8> {
@@ -61,7 +61,7 @@ fn reporter() -> Vec<u8> {
                 'M',
                 &format!(
                     "(loop $again {SAY} (local.set $n (i32.add (local.get $n) (i32.const 1)))
-                    (br_if $again (i32.lt_u (local.get $n) (i32.const 1000000)))) unreachable"
+                    (br_if $again (i32.lt_u (local.get $n) (i32.const 100000)))) unreachable"
                 )
             ),
             when(

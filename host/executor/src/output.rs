@@ -74,23 +74,35 @@ impl OutputAccount {
         self.lines_dropped.load(Ordering::Relaxed)
     }
 
-    /// Logs one text as one record, cut and escaped.
+    /// Logs one text as one record, cut and escaped, or counts the lines that are dropped.
     pub(crate) fn log(&self, stream: LogStream, text: &str) {
-        self.emit(stream, printable_lines(text, self.line_bytes));
+        if !self.is_used_up() {
+            let text = printable_lines(text, self.line_bytes);
+            let cost = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
+            let taken = self
+                .bytes_left
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
+            if taken.is_ok() {
+                let sink = Arc::clone(&*self.sink.lock());
+                sink(LogLine { stream, text });
+                return;
+            }
+            self.bytes_left.store(0, Ordering::Relaxed);
+        }
+        self.drop_lines(text.as_bytes());
+        self.drop_lines(b"\n");
     }
 
-    fn emit(&self, stream: LogStream, text: String) {
-        let cost = u64::try_from(text.len()).unwrap_or(u64::MAX).saturating_add(LINE_COST);
-        let taken = self
-            .bytes_left
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(cost));
-        if taken.is_ok() {
-            let sink = Arc::clone(&*self.sink.lock());
-            sink(LogLine { stream, text });
-        } else {
-            self.bytes_left.store(0, Ordering::Relaxed);
-            self.lines_dropped.fetch_add(1, Ordering::Relaxed);
-        }
+    /// Returns whether nothing more gets into the log before the next call.
+    fn is_used_up(&self) -> bool {
+        self.bytes_left.load(Ordering::Relaxed) == 0
+    }
+
+    /// Counts the lines that end in `bytes`.
+    fn drop_lines(&self, bytes: &[u8]) {
+        let ends = bytes.iter().filter(|byte| **byte == b'\n').count();
+        let ends = u64::try_from(ends).unwrap_or(u64::MAX);
+        self.lines_dropped.fetch_add(ends, Ordering::Relaxed);
     }
 }
 
@@ -224,7 +236,12 @@ impl GuestOutput {
     fn write_all(&self, bytes: &[u8]) -> Result<(), String> {
         match &*self.0 {
             OutputDestination::Log(stream) => {
-                stream.with(|splitter, log| splitter.write(bytes, log));
+                // A flood costs no more than it must. Standard error may still say why the guest breaks.
+                if stream.stream == LogStream::Stdout && stream.account.is_used_up() {
+                    stream.account.drop_lines(bytes);
+                } else {
+                    stream.with(|splitter, log| splitter.write(bytes, log));
+                }
                 Ok(())
             }
             OutputDestination::Collected(lines) => lines.lock().write(bytes),

@@ -17,7 +17,7 @@ use super::{
 use sandhog_queue::{
     Effects, ExtendError, FailureKind, FailureRecord, Queue, Receipt, SettleError, SettleRequest, Settlement,
     message::MAX_DELAY,
-    printable::{chain, printable},
+    printable::{chain, printable, printable_lines},
 };
 
 /// The longest reason that is kept of a failure, in bytes.
@@ -111,7 +111,7 @@ fn settle_request(entry: &SettleEntry) -> Result<SettleRequest, RefusedRequest> 
     }
     let failure = |kind| FailureRecord {
         kind,
-        reason: printable(entry.reason.as_deref().unwrap_or_default(), MAX_REASON_BYTES),
+        reason: printable_lines(entry.reason.as_deref().unwrap_or_default(), MAX_REASON_BYTES),
         handler: String::new(),
         component: String::new(),
     };

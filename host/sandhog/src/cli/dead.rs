@@ -115,7 +115,7 @@ fn list(queue: &QueueName, page: &DeadLetterList, output: &mut dyn Write) -> io:
             time(letter.dead_at_ms),
             letter.receive_count.to_string(),
             failure.map_or("-", |failure| failure.kind.as_str()).to_owned(),
-            failure.map_or_else(|| "-".to_owned(), |failure| printable(&failure.reason, 48)),
+            failure.map_or_else(|| "-".to_owned(), |failure| first_line(&failure.reason)),
             body(letter, 48),
         ]);
     }
@@ -152,6 +152,12 @@ fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
         line("attribute", &format!("{} = {value}", printable(name, 256)))?;
     }
     line("body", &body(letter, usize::MAX))
+}
+
+/// Returns the first line of a reason; `dead show` has the others.
+fn first_line(reason: &str) -> String {
+    let (first, more) = reason.split_once('\n').map_or((reason, ""), |(first, _)| (first, " …"));
+    format!("{}{more}", printable(first, 48))
 }
 
 /// Returns the body if it is text, or else its size.
