@@ -28,6 +28,7 @@ impl Project {
     fn new(inputs: &[(&str, &str)]) -> Self {
         let project = Self(Place::new());
         let good = obedient("totals");
+        fs::create_dir(project.path("")).unwrap();
         fs::create_dir(project.path("versions")).unwrap();
         fs::create_dir(project.path("input")).unwrap();
         fs::write(project.path("versions/one"), &good).unwrap();
@@ -41,7 +42,13 @@ impl Project {
     }
 
     fn path(&self, below: &str) -> PathBuf {
-        self.0.path().join(below)
+        self.0.path().join("project").join(below)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.0.command();
+        command.arg("dev").args(arguments).current_dir(self.path(""));
+        command
     }
 
     fn save(&self, file: &str, text: &str) {
@@ -50,9 +57,7 @@ impl Project {
 
     fn dev(&self, arguments: &[&str]) -> Session {
         let mut child = self
-            .0
-            .command()
-            .args(["dev", "--listen", "127.0.0.1:0"])
+            .command(&["--listen", "127.0.0.1:0"])
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -318,7 +323,7 @@ fn a_handler_that_computes_for_ever_does_not_hold_up_the_end() {
 #[test]
 fn a_project_has_one_session_at_a_time() {
     let (project, _session) = Project::serving(&[]);
-    let second = project.0.command().args(["dev", "--build", BUILD]).output().unwrap();
+    let second = project.command(&["--build", BUILD]).output().unwrap();
     assert_eq!(second.status.code(), Some(75));
     let said = String::from_utf8(second.stderr).unwrap();
     assert!(said.contains("another sandhog dev works on"), "{said}");
@@ -338,13 +343,7 @@ fn a_missing_tool_is_named_with_the_place_where_it_comes_from() {
     ] {
         let project = Project::new(&[]);
         project.save(file, text);
-        let output = project
-            .0
-            .command()
-            .arg("dev")
-            .env("PATH", "/nonexistent")
-            .output()
-            .unwrap();
+        let output = project.command(&[]).env("PATH", "/nonexistent").output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(
@@ -357,7 +356,7 @@ fn a_missing_tool_is_named_with_the_place_where_it_comes_from() {
 #[test]
 fn a_directory_that_says_nothing_about_its_build_is_refused_with_the_way_to_say_it() {
     let project = Project::new(&[]);
-    let output = project.0.command().arg("dev").output().unwrap();
+    let output = project.command(&[]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(said.contains("--build \"CMD\"") && said.contains("[dev]"), "{said}");
 }

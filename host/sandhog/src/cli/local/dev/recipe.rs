@@ -12,8 +12,8 @@ use crate::config::Environment;
 /// The commands of a project. Each is a line of a shell.
 #[derive(Debug, Clone)]
 pub(super) struct Recipe {
-    /// The kind of the project, for people.
-    pub(super) kind: &'static str,
+    /// The kind of the project, for people; `None` if somebody has said how it is built.
+    pub(super) kind: Option<&'static str>,
     /// Fetches what the project depends on, before the first build.
     pub(super) setup: Option<SetupStep>,
     pub(super) build: String,
@@ -72,7 +72,7 @@ impl Recipe {
     pub(super) fn given(build: String, directory: &Path, name: &str) -> Self {
         let found = Self::of(directory, name);
         Self {
-            kind: "project",
+            kind: None,
             setup: None,
             build,
             output: BuildOutput::File(directory.join(format!("{name}.wasm"))),
@@ -86,7 +86,7 @@ impl Recipe {
         let has = |file: &str| directory.join(file).exists();
         let text = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
         let recipe = |kind, build: String, test: &str, tools: &[Tool]| Self {
-            kind,
+            kind: Some(kind),
             setup: None,
             build,
             output: BuildOutput::File(directory.join(format!("{name}.wasm"))),
@@ -227,7 +227,7 @@ mod tests {
     fn a_project_is_known_by_its_files() {
         let check = |files: &[(&str, &str)], kind: &str, build: &str| {
             let recipe = recipe(files).unwrap();
-            assert_eq!(recipe.kind, kind);
+            assert_eq!(recipe.kind, Some(kind));
             assert!(recipe.build.contains(build), "{}", recipe.build);
         };
         check(

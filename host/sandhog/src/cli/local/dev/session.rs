@@ -154,9 +154,10 @@ impl<'o> DevSession<'o> {
     pub(super) async fn run(&mut self) -> Result<(), LocalError> {
         let (project, address) = (&self.parts.project, self.parts.host.address);
         let (name, kind) = (&project.name, project.recipe.kind);
+        let kind = kind.map(|kind| format!("a {kind} project, ")).unwrap_or_default();
         let url = format!("http://{address}");
         let hello = format!(
-            "{name}: a {kind} project, served in memory at {url}\nEach line typed here is a message; {ORDERS}. Ctrl-C ends."
+            "{name}: {kind}served in memory at {url}\nEach line typed here is a message; {ORDERS}. Ctrl-C ends."
         );
         self.parts.screen.line(&hello)?;
         self.start_building(Instant::now())?;
