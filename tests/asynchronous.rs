@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::bench::{Bench, policy};
 use harness::built::asynchronous_guest;
 use sandhog_executor::{
-    CallReport, GuestPolicy, Verdict,
+    CallReport, Executor as _, GuestPolicy, Verdict,
     policy::{HttpGrant, OriginPattern, Reuse},
 };
 use sandhog_queue::FailureKind;
