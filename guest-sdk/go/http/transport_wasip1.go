@@ -42,6 +42,9 @@ var unsent = []string{
 	"Proxy-Connection", "Trailer", "Transfer-Encoding", "Upgrade",
 }
 
+// bodied are the methods whose requests say so if they have no body.
+var bodied = []string{http.MethodPost, http.MethodPut, http.MethodPatch}
+
 // RoundTrip sends a request, and returns when the head of its response is there. The body of the request is
 // written in the meantime, and on.
 func (transport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -111,7 +114,8 @@ func headOf(request *http.Request) (*host.HTTPRequest, bool) {
 	if _, named := request.Header["User-Agent"]; !named {
 		set("User-Agent", "Go-http-client/1.1")
 	}
-	if request.ContentLength > 0 {
+	hasBody := request.Body != nil && request.Body != http.NoBody
+	if request.ContentLength > 0 || !hasBody && slices.Contains(bodied, head.Method) {
 		set("Content-Length", strconv.FormatInt(request.ContentLength, 10))
 	}
 	for name := range request.Trailer {
