@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import test from "node:test";
@@ -58,6 +58,21 @@ test("a_place_in_the_bundle_leads_to_the_authors_line", async (t) => {
     assert.deepEqual(place("item.cost"), ["price.ts", 4]);
     assert.deepEqual(place("console.log(price"), ["handler.ts", 3]);
     assert.equal(place("handleBatch"), undefined);
+});
+
+test("a_module_imports_interfaces_of_the_host_by_name", async (t) => {
+    const at = project(t, {
+        "handler.js": `
+            import { Fields } from "wasi:http/types@0.2.12";
+            import { ask } from "wasi:demo/one@1.0.0";
+            export default function handle() { ask(new Fields()); }`,
+    });
+    mkdirSync(at("wit/demo"), { recursive: true });
+    writeFileSync(at("wit/demo/one.wit"), "package wasi:demo@1.0.0;\ninterface one { use wasi:http/types@0.2.12.{fields}; use two.{answer}; ask: func(what: fields) -> answer; }");
+    writeFileSync(at("wit/demo/two.wit"), "interface two { type answer = u32; }");
+    await build({ entry: at("handler.js"), out: at("handler.wasm"), wit: at("wit") });
+    const component = readFileSync(at("handler.wasm"));
+    assert.ok(component.includes("wasi:demo/one@1.0.0") && component.includes("wasi:http/types@0.2.11"));
 });
 
 test("a_component_has_its_imports_under_their_own_names", async (t) => {

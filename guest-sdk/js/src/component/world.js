@@ -7,7 +7,6 @@
 import { cp, mkdir, readFile, readdir, writeFile } from "node:fs/promises";
 import path from "node:path";
 import { fileURLToPath } from "node:url";
-import { BuildError } from "./build-error.js";
 import { textInBuild } from "./engine-names.js";
 
 const PACKAGE = path.resolve(path.dirname(fileURLToPath(import.meta.url)), "../..");
@@ -23,20 +22,13 @@ const OWN = "sandhog:worker/";
  */
 export async function writeWorld(folder, exported, imports, more) {
     await cp(path.join(PACKAGE, "wit"), folder, { recursive: true });
-    /** @type {Map<string, string>} */
-    const packages = new Map();
-    for (const file of [...(await witFiles(path.join(PACKAGE, "platform"))), ...(more ? await witFiles(more) : [])]) {
-        const text = await readFile(file, "utf8");
-        const name = /^\s*package\s+([^;\s]+)\s*;/m.exec(text)?.[1];
-        if (!name) {
-            throw new BuildError(`${file} does not say of which package it is: its first line has to be package ...;`);
-        }
-        packages.set(name, textInBuild(text));
-    }
-    const deps = path.join(folder, "deps");
-    await mkdir(deps);
-    for (const [index, text] of [...packages.values()].entries()) {
-        await writeFile(path.join(deps, `${index}.wit`), text);
+    const theirs = more ? await witOf(more) : [];
+    const replaced = new Set(theirs.map(({ name }) => name));
+    const ours = (await witOf(path.join(PACKAGE, "platform"))).filter(({ name }) => !replaced.has(name));
+    for (const { file, text } of [...theirs, ...ours]) {
+        const to = path.join(folder, "deps", file);
+        await mkdir(path.dirname(to), { recursive: true });
+        await writeFile(to, textInBuild(text));
     }
     const lines = imports.map((name) => `    import ${name.startsWith(OWN) ? name.slice(OWN.length).replace(/@.*/, "") : name};`);
     const world = ["package sandhog:worker@0.1.0;", "world build {", ...lines, `    export ${exported};`, "}", ""];
@@ -44,10 +36,19 @@ export async function writeWorld(folder, exported, imports, more) {
 }
 
 /**
+ * Returns the files of packages. A package is a file, or the files of a folder, of which one at least says its name.
+ *
  * @param {string} folder
- * @returns {Promise<string[]>}
+ * @returns {Promise<{ file: string, name: string | undefined, text: string }[]>} `file` is relative to the folder.
  */
-async function witFiles(folder) {
-    const names = await readdir(folder, { recursive: true });
-    return names.filter((name) => name.endsWith(".wit")).map((name) => path.join(folder, name));
+async function witOf(folder) {
+    const files = (await readdir(folder, { recursive: true })).filter((file) => file.endsWith(".wit"));
+    return Promise.all(
+        files.map(async (file) => {
+            const text = await readFile(path.join(folder, file), "utf8");
+            const name = /^\s*package\s+([^;\s]+)\s*;/m.exec(text)?.[1];
+            // The usual place of what a package depends on is where everything is here.
+            return { file: file.replace(/^deps[\\/]/, ""), name, text };
+        }),
+    );
 }
