@@ -1,5 +1,6 @@
 """What the build reads from sources, packages and manifests, before it makes a component."""
 
+import sys
 import tempfile
 import textwrap
 import unittest
@@ -138,6 +139,7 @@ class ManifestTest(InFolder):
         self.assertEqual(lines_for({"http", "send"}, {"b", "a"}), ['send = ["a", "b"]', 'http = ["https://api.example.com"]'])
         self.assertEqual(lines_for({"send"}), ['send = ["QUEUE"]'])
 
+    @unittest.skipIf(sys.version_info < (3, 11), "this Python can't read TOML")
     def test_what_a_manifest_lacks_and_has_for_nothing_is_said(self):
         lacks = "orders.toml lacks, without which the host refuses the component:"
         for text, uses, expected in [
