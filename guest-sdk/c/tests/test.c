@@ -374,6 +374,7 @@ TEST(a_store_keeps_values_by_their_keys) {
     CHECK(sandhog_kv_get("other", "a", &value) == NULL && sandhog_equal(value, "2"));
     CHECK(sandhog_kv_keys(NULL, NULL, &keys, &n_keys) == NULL && n_keys == 3 && sandhog_equal(keys[0], "a"));
     CHECK(sandhog_kv_keys(NULL, "b/", &keys, &n_keys) == NULL && n_keys == 2 && sandhog_equal(keys[1], "b/2"));
+    CHECK(sandhog_kv_keys(NULL, "b/1 and more", &keys, &n_keys) == NULL && n_keys == 0);
     sandhog_slice some[] = {text("b/2"), text("nothing"), text("a")};
     sandhog_slice values[3];
     CHECK(sandhog_kv_get_many(NULL, some, 3, values) == NULL && sandhog_equal(values[0], "y") && values[1].data == NULL);

@@ -291,6 +291,7 @@ mod tests {
             .header("user-agent", "me");
         send(own.body("a,b").unwrap()).unwrap();
         send(get("https://a.example/")).unwrap();
+        send(Request::post("https://a.example/").body(()).unwrap()).unwrap();
         let seen: Vec<_> = testing::requests()
             .into_iter()
             .map(|request| {
@@ -313,7 +314,8 @@ mod tests {
             [
                 (owned("application/json"), owned("3"), true),
                 (owned("text/csv"), owned("3"), false),
-                (None, None, true)
+                (None, None, true),
+                (None, owned("0"), true),
             ]
         );
     }
