@@ -68,7 +68,8 @@ async fn run_on(
     store: SimpleStore,
     interrupt: impl Future<Output = ()>,
 ) -> String {
-    let manifest = Manifest::parse("concurrency = 1\ntimeout = \"30s\"\n", "in").unwrap();
+    let settings = "concurrency = 1\ntimeout = \"30s\"\n[grant]\nsend = [\"out\"]\n";
+    let manifest = Manifest::parse(settings, "in").unwrap();
     let policy = Arc::new(policy("in", &manifest));
     let executor = Arc::new(
         LocalExecutor::new(EngineOptions {

@@ -283,9 +283,9 @@ fn what_a_failed_attempt_sent_is_dropped() {
 #[test]
 fn ten_handlers_three_times_longer_than_the_visibility_timeout_run_once_each() {
     let mut stage = Stage::new("outlasts");
-    let source = stage.queue("in", &visibility("3"), "");
+    let source = stage.queue("in", &visibility("6"), "");
     let (_place, host) = begin(&stage, "");
-    let bodies = numbered("w10000", 0..10);
+    let bodies = numbered("w19000", 0..10);
     source.put_all(&bodies);
     wait_for("the outputs", || (host.count("out", "ready") == 10).then_some(()));
     source.wait_gone();
@@ -300,8 +300,8 @@ fn ten_handlers_three_times_longer_than_the_visibility_timeout_run_once_each() {
 fn five_hundred_in_flight_are_more_than_one_extension_can_carry_and_none_is_received_twice() {
     let mut stage = Stage::new("many");
     stage.set("max-live-instances = 700\nmemory-budget = \"1TiB\"");
-    let source = stage.queue("in", &visibility("8"), "");
-    let bodies = numbered("w8000", 0..500);
+    let source = stage.queue("in", &visibility("30"), "");
+    let bodies = numbered("w17000", 0..500);
     source.put_all(&bodies);
     // However long it takes to receive them all.
     let deletions = hold_deletions(&stage);
@@ -399,7 +399,7 @@ fn what_a_killed_host_held_is_received_again_after_the_visibility_timeout() {
 fn a_message_in_flight_at_each_of_its_receives_when_the_host_died_becomes_a_dead_letter() {
     let mut stage = Stage::new("deadly");
     let dead = stage.queue("in-dead", &[], "");
-    let source = stage.queue("in", &visibility("5"), "dead-letter = \"in-dead\"\nmax-receives = 2\n");
+    let source = stage.queue("in", &visibility("8"), "dead-letter = \"in-dead\"\nmax-receives = 2\n");
     let place = obeying(&stage, "");
     source.put("w60000-deadly");
     for _ in 0..2 {
@@ -658,15 +658,15 @@ fn an_idle_host_ends_long_before_its_parked_poll_would() {
 #[test]
 fn sigterm_lets_what_runs_end_under_its_lease() {
     let mut stage = Stage::new("drain");
-    let source = stage.queue("in", &visibility("3"), "");
+    let source = stage.queue("in", &visibility("6"), "");
     let place = obeying(&stage, "");
     let host = ready(&place);
-    source.put_all(&["w10000-a", "w10000-b"]);
+    source.put_all(&["w19000-a", "w19000-b"]);
     wait_in_flight(&host, 2);
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert_eq!(source.numbers(), (0, 0, 0));
-    assert_eq!(sorted(stored(&place, "out")), ["w10000-a", "w10000-b"]);
+    assert_eq!(sorted(stored(&place, "out")), ["w19000-a", "w19000-b"]);
     assert_handed(&stage, &source, 1);
 }
 
@@ -894,7 +894,7 @@ fn the_start_warns_of_numbers_that_do_not_fit() {
 #[test]
 fn the_metrics_page_has_what_happens_on_sqs() {
     let mut stage = Stage::new("metrics");
-    let source = stage.queue("in", &visibility("4"), "");
+    let source = stage.queue("in", &visibility("8"), "");
     let deletions = hold_deletions(&stage);
     let (_place, host) = begin(&stage, "");
     source.put("w5000-waits");

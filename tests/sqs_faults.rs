@@ -127,11 +127,11 @@ fn only_the_entries_of_a_deletion_that_failed_are_repeated() {
 #[test]
 fn a_lease_outlives_extensions_that_are_throttled_for_a_while() {
     let mut stage = Stage::new("throttled");
-    let source = stage.queue("in", &visibility("8"), "");
+    let source = stage.queue("in", &visibility("16"), "");
     let (_place, host) = begin(&stage, "");
     let throttled = stage.proxy.rule(Rule::new(throttled()).action(HIDE).times(4));
-    source.put("w11000-a");
-    assert_comes_out(&host, &source, &["w11000-a".to_owned()]);
+    source.put("w17000-a");
+    assert_comes_out(&host, &source, &["w17000-a".to_owned()]);
     assert_eq!(throttled.used(), 4);
     assert_eq!(stage.handed(&source).len(), 1);
     assert_eq!((attempts(&host, "success"), attempts(&host, "lease-lost")), (1, 0));
@@ -163,16 +163,16 @@ fn a_lease_that_cannot_be_extended_is_lost_and_its_guest_interrupted_and_nothing
 /// An extension meets `fault` while the attempt ends with a retry in six seconds.
 fn assert_retry_delay_stands(name: &str, fault: Fault) {
     let mut stage = Stage::new(name);
-    let source = stage.queue("in", &visibility("10"), "");
+    let source = stage.queue("in", &visibility("30"), "");
     let (_place, host) = begin(&stage, "");
     let given = stage.proxy.rule(Rule::new(fault).action(HIDE).times(1));
-    // The extension is due after 4.9 s, and the attempt ends while it is under way.
-    source.put("?w6500a6-a");
-    assert_comes_out(&host, &source, &["?w6500a6-a".to_owned()]);
+    // The extension is due after 14.9 s and may take five, and the attempt ends while it is under way.
+    source.put("?w16900a6-a");
+    assert_comes_out(&host, &source, &["?w16900a6-a".to_owned()]);
     assert_eq!(given.used(), 1);
     let hidden = stage.hidings(&source);
     let (extension, retry) = (&hidden[0], hidden.iter().find(|each| each.seconds == Some(6)).unwrap());
-    assert_eq!(extension.seconds, Some(10), "{hidden:#?}");
+    assert_eq!(extension.seconds, Some(30), "{hidden:#?}");
     assert!(
         extension.answered_at.is_some_and(|at| at <= retry.at),
         "the retry waited for it: {hidden:#?}"
@@ -190,24 +190,24 @@ fn assert_retry_delay_stands(name: &str, fault: Fault) {
 
 #[test]
 fn an_extension_whose_answer_is_late_does_not_undo_a_retry_delay() {
-    assert_retry_delay_stands("late-answer", Fault::DelayAnswer(3 * SECOND));
+    assert_retry_delay_stands("late-answer", Fault::DelayAnswer(4 * SECOND));
 }
 
 #[test]
 fn an_extension_that_arrives_late_does_not_undo_a_retry_delay() {
-    assert_retry_delay_stands("late-request", Fault::Delay(3 * SECOND));
+    assert_retry_delay_stands("late-request", Fault::Delay(4 * SECOND));
 }
 
 #[test]
 fn one_stale_receipt_costs_the_others_of_its_batch_nothing() {
     let mut stage = Stage::new("stale");
-    let source = stage.queue("in", &visibility("8"), "");
+    let source = stage.queue("in", &visibility("16"), "");
     let (_place, host) = begin(&stage, "");
     let picks = |entry: &Value| entry["Id"] == "0";
     let fault = Fault::FailEntries(Box::new(picks), "ReceiptHandleIsInvalid", true);
     let full = |request: &Value| request["Entries"].as_array().is_some_and(|entries| entries.len() > 1);
     let refused = stage.proxy.rule(Rule::new(fault).action(HIDE).matching(full).times(1));
-    let bodies = numbered("?w7000", 0..5);
+    let bodies = numbered("?w12000", 0..5);
     source.put_all(&bodies);
     assert_comes_out(&host, &source, &bodies);
     assert_eq!(refused.used(), 1);
@@ -241,7 +241,7 @@ fn a_message_that_comes_when_another_consumer_may_have_it_is_not_run() {
     source.put("x-a");
     let late = stage
         .proxy
-        .rule(Rule::new(Fault::DelayAnswer(9 * SECOND)).action(RECEIVE).times(1));
+        .rule(Rule::new(Fault::DelayAnswer(6 * SECOND)).action(RECEIVE).times(1));
     let place = obeying(&stage, "");
     let host = place.start();
     wait_for("the receive", || (late.used() == 1).then_some(()));
@@ -460,12 +460,13 @@ fn a_redrive_of_many_is_left_to_the_server_where_it_can_move_them() {
 #[test]
 fn requests_that_arrive_twice_do_nothing_twice() {
     let mut stage = Stage::new("twice");
-    let source = stage.queue("in", &visibility("2"), "");
+    let source = stage.queue("in", &visibility("10"), "");
     stage.proxy.rule(Rule::new(Fault::Duplicate));
     let (_place, host) = begin(&stage, "");
     let mut bodies = numbered("x", 0..40);
     bodies.extend(numbered("?a1", 0..10));
-    bodies.extend(numbered("w3000", 0..5));
+    // Their leases are extended.
+    bodies.extend(numbered("w6000", 0..5));
     source.put_all(&bodies);
     assert_comes_out(&host, &source, &bodies);
     assert_eq!(attempts(&host, "success"), 55);
