@@ -47,7 +47,7 @@ export function exportsOf(module, kind) {
 
 /**
  * Runs a handler to its end, and returns what it says, or the failure that it threw. Any other error ends the component, once
- * it is in the log.
+ * the host knows it.
  *
  * @template T
  * @param {() => unknown} start

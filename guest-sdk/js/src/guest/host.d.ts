@@ -28,7 +28,7 @@ declare module "wasi:clocks/monotonic-clock@0.2.12" {
 }
 
 declare module "wasi:http/types@0.2.12" {
-    export const Fields: any, IncomingBody: any, OutgoingBody: any, OutgoingRequest: any;
+    export const Fields: any, OutgoingBody: any, OutgoingRequest: any;
     export function httpErrorCode(error: object): { tag: string; val?: any } | null;
 }
 

@@ -8,7 +8,7 @@
  */
 
 import { handle } from "wasi:http/outgoing-handler@0.2.12";
-import { Fields, IncomingBody, OutgoingBody, OutgoingRequest, httpErrorCode } from "wasi:http/types@0.2.12";
+import { Fields, OutgoingBody, OutgoingRequest, httpErrorCode } from "wasi:http/types@0.2.12";
 import { atEnd, mustBeUnderWay } from "./attempt.js";
 import { codeOf, fetchError } from "./http-error.js";
 import { stopWaiting, whenReady } from "./loop.js";
@@ -70,8 +70,8 @@ class Exchange {
     async answer() {
         const { upload, future } = this.#told(() => this.#start());
         if (upload) {
-            // What becomes of the request is told by its response.
-            this.#write(upload).catch(() => {});
+            // An error of the host is told by the response as well, and better; another one is that of the body's source.
+            this.#write(upload).catch((error) => error?.payload || this.drop(error));
         }
         await this.#ready(future);
         const { val: result } = future.get();
