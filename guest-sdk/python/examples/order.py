@@ -20,9 +20,10 @@ def handle(message: sandhog.Message) -> None:
     if store.exists(f"order {order['id']}"):
         return
     create_invoice(invoice)
-    store.set(f"order {order['id']}", "billed")
-    store.increment("handled")
-    sandhog.send("totals", json={"id": order["id"], "total": invoice["total"]})
+    # Another message may have billed the same order at the same time.
+    if store.compare_and_set(f"order {order['id']}", None, "billed"):
+        store.increment("handled")
+        sandhog.send("totals", json={"id": order["id"], "total": invoice["total"]})
 
 
 def create_invoice(invoice: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ import unittest
 
 from order import handle
 
-from sandhog import http
+from sandhog import http, keyvalue
 from sandhog.testing import Response, message, run
 
 URL = "https://api.example.com/invoices"
@@ -27,6 +27,15 @@ class OrderTest(unittest.TestCase):
     def test_an_order_is_billed_once(self):
         outcome = self.bill(201, stored={"order 7": "billed"})
         self.assertEqual((outcome.verdict, outcome.requests, outcome.sent), ("success", [], []))
+
+    def test_an_order_that_another_message_bills_meanwhile_is_counted_once(self):
+        def answer(_):
+            keyvalue.open().set("order 7", "billed")
+            return 201
+
+        settings = {"api": "https://api.example.com", "token": "secret"}
+        outcome = run(handle, message(json=ORDER), http=answer, keyvalue={}, config=settings)
+        self.assertEqual((outcome.verdict, outcome.sent, outcome.keyvalue), ("success", [], {"order 7": b"billed"}))
 
     def test_a_busy_api_says_when_to_come_back(self):
         outcome = self.bill(Response(429, headers={"Retry-After": "17"}))

@@ -139,7 +139,6 @@ class ManifestTest(InFolder):
         self.assertEqual(lines_for({"http", "send"}, {"b", "a"}), ['send = ["a", "b"]', 'http = ["https://api.example.com"]'])
         self.assertEqual(lines_for({"send"}), ['send = ["QUEUE"]'])
 
-    @unittest.skipIf(sys.version_info < (3, 11), "this Python can't read TOML")
     def test_what_a_manifest_lacks_and_has_for_nothing_is_said(self):
         lacks = "orders.toml lacks, without which the host refuses the component:"
         for text, uses, expected in [
@@ -151,7 +150,9 @@ class ManifestTest(InFolder):
             ("= [", set(), None),
         ]:
             remarks = remarks_on(self.write("orders.toml", text), uses, {"a"} if uses == {"send"} else set())
-            if expected is None:
+            if sys.version_info < (3, 11):
+                self.assertEqual(remarks, [])  # It can't read TOML.
+            elif expected is None:
                 self.assertIn("orders.toml can't be read", remarks[0])
             else:
                 self.assertEqual(remarks, expected)
