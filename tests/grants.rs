@@ -205,8 +205,8 @@ async fn lines_of_wasi_logging_have_their_level_and_those_below_the_granted_one_
     assert_eq!(
         seen,
         [
-            (LogStream::Logging(LogLevel::Warn), "because: a\\nb\\u{1b}"),
-            (LogStream::Logging(LogLevel::Critical), "because: a\\nb\\u{1b}")
+            (LogStream::Logging(LogLevel::Warn), "because: a\nb\\u{1b}"),
+            (LogStream::Logging(LogLevel::Critical), "because: a\nb\\u{1b}")
         ]
     );
 }
