@@ -7,7 +7,7 @@ use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 use harness::{
     fault_proxy::{Fault, Rule},
     host::{Host, Place},
-    keeping::{Draft, batch_keeper, keeper, keeper_of},
+    keeping::{batch_keeper, keeper},
     pause,
     sqs_host::Stage,
     wait_for,
