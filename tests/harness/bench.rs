@@ -15,6 +15,7 @@ use sandhog_executor::{
     policy::{Grants, Limits},
 };
 use sandhog_queue::message::{Attributes, Message, MessageId, QueueName};
+use sandhog_simple::SimpleStore;
 
 use crate::{guests, sandhog_compiler};
 
@@ -86,7 +87,10 @@ impl Bench {
             messages: messages.collect(),
             policy: Arc::new(policy.clone()),
             log: Arc::new(move |line| lines.lock().unwrap().push(line)),
-            keyvalue: None,
+            keyvalue: policy
+                .grants
+                .keyvalue
+                .then(|| SimpleStore::ephemeral().keyvalue(&policy.handler)),
         }
     }
 

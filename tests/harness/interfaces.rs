@@ -55,6 +55,7 @@ impl Packages {
             of("wasmtime-wasi-http", "src/p3/wit"),
             of("wasmtime-wasi-config", "wit"),
             host("keyvalue"),
+            host("keyvalue-draft2"),
             host("wasi-messaging"),
             host("wasmcloud-messaging"),
         ]

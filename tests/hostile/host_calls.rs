@@ -1,6 +1,6 @@
 //! Guests that sleep, leave, hoard what the host gives them, and try what was not granted.
 
-use harness::hostile::Parts;
+use harness::{hostile::Parts, interfaces::Packages};
 
 use super::{Hostile, hostile};
 
@@ -55,6 +55,40 @@ fn denied(parts: Parts, code: u8, instructions: &str) -> Vec<u8> {
     .wasm()
 }
 
+/// A handler that does something with its key-value store again and again, a million times: `$note` notes the value of a key, and
+/// `$swap` replaces the last one that was noted. A refusal is the reason of a reject. The key is `k`, and has a value of 1 MiB.
+fn compares(again: &str, reason: &'static str) -> Hostile {
+    const STORE: &str = "wasi:keyvalue/store@0.2.0-draft2";
+    const ATOMICS: &str = "wasi:keyvalue/atomics@0.2.0-draft2";
+    let imports = format!(
+        r#"(import "{STORE}" "open" (func $open (param i32 i32 i32)))
+        (import "{STORE}" "[method]bucket.set" (func $set (param i32 i32 i32 i32 i32 i32)))
+        (import "{ATOMICS}" "[static]cas.new" (func $raw-note (param i32 i32 i32 i32)))
+        (import "{ATOMICS}" "swap" (func $raw-swap (param i32 i32 i32 i32)))
+        (func $note (param $key-len i32)
+            (call $raw-note (i32.load (i32.const 4)) (i32.const 512) (local.get $key-len) (i32.const 384)))
+        (func $swap
+            (call $raw-swap (i32.load (i32.const 388)) (i32.const 4096) (i32.const 1048576) (i32.const 384))
+            ;; The error of the store is behind one tag more.
+            (if (i32.load8_u (i32.const 384)) (then (memory.copy (i32.const 388) (i32.const 392) (i32.const 12)))))"#
+    );
+    let handle = format!(
+        "(local $n i32)
+        (drop (memory.grow (i32.const 32)))
+        (i32.store8 (i32.const 512) (i32.const 107))
+        (call $open (i32.const 0) (i32.const 0) (i32.const 0))
+        (call $set (i32.load (i32.const 4)) (i32.const 512) (i32.const 1) (i32.const 4096) (i32.const 1048576) (i32.const 384))
+        (loop $again
+            {again}
+            (if (i32.load8_u (i32.const 384)) (then
+                (return (call $fail (i32.const 2) (i32.load (i32.const 392)) (i32.load (i32.const 396)) (i32.const 0)))))
+            (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 1000000))))
+        (global.get $ok)"
+    );
+    let wasm = Packages::with(ATOMICS).handler(&[STORE, ATOMICS], &imports, &handle);
+    Hostile::rejects(wasm, reason).with(|policy| policy.grants.keyvalue = true)
+}
+
 fn network() -> Parts {
     let tcp = "wasi:sockets/tcp@0.2.0";
     let address = "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32)";
@@ -88,6 +122,12 @@ fn network() -> Parts {
 }
 
 hostile! {
+    noting_a_large_value_a_million_times_is_refused: compares("(call $note (i32.const 1))", "(limits.keyvalue-bytes)");
+    noting_a_key_without_a_value_a_million_times_is_refused: compares("(call $note (i32.const 2))", "1000 values are noted");
+    replacing_a_large_value_a_million_times_is_refused: compares(
+        "(call $note (i32.const 1)) (if (i32.eqz (i32.load8_u (i32.const 384))) (then (call $swap)))",
+        "(limits.keyvalue-bytes)",
+    );
     sleeping_as_long_as_a_clock_can_count_ends_at_the_timeout: Hostile::endless(sleeps("(call $block (call $after (i64.const -1)))"));
     sleeping_until_the_end_of_time_ends_at_the_timeout: Hostile::endless(sleeps("(call $block (call $at (i64.const -1)))"));
     sleeping_an_hour_ends_at_the_timeout: Hostile::endless(sleeps("(call $block (call $after (i64.const 3600000000000)))"));

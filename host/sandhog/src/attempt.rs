@@ -136,9 +136,9 @@ pub(crate) struct FinishedMessage {
     /// Later messages of its group that wait for it.
     followers: Followers,
     /// The delivery, if the handler has a key-value store: an attempt that meets a conflict is not its last one.
-    delivery: Option<Delivery>,
+    delivery: Option<Box<Delivery>>,
     /// The delivery that is to be tried again at once.
-    again: Option<LeasedDelivery>,
+    again: Option<Box<LeasedDelivery>>,
 }
 
 /// An attempt whose guest is done, or was not called, and whose messages are not settled yet.
@@ -205,7 +205,7 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
     let received: Vec<_> = deliveries
         .iter()
         .map(|delivery| {
-            let kept = may_conflict.then(|| delivery.clone());
+            let kept = may_conflict.then(|| Box::new(delivery.clone()));
             (delivery.message.id.clone(), delivery.receive_count, kept)
         })
         .collect();

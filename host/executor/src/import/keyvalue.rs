@@ -3,7 +3,7 @@
 use std::{ops::RangeInclusive, sync::Arc};
 
 use bytes::Bytes;
-use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable, ResourceTableError};
 
 use crate::{
     bindings::{keyvalue::wasi::keyvalue as draft1, keyvalue_draft2::wasi::keyvalue as draft2},
@@ -25,6 +25,8 @@ mod second_draft;
 
 /// The largest number of buckets that a guest may have open at a time.
 const MAX_OPEN: usize = 64;
+/// The largest number of values that a guest may have noted at a time.
+const MAX_NOTED: usize = 1000;
 /// The bucket that the empty name stands for.
 const DEFAULT_BUCKET: &str = "default";
 
@@ -35,8 +37,8 @@ pub(crate) struct KeyValueState {
     overlay: Option<Overlay>,
     /// The number of open buckets.
     open: usize,
-    /// The attempt has noted values.
-    has_noted: bool,
+    /// The number of noted values.
+    noted: usize,
 }
 
 impl KeyValueState {
@@ -55,7 +57,7 @@ impl KeyValueState {
     /// Ends the attempt of an instance that may be used again, whose handles are in the table: what they have noted is good for
     /// this attempt alone.
     pub(crate) fn end(&mut self, table: &mut ResourceTable) {
-        if self.has_noted {
+        if self.noted > 0 {
             let handles = table.iter_mut().filter_map(|handle| handle.downcast_mut::<Cas>());
             handles.for_each(Cas::expire);
         }
@@ -188,6 +190,10 @@ impl<'a> KeyValueView<'a> {
     }
 
     async fn note(&mut self, bucket: &Resource<Bucket>, key: String) -> Result<Resource<Cas>, Refusal> {
+        if self.state.noted >= MAX_NOTED {
+            let reason = format!("{MAX_NOTED} values are noted, which is as many as may be");
+            return Err(Refusal::Other(reason));
+        }
         let (overlay, bucket) = self.bucket(bucket)?;
         let noted = overlay.note(&bucket, key.into()).await?;
         self.keep(noted)
@@ -199,8 +205,9 @@ impl<'a> KeyValueView<'a> {
         if handle.is_err() {
             self.overlay()?.forget(&noted);
         }
-        self.state.has_noted = true;
-        Ok(handle?)
+        let handle = handle?;
+        self.state.noted += 1;
+        Ok(handle)
     }
 
     fn noted(&mut self, cas: &Resource<Cas>) -> Result<Option<Vec<u8>>, Refusal> {
@@ -208,8 +215,17 @@ impl<'a> KeyValueView<'a> {
         Ok(noted.value().map(|value| value.to_vec()))
     }
 
+    /// Ends a handle. Returns what it has noted, unless that was for an earlier message.
+    fn end_handle(&mut self, cas: Resource<Cas>) -> Result<Option<NotedValue>, ResourceTableError> {
+        let noted = self.table.delete(cas)?.into_noted();
+        if noted.is_some() {
+            self.state.noted = self.state.noted.saturating_sub(1);
+        }
+        Ok(noted)
+    }
+
     fn forget(&mut self, cas: Resource<Cas>) -> wasmtime::Result<()> {
-        if let (Some(noted), Some(overlay)) = (self.table.delete(cas)?.into_noted(), &mut self.state.overlay) {
+        if let (Some(noted), Some(overlay)) = (self.end_handle(cas)?, &mut self.state.overlay) {
             overlay.forget(&noted);
         }
         Ok(())
@@ -217,7 +233,7 @@ impl<'a> KeyValueView<'a> {
 
     /// Replaces a value. Returns a handle of the latest value if that is another one than the noted.
     async fn replace(&mut self, cas: Resource<Cas>, value: Vec<u8>) -> Result<Option<Resource<Cas>>, Refusal> {
-        let noted = self.table.delete(cas)?.into_noted().ok_or_else(expired)?;
+        let noted = self.end_handle(cas)?.ok_or_else(expired)?;
         match self.overlay()?.swap(noted, value.into()).await {
             Ok(()) => Ok(None),
             Err(SwapRefused::Changed(latest)) => Ok(Some(self.keep(latest)?)),

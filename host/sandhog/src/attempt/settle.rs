@@ -108,7 +108,10 @@ impl GuestFinished {
                 next.extend(message.followers.into_head());
             } else if let Some(first) = message.again {
                 let followers = message.followers;
-                next.push(GroupHead { first, followers });
+                next.push(GroupHead {
+                    first: *first,
+                    followers,
+                });
             } else {
                 // The lease of the message was lost, so nothing was settled in front of its followers.
                 attempt.context.release(message.followers.last_first().collect()).await;
@@ -194,7 +197,12 @@ impl HandlerAttempt {
     ) {
         if matches!(message.outcome, AttemptOutcome::Conflict(_)) {
             let delivery = message.delivery.take();
-            message.again = delivery.map(|delivery| LeasedDelivery { delivery, lease });
+            message.again = delivery.map(|delivery| {
+                Box::new(LeasedDelivery {
+                    delivery: *delivery,
+                    lease,
+                })
+            });
             return;
         }
         // Another consumer may hold the message: the lease is dropped, and nothing is settled.
