@@ -770,7 +770,7 @@ fn a_message_costs_a_quarter_of_a_request_when_there_is_enough_to_do() {
     let source = stage.queue("in", &visibility("60"), "");
     source.put_all(&numbered("d", 0..1000));
     let (_place, host) = begin(&stage, "concurrency = 20\n");
-    wait_for("all of it", || (stage.deletions(&source).len() == 1000).then_some(()));
+    source.wait_gone();
     let (receives, deletes, hides) = (
         stage.calls(&source, RECEIVE).len(),
         stage.calls(&source, DELETE).len(),
@@ -783,6 +783,5 @@ fn a_message_costs_a_quarter_of_a_request_when_there_is_enough_to_do() {
         each <= 0.25,
         "{each} requests a message: {receives}, {deletes}, {hides}"
     );
-    source.wait_gone();
     drop(host);
 }

@@ -132,6 +132,7 @@ fn a_deletion_that_a_kill_interrupts_leaves_nothing_that_comes_back() {
     const MESSAGES: usize = 10_000;
     let mut random = StdRng::seed_from_u64(0xde1e);
     let mut cut = 0;
+    let is_there = |host: &Host| names(host).contains(&"orders".to_owned());
     for round in 0..ROUNDS {
         let place = Place::new();
         place.fill("orders", MESSAGES, b"old", 1000);
@@ -145,7 +146,7 @@ fn a_deletion_that_a_kill_interrupts_leaves_nothing_that_comes_back() {
             });
             if round % 2 == 0 {
                 // Its messages go after its name.
-                wait_for("the deletion to begin", || names(&host).is_empty().then_some(()));
+                wait_for("the deletion to begin", || (!is_there(&host)).then_some(()));
             }
             let_pass(moment);
             host.signal("KILL");
@@ -153,7 +154,7 @@ fn a_deletion_that_a_kill_interrupts_leaves_nothing_that_comes_back() {
         });
         drop(host);
         let host = place.start();
-        let is_there = names(&host).contains(&"orders".to_owned());
+        let is_there = is_there(&host);
         assert!(!(answered && is_there), "what was answered has happened");
         if is_there {
             assert_eq!(

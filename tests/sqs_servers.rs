@@ -774,10 +774,10 @@ fn forgets_closed_polls(queues: &Queues<'_>) -> bool {
     let queue = queues.standard(&[]);
     let poll = json!({ "QueueUrl": queue, "WaitTimeSeconds": 20 });
     let connection = request(queues, "ReceiveMessage", &poll);
-    let_pass(A_MOMENT);
+    // Nothing tells that a server has the poll, or has noticed the end of it, and a slow one takes longer.
+    let_pass(4 * A_MOMENT);
     drop(connection);
-    // Nothing tells that a server has noticed, and a slow one takes longer.
-    let_pass(6 * A_MOMENT);
+    let_pass(10 * A_MOMENT);
     queues.send(&queue, "1");
     queues.receive(&queue, 1, 1).len() == 1
 }
