@@ -102,6 +102,7 @@ fn executor(environment: Environment<'_>) -> Result<LocalExecutor, LocalError> {
         tiers: CodeTiers::Fast,
         artifacts: super::kept_artifacts(environment),
         artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
+        urgent: true,
         ..EngineOptions::default()
     };
     Ok(LocalExecutor::new(options).map_err(StartError::from)?)
