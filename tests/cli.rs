@@ -729,3 +729,28 @@ fn a_message_that_would_be_deleted_ends_with_0() {
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains("success"), "{}", said.out);
 }
+
+// Each call compiled the file anew, in the slowest way.
+#[test]
+fn a_component_that_is_invoked_again_is_not_compiled_again() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Place::new();
+    place.install("orders", &handler("(global.get $ok)"), "");
+    let code = || {
+        let said = run_in(&place, &["invoke", "plugins/orders.wasm"]);
+        let line = said.out.lines().find_map(|line| line.strip_prefix("code"));
+        line.map(|line| line.trim().to_owned())
+            .unwrap_or_else(|| panic!("{said:?}"))
+    };
+    let first = code();
+    assert!(
+        first.starts_with("compiled in ") && first.ends_with("(fast)"),
+        "{first}"
+    );
+    assert_eq!(code(), "compiled before");
+    let kept = place.path().join("cache/sandhog");
+    for directory in [kept.join("artifacts"), kept] {
+        let mode = std::fs::metadata(&directory).expect("a directory").permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
+    }
+}

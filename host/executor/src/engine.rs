@@ -39,6 +39,8 @@ pub struct EngineOptions {
     pub artifacts: Option<PathBuf>,
     /// The bytes that compiled code may take there together.
     pub artifacts_bytes: u64,
+    /// A person waits for code, and no guest of worth runs meanwhile: compilers do not give way to other processes.
+    pub urgent: bool,
 }
 
 impl Default for EngineOptions {
@@ -53,6 +55,7 @@ impl Default for EngineOptions {
             tiers: CodeTiers::default(),
             artifacts: None,
             artifacts_bytes: MAX_TOTAL_BYTES,
+            urgent: false,
         }
     }
 }

@@ -94,7 +94,7 @@ impl LocalExecutor {
         let artifacts = options
             .artifacts
             .map(|path| Artifacts::new(path, &engine, options.artifacts_bytes));
-        let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts);
+        let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts, options.urgent);
         let idle: Arc<IdleInstances<KeptInstance>> = Arc::default();
         let drop_expired = drop_expired(&idle, runtime.handle());
         let epoch_thread =

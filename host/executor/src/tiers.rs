@@ -55,6 +55,7 @@ pub(crate) struct Compilations {
     compiler: Compiler,
     tiers: CodeTiers,
     artifacts: Option<Artifacts>,
+    urgent: bool,
     at_once: Semaphore,
     /// Better code is made for one component at a time, so that a new handler never waits for two of those compilations.
     improving: Semaphore,
@@ -103,12 +104,14 @@ impl Compilations {
         compiler: Compiler,
         tiers: CodeTiers,
         artifacts: Option<Artifacts>,
+        urgent: bool,
     ) -> Arc<Self> {
         Arc::new(Self {
             engine: engine.clone(),
             compiler,
             tiers,
             artifacts,
+            urgent,
             at_once: Semaphore::new(MAX_AT_ONCE),
             improving: Semaphore::new(1),
             beginners: watch::Sender::new(0),
@@ -224,6 +227,7 @@ impl Compilations {
                 .try_into()
                 .unwrap_or(u64::MAX),
             without_images: !self.engine.get_memory_init_cow(),
+            urgent: self.urgent,
         };
         let started = Instant::now();
         let compiled = self.compiler.compile(source.wasm.clone(), order).await;
@@ -435,7 +439,7 @@ mod tests {
     #[tokio::test]
     async fn better_code_waits_for_handlers_that_can_not_serve_yet() {
         let engine = Engine::default();
-        let compilations = Compilations::new(&engine, Compiler::InProcess, CodeTiers::default(), None);
+        let compilations = Compilations::new(&engine, Compiler::InProcess, CodeTiers::default(), None, false);
         let (first, second) = (
             Beginner::new(&compilations.beginners),
             Beginner::new(&compilations.beginners),

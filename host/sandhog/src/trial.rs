@@ -253,6 +253,7 @@ impl ComponentTrial {
             tiers: code.tiers,
             artifacts: code.artifacts,
             artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
+            urgent: true,
             ..EngineOptions::default()
         })?;
         let control = tokio::runtime::Builder::new_current_thread()

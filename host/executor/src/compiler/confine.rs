@@ -28,10 +28,12 @@ pub(crate) fn confine(order: &CompileOrder) -> Result<(), DeniedCall> {
     linux::leave_others_alone()?;
     // The parent has chosen the directory already, and a slower host or another name does no harm.
     let _denied = rustix::process::chdir("/");
-    let _denied = rustix::process::nice(match order.tier {
-        CodeTier::Fast => NICE,
-        CodeTier::Optimised => NICE_OPTIMISED,
-    });
+    if !order.urgent {
+        let _denied = rustix::process::nice(match order.tier {
+            CodeTier::Fast => NICE,
+            CodeTier::Optimised => NICE_OPTIMISED,
+        });
+    }
     limit(Resource::As, order.memory_bytes, 0)?;
     // The signal at the soft limit ends the process with a reason; the hard limit, a second later, would kill it without one.
     limit(Resource::Cpu, order.processor_seconds, 1)?;

@@ -15,6 +15,8 @@ pub struct CompileOrder {
     pub processor_seconds: u64,
     /// The code is for a host whose machine makes no images of memories.
     pub without_images: bool,
+    /// A person waits for the code: the child keeps the priority of its parent.
+    pub urgent: bool,
 }
 
 impl CompileOrder {
@@ -28,6 +30,7 @@ impl CompileOrder {
             self.processor_seconds.to_string(),
         ];
         arguments.extend(self.without_images.then(|| "--without-images".to_owned()));
+        arguments.extend(self.urgent.then(|| "--urgent".to_owned()));
         arguments
     }
 

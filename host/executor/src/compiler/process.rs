@@ -216,6 +216,7 @@ mod tests {
         memory_bytes: 256 * 1024 * 1024,
         processor_seconds: 7,
         without_images: false,
+        urgent: false,
     };
 
     fn check(raw_status: i32, complaint: &str, refused: bool, said: &str) {

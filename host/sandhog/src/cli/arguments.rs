@@ -245,6 +245,9 @@ pub struct CompileArgs {
     /// The code is for a host whose machine makes no images of memories
     #[arg(long)]
     pub without_images: bool,
+    /// A person waits for the code
+    #[arg(long)]
+    pub urgent: bool,
 }
 
 impl From<CompileArgs> for CompileOrder {
@@ -254,6 +257,7 @@ impl From<CompileArgs> for CompileOrder {
             memory_bytes: args.memory_bytes,
             processor_seconds: args.processor_seconds,
             without_images: args.without_images,
+            urgent: args.urgent,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
 use sandhog_executor::{CodeTiers, Compiler, EngineOptions, Executor, LocalExecutor};
 
 mod command_run;
+mod error;
 mod ignored;
 mod inputs;
 mod observed;
@@ -39,7 +40,7 @@ mod session;
 mod sources;
 mod typed;
 
-pub use project::DevError;
+pub use error::DevError;
 
 /// Calls of guests that were not shown yet. Guests wait while there are so many.
 const MAX_UNSHOWN: usize = 64;
@@ -101,6 +102,7 @@ fn executor(environment: Environment<'_>) -> Result<LocalExecutor, LocalError> {
         tiers: CodeTiers::Fast,
         artifacts: super::kept_artifacts(environment),
         artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
+        urgent: true,
         ..EngineOptions::default()
     };
     Ok(LocalExecutor::new(options).map_err(StartError::from)?)

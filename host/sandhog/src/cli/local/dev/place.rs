@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::project::{DevError, DevProject};
+use super::{error::DevError, project::DevProject};
 
 /// Names in the directory.
 const PLUGINS: &str = "plugins";

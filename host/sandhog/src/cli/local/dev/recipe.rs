@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::project::DevError;
+use super::error::DevError;
 use crate::config::Environment;
 
 /// The commands of a project. Each is a line of a shell.
