@@ -15,15 +15,7 @@ fn tree(package: &str) -> BTreeSet<String> {
     let output = Command::new(env!("CARGO"))
         .current_dir(repository())
         .args([
-            "tree",
-            "--offline",
-            "--locked",
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-            "--target",
-            "all",
+            "tree", "--locked", "--edges", "normal", "--prefix", "none", "--target", "all",
         ])
         .args(["--format", "{p}", "--package", package])
         .output()

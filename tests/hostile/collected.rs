@@ -84,20 +84,20 @@ hostile! {
     );
     hoarding_exceptions_ends_at_the_limit_of_memory: Hostile::exhausts(
         Parts::handle(
-            "(local $at i32)
-            (loop $more
-                (table.set $t (local.get $at)
+            "(loop $more
+                (global.set $all (struct.new $caught (global.get $all)
                     (block $caught (result exnref)
                         (try_table (catch_all_ref $caught) (throw $wrong (i32.const 7)))
-                        unreachable))
-                (local.set $at (i32.add (local.get $at) (i32.const 1)))
-                (br_if $more (i32.lt_u (local.get $at) (i32.const 400000))))
+                        unreachable)))
+                (br $more))
             unreachable",
         )
-        .define("(tag $wrong (param i32)) (table $t 400000 exnref)")
+        .define(
+            "(type $caught (struct (field (ref null $caught)) (field exnref)))
+            (global $all (mut (ref null $caught)) (ref.null $caught)) (tag $wrong (param i32))",
+        )
         .wasm(),
-    )
-    .with(|policy| policy.limits.table_elements = 500_000);
+    );
     tail_calls_for_ever_end_at_the_timeout: Hostile::endless(
         Parts::handle("(return_call $again)")
             .define("(func $again (result i32) (return_call $again))")

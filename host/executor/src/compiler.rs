@@ -185,7 +185,7 @@ pub(crate) fn settings(tier: CodeTier, images: bool) -> Config {
 fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
     let core_module = wasm::is_core_module(wasm)?;
     let toolchain = scan::scan(wasm)?;
-    let invalid = |error: wasmtime::Error| Refusal::invalid(&error);
+    let invalid = |error: wasmtime::Error| wasm::refused(&error);
     let engine = Engine::new(&settings(order.tier, !order.without_images)).map_err(invalid)?;
     let component = wasm::component_bytes(&engine, wasm, core_module)?;
     let artifact = engine.precompile_component(&component).map_err(invalid)?;

@@ -22,6 +22,24 @@ pub const MAX_WASM_BYTES: usize = 64 * 1024 * 1024;
 const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
+/// What the engine says of a proposal that it does not take, and what to do about it.
+const ADVICE: &[(&str, &str)] = &[
+    (
+        "legacy_exceptions",
+        "it uses the old instructions for exceptions: compile it with the new ones (clang: -mllvm -wasm-use-legacy-eh=false; \
+        Emscripten: -sWASM_LEGACY_EXCEPTIONS=0; Kotlin: -Xwasm-use-new-exception-proposal)",
+    ),
+    ("memory64", "its memory has 64-bit addresses: compile it for wasm32"),
+    (
+        "threads",
+        "it uses threads, which an attempt does not have: compile it without them",
+    ),
+    (
+        "shared memor",
+        "it uses shared memory, which an attempt does not have: compile it without threads",
+    ),
+];
+
 /// Returns the name of a component: the SHA-256 of its file's bytes, in hexadecimal.
 pub fn digest(wasm: &[u8]) -> String {
     hex(&Sha256::digest(wasm))
@@ -51,7 +69,7 @@ pub(crate) fn component_bytes<'w>(
         return Ok(Cow::Borrowed(wasm));
     }
     // The encoder trusts the sections of a module, so the engine validates them first.
-    Module::validate(engine, wasm).map_err(|error| Refusal::invalid(&error))?;
+    Module::validate(engine, wasm).map_err(|error| refused(&error))?;
     // The encoder reads untrusted bytes; a bug in it must not end a host that compiles in its own process.
     let encoded = panic::catch_unwind(|| {
         let shape = Shape::of(wasm)?;
@@ -71,6 +89,16 @@ pub(crate) fn component_bytes<'w>(
         Ok(Err(error)) => Err(Refusal::NotAComponent(shown(&error))),
         Err(_) => Err(Refusal::NotAComponent("the encoder gave up on it".to_owned())),
     }
+}
+
+/// Makes the refusal of a file that the engine does not take: what the engine says, and what to do if that is known.
+pub(crate) fn refused(error: &dyn fmt::Display) -> Refusal {
+    let said = shown(error);
+    let advice = ADVICE.iter().find(|(proposal, _)| said.contains(proposal));
+    Refusal::Invalid(match advice {
+        Some((_, advice)) => format!("{advice} ({said})"),
+        None => said,
+    })
 }
 
 /// Returns the text of an error of the engine or the encoder, cut and escaped: it quotes names that the file chose.

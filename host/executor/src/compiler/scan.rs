@@ -9,6 +9,7 @@ use super::{
     Refusal, Toolchain,
     instances::{InstanceCounter, TooMany},
 };
+use crate::wasm::refused;
 use sandhog_queue::printable::printable;
 
 /// The most levels of nested components and modules. Toolchains make three or four.
@@ -71,7 +72,7 @@ fn too_much(found: &str, bound: &str) -> Refusal {
     reason = "the parser knows more kinds of sections than have to be counted"
 )]
 pub(crate) fn scan(wasm: &[u8]) -> Result<Toolchain, Refusal> {
-    let invalid = |error: wasmparser::BinaryReaderError| Refusal::invalid(&error);
+    let invalid = |error: wasmparser::BinaryReaderError| refused(&error);
     let mut counts = FileCounts::default();
     let mut toolchain = Toolchain::default();
     let mut depth = 0_usize;
@@ -125,7 +126,7 @@ fn too_many_instances(too_many: TooMany) -> Refusal {
 }
 
 fn check_body(body: &FunctionBody<'_>) -> Result<(), Refusal> {
-    let invalid = |error: wasmparser::BinaryReaderError| Refusal::invalid(&error);
+    let invalid = |error: wasmparser::BinaryReaderError| refused(&error);
     let bytes = body.range().len();
     if bytes > MAX_BODY_BYTES {
         return Err(too_much(

@@ -20,11 +20,12 @@ const PREVIEW1_EXIT: &str = "proc_exit";
 const EXIT_INTERFACE: &str = "wasi:cli/exit@0.2.12";
 const EXIT: &str = "exit-with-code";
 
-const WORKER: [(&str, &str); 6] = [
+const WORKER: [(&str, &str); 7] = [
     ("types.wit", include_str!("../../../../wit/types.wit")),
     ("crash.wit", include_str!("../../../../wit/crash.wit")),
     ("sender.wit", include_str!("../../../../wit/sender.wit")),
     ("handler.wit", include_str!("../../../../wit/handler.wit")),
+    ("async-handler.wit", include_str!("../../../../wit/async-handler.wit")),
     ("batch-handler.wit", include_str!("../../../../wit/batch-handler.wit")),
     ("world.wit", include_str!("../../../../wit/world.wit")),
 ];
