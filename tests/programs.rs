@@ -9,6 +9,7 @@ use std::{
 
 use harness::{
     host::{Host, Place},
+    repository,
     toolchains::{self, run, rust_shell, shell},
 };
 use sandhog_demo::guests::target;
@@ -48,6 +49,37 @@ fn usvg() -> &'static Path {
             run(&mut shell(&directory, line));
         }
         file
+    })
+}
+
+/// `tests/guests/kotlin`, compiled by Kotlin's own compiler from Maven Central: it needs the engine's collector and exceptions.
+fn kotlin() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let directory = directory("kotlin-2.4.20");
+        for artifact in [
+            "org.jetbrains.kotlin:kotlin-compiler-embeddable:2.4.20",
+            "org.jetbrains.kotlin:kotlin-stdlib:2.4.20",
+            "org.jetbrains.kotlin:kotlin-script-runtime:2.4.20",
+            "org.jetbrains.kotlin:kotlin-reflect:1.6.10",
+            "org.jetbrains.kotlin:kotlin-daemon-embeddable:2.4.20",
+            "org.jetbrains.kotlin:kotlin-stdlib-wasm-wasi:2.4.20:klib",
+            "org.jetbrains.kotlinx:kotlinx-coroutines-core-jvm:1.8.0",
+            "org.jetbrains:annotations:13.0",
+        ] {
+            let copy = "mvn --batch-mode --quiet org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy -DoutputDirectory=tools";
+            run(&mut shell(&directory, &format!("{copy} -Dartifact={artifact}")));
+        }
+        let source = repository().join("tests/guests/kotlin/total.kt");
+        let compiler = "java -cp 'tools/*' org.jetbrains.kotlin.cli.js.K2JSCompiler -Xwasm -Xwasm-target=wasm-wasi \
+                        -libraries tools/kotlin-stdlib-wasm-wasi-2.4.20.klib -ir-output-name total";
+        run(&mut shell(
+            &directory,
+            &format!("{compiler} -ir-output-dir library -Xir-produce-klib-file '{}'", source.display()),
+        ));
+        let program = format!("{compiler} -ir-output-dir program -Xir-produce-js -Xinclude=library/total.klib");
+        run(&mut shell(&directory, &program));
+        directory.join("program/total.wasm")
     })
 }
 
@@ -175,4 +207,13 @@ fn check_takes_a_program_from_a_registry_for_the_command_that_it_is() {
             "{facts}"
         );
     }
+}
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn a_program_in_kotlin_totals_orders_and_rejects_what_is_none() {
+    let (_place, host) = start(kotlin(), &[]);
+    assert_eq!(printed(&host, &["12.5 2\n3 1\n", "1 1"]), ["28.0", "1.0"]);
+    let letter = dead_letter(&host, "spade");
+    assert_eq!(letter["failure"]["kind"], json!("reject"), "{letter}");
 }

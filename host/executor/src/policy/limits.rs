@@ -110,7 +110,7 @@ limit_table! {
     host_call_bytes = "limits.host-call-bytes", Bytes, 16 * MIB, 64 * KIB..=512 * MIB;
     /// Bytes of log output: standard output, standard error and `wasi:logging`.
     log_bytes = "limits.log-bytes", Bytes, 256 * KIB, 0..=64 * MIB;
-    /// Bytes of one line of log output.
+    /// Bytes of one record of log output, of a line in it, and of the stack of a crash.
     log_line_bytes = "limits.log-line-bytes", Bytes, 8 * KIB, 80..=MIB;
     /// Random bytes that the guest draws.
     random_bytes = "limits.random-bytes", Bytes, MIB, 0..=512 * MIB;
