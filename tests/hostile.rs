@@ -210,6 +210,16 @@ fn memory_stays_flat_when_a_hostile_guest_runs_again_and_again() {
     );
 }
 
+/// A collected heap takes a slot of the pool that was not used before, as long as the engine keeps fewer than a hundred warm: what these
+/// keep is memory that the first guests take and later ones do not.
+async fn warm_up(bench: &Bench) {
+    for (_, guest) in collected::TABLE.iter().take(4) {
+        let guest = guest();
+        let component = guest.load(bench).await.unwrap();
+        guest.attempts(bench, component.as_ref(), 100).await.unwrap();
+    }
+}
+
 /// Those that are not as expected when they run twenty times, or take more of the process each time.
 async fn grown() -> Vec<String> {
     let slack = Resources {
@@ -224,6 +234,7 @@ async fn grown() -> Vec<String> {
         tiers: CodeTiers::Fast,
         ..EngineOptions::default()
     });
+    warm_up(&bench).await;
     let mut grown = Vec::new();
     for (name, guest) in table() {
         let mut guest = guest();

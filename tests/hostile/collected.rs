@@ -41,10 +41,10 @@ hostile! {
         ))
         .wasm(),
     );
-    a_gigabyte_of_garbage_fits_into_sixteen_megabytes: Hostile::harmless(
+    fifty_megabytes_of_garbage_fit_into_sixteen: Hostile::harmless(
         collected(&format!(
             "(local $left i32) (local $one (ref null $node))
-            (local.set $left (i32.const 1000000))
+            (local.set $left (i32.const 50000))
             (loop $more
                 (local.set $one (struct.new $node (ref.null $node) {KILOBYTE}))
                 (struct.set $node $rest (local.get $one) (local.get $one))

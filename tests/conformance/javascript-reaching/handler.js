@@ -37,7 +37,7 @@ const commands = {
     read: (key) => store.getText(key) ?? "nothing",
     count: (key) => store.increment(key),
     swap: (key, expected, value) => store.compareAndSet(key, expected === "-" ? undefined : expected, value),
-    keys: (prefix) => [...store.keys(prefix)].join(" "),
+    keys: (prefix) => [...store.keys({ prefix })].join(" "),
     config: (name) => config.get(name) ?? "nothing",
     crash() {
         throw new TypeError("told to crash");
