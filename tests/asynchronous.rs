@@ -12,6 +12,7 @@ use sandhog_queue::FailureKind;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    task::JoinSet,
 };
 
 /// The policy of the bench, with requests to this origin.
@@ -65,12 +66,13 @@ async fn requests_that_are_answered_only_together_are_awaited_together() {
     const MANY: usize = 5;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
-    let server = tokio::spawn(answer_together(listener, MANY));
+    let mut server = JoinSet::new();
+    server.spawn(answer_together(listener, MANY));
     let script = vec![format!("get {origin}/"); MANY].join("\n");
     let report = report(&Bench::new(), &script, &reaching(&origin)).await;
     assert_eq!(report.verdicts, [Verdict::Success]);
     assert_eq!(sent(&report), [["204"; MANY].join("\n")]);
-    server.await.unwrap();
+    server.join_next().await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -119,7 +121,7 @@ async fn none_of_its_instances_can_be_used_again() {
     let mut policy = reaching("http://example.com");
     policy.reuse = Some(Reuse {
         max: 10,
-        idle: Duration::from_secs(60),
+        idle: Duration::from_mins(1),
     });
     let error = Bench::new().load_with(asynchronous_guest(), &policy).await.unwrap_err();
     assert!(error.to_string().contains("it is asynchronous"), "{error}");

@@ -25,6 +25,7 @@ const GLOBALS: usize = 100;
 /// | `t` `s` | does so, and traps; or says so, and spins |
 /// | `l` | looks for the secret in all of them, and traps if there is any |
 /// | `b` | fills, then looks: it must trap |
+#[expect(clippy::too_many_lines, reason = "one program")]
 fn guest(pages: u32, name: &str) -> Vec<u8> {
     let globals = repeated(0..GLOBALS, |number| {
         format!("(global $g{number} (mut i64) (i64.const 0)) ")

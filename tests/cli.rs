@@ -739,8 +739,7 @@ fn a_component_that_is_invoked_again_is_not_compiled_again() {
     let code = || {
         let said = run_in(&place, &["invoke", "plugins/orders.wasm"]);
         let line = said.out.lines().find_map(|line| line.strip_prefix("code"));
-        line.map(|line| line.trim().to_owned())
-            .unwrap_or_else(|| panic!("{said:?}"))
+        line.map_or_else(|| panic!("{said:?}"), |line| line.trim().to_owned())
     };
     let first = code();
     assert!(

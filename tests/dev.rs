@@ -129,7 +129,8 @@ impl Drop for Session {
         drop(self.child.kill());
         drop(self.child.wait());
         if thread::panicking() {
-            eprintln!("{}", self.screen.lock().unwrap());
+            std::io::Write::write_all(&mut std::io::stderr(), self.screen.lock().unwrap().as_bytes())
+                .unwrap_or_default();
         }
     }
 }

@@ -3,6 +3,8 @@
 //!
 //! The handlers are `tests/conformance/*-reaching`; each does what the words of its message say.
 
+#![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
+
 use std::fs;
 
 use harness::{

@@ -36,9 +36,11 @@ fn reporter() -> Vec<u8> {
     const SAY: &str =
         "(call $report (i32.add (local.get $body) (i32.const 1)) (i32.sub (local.get $body-len) (i32.const 1))
         (i32.const 1024) (i32.const 36))";
-    let when = |c: char, then: &str| format!("(if {} (then {then}))", body_starts_with(c));
-    let handle = format!(
-        "(local $n i32) {} {} {} {} {} {} {} {} (global.get $ok)",
+    let when = |c: char, then: &str| {
+        let is = body_starts_with(c);
+        format!("(if {is} (then {then}))")
+    };
+    let parts = [
         when('!', "unreachable"),
         when(
             'T',
@@ -55,22 +57,20 @@ fn reporter() -> Vec<u8> {
             'm',
             &format!("{SAY} (loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) unreachable")
         ),
-        format!(
-            "{} {}",
-            when(
+        when(
                 'M',
                 &format!(
                     "(loop $again {SAY} (local.set $n (i32.add (local.get $n) (i32.const 1)))
                     (br_if $again (i32.lt_u (local.get $n) (i32.const 100000)))) unreachable"
                 )
             ),
-            when(
+        when(
                 'L',
                 "(memory.fill (i32.const 131072) (i32.const 97) (i32.const 12000000))
                 (call $report (i32.const 131072) (i32.const 12000000) (i32.const 131072) (i32.const 1000000)) unreachable"
-            )
-        ),
-    );
+            ),
+    ];
+    let handle = format!("(local $n i32) {} (global.get $ok)", parts.concat());
     let definitions = format!("{TEXTS} (func $large (drop (memory.grow (i32.const 200)))) (start $large)");
     handler_importing(&handle, (REPORT, &definitions))
 }

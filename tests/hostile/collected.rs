@@ -20,7 +20,7 @@ fn legacy_exceptions() -> Vec<u8> {
     let mut module = handler("(block (nop) (nop)) (i32.const 16)");
     let block = [0x02, 0x40, 0x01, 0x01, 0x0b];
     let at = module.windows(block.len()).position(|bytes| bytes == block).unwrap();
-    module[at..at + block.len()].copy_from_slice(&[0x06, 0x40, 0x19, 0x01, 0x0b]);
+    module.splice(at..at + block.len(), [0x06, 0x40, 0x19, 0x01, 0x0b]);
     module
 }
 

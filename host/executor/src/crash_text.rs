@@ -69,8 +69,10 @@ pub(crate) fn read_dump(text: &str) -> CrashText {
     let reader = DUMPS
         .iter()
         .find(|(prefix, _)| first.trim_start().starts_with(prefix.trim_start()));
-    let reader = reader.map_or(first_line as Reader, |(_, reader)| *reader);
-    reader(&lines)
+    match reader {
+        Some((_, reader)) => reader(&lines),
+        None => first_line(&lines),
+    }
 }
 
 /// Returns whether a line is advice of a toolchain to whoever runs the program in a shell.

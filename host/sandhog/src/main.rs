@@ -59,7 +59,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         // It has no thread yet, and would have to confine each.
         Command::Compile(_) => {}
         Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => {
-            threads::check()?
+            threads::check()?;
         }
         Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
     }

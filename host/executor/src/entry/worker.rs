@@ -41,7 +41,7 @@ type HandleAsync = TypedFunc<(types::Message,), (Result<(), types::Failure>,)>;
 /// The component does not export it.
 pub(crate) fn async_export(component: &Component) -> wasmtime::Result<ComponentExportIndex> {
     let (name, version) = Flavour::AsyncHandler.export();
-    let interface = component.get_export_index(None, &format!("{name}@{version}0"));
+    let interface = component.get_export_index(None, format!("{name}@{version}0"));
     let export = interface.and_then(|interface| component.get_export_index(Some(&interface), "handle"));
     export.ok_or_else(|| wasmtime::Error::msg(format!("it does not export the function handle of {name}")))
 }

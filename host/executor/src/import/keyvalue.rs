@@ -196,14 +196,14 @@ impl<'a> KeyValueView<'a> {
         }
         let (overlay, bucket) = self.bucket(bucket)?;
         let noted = overlay.note(&bucket, key.into()).await?;
-        self.keep(noted)
+        self.keep(&noted)
     }
 
     /// Makes a handle of a noted value.
-    fn keep(&mut self, noted: NotedValue) -> Result<Resource<Cas>, Refusal> {
+    fn keep(&mut self, noted: &NotedValue) -> Result<Resource<Cas>, Refusal> {
         let handle = self.table.push(Cas::new(noted.clone()));
         if handle.is_err() {
-            self.overlay()?.forget(&noted);
+            self.overlay()?.forget(noted);
         }
         let handle = handle?;
         self.state.noted += 1;
@@ -236,7 +236,7 @@ impl<'a> KeyValueView<'a> {
         let noted = self.end_handle(cas)?.ok_or_else(expired)?;
         match self.overlay()?.swap(noted, value.into()).await {
             Ok(()) => Ok(None),
-            Err(SwapRefused::Changed(latest)) => Ok(Some(self.keep(latest)?)),
+            Err(SwapRefused::Changed(latest)) => Ok(Some(self.keep(&latest)?)),
             Err(SwapRefused::Error(error)) => Err(error.into()),
         }
     }

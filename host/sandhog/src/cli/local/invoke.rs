@@ -60,8 +60,10 @@ pub fn invoke(
     let info = trial.info();
     if args.json {
         let mut json = as_json(&invocation);
-        json["compile-seconds"] = json!(info.compile_time.as_secs_f64());
-        json["compiled-before"] = json!(info.from_cache);
+        if let Some(fields) = json.as_object_mut() {
+            fields.insert("compile-seconds".to_owned(), json!(info.compile_time.as_secs_f64()));
+            fields.insert("compiled-before".to_owned(), json!(info.from_cache));
+        }
         write_json(streams.output, &json)?;
     } else {
         write_text(&invocation, streams.output)?;

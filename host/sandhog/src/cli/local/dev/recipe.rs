@@ -67,6 +67,9 @@ const CARGO_PROFILE: &str = "--profile sandhog-dev --config 'profile.sandhog-dev
      --config profile.sandhog-dev.lto=false --config profile.sandhog-dev.incremental=true \
      --config profile.sandhog-dev.codegen-units=16 --config 'profile.sandhog-dev.strip=\"debuginfo\"'";
 
+/// Makes a recipe of a language: its name, its build, its tests and the tools that they need.
+type MakeRecipe<'a> = dyn Fn(&'static str, String, &str, &[Tool]) -> Recipe + 'a;
+
 impl Recipe {
     /// Returns the recipe with a build that somebody has given.
     pub(super) fn given(build: String, directory: &Path, name: &str) -> Self {
@@ -156,11 +159,7 @@ impl Recipe {
         Self::of_python(directory, name, &recipe)
     }
 
-    fn of_python(
-        directory: &Path,
-        name: &str,
-        recipe: &dyn Fn(&'static str, String, &str, &[Tool]) -> Self,
-    ) -> Option<Self> {
+    fn of_python(directory: &Path, name: &str, recipe: &MakeRecipe<'_>) -> Option<Self> {
         let own = format!("{}.py", name.replace('-', "_"));
         let entry = ["app.py", &own, "main.py", "handler.py"]
             .into_iter()

@@ -173,13 +173,12 @@ impl<'o> DevSession<'o> {
             };
             match event {
                 SessionEvent::Saved(change) => self.saved(&change)?,
-                SessionEvent::Ended(ended) => self.ended(ended).await?,
+                SessionEvent::Ended(ended) => self.ended(ended)?,
                 SessionEvent::Judged => self.judged().await?,
                 SessionEvent::Called(Some(call)) => self.called(*call)?,
                 // The host has ended, which its own task reports.
-                SessionEvent::Called(None) => return Ok(()),
-                SessionEvent::Typed(Some(TypedLine::Quit)) => return Ok(()),
-                SessionEvent::Typed(Some(line)) => self.typed(line).await?,
+                SessionEvent::Called(None) | SessionEvent::Typed(Some(TypedLine::Quit)) => return Ok(()),
+                SessionEvent::Typed(Some(line)) => self.typed(line)?,
                 SessionEvent::Typed(None) => is_typed = false,
             }
         }
@@ -248,7 +247,7 @@ impl<'o> DevSession<'o> {
         Ok(())
     }
 
-    async fn ended(&mut self, ended: io::Result<CommandEnd>) -> Result<(), LocalError> {
+    fn ended(&mut self, ended: io::Result<CommandEnd>) -> Result<(), LocalError> {
         let Some(job) = self.job.take() else { return Ok(()) };
         self.parts.screen.idle();
         let CommandEnd { status, output, took } = ended?;
@@ -556,7 +555,7 @@ impl<'o> DevSession<'o> {
         })
     }
 
-    async fn typed(&mut self, line: TypedLine) -> Result<(), LocalError> {
+    fn typed(&mut self, line: TypedLine) -> Result<(), LocalError> {
         match line {
             TypedLine::Message(body) if self.waiting.len() < MAX_TYPED => {
                 let name = "typed message".to_owned();
@@ -610,15 +609,18 @@ fn cargo_component(answer: &str) -> Option<PathBuf> {
     let artifacts = answer
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let files = artifacts
-        .filter(|artifact| artifact["reason"] == "compiler-artifact")
+    let mut files = artifacts
+        .filter(|artifact| {
+            artifact
+                .get("reason")
+                .is_some_and(|reason| reason == "compiler-artifact")
+        })
         .flat_map(|artifact| {
-            let names = artifact["filenames"].as_array().cloned().unwrap_or_default();
+            let names = artifact.get("filenames").and_then(|names| names.as_array().cloned());
+            let names = names.unwrap_or_default();
             names.into_iter().filter_map(|name| name.as_str().map(PathBuf::from))
         });
-    files
-        .filter(|file| file.extension().is_some_and(|extension| extension == "wasm"))
-        .last()
+    files.rfind(|file| file.extension().is_some_and(|extension| extension == "wasm"))
 }
 
 fn word(verdict: &Verdict) -> &str {
