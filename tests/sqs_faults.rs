@@ -461,7 +461,12 @@ fn a_redrive_of_many_is_left_to_the_server_where_it_can_move_them() {
 fn requests_that_arrive_twice_do_nothing_twice() {
     let mut stage = Stage::new("twice");
     let source = stage.queue("in", &visibility("10"), "");
-    stage.proxy.rule(Rule::new(Fault::Duplicate));
+    for action in [DELETE, HIDE] {
+        stage.proxy.rule(Rule::new(Fault::Duplicate).action(action));
+    }
+    // What the first of two receives takes is hidden, and nobody has it. If that went on for ever, polls in step with the
+    // visibility timeout would never see the last messages.
+    let lost = stage.proxy.rule(Rule::new(Fault::Duplicate).action(RECEIVE).times(4));
     let (_place, host) = begin(&stage, "");
     let mut bodies = numbered("x", 0..40);
     bodies.extend(numbered("?a1", 0..10));
@@ -470,6 +475,7 @@ fn requests_that_arrive_twice_do_nothing_twice() {
     source.put_all(&bodies);
     assert_comes_out(&host, &source, &bodies);
     assert_eq!(attempts(&host, "success"), 55);
+    assert_eq!(lost.used(), 4);
 }
 
 #[test]
