@@ -249,10 +249,12 @@ fn libcxx(lines: &[&str]) -> CrashText {
 fn libstdcxx(lines: &[&str]) -> CrashText {
     let (first, rest) = lines.split_first().unwrap_or((&"", &[]));
     let name = first.split('\'').nth(1).unwrap_or(first);
+    let told = |line: &&str| line.trim().starts_with("what():");
     let what = rest.iter().find_map(|line| line.trim().strip_prefix("what():"));
+    let others: Vec<_> = rest.iter().copied().filter(|line| !told(line)).collect();
     CrashText {
         reason: what.map_or_else(|| name.to_owned(), |what| format!("{name}: {}", what.trim())),
-        stack: String::new(),
+        stack: others.join("\n"),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     crash_report::CrashReport,
     crash_text::{begins_dump, is_advice, read_dump, says_nothing},
 };
-use sandhog_queue::printable::MAX_REASON_BYTES;
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable_lines};
 
 /// The most bytes of the last line that are kept: more than a reason may have.
 const MAX_LAST_BYTES: usize = 2 * MAX_REASON_BYTES;
@@ -39,6 +39,8 @@ pub(crate) struct RecordSplitter {
     unfinished: Vec<u8>,
     /// The lines of the next record, with line ends between them.
     held: Vec<u8>,
+    /// The bytes that they have in the log, where one byte can become six; 0 if nobody has counted.
+    held_size: usize,
     dump: Dump,
     /// The last line that says something, of those that are no longer held.
     last: String,
@@ -64,6 +66,7 @@ impl RecordSplitter {
             max_bytes,
             unfinished: Vec::new(),
             held: Vec::new(),
+            held_size: 0,
             dump: Dump::None,
             last: String::new(),
         }
@@ -125,9 +128,14 @@ impl RecordSplitter {
         match mem::take(&mut self.dump) {
             Dump::None => None,
             Dump::Held => {
-                let text = mem::take(&mut self.held);
-                let text = read_dump(&String::from_utf8_lossy(&text));
-                CrashReport::new(&text.reason, &text.stack, self.max_bytes)
+                let text = read_dump(&String::from_utf8_lossy(&self.held));
+                let report = CrashReport::new(&text.reason, &text.stack, self.max_bytes);
+                if report.is_none() {
+                    // Without a reason it is in no answer.
+                    self.log_held(log);
+                }
+                self.clear_held();
+                report
             }
             Dump::Logged { beginning, .. } => {
                 self.log_held(log);
@@ -156,7 +164,7 @@ impl RecordSplitter {
             line.pop();
         }
         let belongs = self.rule == RecordRule::Writes || line.starts_with(b" ") || line.starts_with(b"\t");
-        if !belongs || self.held.len() + line.len() >= self.max_bytes {
+        if !belongs || !self.has_room(&line) {
             self.log_held(log);
         }
         if !self.held.is_empty() {
@@ -171,6 +179,24 @@ impl RecordSplitter {
         // The next line reuses the allocation.
         line.clear();
         self.unfinished = line;
+    }
+
+    /// Returns whether the record has room for another line, and counts it.
+    fn has_room(&mut self, line: &[u8]) -> bool {
+        if self.held.is_empty() {
+            return true;
+        }
+        if self.held_size == 0 {
+            self.held_size = logged_size(&self.held);
+        }
+        let size = self.held_size + logged_size(line);
+        self.held_size = size + 1;
+        size < self.max_bytes
+    }
+
+    fn clear_held(&mut self) {
+        self.held.clear();
+        self.held_size = 0;
     }
 
     fn log_held(&mut self, log: &mut dyn FnMut(&str)) {
@@ -194,8 +220,13 @@ impl RecordSplitter {
                 goes_on: true,
             };
         }
-        self.held.clear();
+        self.clear_held();
     }
+}
+
+/// Returns the number of bytes that a text has in the log.
+fn logged_size(text: &[u8]) -> usize {
+    printable_lines(&String::from_utf8_lossy(text), usize::MAX).len()
 }
 
 fn without_advice(text: &str) -> Cow<'_, str> {
@@ -230,6 +261,27 @@ mod tests {
         check(&["\n\n  \none\n\n"], &["one"]);
         check(&["no end"], &["no end"]);
         check(&["panic: x\ngoroutine\n"], &["panic: x", "goroutine"]);
+    }
+
+    #[test]
+    fn a_record_has_room_for_what_its_bytes_become() {
+        let line = "\u{1b}[31mred\n";
+        let records = records(RecordRule::Writes, &[&line.repeat(10)]);
+        assert!(
+            records.iter().all(|record| logged_size(record.as_bytes()) <= 40),
+            "{records:?}"
+        );
+        let lines = records.iter().flat_map(|record| record.lines());
+        assert_eq!(lines.count(), 10);
+    }
+
+    #[test]
+    fn a_dump_without_a_reason_is_in_the_log() {
+        let mut logged = Vec::new();
+        let mut splitter = RecordSplitter::new(RecordRule::Writes, 4096);
+        splitter.write(b"Uncaught \n", &mut |record| logged.push(record.to_owned()));
+        let report = splitter.take_dump(&mut |record| logged.push(record.to_owned()));
+        assert_eq!((report.is_none(), logged), (true, vec!["Uncaught".to_owned()]));
     }
 
     #[test]
