@@ -243,7 +243,13 @@ impl ArtifactDirectory {
         let mut place = || -> io::Result<()> {
             file.write_all(&key)?;
             file.sync_all()?;
-            rustix::fs::renameat_with(&self.fd, &*unfinished, &self.fd, KEY_FILE, RenameFlags::NOREPLACE)?;
+            match rustix::fs::renameat_with(&self.fd, &*unfinished, &self.fd, KEY_FILE, RenameFlags::NOREPLACE) {
+                // Some file systems, such as NFS, can't tell whether there is a file already.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    rustix::fs::renameat(&self.fd, &*unfinished, &self.fd, KEY_FILE)?;
+                }
+                placed => placed?,
+            }
             rustix::fs::fsync(&self.fd)?;
             Ok(())
         };
