@@ -163,11 +163,6 @@ impl Writes {
         self.changes.is_empty()
     }
 
-    /// Whether a change has a condition.
-    pub fn are_conditional(&self) -> bool {
-        self.changes.iter().any(|write| write.condition.is_some())
-    }
-
     /// Returns the number of bytes of the changes.
     pub fn size(&self) -> usize {
         self.changes.iter().map(KeyValueWrite::size).sum()

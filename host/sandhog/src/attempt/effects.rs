@@ -48,6 +48,7 @@ impl HandlerAttempt {
             .partition(|send| context.queues.commits_sends_to(&send.queue));
         // A remote send cannot be taken back. Most conflicts are known before it.
         if !remote.is_empty()
+            && !writes.is_empty()
             && let Err(error) = context.queues.check_writes(writes.clone()).await
         {
             self.fail_successes(messages, &RefusedEffects::from(&error));
