@@ -248,7 +248,7 @@ impl Dispatcher {
         if !self.backlog.has_waiting() {
             return;
         }
-        // The version is chosen now and kept: a reload does not touch a delivery under way.
+        // The version is chosen now and kept: a reload does not touch an attempt under way.
         let version = Arc::clone(&self.versions.borrow());
         let CallCapacity { calls, batch_size } = self.capacity(&version);
         let mut attempts = Vec::new();

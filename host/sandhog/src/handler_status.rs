@@ -303,6 +303,11 @@ impl HandlerStatuses {
         self.table().store = Some(store);
     }
 
+    /// Returns the status of a handler.
+    pub fn get(&self, name: &str) -> Option<HandlerStatus> {
+        self.table().handlers.get(name).cloned()
+    }
+
     /// Returns the statuses of all handlers, by name.
     pub fn list(&self) -> Vec<HandlerStatus> {
         self.table().handlers.values().cloned().collect()

@@ -119,7 +119,7 @@ impl PluginDir {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             let file_name = entry.file_name();
-            if file_name.as_encoded_bytes().starts_with(b".") {
+            if is_hidden(&file_name) {
                 continue;
             }
             match extension(&file_name) {
@@ -229,6 +229,11 @@ enum Extension {
     Wasm,
     Manifest,
     WrongCase,
+}
+
+/// Returns whether the name is hidden: of an editor, or of a copy under way.
+pub(crate) fn is_hidden(file_name: &OsStr) -> bool {
+    file_name.as_encoded_bytes().starts_with(b".")
 }
 
 fn extension(file_name: &OsStr) -> Option<Extension> {

@@ -71,7 +71,7 @@ pub enum TrialError {
 }
 
 /// The bytes that the code of all tried components may take together on the disk (1 GiB).
-pub const TRIAL_ARTIFACTS_BYTES: u64 = 1024 * 1024 * 1024;
+const TRIAL_ARTIFACTS_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// The code of a component that is tried.
 #[derive(Debug, Clone)]
@@ -80,6 +80,24 @@ pub struct TrialCode {
     pub tiers: CodeTiers,
     /// The directory that keeps code; `None` keeps nothing.
     pub artifacts: Option<PathBuf>,
+}
+
+impl TrialCode {
+    /// Returns the options of an executor whose code a person waits for.
+    ///
+    /// # Errors
+    ///
+    /// The system can't say which program is running.
+    pub(crate) fn options(self, search_path: Option<&str>) -> io::Result<EngineOptions> {
+        Ok(EngineOptions {
+            compiler: Compiler::of_this_program(search_path)?,
+            tiers: self.tiers,
+            artifacts: self.artifacts,
+            artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
+            urgent: true,
+            ..EngineOptions::default()
+        })
+    }
 }
 
 /// A component that the host accepts, with its manifest.
@@ -249,12 +267,9 @@ impl ComponentTrial {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
-            compiler: Compiler::of_this_program(environment("PATH").as_deref()).map_err(TrialError::Process)?,
-            tiers: code.tiers,
-            artifacts: code.artifacts,
-            artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
-            urgent: true,
-            ..EngineOptions::default()
+            ..code
+                .options(environment("PATH").as_deref())
+                .map_err(TrialError::Process)?
         })?;
         let control = tokio::runtime::Builder::new_current_thread()
             .enable_all()

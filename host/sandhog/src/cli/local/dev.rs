@@ -23,9 +23,9 @@ use crate::{
     config::{self, Config, ConfigOverrides, Environment},
     exit_code::ExitCode,
     signals::HostSignals,
-    trial::TRIAL_ARTIFACTS_BYTES,
+    trial::TrialCode,
 };
-use sandhog_executor::{CodeTiers, Compiler, EngineOptions, Executor, LocalExecutor};
+use sandhog_executor::{CodeTiers, Executor, LocalExecutor};
 
 mod command_run;
 mod error;
@@ -97,14 +97,11 @@ pub fn dev(
 
 /// Returns an executor that makes its code quickly: the next save is never far.
 fn executor(environment: Environment<'_>) -> Result<LocalExecutor, LocalError> {
-    let options = EngineOptions {
-        compiler: Compiler::of_this_program(environment("PATH").as_deref()).map_err(StartError::from)?,
+    let code = TrialCode {
         tiers: CodeTiers::Fast,
         artifacts: super::kept_artifacts(environment),
-        artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
-        urgent: true,
-        ..EngineOptions::default()
     };
+    let options = code.options(environment("PATH").as_deref()).map_err(StartError::from)?;
     Ok(LocalExecutor::new(options).map_err(StartError::from)?)
 }
 

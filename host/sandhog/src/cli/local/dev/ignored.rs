@@ -5,6 +5,8 @@
 
 use std::{fs, path::Path};
 
+use crate::plugin_dir;
+
 /// Names that are never sources. Builds write the files of locked versions.
 const NAMES: [&str; 16] = [
     "Cargo.lock",
@@ -62,8 +64,7 @@ impl Ignored {
 
 /// Returns whether the last name of the path is hidden.
 pub(super) fn is_hidden(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
+    path.file_name().is_some_and(plugin_dir::is_hidden)
 }
 
 impl Pattern {

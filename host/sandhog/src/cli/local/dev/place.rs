@@ -12,6 +12,7 @@ use super::{error::DevError, project::DevProject};
 const PLUGINS: &str = "plugins";
 const LOCK: &str = "lock";
 const ANSWER: &str = "answer.json";
+const SETUP: &str = "setup-under-way";
 
 /// The place of one `sandhog dev`, which no other has at the same time.
 #[derive(Debug)]
@@ -66,6 +67,11 @@ impl DevPlace {
     /// Returns the file to which a build writes its answer.
     pub(super) fn answer(&self) -> PathBuf {
         self.directory.join(ANSWER)
+    }
+
+    /// Returns the file that is there from the beginning of a set-up step to its good end, in whichever session that was.
+    pub(super) fn setup_mark(&self) -> PathBuf {
+        self.directory.join(SETUP)
     }
 
     /// Puts a version into the plugin directory. Each file is renamed into place.

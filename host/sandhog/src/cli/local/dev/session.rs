@@ -217,7 +217,11 @@ impl<'o> DevSession<'o> {
 
     fn start_building(&mut self, saved_at: Instant) -> Result<(), LocalError> {
         let recipe = &self.parts.project.recipe;
-        let missing = recipe.setup.as_ref().filter(|setup| !setup.makes.exists());
+        let is_half_done = self.parts.place.setup_mark().exists();
+        let missing = recipe
+            .setup
+            .as_ref()
+            .filter(|setup| is_half_done || !setup.makes.exists());
         match missing {
             Some(setup) => self.start_job(JobKind::Setup, setup.command.clone(), saved_at),
             None => self.start_job(JobKind::Build, recipe.build.clone(), saved_at),
@@ -234,6 +238,7 @@ impl<'o> DevSession<'o> {
             .transpose()?;
         let directory = self.parts.project.directory.clone();
         if kind == JobKind::Setup {
+            File::create(self.parts.place.setup_mark())?;
             self.parts
                 .screen
                 .line(&format!("fetching what it depends on: {command}"))?;
@@ -272,7 +277,10 @@ impl<'o> DevSession<'o> {
                 };
                 self.parts.screen.line(rest)?;
             }
-            JobKind::Setup => self.start_job(JobKind::Build, self.parts.project.recipe.build.clone(), self.saved_at)?,
+            JobKind::Setup => {
+                fs::remove_file(self.parts.place.setup_mark())?;
+                self.start_job(JobKind::Build, self.parts.project.recipe.build.clone(), self.saved_at)?;
+            }
             JobKind::Build => {
                 self.parts.screen.command_output(&output, false)?;
                 self.built(&took)?;
@@ -341,13 +349,7 @@ impl<'o> DevSession<'o> {
     }
 
     fn status(&self) -> Option<HandlerStatus> {
-        let name = &self.parts.project.name;
-        self.parts
-            .host
-            .statuses
-            .list()
-            .into_iter()
-            .find(|status| status.name == *name)
+        self.parts.host.statuses.get(&self.parts.project.name)
     }
 
     /// A version was accepted or refused: perhaps the one that is coming.
@@ -366,7 +368,11 @@ impl<'o> DevSession<'o> {
                 .line(&format!("serves the queue {queue} after another {took}"))?;
             self.start_over().await?;
         } else if status.refusals > coming.refusals {
-            self.coming = None;
+            // A refusal that may pass is not the end of it.
+            self.coming = status.is_tried_again().then_some(ComingVersion {
+                refusals: status.refusals,
+                ..coming
+            });
             self.parts.screen.idle();
             self.parts.screen.line("refused:")?;
             self.parts
@@ -490,14 +496,14 @@ impl<'o> DevSession<'o> {
     }
 
     fn called(&mut self, mut call: ObservedCall) -> Result<(), LocalError> {
-        let is_old = call.messages.iter().all(|message| self.forgotten.contains(&message.id));
-        if is_old {
-            return Ok(());
-        }
         for write in &call.invocation.report.writes {
             if self.written.len() < MAX_KEYS {
                 self.written.insert((Arc::clone(&write.bucket), Arc::clone(&write.key)));
             }
+        }
+        let is_old = call.messages.iter().all(|message| self.forgotten.contains(&message.id));
+        if is_old {
+            return Ok(());
         }
         let several = call.messages.len() > 1;
         let mut ends = Vec::new();
