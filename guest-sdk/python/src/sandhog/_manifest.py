@@ -36,7 +36,8 @@ def remarks_on(manifest: Path, uses: set[str], queues: set[str]) -> list[str]:
     except ValueError as error:
         return [f"{manifest.name} can't be read: {error}"]
     remarks = []
-    missing = {use for use in uses if _GRANTS[use][0] not in grant}
+    # An empty list or table is a grant that reaches nothing; `false` is none.
+    missing = {use for use in uses if grant.get(_GRANTS[use][0], False) is False}
     if missing:
         lines = "\n    ".join(["[grant]", *lines_for(missing, queues)])
         remarks.append(f"{manifest.name} lacks, without which the host refuses the component:\n    {lines}")

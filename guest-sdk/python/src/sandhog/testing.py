@@ -363,11 +363,14 @@ class _PreparedStore:
         return {key: self.values[key] for key in keys if self.exists(key)}
 
     def set_many(self, values: dict[str, bytes]) -> None:
+        # All of them or none, as the host does it.
+        changed = _PreparedStore(dict(self.values))
         for key, value in values.items():
-            self.set(key, value)
+            changed.set(key, value)
+        self.values.update(changed.values)
 
     def delete_many(self, keys: list[str]) -> None:
-        for key in keys:
+        for key in [_key(key) for key in keys]:
             self.delete(key)
 
 
