@@ -75,6 +75,41 @@ test("a_module_imports_interfaces_of_the_host_by_name", async (t) => {
     assert.ok(component.includes("wasi:demo/one@1.0.0") && component.includes("wasi:http/types@0.2.11"));
 });
 
+test("a_package_that_can_not_run_in_a_component_is_refused_by_name", async (t) => {
+    const at = project(t, {
+        "native.js": 'import x from "pictures"; export default () => x;',
+        "node.js": 'import "@people/sockets"; export default () => {};',
+        "own.js": 'import "node:fs"; export default () => {};',
+        "wrong.js": 'import "@people/sockets"; import "./nowhere.js"; export default () => {};',
+    });
+    const packages = {
+        "pictures/package.json": '{ "name": "pictures", "main": "index.js" }',
+        "pictures/index.js": 'require("fs"); module.exports = require("./build/Release/pictures.node");',
+        "pictures/build/Release/pictures.node": "",
+        "@people/sockets/package.json": '{ "name": "@people/sockets", "main": "index.js" }',
+        "@people/sockets/index.js": 'require("tls"); require("net"); require("node:test/reporters");',
+    };
+    for (const [name, text] of Object.entries(packages)) {
+        mkdirSync(path.dirname(at(`node_modules/${name}`)), { recursive: true });
+        writeFileSync(at(`node_modules/${name}`), text);
+    }
+    const refusal = async (name) => {
+        const error = await bundle(at(name), "handler", false).catch((error) => error);
+        assert.equal(error.constructor.name, "BuildError", `${error}`);
+        return error.message;
+    };
+    assert.equal(
+        await refusal("native.js"),
+        "the package pictures has native code (pictures.node), and a component runs none: choose one in plain JavaScript",
+    );
+    const sockets =
+        "the package @people/sockets needs Node's own net, test/reporters, tls, and a component has none of it: choose one that runs in browsers";
+    assert.equal(await refusal("node.js"), sockets);
+    assert.match(await refusal("own.js"), /own\.js:1:7[^]*a component has none of Node's own modules$/);
+    const wrong = await refusal("wrong.js");
+    assert.ok(wrong.includes("nowhere.js") && wrong.endsWith(sockets), wrong);
+});
+
 test("a_component_has_its_imports_under_their_own_names", async (t) => {
     const at = project(t, { "handler.js": "export default async function handle() { await fetch('http://x'); }" });
     const { kind, bytes } = await build({ entry: at("handler.js"), out: at("handler.wasm") });

@@ -7,6 +7,7 @@
 import path from "node:path";
 import { fileURLToPath } from "node:url";
 import { BuildError } from "./build-error.js";
+import { explained } from "./bundle-errors.js";
 import { BUNDLED, ENTRY } from "./bundled.js";
 import { dependency, fileOf } from "./dependency.js";
 import { specifierInBuild } from "./engine-names.js";
@@ -82,7 +83,8 @@ export async function bundle(entry, kind, withWeb) {
         logLevel: "silent",
     };
     const result = await esbuild.build(options).catch((/** @type {any} */ error) => {
-        throw new BuildError(explained(esbuild, error), { cause: error });
+        const text = error.errors ? explained(esbuild, error.errors) : (error.message ?? "esbuild failed");
+        throw new BuildError(text, { cause: error });
     });
     const output = Object.values(result.metafile.outputs).find(({ imports }) => imports.length > 0) ?? { imports: [] };
     const external = output.imports.filter((/** @type {any} */ one) => one.external);
@@ -124,21 +126,3 @@ const host = {
         }));
     },
 };
-
-/**
- * @param {any} esbuild
- * @param {{ errors?: { text: string, notes: object[] }[], message?: string }} error
- */
-function explained(esbuild, { errors, message }) {
-    if (!errors) {
-        return message ?? "esbuild failed";
-    }
-    const lines = esbuild.formatMessagesSync(errors, { kind: "error", color: false, terminalWidth: 120 });
-    const asynchronous = errors.some(({ text }) => text.startsWith("Top-level await"));
-    const node = errors.some(({ text }) => /^Could not resolve "(node:.*|fs|path|http|https|crypto|net|os|stream|buffer)"/.test(text));
-    const hints = [
-        asynchronous ? "a component has no top-level await: await inside of the handler" : "",
-        node ? "a component has none of Node's own modules" : "",
-    ];
-    return [...lines, ...hints].filter(Boolean).join("\n");
-}
