@@ -67,7 +67,8 @@ pub mod config;
 mod exchange;
 mod export;
 mod failure;
-#[cfg(all(target_arch = "wasm32", not(target_feature = "atomics"), feature = "heap"))]
+// On WASI 0.2 what the host hands over is allocated by the C library, and the standard library's allocator frees it there.
+#[cfg(all(target_arch = "wasm32", not(target_env = "p2"), not(target_feature = "atomics"), feature = "heap"))]
 mod heap;
 #[cfg(feature = "http")]
 pub mod http;
