@@ -52,17 +52,26 @@ pub fn rust_batch() -> Guest {
 }
 
 fn rust_from(name: &'static str, file: &str) -> Guest {
-    built(name, |_, wasm| {
-        let line = "cargo build --release --quiet --target wasm32-unknown-unknown";
-        let target = target().join("guests");
-        run(rust_shell(&source(name), line).env("CARGO_TARGET_DIR", &target));
-        fs::copy(target.join("wasm32-unknown-unknown/release").join(file), wasm).unwrap();
-    })
+    built(name, |_, wasm| rust_for("wasm32-unknown-unknown", name, file, wasm))
+}
+
+fn rust_for(platform: &str, name: &str, file: &str, wasm: &Path) {
+    let line = format!("cargo build --release --quiet --target {platform}");
+    let target = target().join("guests");
+    run(rust_shell(&source(name), &line).env("CARGO_TARGET_DIR", &target));
+    fs::copy(target.join(platform).join("release").join(file), wasm).unwrap();
 }
 
 /// Reaches out over HTTP, into the key-value store and for configuration.
 pub fn rust_reaching() -> Guest {
     rust_from("rust-reaching", "conformance_reaching.wasm")
+}
+
+/// The same for the platform with clocks, random numbers, an environment and directories.
+pub fn rust_wasip2_reaching() -> Guest {
+    built("rust-wasip2-reaching", |_, wasm| {
+        rust_for("wasm32-wasip2", "rust-reaching", "conformance_reaching.wasm", wasm);
+    })
 }
 
 pub fn javascript() -> Guest {

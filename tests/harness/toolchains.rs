@@ -260,6 +260,11 @@ pub fn with_rust_for_wasm(command: &mut Command, path: OsString) -> toolchain::T
     found
 }
 
+/// Whether that Rust has the standard library of `wasm32-wasip2`: where it is compiled from its sources, its C library is missing.
+pub fn rust_has_wasip2() -> bool {
+    toolchain::Toolchain::find().unwrap() == toolchain::Toolchain::OnPath
+}
+
 /// The same as [`shell`] with a Rust that compiles to WebAssembly.
 ///
 /// What is built shares the directory of the examples, and with it the standard library.
@@ -276,7 +281,7 @@ pub fn rust_shell(directory: &Path, line: &str) -> Command {
         toolchain::Toolchain::OnPath => {
             // That of handlers is there; programs want another one.
             static ADDED: OnceLock<()> = OnceLock::new();
-            ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1"])));
+            ADDED.get_or_init(|| run(Command::new("rustup").args(["target", "add", "wasm32-wasip1", "wasm32-wasip2"])));
         }
     }
     command

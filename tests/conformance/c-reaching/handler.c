@@ -1,9 +1,13 @@
 /* Reaches out as the first word of the body says, so that one set of tests serves every language. */
+#define _GNU_SOURCE
 #define SANDHOG_IMPLEMENTATION
 #include "sandhog.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
 
 #define WORDS_MAX 4
 #define REQUESTS_MAX 100
@@ -109,6 +113,29 @@ static sandhog_result keys(const char *prefix) {
     return sent(all);
 }
 
+/* The first line of a file. */
+static sandhog_result file(const char *path) {
+    FILE *file = fopen(path, "r");
+    static char line[100];
+    if (file == NULL || fgets(line, sizeof line, file) == NULL) {
+        return sent(sandhog_text("nothing"));
+    }
+    fclose(file);
+    return sent(sandhog_text(line));
+}
+
+static sandhog_result clock_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return sent(sandhog_format("%lld", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000));
+}
+
+static sandhog_result random_number(void) {
+    uint64_t number;
+    getentropy(&number, sizeof number);
+    return sent(sandhog_format("%llu", (unsigned long long)number));
+}
+
 sandhog_result handle(const sandhog_message *message) {
     char *words[WORDS_MAX] = {"", "", "", ""};
     char *text = strdup(message->body.data);
@@ -140,6 +167,19 @@ sandhog_result handle(const sandhog_message *message) {
     if (strcmp(words[0], "config") == 0) {
         sandhog_slice value = sandhog_config(words[1]);
         return sent(value.data == NULL ? sandhog_text("nothing") : value);
+    }
+    if (strcmp(words[0], "env") == 0) {
+        const char *value = getenv(words[1]);
+        return sent(sandhog_text(value == NULL ? "nothing" : value));
+    }
+    if (strcmp(words[0], "clock") == 0) {
+        return clock_now();
+    }
+    if (strcmp(words[0], "random") == 0) {
+        return random_number();
+    }
+    if (strcmp(words[0], "file") == 0) {
+        return file(words[1]);
     }
     return stored(words[0], words);
 }

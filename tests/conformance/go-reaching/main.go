@@ -3,9 +3,11 @@ package main
 
 import (
 	"context"
+	cryptorand "crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"strconv"
@@ -86,6 +88,22 @@ func obey(ctx context.Context, word, first, second, third string) (string, error
 			value = "nothing"
 		}
 		return value, nil
+	case "env":
+		value, found := os.LookupEnv(first)
+		if !found {
+			value = "nothing"
+		}
+		return value, nil
+	case "clock":
+		return strconv.FormatInt(time.Now().UnixMilli(), 10), nil
+	case "random":
+		return fmt.Sprint(rand.Uint64(), " ", cryptorand.Text()), nil
+	case "file":
+		text, err := os.ReadFile(first)
+		if err != nil {
+			text = []byte("nothing")
+		}
+		return string(text), nil
 	}
 	panic("told to crash")
 }

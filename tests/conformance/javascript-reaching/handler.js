@@ -39,6 +39,11 @@ const commands = {
     swap: (key, expected, value) => store.compareAndSet(key, expected === "-" ? undefined : expected, value),
     keys: (prefix) => [...store.keys({ prefix })].join(" "),
     config: (name) => config.get(name) ?? "nothing",
+    env: (name) => globalThis.process?.env?.[name] ?? "nothing",
+    clock: () => Date.now(),
+    random: () => `${Math.random()} ${crypto.getRandomValues(new Uint32Array(1))[0]}`,
+    // There is no interface for files.
+    file: () => "nothing",
     crash() {
         throw new TypeError("told to crash");
     },

@@ -1,5 +1,10 @@
 """Reaches out as the first word of the body says, so that one set of tests serves every language."""
 
+import os
+import random
+import secrets
+import time
+
 import sandhog
 from sandhog import Message, Retry, config, http, keyvalue
 
@@ -43,6 +48,14 @@ def swap(key: str, expected: str, value: str) -> str:
     return str(swapped).lower()
 
 
+def file(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read()
+    except OSError:
+        return "nothing"
+
+
 def crash() -> None:
     raise TypeError("told to crash")
 
@@ -59,5 +72,9 @@ COMMANDS = {
     "swap": swap,
     "keys": lambda prefix: " ".join(keyvalue.open().keys(prefix)),
     "config": lambda name: config.get(name) or "nothing",
+    "env": lambda name: os.environ.get(name, "nothing"),
+    "clock": lambda: int(time.time() * 1000),
+    "random": lambda: f"{random.random()} {secrets.token_hex(8)}",
+    "file": file,
     "crash": crash,
 }

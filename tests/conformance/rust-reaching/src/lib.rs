@@ -1,6 +1,9 @@
 //! Reaches out as the first word of the body says, so that one set of tests serves every language.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher as _, RandomState},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use sandhog_guest::{
     Failure, Message, Outgoing, config,
@@ -63,6 +66,10 @@ fn obey(words: &[&str]) -> Result<String, Failure> {
             Ok(keys?.join(" "))
         }
         ["config", name] => Ok(config::get(name).unwrap_or_else(|| "nothing".to_owned())),
+        ["env", name] => Ok(std::env::var(name).unwrap_or_else(|_| "nothing".to_owned())),
+        ["clock"] => Ok(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis().to_string()),
+        ["random"] => Ok(RandomState::new().hash_one(0).to_string()),
+        ["file", path] => Ok(std::fs::read_to_string(path).unwrap_or_else(|_| "nothing".to_owned())),
         _ => panic!("told to crash"),
     }
 }
