@@ -1,5 +1,7 @@
 //! Why a guest broke, in its own words: cut, escaped, and with real ends of lines.
 
+use std::sync::Arc;
+
 use crate::Verdict;
 use sandhog_queue::{
     FailureKind,
@@ -12,7 +14,7 @@ pub(crate) struct CrashReport {
     /// Never blank.
     pub(crate) reason: String,
     /// Empty if the guest gave none.
-    stack: String,
+    stack: Arc<str>,
 }
 
 impl CrashReport {
@@ -21,18 +23,18 @@ impl CrashReport {
         let reason = bounded(reason.trim_start(), MAX_REASON_BYTES);
         (!reason.is_empty()).then(|| Self {
             reason,
-            stack: bounded(stack, stack_bytes),
+            stack: bounded(stack, stack_bytes).into(),
         })
     }
 
     /// Returns the stack, or else that of the engine.
-    pub(crate) fn stack_or(&self, frames: Option<String>) -> Option<String> {
+    pub(crate) fn stack_or(&self, frames: Option<Arc<str>>) -> Option<Arc<str>> {
         let told = Some(&self.stack).filter(|stack| !stack.is_empty());
         told.cloned().or(frames)
     }
 
     /// Returns the verdict of a call that broke for this reason. `frames` is the stack as the engine sees it.
-    pub(crate) fn verdict(&self, frames: Option<String>) -> Verdict {
+    pub(crate) fn verdict(&self, frames: Option<Arc<str>>) -> Verdict {
         Verdict::failed(FailureKind::Trap, &self.reason, self.stack_or(frames))
     }
 }

@@ -1,5 +1,7 @@
 //! The verdict that follows from an error of the engine: how a guest broke, or why the host could not run it.
 
+use std::sync::Arc;
+
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
@@ -24,7 +26,7 @@ pub(crate) struct NotInstantiated;
 /// Returns the verdict that an error of the engine means. The order matters: the host's own reasons come before the
 /// guest's.
 pub(crate) fn verdict(error: &wasmtime::Error, state: &mut GuestState, policy: &GuestPolicy) -> Verdict {
-    let frames = error.downcast_ref::<WasmBacktrace>().and_then(frames);
+    let frames = error.downcast_ref::<WasmBacktrace>().and_then(frames).map(Arc::from);
     if error.is::<PoolConcurrencyLimitError>() {
         return Verdict::NotRun("no instance is free".to_owned());
     }

@@ -1,6 +1,6 @@
 //! The answer to a call: a verdict for each message, the effects of the guest, and the cost.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sandhog_queue::{
     EffectSend, FailureKind,
@@ -17,8 +17,8 @@ pub struct GuestFailure {
     pub reason: String,
     /// The delay that the guest asked for.
     pub retry_after: Option<Duration>,
-    /// The stack of a guest that broke, innermost frame first: what the guest says, or else the engine's.
-    pub stack: Option<String>,
+    /// The stack of a guest that broke, innermost frame first: what the guest says, or else the engine's. The messages of a call share it.
+    pub stack: Option<Arc<str>>,
 }
 
 /// The result of a call for one message.
@@ -62,7 +62,7 @@ pub struct CallReport {
 
 impl Verdict {
     /// Makes a failure whose reason is cut and escaped.
-    pub(crate) fn failed(kind: FailureKind, reason: impl AsRef<str>, stack: Option<String>) -> Self {
+    pub(crate) fn failed(kind: FailureKind, reason: impl AsRef<str>, stack: Option<Arc<str>>) -> Self {
         Self::Failed(GuestFailure {
             kind,
             reason: printable_lines(reason.as_ref().trim_end(), MAX_REASON_BYTES),

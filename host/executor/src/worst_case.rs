@@ -17,6 +17,9 @@ const STACK_BYTES: u64 = 2 * 1024 * 1024;
 const HANDLE_BYTES: u64 = 2 * 1024;
 /// The same for a message that was sent, and for a change of the key-value store.
 const ENTRY_BYTES: u64 = 512;
+/// The most texts of the length of a record that are held: of both streams an unfinished line, the record before it and the
+/// beginning of a dump, and the stack of a crash.
+const RECORDS: u64 = 7;
 /// The bytes of an element of a table: a pointer.
 const TABLE_ELEMENT_BYTES: u64 = 8;
 
@@ -26,7 +29,7 @@ pub(crate) fn instance_cost(policy: &GuestPolicy, slots: u32) -> InstanceCost {
 }
 
 /// Returns the bytes of memories, of tables, of the instances themselves, of handles and calls under way, of one call of the
-/// host with the longest answer, of buffers of files, and of what the attempt sends and writes before it ends. Bodies of HTTP
+/// host with the longest answer, of records of output, of buffers of files, and of what the attempt sends and writes before it ends. Bodies of HTTP
 /// are streamed.
 fn memory(policy: &GuestPolicy) -> u64 {
     let GuestPolicy { limits, grants, .. } = policy;
@@ -37,6 +40,7 @@ fn memory(policy: &GuestPolicy) -> u64 {
         contexts,
         STACK_BYTES,
         limits.handles.saturating_mul(HANDLE_BYTES),
+        limits.log_line_bytes.saturating_mul(RECORDS),
         limits.host_call_bytes.max(limits.random_bytes),
         MAX_WASI_MESSAGE_BYTES,
         files::worst_case(policy),

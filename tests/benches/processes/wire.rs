@@ -4,7 +4,11 @@
 //! that were read, which no serializer of the usual kind does. What a guest logs and what it reads and writes in its key-value
 //! store is left out.
 
-use std::{io, sync::Mutex, time::Duration};
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -297,7 +301,7 @@ fn verdict(from: &mut Bytes) -> Result<Verdict> {
                 .context("a failure of an unknown kind")?,
             reason: text(from)?,
             retry_after: option(from, duration)?,
-            stack: option(from, text)?,
+            stack: option(from, text)?.map(Arc::from),
         }),
         2 => Verdict::NotRun(text(from)?),
         other => bail!("a verdict of kind {other}"),

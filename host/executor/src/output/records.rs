@@ -130,8 +130,8 @@ impl RecordSplitter {
             Dump::Held => {
                 let text = read_dump(&String::from_utf8_lossy(&self.held));
                 let report = CrashReport::new(&text.reason, &text.stack, self.max_bytes);
-                if report.is_none() {
-                    // Without a reason it is in no answer.
+                // Without a reason it is in no answer, and a long reason is not whole there.
+                if report.is_none() || text.reason.len() > MAX_REASON_BYTES {
                     self.log_held(log);
                 }
                 self.clear_held();
@@ -279,9 +279,24 @@ mod tests {
     fn a_dump_without_a_reason_is_in_the_log() {
         let mut logged = Vec::new();
         let mut splitter = RecordSplitter::new(RecordRule::Writes, 4096);
-        splitter.write(b"Uncaught \n", &mut |record| logged.push(record.to_owned()));
+        splitter.write(b"Unhandled exception:\n", &mut |record| logged.push(record.to_owned()));
         let report = splitter.take_dump(&mut |record| logged.push(record.to_owned()));
-        assert_eq!((report.is_none(), logged), (true, vec!["Uncaught".to_owned()]));
+        assert_eq!(
+            (report.is_none(), logged),
+            (true, vec!["Unhandled exception:".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_dump_whose_reason_is_cut_is_in_the_log_as_a_whole() {
+        let text = "x".repeat(2 * MAX_REASON_BYTES);
+        let mut logged = Vec::new();
+        let mut splitter = RecordSplitter::new(RecordRule::Writes, 4096);
+        let dump = format!("panic: {text}\n\ngoroutine 1:\n");
+        splitter.write(dump.as_bytes(), &mut |record| logged.push(record.to_owned()));
+        let report = splitter.take_dump(&mut |record| logged.push(record.to_owned()));
+        assert!(!report.unwrap().reason.contains(&text));
+        assert!(logged.concat().contains(&text), "{logged:?}");
     }
 
     #[test]

@@ -94,7 +94,7 @@ fn as_json(invocation: &TrialInvocation) -> Value {
             "verdict": failure.kind.as_str(),
             "reason": failure.reason,
             "retry-after-seconds": failure.retry_after.map(|after| after.as_secs()),
-            "stack": failure.stack,
+            "stack": failure.stack.as_deref(),
         }),
         Some(Verdict::NotRun(reason)) => json!({ "verdict": "not-run", "reason": reason }),
         None => Value::Null,
@@ -164,7 +164,8 @@ pub(super) fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Writ
     for write in writes {
         lines.write(write)?;
     }
-    if let Some(verdict) = verdicts.first() {
+    // In the order of the messages.
+    for verdict in verdicts {
         lines.verdict(verdict)?;
     }
     let time = format!("{:?}, of which {:?} on a processor", usage.wall, usage.cpu);
