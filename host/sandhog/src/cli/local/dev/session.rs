@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fs::{self, File},
-    io,
+    io::{self, IsTerminal as _},
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
@@ -33,7 +33,7 @@ use sandhog_executor::{MAX_WASM_BYTES, Verdict};
 use sandhog_queue::{
     Effects,
     keyvalue::{Change, KeyValueWrite, Writes},
-    message::{MessageId, Outgoing, QueueName},
+    message::{MAX_BODY_BYTES, MessageId, Outgoing, QueueName},
 };
 
 /// The most keys that are remembered for the next start.
@@ -96,9 +96,11 @@ enum JobKind {
     Test,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct ComingVersion {
     since: Instant,
+    /// The digest of its component: a version that was saved before may still be on its way.
+    digest: String,
     /// The counts of the handler before it came.
     versions: u64,
     refusals: u64,
@@ -146,7 +148,7 @@ impl<'o> DevSession<'o> {
         }
     }
 
-    /// Runs until `:quit`, or until the output is closed.
+    /// Runs until `:quit`, the end of what is typed on a terminal, or until the output is closed.
     ///
     /// # Cancel safety
     ///
@@ -161,6 +163,7 @@ impl<'o> DevSession<'o> {
         );
         self.parts.screen.line(&hello)?;
         self.start_building(Instant::now())?;
+        let is_terminal = io::stdin().is_terminal();
         let mut is_typed = true;
         loop {
             self.send_next().await?;
@@ -179,6 +182,8 @@ impl<'o> DevSession<'o> {
                 // The host has ended, which its own task reports.
                 SessionEvent::Called(None) | SessionEvent::Typed(Some(TypedLine::Quit)) => return Ok(()),
                 SessionEvent::Typed(Some(line)) => self.typed(line)?,
+                // Its terminal is gone, or somebody typed Ctrl-D.
+                SessionEvent::Typed(None) if is_terminal => return Ok(()),
                 SessionEvent::Typed(None) => is_typed = false,
             }
         }
@@ -338,6 +343,7 @@ impl<'o> DevSession<'o> {
         let status = self.status();
         self.coming = Some(ComingVersion {
             since: Instant::now(),
+            digest: sandhog_executor::digest(wasm),
             versions: status.as_ref().map_or(0, |status| status.version),
             refusals: status.as_ref().map_or(0, |status| status.refusals),
         });
@@ -354,11 +360,11 @@ impl<'o> DevSession<'o> {
 
     /// A version was accepted or refused: perhaps the one that is coming.
     async fn judged(&mut self) -> Result<(), LocalError> {
-        let (Some(coming), Some(status)) = (self.coming, self.status()) else {
+        let (Some(coming), Some(status)) = (self.coming.clone(), self.status()) else {
             return Ok(());
         };
         let took = shown(coming.since.elapsed());
-        if status.version > coming.versions {
+        if status.version > coming.versions && status.digest.as_ref() == Some(&coming.digest) {
             self.coming = None;
             self.serves = true;
             self.parts.screen.idle();
@@ -572,6 +578,9 @@ impl<'o> DevSession<'o> {
                 .parts
                 .screen
                 .line("too many messages wait: this one was not sent")?,
+            TypedLine::TooLong => self.parts.screen.line(&format!(
+                "the line is longer than a message may be ({MAX_BODY_BYTES} bytes): it was not sent"
+            ))?,
             TypedLine::Send => self.queue_inputs()?,
             TypedLine::Build => self.start_building(Instant::now())?,
             TypedLine::Test if self.job.is_some() => self.tests_due = true,

@@ -1,7 +1,7 @@
 //! What is typed: each line of standard input is a message, or an order that begins with a colon.
 
 use std::{
-    io::{self, BufRead as _, Read as _},
+    io::{self, BufRead, Read as _},
     thread,
 };
 
@@ -27,6 +27,8 @@ pub(super) enum TypedLine {
     Help,
     Quit,
     Unknown(String),
+    /// It is longer than a message may be. Nothing of it is sent.
+    TooLong,
 }
 
 impl TypedLine {
@@ -49,16 +51,8 @@ pub(super) fn lines() -> mpsc::Receiver<TypedLine> {
     let (sender, lines) = mpsc::channel(MAX_WAITING);
     let read = move || {
         let mut input = io::stdin().lock();
-        // A longer line is refused as a message that is too large.
-        let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(2);
-        loop {
-            let mut line = Vec::new();
-            if !matches!((&mut input).take(limit).read_until(b'\n', &mut line), Ok(1..)) {
-                return;
-            }
-            let line = line.strip_suffix(b"\n").unwrap_or(&line);
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
-            if !line.is_empty() && sender.blocking_send(TypedLine::of(line)).is_err() {
+        while let Ok(Some(line)) = read_line(&mut input) {
+            if sender.blocking_send(line).is_err() {
                 return;
             }
         }
@@ -66,6 +60,30 @@ pub(super) fn lines() -> mpsc::Receiver<TypedLine> {
     // Without a thread nothing can be typed, and all else works.
     drop(thread::Builder::new().name("sandhog-typed".to_owned()).spawn(read));
     lines
+}
+
+/// Returns the next line that is not empty; `None` at the end of the input.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<TypedLine>> {
+    // A body, its line end, and one byte more that shows that the line was too long.
+    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(3);
+    loop {
+        let mut line = Vec::new();
+        if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
+            return Ok(None);
+        }
+        let is_whole = line.ends_with(b"\n");
+        let line = line.strip_suffix(b"\n").unwrap_or(&line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > MAX_BODY_BYTES {
+            if !is_whole {
+                input.skip_until(b'\n')?;
+            }
+            return Ok(Some(TypedLine::TooLong));
+        }
+        if !line.is_empty() {
+            return Ok(Some(TypedLine::of(line)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -78,5 +96,17 @@ mod tests {
         assert_eq!(TypedLine::of(b":test"), TypedLine::Test);
         assert_eq!(TypedLine::of(b"::test"), TypedLine::Message(b":test".to_vec()));
         assert_eq!(TypedLine::of(b":x"), TypedLine::Unknown(":x".to_owned()));
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_no_message_and_neither_is_its_rest() {
+        let long = "x".repeat(MAX_BODY_BYTES);
+        let mut input = io::Cursor::new(format!("{long}\r\n{long}xyz\n\n{long}x\nshort"));
+        let mut next = || read_line(&mut input).unwrap();
+        assert_eq!(next(), Some(TypedLine::Message(long.clone().into_bytes())));
+        assert_eq!(next(), Some(TypedLine::TooLong));
+        assert_eq!(next(), Some(TypedLine::TooLong));
+        assert_eq!(next(), Some(TypedLine::Message(b"short".to_vec())));
+        assert_eq!(next(), None);
     }
 }
