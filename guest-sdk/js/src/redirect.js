@@ -4,6 +4,8 @@
  * @module
  */
 
+import { FetchError } from "./fetch-error.js";
+
 /** The statuses with which a response sends on to another address. */
 export const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
@@ -56,10 +58,10 @@ export async function followed(first, redirect, web) {
         }
         response.body?.cancel();
         if (redirect === "error") {
-            throw new TypeError(`${hop.url.href} redirects to ${location}, and redirects are errors here`);
+            throw unfollowed(hop, "it redirects, and redirects are errors here");
         }
         if (hops === HOPS_MAX) {
-            throw new TypeError(`${first.url.href} redirects more than ${HOPS_MAX} times`);
+            throw unfollowed(first, `it redirects more than ${HOPS_MAX} times`);
         }
         hop = nextHop(hop, response.status, location, web);
     }
@@ -78,8 +80,11 @@ function nextHop(hop, status, location, { URL, Headers }) {
     let url;
     try {
         url = new URL(location, hop.url);
-    } catch (cause) {
-        throw new TypeError(`${hop.url.href} redirects to ${JSON.stringify(location)}, which is no URL`, { cause });
+    } catch {
+        throw unfollowed(hop, "it redirects to what is no URL");
+    }
+    if (url.protocol !== "http:" && url.protocol !== "https:") {
+        throw unfollowed(hop, `it redirects to ${url.protocol}, and fetch knows http: and https:`);
     }
     // A fragment is kept where the new address has none.
     url.hash ||= hop.url.hash;
@@ -92,10 +97,20 @@ function nextHop(hop, status, location, { URL, Headers }) {
         OF_THE_BODY.forEach((name) => headers.delete(name));
     }
     if (body && !(body instanceof Uint8Array)) {
-        throw new TypeError(`${hop.url.href} redirects a request whose body was a stream, which can't be sent twice`);
+        throw unfollowed(hop, "it redirects a request whose body was a stream, which can't be sent twice");
     }
     if (url.origin !== hop.url.origin) {
         OF_THE_ORIGIN.forEach((name) => headers.delete(name));
     }
     return { method, url, headers, body };
+}
+
+/**
+ * Returns the error of a redirect that is not followed. Addresses are in it without their queries, which may be secret.
+ *
+ * @param {Hop} hop
+ * @param {string} why
+ */
+function unfollowed({ method, url }, why) {
+    return new FetchError("protocol", `${method} ${url.origin}${url.pathname}: ${why}`);
 }

@@ -32,11 +32,6 @@ export function followed<T extends Answer>(first: Hop, redirect: string, web: We
     url: string;
     redirected: boolean;
 }>;
-/**
- * What `fetch` does about redirects, in a component and in tests.
- *
- * @module
- */
 /** The statuses with which a response sends on to another address. */
 export const REDIRECTS: Set<number>;
 /**
