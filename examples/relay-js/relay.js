@@ -31,7 +31,8 @@ async function post(body, key) {
     };
     const signal = AbortSignal.timeout(ANSWER_MILLISECONDS_MAX);
     try {
-        return await fetch(config.get("webhook"), { method: "POST", headers, body, signal });
+        // A redirect that is followed makes a GET of it, whose success delivers nothing.
+        return await fetch(config.get("webhook"), { method: "POST", headers, body, signal, redirect: "manual" });
     } catch (error) {
         // Too late, not reachable, or not granted yet.
         throw new Retry(error.message);

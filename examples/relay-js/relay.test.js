@@ -31,6 +31,12 @@ test("an_event_that_the_subscriber_refuses_is_a_dead_letter", async () => {
     assert.deepEqual([verdict, reason], ["reject", "the webhook answers 410"]);
 });
 
+test("an_event_whose_subscriber_has_moved_is_a_dead_letter_and_not_lost", async () => {
+    const moved = ({ method }) => new Response(null, method === "POST" ? { status: 302, headers: { location: "/login" } } : {});
+    const { verdict, reason, requests } = await run(relay, event, { ...answering(302), http: moved });
+    assert.deepEqual([verdict, reason, requests.length], ["reject", "the webhook answers 302", 1]);
+});
+
 test("an_event_that_was_delivered_is_not_posted_again", async () => {
     const { verdict, requests } = await run(relay, event, { ...answering(204), keyvalue: { e1: "yesterday" } });
     assert.deepEqual([verdict, requests.length], ["success", 0]);
