@@ -19,6 +19,7 @@ export default async function handle(message) {
         method: "POST",
         headers: { authorization: `Bearer ${config.get("token")}`, "content-type": "application/json" },
         body: JSON.stringify({ order: id, email, total }),
+        redirect: "manual", // one that is followed makes a GET of it, whose success is no invoice
         signal: AbortSignal.timeout(ANSWER_MILLISECONDS_MAX), // too late: tried again
     });
     if (response.status === 429 || response.status === 503) {

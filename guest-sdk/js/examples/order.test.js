@@ -36,6 +36,8 @@ test("another_refusal_is_a_dead_letter_and_a_fault_is_not", async () => {
     const refused = await answering(new Response("no such customer", { status: 422 }));
     assert.deepEqual([refused.verdict, refused.reason], ["reject", "the API answers 422: no such customer"]);
     assert.equal((await answering(new Response(null, { status: 500 }))).verdict, "retry");
+    const moved = await answering(new Response(null, { status: 302, headers: { location: "/login" } }));
+    assert.deepEqual([moved.verdict, moved.reason, moved.requests.length], ["reject", "the API answers 302: ", 1]);
 });
 
 test("a_body_that_is_no_order_is_a_dead_letter", async () => {

@@ -29,6 +29,7 @@ test("a_handler_imports_what_it_uses_and_nothing_else", async (t) => {
         "global.js": ["globalThis.fetch('http://x');", ["wazi:http/outgoing-handler@0.2.11", "wazi:http/types@0.2.11"]],
         "own.js": ["const fetch = (x) => x; fetch('http://x');", []],
         "url.js": ["globalThis.x = new URL('http://x').searchParams;", []],
+        "event.js": ["new EventTarget().dispatchEvent(new globalThis.Event('x'));", []],
         "config.js": ['import { config } from "sandhog"; config.get("x");', ["wasi:config/store@0.2.0-rc.1"]],
         "keyvalue.js": [
             'import { keyvalue } from "sandhog"; keyvalue.open().get("x");',

@@ -24,6 +24,58 @@ test("fetch_asks_the_test_and_the_test_sees_what_was_asked", async () => {
     assert.equal((await run(handle, message(), { http: { "https://api.test/invoices": () => new Response() } })).verdict, "success");
 });
 
+test("a_redirect_is_followed_as_the_host_follows_it", async () => {
+    const handle = async () => {
+        const headers = { authorization: "Bearer s3cret", "content-type": "text/plain", "x-mine": "1" };
+        const response = await fetch("https://api.test/a", { method: "POST", body: "x", headers });
+        return void assert.deepEqual([response.url, response.redirected, await response.text()], ["https://other.test/c", true, "end"]);
+    };
+    const to = (status, location) => new Response(null, { status, headers: { location } });
+    const http = {
+        "POST https://api.test/a": to(302, "/b"),
+        "GET https://api.test/b": to(307, "https://other.test/c"),
+        "GET https://other.test/c": new Response("end"),
+    };
+    const { reason, requests } = await run(handle, message(), { http });
+    assert.equal(reason, undefined);
+    assert.deepEqual(
+        requests.map(({ method, url, headers, text }) => [method, url, text(), headers.get("authorization"), headers.get("content-type"), headers.get("x-mine")]),
+        [
+            ["POST", "https://api.test/a", "x", "Bearer s3cret", "text/plain", "1"],
+            ["GET", "https://api.test/b", "", "Bearer s3cret", null, "1"],
+            ["GET", "https://other.test/c", "", null, null, "1"],
+        ],
+    );
+});
+
+test("a_redirect_that_keeps_its_method_sends_its_body_again_unless_it_was_a_stream", async () => {
+    const put = (body) => async () => void (await fetch("https://api.test/a", { method: "PUT", body }));
+    const http = ({ url }) => (url.endsWith("/a") ? new Response(null, { status: 308, headers: { location: "b" } }) : new Response());
+    const { verdict, requests } = await run(put("x"), message(), { http });
+    assert.deepEqual([verdict, ...requests.map(({ method, text }) => method + text())], ["success", "PUTx", "PUTx"]);
+    const streamed = await run(put(new Blob(["x"]).stream()), message(), { http });
+    assert.match(streamed.reason, /can't be sent twice/);
+});
+
+test("a_redirect_is_an_answer_or_an_error_if_that_is_asked_for", async () => {
+    const asks = (redirect) => async () => {
+        const { status, headers, redirected } = await fetch("https://api.test/a", { redirect });
+        assert.deepEqual([status, headers.get("location"), redirected], [301, "/again", false]);
+    };
+    const http = () => new Response(null, { status: 301, headers: { location: "/again" } });
+    const asked = async (redirect) => {
+        const { reason, requests } = await run(asks(redirect), message(), { http });
+        return [reason, requests.length];
+    };
+    assert.deepEqual(await asked("manual"), [undefined, 1]);
+    const [refused, once] = await asked("error");
+    assert.match(refused, /redirects are errors/);
+    assert.equal(once, 1);
+    const [endless, times] = await asked("follow");
+    assert.match(endless, /more than 20 times/);
+    assert.equal(times, 21);
+});
+
 test("a_body_of_pieces_arrives_as_a_whole", async () => {
     const pieces = async function* () {
         yield new TextEncoder().encode("one ");

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { Retry } from "../src/failure.js";
+import { FetchError } from "../src/fetch-error.js";
 import { AbortController, AbortSignal } from "../src/guest/web/abort.js";
 import { Blob } from "../src/guest/web/blob.js";
 import { fetchOn } from "../src/guest/web/fetch.js";
@@ -8,6 +10,7 @@ import { Request } from "../src/guest/web/request.js";
 import { Response } from "../src/guest/web/response.js";
 import { ReadableStream } from "../src/guest/web/stream.js";
 import { URL, URLSearchParams } from "../src/guest/web/url.js";
+import { failureOf } from "../src/verdict.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
 
@@ -121,6 +124,28 @@ test("a_redirect_is_an_answer_or_an_error_if_that_is_asked_for", async () => {
     assert.deepEqual([response.status, response.headers.get("location")], [301, "/again"]);
     await assert.rejects(fetch("http://api.test", { redirect: "error" }), /redirects are errors/);
     await assert.rejects(fetch("http://api.test"), /more than 20 times/);
+});
+
+test("a_redirect_that_leads_nowhere_is_an_error_of_the_server_and_tells_no_secret", async () => {
+    const secret = "s3cret";
+    const asked = async (location, init) => {
+        const { fetch } = served(() => [307, { location }]);
+        return fetch(`http://api.test/a?token=${secret}#${secret}`, init).catch((error) => error);
+    };
+    for (const [location, init, why] of [
+        [`/a?token=${secret}`, {}, /^GET http:\/\/api\.test\/a: it redirects more than 20 times$/],
+        [`/b?token=${secret}`, { redirect: "error" }, /^GET http:\/\/api\.test\/a: it redirects, and redirects are errors here$/],
+        [`http://[${secret}`, {}, /^GET http:\/\/api\.test\/a: it redirects to what is no URL$/],
+        [`ftp://api.test/${secret}`, {}, /^GET http:\/\/api\.test\/a: it redirects to ftp:, and fetch knows http: and https:$/],
+        ["/b", { method: "PUT", body: ReadableStream.from(["x"]) }, /^PUT http:\/\/api\.test\/a: it redirects .* can't be sent twice$/],
+    ]) {
+        const error = await asked(location, init);
+        assert.ok(error instanceof FetchError && error instanceof TypeError, `${error}`);
+        assert.equal(error.kind, "protocol");
+        assert.match(error.message, why);
+        assert.doesNotMatch(`${error.stack} ${error.cause?.stack} ${error.cause?.input}`, new RegExp(secret));
+        assert.equal(failureOf(error).constructor, Retry);
+    }
 });
 
 test("a_signal_ends_a_request_and_a_body", async () => {

@@ -31,7 +31,8 @@ export class FetchError extends TypeError {
      * `not-granted`: the manifest does not grant the origin, or not the address that it has; `timeout`: the server did not
      * answer in time; `connection`: there is no such server, it can't be reached, or it hung up; `tls`: its certificate or
      * its encryption is not accepted; `limit`: the attempt has used up one of its limits (`limits.http-...` in the
-     * manifest); `protocol`: the server did not speak HTTP, or the request can't be sent as it is.
+     * manifest); `protocol`: the server did not speak HTTP, its redirects can't be followed, or the request can't be sent
+     * as it is.
      *
      * @readonly
      * @type {FetchErrorKind}

@@ -23,6 +23,8 @@ const GLOBALS = [
     "AbortController",
     "AbortSignal",
     "Blob",
+    "Event",
+    "EventTarget",
     "Headers",
     "ReadableStream",
     "Request",

@@ -58,6 +58,8 @@ class Exchange {
     #held = new Map();
     /** @type {Set<(reason: unknown) => void>} Ends the waits. */
     #waiting = new Set();
+    /** @type {unknown} Why it has ended. */
+    #reason;
     #ended = false;
 
     /** @param {Hop} hop */
@@ -74,6 +76,7 @@ class Exchange {
             this.#write(upload).catch((error) => error?.payload || this.drop(error));
         }
         await this.#ready(future);
+        this.#throwIfEnded();
         const { val: result } = future.get();
         this.#release(future);
         if (result.tag === "err") {
@@ -89,9 +92,17 @@ class Exchange {
             return;
         }
         this.#ended = true;
+        this.#reason = reason ?? new Error("the exchange has ended");
         underWay.delete(this);
         [...this.#held.keys()].reverse().forEach((resource) => this.#release(resource));
-        this.#waiting.forEach((end) => end(reason));
+        this.#waiting.forEach((end) => end(this.#reason));
+    }
+
+    /** Throws the reason for which it has ended: what was held is gone, and must not be touched. */
+    #throwIfEnded() {
+        if (this.#ended) {
+            throw this.#reason;
+        }
     }
 
     /** Hands the head of the request to the host. */
@@ -143,7 +154,8 @@ class Exchange {
      */
     async #roomIn(stream) {
         for (;;) {
-            const room = this.#ended ? 0 : Number(stream.checkWrite());
+            this.#throwIfEnded();
+            const room = Number(stream.checkWrite());
             if (room > 0) {
                 return room;
             }
@@ -172,6 +184,7 @@ class Exchange {
      */
     async #read(stream) {
         for (;;) {
+            this.#throwIfEnded();
             try {
                 const bytes = stream.read(READ_BYTES_MAX);
                 if (bytes.length > 0) {
@@ -196,7 +209,7 @@ class Exchange {
      */
     #ready(resource) {
         if (this.#ended) {
-            return Promise.reject(new Error("the exchange has ended"));
+            return Promise.reject(this.#reason);
         }
         const pollable = this.#held.get(resource) ?? resource.subscribe();
         this.#held.set(resource, pollable);

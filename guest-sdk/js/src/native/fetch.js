@@ -5,6 +5,7 @@
  */
 
 import { notGranted } from "../fetch-error.js";
+import { followed } from "../redirect.js";
 import { recorder } from "./recorder.js";
 
 /**
@@ -15,6 +16,7 @@ import { recorder } from "./recorder.js";
  */
 
 /** @typedef {Response | Error} Answer */
+/** @typedef {import("../redirect.js").Hop} Hop */
 
 const outside = globalThis.fetch;
 
@@ -27,11 +29,37 @@ export function takeOverFetch() {
         }
         // A stream as a body needs the word in Node, and nowhere else.
         const request = new Request(input, /** @type {any} */ ({ duplex: "half", ...init }));
-        request.signal.throwIfAborted();
-        recording.requests.push(await received(request.clone()));
-        const response = await Promise.race([answered(recording.http, request), aborted(request.signal)]);
-        return Object.defineProperty(response, "url", { value: request.url });
+        const first = await firstHop(request, init?.body);
+        const send = (/** @type {Hop} */ hop) => exchanged(recording, hop, request);
+        const { response, url, redirected } = await followed(first, request.redirect, { send, URL, Headers });
+        return Object.defineProperties(response, { url: { value: url }, redirected: { value: redirected } });
     };
+}
+
+/**
+ * @param {Request} request
+ * @param {unknown} given The body as the handler has given it, which says whether it can be sent a second time.
+ * @returns {Promise<Hop>}
+ */
+async function firstHop(request, given) {
+    const isStream = typeof given === "object" && given !== null && Symbol.asyncIterator in given;
+    const stream = /** @type {any} */ (request.body ?? undefined);
+    const body = stream && !isStream ? new Uint8Array(await request.arrayBuffer()) : stream;
+    return { method: request.method, url: new URL(request.url), headers: new Headers(request.headers), body };
+}
+
+/**
+ * Answers one request.
+ *
+ * @param {import("./recorder.js").Recording} recording
+ * @param {Hop} hop
+ * @param {Request} from The request of the handler.
+ */
+async function exchanged(recording, { method, url, headers, body }, { redirect, signal }) {
+    signal.throwIfAborted();
+    const request = new Request(url, /** @type {any} */ ({ method, headers, body, redirect, signal, duplex: "half" }));
+    recording.requests.push(await received(request.clone()));
+    return Promise.race([answered(recording.http, request), aborted(signal)]);
 }
 
 /**

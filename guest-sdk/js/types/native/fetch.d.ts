@@ -6,3 +6,4 @@ export function takeOverFetch(): void;
  */
 export type Http = ((request: Request) => Answer | Promise<Answer>) | Record<string, Answer | ((request: Request) => Answer | Promise<Answer>)>;
 export type Answer = Response | Error;
+export type Hop = import("../redirect.js").Hop;

@@ -4,16 +4,19 @@
  * @module
  */
 
-/** @typedef {((event: { type: "abort", target: AbortSignal }) => void) | { handleEvent(event: object): void }} Listener */
+import { Event, EventTarget } from "./event.js";
 
-export class AbortSignal {
-    /** @type {Map<Listener, boolean>} With whether it is called once only. */
-    #listeners = new Map();
+export class AbortSignal extends EventTarget {
     /** @type {unknown} */
     #reason;
     #aborted = false;
-    /** @type {Listener | null} */
+    /** @type {((event: any) => void) | null} */
     onabort = null;
+
+    constructor() {
+        super();
+        this.addEventListener("abort", (event) => this.onabort?.(event));
+    }
 
     get aborted() {
         return this.#aborted;
@@ -30,27 +33,6 @@ export class AbortSignal {
     }
 
     /**
-     * @param {string} type
-     * @param {Listener | null} listener
-     * @param {boolean | { once?: boolean }} [options]
-     */
-    addEventListener(type, listener, options) {
-        if (type === "abort" && listener && !this.#listeners.has(listener)) {
-            this.#listeners.set(listener, typeof options === "object" && options.once === true);
-        }
-    }
-
-    /**
-     * @param {string} type
-     * @param {Listener | null} listener
-     */
-    removeEventListener(type, listener) {
-        if (type === "abort" && listener) {
-            this.#listeners.delete(listener);
-        }
-    }
-
-    /**
      * @param {AbortSignal} signal
      * @param {unknown} reason
      */
@@ -60,16 +42,7 @@ export class AbortSignal {
         }
         signal.#aborted = true;
         signal.#reason = reason ?? new DOMException("This operation was aborted", "AbortError");
-        const event = { type: /** @type {const} */ ("abort"), target: signal, currentTarget: signal };
-        const own = signal.onabort ? [signal.onabort] : [];
-        for (const listener of [...own, ...signal.#listeners.keys()]) {
-            if (typeof listener === "function") {
-                listener.call(signal, event);
-            } else {
-                listener.handleEvent(event);
-            }
-        }
-        signal.#listeners.clear();
+        signal.dispatchEvent(new Event("abort"));
     }
 
     /** @param {unknown} [reason] */

@@ -4,22 +4,15 @@
  * @module
  */
 
+import { followed } from "../../redirect.js";
 import { bytesOf } from "./body.js";
 import { Headers } from "./headers.js";
 import { Request } from "./request.js";
-import { NO_BODY, REDIRECTS, Response } from "./response.js";
+import { NO_BODY, Response } from "./response.js";
 import { ReadableStream } from "./stream.js";
 import { URL } from "./url.js";
 
-/**
- * One request on its way.
- *
- * @typedef {object} Hop
- * @property {string} method
- * @property {URL} url
- * @property {Headers} headers
- * @property {Uint8Array | AsyncIterable<Uint8Array> | undefined} body
- */
+/** @typedef {import("../../redirect.js").Hop} Hop */
 
 /**
  * @typedef {object} Answer
@@ -39,16 +32,11 @@ import { URL } from "./url.js";
 
 /** @typedef {(hop: Hop) => Exchange} Transport */
 
-const HOPS_MAX = 20;
 /**
  * So many bytes of a body are read before anybody asks for them. The host counts a response as under way until its body was
  * read, so a handler that looks at the status alone must not keep others waiting.
  */
 const READ_AHEAD_BYTES = 65_536;
-/** What a request loses with its body. */
-const OF_THE_BODY = ["content-encoding", "content-language", "content-length", "content-location", "content-type"];
-/** What another origin must not see. */
-const OF_THE_ORIGIN = ["authorization", "cookie", "proxy-authorization"];
 
 /**
  * Makes a `fetch`.
@@ -62,23 +50,9 @@ export function fetchOn(transport) {
      */
     return async function fetch(input, init) {
         const request = new Request(input, init);
-        const { signal, redirect } = request;
-        signal.throwIfAborted();
-        let hop = firstHop(request);
-        for (let hops = 0; ; hops += 1) {
-            const { response, location } = await exchanged(transport, hop, signal);
-            if (location === undefined || redirect === "manual") {
-                return Object.assign(response, { url: hop.url.href, redirected: hops > 0, type: "basic" });
-            }
-            response.body?.cancel();
-            if (redirect === "error") {
-                throw new TypeError(`${hop.url.href} redirects to ${location}, and redirects are errors here`);
-            }
-            if (hops === HOPS_MAX) {
-                throw new TypeError(`${request.url} redirects more than ${HOPS_MAX} times`);
-            }
-            hop = nextHop(hop, response.status, location);
-        }
+        const send = (/** @type {Hop} */ hop) => exchanged(transport, hop, request.signal);
+        const { response, url, redirected } = await followed(firstHop(request), request.redirect, { send, URL, Headers });
+        return Object.assign(response, { url, redirected, type: "basic" });
     };
 }
 
@@ -106,47 +80,14 @@ async function* piecesOf(stream) {
 }
 
 /**
- * Returns the request that a redirect asks for.
- *
- * @param {Hop} hop
- * @param {number} status
- * @param {string} location
- * @returns {Hop}
- */
-function nextHop(hop, status, location) {
-    let url;
-    try {
-        url = new URL(location, hop.url);
-    } catch (cause) {
-        throw new TypeError(`${hop.url.href} redirects to ${JSON.stringify(location)}, which is no URL`, { cause });
-    }
-    // A fragment is kept where the new address has none.
-    url.hash ||= hop.url.hash;
-    const headers = new Headers(hop.headers);
-    let { method, body } = hop;
-    const becomesGet = status === 303 ? method !== "HEAD" : status !== 307 && status !== 308 && method === "POST";
-    if (becomesGet && method !== "GET") {
-        method = "GET";
-        body = undefined;
-        OF_THE_BODY.forEach((name) => headers.delete(name));
-    }
-    if (body && !(body instanceof Uint8Array)) {
-        throw new TypeError(`${hop.url.href} redirects a request whose body was a stream, which can't be sent twice`);
-    }
-    if (url.origin !== hop.url.origin) {
-        OF_THE_ORIGIN.forEach((name) => headers.delete(name));
-    }
-    return { method, url, headers, body };
-}
-
-/**
- * Sends one request, and returns its response and where that redirects to.
+ * Sends one request.
  *
  * @param {Transport} transport
  * @param {Hop} hop
  * @param {import("./abort.js").AbortSignal} signal
  */
 async function exchanged(transport, hop, signal) {
+    signal.throwIfAborted();
     if (hop.url.protocol !== "http:" && hop.url.protocol !== "https:") {
         throw new TypeError(`fetch knows http: and https:, not ${hop.url.protocol}`);
     }
@@ -164,8 +105,7 @@ async function exchanged(transport, hop, signal) {
             end();
         }
         // Not by the constructor, which refuses numbers that servers do send.
-        const response = Object.assign(new Response(hasBody ? bodyOf(read, end) : null, { headers }), { status });
-        return { response, location: REDIRECTS.has(status) ? (response.headers.get("location") ?? undefined) : undefined };
+        return Object.assign(new Response(hasBody ? bodyOf(read, end) : null, { headers }), { status });
     } catch (error) {
         end();
         throw error;

@@ -10,6 +10,7 @@ import { fetchOn } from "./fetch.js";
 
 export { AbortController, AbortSignal } from "./abort.js";
 export { Blob } from "./blob.js";
+export { Event, EventTarget } from "./event.js";
 export { Headers } from "./headers.js";
 export { Request } from "./request.js";
 export { Response } from "./response.js";

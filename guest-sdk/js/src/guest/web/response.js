@@ -4,13 +4,12 @@
  * @module
  */
 
+import { REDIRECTS } from "../../redirect.js";
 import { Body, contentOf } from "./body.js";
 import { Headers } from "./headers.js";
 
 /** The statuses of responses that have no body. */
 export const NO_BODY = new Set([101, 103, 204, 205, 304]);
-/** The statuses with which a response sends on to another address. */
-export const REDIRECTS = new Set([301, 302, 303, 307, 308]);
 
 export class Response extends Body {
     /**
