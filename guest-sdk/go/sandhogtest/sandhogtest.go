@@ -30,6 +30,7 @@ import (
 
 	"sandhog"
 	"sandhog/internal/host"
+	"sandhog/internal/route"
 )
 
 // Message makes a message with this body: the first receive of an ungrouped message of queue test, sent
@@ -137,7 +138,7 @@ func (h Host) record(run func()) Result {
 	defer replace[host.Logger](&host.CurrentLogger, recorder)()
 	defer replace[host.KeyValue](&host.CurrentKeyValue, stores)()
 	defer replace[host.Config](&host.CurrentConfig, config(h.Config))()
-	defer replace(&http.DefaultTransport, network.transport())()
+	defer route.ToTest(network)()
 	slog.SetDefault(slog.New(sandhog.LogHandler(nil)))
 	run()
 	recorder.result.Requests = network.requests
