@@ -253,12 +253,17 @@ typedef enum {
     SANDHOG_HTTP_NOT_GRANTED,
     /** The request can't be made; the reason says why. */
     SANDHOG_HTTP_INVALID,
-    /** The attempt has used what the manifest lets it: limits.http-requests, or one of those on bodies. */
+    /** The bodies of the attempt have more bytes than the manifest lets them: limits.http-request-bytes, http-response-bytes. */
     SANDHOG_HTTP_LIMIT,
     /** The answer has not come in time. */
     SANDHOG_HTTP_TIMEOUT,
     /** The server was not found, refused the connection, failed its TLS, or broke off. */
-    SANDHOG_HTTP_CONNECTION
+    SANDHOG_HTTP_CONNECTION,
+    /**
+     * The attempt makes more requests than the manifest lets it: limits.http-requests, limits.http-concurrent. Whether they are
+     * too many depends on the batch and on the server, not on the message alone.
+     */
+    SANDHOG_HTTP_TOO_MANY
 } sandhog_http_error;
 
 /** The answer to a request, or why there is none. */
@@ -1841,9 +1846,12 @@ static void sandhog_note_granted_(const char *origin) {
     }
 }
 
+static sandhog_response sandhog_beyond_(sandhog_http_error error, const char *limit) {
+    return sandhog_no_answer_(error, sandhog_format("the attempt may not do more HTTP: limits.%s of the manifest", limit));
+}
+
 /* The error that the host tells by this code. */
 static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
-    const char *limit = NULL;
     sandhog_http_error error = SANDHOG_HTTP_CONNECTION;
     const char *what = "broke off";
     switch (code) {
@@ -1851,11 +1859,10 @@ static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
         if (!sandhog_is_granted_(origin)) {
             return sandhog_not_granted_(origin);
         }
-        limit = "http-requests";
-        break;
-    case SANDHOG_REQUEST_SIZE_: limit = "http-request-bytes"; break;
-    case SANDHOG_RESPONSE_SIZE_: limit = "http-response-bytes"; break;
-    case SANDHOG_CONNECTION_LIMIT_: limit = "http-concurrent"; break;
+        return sandhog_beyond_(SANDHOG_HTTP_TOO_MANY, "http-requests");
+    case SANDHOG_CONNECTION_LIMIT_: return sandhog_beyond_(SANDHOG_HTTP_TOO_MANY, "http-concurrent");
+    case SANDHOG_REQUEST_SIZE_: return sandhog_beyond_(SANDHOG_HTTP_LIMIT, "http-request-bytes");
+    case SANDHOG_RESPONSE_SIZE_: return sandhog_beyond_(SANDHOG_HTTP_LIMIT, "http-response-bytes");
     case SANDHOG_ADDRESS_PROHIBITED_:
         error = SANDHOG_HTTP_NOT_GRANTED;
         what = "leads to an address that is not public: the log has what to add to http-addresses in [grant] of the manifest";
@@ -1881,10 +1888,6 @@ static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
         what = "can't be asked so: the method or the address is not valid";
         break;
     default: break;
-    }
-    if (limit != NULL) {
-        return sandhog_no_answer_(SANDHOG_HTTP_LIMIT,
-                                  sandhog_format("the attempt may not do more HTTP: limits.%s of the manifest", limit));
     }
     return sandhog_no_answer_(error, sandhog_format("%s %s", origin, what));
 }

@@ -151,6 +151,22 @@ func TestAnErrorOfTheHostIsWhatGoCallsIt(t *testing.T) {
 	}
 }
 
+func TestTooManyRequestsAreRetriedAndTooLargeBodiesRejected(t *testing.T) {
+	for code, want := range map[string]sandhog.Verdict{
+		"HTTP-request-denied":      sandhog.Retried,
+		"connection-limit-reached": sandhog.Retried,
+		"HTTP-request-body-size":   sandhog.Rejected,
+		"HTTP-response-body-size":  sandhog.Rejected,
+	} {
+		host := sandhogtest.Host{HTTP: sandhogtest.Answer(func(*http.Request) (*http.Response, error) {
+			return nil, &sandhoghttp.Error{Code: code}
+		})}
+		if result := host.Run(post, sandhogtest.Message("")); result.Verdict != want {
+			t.Errorf("%s: %+v", code, result)
+		}
+	}
+}
+
 func TestTheDefaultTransportKeepsItsType(t *testing.T) {
 	sandhogtest.Run(func(context.Context, *sandhog.Message) error {
 		if _, ok := http.DefaultTransport.(*http.Transport); !ok {

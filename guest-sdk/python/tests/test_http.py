@@ -120,6 +120,10 @@ class ClientTest(HttpTest):
             outcome = run(lambda _: http.request("GET", API), message(), http=lambda _: error)
             self.assertEqual((outcome.verdict, outcome.reason), ("retry", str(error)))
 
+    def test_limits_of_requests_and_of_bodies_are_retried(self):
+        outcome = run(lambda _: http.request("GET", API), message(), http=lambda _: http.LimitReached("too many"))
+        self.assertEqual((outcome.verdict, outcome.reason), ("retry", "too many"))
+
     def test_what_is_no_request_is_said(self):
         for url in ["ftp://a/", "/path", "http://", "https://name:secret@a/", "http://a:b/"]:
             with self.subTest(url):
