@@ -1377,6 +1377,18 @@ typedef struct {
     sandhog_slice path;
 } sandhog_address_;
 
+/* Returns an address without its query and its user, which are often secret: reasons are in logs and dead letters. */
+static const char *sandhog_shown_(const char *url) {
+    size_t length = strcspn(url, "?#");
+    const char *slashes = strstr(url, "//");
+    size_t front = slashes != NULL && (size_t)(slashes - url) < length ? (size_t)(slashes - url) + 2 : 0;
+    size_t server = front;
+    for (size_t i = front; i < length && url[i] != '/'; i++) {
+        server = url[i] == '@' ? i + 1 : server;
+    }
+    return sandhog_format("%.*s%.*s", (int)front, url, (int)(length - server), url + server).data;
+}
+
 /* Takes an address apart. Returns what is wrong with it, or NULL. */
 static const char *sandhog_address_of_(const char *url, sandhog_address_ *address) {
     memset(address, 0, sizeof *address);
@@ -1385,14 +1397,14 @@ static const char *sandhog_address_of_(const char *url, sandhog_address_ *addres
     }
     address->is_secure = strncmp(url, "https://", 8) == 0;
     if (!address->is_secure && strncmp(url, "http://", 7) != 0) {
-        return sandhog_format("the address %s has no scheme and host: write https://...", url).data;
+        return sandhog_format("the address %s has no scheme and host: write https://...", sandhog_shown_(url)).data;
     }
     const char *host = url + (address->is_secure ? 8 : 7);
     size_t length = strcspn(host, "/?#");
     if (length == 0) {
-        return sandhog_format("the address %s has no host", url).data;
+        return sandhog_format("the address %s has no host", sandhog_shown_(url)).data;
     }
-    address->origin = sandhog_copy_(sandhog_bytes(url, (size_t)(host - url) + length));
+    address->origin = sandhog_text(sandhog_shown_(sandhog_copy_(sandhog_bytes(url, (size_t)(host - url) + length)).data));
     address->authority = sandhog_bytes(host, length);
     const char *path = host + length;
     address->path = sandhog_bytes(path, strcspn(path, "#"));

@@ -30,6 +30,7 @@ import (
 
 	"sandhog"
 	"sandhog/internal/host"
+	"sandhog/internal/reason"
 	"sandhog/internal/route"
 )
 
@@ -156,7 +157,7 @@ func replace[T any](variable *T, value T) (restore func()) {
 func (r *Result) judge(err error) {
 	r.Verdict, r.Delay = sandhog.VerdictOf(err)
 	if err != nil {
-		r.Reason = err.Error()
+		r.Reason = reason.Of(err.Error())
 	}
 }
 

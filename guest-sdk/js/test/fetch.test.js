@@ -8,6 +8,7 @@ import { Request } from "../src/guest/web/request.js";
 import { Response } from "../src/guest/web/response.js";
 import { ReadableStream } from "../src/guest/web/stream.js";
 import { URL, URLSearchParams } from "../src/guest/web/url.js";
+import { reasonOf } from "../src/reason.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
 
@@ -121,6 +122,21 @@ test("a_redirect_is_an_answer_or_an_error_if_that_is_asked_for", async () => {
     assert.deepEqual([response.status, response.headers.get("location")], [301, "/again"]);
     await assert.rejects(fetch("http://api.test", { redirect: "error" }), /redirects are errors/);
     await assert.rejects(fetch("http://api.test"), /more than 20 times/);
+});
+
+test("an_error_shows_no_query_of_an_address", async () => {
+    const { fetch } = served(({ url }) => [307, { location: url.includes("bad") ? "http://a b/?token=s3cret" : "/again?token=s3cret" }]);
+    const stream = () => ({ method: "PUT", body: ReadableStream.from(["x"]) });
+    for (const [url, init] of [
+        ["http://api.test/x?token=s3cret", { redirect: "error" }],
+        ["http://api.test/x?token=s3cret", {}],
+        ["http://api.test/x?token=s3cret", stream()],
+        ["http://api.test/bad?token=s3cret", {}],
+        ["/x?token=s3cret", {}],
+    ]) {
+        const error = await fetch(url, init).catch((error) => error);
+        assert.ok(!reasonOf(error).includes("s3cret"), reasonOf(error));
+    }
 });
 
 test("a_signal_ends_a_request_and_a_body", async () => {

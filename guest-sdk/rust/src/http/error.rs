@@ -86,6 +86,29 @@ impl From<::http::Error> for Failure {
     }
 }
 
+/// Returns an address without its query and its user, which are often secret: the text of an error is in logs and dead letters.
+pub(super) fn shown(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
+    let (server, path) = rest
+        .split_once('/')
+        .map_or((rest, None), |(server, path)| (server, Some(path)));
+    let mut shown = String::new();
+    if rest.len() < address.len() {
+        shown.extend([scheme, "//"]);
+    }
+    shown.push_str(without_user(server));
+    if let Some(path) = path {
+        shown.extend(["/", path]);
+    }
+    shown
+}
+
+/// Returns the host and port of an authority.
+pub(crate) fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, server)| server)
+}
+
 /// Returns the error of an origin that the manifest does not grant.
 pub(crate) fn not_granted(origin: &str) -> HttpError {
     HttpError::NotGranted(format!(

@@ -11,7 +11,7 @@ use ::http::request::Parts;
 use ::http::uri::{Authority, PathAndQuery};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
-use super::error::{HttpError, not_granted};
+use super::error::{HttpError, not_granted, without_user};
 use crate::bindings::http::wasi::clocks::monotonic_clock;
 use crate::bindings::http::wasi::http::outgoing_handler;
 use crate::bindings::http::wasi::http::types::{
@@ -115,7 +115,7 @@ impl Exchange {
 
     fn new(head: &Parts, bytes: Rc<Vec<u8>>, deadline: &Rc<Deadline>, is_open: bool) -> Result<Self, HttpError> {
         let origin: Rc<str> = match (head.uri.scheme_str(), head.uri.authority()) {
-            (Some(scheme), Some(authority)) => format!("{scheme}://{authority}").into(),
+            (Some(scheme), Some(authority)) => format!("{scheme}://{}", without_user(authority.as_str())).into(),
             _ => "an address without a host".into(),
         };
         let request = lowered(head, &origin)?;

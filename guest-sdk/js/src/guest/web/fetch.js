@@ -6,7 +6,7 @@
 
 import { bytesOf } from "./body.js";
 import { Headers } from "./headers.js";
-import { Request } from "./request.js";
+import { Request, bare } from "./request.js";
 import { NO_BODY, REDIRECTS, Response } from "./response.js";
 import { ReadableStream } from "./stream.js";
 import { URL } from "./url.js";
@@ -72,10 +72,10 @@ export function fetchOn(transport) {
             }
             response.body?.cancel();
             if (redirect === "error") {
-                throw new TypeError(`${hop.url.href} redirects to ${location}, and redirects are errors here`);
+                throw new TypeError(`${bare(hop.url.href)} redirects to ${bare(location)}, and redirects are errors here`);
             }
             if (hops === HOPS_MAX) {
-                throw new TypeError(`${request.url} redirects more than ${HOPS_MAX} times`);
+                throw new TypeError(`${bare(request.url)} redirects more than ${HOPS_MAX} times`);
             }
             hop = nextHop(hop, response.status, location);
         }
@@ -117,8 +117,8 @@ function nextHop(hop, status, location) {
     let url;
     try {
         url = new URL(location, hop.url);
-    } catch (cause) {
-        throw new TypeError(`${hop.url.href} redirects to ${JSON.stringify(location)}, which is no URL`, { cause });
+    } catch {
+        throw new TypeError(`${bare(hop.url.href)} redirects to ${JSON.stringify(bare(location))}, which is no URL`);
     }
     // A fragment is kept where the new address has none.
     url.hash ||= hop.url.hash;
@@ -131,7 +131,7 @@ function nextHop(hop, status, location) {
         OF_THE_BODY.forEach((name) => headers.delete(name));
     }
     if (body && !(body instanceof Uint8Array)) {
-        throw new TypeError(`${hop.url.href} redirects a request whose body was a stream, which can't be sent twice`);
+        throw new TypeError(`${bare(hop.url.href)} redirects a request whose body was a stream, which can't be sent twice`);
     }
     if (url.origin !== hop.url.origin) {
         OF_THE_ORIGIN.forEach((name) => headers.delete(name));
