@@ -50,8 +50,11 @@ func handle(ctx context.Context, message *sandhog.Message) error {
 		return sandhog.Reject("an invoice has a number and an email address")
 	}
 	mailed := keyvalue.Open("mailed")
-	if done, err := mailed.Exists(invoice.Number); done || err != nil {
-		return err
+	this, last := months(now())
+	for _, month := range []string{this, last} {
+		if done, err := mailed.Exists(month + " " + invoice.Number); done || err != nil {
+			return err
+		}
 	}
 	var body bytes.Buffer
 	if err := page.Execute(&body, invoice); err != nil {
@@ -60,7 +63,36 @@ func handle(ctx context.Context, message *sandhog.Message) error {
 	if err := mail(ctx, invoice, body.String()); err != nil {
 		return err
 	}
-	return mailed.SetText(invoice.Number, time.Now().UTC().Format(time.RFC3339))
+	if err := forget(mailed, last); err != nil {
+		return err
+	}
+	return mailed.SetText(this+" "+invoice.Number, now().UTC().Format(time.RFC3339))
+}
+
+// now is the clock, which tests set.
+var now = time.Now
+
+// months returns the month of a time and the one before. The keys of the invoices that were mailed begin with their month.
+func months(t time.Time) (this, last string) {
+	const month = "2006-01"
+	t = t.UTC()
+	return t.Format(month), time.Date(t.Year(), t.Month()-1, 1, 0, 0, 0, 0, time.UTC).Format(month)
+}
+
+// forget deletes invoices that were mailed before a month, the oldest first: their keys come in the order of their bytes. It
+// deletes a few at a time, but more than the one that is added.
+func forget(mailed keyvalue.Store, month string) error {
+	var old []string
+	for key, err := range mailed.Keys("") {
+		if err != nil {
+			return err
+		}
+		if key >= month || len(old) == 20 {
+			break
+		}
+		old = append(old, key)
+	}
+	return mailed.DeleteMany(old...)
 }
 
 // mail asks the service to send a mail. The number of the invoice keeps the service from sending it twice, should the host die

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -11,6 +12,10 @@ import (
 )
 
 const body = `{"number": "2026-114", "name": "Åsa", "email": "asa@garden.example", "due": "2026-12-31", "total": 25}`
+
+func init() {
+	now = func() time.Time { return time.Date(2026, 12, 31, 12, 0, 0, 0, time.UTC) }
+}
 
 // host has a mail service that answers with this status.
 func host(status int, header ...string) sandhogtest.Host {
@@ -40,16 +45,50 @@ func TestAnInvoiceIsMailedAndRemembered(t *testing.T) {
 			t.Errorf("%q is not in %s", part, request.Body)
 		}
 	}
-	if result.KeyValue["mailed"]["2026-114"] == "" {
+	if result.KeyValue["mailed"]["2026-12 2026-114"] == "" {
 		t.Error(result.KeyValue)
 	}
 }
 
 func TestAnInvoiceThatWasMailedIsNotMailedAgain(t *testing.T) {
 	host := host(http.StatusAccepted)
-	host.KeyValue = sandhogtest.Stores{"mailed": {"2026-114": "yesterday"}}
-	if result := host.Run(handle, sandhogtest.Message(body)); result.Verdict != sandhog.Succeeded || len(result.Requests) != 0 {
-		t.Error(result)
+	for _, month := range []string{"2026-11", "2026-12"} {
+		host.KeyValue = sandhogtest.Stores{"mailed": {month + " 2026-114": "then"}}
+		if result := host.Run(handle, sandhogtest.Message(body)); result.Verdict != sandhog.Succeeded || len(result.Requests) != 0 {
+			t.Error(month, result)
+		}
+	}
+}
+
+func TestWhatIsOlderThanLastMonthIsForgottenByAndBy(t *testing.T) {
+	host := host(http.StatusAccepted)
+	mailed := map[string]string{"2026-11 1": "", "2026-12 1": ""}
+	for number := range 25 {
+		mailed[fmt.Sprintf("2026-0%d %d", number%9+1, number)] = ""
+	}
+	for _, left := range []int{2 + 5 + 1, 2 + 2} {
+		host.KeyValue = sandhogtest.Stores{"mailed": mailed}
+		body := fmt.Sprintf(`{"number": "2026-%d", "email": "asa@garden.example"}`, left)
+		mailed = host.Run(handle, sandhogtest.Message(body)).KeyValue["mailed"]
+		if len(mailed) != left {
+			t.Error(mailed)
+		}
+	}
+	if _, kept := mailed["2026-11 1"]; !kept {
+		t.Error(mailed)
+	}
+}
+
+func TestLastMonthIsAMonthOfTheCalendar(t *testing.T) {
+	for day, want := range map[string]string{
+		"2027-01-01": "2026-12",
+		"2026-03-31": "2026-02",
+		"2026-12-31": "2026-11",
+	} {
+		date, _ := time.Parse(time.DateOnly, day)
+		if _, last := months(date); last != want {
+			t.Errorf("%s: %s", day, last)
+		}
 	}
 }
 

@@ -253,12 +253,17 @@ typedef enum {
     SANDHOG_HTTP_NOT_GRANTED,
     /** The request can't be made; the reason says why. */
     SANDHOG_HTTP_INVALID,
-    /** The attempt has used what the manifest lets it: limits.http-requests, or one of those on bodies. */
+    /** The bodies of the attempt have more bytes than the manifest lets them: limits.http-request-bytes, http-response-bytes. */
     SANDHOG_HTTP_LIMIT,
     /** The answer has not come in time. */
     SANDHOG_HTTP_TIMEOUT,
     /** The server was not found, refused the connection, failed its TLS, or broke off. */
-    SANDHOG_HTTP_CONNECTION
+    SANDHOG_HTTP_CONNECTION,
+    /**
+     * The attempt makes more requests than the manifest lets it: limits.http-requests, limits.http-concurrent. Whether they are
+     * too many depends on the batch and on the server, not on the message alone.
+     */
+    SANDHOG_HTTP_TOO_MANY
 } sandhog_http_error;
 
 /** The answer to a request, or why there is none. */
@@ -1372,6 +1377,18 @@ typedef struct {
     sandhog_slice path;
 } sandhog_address_;
 
+/* Returns an address without its query and its user, which are often secret: reasons are in logs and dead letters. */
+static const char *sandhog_shown_(const char *url) {
+    size_t length = strcspn(url, "?#");
+    const char *slashes = strstr(url, "//");
+    size_t front = slashes != NULL && (size_t)(slashes - url) < length ? (size_t)(slashes - url) + 2 : 0;
+    size_t server = front;
+    for (size_t i = front; i < length && url[i] != '/'; i++) {
+        server = url[i] == '@' ? i + 1 : server;
+    }
+    return sandhog_format("%.*s%.*s", (int)front, url, (int)(length - server), url + server).data;
+}
+
 /* Takes an address apart. Returns what is wrong with it, or NULL. */
 static const char *sandhog_address_of_(const char *url, sandhog_address_ *address) {
     memset(address, 0, sizeof *address);
@@ -1380,14 +1397,14 @@ static const char *sandhog_address_of_(const char *url, sandhog_address_ *addres
     }
     address->is_secure = strncmp(url, "https://", 8) == 0;
     if (!address->is_secure && strncmp(url, "http://", 7) != 0) {
-        return sandhog_format("the address %s has no scheme and host: write https://...", url).data;
+        return sandhog_format("the address %s has no scheme and host: write https://...", sandhog_shown_(url)).data;
     }
     const char *host = url + (address->is_secure ? 8 : 7);
     size_t length = strcspn(host, "/?#");
     if (length == 0) {
-        return sandhog_format("the address %s has no host", url).data;
+        return sandhog_format("the address %s has no host", sandhog_shown_(url)).data;
     }
-    address->origin = sandhog_copy_(sandhog_bytes(url, (size_t)(host - url) + length));
+    address->origin = sandhog_text(sandhog_shown_(sandhog_copy_(sandhog_bytes(url, (size_t)(host - url) + length)).data));
     address->authority = sandhog_bytes(host, length);
     const char *path = host + length;
     address->path = sandhog_bytes(path, strcspn(path, "#"));
@@ -1841,9 +1858,12 @@ static void sandhog_note_granted_(const char *origin) {
     }
 }
 
+static sandhog_response sandhog_beyond_(sandhog_http_error error, const char *limit) {
+    return sandhog_no_answer_(error, sandhog_format("the attempt may not do more HTTP: limits.%s of the manifest", limit));
+}
+
 /* The error that the host tells by this code. */
 static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
-    const char *limit = NULL;
     sandhog_http_error error = SANDHOG_HTTP_CONNECTION;
     const char *what = "broke off";
     switch (code) {
@@ -1851,11 +1871,10 @@ static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
         if (!sandhog_is_granted_(origin)) {
             return sandhog_not_granted_(origin);
         }
-        limit = "http-requests";
-        break;
-    case SANDHOG_REQUEST_SIZE_: limit = "http-request-bytes"; break;
-    case SANDHOG_RESPONSE_SIZE_: limit = "http-response-bytes"; break;
-    case SANDHOG_CONNECTION_LIMIT_: limit = "http-concurrent"; break;
+        return sandhog_beyond_(SANDHOG_HTTP_TOO_MANY, "http-requests");
+    case SANDHOG_CONNECTION_LIMIT_: return sandhog_beyond_(SANDHOG_HTTP_TOO_MANY, "http-concurrent");
+    case SANDHOG_REQUEST_SIZE_: return sandhog_beyond_(SANDHOG_HTTP_LIMIT, "http-request-bytes");
+    case SANDHOG_RESPONSE_SIZE_: return sandhog_beyond_(SANDHOG_HTTP_LIMIT, "http-response-bytes");
     case SANDHOG_ADDRESS_PROHIBITED_:
         error = SANDHOG_HTTP_NOT_GRANTED;
         what = "leads to an address that is not public: the log has what to add to http-addresses in [grant] of the manifest";
@@ -1881,10 +1900,6 @@ static sandhog_response sandhog_told_(uint8_t code, const char *origin) {
         what = "can't be asked so: the method or the address is not valid";
         break;
     default: break;
-    }
-    if (limit != NULL) {
-        return sandhog_no_answer_(SANDHOG_HTTP_LIMIT,
-                                  sandhog_format("the attempt may not do more HTTP: limits.%s of the manifest", limit));
     }
     return sandhog_no_answer_(error, sandhog_format("%s %s", origin, what));
 }

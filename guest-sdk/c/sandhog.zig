@@ -149,7 +149,7 @@ pub const Request = extern struct {
 };
 
 pub const Response = extern struct {
-    status_of_call: enum(c_int) { answered, not_granted, invalid, limit, timeout, connection },
+    status_of_call: enum(c_int) { answered, not_granted, invalid, limit, timeout, connection, too_many },
     reason: Slice,
     status: u16,
     headers: ?[*]const Pair,
@@ -162,7 +162,7 @@ pub const Response = extern struct {
     }
 };
 
-pub const HttpError = error{ NotGranted, Invalid, Limit, Timeout, Connection };
+pub const HttpError = error{ NotGranted, Invalid, Limit, TooMany, Timeout, Connection };
 
 /// Makes a request, and returns the whole answer, of whatever status. Redirects are not followed.
 pub fn http(request: Request) HttpError!Response {
@@ -175,6 +175,7 @@ pub fn http(request: Request) HttpError!Response {
         .limit => error.Limit,
         .timeout => error.Timeout,
         .connection => error.Connection,
+        .too_many => error.TooMany,
     };
 }
 

@@ -1,10 +1,10 @@
 package sandhog
 
 import (
-	"strings"
 	"time"
 
 	"sandhog/internal/host"
+	"sandhog/internal/reason"
 )
 
 // Received turns a message as the host passes it into one for a handler. It is for the packages worker
@@ -32,7 +32,7 @@ func Outcome(err error) host.Outcome {
 	}
 	return host.Outcome{
 		Verdict:      uint32(verdict),
-		Reason:       strings.ToValidUTF8(err.Error(), "\uFFFD"),
+		Reason:       reason.Of(err.Error()),
 		DelaySeconds: wholeSeconds(delay),
 	}
 }

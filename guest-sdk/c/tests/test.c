@@ -283,6 +283,11 @@ static sandhog_response server(const sandhog_request *request) {
         sandhog_response late = {.error = SANDHOG_HTTP_TIMEOUT, .reason = sandhog_text("too late")};
         return late;
     }
+    if (strstr(request->url, "/too-") != NULL) {
+        bool is_large = strstr(request->url, "/too-large") != NULL;
+        sandhog_response beyond = {.error = is_large ? SANDHOG_HTTP_LIMIT : SANDHOG_HTTP_TOO_MANY, .reason = sandhog_text("beyond")};
+        return beyond;
+    }
     sandhog_response response = sandhog_test_response(strstr(request->url, "/busy") == NULL ? 200 : 429, "");
     response.body = request->body;
     response.headers = headers;
@@ -341,6 +346,29 @@ TEST(an_address_is_taken_apart) {
     CHECK(sandhog_equal(address.path, "/b/c?d"));
     CHECK(sandhog_address_of_("https://a.example", &address) == NULL && address.is_secure && sandhog_equal(address.path, "/"));
     CHECK(sandhog_address_of_("https://a.example?b", &address) == NULL && sandhog_equal(address.path, "/?b"));
+}
+
+TEST(an_error_shows_neither_the_query_of_an_address_nor_its_user) {
+    static const char *const addresses[][2] = {
+        {"ftp://me:s3cret@a.example/@b?token=s3cret", "the address ftp://a.example/@b has no scheme and host: write https://..."},
+        {"/@b?to=//x&token=s3cret", "the address /@b has no scheme and host: write https://..."},
+        {"https://?token=s3cret", "the address https:// has no host"},
+        {"https://me:s3cret@a.example:81/b?token=s3cret", "https://a.example:81 is not granted: to grant it, add "
+                                                           "\"https://a.example:81\" to http in [grant] of the manifest"},
+    };
+    for (size_t i = 0; i < sizeof addresses / sizeof *addresses; i++) {
+        sandhog_request request = {.url = addresses[i][0]};
+        CHECK(sandhog_equal(sandhog_http(&request).reason, addresses[i][1]));
+    }
+}
+
+TEST(too_many_requests_are_retried_and_too_large_bodies_rejected) {
+    sandhog_request many = {.url = "https://a.example/too-many"};
+    sandhog_request large = {.url = "https://a.example/too-large"};
+    sandhog_test_answer(server);
+    sandhog_result result = sandhog_http_failure(sandhog_http(&many));
+    CHECK(result.verdict == SANDHOG_RETRY && sandhog_equal(result.reason, "beyond"));
+    CHECK(sandhog_http_failure(sandhog_http(&large)).verdict == SANDHOG_REJECT);
 }
 
 TEST(a_busy_server_is_asked_again_when_it_says) {
@@ -430,6 +458,8 @@ int main(void) {
     RUN(without_a_grant_a_request_says_what_to_add);
     RUN(an_address_without_a_host_can_not_be_asked);
     RUN(an_address_is_taken_apart);
+    RUN(an_error_shows_neither_the_query_of_an_address_nor_its_user);
+    RUN(too_many_requests_are_retried_and_too_large_bodies_rejected);
     RUN(a_busy_server_is_asked_again_when_it_says);
     RUN(a_store_keeps_values_by_their_keys);
     RUN(a_counter_counts_both_ways);

@@ -151,6 +151,37 @@ func TestAnErrorOfTheHostIsWhatGoCallsIt(t *testing.T) {
 	}
 }
 
+func TestTooManyRequestsAreRetriedAndTooLargeBodiesRejected(t *testing.T) {
+	for code, want := range map[string]sandhog.Verdict{
+		"HTTP-request-denied":      sandhog.Retried,
+		"connection-limit-reached": sandhog.Retried,
+		"HTTP-request-body-size":   sandhog.Rejected,
+		"HTTP-response-body-size":  sandhog.Rejected,
+	} {
+		host := sandhogtest.Host{HTTP: sandhogtest.Answer(func(*http.Request) (*http.Response, error) {
+			return nil, &sandhoghttp.Error{Code: code}
+		})}
+		if result := host.Run(post, sandhogtest.Message("")); result.Verdict != want {
+			t.Errorf("%s: %+v", code, result)
+		}
+	}
+}
+
+func TestTheReasonHasNoQueryOfTheURL(t *testing.T) {
+	for name, answer := range map[string]func(error) error{
+		"returned": func(err error) error { return err },
+		"wrapped":  func(err error) error { return sandhog.Reject("not posted: %w", err) },
+		"as text":  func(err error) error { return sandhog.Retry("not posted: %v", err) },
+	} {
+		result := sandhogtest.Run(func(ctx context.Context, message *sandhog.Message) error {
+			return answer(post(ctx, message))
+		}, sandhogtest.Message(""))
+		if !strings.Contains(result.Reason, `Post "https://api.example.com/echo": https://api.example.com is not granted`) {
+			t.Errorf("%s: %s", name, result.Reason)
+		}
+	}
+}
+
 func TestTheDefaultTransportKeepsItsType(t *testing.T) {
 	sandhogtest.Run(func(context.Context, *sandhog.Message) error {
 		if _, ok := http.DefaultTransport.(*http.Transport); !ok {

@@ -12,6 +12,7 @@ import (
 
 	"sandhog/internal/abi"
 	"sandhog/internal/host"
+	"sandhog/internal/route"
 )
 
 // memory is for the headers of one response: 64 KiB, and some more for each of them.
@@ -20,18 +21,9 @@ var memory [512 << 10]byte
 // The default transport keeps its type, which libraries rely on, and leaves both schemes to the host.
 func init() {
 	abi.ReceiveResults(memory[:])
-	standard, ok := http.DefaultTransport.(*http.Transport)
-	if !ok {
-		return
+	if standard, ok := http.DefaultTransport.(*http.Transport); ok {
+		route.Lead(standard, transport{})
 	}
-	standard.RegisterProtocol("http", transport{})
-	standard.RegisterProtocol("https", transport{})
-	standard.DialContext = dialer{"http"}.dial
-	standard.DialTLSContext = dialer{"https"}.dial
-	standard.Proxy = nil
-	// Otherwise net/http would register its HTTP/2 for https, and complain that there is one.
-	standard.Protocols = new(http.Protocols)
-	standard.Protocols.SetHTTP1(true)
 }
 
 type transport struct{}

@@ -10,7 +10,10 @@ import (
 	"sync"
 
 	"sandhog/internal/host"
+	"sandhog/internal/route"
 )
+
+func init() { route.Native() }
 
 // Request is an HTTP request that a handler made.
 type Request struct {
@@ -54,16 +57,6 @@ type network struct {
 	servers  http.RoundTripper
 	mutex    sync.Mutex
 	requests []Request
-}
-
-// transport has the type of the transport that it stands in for.
-func (n *network) transport() http.RoundTripper {
-	// Otherwise net/http would register its HTTP/2 for https, and complain that there is one.
-	transport := &http.Transport{Protocols: new(http.Protocols)}
-	transport.Protocols.SetHTTP1(true)
-	transport.RegisterProtocol("http", n)
-	transport.RegisterProtocol("https", n)
-	return transport
 }
 
 func (n *network) RoundTrip(request *http.Request) (*http.Response, error) {

@@ -30,6 +30,8 @@ import (
 
 	"sandhog"
 	"sandhog/internal/host"
+	"sandhog/internal/reason"
+	"sandhog/internal/route"
 )
 
 // Message makes a message with this body: the first receive of an ungrouped message of queue test, sent
@@ -137,7 +139,7 @@ func (h Host) record(run func()) Result {
 	defer replace[host.Logger](&host.CurrentLogger, recorder)()
 	defer replace[host.KeyValue](&host.CurrentKeyValue, stores)()
 	defer replace[host.Config](&host.CurrentConfig, config(h.Config))()
-	defer replace(&http.DefaultTransport, network.transport())()
+	defer route.ToTest(network)()
 	slog.SetDefault(slog.New(sandhog.LogHandler(nil)))
 	run()
 	recorder.result.Requests = network.requests
@@ -155,7 +157,7 @@ func replace[T any](variable *T, value T) (restore func()) {
 func (r *Result) judge(err error) {
 	r.Verdict, r.Delay = sandhog.VerdictOf(err)
 	if err != nil {
-		r.Reason = err.Error()
+		r.Reason = reason.Of(err.Error())
 	}
 }
 

@@ -105,6 +105,12 @@ test("an_error_of_a_server_that_nobody_catches_is_tried_again", async () => {
     assert.ok(error instanceof TypeError);
 });
 
+test("limits_of_requests_and_of_bodies_are_tried_again", async () => {
+    const asks = async () => void (await fetch("https://api.test"));
+    const { verdict, reason } = await run(asks, message(), { http: () => new FetchError("limit", "too many") });
+    assert.deepEqual([verdict, reason], ["retry", "too many"]);
+});
+
 test("a_server_that_never_answers_is_a_timeout", async () => {
     const asks = async () => void (await fetch("https://api.test", { signal: AbortSignal.timeout(1) }));
     const { verdict, reason } = await run(asks, message(), { http: () => new Promise(() => {}) });

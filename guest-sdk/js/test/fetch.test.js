@@ -11,6 +11,7 @@ import { Response } from "../src/guest/web/response.js";
 import { ReadableStream } from "../src/guest/web/stream.js";
 import { URL, URLSearchParams } from "../src/guest/web/url.js";
 import { failureOf } from "../src/verdict.js";
+import { reasonOf } from "../src/reason.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
 
@@ -145,6 +146,21 @@ test("a_redirect_that_leads_nowhere_is_an_error_of_the_server_and_tells_no_secre
         assert.match(error.message, why);
         assert.doesNotMatch(`${error.stack} ${error.cause?.stack} ${error.cause?.input}`, new RegExp(secret));
         assert.equal(failureOf(error).constructor, Retry);
+    }
+});
+
+test("an_error_shows_no_query_of_an_address", async () => {
+    const { fetch } = served(({ url }) => [307, { location: url.includes("bad") ? "http://a b/?token=s3cret" : "/again?token=s3cret" }]);
+    const stream = () => ({ method: "PUT", body: ReadableStream.from(["x"]) });
+    for (const [url, init] of [
+        ["http://api.test/x?token=s3cret", { redirect: "error" }],
+        ["http://api.test/x?token=s3cret", {}],
+        ["http://api.test/x?token=s3cret", stream()],
+        ["http://api.test/bad?token=s3cret", {}],
+        ["/x?token=s3cret", {}],
+    ]) {
+        const error = await fetch(url, init).catch((error) => error);
+        assert.ok(!reasonOf(error).includes("s3cret"), reasonOf(error));
     }
 });
 

@@ -120,10 +120,35 @@ class ClientTest(HttpTest):
             outcome = run(lambda _: http.request("GET", API), message(), http=lambda _: error)
             self.assertEqual((outcome.verdict, outcome.reason), ("retry", str(error)))
 
+    def test_limits_of_requests_and_of_bodies_are_retried(self):
+        outcome = run(lambda _: http.request("GET", API), message(), http=lambda _: http.LimitReached("too many"))
+        self.assertEqual((outcome.verdict, outcome.reason), ("retry", "too many"))
+
     def test_what_is_no_request_is_said(self):
         for url in ["ftp://a/", "/path", "http://", "https://name:secret@a/", "http://a:b/"]:
             with self.subTest(url):
                 self.assertIsInstance(raised_by(lambda: http.request("GET", url), 200), http.InvalidRequest)
+
+    def test_an_error_shows_neither_the_query_of_a_url_nor_its_user(self):
+        for url in ["/path?token=s3cret", "ftp://me:s3cret@a/?token=s3cret", "http://a:b/?token=s3cret", "http://[?token=s3cret"]:
+            with self.subTest(url):
+                self.assertNotIn("s3cret", str(raised_by(lambda: http.request("GET", url), 200)))
+
+    def test_a_reason_has_no_query_of_an_error_of_another_client(self):
+        text = (
+            "Max retries exceeded with url: /b?token=s3cret (Caused by x); "
+            "404 Client Error: Not Found for url: https://me:s3cret@a.example/b?token=s3cret#c"
+        )
+
+        def crash(_):
+            raise OSError(text)
+
+        def retry(_):
+            raise sandhog.Retry("no invoice") from OSError(text)
+
+        shown = "Max retries exceeded with url: /b (Caused by x); 404 Client Error: Not Found for url: https://a.example/b"
+        self.assertEqual(run(crash, message()).reason, f"OSError: {shown}")
+        self.assertEqual(run(retry, message()).reason, f"no invoice: {shown}")
 
     def test_a_request_without_a_host_says_how_to_have_one(self):
         with self.assertRaisesRegex(RuntimeError, "sandhog.testing.run"):

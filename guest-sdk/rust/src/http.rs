@@ -55,8 +55,9 @@ use ::http::request::Parts;
 
 pub use self::body::{Body, Json, RequestBody};
 pub use self::error::HttpError;
+use self::error::shown;
 #[cfg(not(target_family = "wasm"))]
-pub(crate) use self::error::not_granted;
+pub(crate) use self::error::{not_granted, without_user};
 pub use self::pending::Pending;
 pub use self::retry::{retry, retry_after};
 #[cfg(not(target_family = "wasm"))]
@@ -212,7 +213,7 @@ impl Client {
 /// Checks what the host needs to know of an address, and adds what servers expect.
 fn checked(mut head: Parts) -> Result<Parts, HttpError> {
     if head.uri.scheme().is_none() || head.uri.authority().is_none() {
-        let address = &head.uri;
+        let address = shown(&head.uri.to_string());
         return Err(HttpError::Invalid(format!(
             "the address {address} has no scheme and host: write https://..."
         )));
@@ -426,5 +427,27 @@ mod tests {
     #[test]
     fn an_address_without_a_host_can_not_be_asked() {
         assert!(matches!(send(get("/orders/7")), Err(HttpError::Invalid(_))));
+    }
+
+    #[test]
+    fn an_error_shows_neither_the_query_of_an_address_nor_its_user() {
+        let secret = "https://me:s3cret@a.example/b?token=s3cret";
+        for error in [
+            send(get("/orders/7?token=s3cret")).unwrap_err(),
+            send(get("me:s3cret@a.example")).unwrap_err(),
+            send(get(secret)).unwrap_err(),
+            {
+                testing::answer(|_| {
+                    testing::response(302, "").header("location", "https://me:s3cret@a b/?token=s3cret")
+                });
+                send(get(secret)).unwrap_err()
+            },
+        ] {
+            assert!(!error.to_string().contains("s3cret"), "{error}");
+        }
+        assert_eq!(
+            send(get(secret)).unwrap_err().to_string(),
+            "https://a.example/b leads to \"https://a b/\", which is no address"
+        );
     }
 }

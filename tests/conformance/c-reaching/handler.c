@@ -23,7 +23,7 @@ static sandhog_result told(sandhog_response response) {
     static const char *const errors[] = {
         [SANDHOG_HTTP_NOT_GRANTED] = "not-granted", [SANDHOG_HTTP_INVALID] = "invalid",
         [SANDHOG_HTTP_LIMIT] = "limit",             [SANDHOG_HTTP_TIMEOUT] = "timeout",
-        [SANDHOG_HTTP_CONNECTION] = "connection",
+        [SANDHOG_HTTP_CONNECTION] = "connection",   [SANDHOG_HTTP_TOO_MANY] = "too-many",
     };
     if (response.error != SANDHOG_ANSWERED) {
         return sent(sandhog_text(errors[response.error]));

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"runtime"
 	"strings"
+
+	"sandhog/internal/reason"
 )
 
 // Reason returns what Go prints of the value of a panic.
@@ -20,7 +22,7 @@ func Reason(value any) string {
 	default:
 		text = fmt.Sprintf("%T(%v)", value, value)
 	}
-	return "panic: " + strings.ToValidUTF8(text, "\uFFFD")
+	return "panic: " + reason.Of(text)
 }
 
 // unshown are the packages whose functions are in every stack.

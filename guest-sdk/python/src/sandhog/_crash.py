@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import groupby
 from pathlib import PurePath
 
+from ._failure import without_secrets
+
 _OWN = PurePath(__file__).parent
 _FRAMES_MAX = 40
 
@@ -38,7 +40,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def _said(error: BaseException) -> str:
     name = type(error).__name__
     try:
-        text = str(error)
+        text = without_secrets(str(error))
     except Exception:
         text = "(its text can't be had)"
     return f"{name}: {text}" if text else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, Union
@@ -128,6 +129,13 @@ class Exchange(Protocol):
         """Gives up what was not read."""
 
 
+def shown(url: str) -> str:
+    """Returns a URL without its query and its user, which are often secret: the text of an error is in logs and dead letters."""
+    front, slashes, rest = re.split("[?#]", url, maxsplit=1)[0].rpartition("//")
+    server, slash, path = rest.partition("/")
+    return front + slashes + server.rpartition("@")[2] + slash + path
+
+
 def head_of(method: str, url: str, headers: HeaderInput, *, has_body: bool, timeout: float | None) -> RequestHead:
     """Makes the head of a request to a URL.
 
@@ -138,9 +146,9 @@ def head_of(method: str, url: str, headers: HeaderInput, *, has_body: bool, time
         host, port = parts.hostname, parts.port
         host = host if host is None or host.isascii() else host.encode("idna").decode()
     except ValueError as error:
-        raise InvalidRequest(f"{url!r} is no URL: {error}") from None
+        raise InvalidRequest(f"{shown(url)!r} is no URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
-        raise InvalidRequest(f"{url!r} is no URL of http or https")
+        raise InvalidRequest(f"{shown(url)!r} is no URL of http or https")
     if parts.username is not None:
         raise InvalidRequest("a URL can't have a name and a password: put them into the header authorization")
     authority = f"[{host}]" if ":" in host else host

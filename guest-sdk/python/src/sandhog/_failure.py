@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import timedelta
 
 _DELAY_SECONDS_MAX = 43_200
+_USER = re.compile(r"(\b[a-z]+://)[^\s/?#'\"]*@", re.IGNORECASE)
+# A URL, or a part of one as urllib3 and InvalidRequest have it.
+_QUERY = re.compile(r"((?:\bhttps?://|\burl: /)[^\s?#'\"<>]*)[?#][^\s'\"<>]*", re.IGNORECASE)
 
 
 def seconds_of(delay: float | timedelta) -> int:
@@ -14,6 +18,11 @@ def seconds_of(delay: float | timedelta) -> int:
     if not seconds >= 0:
         raise ValueError(f"a delay of {seconds} seconds is not 0 to {_DELAY_SECONDS_MAX}")
     return _DELAY_SECONDS_MAX + 1 if math.isinf(seconds) else math.ceil(seconds)
+
+
+def without_secrets(text: str) -> str:
+    """Returns the text of an error without the queries and the users of the URLs in it: reasons are in logs and dead letters."""
+    return _QUERY.sub(r"\1", _USER.sub(r"\1", text))
 
 
 class Failure(Exception):
@@ -30,7 +39,7 @@ class Failure(Exception):
     def reason(self) -> str:
         """Why, for people."""
         reason = str(self)
-        return reason if self.__cause__ is None else f"{reason}: {self.__cause__}"
+        return reason if self.__cause__ is None else f"{reason}: {without_secrets(str(self.__cause__))}"
 
 
 class HostError(Exception):

@@ -169,7 +169,7 @@ def _request(head: RequestHead) -> Any:
         request.set_authority(head.authority)
         request.set_path_with_query(head.path)
     except wit.Err:
-        raise InvalidRequest(f"{head.method} {head.url} is no request") from None
+        raise InvalidRequest(f"{head.method} {_exchange.shown(head.url)} is no request") from None
     return request
 
 
@@ -193,7 +193,7 @@ def _error(head: RequestHead, code: Any) -> HttpError:
     _granted.add(head.origin)
     if name in _MEANINGS:
         kind, text = _MEANINGS[name]
-        return kind(text.format(origin=head.origin, url=head.url, method=head.method))
+        return kind(text.format(origin=head.origin, url=_exchange.shown(head.url), method=head.method))
     payload = getattr(code, "value", None)
     return HttpError(f"{head.origin}: {payload if isinstance(payload, str) else name}")
 

@@ -17,8 +17,12 @@ pub enum HttpError {
     NotGranted(String),
     /// The request can't be made; the text says why. An address without a host is an example.
     Invalid(String),
-    /// The attempt has used what the manifest lets it (`limits.http-requests` and the limits on bodies).
+    /// The bodies of the attempt have more bytes than the manifest lets them (`limits.http-request-bytes`,
+    /// `limits.http-response-bytes`).
     Limit(String),
+    /// The attempt makes more requests than the manifest lets it (`limits.http-requests`, `limits.http-concurrent`). It is
+    /// retried: whether they are too many depends on the batch and on the server, not on the message alone.
+    TooMany(String),
     /// The answer has not come in the time that the client gives it, or that the host does.
     Timeout(String),
     /// The server was not found, refused the connection, failed its TLS, or broke off.
@@ -33,6 +37,7 @@ impl fmt::Display for HttpError {
             Self::NotGranted(text)
             | Self::Invalid(text)
             | Self::Limit(text)
+            | Self::TooMany(text)
             | Self::Timeout(text)
             | Self::Connection(text)
             | Self::Malformed(text) => f.write_str(text),
@@ -46,6 +51,7 @@ impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         match error {
             HttpError::NotGranted(text)
+            | HttpError::TooMany(text)
             | HttpError::Timeout(text)
             | HttpError::Connection(text)
             | HttpError::Malformed(text) => Self::Retry(text),
@@ -61,7 +67,7 @@ impl From<HttpError> for io::Error {
             HttpError::Timeout(_) => io::ErrorKind::TimedOut,
             HttpError::Invalid(_) => io::ErrorKind::InvalidInput,
             HttpError::Malformed(_) => io::ErrorKind::InvalidData,
-            HttpError::Limit(_) | HttpError::Connection(_) => io::ErrorKind::Other,
+            HttpError::Limit(_) | HttpError::TooMany(_) | HttpError::Connection(_) => io::ErrorKind::Other,
         };
         Self::new(kind, error)
     }
@@ -80,6 +86,29 @@ impl From<::http::Error> for Failure {
     }
 }
 
+/// Returns an address without its query and its user, which are often secret: the text of an error is in logs and dead letters.
+pub(super) fn shown(address: &str) -> String {
+    let address = address.split(['?', '#']).next().unwrap_or_default();
+    let (scheme, rest) = address.split_once("//").unwrap_or(("", address));
+    let (server, path) = rest
+        .split_once('/')
+        .map_or((rest, None), |(server, path)| (server, Some(path)));
+    let mut shown = String::new();
+    if rest.len() < address.len() {
+        shown.extend([scheme, "//"]);
+    }
+    shown.push_str(without_user(server));
+    if let Some(path) = path {
+        shown.extend(["/", path]);
+    }
+    shown
+}
+
+/// Returns the host and port of an authority.
+pub(crate) fn without_user(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, server)| server)
+}
+
 /// Returns the error of an origin that the manifest does not grant.
 pub(crate) fn not_granted(origin: &str) -> HttpError {
     HttpError::NotGranted(format!(
@@ -90,6 +119,7 @@ pub(crate) fn not_granted(origin: &str) -> HttpError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     #[test]
     fn what_may_pass_is_retried_and_the_rest_rejected() {
@@ -106,6 +136,18 @@ mod tests {
             Failure::from(malformed),
             Failure::reject("the request can't be made: invalid uri character")
         );
+    }
+
+    #[test]
+    fn too_many_requests_are_retried_and_too_large_bodies_rejected() {
+        let send = |error: HttpError| {
+            testing::answer(move |_| error.clone());
+            crate::http::send(::http::Request::get("https://a.example/").body(()).unwrap()).unwrap_err()
+        };
+        let too_many = send(HttpError::TooMany("too many".to_owned()));
+        assert_eq!(Failure::from(too_many), Failure::retry("too many"));
+        let too_large = send(HttpError::Limit("too large".to_owned()));
+        assert_eq!(Failure::from(too_large), Failure::reject("too large"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use ::http::request::Parts;
 use ::http::{HeaderMap, Method, StatusCode, Uri};
 
 use super::HttpError;
+use super::error::shown;
 
 /// The next request, and whether it has the body of the last one.
 pub(super) struct Redirect {
@@ -29,8 +30,14 @@ impl Redirect {
             return Ok(None);
         };
         let uri = location.to_str().ok().and_then(|location| resolve(&from.uri, location));
-        let uri = uri
-            .ok_or_else(|| HttpError::Malformed(format!("{} leads to {location:?}, which is no address", from.uri)))?;
+        let uri = uri.ok_or_else(|| {
+            let (from, location) = (from.uri.to_string(), String::from_utf8_lossy(location.as_bytes()));
+            HttpError::Malformed(format!(
+                "{} leads to {:?}, which is no address",
+                shown(&from),
+                shown(&location)
+            ))
+        })?;
         let mut head = from.clone();
         if !keeps_body {
             head.method = Method::GET;

@@ -11,7 +11,7 @@ use ::http::request::Parts;
 use ::http::uri::{Authority, PathAndQuery};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 
-use super::error::{HttpError, not_granted};
+use super::error::{HttpError, not_granted, without_user};
 use crate::bindings::http::wasi::clocks::monotonic_clock;
 use crate::bindings::http::wasi::http::outgoing_handler;
 use crate::bindings::http::wasi::http::types::{
@@ -115,7 +115,7 @@ impl Exchange {
 
     fn new(head: &Parts, bytes: Rc<Vec<u8>>, deadline: &Rc<Deadline>, is_open: bool) -> Result<Self, HttpError> {
         let origin: Rc<str> = match (head.uri.scheme_str(), head.uri.authority()) {
-            (Some(scheme), Some(authority)) => format!("{scheme}://{authority}").into(),
+            (Some(scheme), Some(authority)) => format!("{scheme}://{}", without_user(authority.as_str())).into(),
             _ => "an address without a host".into(),
         };
         let request = lowered(head, &origin)?;
@@ -372,21 +372,17 @@ fn note_granted(origin: &Rc<str>) {
 )]
 fn told(code: ErrorCode, origin: &str) -> HttpError {
     let is_granted = GRANTED.with_borrow(|granted| granted.iter().any(|known| **known == *origin));
-    let bound = |limit: &str| {
-        HttpError::Limit(format!(
-            "the attempt may not do more HTTP: limits.{limit} of the manifest"
-        ))
-    };
+    let bound = |limit: &str| format!("the attempt may not do more HTTP: limits.{limit} of the manifest");
     let connection = |what: &str| HttpError::Connection(format!("{origin} {what}"));
     match code {
-        ErrorCode::HttpRequestDenied if is_granted => bound("http-requests"),
+        ErrorCode::HttpRequestDenied if is_granted => HttpError::TooMany(bound("http-requests")),
         ErrorCode::HttpRequestDenied => not_granted(origin),
         ErrorCode::DestinationIpProhibited => HttpError::NotGranted(format!(
             "{origin} leads to an address that is not public: the log has what to add to http-addresses in [grant] of the manifest"
         )),
-        ErrorCode::HttpRequestBodySize(_) => bound("http-request-bytes"),
-        ErrorCode::HttpResponseBodySize(_) => bound("http-response-bytes"),
-        ErrorCode::ConnectionLimitReached => bound("http-concurrent"),
+        ErrorCode::HttpRequestBodySize(_) => HttpError::Limit(bound("http-request-bytes")),
+        ErrorCode::HttpResponseBodySize(_) => HttpError::Limit(bound("http-response-bytes")),
+        ErrorCode::ConnectionLimitReached => HttpError::TooMany(bound("http-concurrent")),
         ErrorCode::DnsTimeout
         | ErrorCode::ConnectionTimeout
         | ErrorCode::ConnectionReadTimeout

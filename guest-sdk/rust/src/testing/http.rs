@@ -10,7 +10,7 @@ use std::time::Duration;
 use ::http::request::Parts;
 use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 
-use crate::http::{HttpError, not_granted};
+use crate::http::{HttpError, not_granted, without_user};
 
 type Answerer = Box<dyn FnMut(&Request<Vec<u8>>) -> Answer>;
 
@@ -138,7 +138,7 @@ impl Exchange {
             answerer(&request).0
         } else {
             let (scheme, authority) = (request.uri().scheme_str(), request.uri().authority());
-            let authority = authority.map_or("", |authority| authority.as_str());
+            let authority = authority.map_or("", |authority| without_user(authority.as_str()));
             Err(not_granted(&format!("{}://{authority}", scheme.unwrap_or_default())))
         };
         ANSWERER.set(answerer);

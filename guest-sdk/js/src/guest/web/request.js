@@ -80,6 +80,15 @@ function methodOf(method) {
     return KNOWN.has(capitals) ? capitals : method;
 }
 
+/**
+ * Returns an address without its query, which is often secret: the text of an error is in logs and dead letters.
+ *
+ * @param {string} address
+ */
+export function bare(address) {
+    return address.replace(/[?#].*$/s, "").replace(/\/\/[^/]*@/, "//");
+}
+
 /** @param {unknown} input */
 function addressOf(input) {
     const text = String(input);
@@ -97,8 +106,9 @@ function addressOf(input) {
 function parsed(text) {
     try {
         return new URL(text);
-    } catch (cause) {
-        throw new TypeError(`${JSON.stringify(text)} is no URL`, { cause });
+    } catch {
+        // Not as the cause: its text has the whole address.
+        throw new TypeError(`${JSON.stringify(bare(text))} is no URL`);
     }
 }
 

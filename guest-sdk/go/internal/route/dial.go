@@ -1,4 +1,4 @@
-package http
+package route
 
 import (
 	"bufio"
@@ -10,16 +10,19 @@ import (
 )
 
 // A clone of the default transport does not have the protocols that were registered with it, but it has its
-// dialers. So these return a connection with somebody at the other end who reads HTTP/1.1 and has the host send the
-// request: a connection to a server, as far as net/http can tell, that is closed after one response.
+// dialers. So these return a connection with somebody at the other end who reads HTTP/1.1 and passes the request on: a
+// connection to a server, as far as net/http can tell, that is closed after one response.
 
-type dialer struct{ scheme string }
+type dialer struct {
+	scheme string
+	to     http.RoundTripper
+}
 
 func (d dialer) dial(context.Context, string, string) (net.Conn, error) {
 	near, far := net.Pipe()
 	ctx, cancel := context.WithCancel(context.Background())
 	connection := &connection{Conn: near, cancel: cancel}
-	go connection.serve(ctx, d.scheme, far)
+	go connection.serve(ctx, d, far)
 	return connection, nil
 }
 
@@ -48,19 +51,19 @@ func (c *connection) Close() error {
 }
 
 // serve answers one request, as the server would.
-func (c *connection) serve(ctx context.Context, scheme string, far net.Conn) {
+func (c *connection) serve(ctx context.Context, d dialer, far net.Conn) {
 	defer far.Close()
 	request, err := http.ReadRequest(bufio.NewReader(far))
 	if err != nil {
 		return
 	}
-	request.URL.Scheme, request.URL.Host = scheme, request.Host
+	request.URL.Scheme, request.URL.Host, request.RequestURI = d.scheme, request.Host, ""
 	if request.Header.Get("Expect") != "" {
-		// The host sends the body in any case, and net/http waits for this before it does.
+		// The body is sent in any case, and net/http waits for this before it does.
 		request.Header.Del("Expect")
 		io.WriteString(far, "HTTP/1.1 100 Continue\r\n\r\n")
 	}
-	response, err := transport{}.RoundTrip(request.WithContext(ctx))
+	response, err := d.to.RoundTrip(request.WithContext(ctx))
 	if err != nil {
 		c.mutex.Lock()
 		defer c.mutex.Unlock()
@@ -68,6 +71,6 @@ func (c *connection) serve(ctx context.Context, scheme string, far net.Conn) {
 		return
 	}
 	defer response.Body.Close()
-	response.Close = true
+	response.Proto, response.ProtoMajor, response.ProtoMinor, response.Close = "HTTP/1.1", 1, 1, true
 	response.Write(far)
 }
