@@ -46,6 +46,10 @@ class OrderTest(unittest.TestCase):
         outcome = self.bill(422)
         self.assertEqual((outcome.verdict, outcome.reason), ("reject", "the API answers 422"))
 
+    def test_a_redirect_is_no_invoice(self):
+        outcome = self.bill(Response(302, headers={"Location": URL}))
+        self.assertEqual((outcome.verdict, len(outcome.requests)), ("reject", 1))
+
     def test_an_api_that_is_broken_or_late_is_tried_again(self):
         for answer in (500, http.Timeout("too long"), http.Unreachable("refused")):
             self.assertEqual(self.bill(answer).verdict, "retry")

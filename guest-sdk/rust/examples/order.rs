@@ -36,7 +36,9 @@ fn handle(message: Message) -> Result<(), Failure> {
         .body(http::Json(
             json!({ "order": order.id, "email": order.email, "total": total }),
         ))?;
-    let answer = http::Client::new().timeout(Duration::from_secs(5)).send(invoice)?;
+    // A redirect that is followed makes a GET of it, whose success is no invoice.
+    let client = http::Client::new().timeout(Duration::from_secs(5)).redirects(0);
+    let answer = client.send(invoice)?;
     match answer.status().as_u16() {
         200..=299 => {}
         status @ (429 | 500..) => return Err(http::retry(&answer, format!("the API answers {status}"))),
@@ -107,5 +109,7 @@ mod tests {
             handle_order(testing::response(422, "")),
             Err(Failure::reject("the API answers 422"))
         );
+        let moved = testing::response(302, "").header("location", "https://api.example.com/invoices");
+        assert_eq!(handle_order(moved), Err(Failure::reject("the API answers 302")));
     }
 }

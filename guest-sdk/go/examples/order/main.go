@@ -21,7 +21,11 @@ type order struct {
 	Items []struct{ Price, Quantity float64 }
 }
 
-var client = http.Client{Timeout: 5 * time.Second}
+var client = http.Client{
+	Timeout: 5 * time.Second,
+	// One that is followed makes a GET of a POST, whose success is no invoice.
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 func init() { worker.Handle(handle) }
 

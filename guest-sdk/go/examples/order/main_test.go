@@ -63,6 +63,7 @@ func TestTheAnswerOfTheAPIDecidesWhatBecomesOfAnOrder(t *testing.T) {
 		{503, nil, sandhog.Retried, 0},
 		{500, nil, sandhog.Retried, 0},
 		{422, nil, sandhog.Rejected, 0},
+		{302, []string{"Location", "/invoices"}, sandhog.Retried, 0},
 	} {
 		result := host(c.status, c.header...).Run(handle, sandhogtest.Message(body))
 		if result.Verdict != c.verdict || result.Delay != c.delay || len(result.Sent) != 0 {
