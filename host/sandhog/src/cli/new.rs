@@ -257,6 +257,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_section_of_a_template_is_well_formed() {
+        for path in Templates::iter() {
+            let text = Templates::get(&path).unwrap().data;
+            let resolved = sections::resolve(&String::from_utf8_lossy(&text), &[]);
+            assert!(resolved.is_ok(), "{path}: {}", resolved.unwrap_err());
+        }
+    }
+
     /// Every choice of features.
     fn choices() -> Vec<Vec<Feature>> {
         let all = Feature::value_variants();
