@@ -181,8 +181,8 @@ fn reaching(language: &'static str) -> Project {
     Project::with(language, &["--with", "http,keyvalue", "--with", "config"])
 }
 
-/// Says whether a build or `sandhog check` is content with the manifest as the project has it.
-fn is_content(project: &Project, built: &Output) {
+/// Sees that a build and `sandhog check` have nothing to say about the grants of the manifest as the project has it.
+fn grants_fit(project: &Project, built: &Output) {
     let said = [built.stdout.as_slice(), &built.stderr].concat();
     let said = String::from_utf8_lossy(&said);
     assert!(built.status.success(), "{}: {said}", project.language);
@@ -211,8 +211,8 @@ async fn reaches_out(mut project: Project, build: &'static str, test: &'static s
     let language = project.language;
     let sent = tokio::task::spawn_blocking(move || {
         project.place.environment.push(("API_TOKEN", "secret".to_owned()));
-        let built = project.command(project.line(build)).output().unwrap();
-        is_content(&project, &built);
+        let output = project.command(project.line(build)).output().unwrap();
+        grants_fit(&project, &output);
         run(&mut project.command(project.line(test)));
         project.edit(&format!("{NAME}.toml"), "https://api.example.com", &origin);
         project.install(&fs::read(project.wasm()).unwrap());
@@ -222,7 +222,8 @@ async fn reaches_out(mut project: Project, build: &'static str, test: &'static s
             host.send(NAME, orders().good.as_bytes());
             host.wait_empty(NAME);
         }
-        assert_eq!(host.dead(NAME), [] as [Value; 0], "{}", project.language);
+        let dead = host.dead(NAME);
+        assert!(dead.is_empty(), "{}: {dead:?}", project.language);
         host.take_all("totals")
     })
     .await

@@ -20,6 +20,7 @@
 //! | anything else | `hello` |
 
 use std::{
+    borrow::Cow,
     fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -155,7 +156,7 @@ impl HttpServer {
     pub fn texts(&self) -> Vec<String> {
         let bodies = self.seen.bodies.lock().unwrap();
         let texts = bodies.iter().map(|body| String::from_utf8_lossy(&body.beginning));
-        texts.map(|text| text.into_owned()).collect()
+        texts.map(Cow::into_owned).collect()
     }
 }
 
@@ -229,12 +230,13 @@ async fn body(stream: &mut (impl AsyncBufRead + Unpin), head: &str) -> io::Resul
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-        let mut bytes = vec![0; length + 2];
+        let mut bytes = vec![0; length];
         stream.read_exact(&mut bytes).await?;
+        stream.read_exact(&mut [0; 2]).await?;
         if length == 0 {
             return Ok(body);
         }
-        body.push(&bytes[..length]);
+        body.push(&bytes);
     }
 }
 

@@ -118,7 +118,14 @@ fn refuse_features(program: Language) -> Result<(), NewError> {
         Language::CommandC => ("c", " (docs/languages/c.md#programs says how a program uses the SDK)"),
         Language::CommandGo => ("go", ""),
         Language::CommandZig => ("zig", ""),
-        _ => return Ok(()),
+        Language::Rust
+        | Language::Javascript
+        | Language::Typescript
+        | Language::Python
+        | Language::Go
+        | Language::C
+        | Language::Cpp
+        | Language::Zig => return Ok(()),
     };
     let program = program.template();
     Err(NewError::Program {

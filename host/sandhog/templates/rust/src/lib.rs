@@ -1,8 +1,6 @@
-{{without http}}
 //! Totals orders, and sends the totals to a queue.
-{{end}}
 {{with http}}
-//! Totals orders, and sends the totals to an API and to a queue.
+//! An API gets each of them, too.
 {{end}}
 
 {{with http}}
