@@ -3,10 +3,16 @@
 
 #![expect(clippy::indexing_slicing, reason = "what is not as expected fails the test")]
 
-use std::{fs, os::unix::fs::symlink, path::PathBuf, process::Command};
+use std::{
+    fs,
+    os::unix::fs::symlink,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 use harness::{
     host::{Host, Place},
+    http_server::HttpServer,
     sandhog_binary,
     toolchains::{run, rust_shell, shell},
     wait_for,
@@ -28,9 +34,16 @@ struct Project {
 
 impl Project {
     fn new(language: &'static str) -> Self {
+        Self::with(language, &[])
+    }
+
+    /// A project that was made with these arguments.
+    fn with(language: &'static str, arguments: &[&str]) -> Self {
         let place = Place::new();
         let made = Command::new(sandhog_binary())
-            .args(["new", language, NAME, "--directory"])
+            .args(["new", language, NAME])
+            .args(arguments)
+            .arg("--directory")
             .arg(place.path())
             .output()
             .unwrap();
@@ -163,11 +176,93 @@ fn check(project: &Project, build: &str, test: &str, work: &Work, (file, from, t
     assert_eq!(sent.len(), 1, "{}: {sent:?}", project.language);
 }
 
+/// A project that reaches all that `--with` knows.
+fn reaching(language: &'static str) -> Project {
+    Project::with(language, &["--with", "http,keyvalue", "--with", "config"])
+}
+
+/// Sees that a build and `sandhog check` have nothing to say about the grants of the manifest as the project has it.
+fn grants_fit(project: &Project, built: &Output) {
+    let said = [built.stdout.as_slice(), &built.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(built.status.success(), "{}: {said}", project.language);
+    // The builds that look at the manifest name it where they miss a grant, or find one too many.
+    let manifest = format!("{NAME}.toml");
+    assert!(!said.contains(&manifest), "{}: {said}", project.language);
+    let checked = project
+        .place
+        .command()
+        .arg("check")
+        .arg(project.wasm())
+        .arg("--json")
+        .output();
+    let checked = checked.unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{}: {said}", project.language);
+    let facts: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(facts["warnings"], json!([]), "{}", project.language);
+}
+
+/// Builds and tests; then has a host handle an order, and the same order again, with an API in place of that of the manifest.
+async fn reaches_out(mut project: Project, build: &'static str, test: &'static str) {
+    let api = HttpServer::start().await;
+    let origin = api.url("");
+    // The server is served by this runtime, so what waits for the host must not keep its threads.
+    let language = project.language;
+    let sent = tokio::task::spawn_blocking(move || {
+        project.place.environment.push(("API_TOKEN", "secret".to_owned()));
+        let output = project.command(project.line(build)).output().unwrap();
+        grants_fit(&project, &output);
+        run(&mut project.command(project.line(test)));
+        project.edit(&format!("{NAME}.toml"), "https://api.example.com", &origin);
+        project.install(&fs::read(project.wasm()).unwrap());
+        let host = project.place.start();
+        host.wait_ready();
+        for _delivery in 0..2 {
+            host.send(NAME, orders().good.as_bytes());
+            host.wait_empty(NAME);
+        }
+        let dead = host.dead(NAME);
+        assert!(dead.is_empty(), "{}: {dead:?}", project.language);
+        host.take_all("totals")
+    })
+    .await
+    .unwrap();
+    let (requests, texts) = (api.requests(), api.texts());
+    assert_eq!(
+        (sent.len(), requests.len()),
+        (1, 1),
+        "{language}: {sent:?}, {requests:?}"
+    );
+    assert_eq!(
+        (total(&sent[0]), total(&texts[0])),
+        (json!(8), json!(8)),
+        "{language}: {sent:?}, {texts:?}"
+    );
+    let head = requests[0].to_ascii_lowercase();
+    assert!(head.starts_with("post /totals http/1.1\r\n"), "{language}: {head}");
+    for field in [
+        "authorization: bearer secret\r\n",
+        "content-type: application/json\r\n",
+        "idempotency-key: ",
+    ] {
+        assert!(head.contains(field), "{language}: {head}");
+    }
+}
+
 /// Shares what is built with the examples, the standard library above all.
 fn with_target(project: Project) -> Project {
     let guests = target().join("guests");
     fs::create_dir_all(&guests).unwrap();
     symlink(guests, project.directory.join("target")).unwrap();
+    project
+}
+
+/// Makes the environment of a project in Python, as its README says.
+fn with_environment(project: Project) -> Project {
+    let readme = fs::read_to_string(project.directory.join("README.md")).unwrap();
+    let environment = readme.split("```sh\n").nth(1).unwrap().lines().next().unwrap();
+    run(&mut shell(&project.directory, environment));
     project
 }
 
@@ -237,10 +332,7 @@ fn a_project_in_typescript_works_as_its_readme_says() {
 #[test]
 #[ignore = "a long suite: cargo suites"]
 fn a_project_in_python_works_as_its_readme_says() {
-    let project = Project::new("python");
-    let readme = fs::read_to_string(project.directory.join("README.md")).unwrap();
-    let environment = readme.split("```sh\n").nth(1).unwrap().lines().next().unwrap();
-    run(&mut shell(&project.directory, environment));
+    let project = with_environment(Project::new("python"));
     let edit = ("app.py", "in total", "altogether");
     check(
         &project,
@@ -276,4 +368,57 @@ fn a_project_in_cpp_works_as_its_readme_says() {
 fn a_project_in_zig_works_as_its_readme_says() {
     let edit = ("handler.zig", "in total", "altogether");
     check(&Project::new("zig"), "make", "make test", &orders(), edit);
+}
+
+#[tokio::test]
+async fn a_project_in_rust_reaches_out_as_it_was_made_to() {
+    let project = with_target(reaching("rust"));
+    reaches_out(project, "cargo build", "cargo test").await;
+}
+
+#[tokio::test]
+async fn a_project_in_javascript_reaches_out_as_it_was_made_to() {
+    let project = reaching("javascript");
+    reaches_out(project, "npm install", "npm test").await;
+}
+
+#[tokio::test]
+#[ignore = "a long suite: cargo suites"]
+async fn a_project_in_typescript_reaches_out_as_it_was_made_to() {
+    let project = reaching("typescript");
+    reaches_out(project, "npm install", "npm test").await;
+}
+
+#[tokio::test]
+#[ignore = "a long suite: cargo suites"]
+async fn a_project_in_python_reaches_out_as_it_was_made_to() {
+    let project = with_environment(reaching("python"));
+    reaches_out(project, ".venv/bin/python -m sandhog", ".venv/bin/python -m unittest").await;
+}
+
+#[tokio::test]
+#[ignore = "a long suite: cargo suites"]
+async fn a_project_in_go_reaches_out_as_it_was_made_to() {
+    let project = reaching("go");
+    reaches_out(project, "GOOS=wasip1", "go test").await;
+}
+
+#[tokio::test]
+async fn a_project_in_c_reaches_out_as_it_was_made_to() {
+    let project = reaching("c");
+    reaches_out(project, "make", "make test").await;
+}
+
+#[tokio::test]
+#[ignore = "a long suite: cargo suites"]
+async fn a_project_in_cpp_reaches_out_as_it_was_made_to() {
+    let project = reaching("cpp");
+    reaches_out(project, "make", "make test").await;
+}
+
+#[tokio::test]
+#[ignore = "a long suite: cargo suites"]
+async fn a_project_in_zig_reaches_out_as_it_was_made_to() {
+    let project = reaching("zig");
+    reaches_out(project, "make", "make test").await;
 }

@@ -100,6 +100,11 @@ pub fn print(comptime format: []const u8, values: anytype) []const u8 {
     return std.fmt.allocPrint(allocator, format, values) catch @panic("there is no memory for a text");
 }
 
+/// Returns formatted text with a zero byte behind, as names, keys and addresses have it.
+pub fn printZ(comptime format: []const u8, values: anytype) [:0]const u8 {
+    return std.fmt.allocPrintSentinel(allocator, format, values, 0) catch @panic("there is no memory for a text");
+}
+
 // ---- Sending ----
 
 pub const Outgoing = extern struct {
@@ -177,6 +182,13 @@ pub fn http(request: Request) HttpError!Response {
         .connection => error.Connection,
         .too_many => error.TooMany,
     };
+}
+
+/// The failure of a message whose server asks for patience: a retry after as many seconds as the answer's `retry-after` says, or
+/// after the queue's own growing delay if it does not.
+pub fn httpRetry(response: *const Response, comptime format: []const u8, values: anytype) Result {
+    const reason = print(format, values);
+    return sandhog_http_retry(response, "%.*s", @as(c_int, @intCast(reason.len)), reason.ptr);
 }
 
 // ---- The key-value store ----
@@ -282,6 +294,7 @@ extern fn sandhog_send(queue: [*:0]const u8, message: *const Outgoing) Sent;
 extern fn sandhog_log(level: Level, format: [*:0]const u8, ...) void;
 extern fn sandhog_crash(format: [*:0]const u8, ...) noreturn;
 extern fn sandhog_http(request: *const Request) Response;
+extern fn sandhog_http_retry(response: *const Response, format: [*:0]const u8, ...) Result;
 extern fn sandhog_response_header(response: *const Response, name: [*:0]const u8) Slice;
 extern fn sandhog_config(name: [*:0]const u8) Slice;
 extern fn sandhog_kv_get(store: ?[*:0]const u8, key: [*:0]const u8, value: *Slice) ?[*:0]const u8;
@@ -307,6 +320,8 @@ pub const testing = struct {
     pub extern fn sandhog_test_sent(index: usize) ?*const Send;
     pub extern fn sandhog_test_answer(answer: ?*const fn (*const Request) callconv(.c) Response) void;
     pub extern fn sandhog_test_response(status: u16, body: [*:0]const u8) Response;
+    pub extern fn sandhog_test_n_requests() usize;
+    pub extern fn sandhog_test_request(index: usize) ?*const Request;
     pub extern fn sandhog_test_grant_kv() void;
     pub extern fn sandhog_test_config(name: [*:0]const u8, value: [*:0]const u8) void;
     pub extern fn sandhog_test_reset() void;

@@ -20,6 +20,7 @@
 //! | anything else | `hello` |
 
 use std::{
+    borrow::Cow,
     fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -60,8 +61,25 @@ struct Seen {
     accepted: AtomicUsize,
     open: AtomicUsize,
     requests: Mutex<Vec<String>>,
-    /// Bodies that came to their end, by length.
-    bodies: Mutex<Vec<usize>>,
+    /// Bodies that came to their end.
+    bodies: Mutex<Vec<Body>>,
+}
+
+#[derive(Debug, Default)]
+struct Body {
+    length: usize,
+    /// Its first bytes; what tests look at is short.
+    beginning: Vec<u8>,
+}
+
+impl Body {
+    const BEGINNING_BYTES_MAX: usize = 1024;
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        let room = Self::BEGINNING_BYTES_MAX - self.beginning.len();
+        self.beginning.extend(bytes.iter().take(room));
+    }
 }
 
 impl HttpServer {
@@ -130,7 +148,15 @@ impl HttpServer {
 
     /// The lengths of the requests' bodies that were read to their end.
     pub fn bodies(&self) -> Vec<usize> {
-        self.seen.bodies.lock().unwrap().clone()
+        let bodies = self.seen.bodies.lock().unwrap();
+        bodies.iter().map(|body| body.length).collect()
+    }
+
+    /// The first KiB of each of these.
+    pub fn texts(&self) -> Vec<String> {
+        let bodies = self.seen.bodies.lock().unwrap();
+        let texts = bodies.iter().map(|body| String::from_utf8_lossy(&body.beginning));
+        texts.map(Cow::into_owned).collect()
     }
 }
 
@@ -178,8 +204,9 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> io::
         let early = path == "/early";
         let mut length = 0;
         if !early {
-            length = body(&mut stream, &head).await?;
-            seen.bodies.lock().unwrap().push(length);
+            let body = body(&mut stream, &head).await?;
+            length = body.length;
+            seen.bodies.lock().unwrap().push(body);
         }
         answer(&mut stream, &path, length).await?;
         if early || path == "/close" {
@@ -188,25 +215,28 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> io::
     }
 }
 
-/// Reads a body and returns its length.
-async fn body(stream: &mut (impl AsyncBufRead + Unpin), head: &str) -> io::Result<usize> {
+async fn body(stream: &mut (impl AsyncBufRead + Unpin), head: &str) -> io::Result<Body> {
     let head = head.to_ascii_lowercase();
     let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let mut body = Body::default();
     if field("transfer-encoding:") != Some("chunked") {
         let length = field("content-length:").map_or(0, |length| length.parse().unwrap());
-        stream.read_exact(&mut vec![0; length]).await?;
-        return Ok(length);
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).await?;
+        body.push(&bytes);
+        return Ok(body);
     }
-    let mut total = 0;
     loop {
         let mut line = String::new();
         stream.read_line(&mut line).await?;
         let length = usize::from_str_radix(line.trim(), 16).map_err(io::Error::other)?;
-        stream.read_exact(&mut vec![0; length + 2]).await?;
+        let mut bytes = vec![0; length];
+        stream.read_exact(&mut bytes).await?;
+        stream.read_exact(&mut [0; 2]).await?;
         if length == 0 {
-            return Ok(total);
+            return Ok(body);
         }
-        total += length;
+        body.push(&bytes);
     }
 }
 

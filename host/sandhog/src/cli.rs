@@ -20,8 +20,8 @@ mod send;
 mod table;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DevArgs, HostArgs, InvokeArgs, Language, NewArgs, QueuesArgs,
-    RunArgs, SendArgs,
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DevArgs, Feature, HostArgs, InvokeArgs, Language, NewArgs,
+    QueuesArgs, RunArgs, SendArgs,
 };
 pub use self::new::NewError;
 
@@ -83,9 +83,9 @@ impl CliError {
             // The reader of the output has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
             Self::Transient(_) => ExitCode::Unavailable,
-            Self::New(NewError::Name(_) | NewError::Taken { .. }) | Self::NotConfirmed { .. } | Self::Arguments(_) => {
-                ExitCode::Usage
-            }
+            Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
+            | Self::NotConfirmed { .. }
+            | Self::Arguments(_) => ExitCode::Usage,
             Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
         }
     }

@@ -78,8 +78,9 @@ pub enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  sandhog new python resize         ./resize, with a handler, its test, its manifest and the SDK
-  sandhog new command-go tally      the same for a plain program, which needs no SDK
+  sandhog new python resize                     ./resize, with a handler, its test, its manifest and the SDK
+  sandhog new python resize --with http,config  the handler calls an API, whose address and token are in the manifest
+  sandhog new command-go tally                  the same for a plain program, which needs no SDK
 
 The README.md in the project says which tools it needs, and how it is built, tested and run.")]
 pub struct NewArgs {
@@ -88,9 +89,23 @@ pub struct NewArgs {
     pub language: Language,
     /// The name of the project, its queue and its component: lower-case letters, digits and -
     pub name: String,
+    /// What the handler reaches beside queues, with commas between: the project grants it and has an example
+    #[arg(long, value_enum, value_name = "FEATURES", value_delimiter = ',')]
+    pub with: Vec<Feature>,
     /// Where the project's directory is made
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
+}
+
+/// What a handler with an SDK can reach beside queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Feature {
+    /// Servers, over HTTP.
+    Http,
+    /// A key-value store.
+    Keyvalue,
+    /// Settings and secrets of the manifest.
+    Config,
 }
 
 /// The language and kind of a project.

@@ -10,8 +10,9 @@ use std::{
 use clap::ValueEnum as _;
 use rust_embed::{Embed, EmbeddedFile};
 
-use super::{Language, NewArgs};
+use super::{Feature, Language, NewArgs};
 
+mod sections;
 mod taken;
 
 /// The placeholder of the project's name in the text of a template.
@@ -67,6 +68,18 @@ pub enum NewError {
         /// The owner of the name.
         taken_by: &'static str,
     },
+    /// A program was asked for what needs an SDK.
+    #[error(
+        "--with is for handlers, and {program} makes a program without the SDK: use {handler} instead of {program}{by_hand}"
+    )]
+    Program {
+        /// The kind of project.
+        program: String,
+        /// The same language with its SDK.
+        handler: &'static str,
+        /// Where a program of the language can use the SDK: the page that says how.
+        by_hand: &'static str,
+    },
     /// The directory has an entry of this name.
     #[error("{0} is there already: choose another name, or remove it")]
     Exists(PathBuf),
@@ -95,6 +108,33 @@ impl Language {
     }
 }
 
+/// The error of features for a language that has no SDK.
+fn refuse_features(program: Language) -> Result<(), NewError> {
+    let (handler, by_hand) = match program {
+        Language::CommandRust => (
+            "rust",
+            " (docs/languages/rust.md#programs says how a program uses the SDK)",
+        ),
+        Language::CommandC => ("c", " (docs/languages/c.md#programs says how a program uses the SDK)"),
+        Language::CommandGo => ("go", ""),
+        Language::CommandZig => ("zig", ""),
+        Language::Rust
+        | Language::Javascript
+        | Language::Typescript
+        | Language::Python
+        | Language::Go
+        | Language::C
+        | Language::Cpp
+        | Language::Zig => return Ok(()),
+    };
+    let program = program.template();
+    Err(NewError::Program {
+        program,
+        handler,
+        by_hand,
+    })
+}
+
 /// Makes the directory of the project and everything in it.
 pub(crate) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError> {
     let name = &args.name;
@@ -107,13 +147,16 @@ pub(crate) fn new(args: &NewArgs, output: &mut dyn Write) -> Result<(), NewError
         let name = name.clone();
         return Err(NewError::Taken { name, taken_by });
     }
+    if !args.with.is_empty() {
+        refuse_features(args.language)?;
+    }
     let project = args.directory.join(name);
     match fs::create_dir(&project) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(NewError::Exists(project)),
         Err(error) => return Err(NewError::Write(project, error)),
     }
-    if let Err(error) = write_files(&project, files(args.language, name)) {
+    if let Err(error) = write_files(&project, files(args.language, name, &args.with)) {
         // An unfinished project would be in the way of the next try.
         drop(fs::remove_dir_all(&project));
         return Err(error);
@@ -142,9 +185,10 @@ fn write_file(file: &Path, text: &[u8]) -> io::Result<()> {
 }
 
 /// Returns every file of a project, with its path in the project.
-fn files(language: Language, name: &str) -> Vec<(String, Vec<u8>)> {
+fn files(language: Language, name: &str, with: &[Feature]) -> Vec<(String, Vec<u8>)> {
     let filled = |text: &[u8]| -> Vec<u8> {
-        let text = String::from_utf8_lossy(text);
+        let text = sections::resolve(&String::from_utf8_lossy(text), with);
+        let text = text.expect("a unit test resolves every template");
         let text = text.replace(NAME, name).replace(MODULE, &name.replace('-', "_"));
         text.into_bytes()
     };
@@ -200,7 +244,7 @@ mod tests {
     #[test]
     fn every_language_has_a_template_with_a_manifest_and_no_gaps_left_in_it() {
         for language in Language::value_variants() {
-            let files = files(*language, "two-words");
+            let files = files(*language, "two-words", &[]);
             let names: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
             for expected in ["two-words.toml", "README.md", ".gitignore"] {
                 assert!(names.contains(&expected), "{language:?} has no {expected}: {names:?}");
@@ -217,6 +261,72 @@ mod tests {
                     "{language:?}: {path}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_section_of_a_template_is_well_formed() {
+        for path in Templates::iter() {
+            let text = Templates::get(&path).unwrap().data;
+            let resolved = sections::resolve(&String::from_utf8_lossy(&text), &[]);
+            assert!(resolved.is_ok(), "{path}: {}", resolved.unwrap_err());
+        }
+    }
+
+    /// Every choice of features.
+    fn choices() -> Vec<Vec<Feature>> {
+        let all = Feature::value_variants();
+        (0..1 << all.len())
+            .map(|bits: usize| (0..all.len()).filter(|i| bits >> i & 1 == 1).map(|i| all[i]).collect())
+            .collect()
+    }
+
+    #[test]
+    fn every_language_grants_what_was_chosen_and_nothing_else() {
+        let languages = Language::value_variants().iter();
+        for language in languages.filter(|language| language.sdk().is_some()) {
+            for chosen in choices() {
+                let files = files(*language, "two-words", &chosen);
+                let (_, manifest) = files.iter().find(|(path, _)| path == "two-words.toml").unwrap();
+                let manifest: toml::Table = toml::from_str(std::str::from_utf8(manifest).unwrap()).unwrap();
+                let mut granted: Vec<_> = manifest["grant"].as_table().unwrap().keys().cloned().collect();
+                let names = chosen
+                    .iter()
+                    .map(|feature| feature.to_possible_value().unwrap().get_name().to_owned());
+                let mut expected: Vec<_> = names.chain(["send".to_owned()]).collect();
+                granted.sort();
+                expected.sort();
+                assert_eq!(granted, expected, "{language:?}");
+                let template = files.iter().filter(|(path, _)| !path.starts_with(SDK_DIRECTORY));
+                for (path, text) in template {
+                    let text = String::from_utf8_lossy(text);
+                    assert!(!text.lines().any(|line| line.starts_with("{{")), "{language:?}: {path}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_program_with_features_is_refused_with_what_to_use_instead() {
+        for (language, handler) in [
+            (
+                Language::CommandRust,
+                "use rust instead of command-rust (docs/languages/rust.md",
+            ),
+            (Language::CommandC, "use c instead of command-c (docs/languages/c.md"),
+            (Language::CommandGo, "use go instead of command-go"),
+            (Language::CommandZig, "use zig instead of command-zig"),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let args = NewArgs {
+                language,
+                name: "tally".to_owned(),
+                with: vec![Feature::Http],
+                directory: directory.path().to_owned(),
+            };
+            let refused = new(&args, &mut Vec::new()).unwrap_err().to_string();
+            assert!(refused.contains(handler), "{refused}");
+            assert!(!directory.path().join("tally").exists());
         }
     }
 }
