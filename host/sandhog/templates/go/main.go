@@ -38,7 +38,11 @@ const api = "https://api.example.com"
 
 {{end}}
 {{with http}}
-var client = http.Client{Timeout: 5 * time.Second}
+var client = http.Client{
+	Timeout: 5 * time.Second,
+	// A redirect that is followed makes a GET of a POST, whose success is none.
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
 
 {{end}}
 type order struct {

@@ -90,6 +90,7 @@ async function post(total, key) {
 {{end}}
 {{with http}}
         method: "POST",
+        redirect: "manual", // one that is followed makes a GET of it, whose success is none
 {{end}}
 {{with http without config}}
         headers: { "content-type": "application/json", "idempotency-key": key },

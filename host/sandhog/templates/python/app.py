@@ -69,13 +69,15 @@ def post(total: dict[str, Any], key: str) -> None:
 {{end}}
 {{with http config}}
     headers = {"authorization": f"Bearer {config.get('token')}", "idempotency-key": key}
-    response = http.request("POST", f"{config.get('api')}/totals", json=total, headers=headers, timeout=5)
+    url = f"{config.get('api')}/totals"
 {{end}}
 {{with http without config}}
     headers = {"idempotency-key": key}
-    response = http.request("POST", f"{API}/totals", json=total, headers=headers, timeout=5)
+    url = f"{API}/totals"
 {{end}}
 {{with http}}
+    # A redirect that is followed makes a GET of it, whose success is none.
+    response = http.request("POST", url, json=total, headers=headers, timeout=5, redirects=0)
     reason = f"the API answers {response.status}"
     if response.status == 429:
         raise sandhog.RetryAfter(reason, response.retry_after(default=30))

@@ -91,7 +91,9 @@ fn post(body: &Value, key: &str) -> Result<(), Failure> {
 {{with http}}
         .header("idempotency-key", key)
         .body(http::Json(body))?;
-    let answer = http::Client::new().timeout(Duration::from_secs(5)).send(request)?;
+    // A redirect that is followed makes a GET of it, whose success is none.
+    let client = http::Client::new().timeout(Duration::from_secs(5)).redirects(0);
+    let answer = client.send(request)?;
     if !answer.status().is_success() {
         // After as long as the header retry-after says, which a busy API sends with the status 429.
         return Err(http::retry(&answer, format!("the API answers {}", answer.status())));
