@@ -15,7 +15,7 @@ const LIBRARY: &str = "_initialize";
 const HANDLER: &str = "sandhog:worker/handler@0.1.0#handle";
 const BATCH_HANDLER: &str = "sandhog:worker/batch-handler@0.1.0#handle-batch";
 
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 const PREVIEW1_EXIT: &str = "proc_exit";
 const EXIT_INTERFACE: &str = "wasi:cli/exit@0.2.12";
 const EXIT: &str = "exit-with-code";
