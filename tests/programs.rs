@@ -108,6 +108,20 @@ fn counts() -> &'static Path {
     })
 }
 
+/// `tests/guests/ruby`, with the Ruby of npm.
+fn ruby() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let directory = directory("ruby-3.4");
+        copied(&repository().join("tests/guests/ruby"), &directory);
+        run(&mut shell(
+            &directory,
+            "npm install --no-audit --no-fund && npm run build",
+        ));
+        directory.join("orders.wasm")
+    })
+}
+
 /// A host with a program as the handler of queue `in`, started with these arguments, whose output goes to queue `out`.
 fn start(program: &Path, arguments: &[&str]) -> (Place, Host) {
     start_with(program, arguments, "")
@@ -267,6 +281,12 @@ fn totals_orders(program: &Path, error: &str) {
 #[test]
 fn a_program_in_lua_totals_orders_and_rejects_what_is_none() {
     totals_orders(lua(), "<string>:13: nobody orders for 98901");
+}
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn a_program_in_ruby_totals_orders_and_rejects_what_is_none() {
+    totals_orders(ruby(), "RuntimeError: nobody orders for 98901");
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::compiler::Refusal;
 use sandhog_queue::printable::{MAX_REASON_BYTES, hex, printable};
 
 mod adapter_memory;
+mod other_hosts;
 mod world;
 
 /// The largest file that is accepted, in bytes (64 MiB).
@@ -105,10 +106,14 @@ pub(crate) fn component_bytes<'w>(
 pub(crate) fn refused(error: &dyn fmt::Display) -> Refusal {
     let said = shown(error);
     let advice = ADVICE.iter().find(|(proposal, _)| said.contains(proposal));
-    Refusal::Invalid(match advice {
-        Some((_, advice)) => format!("{advice} ({said})"),
+    Refusal::Invalid(advised(advice.map(|(_, advice)| *advice), said))
+}
+
+fn advised(advice: Option<&str>, said: String) -> String {
+    match advice {
+        Some(advice) => format!("{advice} ({said})"),
         None => said,
-    })
+    }
 }
 
 /// Returns the text of an error of the engine or the encoder, cut and escaped: it quotes names that the file chose.

@@ -11,6 +11,8 @@ const WORLD_SECTION: &str = "component-type";
 /// The export of a program, and the export of a library that has to be initialised (WASI application ABI).
 const PROGRAM: &str = "_start";
 const LIBRARY: &str = "_initialize";
+/// The export of a program that was compiled for no system.
+const BARE_PROGRAM: &str = "main";
 /// The function of a handler, as a core module names it (component model, name mangling).
 const HANDLER: &str = "sandhog:worker/handler@0.1.0#handle";
 const BATCH_HANDLER: &str = "sandhog:worker/batch-handler@0.1.0#handle-batch";
@@ -47,6 +49,8 @@ pub(crate) struct Shape {
     pub(crate) is_program: bool,
     /// The module has a function that prepares it for calls of its functions.
     is_library: bool,
+    /// The module is a program that nothing starts.
+    is_bare_program: bool,
     /// The worlds of `host/wit/core-module` whose functions the module exports.
     handlers: Vec<&'static str>,
 }
@@ -67,6 +71,7 @@ impl Shape {
                     match export.name {
                         PROGRAM => shape.is_program = true,
                         LIBRARY => shape.is_library = true,
+                        BARE_PROGRAM => shape.is_bare_program = true,
                         HANDLER => shape.handlers.push("handler"),
                         BATCH_HANDLER => shape.handlers.push("batch-handler"),
                         _ => {}
@@ -108,7 +113,15 @@ fn describes_world(section: &CustomSectionReader<'_>) -> bool {
 /// Returns the module with every description that it needs to become a component, and with an exit that keeps the exit code.
 pub(crate) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
     let worlds = shape.worlds().with_context(|| {
-        format!("it exports neither {PROGRAM}, as a program does, nor {HANDLER}, and has no description of its world")
+        let advice = if shape.is_bare_program {
+            ": it was compiled as a program for no system; compile it for WASI, in Rust with --target wasm32-wasip1, or make it a \
+             library with the SDK"
+        } else {
+            ""
+        };
+        format!(
+            "it exports neither {PROGRAM}, as a program does, nor {HANDLER}, and has no description of its world{advice}"
+        )
     })?;
     let mut module = if shape.is_program {
         with_exit_code(wasm)?
@@ -187,6 +200,18 @@ mod tests {
             shape(r#"(module (@custom "component-type:x" "") )"#).worlds(),
             Some(vec![])
         );
+    }
+
+    #[test]
+    fn a_program_for_no_system_is_told_which_target_to_compile_for() {
+        // As rustc makes of a program for wasm32-unknown-unknown.
+        let text =
+            r#"(module (memory (export "memory") 1) (func (export "main") (param i32 i32) (result i32) unreachable))"#;
+        let module = wat::parse_str(text).unwrap();
+        let error = described(&module, &Shape::of(&module).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--target wasm32-wasip1"), "{error}");
     }
 
     #[test]
