@@ -84,32 +84,33 @@ impl Layout {
     fn of(wasm: &[u8]) -> Result<Self> {
         let mut layout = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
-            match payload? {
-                Payload::TypeSection(groups) => {
-                    for group in groups {
-                        layout.types += u32::try_from(group?.types().len())?;
-                    }
+            let payload = payload?;
+            if let Payload::TypeSection(groups) = payload {
+                for group in groups {
+                    layout.types += u32::try_from(group?.types().len())?;
                 }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        let ty = import?.ty;
-                        layout.imported_functions += u32::from(matches!(ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
-                        layout.imports_memory |= matches!(ty, TypeRef::Memory(_));
-                    }
+            } else if let Payload::ImportSection(section) = payload {
+                for import in section.into_imports() {
+                    let ty = import?.ty;
+                    layout.imported_functions += u32::from(matches!(ty, TypeRef::Func(_) | TypeRef::FuncExact(_)));
+                    layout.imports_memory |= matches!(ty, TypeRef::Memory(_));
                 }
-                Payload::FunctionSection(section) => layout.functions = section.count(),
-                Payload::MemorySection(section) => layout.memories = section.count(),
-                Payload::StartSection { .. } => layout.has_start = true,
-                Payload::CustomSection(section) => layout.read_names(&section)?,
-                _ => {}
+            } else if let Payload::FunctionSection(section) = payload {
+                layout.functions = section.count();
+            } else if let Payload::MemorySection(section) = payload {
+                layout.memories = section.count();
+            } else if let Payload::StartSection { .. } = payload {
+                layout.has_start = true;
+            } else if let Payload::CustomSection(section) = payload {
+                layout.read_names(&section);
             }
         }
         Ok(layout)
     }
 
-    fn read_names(&mut self, section: &CustomSectionReader<'_>) -> Result<()> {
+    fn read_names(&mut self, section: &CustomSectionReader<'_>) {
         let KnownCustom::Name(names) = section.as_known() else {
-            return Ok(());
+            return;
         };
         for name in names {
             // A program may have anything in this section.
@@ -118,7 +119,6 @@ impl Layout {
                 self.globals.push((global.index, global.name.to_owned()));
             }
         }
-        Ok(())
     }
 
     /// A module with a start function runs before the adapter can be called.
@@ -127,15 +127,16 @@ impl Layout {
         has_one_memory && self.imported_functions > 0 && !self.has_start
     }
 
-    fn add_types(&self, types: &mut TypeSection) {
-        types.ty().function([], [ValType::I32]);
-        types.ty().function([ValType::I32], [ValType::I32]);
-    }
-
     /// The functions with the indices of the types that were added.
     fn added(&self) -> [(&'static str, u32); 2] {
         [(SIZE, self.types), (GROW, self.types + 1)]
     }
+}
+
+/// Adds the types of the functions.
+fn add_types(types: &mut TypeSection) {
+    types.ty().function([], [ValType::I32]);
+    types.ty().function([ValType::I32], [ValType::I32]);
 }
 
 struct Program {
@@ -151,7 +152,7 @@ impl Reencode for Program {
         section: TypeSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_type_section(self, types, section)?;
-        self.layout.add_types(types);
+        add_types(types);
         Ok(())
     }
 
@@ -180,11 +181,13 @@ impl Reencode for Program {
 
     fn instruction<'a>(&mut self, operator: Operator<'a>) -> Result<Instruction<'a>, Error<Infallible>> {
         let first = self.layout.imported_functions;
-        match operator {
-            Operator::MemorySize { .. } => Ok(Instruction::Call(first)),
-            Operator::MemoryGrow { .. } => Ok(Instruction::Call(first + 1)),
-            other => utils::instruction(self, other),
+        if matches!(operator, Operator::MemorySize { .. }) {
+            return Ok(Instruction::Call(first));
         }
+        if matches!(operator, Operator::MemoryGrow { .. }) {
+            return Ok(Instruction::Call(first + 1));
+        }
+        utils::instruction(self, operator)
     }
 
     fn parse_custom_section(
@@ -279,7 +282,7 @@ impl Reencode for Adapter {
         section: TypeSectionReader<'_>,
     ) -> Result<(), Error<Infallible>> {
         utils::parse_type_section(self, types, section)?;
-        self.layout.add_types(types);
+        add_types(types);
         Ok(())
     }
 

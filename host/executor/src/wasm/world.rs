@@ -49,8 +49,6 @@ pub(crate) struct Shape {
     pub(crate) is_program: bool,
     /// The module has a function that prepares it for calls of its functions.
     is_library: bool,
-    /// The module is a program that nothing starts.
-    is_bare_program: bool,
     /// The worlds of `host/wit/core-module` whose functions the module exports.
     handlers: Vec<&'static str>,
 }
@@ -71,7 +69,6 @@ impl Shape {
                     match export.name {
                         PROGRAM => shape.is_program = true,
                         LIBRARY => shape.is_library = true,
-                        BARE_PROGRAM => shape.is_bare_program = true,
                         HANDLER => shape.handlers.push("handler"),
                         BATCH_HANDLER => shape.handlers.push("batch-handler"),
                         _ => {}
@@ -113,7 +110,7 @@ fn describes_world(section: &CustomSectionReader<'_>) -> bool {
 /// Returns the module with every description that it needs to become a component, and with an exit that keeps the exit code.
 pub(crate) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
     let worlds = shape.worlds().with_context(|| {
-        let advice = if shape.is_bare_program {
+        let advice = if is_bare_program(wasm) {
             ": it was compiled as a program for no system; compile it for WASI, in Rust with --target wasm32-wasip1, or make it a \
              library with the SDK"
         } else {
@@ -137,6 +134,16 @@ pub(crate) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     Ok(module)
+}
+
+/// Returns whether a module is a program that nothing starts.
+fn is_bare_program(wasm: &[u8]) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| {
+        let Ok(Payload::ExportSection(exports)) = payload else {
+            return false;
+        };
+        exports.into_iter().flatten().any(|export| export.name == BARE_PROGRAM)
+    })
 }
 
 fn interfaces() -> Result<(Resolve, PackageId)> {
