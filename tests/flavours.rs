@@ -252,6 +252,70 @@ async fn the_exit_code_of_a_program_is_its_verdict_and_its_last_line_the_reason(
     );
 }
 
+/// A program that checks its memory: before and after calls of WASI it is as large as the program has made it, and what is new
+/// lies behind what was there and holds zeros. It exits with the number of the first check that fails.
+fn checks_its_memory() -> Vec<u8> {
+    let check =
+        |number: u32, condition: &str| format!("(if (i32.eqz {condition}) (then (call $exit (i32.const {number}))))");
+    let call =
+        "(drop (call $variables (i32.const 16) (i32.const 20))) (drop (call $get (i32.const 32) (i32.const 1024)))";
+    let grow = |number: u32, before: u32, more: u32| {
+        let end = (before + more) << 16;
+        [
+            check(
+                number,
+                &format!("(i32.eq (memory.grow (i32.const {more})) (i32.const {before}))"),
+            ),
+            check(
+                number + 1,
+                &format!("(i32.eq (memory.size) (i32.const {}))", before + more),
+            ),
+            format!("(local.set $at (i32.const {}))", before << 16),
+            check(
+                number + 2,
+                &format!("(call $is-all (i32.const 0) (local.get $at) (i32.const {end}))"),
+            ),
+            format!("(memory.fill (local.get $at) (i32.const 170) (i32.sub (i32.const {end}) (local.get $at)))"),
+            call.to_owned(),
+            check(
+                number + 3,
+                &format!("(call $is-all (i32.const 170) (local.get $at) (i32.const {end}))"),
+            ),
+        ]
+        .concat()
+    };
+    let text = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "environ_sizes_get" (func $variables (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1 8)
+        (func $is-all (param $byte i32) (param $at i32) (param $end i32) (result i32)
+            (loop $next
+                (if (i32.ne (i32.load8_u (local.get $at)) (local.get $byte)) (then (return (i32.const 0))))
+                (local.set $at (i32.add (local.get $at) (i32.const 1)))
+                (br_if $next (i32.lt_u (local.get $at) (local.get $end))))
+            (i32.const 1))
+        (func (export "_start") (local $at i32)
+            {} {call} {} {} {} {} {}))"#,
+        check(1, "(i32.eq (memory.size) (i32.const 1))"),
+        check(2, "(i32.eq (memory.size) (i32.const 1))"),
+        grow(10, 1, 1),
+        grow(20, 2, 3),
+        grow(30, 5, 3),
+        check(40, "(i32.eq (memory.grow (i32.const 60000)) (i32.const -1))"),
+    );
+    wat::parse_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn a_program_has_its_memory_for_itself() {
+    // The allocators of Go, AssemblyScript and old C libraries rely on it.
+    let bench = Bench::new();
+    let component = bench.load(checks_its_memory()).await.unwrap();
+    check(&bench, &component, "", (None, "")).await;
+}
+
 #[tokio::test]
 async fn a_program_that_is_a_component_says_success_or_failure_and_no_code() {
     let bench = Bench::new();

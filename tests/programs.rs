@@ -1,5 +1,7 @@
 //! Programs that know nothing of queues, from the registries and unchanged, as handlers: an interpreter of a JSON
-//! language, and a converter of images.
+//! language, and a converter of images. And programs in languages without an SDK.
+
+#![expect(clippy::indexing_slicing, reason = "JSON that is not as expected fails the test")]
 
 use std::{
     fs,
@@ -10,7 +12,7 @@ use std::{
 use harness::{
     host::{Host, Place},
     repository,
-    toolchains::{self, run, rust_shell, shell},
+    toolchains::{self, copied, run, rust_shell, shell},
 };
 use sandhog_demo::guests::target;
 use serde_json::{Value, json};
@@ -83,10 +85,54 @@ fn kotlin() -> &'static Path {
     })
 }
 
+/// `tests/guests/lua`, with an interpreter in Go.
+fn lua() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let directory = directory("gopher-lua-1.1.2");
+        copied(&repository().join("tests/guests/lua"), &directory);
+        run(&mut shell(
+            &directory,
+            "GOOS=wasip1 GOARCH=wasm go build -o orders.wasm .",
+        ));
+        directory.join("orders.wasm")
+    })
+}
+
+/// `tests/guests/go-command`, which uses the SDK.
+fn counts() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let file = directory("go-command").join("counts.wasm");
+        let line = format!("GOOS=wasip1 GOARCH=wasm go build -o '{}' .", file.display());
+        run(&mut shell(&repository().join("tests/guests/go-command"), &line));
+        file
+    })
+}
+
+/// `tests/guests/ruby`, with the Ruby of npm.
+fn ruby() -> &'static Path {
+    static FILE: OnceLock<PathBuf> = OnceLock::new();
+    FILE.get_or_init(|| {
+        let directory = directory("ruby-3.4");
+        copied(&repository().join("tests/guests/ruby"), &directory);
+        run(&mut shell(
+            &directory,
+            "npm install --no-audit --no-fund && npm run build",
+        ));
+        directory.join("orders.wasm")
+    })
+}
+
 /// A host with a program as the handler of queue `in`, started with these arguments, whose output goes to queue `out`.
 fn start(program: &Path, arguments: &[&str]) -> (Place, Host) {
+    start_with(program, arguments, "")
+}
+
+/// The same, with these grants.
+fn start_with(program: &Path, arguments: &[&str], grants: &str) -> (Place, Host) {
     let manifest = format!(
-        "args = {}\nstdout = \"out\"\n[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n",
+        "args = {}\nstdout = \"out\"\n[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n[grant]\n{grants}",
         json!(arguments)
     );
     let place = Place::new();
@@ -216,4 +262,62 @@ fn a_program_in_kotlin_totals_orders_and_rejects_what_is_none() {
     assert_eq!(printed(&host, &["12.5 2\n3 1\n", "1 1"]), ["28.0", "1.0"]);
     let letter = dead_letter(&host, "spade");
     assert_eq!(letter["failure"]["kind"], json!("reject"), "{letter}");
+}
+
+/// A program that totals orders does so, rejects what is none, and its error is the reason where it breaks.
+fn totals_orders(program: &Path, error: &str) {
+    let (_place, host) = start(program, &[]);
+    assert_eq!(printed(&host, &["12.5 2\n3 1\n", "1 1"]), ["28.00", "1.00"]);
+    for body in ["1 1\nspade", "999 99"] {
+        host.send("in", body.as_bytes());
+        host.wait_empty("in");
+    }
+    let failures = host.dead("in").into_iter().map(|mut letter| letter["failure"].take());
+    let failures: Vec<_> = failures
+        .map(|failure| (failure["kind"].clone(), failure["reason"].clone()))
+        .collect();
+    let crash = format!("the program exited with code 1: {error}");
+    let expected = [
+        (json!("reject"), json!("line 2 is not a price and a quantity")),
+        (json!("trap"), json!(crash)),
+    ];
+    assert_eq!(failures, expected);
+    assert!(host.take_all("out").is_empty());
+}
+
+#[test]
+fn a_program_in_lua_totals_orders_and_rejects_what_is_none() {
+    totals_orders(lua(), "<string>:13: nobody orders for 98901");
+}
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn a_program_in_ruby_totals_orders_and_rejects_what_is_none() {
+    totals_orders(ruby(), "RuntimeError: nobody orders for 98901");
+}
+
+#[test]
+fn a_program_keeps_what_it_has_in_memory_and_its_open_files_while_its_memory_grows() {
+    // Programs in Go lost both.
+    let files = tempfile::tempdir().unwrap();
+    fs::write(files.path().join("lines.txt"), "one\ntwo\n").unwrap();
+    let script = r#"
+        local file = io.open("/files/lines.txt")
+        local first = file:read("*l")
+        local kept = {}
+        for i = 1, 50000 do kept[i] = "text " .. i end
+        for i = 1, 50000 do assert(kept[i] == "text " .. i) end
+        print(first .. " " .. file:read("*l"))"#;
+    let grants = format!("dirs = [{{ host = {}, guest = \"/files\" }}]\n", json!(files.path()));
+    let (_place, host) = start_with(lua(), &[script], &grants);
+    assert_eq!(printed(&host, &["any"]), ["one two"]);
+}
+
+#[test]
+fn a_program_in_go_reads_settings_and_keeps_values_with_the_sdk() {
+    // The host called it for memory before it had started.
+    let grants = "keyvalue = true\nconfig = { greeting = \"hi\" }\n";
+    let (_place, host) = start_with(counts(), &[], grants);
+    let expected = ["hi ada 1 16", "hi ada 2 16", "hi bob 1 16"];
+    assert_eq!(printed(&host, &["ada", "ada", "bob"]), expected);
 }

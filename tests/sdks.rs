@@ -271,6 +271,43 @@ fn the_program_among_the_examples_counts_words() {
     assert_eq!(counts[0], "7\tthe");
 }
 
+#[test]
+fn the_program_in_assemblyscript_adds_up_a_table_and_says_what_is_wrong_with_another() {
+    let example = Example::as_its_readme_says("tally-as", "tally", None, 0);
+    let (_place, host) = example.start();
+    for input in ["saturday.csv", "spoilt.csv"] {
+        example.send(&host, "sales", input);
+    }
+    let tallies = [
+        r#"{"article":"Cup","quantity":3,"cents":1350}"#,
+        r#"{"article":"Bowl, 30 cm \"blue\"","quantity":1,"cents":1990}"#,
+        r#"{"article":"Töpfchen","quantity":12,"cents":1188}"#,
+    ];
+    assert_eq!(host.take_all("tallies"), tallies);
+    assert_eq!(rejected(&host, "sales"), r#"line 3: "two" is no quantity"#);
+    // An error that is thrown, in the same project.
+    let thrown = "if (process.argv.length > 0) throw new Error(\"no luck with \" + process.argv[0]);\n";
+    fs::write(example.directory().join("assembly/thrown.ts"), thrown).unwrap();
+    run(&mut shell(
+        &example.directory(),
+        "npx asc assembly/thrown.ts --outFile thrown.wasm",
+    ));
+    let place = Place::new();
+    let wasm = fs::read(example.directory().join("thrown.wasm")).unwrap();
+    place.install("in", &wasm, "[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n");
+    let host = place.start();
+    host.wait_ready();
+    host.send("in", b"");
+    host.wait_empty("in");
+    let dead = host.dead("in");
+    assert_eq!(dead[0]["failure"]["kind"], json!("trap"), "{dead:?}");
+    let reason = dead[0]["failure"]["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("no luck with ") && reason.ends_with(" in assembly/thrown.ts(1:30)"),
+        "{reason}"
+    );
+}
+
 /// Answers of a server, by their paths, and what becomes of a message whose handler asks it: nothing is left of it, or a dead letter of this
 /// kind whose reason has these words.
 const ANSWERS: [(&str, Option<(&str, &str)>); 6] = [

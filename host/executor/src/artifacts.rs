@@ -37,6 +37,8 @@ const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 /// The suffix of a file that is not finished.
 const UNFINISHED: &str = ".tmp";
+/// Which components the host makes of core modules: another number when the same module becomes another component.
+const COMPONENTS_OF_MODULES: u8 = 1;
 /// The largest file that is read, in bytes (1.25 GiB): more than the compiler may answer for the largest wasm.
 const MAX_FILE_BYTES: u64 = 1280 * 1024 * 1024;
 /// The bytes that all files may take together (2 GiB); the file that has not been used for the longest time goes first.
@@ -168,6 +170,7 @@ fn made_by(engine: &Engine) -> String {
     let mut everything = Everything(Sha256::new());
     engine.precompile_compatibility_hash().hash(&mut everything);
     everything.write(env!("CARGO_PKG_VERSION").as_bytes());
+    everything.write(&[COMPONENTS_OF_MODULES]);
     hex(&everything.0.finalize())
 }
 

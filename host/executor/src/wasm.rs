@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, panic};
 
 use sha2::{Digest as _, Sha256};
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmtime::{Engine, Module};
 use wit_component::ComponentEncoder;
@@ -13,6 +13,8 @@ use self::world::Shape;
 use super::compiler::Refusal;
 use sandhog_queue::printable::{MAX_REASON_BYTES, hex, printable};
 
+mod adapter_memory;
+mod other_hosts;
 mod world;
 
 /// The largest file that is accepted, in bytes (64 MiB).
@@ -73,20 +75,29 @@ pub(crate) fn component_bytes<'w>(
     // The encoder reads untrusted bytes; a bug in it must not end a host that compiles in its own process.
     let encoded = panic::catch_unwind(|| {
         let shape = Shape::of(wasm)?;
-        let adapter = if shape.is_program {
-            WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER
-        } else {
-            WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER
-        };
+        let mut module = world::described(wasm, &shape)?;
+        let mut adapter = Cow::Borrowed(WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER);
+        let mut is_hidden = false;
+        if shape.is_program {
+            adapter = Cow::Owned(adapter_memory::hiding_adapter()?);
+            if let Some(program) = adapter_memory::hidden(&module)? {
+                (module, is_hidden) = (program, true);
+            }
+        }
         ComponentEncoder::default()
             .validate(true)
-            .module(&world::described(wasm, &shape)?)?
-            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, adapter)?
+            // A program has no memory to give before it has started, as in Go.
+            .realloc_via_memory_grow(is_hidden)
+            .module(&module)?
+            .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, &adapter)?
             .encode()
     });
     match encoded {
         Ok(Ok(component)) => Ok(Cow::Owned(component)),
-        Ok(Err(error)) => Err(Refusal::NotAComponent(shown(&error))),
+        Ok(Err(error)) => Err(Refusal::NotAComponent(advised(
+            other_hosts::advice(wasm),
+            shown(&error),
+        ))),
         Err(_) => Err(Refusal::NotAComponent("the encoder gave up on it".to_owned())),
     }
 }
@@ -95,10 +106,14 @@ pub(crate) fn component_bytes<'w>(
 pub(crate) fn refused(error: &dyn fmt::Display) -> Refusal {
     let said = shown(error);
     let advice = ADVICE.iter().find(|(proposal, _)| said.contains(proposal));
-    Refusal::Invalid(match advice {
-        Some((_, advice)) => format!("{advice} ({said})"),
+    Refusal::Invalid(advised(advice.map(|(_, advice)| *advice), said))
+}
+
+fn advised(advice: Option<&str>, said: String) -> String {
+    match advice {
+        Some(advice) => format!("{advice} ({said})"),
         None => said,
-    })
+    }
 }
 
 /// Returns the text of an error of the engine or the encoder, cut and escaped: it quotes names that the file chose.

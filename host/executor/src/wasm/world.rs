@@ -11,11 +11,13 @@ const WORLD_SECTION: &str = "component-type";
 /// The export of a program, and the export of a library that has to be initialised (WASI application ABI).
 const PROGRAM: &str = "_start";
 const LIBRARY: &str = "_initialize";
+/// The export of a program that was compiled for no system.
+const BARE_PROGRAM: &str = "main";
 /// The function of a handler, as a core module names it (component model, name mangling).
 const HANDLER: &str = "sandhog:worker/handler@0.1.0#handle";
 const BATCH_HANDLER: &str = "sandhog:worker/batch-handler@0.1.0#handle-batch";
 
-const PREVIEW1: &str = "wasi_snapshot_preview1";
+pub(super) const PREVIEW1: &str = "wasi_snapshot_preview1";
 const PREVIEW1_EXIT: &str = "proc_exit";
 const EXIT_INTERFACE: &str = "wasi:cli/exit@0.2.12";
 const EXIT: &str = "exit-with-code";
@@ -108,7 +110,15 @@ fn describes_world(section: &CustomSectionReader<'_>) -> bool {
 /// Returns the module with every description that it needs to become a component, and with an exit that keeps the exit code.
 pub(crate) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
     let worlds = shape.worlds().with_context(|| {
-        format!("it exports neither {PROGRAM}, as a program does, nor {HANDLER}, and has no description of its world")
+        let advice = if is_bare_program(wasm) {
+            ": it was compiled as a program for no system; compile it for WASI, in Rust with --target wasm32-wasip1, or make it a \
+             library with the SDK"
+        } else {
+            ""
+        };
+        format!(
+            "it exports neither {PROGRAM}, as a program does, nor {HANDLER}, and has no description of its world{advice}"
+        )
     })?;
     let mut module = if shape.is_program {
         with_exit_code(wasm)?
@@ -124,6 +134,16 @@ pub(crate) fn described(wasm: &[u8], shape: &Shape) -> Result<Vec<u8>> {
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)?;
     }
     Ok(module)
+}
+
+/// Returns whether a module is a program that nothing starts.
+fn is_bare_program(wasm: &[u8]) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| {
+        let Ok(Payload::ExportSection(exports)) = payload else {
+            return false;
+        };
+        exports.into_iter().flatten().any(|export| export.name == BARE_PROGRAM)
+    })
 }
 
 fn interfaces() -> Result<(Resolve, PackageId)> {
@@ -187,6 +207,18 @@ mod tests {
             shape(r#"(module (@custom "component-type:x" "") )"#).worlds(),
             Some(vec![])
         );
+    }
+
+    #[test]
+    fn a_program_for_no_system_is_told_which_target_to_compile_for() {
+        // As rustc makes of a program for wasm32-unknown-unknown.
+        let text =
+            r#"(module (memory (export "memory") 1) (func (export "main") (param i32 i32) (result i32) unreachable))"#;
+        let module = wat::parse_str(text).unwrap();
+        let error = described(&module, &Shape::of(&module).unwrap())
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("--target wasm32-wasip1"), "{error}");
     }
 
     #[test]
