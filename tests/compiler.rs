@@ -318,7 +318,80 @@ fn a_restart_compiles_nothing() {
 /// The optimised artifact in a directory with artifacts of one file.
 fn optimised(directory: &Path) -> Option<PathBuf> {
     let mut paths = fs::read_dir(directory).ok()?.map(|entry| entry.unwrap().path());
-    paths.find(|path| path.to_str().unwrap().ends_with("-optimised"))
+    paths.find(|path| path.to_str().unwrap().ends_with("-optimised") && !is_functions(path))
+}
+
+/// Whether a file has the compiled functions of a handler for its next version.
+fn is_functions(path: &Path) -> bool {
+    path.file_name().unwrap().to_str().unwrap().starts_with("functions-")
+}
+
+/// A handler that sends the body on, with many functions, of which one is another one for each number.
+fn version(number: u32) -> Vec<u8> {
+    let function = |of: usize| format!("(func (param i32) (result i32) local.get 0 i32.const {of} i32.xor)");
+    let functions: String = (1..500).map(function).collect();
+    let own = format!("(func (param i32) (result i32) local.get 0 i32.const {number} i32.rotl)");
+    handler_with(&format!("{FORWARD} (global.get $ok)"), &format!("{functions}{own}"), 16)
+}
+
+/// How many functions a handler took from its version before, for each of its compilations in a tier.
+fn taken(host: &Host, file: &str) -> Vec<u64> {
+    let compiled = host.events("compiled (fast)").into_iter();
+    compiled
+        .filter(|event| event["fields"]["file"].as_str().unwrap().ends_with(file))
+        .map(|event| event["fields"]["functions_taken"].as_u64().unwrap())
+        .collect()
+}
+
+#[test]
+fn a_new_version_is_compiled_where_it_differs_from_the_last_and_no_handler_takes_code_of_another() {
+    let place = Place::new();
+    place.install("in", &version(1), GRANT);
+    let host = place.start();
+    host.wait_ready();
+    let artifacts = place.data().join("artifacts");
+    let functions = || {
+        let entries = fs::read_dir(&artifacts).into_iter().flatten();
+        entries
+            .map(|entry| entry.unwrap().path())
+            .find(|path| is_functions(path))
+    };
+    wait_for("the functions", functions);
+    // The engine finds most functions of a version again, and which ones depends on which threads have compiled them.
+    let mut number = 1;
+    while taken(&host, "in.wasm").iter().sum::<u64>() == 0 {
+        assert!(number < 20, "{:?}", taken(&host, "in.wasm"));
+        number += 1;
+        place.install("in", &version(number), GRANT);
+        let compiled = || (taken(&host, "in.wasm").len() == usize::try_from(number).unwrap()).then_some(());
+        wait_for("the next version", compiled);
+    }
+    place.install("other", &version(100), &format!("queue = \"other\"\n{GRANT}"));
+    wait_for("the other handler", || taken(&host, "other.wasm").pop());
+    assert_eq!(taken(&host, "other.wasm"), [0]);
+    host.send("in", b"body");
+    host.wait_empty("in");
+    assert_eq!(host.take_all("out"), ["body"]);
+}
+
+#[tokio::test]
+async fn functions_that_were_changed_are_refused_and_made_anew() {
+    let workshop = Workshop::new();
+    let bench = workshop.bench(CodeTiers::Optimised);
+    bench.load(version(1)).await.unwrap();
+    let entries = fs::read_dir(workshop.path("artifacts")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    let functions = paths.find(|path| is_functions(path)).unwrap();
+    let whole = fs::read(&functions).unwrap();
+    for place in [0, whole.len() / 2, whole.len() - 1] {
+        let mut spoilt = whole.clone();
+        spoilt[place] ^= 1;
+        fs::write(&functions, &spoilt).unwrap();
+        fs::remove_file(workshop.artifact()).unwrap();
+        bench.load(version(1)).await.unwrap();
+        assert!(fs::read(&functions).unwrap() != spoilt);
+    }
+    assert_eq!(workshop.compilations(), 4);
 }
 
 /// Artifacts, and a compiler that counts how often it is called.
@@ -504,7 +577,7 @@ async fn artifacts_and_their_key_are_for_the_host_alone() {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
-    assert_eq!(files.len(), 2, "{files:?}");
+    assert_eq!(files.len(), 3, "{files:?}");
     assert!(files.iter().all(|file| mode(file) == 0o600));
 }
 

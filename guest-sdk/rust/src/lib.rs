@@ -68,7 +68,12 @@ mod exchange;
 mod export;
 mod failure;
 // On WASI 0.2 what the host hands over is allocated by the C library, and the standard library's allocator frees it there.
-#[cfg(all(target_arch = "wasm32", not(target_env = "p2"), not(target_feature = "atomics"), feature = "heap"))]
+#[cfg(all(
+    target_arch = "wasm32",
+    not(target_env = "p2"),
+    not(target_feature = "atomics"),
+    feature = "heap"
+))]
 mod heap;
 #[cfg(feature = "http")]
 pub mod http;

@@ -8,6 +8,10 @@
 //!
 //! A file has a line that names its format, the length of the facts (4 bytes, little-endian), the facts (JSON), the artifact
 //! as the engine serialises it, and 32 bytes of HMAC-SHA256 over its name, a zero byte, and all before it.
+//!
+//! Beside them each handler has a file with the compiled functions of its last version, for the next one: a line that names its
+//! format, the functions, and the same HMAC. Its name has a digest of the path of the handler, so no handler gets functions of
+//! another one: a file that takes its compiler over reaches later versions of its own handler only.
 
 use std::{
     fs::{DirBuilder, File},
@@ -32,6 +36,7 @@ use super::compiler::{CodeTier, Compiled};
 use sandhog_queue::printable::hex;
 
 const MAGIC: &[u8] = b"sandhog artifact 1\n";
+const FUNCTIONS_MAGIC: &[u8] = b"sandhog functions 1\n";
 const KEY_FILE: &str = "key";
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
@@ -64,6 +69,13 @@ struct ArtifactDirectory {
     key: [u8; KEY_BYTES],
 }
 
+/// Whether a file survives a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durability {
+    Synced,
+    None,
+}
+
 /// A file can't be used.
 enum Unusable {
     Absent,
@@ -88,7 +100,7 @@ impl Artifacts {
         let name = self.name(digest, tier);
         let found = directory
             .read(&name, MAX_FILE_BYTES)
-            .and_then(|bytes| verified(bytes, &name, &directory.key));
+            .and_then(|bytes| artifact(&verified(bytes, &name, &directory.key)?));
         match found {
             Ok(compiled) => {
                 let now = Timespec {
@@ -114,11 +126,43 @@ impl Artifacts {
         }
     }
 
+    /// Returns the compiled functions of the last version of the handler in this file; empty if there are none.
+    pub(crate) fn functions(&self, file: &Path, tier: CodeTier) -> Bytes {
+        let Some(directory) = self.directory() else {
+            return Bytes::new();
+        };
+        let name = self.functions_name(file, tier);
+        let found = directory
+            .read(&name, MAX_FILE_BYTES)
+            .and_then(|bytes| verified(bytes, &name, &directory.key));
+        match found {
+            Ok(content) if content.starts_with(FUNCTIONS_MAGIC) => content.slice(FUNCTIONS_MAGIC.len()..),
+            Err(Unusable::Absent) => Bytes::new(),
+            Ok(_) | Err(Unusable::Refused(_)) => {
+                tracing::warn!(file = %self.path.join(&name).display(), "compiled functions are refused, and made anew");
+                directory.remove(&name);
+                Bytes::new()
+            }
+        }
+    }
+
+    /// Keeps the compiled functions of a version for the next one. If they can't be kept, that takes longer to compile.
+    pub(crate) fn keep_functions(&self, file: &Path, tier: CodeTier, functions: &[u8]) {
+        let Some(directory) = self.directory() else { return };
+        let name = self.functions_name(file, tier);
+        // A crash that tears the file costs nothing but a compilation.
+        let written = directory.write(&name, &[FUNCTIONS_MAGIC, functions], Durability::None);
+        let written = written.and_then(|()| directory.make_room(self.max_total_bytes, &name));
+        if let Err(error) = written {
+            tracing::debug!(name, %error, "compiled functions could not be kept");
+        }
+    }
+
     /// Keeps an artifact. If it can't be kept, the next start takes longer.
     pub(crate) fn keep(&self, digest: &str, tier: CodeTier, compiled: &Compiled) {
         let Some(directory) = self.directory() else { return };
         let name = self.name(digest, tier);
-        if let Err(error) = directory.write(&name, compiled) {
+        if let Err(error) = directory.write_artifact(&name, compiled) {
             let file = self.path.join(&name);
             tracing::warn!(file = %file.display(), %error, "a compiled artifact could not be kept: the component serves, and is compiled again at the next start");
             return;
@@ -140,6 +184,11 @@ impl Artifacts {
 
     fn name(&self, digest: &str, tier: CodeTier) -> String {
         format!("{digest}-{}-{tier}", self.made_by)
+    }
+
+    fn functions_name(&self, file: &Path, tier: CodeTier) -> String {
+        let handler = hex(&Sha256::digest(file.as_os_str().as_encoded_bytes()));
+        format!("functions-{handler}-{}-{tier}", self.made_by)
     }
 
     fn directory(&self) -> Option<&ArtifactDirectory> {
@@ -175,7 +224,7 @@ fn made_by(engine: &Engine) -> String {
 }
 
 /// Returns the content of a file, if it was written under this name with this key.
-fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Compiled, Unusable> {
+fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Bytes, Unusable> {
     let refused = |why: &str| Unusable::Refused(why.to_owned());
     let (content, tag) = bytes
         .len()
@@ -186,6 +235,12 @@ fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Compiled, Unusable
     mac.update(content);
     mac.verify_slice(tag)
         .map_err(|_| refused("it is damaged, or not of this host"))?;
+    let end = content.len();
+    Ok(Bytes::from(bytes).slice(..end))
+}
+
+/// Returns the artifact in the content of a file.
+fn artifact(content: &Bytes) -> Result<Compiled, Unusable> {
     let head = content
         .strip_prefix(MAGIC)
         .and_then(|rest| rest.split_first_chunk::<4>())
@@ -193,11 +248,12 @@ fn verified(bytes: Vec<u8>, name: &str, key: &[u8]) -> Result<Compiled, Unusable
             let facts = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
             Some((serde_json::from_slice(facts).ok()?, facts.len()))
         });
-    let (facts, facts_bytes) = head.ok_or_else(|| refused("it is of another version"))?;
-    let artifact = MAGIC.len() + 4 + facts_bytes..content.len();
+    let (facts, facts_bytes) = head.ok_or_else(|| Unusable::Refused("it is of another version".to_owned()))?;
     Ok(Compiled {
         facts,
-        artifact: Bytes::from(bytes).slice(artifact),
+        artifact: content.slice(MAGIC.len() + 4 + facts_bytes..),
+        functions: Bytes::new(),
+        functions_taken: 0,
     })
 }
 
@@ -306,10 +362,14 @@ impl ArtifactDirectory {
         Ok(bytes)
     }
 
-    fn write(&self, name: &str, compiled: &Compiled) -> io::Result<()> {
+    fn write_artifact(&self, name: &str, compiled: &Compiled) -> io::Result<()> {
         let facts = serde_json::to_vec(&compiled.facts)?;
         let length = u32::try_from(facts.len()).map_err(io::Error::other)?;
         let parts = [MAGIC, &length.to_le_bytes(), &facts, &compiled.artifact];
+        self.write(name, &parts, Durability::Synced)
+    }
+
+    fn write(&self, name: &str, parts: &[&[u8]], durability: Durability) -> io::Result<()> {
         let bytes = parts.iter().map(|part| part.len()).sum::<usize>() + TAG_BYTES;
         self.check_free(u64::try_from(bytes).unwrap_or(u64::MAX))?;
         let mut mac = mac(name, &self.key).ok_or_else(|| io::Error::other("there is no key"))?;
@@ -322,7 +382,9 @@ impl ArtifactDirectory {
             }
             file.write_all(&mac.finalize().into_bytes())?;
             // Without this a crash could leave the name of the artifact on a file with other bytes.
-            file.sync_all()?;
+            if durability == Durability::Synced {
+                file.sync_all()?;
+            }
             rustix::fs::renameat(&self.fd, &*unfinished, &self.fd, name)?;
             Ok(())
         };
@@ -437,6 +499,8 @@ mod tests {
                 toolchain: Toolchain::default(),
             },
             artifact: vec![1; 1000].into(),
+            functions: Bytes::new(),
+            functions_taken: 0,
         }
     }
 

@@ -6,18 +6,20 @@
 //! answer is machine code that the host will run: the confinement limits what a bomb can cost, and what a bug in the compiler
 //! can reach from there; it does not make the answer of a compiler that was taken over harmless.
 
-use std::{fmt, io, path::PathBuf, str::FromStr, time::Duration};
+use std::{fmt, io, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use wasmtime::{Collector, Config, Engine, OptLevel};
 
+use self::functions::FunctionStore;
 use super::wasm;
 
 mod answer;
 mod child;
 mod confine;
 mod denied;
+mod functions;
 mod instances;
 mod limit;
 mod order;
@@ -26,6 +28,7 @@ mod refusal;
 mod scan;
 
 pub use child::{COMPILER_FAILED, CompilerFailed, compile_and_answer};
+pub(crate) use functions::MAX_FUNCTIONS_BYTES;
 pub use order::CompileOrder;
 pub(crate) use refusal::Refusal;
 
@@ -56,7 +59,8 @@ impl Compiler {
         Ok(Self::Process { program })
     }
 
-    /// Compiles a file, within the bounds of `order` if the compiler is a process.
+    /// Compiles a file, within the bounds of `order` if the compiler is a process. `functions` are those of an earlier version of the
+    /// handler.
     ///
     /// # Errors
     ///
@@ -65,11 +69,16 @@ impl Compiler {
     /// # Cancel safety
     ///
     /// A child is killed when the future is dropped; a compilation in this process goes on to its end.
-    pub(crate) async fn compile(&self, wasm: Bytes, order: CompileOrder) -> Result<Compiled, CompileError> {
+    pub(crate) async fn compile(
+        &self,
+        wasm: Bytes,
+        functions: Bytes,
+        order: CompileOrder,
+    ) -> Result<Compiled, CompileError> {
         match self {
-            Self::Process { program } => process::compile(program, wasm, &order).await,
+            Self::Process { program } => process::compile(program, wasm, functions, order).await,
             Self::InProcess => {
-                let compiled = tokio::task::spawn_blocking(move || compile(&wasm, &order)).await;
+                let compiled = tokio::task::spawn_blocking(move || compile(&wasm, functions, &order)).await;
                 let panicked = |_| CompileError::Refused(Refusal::Invalid("the compiler panicked".to_owned()));
                 compiled.map_err(panicked)?.map_err(CompileError::Refused)
             }
@@ -143,6 +152,10 @@ pub(crate) struct Compiled {
     /// The bytes that the engine serialises. They may be mapped only as they came from here, or proven to be what came from
     /// here.
     pub(crate) artifact: Bytes,
+    /// The compiled functions that the next version of the handler may take over; empty if there are none.
+    pub(crate) functions: Bytes,
+    /// How many functions of an earlier version were taken over.
+    pub(crate) functions_taken: u64,
 }
 
 /// There is no artifact.
@@ -182,16 +195,26 @@ pub(crate) fn settings(tier: CodeTier, images: bool) -> Config {
 
 /// Compiles a file on the calling thread and on threads of the compiler. A file that is out of bounds is refused before it costs
 /// much.
-fn compile(wasm: &[u8], order: &CompileOrder) -> Result<Compiled, Refusal> {
+fn compile(wasm: &[u8], functions: Bytes, order: &CompileOrder) -> Result<Compiled, Refusal> {
     let core_module = wasm::is_core_module(wasm)?;
     let toolchain = scan::scan(wasm)?;
     let invalid = |error: wasmtime::Error| wasm::refused(&error);
-    let engine = Engine::new(&settings(order.tier, !order.without_images)).map_err(invalid)?;
+    let mut config = settings(order.tier, !order.without_images);
+    let store = order.functions_bytes.map(|_| Arc::new(FunctionStore::new(functions)));
+    if let Some(store) = &store {
+        let store = Arc::clone(store);
+        config.enable_incremental_compilation(store).map_err(invalid)?;
+    }
+    let engine = Engine::new(&config).map_err(invalid)?;
     let component = wasm::component_bytes(&engine, wasm, core_module)?;
     let artifact = engine.precompile_component(&component).map_err(invalid)?;
     let facts = Facts { core_module, toolchain };
-    let artifact = artifact.into();
-    Ok(Compiled { facts, artifact })
+    Ok(Compiled {
+        facts,
+        artifact: artifact.into(),
+        functions_taken: store.as_ref().map_or(0, |store| store.taken()),
+        functions: store.map_or_else(Bytes::new, |store| store.pack(MAX_FUNCTIONS_BYTES)),
+    })
 }
 
 /// Returns the time on the clock after which a compilation is given up. It is longer than the processor time: the machine may be

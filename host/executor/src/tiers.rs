@@ -149,7 +149,7 @@ impl Compilations {
         };
         let mut made = self.made(source, tier).await?;
         if !self.improves(&made) {
-            self.keep(source.digest.clone(), &mut made).await;
+            self.keep(&source.file, &source.digest, &mut made).await;
         }
         Ok(made)
     }
@@ -172,7 +172,7 @@ impl Compilations {
     ) -> impl Future<Output = ()> + Send + 'static {
         let later = LaterSource::new(source, &self.held);
         async move {
-            self.keep(later.digest.clone(), &mut made).await;
+            self.keep(&later.file, &later.digest, &mut made).await;
             drop(made);
             let Ok(_turn) = self.improving.acquire().await else {
                 return;
@@ -186,7 +186,7 @@ impl Compilations {
             let better = match self.made(&source, CodeTier::Optimised).await {
                 Ok(mut better) => {
                     replace(better.component.clone());
-                    self.keep(source.digest.clone(), &mut better).await;
+                    self.keep(&source.file, &source.digest, &mut better).await;
                     Ok(())
                 }
                 Err(error) => Err(error),
@@ -215,6 +215,7 @@ impl Compilations {
         if let Some(made) = self.kept(source, tier).await? {
             return Ok(made);
         }
+        let functions = self.functions(source, tier).await;
         let order = CompileOrder {
             tier,
             memory_bytes: source.limits.compile_memory,
@@ -228,15 +229,19 @@ impl Compilations {
                 .unwrap_or(u64::MAX),
             without_images: !self.engine.get_memory_init_cow(),
             urgent: self.urgent,
+            functions_bytes: functions
+                .as_ref()
+                .map(|known| u64::try_from(known.len()).unwrap_or(u64::MAX)),
         };
         let started = Instant::now();
-        let compiled = self.compiler.compile(source.wasm.clone(), order).await;
+        let functions = functions.unwrap_or_default();
+        let compiled = self.compiler.compile(source.wasm.clone(), functions, order).await;
         let compiled = compiled.map_err(|error| match error {
             CompileError::Refused(refusal) => refusal.into_load_error(&source.file),
             CompileError::Host(reason) => host(&source.file, &reason),
         })?;
         let took = started.elapsed();
-        tracing::info!(file = %source.file.display(), digest = source.digest, ?took, artifact_bytes = compiled.artifact.len(), "compiled ({tier})");
+        tracing::info!(file = %source.file.display(), digest = source.digest, ?took, artifact_bytes = compiled.artifact.len(), functions_taken = compiled.functions_taken, "compiled ({tier})");
         let this = Arc::clone(self);
         let mapped = spawn_blocking(move || (this.map(&compiled), compiled)).await;
         let (component, compiled) = mapped.map_err(|_| host(&source.file, "the code could not be loaded"))?;
@@ -280,13 +285,25 @@ impl Compilations {
         }))
     }
 
-    async fn keep(self: &Arc<Self>, digest: String, made: &mut CompiledComponent) {
+    /// Returns the compiled functions of the version before; `None` if functions are not kept.
+    async fn functions(self: &Arc<Self>, source: &Source, tier: CodeTier) -> Option<Bytes> {
+        let this = Arc::clone(self);
+        let file = source.file.clone();
+        let known = spawn_blocking(move || Some(this.artifacts.as_ref()?.functions(&file, tier)));
+        known.await.ok().flatten()
+    }
+
+    async fn keep(self: &Arc<Self>, file: &Path, digest: &str, made: &mut CompiledComponent) {
         let Some(compiled) = made.unkept.take() else { return };
         let this = Arc::clone(self);
         let tier = made.tier;
+        let (file, digest) = (file.to_owned(), digest.to_owned());
         let keeping = spawn_blocking(move || {
             if let Some(artifacts) = &this.artifacts {
                 artifacts.keep(&digest, tier, &compiled);
+                if !compiled.functions.is_empty() {
+                    artifacts.keep_functions(&file, tier, &compiled.functions);
+                }
             }
         });
         if keeping.await.is_err() {

@@ -1,11 +1,14 @@
-//! The answer on the child's standard output: the length of a head (4 bytes, little-endian), the head (JSON), the artifact.
+//! The answer on the child's standard output: the length of a head (4 bytes, little-endian), the head (JSON), the artifact, and the
+//! compiled functions.
 
 use std::io::{self, Write};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::{Compiled, Facts, Refusal};
+use bytes::Bytes;
+
+use super::{Compiled, Facts, MAX_FUNCTIONS_BYTES, Refusal};
 
 /// The longest head that is read, in bytes (1 MiB).
 const MAX_HEAD_BYTES: u32 = 1024 * 1024;
@@ -15,6 +18,9 @@ struct AnswerHead {
     verdict: Result<Facts, Refusal>,
     /// The number of bytes after the head.
     artifact_bytes: u64,
+    /// The number of bytes after the artifact.
+    functions_bytes: u64,
+    functions_taken: u64,
 }
 
 /// Writes an answer.
@@ -23,22 +29,27 @@ struct AnswerHead {
 ///
 /// The parent does not read.
 pub(crate) fn write(output: &mut dyn Write, answer: Result<&Compiled, &Refusal>) -> io::Result<()> {
-    let (verdict, artifact) = match answer {
-        Ok(compiled) => (Ok(compiled.facts.clone()), &*compiled.artifact),
-        Err(refusal) => (Err(refusal.clone()), [].as_slice()),
+    let nothing = Bytes::new();
+    let (verdict, artifact, functions) = match answer {
+        Ok(compiled) => (Ok(compiled.facts.clone()), &compiled.artifact, &compiled.functions),
+        Err(refusal) => (Err(refusal.clone()), &nothing, &nothing),
     };
+    let bytes = |part: &Bytes| u64::try_from(part.len()).unwrap_or(u64::MAX);
     let head = serde_json::to_vec(&AnswerHead {
         verdict,
-        artifact_bytes: u64::try_from(artifact.len()).unwrap_or(u64::MAX),
+        artifact_bytes: bytes(artifact),
+        functions_bytes: bytes(functions),
+        functions_taken: answer.map_or(0, |compiled| compiled.functions_taken),
     })?;
     let length = u32::try_from(head.len()).map_err(io::Error::other)?;
     output.write_all(&length.to_le_bytes())?;
     output.write_all(&head)?;
     output.write_all(artifact)?;
+    output.write_all(functions)?;
     output.flush()
 }
 
-/// Reads an answer to the end of the stream. Never holds more than `max_artifact_bytes` and a head.
+/// Reads an answer to the end of the stream. Never holds more than `max_artifact_bytes`, the most bytes of functions, and a head.
 ///
 /// # Errors
 ///
@@ -61,20 +72,37 @@ pub(crate) async fn read(
     let AnswerHead {
         verdict,
         artifact_bytes,
+        functions_bytes,
+        functions_taken,
     } = serde_json::from_slice(&head)?;
-    if artifact_bytes > max_artifact_bytes {
+    let max_functions_bytes = u64::try_from(MAX_FUNCTIONS_BYTES).unwrap_or(u64::MAX);
+    if artifact_bytes > max_artifact_bytes || functions_bytes > max_functions_bytes {
         return Err(bad("its artifact is too long"));
     }
-    let mut artifact = Vec::new();
-    input.take(artifact_bytes).read_to_end(&mut artifact).await?;
-    if u64::try_from(artifact.len()) != Ok(artifact_bytes) {
-        return Err(bad("its artifact is cut short"));
-    }
+    let artifact = part(input, artifact_bytes).await?;
+    let functions = part(input, functions_bytes).await?;
     if input.read(&mut [0]).await? != 0 {
         return Err(bad("it goes on behind its end"));
     }
-    let artifact = artifact.into();
-    Ok(verdict.map(|facts| Compiled { facts, artifact }))
+    Ok(verdict.map(|facts| Compiled {
+        facts,
+        artifact,
+        functions,
+        functions_taken,
+    }))
+}
+
+/// Reads so many bytes.
+async fn part(input: &mut (impl AsyncRead + Unpin), length: u64) -> io::Result<Bytes> {
+    let mut bytes = Vec::new();
+    input.take(length).read_to_end(&mut bytes).await?;
+    if u64::try_from(bytes.len()) != Ok(length) {
+        return Err(io::Error::new(
+            io::ErrorKind::UnexpectedEof,
+            "its artifact is cut short",
+        ));
+    }
+    Ok(bytes.into())
 }
 
 #[cfg(test)]
@@ -87,9 +115,14 @@ mod tests {
             core_module: true,
             toolchain: Toolchain::default(),
         };
-        let artifact = vec![7; 1000].into();
+        let compiled = Compiled {
+            facts,
+            artifact: vec![7; 1000].into(),
+            functions: vec![8; 100].into(),
+            functions_taken: 9,
+        };
         let mut written = Vec::new();
-        write(&mut written, Ok(&Compiled { facts, artifact })).expect("memory can be written");
+        write(&mut written, Ok(&compiled)).expect("memory can be written");
         written
     }
 
@@ -98,6 +131,7 @@ mod tests {
         let compiled = read(&mut answer().as_slice(), 1000).await.unwrap().ok().unwrap();
         assert!(compiled.facts.core_module);
         assert_eq!(compiled.artifact, vec![7; 1000]);
+        assert_eq!((compiled.functions, compiled.functions_taken), (vec![8; 100].into(), 9));
         let (mut written, refusal) = (Vec::new(), Refusal::Invalid("because".to_owned()));
         write(&mut written, Err(&refusal)).unwrap();
         let refused = read(&mut written.as_slice(), 0).await.unwrap();

@@ -32,12 +32,16 @@ pub fn compile_and_answer(
     if let Err(error) = confine::confine(order) {
         return could_not(&format!("the compiler could not be confined: {error}"));
     }
-    let mut wasm = Vec::new();
+    let (mut functions, mut wasm) = (Vec::new(), Vec::new());
     let bound = u64::try_from(MAX_WASM_BYTES).unwrap_or(u64::MAX);
-    if let Err(error) = input.take(bound).read_to_end(&mut wasm) {
+    let read = (&mut *input)
+        .take(order.functions_bytes.unwrap_or(0))
+        .read_to_end(&mut functions)
+        .and_then(|_| input.take(bound).read_to_end(&mut wasm));
+    if let Err(error) = read {
         return could_not(&format!("the file could not be read: {error}"));
     }
-    let compiled = compile(&wasm, order);
+    let compiled = compile(&wasm, functions.into(), order);
     match answer::write(output, compiled.as_ref()) {
         Ok(()) => Ok(()),
         Err(error) => could_not(&format!("the answer could not be written: {error}")),

@@ -17,6 +17,8 @@ pub struct CompileOrder {
     pub without_images: bool,
     /// A person waits for the code: the child keeps the priority of its parent.
     pub urgent: bool,
+    /// The bytes of the functions of an earlier version, which come before the file. `None`: no functions are handed on either.
+    pub functions_bytes: Option<u64>,
 }
 
 impl CompileOrder {
@@ -31,6 +33,9 @@ impl CompileOrder {
         ];
         arguments.extend(self.without_images.then(|| "--without-images".to_owned()));
         arguments.extend(self.urgent.then(|| "--urgent".to_owned()));
+        if let Some(bytes) = self.functions_bytes {
+            arguments.extend(["--functions-bytes".to_owned(), bytes.to_string()]);
+        }
         arguments
     }
 

@@ -31,7 +31,52 @@ fn max_artifact_bytes(wasm: usize) -> u64 {
 }
 
 /// Compiles in a child of `program`. The calling thread must outlive the child, which is killed with it.
-pub(crate) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -> Result<Compiled, CompileError> {
+pub(crate) async fn compile(
+    program: &Path,
+    wasm: Bytes,
+    functions: Bytes,
+    order: CompileOrder,
+) -> Result<Compiled, CompileError> {
+    match try_to_compile(program, &wasm, &functions, &order).await {
+        // What it holds of functions may be what was too much.
+        Err(Ended::OutOfMemory(_)) if order.functions_bytes.is_some() => {
+            let order = CompileOrder {
+                functions_bytes: None,
+                ..order
+            };
+            let ended = try_to_compile(program, &wasm, &[], &order).await;
+            ended.map_err(Ended::into_error)
+        }
+        ended => ended.map_err(Ended::into_error),
+    }
+}
+
+/// There is no artifact.
+enum Ended {
+    OutOfMemory(CompileError),
+    Otherwise(CompileError),
+}
+
+impl Ended {
+    fn into_error(self) -> CompileError {
+        match self {
+            Self::OutOfMemory(error) | Self::Otherwise(error) => error,
+        }
+    }
+}
+
+impl From<CompileError> for Ended {
+    fn from(error: CompileError) -> Self {
+        Self::Otherwise(error)
+    }
+}
+
+async fn try_to_compile(
+    program: &Path,
+    wasm: &[u8],
+    functions: &[u8],
+    order: &CompileOrder,
+) -> Result<Compiled, Ended> {
     let mut child = start(program, order).map_err(|error| not_started(program, &error))?;
     let mut stdin = child.stdin.take().expect("the child was started with pipes");
     let mut stdout = child.stdout.take().expect("the child was started with pipes");
@@ -39,7 +84,9 @@ pub(crate) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
     let max_bytes = max_artifact_bytes(wasm.len());
     let feed = async {
         // A child that ended early has written the reason to its other streams.
-        drop(stdin.write_all(&wasm).await);
+        if stdin.write_all(functions).await.is_ok() {
+            drop(stdin.write_all(wasm).await);
+        }
         drop(stdin);
     };
     let listen = async {
@@ -57,12 +104,19 @@ pub(crate) async fn compile(program: &Path, wasm: Bytes, order: &CompileOrder) -
     let Ok((answer, complaint, status)) = worked else {
         drop(child.kill().await);
         let reason = format!("compiling it was given up after {limit:?}: the machine is too busy");
-        return Err(CompileError::Host(reason));
+        return Err(CompileError::Host(reason).into());
     };
     let status = status.map_err(|error| CompileError::Host(format!("the compiler was lost: {error}")))?;
     match answer {
-        Ok(answer) if status.success() => answer.map_err(CompileError::Refused),
-        Ok(_) | Err(_) => Err(end_without_answer(status, &complaint, order)),
+        Ok(answer) if status.success() => Ok(answer.map_err(CompileError::Refused)?),
+        Ok(_) | Err(_) => {
+            let error = end_without_answer(status, &complaint, order);
+            Err(if complaint.contains(OUT_OF_MEMORY) {
+                Ended::OutOfMemory(error)
+            } else {
+                Ended::Otherwise(error)
+            })
+        }
     }
 }
 
@@ -155,7 +209,7 @@ fn end_without_answer(status: ExitStatus, complaint: &str, order: &CompileOrder)
     let refused = |reason: String| CompileError::Refused(Refusal::Invalid(reason));
     let complained = printable(complaint.trim(), MAX_REASON_BYTES);
     let mebibytes = order.memory_bytes / (1024 * 1024);
-    if complaint.contains("memory allocation of") {
+    if complaint.contains(OUT_OF_MEMORY) {
         return match machine::scarce(order.memory_bytes) {
             Some(why) => CompileError::Host(format!("compiling it may take {mebibytes} MiB of memory, and {why}")),
             None => refused(format!(
@@ -184,6 +238,8 @@ fn end_without_answer(status: ExitStatus, complaint: &str, order: &CompileOrder)
     }
 }
 
+/// The complaint of a child that gets no memory.
+const OUT_OF_MEMORY: &str = "memory allocation of";
 /// Texts in the complaint of a child to which the system refused something, such as a thread. No file can cause them.
 const FROM_THE_SYSTEM: [&str; 5] = [
     "ThreadPoolBuildError",
@@ -217,6 +273,7 @@ mod tests {
         processor_seconds: 7,
         without_images: false,
         urgent: false,
+        functions_bytes: None,
     };
 
     fn check(raw_status: i32, complaint: &str, refused: bool, said: &str) {

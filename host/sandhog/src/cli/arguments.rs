@@ -263,6 +263,9 @@ pub struct CompileArgs {
     /// A person waits for the code
     #[arg(long)]
     pub urgent: bool,
+    /// The bytes of the functions of an earlier version before the file; the answer has those of this one
+    #[arg(long)]
+    pub functions_bytes: Option<u64>,
 }
 
 impl From<CompileArgs> for CompileOrder {
@@ -273,6 +276,7 @@ impl From<CompileArgs> for CompileOrder {
             processor_seconds: args.processor_seconds,
             without_images: args.without_images,
             urgent: args.urgent,
+            functions_bytes: args.functions_bytes,
         }
     }
 }
