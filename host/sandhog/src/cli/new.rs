@@ -116,7 +116,7 @@ fn refuse_features(program: Language) -> Result<(), NewError> {
             " (docs/languages/rust.md#programs says how a program uses the SDK)",
         ),
         Language::CommandC => ("c", " (docs/languages/c.md#programs says how a program uses the SDK)"),
-        Language::CommandGo => ("go", ""),
+        Language::CommandGo => ("go", " (docs/languages/go.md#programs says how a program uses the SDK)"),
         Language::CommandZig => ("zig", ""),
         Language::Rust
         | Language::Javascript
