@@ -86,6 +86,14 @@ class ProgramTest(InFolder):
         with self.assertRaisesRegex(BuildError, "app.py imports packaging, .*: add --package packaging"):
             _check(self.folder / "app.py", self.program("import packaging.version"), Packages())
 
+    def test_what_an_installed_package_imports_in_vain_is_not_asked_for(self):
+        installed = ".venv/lib/site-packages"
+        self.write(f"{installed}/core/__init__.py", "import packaging\nfrom ._core import x")
+        self.write(f"{installed}/core/_core{EXTENSION_SUFFIXES[0]}")
+        program = program_of(self.write("app.py", "import core"), [self.folder / installed / "core"])
+        with self.assertRaisesRegex(BuildError, "^core is native code: a component can't load it"):
+            _check(self.folder / "app.py", program, Packages())
+
     def test_native_code_that_can_not_be_done_without_is_named(self):
         self.write("env/core/__init__.py", "from ._core import x")
         self.write(f"env/core/_core{EXTENSION_SUFFIXES[0]}")

@@ -192,7 +192,7 @@ def _kind_of(app: Path) -> str:
 def _check(app: Path, program: Program, taken: Packages) -> None:
     """Refuses what would fail in the component, or only there."""
     for name, file in program.unknown.items():
-        if file.is_relative_to(app.parent.resolve()) and importlib.util.find_spec(name) is not None:
+        if _is_below(file, app.parent.resolve()) and importlib.util.find_spec(name) is not None:
             raise BuildError(f"{file.name} imports {name}, which is not part of the component: add --package {name}")
     for name, importer in program.native.items():
         top = name.split(".")[0]
