@@ -40,7 +40,8 @@ export function reasonOf(error) {
 export function titleOf(error) {
     try {
         if (!(error instanceof Error)) {
-            return String(error);
+            const text = String(error);
+            return text === "[object Object]" ? JSON.stringify(error) : text;
         }
         return error.message ? `${error.name}: ${error.message}` : error.name;
     } catch {

@@ -81,6 +81,8 @@ test("a_package_that_can_not_run_in_a_component_is_refused_by_name", async (t) =
         "native.js": 'import x from "pictures"; export default () => x;',
         "node.js": 'import "@people/sockets"; export default () => {};',
         "own.js": 'import "node:fs"; export default () => {};',
+        "file.js": 'import x from "./build.node"; export default () => x;',
+        "build.node": "",
         "wrong.js": 'import "@people/sockets"; import "./nowhere.js"; export default () => {};',
     });
     const packages = {
@@ -106,7 +108,9 @@ test("a_package_that_can_not_run_in_a_component_is_refused_by_name", async (t) =
     const sockets =
         "the package @people/sockets needs Node's own net, test/reporters, tls, and a component has none of it: choose one that runs in browsers";
     assert.equal(await refusal("node.js"), sockets);
+    assert.equal(await refusal("file.js"), "build.node is native code, and a component runs none");
     assert.match(await refusal("own.js"), /own\.js:1:7[^]*a component has none of Node's own modules$/);
+    assert.doesNotMatch(await refusal("own.js"), /platform/);
     const wrong = await refusal("wrong.js");
     assert.ok(wrong.includes("nowhere.js") && wrong.endsWith(sockets), wrong);
 });
@@ -121,6 +125,12 @@ test("a_component_has_its_imports_under_their_own_names", async (t) => {
     }
 });
 
+test("a_request_of_the_top_level_is_refused_by_the_build", async (t) => {
+    const early = 'const answer = fetch("http://api.test/"); export default async function handle() { await answer; }';
+    const at = project(t, { "early.js": early });
+    await assert.rejects(build({ entry: at("early.js"), out: at("early.wasm") }), /there is no network before a message is handled/);
+});
+
 test("the_build_says_what_the_manifest_lacks_and_what_it_grants_in_vain", async (t) => {
     const imports = ["sandhog:worker/sender@0.1.0", "wazi:http/types@0.2.11", "wazi:io/poll@0.2.11"];
     const notes = async (manifest, needed = imports) => {
@@ -133,6 +143,11 @@ test("the_build_says_what_the_manifest_lacks_and_what_it_grants_in_vain", async 
         "needs in [grant]: send, http",
         'orders.toml does not grant http: the host will refuse the component. Add to [grant]: http = ["https://api.example.com"]',
         "orders.toml grants keyvalue, which the component does not use",
+    ]);
+    assert.deepEqual(await notes('[grant]\nenv = { MODE = "fast" }\ndirs = []', []), [
+        "needs no grant",
+        "orders.toml grants env, which has no effect in JavaScript",
+        "orders.toml grants dirs, which has no effect in JavaScript",
     ]);
     assert.deepEqual(await notes('[grant]\nsend = []\nhttp = []'), ["needs in [grant]: send, http"]);
     assert.deepEqual(await notes("queue = 1", []), ["needs no grant"]);

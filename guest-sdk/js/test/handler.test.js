@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { reasonOf } from "../src/reason.js";
 import { Reject, Retry, RetryAfter, SendError, decimal, log, send, sendMany } from "sandhog";
 import { message, run, runBatch } from "sandhog/testing";
 
@@ -127,4 +128,11 @@ test("a_batch_has_one_result_per_message", async () => {
     assert.deepEqual(await verdicts({ handleBatch }), ["success", "reject"]);
     assert.deepEqual(await verdicts({ handleBatch: () => [] }), ["crash", "crash"]);
     assert.deepEqual(await verdicts({ handleBatch: () => { throw new Retry("all"); } }), ["retry", "retry"]);
+});
+
+test("what_is_thrown_and_is_no_error_is_the_reason", () => {
+    const circle = {};
+    circle.circle = circle;
+    const reasons = [{ code: 5 }, "text", null, [1, 2], circle].map(reasonOf);
+    assert.deepEqual(reasons, ['{"code":5}', "text", "null", "1,2", "an error that has no text"]);
 });

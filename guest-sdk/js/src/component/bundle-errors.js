@@ -33,8 +33,11 @@ export function explained(esbuild, errors) {
             native.set(name, file.slice(file.lastIndexOf("/") + 1));
         } else if (name && module) {
             ofNode.set(name, (ofNode.get(name) ?? new Set()).add(module));
+        } else if (file) {
+            native.set("", file.slice(file.lastIndexOf("/") + 1));
         } else {
-            others.push(error);
+            // Its notes name options of esbuild, which nobody can give here.
+            others.push({ ...error, notes: [] });
         }
     }
     const lines = esbuild.formatMessagesSync(others, { kind: "error", color: false, terminalWidth: 120 });
@@ -45,7 +48,11 @@ export function explained(esbuild, errors) {
         lines.push("a component has none of Node's own modules");
     }
     for (const [name, file] of native) {
-        lines.push(`the package ${name} has native code (${file}), and a component runs none: choose one in plain JavaScript`);
+        lines.push(
+            name
+                ? `the package ${name} has native code (${file}), and a component runs none: choose one in plain JavaScript`
+                : `${file} is native code, and a component runs none`,
+        );
     }
     for (const [name, modules] of ofNode) {
         if (!native.has(name)) {

@@ -16,6 +16,9 @@ const GRANTS = [
     { key: "config", imports: /^wasi:config\//, line: 'config = { NAME = "VALUE" }' },
 ];
 
+/** Grants that no interface of this package reaches. */
+const WITHOUT_EFFECT = ["env", "dirs"];
+
 /**
  * Says what a component needs to be granted, one line for each thing that somebody may want to know.
  *
@@ -42,6 +45,7 @@ export async function grantNotes(imports, out, entry) {
         uses,
         ...missing.map(({ key, line }) => `${shown} does not grant ${key}: the host will refuse the component. Add to [grant]: ${line}`),
         ...unused.map(({ key }) => `${shown} grants ${key}, which the component does not use`),
+        ...WITHOUT_EFFECT.filter((key) => granted[key]).map((key) => `${shown} grants ${key}, which has no effect in JavaScript`),
     ];
 }
 

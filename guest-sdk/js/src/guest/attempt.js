@@ -33,6 +33,30 @@ export function mustBeUnderWay(what) {
     }
 }
 
+/** @type {Error | undefined} */
+let promised;
+
+/**
+ * The same for what answers by a promise, whose end comes only when a message is handled.
+ *
+ * @param {string} what
+ */
+export function mustBeUnderWayToPromise(what) {
+    try {
+        mustBeUnderWay(what);
+    } catch (error) {
+        promised = /** @type {Error} */ (error);
+        throw error;
+    }
+}
+
+/** Throws the error of a promise that was made before a message is handled. */
+export function refusePromises() {
+    if (promised) {
+        throw promised;
+    }
+}
+
 /**
  * Adds what is to be done at the end of every attempt; what was added last is done first.
  *

@@ -9,7 +9,7 @@ import { fromWit } from "../attribute.js";
 import { Message } from "../message.js";
 import { RetryAfter } from "../failure.js";
 import { failureOf, failuresOf, kindOf, verdictOf } from "../verdict.js";
-import { begin, end } from "./attempt.js";
+import { begin, end, refusePromises } from "./attempt.js";
 import { crash } from "./crash.js";
 import { runUntil } from "./loop.js";
 
@@ -28,6 +28,7 @@ export function exportsOf(module, kind) {
     if (kindOf(module) !== kind) {
         throw new Error(OTHER_KIND + kindOf(module));
     }
+    refusePromises();
     return {
         /** @param {any} message */
         handle(message) {

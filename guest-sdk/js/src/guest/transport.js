@@ -9,7 +9,7 @@
 
 import { handle } from "wasi:http/outgoing-handler@0.2.12";
 import { Fields, OutgoingBody, OutgoingRequest, httpErrorCode } from "wasi:http/types@0.2.12";
-import { atEnd, mustBeUnderWay } from "./attempt.js";
+import { atEnd, mustBeUnderWayToPromise } from "./attempt.js";
 import { codeOf, fetchError } from "./http-error.js";
 import { stopWaiting, whenReady } from "./loop.js";
 
@@ -43,7 +43,7 @@ const underWay = new Set();
  * @returns {import("./web/fetch.js").Exchange}
  */
 export function transport(hop) {
-    mustBeUnderWay("network");
+    mustBeUnderWayToPromise("network");
     return new Exchange(hop);
 }
 
