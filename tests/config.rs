@@ -148,7 +148,7 @@ keyvalue = 1
   resize.toml:17: grant.http[1] = "*.example.com": use an origin such as "https://api.example.com", "https://*.example.com" or "http://192.0.2.7:8080"
   resize.toml:18: grant.env.A=B: use a name of 1 to 256 bytes without '=' and control characters
   resize.toml:18: grant.env.MODE: use a text, { from-env = "NAME" } or { from-file = "PATH" }
-  resize.toml:18: grant.env.TOKEN.from-env: the host's environment has no such variable
+  resize.toml:18: grant.env.TOKEN.from-env: the environment has no variable NO_SUCH_VARIABLE: set it
   resize.toml:19: grant.config.bucket.from-file: no/such/file can't be read: No such file or directory (os error 2)
   resize.toml:19: grant.config.other: name one of from-env and from-file
   resize.toml:20: grant.dirs[0].host = "no/such/directory": no/such/directory is not a directory

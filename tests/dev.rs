@@ -206,6 +206,31 @@ fn a_manifest_that_is_refused_is_shown_and_leaves_the_version_before_it_serving(
 }
 
 #[test]
+fn what_a_manifest_lacks_is_said_of_the_file_of_the_project() {
+    let (project, mut session) = Project::serving(&[]);
+    project.save("orders.toml", "concurrency = 2\n");
+    let shown = session.shows("the version before it goes on serving");
+    assert!(
+        shown.contains("/orders.toml") && !shown.contains(".sandhog/dev"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn a_message_waits_for_a_version_that_serves_and_is_handled_then() {
+    let project = Project::new(&[]);
+    project.save("orders.toml", "concurency = 2\n");
+    let mut session = project.dev(&["--build", BUILD]);
+    session.shows("did you mean concurrency?");
+    session.types("hello");
+    session.shows("nothing serves: 1 message waits for a version that does");
+    project.save("orders.toml", MANIFEST);
+    session.shows("serves the queue orders");
+    session.shows("typed message");
+    session.shows("verdict    success");
+}
+
+#[test]
 fn a_message_that_is_saved_is_sent_without_a_build() {
     let (project, mut session) = Project::serving(&[]);
     project.save("input/new.txt", "hello");

@@ -172,7 +172,7 @@ fn read_reference(mut reference: TomlSection<'_>, context: &ReferenceContext<'_>
                 None
             }
             None => {
-                reference.refuse("from-env", "the host's environment has no such variable");
+                reference.refuse("from-env", &format!("the environment has no variable {name}: set it"));
                 None
             }
         },

@@ -77,6 +77,15 @@ pub(crate) enum LoadRefusal {
     Final(String),
 }
 
+impl LoadRefusal {
+    fn text(&self) -> &str {
+        match self {
+            Self::FilesChanged => "the files changed while they were read",
+            Self::BeingWritten(why) | Self::Transient(why) | Self::Final(why) => why,
+        }
+    }
+}
+
 /// A manifest without mistakes, with its text.
 #[derive(Debug, Clone)]
 struct ParsedManifest {
@@ -314,7 +323,7 @@ impl VersionLoader {
             Err(refusal) => {
                 tracing::warn!(
                     handler = name,
-                    ?refusal,
+                    refusal = refusal.text(),
                     "the version that served last does not pass either"
                 );
                 Ok(None)

@@ -86,6 +86,16 @@ impl DevPlace {
         self.write("wasm", wasm)
     }
 
+    /// Names the files of the project in a text about those of the plugin directory.
+    pub(super) fn in_words_of(&self, project: &DevProject, text: &str) -> String {
+        let file = |directory: &Path, extension: &str| directory.join(format!("{}.{extension}", self.name));
+        let shown = |path: &Path| path.display().to_string();
+        let manifest = project.manifest.clone();
+        let manifest = manifest.unwrap_or_else(|| file(&project.directory, "toml"));
+        text.replace(&shown(&file(&self.plugins, "toml")), &shown(&manifest))
+            .replace(&shown(&file(&self.plugins, "wasm")), &format!("{}.wasm", self.name))
+    }
+
     fn write(&self, extension: &str, bytes: &[u8]) -> io::Result<()> {
         let unfinished = self.directory.join("unfinished");
         fs::write(&unfinished, bytes)?;

@@ -381,9 +381,9 @@ impl<'o> DevSession<'o> {
             });
             self.parts.screen.idle();
             self.parts.screen.line("refused:")?;
-            self.parts
-                .screen
-                .command_output(&status.last_error.unwrap_or_default(), true)?;
+            let why = status.last_error.unwrap_or_default();
+            let why = self.parts.place.in_words_of(&self.parts.project, &why);
+            self.parts.screen.command_output(&why, true)?;
             if status.state != HandlerState::Refused {
                 self.parts.screen.line("the version before it goes on serving")?;
             }
@@ -567,12 +567,25 @@ impl<'o> DevSession<'o> {
         })
     }
 
+    /// Messages wait, without a word, only for a version that is on its way.
+    fn say_what_waits(&mut self) -> Result<(), LocalError> {
+        if !self.serves && self.coming.is_none() && self.job.is_none() && !self.waiting.is_empty() {
+            let count = self.waiting.len();
+            let noun = if count == 1 { "message waits" } else { "messages wait" };
+            self.parts
+                .screen
+                .line(&format!("nothing serves: {count} {noun} for a version that does"))?;
+        }
+        Ok(())
+    }
+
     fn typed(&mut self, line: TypedLine) -> Result<(), LocalError> {
         match line {
             TypedLine::Message(body) if self.waiting.len() < MAX_TYPED => {
                 let name = "typed message".to_owned();
                 let body = MessageBody::Bytes(body);
                 self.waiting.push_back(WaitingMessage { name, body });
+                self.say_what_waits()?;
             }
             TypedLine::Message(_) => self
                 .parts
@@ -581,7 +594,10 @@ impl<'o> DevSession<'o> {
             TypedLine::TooLong => self.parts.screen.line(&format!(
                 "the line is longer than a message may be ({MAX_BODY_BYTES} bytes): it was not sent"
             ))?,
-            TypedLine::Send => self.queue_inputs()?,
+            TypedLine::Send => {
+                self.queue_inputs()?;
+                self.say_what_waits()?;
+            }
             TypedLine::Build => self.start_building(Instant::now())?,
             TypedLine::Test if self.job.is_some() => self.tests_due = true,
             TypedLine::Test => self.start_tests()?,
