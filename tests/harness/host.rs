@@ -369,6 +369,8 @@ impl Host {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+        // A child that has not become its program yet has the lock of the data directory, and standard error.
+        self.reader.take().unwrap().join().unwrap();
     }
 
     pub fn try_wait(&mut self) -> Option<ExitStatus> {
