@@ -10,7 +10,9 @@ use harness::{
     wait_for,
 };
 use sandhog::config::Manifest;
-use sandhog_executor::{CallReport, Component, EngineOptions, Executor as _, Verdict, digest, policy::Reuse};
+use sandhog_executor::{
+    CallReport, CodeTiers, Component, EngineOptions, Executor as _, Verdict, digest, policy::Reuse,
+};
 use sandhog_queue::FailureKind;
 
 /// Counts its messages in its memory and sends the count, one digit; `r` fails, `t` traps, `s` spins and `m` takes all memory
@@ -45,8 +47,19 @@ fn counting() -> Vec<u8> {
     guests::handler_importing(&handle, (IMPORT, DEFINITIONS))
 }
 
+/// An engine whose code stays the same: better code that arrives meanwhile would start with instances of its own.
+fn options(max_live_instances: usize) -> EngineOptions {
+    EngineOptions {
+        max_live_instances,
+        threads: 2,
+        compiler: harness::sandhog_compiler(),
+        tiers: CodeTiers::Fast,
+        ..EngineOptions::default()
+    }
+}
+
 fn reusing(max: u64, idle: Duration) -> Bench {
-    let mut bench = Bench::new();
+    let mut bench = Bench::with(options(8));
     bench.policy.reuse = Some(Reuse { max, idle });
     bench.policy.timeout = Duration::from_secs(2);
     bench
@@ -154,12 +167,7 @@ async fn instances_go_with_their_version() {
 
 #[tokio::test]
 async fn an_idle_instance_never_keeps_anybody_waiting() {
-    let options = EngineOptions {
-        max_live_instances: 1,
-        compiler: harness::sandhog_compiler(),
-        ..EngineOptions::default()
-    };
-    let mut bench = Bench::with(options);
+    let mut bench = Bench::with(options(1));
     bench.policy.reuse = Some(Reuse { max: 100, idle: LONG });
     let first = bench.load(counting()).await.unwrap();
     let second = bench.load(guests::no_op()).await.unwrap();
@@ -209,11 +217,7 @@ async fn limits_begin_anew_with_each_message() {
 
 #[tokio::test]
 async fn an_instance_that_becomes_idle_goes_to_a_call_of_its_own_that_waits() {
-    let mut bench = Bench::with(EngineOptions {
-        max_live_instances: 1,
-        compiler: harness::sandhog_compiler(),
-        ..EngineOptions::default()
-    });
+    let mut bench = Bench::with(options(1));
     bench.policy.reuse = Some(Reuse { max: 100, idle: LONG });
     let component = bench.load(counting()).await.unwrap();
     let reports = together((0..20).map(|_| bench.run(&component, &[b"a"]))).await;
