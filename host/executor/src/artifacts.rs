@@ -98,50 +98,48 @@ impl Artifacts {
     pub(crate) fn find(&self, digest: &str, tier: CodeTier) -> Option<Compiled> {
         let directory = self.directory()?;
         let name = self.name(digest, tier);
-        let found = directory
-            .read(&name, MAX_FILE_BYTES)
-            .and_then(|bytes| artifact(&verified(bytes, &name, &directory.key)?));
-        match found {
-            Ok(compiled) => {
-                let now = Timespec {
-                    tv_sec: 0,
-                    tv_nsec: UTIME_NOW,
-                };
-                let times = Timestamps {
-                    last_access: now,
-                    last_modification: now,
-                };
-                let used = rustix::fs::utimensat(&directory.fd, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
-                if let Err(error) = used {
-                    tracing::debug!(name, %error, "a compiled artifact is thought to be older than it is");
-                }
-                Some(compiled)
-            }
-            Err(Unusable::Absent) => None,
-            Err(Unusable::Refused(why)) => {
-                tracing::warn!(file = %self.path.join(&name).display(), why, "a compiled artifact is refused, and made anew");
-                directory.remove(&name);
-                None
-            }
+        let compiled = self.content(directory, &name, artifact)?;
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: UTIME_NOW,
+        };
+        let times = Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let used = rustix::fs::utimensat(&directory.fd, &*name, &times, AtFlags::SYMLINK_NOFOLLOW);
+        if let Err(error) = used {
+            tracing::debug!(name, %error, "a compiled artifact is thought to be older than it is");
         }
+        Some(compiled)
     }
 
     /// Returns the compiled functions of the last version of the handler in this file; empty if there are none.
     pub(crate) fn functions(&self, file: &Path, tier: CodeTier) -> Bytes {
-        let Some(directory) = self.directory() else {
-            return Bytes::new();
-        };
         let name = self.functions_name(file, tier);
+        let found = self
+            .directory()
+            .and_then(|directory| self.content(directory, &name, functions));
+        found.unwrap_or_default()
+    }
+
+    /// Returns what `parse` makes of a file, if there is one and it passes every check. One that does not is removed.
+    fn content<T>(
+        &self,
+        directory: &ArtifactDirectory,
+        name: &str,
+        parse: fn(&Bytes) -> Result<T, Unusable>,
+    ) -> Option<T> {
         let found = directory
-            .read(&name, MAX_FILE_BYTES)
-            .and_then(|bytes| verified(bytes, &name, &directory.key));
+            .read(name, MAX_FILE_BYTES)
+            .and_then(|bytes| parse(&verified(bytes, name, &directory.key)?));
         match found {
-            Ok(content) if content.starts_with(FUNCTIONS_MAGIC) => content.slice(FUNCTIONS_MAGIC.len()..),
-            Err(Unusable::Absent) => Bytes::new(),
-            Ok(_) | Err(Unusable::Refused(_)) => {
-                tracing::warn!(file = %self.path.join(&name).display(), "compiled functions are refused, and made anew");
-                directory.remove(&name);
-                Bytes::new()
+            Ok(content) => Some(content),
+            Err(Unusable::Absent) => None,
+            Err(Unusable::Refused(why)) => {
+                tracing::warn!(file = %self.path.join(name).display(), why, "a compiled artifact is refused, and made anew");
+                directory.remove(name);
+                None
             }
         }
     }
@@ -248,13 +246,23 @@ fn artifact(content: &Bytes) -> Result<Compiled, Unusable> {
             let facts = rest.get(..usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
             Some((serde_json::from_slice(facts).ok()?, facts.len()))
         });
-    let (facts, facts_bytes) = head.ok_or_else(|| Unusable::Refused("it is of another version".to_owned()))?;
+    let (facts, facts_bytes) = head.ok_or_else(of_another_version)?;
     Ok(Compiled {
         facts,
         artifact: content.slice(MAGIC.len() + 4 + facts_bytes..),
         functions: Bytes::new(),
         functions_taken: 0,
     })
+}
+
+/// Returns the compiled functions in the content of a file.
+fn functions(content: &Bytes) -> Result<Bytes, Unusable> {
+    let functions = content.strip_prefix(FUNCTIONS_MAGIC).ok_or_else(of_another_version)?;
+    Ok(content.slice_ref(functions))
+}
+
+fn of_another_version() -> Unusable {
+    Unusable::Refused("it is of another version".to_owned())
 }
 
 fn mac(name: &str, key: &[u8]) -> Option<Hmac<Sha256>> {

@@ -37,55 +37,15 @@ pub(crate) async fn compile(
     functions: Bytes,
     order: CompileOrder,
 ) -> Result<Compiled, CompileError> {
-    match try_to_compile(program, &wasm, &functions, &order).await {
-        // What it holds of functions may be what was too much.
-        Err(Ended::OutOfMemory(_)) if order.functions_bytes.is_some() => {
-            let order = CompileOrder {
-                functions_bytes: None,
-                ..order
-            };
-            let ended = try_to_compile(program, &wasm, &[], &order).await;
-            ended.map_err(Ended::into_error)
-        }
-        ended => ended.map_err(Ended::into_error),
-    }
-}
-
-/// There is no artifact.
-enum Ended {
-    OutOfMemory(CompileError),
-    Otherwise(CompileError),
-}
-
-impl Ended {
-    fn into_error(self) -> CompileError {
-        match self {
-            Self::OutOfMemory(error) | Self::Otherwise(error) => error,
-        }
-    }
-}
-
-impl From<CompileError> for Ended {
-    fn from(error: CompileError) -> Self {
-        Self::Otherwise(error)
-    }
-}
-
-async fn try_to_compile(
-    program: &Path,
-    wasm: &[u8],
-    functions: &[u8],
-    order: &CompileOrder,
-) -> Result<Compiled, Ended> {
-    let mut child = start(program, order).map_err(|error| not_started(program, &error))?;
+    let mut child = start(program, &order).map_err(|error| not_started(program, &error))?;
     let mut stdin = child.stdin.take().expect("the child was started with pipes");
     let mut stdout = child.stdout.take().expect("the child was started with pipes");
     let stderr = child.stderr.take().expect("the child was started with pipes");
     let max_bytes = max_artifact_bytes(wasm.len());
     let feed = async {
         // A child that ended early has written the reason to its other streams.
-        if stdin.write_all(functions).await.is_ok() {
-            drop(stdin.write_all(wasm).await);
+        if stdin.write_all(&functions).await.is_ok() {
+            drop(stdin.write_all(&wasm).await);
         }
         drop(stdin);
     };
@@ -104,19 +64,20 @@ async fn try_to_compile(
     let Ok((answer, complaint, status)) = worked else {
         drop(child.kill().await);
         let reason = format!("compiling it was given up after {limit:?}: the machine is too busy");
-        return Err(CompileError::Host(reason).into());
+        return Err(CompileError::Host(reason));
     };
     let status = status.map_err(|error| CompileError::Host(format!("the compiler was lost: {error}")))?;
     match answer {
-        Ok(answer) if status.success() => Ok(answer.map_err(CompileError::Refused)?),
-        Ok(_) | Err(_) => {
-            let error = end_without_answer(status, &complaint, order);
-            Err(if complaint.contains(OUT_OF_MEMORY) {
-                Ended::OutOfMemory(error)
-            } else {
-                Ended::Otherwise(error)
-            })
+        Ok(answer) if status.success() => answer.map_err(CompileError::Refused),
+        // What it held of functions may be what was too much.
+        Ok(_) | Err(_) if order.functions_bytes.is_some() && complaint.contains(OUT_OF_MEMORY) => {
+            let order = CompileOrder {
+                functions_bytes: None,
+                ..order
+            };
+            Box::pin(compile(program, wasm, Bytes::new(), order)).await
         }
+        Ok(_) | Err(_) => Err(end_without_answer(status, &complaint, &order)),
     }
 }
 
