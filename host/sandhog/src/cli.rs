@@ -12,6 +12,7 @@ use crate::{
 use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 
 mod arguments;
+mod body_line;
 mod dead;
 pub mod local;
 mod new;

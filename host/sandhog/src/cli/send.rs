@@ -1,10 +1,10 @@
 //! `sandhog send`: one message, or every line of standard input.
 
-use std::io::{BufRead as _, BufReader, Read};
+use std::io::{BufReader, Read};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, CommandStreams, SendArgs, read_body};
+use super::{CliError, CommandStreams, SendArgs, body_line::BodyLine, read_body};
 use crate::{
     admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch},
     client::HostClient,
@@ -136,23 +136,8 @@ impl Lines<'_> {
 
     /// Reads the next line without its end; `None` at the end of the input.
     fn read_line(&self, reader: &mut BufReader<&mut dyn Read>) -> Result<Option<Vec<u8>>, CliError> {
-        // A body, its line end, and one byte more that shows that the line was too long.
-        let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(2);
-        let mut line = Vec::new();
-        let read = reader
-            .take(limit)
-            .read_until(b'\n', &mut line)
-            .map_err(CliError::Input)?;
-        if read == 0 {
-            return Ok(None);
-        }
-        if line.last() == Some(&b'\n') {
-            line.pop();
-            if line.last() == Some(&b'\r') {
-                line.pop();
-            }
-        }
-        if line.len() > MAX_BODY_BYTES {
+        let line = BodyLine::read(reader).map_err(CliError::Input)?;
+        if line.as_ref().is_some_and(BodyLine::is_too_long) {
             let number = self.next_line();
             let why = format!(
                 "line {number} is longer than a message may be ({MAX_BODY_BYTES} bytes); {}",
@@ -160,7 +145,7 @@ impl Lines<'_> {
             );
             return Err(CliError::Refused(why));
         }
-        Ok(Some(line))
+        Ok(line.map(|line| line.body))
     }
 
     fn flush(&mut self) -> Result<(), CliError> {

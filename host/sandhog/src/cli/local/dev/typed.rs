@@ -1,13 +1,13 @@
 //! What is typed: each line of standard input is a message, or an order that begins with a colon.
 
 use std::{
-    io::{self, BufRead, Read as _},
+    io::{self, BufRead},
     thread,
 };
 
 use tokio::sync::mpsc;
 
-use sandhog_queue::message::MAX_BODY_BYTES;
+use crate::cli::body_line::BodyLine;
 
 /// Lines that were read and not looked at yet.
 const MAX_WAITING: usize = 16;
@@ -64,30 +64,24 @@ pub(super) fn lines() -> mpsc::Receiver<TypedLine> {
 
 /// Returns the next line that is not empty; `None` at the end of the input.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<TypedLine>> {
-    // A body, its line end, and one byte more that shows that the line was too long.
-    let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX).saturating_add(3);
-    loop {
-        let mut line = Vec::new();
-        if input.by_ref().take(limit).read_until(b'\n', &mut line)? == 0 {
-            return Ok(None);
-        }
-        let is_whole = line.ends_with(b"\n");
-        let line = line.strip_suffix(b"\n").unwrap_or(&line);
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.len() > MAX_BODY_BYTES {
-            if !is_whole {
+    while let Some(line) = BodyLine::read(input)? {
+        if line.is_too_long() {
+            if !line.has_end {
                 input.skip_until(b'\n')?;
             }
             return Ok(Some(TypedLine::TooLong));
         }
-        if !line.is_empty() {
-            return Ok(Some(TypedLine::of(line)));
+        if !line.body.is_empty() {
+            return Ok(Some(TypedLine::of(&line.body)));
         }
     }
+    Ok(None)
 }
 
 #[cfg(test)]
 mod tests {
+    use sandhog_queue::message::MAX_BODY_BYTES;
+
     use super::*;
 
     #[test]
