@@ -17,8 +17,13 @@ const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
 fn wait_kept(place: &Place, wasm: &[u8]) {
     let digest = sandhog_executor::digest(wasm);
     wait_for("what serves to be kept", || {
-        let record = fs::read_to_string(kept(place).join("last.json")).ok()?;
-        record.contains(&digest).then_some(())
+        let history = fs::read(kept(place).join("history.json")).ok()?;
+        let history: Value = serde_json::from_slice(&history).ok()?;
+        let versions = history["versions"].as_array()?;
+        let serving = versions
+            .iter()
+            .find(|version| version["number"] == history["serving"])?;
+        (serving["component"] == digest.as_str()).then_some(())
     });
 }
 

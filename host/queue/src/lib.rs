@@ -4,7 +4,7 @@
 //! delivery in one of four ways (`settle`). It knows nothing of components, handlers or attempts, and
 //! nothing here names a backend. An implementation passes the contract suite in `tests/queue_contract.rs`.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -268,6 +268,11 @@ pub trait Queue: Send + Sync + fmt::Debug {
     /// Returns the queue's capabilities. They may change while the host runs, when the queue's owner reconfigures it.
     fn capabilities(&self) -> QueueCapabilities {
         QueueCapabilities::LOCAL
+    }
+
+    /// Returns the receive count at which a message that fails becomes a dead letter, if that is known here.
+    fn last_receive(&self) -> Option<NonZeroU32> {
+        self.capabilities().max_receives
     }
 
     /// Waits up to `wait` for at least one message, and returns at most `max` (1 or more) of those visible,

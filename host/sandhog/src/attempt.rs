@@ -256,7 +256,7 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
     };
     let called = attempt.outcomes(deliveries, &leases).await;
     let mut messages = received;
-    let last_receive = attempt.context.queue.capabilities().max_receives;
+    let last_receive = attempt.context.queue.last_receive();
     for (message, outcome) in messages.iter_mut().zip(called.outcomes) {
         let is_last = last_receive.is_some_and(|last| message.receive_count >= last);
         message.outcome = outcome.with_second_opinion(opinions, is_last);

@@ -203,10 +203,10 @@ impl HandlerStatuses {
     }
 
     /// The version that serves is in this state, and the comparison with its predecessor in this stage.
-    pub fn version_state(&self, name: &str, state: &str, stage: Option<&str>) {
+    pub fn version_state(&self, name: &str, state: &str, probation: Option<&str>) {
         self.update(name, |status| {
             status.version_state = Some(state.to_owned());
-            status.stage = stage.map(str::to_owned);
+            status.stage = probation.map(str::to_owned);
         });
     }
 

@@ -140,7 +140,7 @@ impl Reload {
     ///
     /// Dropping the future drops the attempts under way, so the host never does.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), QueueError> {
-        let followed = self.follow(stop).await;
+        let followed = Box::pin(self.follow(stop)).await;
         self.namings.abort_all();
         self.loads.abort_all();
         self.scans.abort();
@@ -175,7 +175,7 @@ impl Reload {
                 biased;
                 () = stop.cancelled() => {}
                 Some(named) = self.namings.join_next() => self.named(joined(named)).await?,
-                Some(loaded) = self.loads.join_next() => self.loaded(joined(loaded)).await?,
+                Some(loaded) = self.loads.join_next() => Box::pin(self.loaded(joined(loaded))).await?,
                 ended = self.handlers.ended() => ended?,
                 Some(()) = self.recorder.next() => {}
                 () = self.board.reported() => self.reported().await?,

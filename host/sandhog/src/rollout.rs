@@ -4,6 +4,8 @@ use sandhog_queue::FailureKind;
 
 mod probation;
 mod rule;
+#[cfg(test)]
+mod simulation;
 
 pub use self::{
     probation::{

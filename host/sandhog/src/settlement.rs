@@ -42,10 +42,12 @@ impl AttemptOutcome {
     /// would become a dead letter.
     #[must_use]
     pub fn with_second_opinion(self, opinions: SecondOpinions, is_last: bool) -> Self {
-        match self {
-            Self::Failed(failure) if opinions.ask_about(failure.kind, is_last) => Self::Disputed(failure),
-            outcome => outcome,
+        if let Self::Failed(failure) = &self
+            && opinions.ask_about(failure.kind, is_last)
+        {
+            return Self::Disputed(failure.clone());
         }
+        self
     }
 
     /// Whether the guest broke, or ran into a limit.

@@ -6,7 +6,7 @@
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries commands to the store and waits for its answers.
 
-use std::{collections::HashSet, fmt, sync::Arc, time::Duration};
+use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use parking_lot::RwLock;
@@ -207,6 +207,7 @@ impl SimpleStore {
         record: Option<QueueRecord>,
     ) -> Result<Arc<SimpleQueue>, QueueError> {
         let visibility_timeout = settings.visibility_timeout;
+        let max_receives = settings.max_receives;
         let own_name = name.clone();
         let declare = StoreOperation::new(move |rules, _now| {
             let declared = rules.declare(&own_name, settings)?;
@@ -228,6 +229,7 @@ impl SimpleStore {
             key,
             notify: declared.notify,
             visibility_timeout,
+            max_receives,
         }))
     }
 
@@ -441,6 +443,7 @@ pub struct SimpleQueue {
     key: QueueKey,
     notify: Arc<Notify>,
     visibility_timeout: Duration,
+    max_receives: NonZeroU32,
 }
 
 impl SimpleQueue {
@@ -519,6 +522,10 @@ impl Queue for SimpleQueue {
 
     fn visibility_timeout(&self) -> Duration {
         self.visibility_timeout
+    }
+
+    fn last_receive(&self) -> Option<NonZeroU32> {
+        Some(self.max_receives)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {

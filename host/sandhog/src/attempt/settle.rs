@@ -14,6 +14,12 @@ use crate::{
 };
 use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
 
+/// What the next attempt at the same delivery has to know.
+#[derive(Debug)]
+struct NextAttempt {
+    first_call: Option<Box<FirstCall>>,
+}
+
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
 ///
@@ -203,15 +209,22 @@ impl HandlerAttempt {
     }
 
     /// Returns what the next attempt at the same delivery has to know, if there is to be one at once.
-    fn first_call_of_next(&self, message: &FinishedMessage) -> Option<Option<Box<FirstCall>>> {
+    fn next_attempt(&self, message: &FinishedMessage) -> Option<NextAttempt> {
         match &message.outcome {
-            AttemptOutcome::Conflict(_) => Some(message.first_call.clone()),
-            AttemptOutcome::Disputed(_) => Some(Some(Box::new(FirstCall {
-                version: self.version.number,
-                began: self.began,
-                broke: message.outcome.is_break(),
-                counts: false,
-            }))),
+            AttemptOutcome::Conflict(_) => Some(NextAttempt {
+                first_call: message.first_call.clone(),
+            }),
+            AttemptOutcome::Disputed(_) => {
+                let first_call = FirstCall {
+                    version: self.version.number,
+                    began: self.began,
+                    broke: message.outcome.is_break(),
+                    counts: false,
+                };
+                Some(NextAttempt {
+                    first_call: Some(Box::new(first_call)),
+                })
+            }
             AttemptOutcome::Success
             | AttemptOutcome::AlreadyHandled
             | AttemptOutcome::Failed(_)
@@ -229,7 +242,7 @@ impl HandlerAttempt {
         capabilities: QueueCapabilities,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
-        if let Some(first_call) = self.first_call_of_next(message) {
+        if let Some(NextAttempt { first_call }) = self.next_attempt(message) {
             let delivery = message.delivery.take();
             message.again = delivery.map(|delivery| {
                 Box::new(LeasedDelivery {

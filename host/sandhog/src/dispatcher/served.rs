@@ -214,7 +214,12 @@ fn answered(outcome: &AttemptOutcome) -> Option<Answered> {
         AttemptOutcome::Success => Some(Answered::Success),
         AttemptOutcome::Failed(failure) | AttemptOutcome::Disputed(failure) => Some(match failure.kind {
             FailureKind::Reject => Answered::Reject,
-            _ => Answered::NotEither,
+            FailureKind::Retry
+            | FailureKind::Trap
+            | FailureKind::Timeout
+            | FailureKind::Memory
+            | FailureKind::WrongAnswer
+            | FailureKind::HostStopped => Answered::NotEither,
         }),
         AttemptOutcome::AlreadyHandled
         | AttemptOutcome::Conflict(_)

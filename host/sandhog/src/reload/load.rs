@@ -105,7 +105,7 @@ pub(crate) enum LoadedPredecessor {
     /// There is none.
     Absent,
     /// The version has this number, and runs under the newest manifest.
-    Loaded(u64, LoadedVersion),
+    Loaded(u64, Box<LoadedVersion>),
     /// There is one, and it can't run under the newest manifest, for the reason in the text.
     Unable(u64, String),
 }
@@ -427,13 +427,13 @@ impl VersionLoader {
             },
         };
         match loaded {
-            Ok(component) => LoadedPredecessor::Loaded(
-                number,
-                LoadedVersion {
+            Ok(component) => {
+                let loaded = LoadedVersion {
                     component,
                     ..newest.clone()
-                },
-            ),
+                };
+                LoadedPredecessor::Loaded(number, Box::new(loaded))
+            }
             Err(error) => LoadedPredecessor::Unable(number, error.to_string()),
         }
     }

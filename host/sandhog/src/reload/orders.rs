@@ -56,9 +56,9 @@ impl Reload {
         let recorded = versions.recorded(wall_ms());
         let (entry, tallies) = versions.shown();
         let state = entry.history.serving().map(|serving| serving.state.as_str());
-        let stage = entry.progress.as_ref().map(|progress| progress.stage.as_str());
+        let probation = entry.progress.as_ref().map(|progress| progress.stage.as_str());
         if let Some(state) = state {
-            self.handlers.statuses().version_state(name, state, stage);
+            self.handlers.statuses().version_state(name, state, probation);
         }
         let number = entry.history.serving().map_or(0, |serving| serving.number);
         let is_on_probation = state == Some("probation");
@@ -109,53 +109,54 @@ impl Reload {
         let Some(change) = change else {
             return Ok(());
         };
-        let now_ms = wall_ms();
-        let predecessor = rollout.predecessor.number;
+        if let ProbationChange::Worse(why) = &change
+            && rollout.terms.automatic
+        {
+            return self.go_back(name, &served, rollout, why).await;
+        }
+        self.note_change(name, number, &change);
+        self.record_versions(name);
+        Ok(())
+    }
+
+    /// Notes a change after which the version goes on serving.
+    fn note_change(&mut self, name: &str, number: u64, change: &ProbationChange) {
+        let Some(versions) = self.rollouts.get_mut(name) else {
+            return;
+        };
+        let (history, now_ms) = (&mut versions.history, wall_ms());
         match change {
             ProbationChange::Proven => {
-                if versions.history.proven(number, now_ms) {
+                if history.proven(number, now_ms) {
                     tracing::info!(handler = name, version = number, "the version has proven itself");
                 }
             }
             ProbationChange::Doubtful => {
-                versions
-                    .history
-                    .note(Some(number), VersionEventKind::Doubtful, None, now_ms);
+                history.note(Some(number), VersionEventKind::Doubtful, None, now_ms);
                 tracing::warn!(
                     handler = name,
                     version = number,
-                    predecessor,
                     "the version may be worse than its predecessor, which gets a part of the messages again"
                 );
             }
             ProbationChange::Cleared => {
-                versions
-                    .history
-                    .note(Some(number), VersionEventKind::Cleared, None, now_ms);
+                history.note(Some(number), VersionEventKind::Cleared, None, now_ms);
                 tracing::info!(
                     handler = name,
                     version = number,
                     "the version is no worse than its predecessor"
                 );
             }
-            ProbationChange::Worse(why) if rollout.terms.automatic => {
-                return self.go_back(name, &served, rollout, &why).await;
-            }
             ProbationChange::Worse(why) => {
-                versions
-                    .history
-                    .note(Some(number), VersionEventKind::Doubtful, Some(&why), now_ms);
+                history.note(Some(number), VersionEventKind::Doubtful, Some(why), now_ms);
                 tracing::error!(
                     handler = name,
                     version = number,
-                    predecessor,
                     why,
-                    "the version is worse than its predecessor, and its manifest forbids to go back by itself"
+                    "the version is worse than its predecessor, and its manifest says not to go back automatically"
                 );
             }
         }
-        self.record_versions(name);
-        Ok(())
     }
 
     /// Goes back to the predecessor of a version that is worse.

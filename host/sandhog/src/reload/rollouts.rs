@@ -208,7 +208,7 @@ impl HandlerVersions {
         self.terms = predecessor.is_some().then(|| terms_of(settings));
         let newest = self.version(number, loaded);
         let rollout = predecessor.map(|(predecessor, loaded)| Rollout {
-            predecessor: Arc::new(self.version(predecessor, loaded)),
+            predecessor: Arc::new(self.version(predecessor, *loaded)),
             terms: terms_of(settings),
             progress: self.progress_of(number, predecessor),
         });

@@ -8,7 +8,7 @@ use std::{collections::VecDeque, time::Duration};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::rule::{CallCounts, Comparison, compare, float};
+use super::rule::{CallCounts, Comparison, compare, leans_to_worse};
 
 /// The calls after which a new version may be proven, unless the manifest says otherwise. 300 calls without a break say with a
 /// confidence of 95 % that fewer than 1 in 100 calls break (the rule of three: 3 / 300).
@@ -27,18 +27,18 @@ const EXPECTED_CALLS: u64 = 10_000;
 const RECENT_CALLS: u64 = 5_000;
 /// The largest share of the newest version while it is in doubt.
 const SHARE_IN_DOUBT: f64 = 0.5;
-/// How many of the calls in which it broke once on average settle a doubt: if the rate was real, about ten breaks are to be seen.
-const BREAKS_TO_SETTLE: u64 = 10;
+/// How many of the calls in which it broke once on average settle a doubt: if the rate was real, about twenty breaks are to be seen.
+/// They tell 5 % from 1 % with few misses.
+const BREAKS_TO_SETTLE: u64 = 20;
 /// The fewest calls of each version that settle a doubt.
 const FEWEST_TO_SETTLE: u64 = 200;
 /// The most calls of each version that settle a doubt.
 const MOST_TO_SETTLE: u64 = 20_000;
 /// The breaks of a predecessor that settle a doubt early, if it breaks as often as the newest version.
-const BREAKS_ALIKE: u64 = 3;
-/// The finished calls after which other message groups get the newest version, so that one group can't hide a break for long, and
-/// both versions get calls in a queue with one group.
-const CALLS_PER_TURN: u64 = 10;
-/// The golden ratio less one: its multiples are spread most evenly over 0 to 1, so the turns of a group are spread evenly too.
+const BREAKS_ALIKE: u64 = 5;
+/// The golden ratio less one. Each finished call moves the places of all groups on by it, so that each group runs on both versions
+/// in turn. Its multiples are spread most evenly over 0 to 1. So no group hides a break, a queue with one group gets both versions,
+/// and a burst of breaks hits both alike: with turns of ten calls, short bursts in one group convicted a version in 1 of 4 rollouts.
 const TURN: f64 = 0.618_033_988_749_894_9;
 /// The calls of a predecessor whose times are kept.
 const TIMES: usize = 64;
@@ -193,8 +193,8 @@ pub struct Probation {
     resumed_at: Instant,
     /// Calls that began earlier are not compared side by side: only one version got calls then.
     beside_since: Instant,
-    /// All finished calls of both versions; they decide whose turn it is.
-    finished: u64,
+    /// All finished calls of both versions; they decide whose turn it is. It may wrap.
+    finished: u32,
     /// The times of the last successful calls of the predecessor's own, oldest first; at most [`TIMES`].
     times: VecDeque<Duration>,
     /// The median of `times`, if there are enough.
@@ -270,8 +270,14 @@ impl Probation {
     }
 
     /// Chooses the version for a call. `place` is from 0 to below 1, and the same for all messages of a group.
+    ///
+    /// A canary keeps its groups. Without one, the groups take turns while the newest version is in doubt.
     pub fn lane(&self, place: f64) -> Lane {
-        let turn = float(self.finished.checked_div(CALLS_PER_TURN).unwrap_or(0)) * TURN;
+        let turn = if self.terms.canary < 1.0 {
+            0.0
+        } else {
+            f64::from(self.finished) * TURN
+        };
         if self.is_over() || (place + turn).fract() >= self.share() {
             Lane::Predecessor
         } else {
@@ -307,7 +313,7 @@ impl Probation {
 
     /// Counts a call that the predecessor got as its share. A second opinion is none: it is only asked about hard messages.
     pub fn predecessor_call(&mut self, call: FinishedCall, now: Instant) -> Option<ProbationChange> {
-        self.finished = self.finished.saturating_add(1);
+        self.finished = self.finished.wrapping_add(1);
         if call.succeeded {
             if let Some(is_slow) = self.is_slow(call) {
                 self.progress.slow.predecessor.add(is_slow);
@@ -324,7 +330,7 @@ impl Probation {
     pub fn second_opinion(&mut self, opinion: SecondOpinion, now: Instant) -> Option<ProbationChange> {
         self.progress.second_opinions = self.progress.second_opinions.saturating_add(1);
         match (opinion.answered, opinion.first_broke) {
-            (Answered::NotEither, true) => self.finished = self.finished.saturating_add(1),
+            (Answered::NotEither, true) => self.finished = self.finished.wrapping_add(1),
             (Answered::NotEither, false) | (Answered::Success | Answered::Reject, _) => {
                 self.count_newest(opinion.first_broke, opinion.began);
             }
@@ -381,7 +387,7 @@ impl Probation {
     }
 
     fn count_newest(&mut self, broke: bool, began: Instant) {
-        self.finished = self.finished.saturating_add(1);
+        self.finished = self.finished.wrapping_add(1);
         self.progress.calls = self.progress.calls.saturating_add(1);
         if self.is_beside(began) {
             self.progress.beside.newer.add(broke);
@@ -406,7 +412,7 @@ impl Probation {
             self.times.pop_front();
         }
         self.times.push_back(time);
-        let mut sorted = Vec::from_iter(self.times.iter().copied());
+        let mut sorted: Vec<Duration> = self.times.iter().copied().collect();
         sorted.sort_unstable();
         self.median = sorted
             .get(sorted.len() / 2)
@@ -491,10 +497,11 @@ impl Probation {
         let SideBySide { newer, predecessor } = self.progress.beside;
         let is_settled = newer.calls.min(predecessor.calls) >= self.progress.settles_at
             || predecessor.breaks >= BREAKS_ALIKE && newer.breaks_at_most_as_often_as(predecessor);
-        if !is_settled || compare(newer, predecessor) > Comparison::Alike {
+        if !is_settled || leans_to_worse(newer, predecessor) {
             return None;
         }
-        if predecessor.breaks > 0 {
+        // The world has changed, or what was expected was a guess.
+        if compare(predecessor, self.progress.expected) > Comparison::Alike {
             self.progress.expected = predecessor.scaled(predecessor.calls.min(EXPECTED_CALLS));
         }
         self.progress.recent = CallCounts::default();
@@ -522,7 +529,7 @@ impl Probation {
         if !expected.breaks_at_most_as_often_as(recent) {
             self.progress.expected = recent;
         }
-        self.progress.recent = recent.scaled(RECENT_CALLS / 2);
+        self.progress.recent = recent.halved();
     }
 }
 
@@ -536,4 +543,376 @@ fn broke(counts: CallCounts) -> String {
 fn of_calls(counts: CallCounts) -> String {
     let CallCounts { calls, breaks } = counts;
     format!("{breaks} of {calls} calls")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    struct Trial {
+        probation: Probation,
+        now: Instant,
+    }
+
+    impl Trial {
+        fn new(change: impl FnOnce(&mut RolloutTerms)) -> Self {
+            let mut terms = RolloutTerms {
+                calls: 50,
+                time: 100 * SECOND,
+                canary: 1.0,
+                slower: None,
+                automatic: true,
+            };
+            change(&mut terms);
+            let now = Instant::now();
+            let progress = ProbationProgress::new(CallCounts::default());
+            Self {
+                probation: Probation::new(terms, progress, now),
+                now,
+            }
+        }
+
+        fn call(&self, broke: bool) -> FinishedCall {
+            FinishedCall {
+                began: self.now,
+                broke,
+                succeeded: !broke,
+                time: Duration::from_millis(10),
+            }
+        }
+
+        fn newest(&mut self, broke: bool) -> Option<ProbationChange> {
+            self.probation.newest_call(self.call(broke), self.now)
+        }
+
+        fn predecessor(&mut self, broke: bool) -> Option<ProbationChange> {
+            self.probation.predecessor_call(self.call(broke), self.now)
+        }
+
+        /// The newest version broke, and its predecessor was asked.
+        fn asked(&mut self, answered: Answered) -> Option<ProbationChange> {
+            let opinion = SecondOpinion {
+                began: self.now,
+                first_broke: true,
+                answered,
+                is_paused: false,
+            };
+            self.probation.second_opinion(opinion, self.now)
+        }
+
+        fn probe(&mut self, answered: Answered) -> Option<ProbationChange> {
+            let opinion = SecondOpinion {
+                began: self.now,
+                first_broke: false,
+                answered,
+                is_paused: true,
+            };
+            self.probation.second_opinion(opinion, self.now)
+        }
+
+        fn fall_into_doubt(&mut self) {
+            assert_eq!(self.asked(Answered::Success), None);
+            assert_eq!(self.asked(Answered::Success), None);
+            assert_eq!(self.asked(Answered::Success), Some(ProbationChange::Doubtful));
+        }
+
+        /// Calls of both versions in turn, until there is a change.
+        fn in_turn(
+            &mut self,
+            most: usize,
+            newer: Option<Answered>,
+            predecessor_broke: bool,
+        ) -> Option<ProbationChange> {
+            (0..most).find_map(|_| {
+                let of_newest = match newer {
+                    Some(answered) => self.asked(answered),
+                    None => self.newest(false),
+                };
+                of_newest.or_else(|| self.predecessor(predecessor_broke))
+            })
+        }
+    }
+
+    #[test]
+    fn a_version_is_proven_after_enough_calls_and_enough_time() {
+        let mut trial = Trial::new(|_| {});
+        trial.now += 200 * SECOND;
+        for _ in 1..50 {
+            assert_eq!(trial.newest(false), None);
+        }
+        assert_eq!(trial.probation.at(), None);
+        assert_eq!(trial.newest(false), Some(ProbationChange::Proven));
+        assert_eq!(trial.probation.stage(), ProbationStage::Watching);
+        assert_eq!(trial.probation.at(), None);
+        assert_eq!(trial.newest(false), None);
+    }
+
+    #[test]
+    fn time_alone_proves_a_version_that_had_enough_calls() {
+        let mut trial = Trial::new(|_| {});
+        for _ in 0..50 {
+            assert_eq!(trial.newest(false), None);
+        }
+        let at = trial.probation.at().unwrap();
+        assert_eq!(at, trial.now + 100 * SECOND);
+        assert_eq!(trial.probation.tick(at - SECOND), None);
+        assert_eq!(trial.probation.tick(at), Some(ProbationChange::Proven));
+        assert_eq!(trial.probation.tick(at), None);
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_the_probation_was() {
+        let mut trial = Trial::new(|_| {});
+        for _ in 0..50 {
+            trial.newest(false);
+        }
+        let progress = trial.probation.progress(trial.now + 60 * SECOND);
+        let text = serde_json::to_string(&progress).unwrap();
+        let read: ProbationProgress = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, progress);
+        let restarted = trial.now + 1_000 * SECOND;
+        let probation = Probation::new(trial.probation.terms, read, restarted);
+        assert_eq!(probation.at(), Some(restarted + 40 * SECOND));
+    }
+
+    #[test]
+    fn a_version_that_breaks_what_its_predecessor_handles_is_worse() {
+        let mut trial = Trial::new(|_| {});
+        trial.fall_into_doubt();
+        let Some(ProbationChange::Worse(why)) = trial.in_turn(10, Some(Answered::Success), false) else {
+            panic!("not found");
+        };
+        assert_eq!(
+            why,
+            "it broke 8 of 8 calls; its predecessor broke none of 8 calls in the same time"
+        );
+        assert_eq!(trial.probation.lane(0.0), Lane::Predecessor);
+        assert_eq!(trial.asked(Answered::Success), None);
+        assert_eq!(trial.probation.at(), None);
+    }
+
+    #[test]
+    fn what_neither_version_handles_counts_for_neither() {
+        let mut trial = Trial::new(|_| {});
+        for _ in 0..1_000 {
+            assert_eq!(trial.asked(Answered::NotEither), None);
+        }
+        assert_eq!(trial.probation.progress(trial.now).calls, 0);
+    }
+
+    #[test]
+    fn what_is_known_from_before_convicts_nobody() {
+        let mut trial = Trial::new(|_| {});
+        trial.probation.progress = ProbationProgress::new(CallCounts {
+            calls: 1_000_000,
+            breaks: 0,
+        });
+        trial.fall_into_doubt();
+        for _ in 0..1_000 {
+            assert_eq!(trial.asked(Answered::Success), None);
+        }
+        // The world has changed for both.
+        assert_eq!(trial.predecessor(true), None);
+        assert_eq!(trial.predecessor(true), None);
+    }
+
+    #[test]
+    fn calls_that_began_before_the_doubt_convict_nobody() {
+        let mut trial = Trial::new(|_| {});
+        let before = trial.call(true);
+        trial.now += SECOND;
+        trial.fall_into_doubt();
+        for _ in 0..20 {
+            assert_eq!(trial.predecessor(false), None);
+        }
+        for _ in 0..1_000 {
+            assert_eq!(trial.probation.newest_call(before, trial.now), None);
+        }
+    }
+
+    #[test]
+    fn a_doubt_is_cleared_by_calls_of_both_and_nothing_is_proven_before() {
+        let mut trial = Trial::new(|_| {});
+        trial.now += 200 * SECOND;
+        trial.fall_into_doubt();
+        for _ in 0..1_000 {
+            assert_eq!(trial.newest(false), None, "only one version had calls");
+        }
+        assert_eq!(trial.in_turn(198, None, false), None);
+        assert_eq!(trial.in_turn(2, None, false), Some(ProbationChange::Cleared));
+        assert_eq!(trial.newest(false), Some(ProbationChange::Proven));
+    }
+
+    #[test]
+    fn a_predecessor_that_breaks_as_often_clears_the_doubt_early() {
+        let mut trial = Trial::new(|_| {});
+        trial.fall_into_doubt();
+        assert_eq!(
+            trial.in_turn(6, Some(Answered::Success), true),
+            Some(ProbationChange::Cleared)
+        );
+        assert_eq!(trial.probation.lane(0.99), Lane::Newest);
+    }
+
+    #[test]
+    fn a_proven_version_that_turns_bad_is_found_out() {
+        let mut trial = Trial::new(|terms| terms.time = Duration::ZERO);
+        let proven = (0..20_000).filter_map(|_| trial.newest(false)).collect::<Vec<_>>();
+        assert_eq!(proven, [ProbationChange::Proven]);
+        assert_eq!(trial.probation.opinions(false), SecondOpinions::None);
+        let doubtful = (0..4).find_map(|_| trial.newest(true));
+        assert_eq!(doubtful, Some(ProbationChange::Doubtful));
+        assert_eq!(trial.probation.opinions(false), SecondOpinions::Breaks);
+        let verdict = trial.in_turn(10, Some(Answered::Success), false);
+        assert!(matches!(verdict, Some(ProbationChange::Worse(_))), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_proven_version_stays_proven_when_a_doubt_is_cleared() {
+        let mut trial = Trial::new(|terms| terms.time = Duration::ZERO);
+        for _ in 0..60 {
+            trial.newest(false);
+        }
+        assert_eq!((0..4).find_map(|_| trial.newest(true)), Some(ProbationChange::Doubtful));
+        let cleared = trial.in_turn(20, Some(Answered::Success), true);
+        assert_eq!(cleared, Some(ProbationChange::Cleared));
+        assert_eq!(trial.probation.stage(), ProbationStage::Watching);
+    }
+
+    #[test]
+    fn probes_that_only_the_predecessor_handles_show_that_the_version_is_worse() {
+        let mut trial = Trial::new(|_| {});
+        assert_eq!(trial.probation.opinions(true), SecondOpinions::AllButReject);
+        for _ in 0..4 {
+            assert_eq!(trial.probe(Answered::Success), None);
+        }
+        assert_eq!(trial.probe(Answered::NotEither), None);
+        for _ in 0..4 {
+            assert_eq!(trial.probe(Answered::Success), None);
+        }
+        assert_eq!(trial.newest(false), None);
+        for _ in 0..4 {
+            assert_eq!(trial.probe(Answered::Success), None);
+        }
+        assert_eq!(trial.probe(Answered::Reject), None);
+        assert!(matches!(
+            trial.probe(Answered::Success),
+            Some(ProbationChange::Worse(_))
+        ));
+    }
+
+    #[test]
+    fn without_automatic_rollback_the_verdict_is_given_once_and_messages_stay_safe() {
+        let mut trial = Trial::new(|terms| terms.automatic = false);
+        trial.fall_into_doubt();
+        let verdict = trial.in_turn(10, Some(Answered::Success), false);
+        assert!(matches!(verdict, Some(ProbationChange::Worse(_))));
+        assert_eq!(trial.in_turn(1_000, Some(Answered::Success), false), None);
+        assert_eq!(trial.probation.opinions(false), SecondOpinions::Breaks);
+        assert_eq!(trial.probation.tick(trial.now + 1_000 * SECOND), None);
+    }
+
+    /// How many of 1,000 messages of a group at this place the newest version gets.
+    fn share_of_group(trial: &mut Trial, place: f64) -> usize {
+        (0..1_000).filter(|_| share_of_one(trial, place)).count()
+    }
+
+    #[test]
+    fn a_canary_gets_its_share_of_the_groups_and_each_of_them_as_a_whole() {
+        for (canary, expected) in [(0.5, 50), (0.1, 10)] {
+            let mut trial = Trial::new(|terms| (terms.canary, terms.calls) = (canary, 1_000_000));
+            let shares = (0..100).map(|group| share_of_group(&mut trial, f64::from(group) / 100.0));
+            let shares: Vec<usize> = shares.collect();
+            assert!(
+                shares.iter().all(|share| [0, 1_000].contains(share)),
+                "{canary}: {shares:?}"
+            );
+            assert_eq!(shares.iter().sum::<usize>(), expected * 1_000);
+        }
+    }
+
+    #[test]
+    fn in_doubt_a_group_runs_on_both_versions_in_turn() {
+        let mut trial = Trial::new(|_| {});
+        assert_eq!(share_of_group(&mut trial, 0.42), 1_000);
+        trial.fall_into_doubt();
+        let first = (0..100).filter(|_| share_of_one(&mut trial, 0.42)).count();
+        assert!((45..=55).contains(&first), "{first}");
+    }
+
+    /// Whether the newest version gets one message of a group at this place.
+    fn share_of_one(trial: &mut Trial, place: f64) -> bool {
+        let lane = trial.probation.lane(place);
+        let change = match lane {
+            Lane::Newest => trial.newest(false),
+            Lane::Predecessor => trial.predecessor(false),
+        };
+        assert!(matches!(change, None | Some(ProbationChange::Proven)));
+        lane == Lane::Newest
+    }
+
+    #[test]
+    fn a_doubt_gives_both_versions_calls() {
+        let mut trial = Trial::new(|_| {});
+        assert_eq!(trial.probation.lane(0.999), Lane::Newest);
+        trial.fall_into_doubt();
+        assert_eq!(trial.probation.lane(0.2), Lane::Newest);
+        assert_eq!(trial.probation.lane(0.7), Lane::Predecessor);
+    }
+
+    fn slow(trial: &mut Trial, lane: Lane, millis: u64) -> Option<ProbationChange> {
+        let call = FinishedCall {
+            time: Duration::from_millis(millis),
+            ..trial.call(false)
+        };
+        match lane {
+            Lane::Newest => trial.probation.newest_call(call, trial.now),
+            Lane::Predecessor => trial.probation.predecessor_call(call, trial.now),
+        }
+    }
+
+    #[test]
+    fn a_slow_version_is_worse_if_the_manifest_says_so() {
+        for slower in [None, Some(2.0)] {
+            let mut trial = Trial::new(|terms| {
+                terms.slower = slower;
+                terms.canary = 0.5;
+            });
+            let verdict = (0..60)
+                .find_map(|_| slow(&mut trial, Lane::Newest, 30).or_else(|| slow(&mut trial, Lane::Predecessor, 10)));
+            let expected = slower.map(|_| {
+                ProbationChange::Worse(
+                    "8 of 8 calls took longer than 2 times the median time of its predecessor; \
+                     of its predecessor, 0 of 8 calls took as long in the same time"
+                        .to_owned(),
+                )
+            });
+            assert_eq!(verdict, expected);
+        }
+    }
+
+    #[test]
+    fn numbers_that_make_no_sense_are_read_without_a_panic() {
+        let most = u64::MAX;
+        let counts = format!(r#"{{"calls":{most},"breaks":{most}}}"#);
+        let both = format!(r#"{{"newer":{counts},"predecessor":{counts}}}"#);
+        for stage in ["probation", "doubt", "watching"] {
+            let text = format!(
+                r#"{{"stage":"{stage}","calls":{most},"elapsed":{{"secs":{most},"nanos":0}},"recent":{counts},
+                "expected":{counts},"beside":{both},"slow":{both},"settles_at":{most},"probes":4294967295,"later":1}}"#
+            );
+            let progress: ProbationProgress = serde_json::from_str(&text).unwrap();
+            let mut trial = Trial::new(|_| {});
+            trial.probation = Probation::new(trial.probation.terms, progress, trial.now);
+            for _ in 0..50 {
+                trial.newest(true);
+                trial.predecessor(true);
+                trial.probe(Answered::NotEither);
+                trial.asked(Answered::Success);
+            }
+            assert!(trial.probation.progress(trial.now + SECOND).elapsed >= SECOND);
+        }
+    }
 }
