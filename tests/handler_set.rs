@@ -16,7 +16,8 @@ use sandhog::{
     handler_status::HandlerStatuses,
     metrics::Metrics,
     queue_set::QueueSet,
-    versions::{ServedVersions, VersionBoard},
+    served_versions::ServedVersions,
+    versions::VersionBoard,
 };
 use sandhog_queue::{
     Queue,

@@ -18,7 +18,8 @@ use sandhog::{
     metrics::Metrics,
     pages,
     queue_set::QueueSet,
-    versions::{ServedVersions, VersionBoard},
+    served_versions::ServedVersions,
+    versions::VersionBoard,
 };
 use sandhog_executor::{Component, Executor, policy::Reuse};
 use sandhog_queue::{

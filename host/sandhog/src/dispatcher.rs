@@ -29,9 +29,10 @@ use crate::{
     poller::{FinishedReceive, Poller, ReceiveDecision},
     rollout::SecondOpinions,
     runners::{AttemptCompletion, Runners},
+    served_versions::ServedVersions,
     settlement::AttemptOutcome,
     slots::Slots,
-    versions::{ServedVersions, VersionBoard},
+    versions::VersionBoard,
 };
 use sandhog_queue::{Delivery, QueueError, alarm, printable::chain};
 

@@ -17,8 +17,9 @@ use crate::{
     handler_status::{HandlerStatuses, LoadedVersion},
     metrics::Metrics,
     queue_set::QueueSet,
+    served_versions::ServedVersions,
     slots::Slots,
-    versions::{ServedVersions, VersionBoard},
+    versions::VersionBoard,
 };
 use sandhog_executor::Executor;
 use sandhog_queue::{Queue, QueueError, lease::LeaseKeeper, machine_clock::wall_ms, message::QueueName};

@@ -26,6 +26,7 @@ pub mod slots;
 pub mod handler_set;
 pub mod plugin_dir;
 pub mod reload;
+pub mod served_versions;
 pub mod versions;
 pub mod watcher;
 

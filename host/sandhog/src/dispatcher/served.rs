@@ -17,8 +17,9 @@ use crate::{
     rollout::{
         Answered, FinishedCall, Lane, Probation, ProbationChange, ProbationStage, SecondOpinion, SecondOpinions,
     },
+    served_versions::ServedVersions,
     settlement::AttemptOutcome,
-    versions::{ProbationReport, RecordedCall, ServedVersions, VersionBoard},
+    versions::{ProbationReport, RecordedCall, VersionBoard},
 };
 use sandhog_executor::CallUsage;
 use sandhog_queue::FailureKind;

@@ -14,10 +14,8 @@ use super::{
 use crate::{
     attempt::HandlerVersion,
     rollout::ProbationChange,
-    versions::{
-        OrderRefused, OrderReply, OrderedVersion, ProbationReport, Rollout, ServedVersions, VersionEventKind,
-        VersionOrder,
-    },
+    served_versions::{Rollout, ServedVersions},
+    versions::{OrderRefused, OrderReply, OrderedVersion, ProbationReport, VersionEventKind, VersionOrder},
 };
 use sandhog_executor::Component;
 use sandhog_queue::{QueueError, machine_clock::wall_ms};

@@ -17,7 +17,8 @@ use crate::{
     attempt::HandlerVersion,
     config::RolloutSettings,
     rollout::{CallCounts, ProbationProgress, RolloutTerms},
-    versions::{BoardEntry, Rollout, ServedVersions, SharedTally, VersionHistory},
+    served_versions::{Rollout, ServedVersions},
+    versions::{BoardEntry, SharedTally, VersionHistory},
 };
 use sandhog_queue::machine_clock::wall_ms;
 

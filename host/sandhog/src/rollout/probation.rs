@@ -361,6 +361,7 @@ impl Probation {
     pub fn tick(&mut self, now: Instant) -> Option<ProbationChange> {
         self.at().filter(|at| now >= *at)?;
         self.progress.is_proven = true;
+        self.progress.recent = CallCounts::default();
         self.progress.stage = ProbationStage::Watching;
         self.compare_afresh(now);
         Some(ProbationChange::Proven)
@@ -500,10 +501,7 @@ impl Probation {
         if !is_settled || leans_to_worse(newer, predecessor) {
             return None;
         }
-        // The world has changed, or what was expected was a guess.
-        if compare(predecessor, self.progress.expected) > Comparison::Alike {
-            self.progress.expected = predecessor.scaled(predecessor.calls.min(EXPECTED_CALLS));
-        }
+        self.expect_after(predecessor);
         self.progress.recent = CallCounts::default();
         self.progress.stage = if self.progress.is_proven {
             ProbationStage::Watching
@@ -512,6 +510,17 @@ impl Probation {
         };
         self.compare_afresh(now);
         Some(ProbationChange::Cleared)
+    }
+
+    /// Learns from a doubt that was not confirmed. If the predecessor broke more often than expected, the world has changed, or
+    /// what was expected was a guess. If not, it counts half: whatever is wrong with it does not cast a doubt again and again.
+    fn expect_after(&mut self, predecessor: CallCounts) {
+        let expected = self.progress.expected;
+        self.progress.expected = if compare(predecessor, expected) > Comparison::Alike {
+            predecessor.scaled(predecessor.calls.min(EXPECTED_CALLS))
+        } else {
+            expected.scaled(expected.calls / 2).and(predecessor)
+        };
     }
 
     fn compare_afresh(&mut self, now: Instant) {
@@ -526,7 +535,8 @@ impl Probation {
         if recent.calls < RECENT_CALLS {
             return;
         }
-        if !expected.breaks_at_most_as_often_as(recent) {
+        // On probation, breaks that are the fault of a message or of the world are left out.
+        if self.progress.is_proven && !expected.breaks_at_most_as_often_as(recent) {
             self.progress.expected = recent;
         }
         self.progress.recent = recent.halved();
@@ -644,6 +654,7 @@ mod tests {
         }
         assert_eq!(trial.probation.at(), None);
         assert_eq!(trial.newest(false), Some(ProbationChange::Proven));
+        assert_eq!(trial.probation.progress.recent, CallCounts::default());
         assert_eq!(trial.probation.stage(), ProbationStage::Watching);
         assert_eq!(trial.probation.at(), None);
         assert_eq!(trial.newest(false), None);
@@ -746,6 +757,70 @@ mod tests {
     }
 
     #[test]
+    fn a_doubt_lasts_while_the_breaks_lean_to_one_side() {
+        let mut trial = Trial::new(|_| {});
+        trial.fall_into_doubt();
+        assert_eq!(trial.in_turn(195, None, false), None);
+        assert_eq!(trial.in_turn(5, Some(Answered::Success), false), None);
+        assert_eq!(trial.in_turn(10, None, false), None);
+        assert_eq!(trial.in_turn(3, None, true), Some(ProbationChange::Cleared));
+    }
+
+    #[test]
+    fn a_doubt_changes_what_is_expected_only_if_the_predecessor_breaks_more_than_that() {
+        let expected = CallCounts {
+            calls: 10_000,
+            breaks: 100,
+        };
+        for (broke, changes) in [(false, false), (true, true)] {
+            let mut trial = Trial::new(|_| {});
+            trial.probation.progress = ProbationProgress::new(expected);
+            trial.fall_into_doubt();
+            let change = trial.in_turn(200, broke.then_some(Answered::Success), broke);
+            assert_eq!(change, Some(ProbationChange::Cleared));
+            let now_expected = trial.probation.progress.expected;
+            assert_eq!(!now_expected.breaks_at_most_as_often_as(expected), changes);
+            assert_eq!(
+                now_expected.calls == 5_000 + 200,
+                !changes,
+                "what was expected counts half"
+            );
+        }
+    }
+
+    #[test]
+    fn a_proven_version_that_does_better_than_expected_is_held_to_that() {
+        let mut trial = Trial::new(|_| {});
+        let expected = CallCounts {
+            calls: 10_000,
+            breaks: 1_000,
+        };
+        trial.probation.progress = ProbationProgress::new(expected);
+        for _ in 0..10_000 {
+            assert_eq!(trial.newest(false), None);
+        }
+        assert_eq!(
+            trial.probation.progress.expected, expected,
+            "breaks of both were not counted"
+        );
+        trial.now += 100 * SECOND;
+        assert_eq!(trial.newest(false), Some(ProbationChange::Proven));
+        for _ in 0..5_000 {
+            assert_eq!(trial.newest(false), None);
+        }
+        assert_eq!(trial.probation.progress.expected.breaks, 0);
+    }
+
+    #[test]
+    fn a_doubt_never_raises_the_share_of_the_newest_version() {
+        let mut trial = Trial::new(|terms| terms.canary = 0.1);
+        trial.fall_into_doubt();
+        let is_newest = |place: &u32| trial.probation.lane(f64::from(*place) / 1_000.0) == Lane::Newest;
+        let share = (0..1_000).filter(is_newest).count();
+        assert!((99..=101).contains(&share), "{share}");
+    }
+
+    #[test]
     fn a_predecessor_that_breaks_as_often_clears_the_doubt_early() {
         let mut trial = Trial::new(|_| {});
         trial.fall_into_doubt();
@@ -811,6 +886,11 @@ mod tests {
         assert!(matches!(verdict, Some(ProbationChange::Worse(_))));
         assert_eq!(trial.in_turn(1_000, Some(Answered::Success), false), None);
         assert_eq!(trial.probation.opinions(false), SecondOpinions::Breaks);
+        let places = [0.1, 0.3, 0.6, 0.8].map(|place| trial.probation.lane(place));
+        assert!(
+            places.contains(&Lane::Newest) && places.contains(&Lane::Predecessor),
+            "{places:?}"
+        );
         assert_eq!(trial.probation.tick(trial.now + 1_000 * SECOND), None);
     }
 
@@ -880,8 +960,13 @@ mod tests {
                 terms.slower = slower;
                 terms.canary = 0.5;
             });
-            let verdict = (0..60)
-                .find_map(|_| slow(&mut trial, Lane::Newest, 30).or_else(|| slow(&mut trial, Lane::Predecessor, 10)));
+            let mut in_turn = |turns: usize| {
+                (0..turns).find_map(|_| {
+                    slow(&mut trial, Lane::Newest, 30).or_else(|| slow(&mut trial, Lane::Predecessor, 10))
+                })
+            };
+            assert_eq!(in_turn(FEWEST_TIMES), None, "a few times give no median");
+            let verdict = in_turn(10);
             let expected = slower.map(|_| {
                 ProbationChange::Worse(
                     "8 of 8 calls took longer than 2 times the median time of its predecessor; \

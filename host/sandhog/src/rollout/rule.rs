@@ -67,6 +67,15 @@ impl CallCounts {
         }
     }
 
+    /// The counts of both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            calls: self.calls.saturating_add(other.calls),
+            breaks: self.breaks.saturating_add(other.breaks),
+        }
+    }
+
     /// Whether it breaks at most as often as `other`, by the plain rates.
     pub fn breaks_at_most_as_often_as(self, other: Self) -> bool {
         u128::from(self.breaks) * u128::from(other.calls) <= u128::from(other.breaks) * u128::from(self.calls)

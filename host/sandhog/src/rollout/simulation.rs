@@ -426,17 +426,17 @@ fn worse_versions_are_found_out() {
 #[test]
 #[ignore = "it takes many minutes, and measures the rates that the short tests can't"]
 fn false_alarms_are_rare() {
-    measure(alike(), 1_000);
+    measure(alike(), 100);
 }
 
 #[test]
 #[ignore = "it takes many minutes, and measures the rates that the short tests can't"]
 fn the_world_is_rarely_taken_for_a_worse_version() {
-    measure(blameless(), 1_000);
+    measure(blameless(), 100);
 }
 
 #[test]
 #[ignore = "it takes many minutes, and measures the rates that the short tests can't"]
 fn misses_are_rare() {
-    measure(worse(), 300);
+    measure(worse(), 100);
 }
