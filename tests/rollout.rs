@@ -6,7 +6,7 @@
 use std::{
     fs::File,
     io::{Seek as _, Write as _},
-    net::{SocketAddr, TcpStream},
+    net::TcpStream,
     time::Duration,
 };
 
@@ -386,53 +386,55 @@ fn a_version_that_answers_retry_to_everything_is_rolled_back_after_the_pause_and
 }
 
 #[test]
-fn a_good_version_beside_a_dead_server_is_paused_and_not_rolled_back() {
-    for (version, otherwise) in [
-        ("traps because a server is dead", "trap"),
-        ("answers retry because a server is dead", "retry"),
-    ] {
-        assert_eq!(expected(version), End::ProvenAfterPause);
-        let runtime = Runtime::new().unwrap();
-        let server = runtime.block_on(HttpServer::start());
-        let (url, address) = (server.url("/"), server.address);
-        let manifest = format!(
-            "concurrency = 4\n[rollout]\nattempts = 50\ntime = \"0s\"\n[grant]\nhttp = [\"{}\"]\n",
-            server.url("")
-        );
-        let mut trial = Trial::new(&manifest);
-        let host = trial.start(&calling(&format!("good; call {url} {otherwise}")));
-        trial.handled(&host);
-        drop(server);
-        wait_for("the server's end", || is_dead(address).then_some(()));
-        let number = trial.deploy(&host, &calling(&format!("new; call {url} {otherwise}")));
-        trial.groups = 1000;
-        trial.send(&host, 60);
-        wait_for("the pause", || host.events("the handler is paused").pop());
-        let told = VersionsTold::of(&host, "in");
-        let calls = told.calls(number);
-        // As many probes as would convict a version whose predecessor could handle them.
-        wait_for("three probes", || {
-            let told = VersionsTold::of(&host, "in");
-            (told.calls(number) >= calls + 3).then_some(())
-        });
-        let told = VersionsTold::of(&host, "in");
-        assert_eq!(
-            (told.state(number), told.serving()),
-            ("probation", Some(number)),
-            "{told:#?}"
-        );
-        assert_eq!(handler(&host)["state"], "paused");
-        let server = runtime.block_on(HttpServer::on(address)).unwrap();
-        let handled = trial.handled(&host);
-        assert_eq!(by_tag(&handled, "new"), 60, "{version}");
-        trial.send_until(&host, 500, |told| (told.state(number) == "serving").then_some(()));
-        trial.handled(&host);
-        drop(server);
-    }
+fn a_version_that_traps_because_a_server_is_dead_is_paused_and_not_rolled_back() {
+    beside_a_dead_server("traps because a server is dead", "trap", 3);
 }
 
-fn is_dead(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err()
+/// As many probes fail as would convict a version whose predecessor handled them.
+#[test]
+fn a_version_that_answers_retry_because_a_server_is_dead_is_paused_and_not_rolled_back() {
+    beside_a_dead_server("answers retry because a server is dead", "retry", 5);
+}
+
+fn beside_a_dead_server(version: &str, otherwise: &str, probes: u64) {
+    assert_eq!(expected(version), End::ProvenAfterPause);
+    let runtime = Runtime::new().unwrap();
+    let server = runtime.block_on(HttpServer::start());
+    let (url, address) = (server.url("/"), server.address);
+    let grant = format!("[grant]\nhttp = [\"{}\"]\n", server.url(""));
+    let mut trial = Trial::new(&format!(
+        "concurrency = 4\n[rollout]\nattempts = 50\ntime = \"0s\"\n{grant}"
+    ));
+    let host = trial.start(&calling(&format!("good; call {url} {otherwise}")));
+    trial.handled(&host);
+    drop(server);
+    wait_for("the server's end", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
+    let number = trial.deploy(&host, &calling(&format!("new; call {url} {otherwise}")));
+    // Each message in a group of its own, so that 20 different ones fail before any comes back.
+    trial.groups = 1000;
+    trial.send(&host, 60);
+    wait_for("the pause", || host.events("the handler is paused").pop());
+    wait_for("the calls under way", || {
+        (handler(&host)["in-flight"] == 0).then_some(())
+    });
+    let calls = VersionsTold::of(&host, "in").calls(number);
+    wait_for("the probes", || {
+        (VersionsTold::of(&host, "in").calls(number) >= calls + probes).then_some(())
+    });
+    let told = VersionsTold::of(&host, "in");
+    assert_eq!(
+        (told.state(number), told.serving()),
+        ("probation", Some(number)),
+        "{told:#?}"
+    );
+    assert_eq!(handler(&host)["state"], "paused");
+    let server = runtime.block_on(HttpServer::on(address)).unwrap();
+    assert_eq!(by_tag(&trial.handled(&host), "new"), 60);
+    trial.send_until(&host, 500, |told| (told.state(number) == "serving").then_some(()));
+    trial.handled(&host);
+    drop(server);
 }
 
 #[test]

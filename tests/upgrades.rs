@@ -12,7 +12,7 @@ use std::{
 };
 
 use harness::{
-    host::{Host, Place},
+    host::Host,
     let_pass, pause,
     versions::{HandledMessage, Trial, check_order, plain, try_told},
     wait_for,
@@ -82,7 +82,9 @@ fn upgrades(count: u32, kill_in_one_of: u32) {
     host.wait_empty("in");
     assert_eq!(host.terminate().0.code(), Some(0));
     let (ledger, took) = (ledger.into_inner().unwrap(), start.elapsed());
-    let handled: Vec<_> = stored(&trial.place, "done")
+    let handled: Vec<_> = trial
+        .place
+        .stored("done")
         .iter()
         .map(|text| HandledMessage::read(text))
         .collect();
@@ -92,7 +94,7 @@ fn upgrades(count: u32, kill_in_one_of: u32) {
         ledger.doubtful.len(),
         handled.len()
     );
-    assert_eq!(stored(&trial.place, "in-dead"), [""; 0]);
+    assert_eq!(trial.place.stored("in-dead"), [""; 0]);
     check(&ledger, &handled);
     assert!(took < UPGRADE * count, "{took:?}");
 }
@@ -199,16 +201,4 @@ fn check(ledger: &SentLedger, handled: &[HandledMessage]) {
     let known: BTreeSet<_> = ledger.acknowledged.union(&ledger.doubtful).copied().collect();
     assert!(numbers.is_subset(&known), "something was handled that was never sent");
     check_order(handled);
-}
-
-/// The bodies that a queue holds, in the order sent, read as an operator would: with SQLite.
-fn stored(place: &Place, queue: &str) -> Vec<String> {
-    let connection = rusqlite::Connection::open(place.data().join("queues.db")).unwrap();
-    let sql = "SELECT CAST(body AS TEXT) FROM messages JOIN queues USING (queue) WHERE name = ? ORDER BY seq";
-    let mut statement = connection.prepare(sql).unwrap();
-    statement
-        .query_map([queue], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
 }
