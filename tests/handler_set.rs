@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -15,6 +16,7 @@ use sandhog::{
     handler_status::HandlerStatuses,
     metrics::Metrics,
     queue_set::QueueSet,
+    versions::{ServedVersions, VersionBoard},
 };
 use sandhog_queue::{
     Queue,
@@ -41,6 +43,7 @@ impl Handlers {
             executor: executor.clone(),
             statuses: Arc::new(HandlerStatuses::default()),
             metrics,
+            versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),
         });
@@ -64,11 +67,13 @@ impl Handlers {
         let manifest = format!("queue = \"{queue}\"\nconcurrency = 2\n");
         let manifest = Manifest::parse(&manifest, handler).unwrap();
         let version = HandlerVersion {
+            number: 1,
             component: self.executor.component().await,
             policy: Arc::new(policy(handler, &manifest)),
             manifest,
+            tally: Arc::default(),
         };
-        self.set.accept(handler, version).await.unwrap();
+        self.set.accept(handler, ServedVersions::alone(version)).await.unwrap();
         self.set.arrange(&BTreeMap::new());
     }
 

@@ -4,6 +4,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +18,7 @@ use sandhog::{
     metrics::Metrics,
     pages,
     queue_set::QueueSet,
+    versions::{ServedVersions, VersionBoard},
 };
 use sandhog_executor::{Component, Executor, policy::Reuse};
 use sandhog_queue::{
@@ -86,7 +88,7 @@ pub struct Pipeline {
     stop: CancellationToken,
     stop_working: CancellationToken,
     tasks: JoinSet<()>,
-    versions: Vec<watch::Sender<Arc<HandlerVersion>>>,
+    versions: Vec<watch::Sender<Arc<ServedVersions>>>,
 }
 
 impl fmt::Debug for Pipeline {
@@ -137,11 +139,13 @@ impl Pipeline {
     pub fn handle_on(&mut self, queue: Arc<dyn Queue>, component: &Component, manifest: Manifest) {
         let handler = manifest.queue.to_string();
         let policy = Arc::new(policy(&handler, &manifest));
-        let (versions, receiver) = watch::channel(Arc::new(HandlerVersion {
+        let (versions, receiver) = watch::channel(Arc::new(ServedVersions::alone(HandlerVersion {
+            number: 1,
             component: component.clone(),
             manifest,
             policy,
-        }));
+            tally: Arc::default(),
+        })));
         self.versions.push(versions);
         let keeper = LeaseKeeper::new(Arc::clone(&queue), Arc::clone(self.metrics.leases()));
         let leases = Arc::clone(&keeper);
@@ -155,7 +159,8 @@ impl Pipeline {
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),
         };
-        let dispatcher = Dispatcher::new(context, Arc::new(HandlerStatuses::default()), receiver);
+        let board = Arc::new(VersionBoard::new(Path::new("plugins")));
+        let dispatcher = Dispatcher::new(context, Arc::new(HandlerStatuses::default()), receiver, board);
         let run = async move {
             // The keeper extends leases until the last attempt is settled.
             let stop_extending = CancellationToken::new();
@@ -171,11 +176,13 @@ impl Pipeline {
     /// Gives all handlers a new version, as a reload does.
     pub fn replace(&self, component: &Component, manifest: &Manifest) {
         for versions in &self.versions {
-            versions.send_replace(Arc::new(HandlerVersion {
+            versions.send_replace(Arc::new(ServedVersions::alone(HandlerVersion {
+                number: 2,
                 component: component.clone(),
                 policy: Arc::new(policy(manifest.queue.as_str(), manifest)),
                 manifest: manifest.clone(),
-            }));
+                tally: Arc::default(),
+            })));
         }
     }
 

@@ -17,14 +17,14 @@ use crate::{
     exit_code::ExitCode,
     handler_set::{HandlerSet, HostContext},
     handler_status::HandlerStatuses,
-    last_served::LastServedStore,
     metrics::Metrics,
     plugin_dir::PluginDir,
     queue_set::QueueSet,
-    reload::Reload,
+    reload::{Reload, VersionSettings},
     shutdown::StopTokens,
     signals::HostSignals,
     spy::{SpyClock, TestSpy},
+    versions::{VersionBoard, VersionStore},
 };
 use sandhog_executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget, descriptors};
 use sandhog_queue::{QueueError, alarm::wake_at, printable::chain};
@@ -197,6 +197,7 @@ impl App {
             executor,
             statuses,
             metrics,
+            versions: Arc::new(VersionBoard::new(&config.plugins)),
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
@@ -326,14 +327,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Returns the reload of the plugin directory, which looks at the directory whenever `look` is notified.
 fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
-    let last_served = config
+    let versions = config
         .data
         .as_ref()
-        .map(|data| LastServedStore::new(data.join("versions")));
+        .map(|data| VersionStore::new(data.join("versions")));
+    let settings = VersionSettings {
+        keep: config.versions_keep,
+        // A person who builds a handler wants the newest version, whatever it does.
+        probation: config.manifest_base.is_none(),
+    };
     let base = config.manifest_base.as_ref().unwrap_or(&config.plugins);
     let directory = PluginDir::new(config.plugins.clone()).with_base(base.clone());
     let handlers = HandlerSet::new(host.clone());
-    Reload::new(directory, Arc::clone(&host.executor), handlers, last_served).looking_at(look)
+    Reload::new(directory, Arc::clone(&host.executor), handlers, versions, settings).looking_at(look)
 }
 
 fn announce(address: SocketAddr, config: &Config) {

@@ -16,14 +16,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Manifest,
-    group_backlog::{Followers, GroupHead, LeasedDelivery},
+    group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
     metrics::Metrics,
     queue_set::QueueSet,
+    rollout::SecondOpinions,
     settlement::AttemptOutcome,
     slots::TakenSlots,
+    versions::SharedTally,
 };
 use sandhog_executor::{
-    CallMessage, CallReport, Component, Executor, GuestCall, GuestPolicy, LogLine, LogSink, Verdict, policy::LogLevel,
+    CallMessage, CallReport, CallUsage, Component, Executor, GuestCall, GuestPolicy, LogLine, LogSink, Verdict,
+    policy::LogLevel,
 };
 use sandhog_queue::{
     Delivery, Effects, Queue, SettleError, Settlement,
@@ -44,12 +47,16 @@ pub use self::settle::settle;
 /// A component with its manifest. A delivery runs on one version from its start to its end, whatever is reloaded meanwhile.
 #[derive(Debug)]
 pub struct HandlerVersion {
+    /// The number of the version among those of its handler.
+    pub number: u64,
     /// The component whose instances are called.
     pub component: Component,
     /// The settings of the handler.
     pub manifest: Manifest,
     /// The limits and grants of its guests, taken from the manifest.
     pub policy: Arc<GuestPolicy>,
+    /// What is counted of the version.
+    pub tally: SharedTally,
 }
 
 impl HandlerVersion {
@@ -112,8 +119,14 @@ pub struct AttemptContext {
 /// An attempt whose messages are settled.
 #[derive(Debug)]
 pub struct SettledAttempt {
-    /// The outcome of each message.
-    pub outcomes: Vec<(MessageId, AttemptOutcome)>,
+    /// The version that the attempt ran on.
+    pub version: Arc<HandlerVersion>,
+    /// When the attempt began.
+    pub began: Instant,
+    /// The messages.
+    pub messages: Vec<SettledMessage>,
+    /// The cost of the call; `None` if the guest was not called, or not to its end.
+    pub usage: Option<CallUsage>,
     /// The next message of each group whose first message was handled, with its own followers; and the messages of an attempt that
     /// met a conflict, for their next attempt under the same leases.
     pub next: Vec<GroupHead>,
@@ -121,10 +134,22 @@ pub struct SettledAttempt {
     pub back_in: Option<Duration>,
 }
 
+/// One message of an attempt that is settled.
+#[derive(Debug)]
+pub struct SettledMessage {
+    /// The message.
+    pub id: MessageId,
+    /// How the attempt came out for it.
+    pub outcome: AttemptOutcome,
+    /// The call that broke before this one, if this one gave a second opinion.
+    pub first_call: Option<Box<FirstCall>>,
+}
+
 /// The handler and the version that an attempt runs for.
 struct HandlerAttempt {
     context: Arc<AttemptContext>,
     version: Arc<HandlerVersion>,
+    began: Instant,
 }
 
 /// One message of an attempt whose guest is done.
@@ -135,8 +160,11 @@ pub(crate) struct FinishedMessage {
     outcome: AttemptOutcome,
     /// Later messages of its group that wait for it.
     followers: Followers,
-    /// The delivery, if the handler has a key-value store: an attempt that meets a conflict is not its last one.
+    /// The delivery, if the handler has a key-value store or a predecessor gives second opinions: the attempt may not be its last
+    /// one.
     delivery: Option<Box<Delivery>>,
+    /// The call before, to which this one gave a second opinion.
+    first_call: Option<Box<FirstCall>>,
     /// The delivery that is to be tried again at once.
     again: Option<Box<LeasedDelivery>>,
 }
@@ -149,6 +177,7 @@ pub struct GuestFinished {
     leases: Vec<Lease>,
     effects: Effects,
     duration: Duration,
+    usage: Option<CallUsage>,
     /// The slots of the attempt. They are given back once it is settled, or before if [it frees them](GuestFinished::frees_slots).
     pub slots: Option<TakenSlots>,
     /// The place of the attempt among those that are not settled.
@@ -174,6 +203,8 @@ pub struct AttemptInput {
     pub version: Arc<HandlerVersion>,
     /// The deliveries of one call.
     pub batch: Vec<LeasedDelivery>,
+    /// The failures about which the predecessor of the version is asked.
+    pub opinions: SecondOpinions,
     /// A slot for the attempt, and one for each message that waits behind one of its batch.
     pub slots: TakenSlots,
     /// The place of the attempt among those that are not settled.
@@ -186,52 +217,70 @@ pub struct AttemptInput {
 ///
 /// Dropping the future interrupts the guest, and lets the messages return by themselves. Cancel `stop_working` instead.
 pub async fn attempt(input: AttemptInput) -> GuestFinished {
-    let started = Instant::now();
+    let began = Instant::now();
     let AttemptInput {
         context,
         version,
         batch,
+        opinions,
         slots,
         unsettled,
         ..
     } = input;
+    let may_go_on = version.policy.grants.keyvalue || opinions != SecondOpinions::None;
     let mut deliveries = Vec::with_capacity(batch.len());
     let mut leases = Vec::with_capacity(batch.len());
-    for LeasedDelivery { delivery, lease } in batch {
+    let mut received = Vec::with_capacity(batch.len());
+    for leased in batch {
+        let LeasedDelivery {
+            delivery,
+            lease,
+            first_call,
+        } = leased;
+        received.push(FinishedMessage {
+            id: delivery.message.id.clone(),
+            receive_count: delivery.receive_count,
+            outcome: AttemptOutcome::Interrupted,
+            followers: Followers::default(),
+            delivery: may_go_on.then(|| Box::new(delivery.clone())),
+            first_call,
+            again: None,
+        });
         deliveries.push(delivery);
         leases.push(lease);
     }
-    let may_conflict = version.policy.grants.keyvalue;
-    let received: Vec<_> = deliveries
-        .iter()
-        .map(|delivery| {
-            let kept = may_conflict.then(|| Box::new(delivery.clone()));
-            (delivery.message.id.clone(), delivery.receive_count, kept)
-        })
-        .collect();
-    let attempt = HandlerAttempt { context, version };
-    let (outcomes, effects) = attempt.outcomes(deliveries, &leases).await;
-    let messages = received
-        .into_iter()
-        .zip(outcomes)
-        .map(|((id, receive_count, delivery), outcome)| FinishedMessage {
-            id,
-            receive_count,
-            outcome,
-            followers: Followers::default(),
-            delivery,
-            again: None,
-        })
-        .collect();
+    let attempt = HandlerAttempt {
+        context,
+        version,
+        began,
+    };
+    let called = attempt.outcomes(deliveries, &leases).await;
+    let mut messages = received;
+    let last_receive = attempt.context.queue.capabilities().max_receives;
+    for (message, outcome) in messages.iter_mut().zip(called.outcomes) {
+        let is_last = last_receive.is_some_and(|last| message.receive_count >= last);
+        message.outcome = outcome.with_second_opinion(opinions, is_last);
+    }
     GuestFinished {
         attempt,
         messages,
         leases,
-        effects,
-        duration: started.elapsed(),
+        effects: called.effects,
+        duration: began.elapsed(),
+        usage: called.usage,
         slots: Some(slots),
         _unsettled: unsettled,
     }
+}
+
+/// What came of the call of a guest.
+#[derive(Debug, Default)]
+struct CalledGuest {
+    /// One for each delivery, in order.
+    outcomes: Vec<AttemptOutcome>,
+    effects: Effects,
+    /// `None` if the guest was not called, or not to its end.
+    usage: Option<CallUsage>,
 }
 
 impl AttemptContext {
@@ -270,7 +319,7 @@ impl AttemptContext {
 
 impl HandlerAttempt {
     /// Calls the guest for the messages that were not handled before, unless the order to stop or the loss of a lease comes first.
-    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> (Vec<AttemptOutcome>, Effects) {
+    async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> CalledGuest {
         let context = &self.context;
         // The output of a batch cannot be told apart by message, so it carries the id of the first one.
         let first = deliveries.first().map(|delivery| delivery.message.id.clone());
@@ -289,7 +338,11 @@ impl HandlerAttempt {
             });
         }
         if messages.is_empty() {
-            return (known_outcomes.into_iter().flatten().collect(), Effects::default());
+            let outcomes = known_outcomes.into_iter().flatten().collect();
+            return CalledGuest {
+                outcomes,
+                ..CalledGuest::default()
+            };
         }
         let policy = Arc::clone(&self.version.policy);
         let keyvalue = policy
@@ -321,15 +374,14 @@ impl HandlerAttempt {
                 AttemptOutcome::Interrupted
             }
         };
-        (leases.iter().map(outcome).collect(), Effects::default())
+        CalledGuest {
+            outcomes: leases.iter().map(outcome).collect(),
+            ..CalledGuest::default()
+        }
     }
 
     /// Fills the outcomes that are not known yet with the verdicts of the executor.
-    fn reported(
-        &self,
-        report: CallReport,
-        known_outcomes: Vec<Option<AttemptOutcome>>,
-    ) -> (Vec<AttemptOutcome>, Effects) {
+    fn reported(&self, report: CallReport, known_outcomes: Vec<Option<AttemptOutcome>>) -> CalledGuest {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
@@ -354,7 +406,11 @@ impl HandlerAttempt {
             sends: report.sends,
             writes,
         };
-        (outcomes.collect(), effects)
+        CalledGuest {
+            outcomes: outcomes.collect(),
+            effects,
+            usage: Some(report.usage),
+        }
     }
 
     fn log_sink(&self, message: Option<MessageId>) -> LogSink {

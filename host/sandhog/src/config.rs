@@ -28,6 +28,7 @@ mod limits;
 mod manifest;
 mod mistake;
 mod queues;
+mod rollout;
 mod secret;
 mod section;
 
@@ -37,6 +38,7 @@ pub use self::{
     manifest::{DevSettings, Manifest, RetryDelays},
     mistake::{ConfigErrors, ConfigMistake},
     queues::QueueSettings,
+    rollout::RolloutSettings,
     secret::{BadSecret, ListenerSecret},
 };
 
@@ -51,6 +53,9 @@ const DEFAULT_PLUGINS: &str = "plugins";
 const DEFAULT_DATA: &str = ".sandhog";
 const DEFAULT_GRACE_PERIOD: Duration = Duration::from_secs(30);
 const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
+const DEFAULT_VERSIONS_KEEP: usize = 10;
+/// The one that serves and its predecessor are always kept. A hundred of the largest components take 6.4 GB of the disk.
+const VERSIONS_KEEP: RangeInclusive<u64> = 2..=100;
 const MEMORY_BUDGET: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// The longest window of the ledger: no SQS queue keeps a message for longer.
 const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
@@ -82,6 +87,8 @@ pub struct Config {
     pub queues: BTreeMap<QueueName, QueueSettings>,
     /// The bounds of the record of handled messages. Table `[ledger]`.
     pub ledger: ProcessedMessageSettings,
+    /// The most versions of a handler that are kept. Key `keep` of the table `[versions]`: 2 to 100, default 10.
+    pub versions_keep: usize,
     /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
     pub spy: bool,
     /// The directory that paths in manifests are relative to; `None` is `plugins`. Only `sandhog dev` sets it.
@@ -239,6 +246,7 @@ impl Config {
             queues: BTreeMap::new(),
             keys: BTreeMap::new(),
             ledger: ProcessedMessageSettings::default(),
+            versions_keep: DEFAULT_VERSIONS_KEEP,
             spy: false,
             manifest_base: None,
         }
@@ -299,6 +307,7 @@ impl Config {
             config.queues = read_queues(root);
             config.keys = read_keys(root, directory);
             config.ledger = read_ledger(root, config.ledger);
+            config.versions_keep = read_versions_keep(root).unwrap_or(config.versions_keep);
             config
         })
     }
@@ -347,4 +356,11 @@ fn read_ledger(root: &mut TomlSection<'_>, defaults: ProcessedMessageSettings) -
     };
     section.finish();
     ledger
+}
+
+fn read_versions_keep(root: &mut TomlSection<'_>) -> Option<usize> {
+    let mut section = root.section("versions");
+    let keep = section.number("keep", VERSIONS_KEEP);
+    section.finish();
+    usize::try_from(keep?).ok()
 }

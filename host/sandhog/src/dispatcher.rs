@@ -18,22 +18,26 @@ use tokio::{
 use self::{
     handler_report::HandlerReport,
     receive_health::ReceiveHealth,
+    served::DispatchedVersions,
     settlements::{SettledBatch, Settlements},
 };
 use crate::{
-    attempt::{AttemptContext, AttemptInput, HandlerVersion, SettledAttempt},
-    group_backlog::{GroupBacklog, LeasedDelivery, NextCall},
+    attempt::{AttemptContext, AttemptInput, HandlerVersion, SettledAttempt, SettledMessage},
+    group_backlog::{CallLimits, GroupBacklog, LeasedDelivery, NextCall},
     handler_status::HandlerStatuses,
     pause::{HandlerPause, PauseChange},
     poller::{FinishedReceive, Poller, ReceiveDecision},
+    rollout::SecondOpinions,
     runners::{AttemptCompletion, Runners},
     settlement::AttemptOutcome,
     slots::Slots,
+    versions::{ServedVersions, VersionBoard},
 };
 use sandhog_queue::{Delivery, QueueError, alarm, printable::chain};
 
 mod handler_report;
 mod receive_health;
+mod served;
 mod settlements;
 
 /// How long interrupted guests are waited for once the queue has failed, which ends the process.
@@ -44,7 +48,8 @@ const INTERRUPTED: Duration = Duration::from_secs(5);
 pub struct Dispatcher {
     context: Arc<AttemptContext>,
     report: HandlerReport,
-    versions: watch::Receiver<Arc<HandlerVersion>>,
+    changed_versions: watch::Receiver<Arc<ServedVersions>>,
+    versions: DispatchedVersions,
     poller: Poller,
     receive_health: ReceiveHealth,
     /// The messages whose attempts have not started.
@@ -69,7 +74,7 @@ enum DispatcherEvent {
     Settled(SettledBatch),
     /// Guests are done with their attempts.
     GuestsFinished(Vec<AttemptCompletion>),
-    /// New deliveries run on another version.
+    /// New deliveries run on other versions.
     VersionChanged,
     /// A receive has ended.
     ReceiveEnded(FinishedReceive),
@@ -85,17 +90,20 @@ struct CallCapacity {
 }
 
 impl Dispatcher {
-    /// Creates a dispatcher that has received nothing yet. New versions come through `versions`; the context's `stop_receiving`
-    /// starts the drain.
+    /// Creates a dispatcher that has received nothing yet. New versions come through `versions`, and how they compare goes to
+    /// `board`; the context's `stop_receiving` starts the drain.
     pub fn new(
         context: AttemptContext,
         statuses: Arc<HandlerStatuses>,
-        versions: watch::Receiver<Arc<HandlerVersion>>,
+        versions: watch::Receiver<Arc<ServedVersions>>,
+        board: Arc<VersionBoard>,
     ) -> Self {
         let context = Arc::new(context);
+        let served = Arc::clone(&versions.borrow());
         Self {
             report: HandlerReport::new(Arc::clone(&context), statuses),
-            versions,
+            versions: DispatchedVersions::new(Arc::clone(&context), board, served),
+            changed_versions: versions,
             poller: Poller::new(Arc::clone(&context.queue)),
             receive_health: ReceiveHealth::default(),
             backlog: GroupBacklog::default(),
@@ -143,7 +151,7 @@ impl Dispatcher {
     async fn work(&mut self) -> Result<(), QueueError> {
         while !self.is_draining() {
             self.start_attempts();
-            let look_again = self.start_receives();
+            let look_again = [self.start_receives(), self.versions.at()].into_iter().flatten().min();
             let event = self.next_event(look_again).await;
             self.react(event)?;
             // A queue in memory never keeps the loop waiting, and the leases are renewed on the same task.
@@ -172,7 +180,7 @@ impl Dispatcher {
             () = stop.cancelled(), if is_working => DispatcherEvent::StopOrdered,
             Some(batch) = self.settlements.next() => DispatcherEvent::Settled(batch),
             completions = self.runners.done() => DispatcherEvent::GuestsFinished(completions),
-            changed = self.versions.changed(), if is_working => {
+            changed = self.changed_versions.changed(), if is_working => {
                 if changed.is_ok() {
                     return DispatcherEvent::VersionChanged;
                 }
@@ -188,7 +196,8 @@ impl Dispatcher {
 
     fn react(&mut self, event: DispatcherEvent) -> Result<(), QueueError> {
         match event {
-            DispatcherEvent::StopOrdered | DispatcherEvent::LookAgain => {}
+            DispatcherEvent::StopOrdered => {}
+            DispatcherEvent::LookAgain => self.versions.tick(Instant::now()),
             DispatcherEvent::Settled(batch) => {
                 let pause_changed = self.settled(batch)?;
                 self.adapt(pause_changed);
@@ -198,13 +207,20 @@ impl Dispatcher {
                 self.adapt(pause_changed);
             }
             DispatcherEvent::VersionChanged => {
-                let change = self.pause.reset();
-                self.report.pause_changed(&change);
-                self.poller.clear();
+                let served = Arc::clone(&self.changed_versions.borrow_and_update());
+                self.versions.change(served);
+                self.start_afresh();
             }
             DispatcherEvent::ReceiveEnded(receive) => self.received(receive.answer)?,
         }
         Ok(())
+    }
+
+    /// Ends a pause: other versions have a fresh start.
+    fn start_afresh(&mut self) {
+        let change = self.pause.reset();
+        self.report.pause_changed(&change);
+        self.poller.clear();
     }
 
     /// Gives back every message whose attempt has not started.
@@ -248,14 +264,26 @@ impl Dispatcher {
         if !self.backlog.has_waiting() {
             return;
         }
-        // The version is chosen now and kept: a reload does not touch an attempt under way.
-        let version = Arc::clone(&self.versions.borrow());
-        let CallCapacity { calls, batch_size } = self.capacity(&version);
+        let is_paused = self.pause.until().is_some();
+        let calls = self.capacity(self.versions.newest()).calls;
         let mut attempts = Vec::new();
         while self.occupied_slots(calls) < calls
-            && let Some(call) = self.backlog.next_call(self.next_key, batch_size, version.batch_bytes())
+            && let Some(next) = self.backlog.next()
         {
-            attempts.push(self.attempt_input(&version, call));
+            // The version is chosen now and kept: a reload does not touch an attempt under way.
+            let lane = self.versions.lane(next);
+            let (version, opinions) = self.versions.of_lane(lane, is_paused);
+            let version = Arc::clone(version);
+            let most = CallLimits {
+                messages: self.capacity(&version).batch_size,
+                bytes: version.batch_bytes(),
+            };
+            let versions = &self.versions;
+            let is_of_lane = |next: &LeasedDelivery| versions.has_one_lane() || versions.lane(next) == lane;
+            let Some(call) = self.backlog.next_call(self.next_key, most, is_of_lane) else {
+                break;
+            };
+            attempts.push(self.attempt_input(version, opinions, call));
         }
         if !attempts.is_empty() {
             self.runners.start(attempts);
@@ -263,14 +291,20 @@ impl Dispatcher {
         }
     }
 
-    fn attempt_input(&mut self, version: &Arc<HandlerVersion>, call: NextCall) -> AttemptInput {
+    fn attempt_input(
+        &mut self,
+        version: Arc<HandlerVersion>,
+        opinions: SecondOpinions,
+        call: NextCall,
+    ) -> AttemptInput {
         let key = self.next_key;
         self.next_key += 1;
         AttemptInput {
             key,
             context: Arc::clone(&self.context),
-            version: Arc::clone(version),
+            version,
             batch: call.batch,
+            opinions,
             slots: self.slots.take(1 + call.followers),
             unsettled: self.unsettled.take(1),
         }
@@ -281,8 +315,7 @@ impl Dispatcher {
     fn start_receives(&mut self) -> Option<Instant> {
         loop {
             let now = Instant::now();
-            let version = Arc::clone(&self.versions.borrow());
-            let CallCapacity { calls, batch_size } = self.capacity(&version);
+            let CallCapacity { calls, batch_size } = self.capacity(self.versions.newest());
             let free = calls.saturating_sub(self.occupied_slots(calls) + self.poller.reserved());
             let waits = [self.receive_health.not_before(), self.pause.until()];
             let hold_back = waits.into_iter().flatten().filter(|until| *until > now).max();
@@ -333,6 +366,7 @@ impl Dispatcher {
         let leased = deliveries.into_iter().map(|delivery| LeasedDelivery {
             lease: keeper.hold(delivery.receipt.clone(), &delivery.lease),
             delivery,
+            first_call: None,
         });
         self.backlog
             .received(leased, self.context.queue.capabilities().returns_groups);
@@ -416,10 +450,12 @@ impl Dispatcher {
     }
 
     fn record_attempt(&mut self, attempt: SettledAttempt) -> bool {
+        let went_back = self.versions.record(&attempt, self.pause.until().is_some());
         let SettledAttempt {
-            outcomes,
+            messages,
             next,
             back_in,
+            ..
         } = attempt;
         if let Some(back_in) = back_in {
             self.poller.be_careful(back_in, Instant::now());
@@ -429,8 +465,17 @@ impl Dispatcher {
             self.release_waiting();
         }
         let mut pause_changed = false;
-        for (id, outcome) in outcomes {
+        for SettledMessage {
+            id,
+            outcome,
+            first_call,
+        } in messages
+        {
             let change = match outcome {
+                // What the predecessor handles is no sign that the newest version works again.
+                AttemptOutcome::Success if first_call.is_some() && self.pause.until().is_some() => {
+                    self.pause.probe_failed(Instant::now())
+                }
                 AttemptOutcome::Success => self.pause.succeeded(),
                 AttemptOutcome::Failed(failure) => self.pause.failed(&id, &failure, Instant::now()),
                 AttemptOutcome::HostFault(_) => {
@@ -439,11 +484,16 @@ impl Dispatcher {
                 }
                 AttemptOutcome::AlreadyHandled
                 | AttemptOutcome::Conflict(_)
+                | AttemptOutcome::Disputed(_)
                 | AttemptOutcome::Interrupted
                 | AttemptOutcome::LeaseLost => PauseChange::None,
             };
             pause_changed |= change != PauseChange::None;
             self.report.pause_changed(&change);
+        }
+        if went_back {
+            pause_changed |= self.pause.until().is_some();
+            self.start_afresh();
         }
         pause_changed
     }

@@ -17,7 +17,12 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use tokio::time::Instant;
+
 use sandhog_queue::{Delivery, lease::Lease};
+
+/// The most messages of other calls that are passed over for one call (1024, as many as a receive returns).
+const MOST_PASSED_OVER: usize = 1024;
 
 /// A delivery with its lease.
 #[derive(Debug)]
@@ -26,6 +31,21 @@ pub struct LeasedDelivery {
     pub delivery: Delivery,
     /// The right to settle the delivery.
     pub lease: Lease,
+    /// The call of the newest version that broke, if the delivery waits for a second opinion of the predecessor.
+    pub first_call: Option<Box<FirstCall>>,
+}
+
+/// A call of the newest version that did not handle a message, about which the predecessor is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstCall {
+    /// The number of the version.
+    pub version: u64,
+    /// When the call began.
+    pub began: Instant,
+    /// The guest broke; otherwise it answered.
+    pub broke: bool,
+    /// The message speaks for its call: it was the first of its batch, so that a call counts once.
+    pub counts: bool,
 }
 
 /// The earliest message of a group that the handler has, with the later ones; or a message without a group.
@@ -40,6 +60,15 @@ pub struct GroupHead {
 /// Later messages of one group, in order.
 #[derive(Debug, Default)]
 pub struct Followers(VecDeque<LeasedDelivery>);
+
+/// The bounds of one call of a guest.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    /// The most messages.
+    pub messages: usize,
+    /// The most bytes that the bodies have together, if there is more than one message.
+    pub bytes: usize,
+}
 
 /// The messages of one call of a guest.
 #[derive(Debug)]
@@ -102,11 +131,21 @@ impl GroupBacklog {
         }
     }
 
-    /// Takes the messages of the next call, for the attempt `key`: the first that waits and those after it, up to `most`
-    /// messages whose bodies have `bytes` together. A message whose lease is lost never shares a call, since the others would be
-    /// given back with it.
-    pub fn next_call(&mut self, key: u64, most: usize, bytes: usize) -> Option<NextCall> {
-        let heads = self.next_heads(most, bytes)?;
+    /// Returns the first message that waits for a slot.
+    pub fn next(&self) -> Option<&LeasedDelivery> {
+        self.waiting.front().map(|head| &head.first)
+    }
+
+    /// Takes the messages of the next call, for the attempt `key`: the first that waits and those after it, as far as they belong
+    /// to the call, and within its limits. A message whose lease is lost never shares a call, since the others would be given
+    /// back with it.
+    pub fn next_call(
+        &mut self,
+        key: u64,
+        most: CallLimits,
+        belongs: impl Fn(&LeasedDelivery) -> bool,
+    ) -> Option<NextCall> {
+        let heads = self.next_heads(most, belongs)?;
         let followers = heads.iter().map(|head| head.followers.0.len()).sum();
         let mut batch = Vec::with_capacity(heads.len());
         let mut behind = Vec::new();
@@ -123,13 +162,24 @@ impl GroupBacklog {
         Some(NextCall { batch, followers })
     }
 
-    fn next_heads(&mut self, most: usize, bytes: usize) -> Option<Vec<GroupHead>> {
+    fn next_heads(&mut self, most: CallLimits, belongs: impl Fn(&LeasedDelivery) -> bool) -> Option<Vec<GroupHead>> {
         let first = self.waiting.pop_front()?;
-        let mut bytes_left = bytes.saturating_sub(body_size(&first));
+        let mut bytes_left = most.bytes.saturating_sub(body_size(&first));
         let mut heads = vec![first];
-        while heads.len() < most && !heads.iter().any(has_lost_lease) {
-            let fits = |next: &mut GroupHead| body_size(next) <= bytes_left && !has_lost_lease(next);
-            let Some(next) = self.waiting.pop_front_if(fits) else {
+        // The messages of other calls stay where they are.
+        let mut index = 0;
+        while heads.len() < most.messages && index < MOST_PASSED_OVER && !heads.iter().any(has_lost_lease) {
+            let Some(next) = self.waiting.get(index) else {
+                break;
+            };
+            if !belongs(&next.first) {
+                index += 1;
+                continue;
+            }
+            if body_size(next) > bytes_left || has_lost_lease(next) {
+                break;
+            }
+            let Some(next) = self.waiting.remove(index) else {
                 break;
             };
             bytes_left = bytes_left.saturating_sub(body_size(&next));
@@ -182,8 +232,6 @@ fn has_lost_lease(head: &GroupHead) -> bool {
 mod tests {
     use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
-    use tokio::time::Instant;
-
     use super::*;
     use sandhog_queue::{
         DeliveryLease, Receipt,
@@ -193,6 +241,10 @@ mod tests {
     use sandhog_simple::{SimpleStore, settings::Settings};
 
     const ALL: usize = usize::MAX;
+
+    fn limits(messages: usize, bytes: usize) -> CallLimits {
+        CallLimits { messages, bytes }
+    }
 
     async fn keeper() -> Arc<LeaseKeeper> {
         let name = QueueName::new("orders").unwrap();
@@ -208,6 +260,7 @@ mod tests {
             let held = DeliveryLease::Until(Instant::now() + Duration::from_secs(30));
             LeasedDelivery {
                 lease: keeper.hold(receipt.clone(), &held),
+                first_call: None,
                 delivery: Delivery {
                     message: Message {
                         id: MessageId::from_queue(id),
@@ -241,11 +294,11 @@ mod tests {
     #[tokio::test]
     async fn a_call_takes_one_message_of_each_group() {
         let (mut backlog, _keeper) = backlog("a1 b1 a2 x a3 b2 y").await;
-        let call = backlog.next_call(7, ALL, ALL).unwrap();
+        let call = backlog.next_call(7, limits(ALL, ALL), |_| true).unwrap();
         assert_eq!(ids(&call.batch), ["a1", "b1", "x", "y"]);
         assert_eq!(call.followers, 3);
         assert!(!backlog.has_waiting());
-        assert!(backlog.next_call(8, ALL, ALL).is_none());
+        assert!(backlog.next_call(8, limits(ALL, ALL), |_| true).is_none());
     }
 
     #[tokio::test]
@@ -253,7 +306,7 @@ mod tests {
         let keeper = keeper().await;
         let mut backlog = GroupBacklog::default();
         backlog.received(leased(&keeper, "a1 a2"), false);
-        let call = backlog.next_call(7, ALL, ALL).unwrap();
+        let call = backlog.next_call(7, limits(ALL, ALL), |_| true).unwrap();
         assert_eq!((ids(&call.batch), call.followers), (vec!["a1", "a2"], 0));
         assert!(backlog.finished(7).is_empty());
     }
@@ -262,7 +315,7 @@ mod tests {
     async fn a_group_goes_on_in_order_after_its_head_was_handled() {
         let (mut backlog, _keeper) = backlog("a1 a2 a3").await;
         for (key, expected) in [(1, "a1"), (2, "a2"), (3, "a3")] {
-            let call = backlog.next_call(key, ALL, ALL).unwrap();
+            let call = backlog.next_call(key, limits(ALL, ALL), |_| true).unwrap();
             assert_eq!(ids(&call.batch), [expected]);
             assert!(!backlog.has_waiting(), "the later ones wait for {expected}");
             let heads = backlog.finished(key).into_iter().filter_map(Followers::into_head);
@@ -274,7 +327,7 @@ mod tests {
     #[tokio::test]
     async fn the_followers_of_each_message_are_handed_over_once_in_the_order_of_the_batch() {
         let (mut backlog, _keeper) = backlog("a1 x b1 b2 a2 b3").await;
-        backlog.next_call(7, ALL, ALL).unwrap();
+        backlog.next_call(7, limits(ALL, ALL), |_| true).unwrap();
         let groups: Vec<Vec<_>> = backlog
             .finished(7)
             .into_iter()
@@ -296,8 +349,8 @@ mod tests {
     #[tokio::test]
     async fn what_waits_behind_running_attempts_is_given_back_group_by_group() {
         let (mut backlog, _keeper) = backlog("a1 a2 a3 x b1 b2").await;
-        backlog.next_call(1, 2, ALL).unwrap();
-        backlog.next_call(2, 2, ALL).unwrap();
+        backlog.next_call(1, limits(2, ALL), |_| true).unwrap();
+        backlog.next_call(2, limits(2, ALL), |_| true).unwrap();
         let mut groups = backlog.take_followers();
         groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
         let groups: Vec<_> = groups.iter().map(|group| ids(group)).collect();
@@ -309,9 +362,19 @@ mod tests {
     async fn a_call_ends_before_the_message_that_does_not_fit() {
         // Each body has 8 bytes.
         let (mut backlog, _keeper) = backlog("v w x y z").await;
-        assert_eq!(ids(&backlog.next_call(1, ALL, 23).unwrap().batch), ["v", "w"]);
-        assert_eq!(ids(&backlog.next_call(2, 1, ALL).unwrap().batch), ["x"]);
-        assert_eq!(ids(&backlog.next_call(3, ALL, 1).unwrap().batch), ["y"], "at least one");
+        assert_eq!(
+            ids(&backlog.next_call(1, limits(ALL, 23), |_| true).unwrap().batch),
+            ["v", "w"]
+        );
+        assert_eq!(
+            ids(&backlog.next_call(2, limits(1, ALL), |_| true).unwrap().batch),
+            ["x"]
+        );
+        assert_eq!(
+            ids(&backlog.next_call(3, limits(ALL, 1), |_| true).unwrap().batch),
+            ["y"],
+            "at least one"
+        );
     }
 
     #[tokio::test]
@@ -319,7 +382,23 @@ mod tests {
         let (mut backlog, _keeper) = backlog("v w x").await;
         backlog.waiting[1].first.lease.lost().cancel();
         for (key, expected) in [(1, "v"), (2, "w"), (3, "x")] {
-            assert_eq!(ids(&backlog.next_call(key, ALL, ALL).unwrap().batch), [expected]);
+            assert_eq!(
+                ids(&backlog.next_call(key, limits(ALL, ALL), |_| true).unwrap().batch),
+                [expected]
+            );
         }
+    }
+
+    /// A call of a version took messages that belonged to the other one.
+    #[tokio::test]
+    async fn a_call_passes_over_the_messages_of_other_calls_which_keep_their_order() {
+        let keeper = keeper().await;
+        let mut backlog = GroupBacklog::default();
+        backlog.received(leased(&keeper, "v w x y z"), false);
+        let belongs = |leased: &LeasedDelivery| ["v", "x", "z"].contains(&leased.delivery.message.id.as_str());
+        let call = backlog.next_call(1, limits(2, ALL), belongs).unwrap();
+        assert_eq!(ids(&call.batch), ["v", "x"]);
+        let call = backlog.next_call(2, limits(ALL, ALL), |_| true).unwrap();
+        assert_eq!(ids(&call.batch), ["w", "y", "z"]);
     }
 }

@@ -18,8 +18,9 @@ use crate::{
     metrics::Metrics,
     queue_set::QueueSet,
     slots::Slots,
+    versions::{ServedVersions, VersionBoard},
 };
-use sandhog_executor::{Component, Executor};
+use sandhog_executor::Executor;
 use sandhog_queue::{Queue, QueueError, lease::LeaseKeeper, machine_clock::wall_ms, message::QueueName};
 
 mod claims;
@@ -47,6 +48,8 @@ pub struct HostContext {
     pub statuses: Arc<HandlerStatuses>,
     /// The metrics of the host.
     pub metrics: Arc<Metrics>,
+    /// What is known about the versions of all handlers.
+    pub versions: Arc<VersionBoard>,
     /// The token is cancelled when handlers must stop receiving.
     pub stop_receiving: CancellationToken,
     /// The token is cancelled when attempts under way must end.
@@ -58,7 +61,7 @@ pub struct HostContext {
 pub struct HandlerSet {
     host: HostContext,
     /// The newest accepted version. It differs from the running one only where another handler has its queue.
-    newest: BTreeMap<String, Arc<HandlerVersion>>,
+    newest: BTreeMap<String, Arc<ServedVersions>>,
     running: BTreeMap<String, RunningHandler>,
     /// The slots of each handler, which a dispatcher that ends shares with its successor.
     slots: BTreeMap<String, Slots>,
@@ -68,7 +71,7 @@ pub struct HandlerSet {
 #[derive(Debug)]
 struct RunningHandler {
     queue: QueueName,
-    versions: watch::Sender<Arc<HandlerVersion>>,
+    versions: watch::Sender<Arc<ServedVersions>>,
     stop_receiving: CancellationToken,
 }
 
@@ -114,11 +117,16 @@ impl HandlerSet {
         &self.host.metrics
     }
 
-    /// Returns the component that a handler gives to new deliveries.
-    pub fn component(&self, name: &str) -> Option<Component> {
+    /// Returns the board of all versions.
+    pub fn board(&self) -> &Arc<VersionBoard> {
+        &self.host.versions
+    }
+
+    /// Returns the versions that a handler gives to new deliveries.
+    pub fn served(&self, name: &str) -> Option<Arc<ServedVersions>> {
         self.running
             .get(name)
-            .map(|running| running.versions.borrow().component.clone())
+            .map(|running| Arc::clone(&running.versions.borrow()))
     }
 
     /// Returns whether a version of the handler was accepted.
@@ -142,7 +150,7 @@ impl HandlerSet {
         Ok(())
     }
 
-    /// Takes a version as the newest of a handler. The queues of the version exist from now on. The version serves once
+    /// Takes versions as the newest of a handler. The queues of the newest version exist from now on. The version serves once
     /// [`HandlerSet::arrange`] gives it its queue.
     ///
     /// # Errors
@@ -152,9 +160,9 @@ impl HandlerSet {
     /// # Cancel safety
     ///
     /// Safe: the version is taken at the end.
-    pub async fn accept(&mut self, name: &str, version: HandlerVersion) -> Result<(), QueueError> {
-        self.declare(&version.manifest.queues()).await?;
-        self.newest.insert(name.to_owned(), Arc::new(version));
+    pub async fn accept(&mut self, name: &str, versions: ServedVersions) -> Result<(), QueueError> {
+        self.declare(&versions.newest.manifest.queues()).await?;
+        self.newest.insert(name.to_owned(), Arc::new(versions));
         Ok(())
     }
 
@@ -185,8 +193,8 @@ impl HandlerSet {
 
     fn rulings(&self, coming: &BTreeMap<String, Option<QueueName>>) -> BTreeMap<String, QueueRuling> {
         let mut claims: BTreeMap<&str, QueueClaim<'_>> = BTreeMap::new();
-        for (name, version) in &self.newest {
-            claims.entry(name).or_default().newest = Some(&version.manifest.queue);
+        for (name, versions) in &self.newest {
+            claims.entry(name).or_default().newest = Some(&versions.newest.manifest.queue);
         }
         for (name, running) in &self.running {
             claims.entry(name).or_default().serving = Some(&running.queue);
@@ -203,14 +211,14 @@ impl HandlerSet {
         let newest = self.newest.get(name);
         newest
             .zip(self.running.get(name))
-            .is_some_and(|(newest, running)| newest.manifest.queue != running.queue)
+            .is_some_and(|(newest, running)| newest.newest.manifest.queue != running.queue)
     }
 
     fn clash(&self, name: &str, winner: &str) -> String {
         let queue = self
             .newest
             .get(name)
-            .map_or("?", |version| version.manifest.queue.as_str());
+            .map_or("?", |versions| versions.newest.manifest.queue.as_str());
         format!(
             "queue {queue} has the handler {winner} already; a queue has one handler, and of several files that name it the first by name has it"
         )
@@ -218,24 +226,25 @@ impl HandlerSet {
 
     /// Serves the newest version of a handler. Returns whether that version did not serve before.
     fn serve(&mut self, name: &str) -> bool {
-        let Some(version) = self.newest.get(name).map(Arc::clone) else {
+        let Some(versions) = self.newest.get(name).map(Arc::clone) else {
             return false;
         };
+        let version = &versions.newest;
         match self.running.get(name) {
-            Some(running) if Arc::ptr_eq(&running.versions.borrow(), &version) => return false,
-            Some(running) => drop(running.versions.send_replace(Arc::clone(&version))),
+            Some(running) if Arc::ptr_eq(&running.versions.borrow(), &versions) => return false,
+            Some(running) => drop(running.versions.send_replace(Arc::clone(&versions))),
             None => {
                 // A queue stays declared once it was.
                 let Some(queue) = self.host.queues.get(&version.manifest.queue) else {
                     return false;
                 };
-                self.start(name, &queue, Arc::clone(&version));
+                self.start(name, &queue, Arc::clone(&versions));
             }
         }
         let used = version.manifest.queues().iter().map(ToString::to_string).collect();
         self.host.metrics.handlers().uses(name, used);
         // The announcement comes last, so that its readers can count on the version.
-        self.announce(name, &version);
+        self.announce(name, version);
         true
     }
 
@@ -381,6 +390,7 @@ impl HandlerSet {
         tracing::info!(
             handler = name,
             queue = %version.manifest.queue,
+            version = version.number,
             flavour = %info.flavour,
             component = info.digest,
             compile_ms = u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX),
@@ -391,6 +401,7 @@ impl HandlerSet {
             queue: version.manifest.queue.clone(),
             flavour: info.flavour.to_string(),
             digest: info.digest.clone(),
+            version: version.number,
             loaded_at_ms: wall_ms(),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
         };
@@ -398,10 +409,10 @@ impl HandlerSet {
         self.host.metrics.handlers().loaded(name, true);
     }
 
-    fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, version: Arc<HandlerVersion>) {
+    fn start(&mut self, name: &str, queue: &Arc<dyn Queue>, versions: Arc<ServedVersions>) {
         // An earlier handler of the same name may have ended paused.
         self.host.metrics.handler_paused(name, false);
-        let (versions, receiver) = watch::channel(version);
+        let (versions, receiver) = watch::channel(versions);
         // The order to stop reaches a child token whatever the reload is doing.
         let stop_receiving = self.host.stop_receiving.child_token();
         let running = RunningHandler {
@@ -427,7 +438,13 @@ impl HandlerSet {
         } else {
             slots.clone()
         };
-        let dispatcher = Dispatcher::new(context, Arc::clone(&host.statuses), receiver).with_slots(slots);
+        let dispatcher = Dispatcher::new(
+            context,
+            Arc::clone(&host.statuses),
+            receiver,
+            Arc::clone(&host.versions),
+        );
+        let dispatcher = dispatcher.with_slots(slots);
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());

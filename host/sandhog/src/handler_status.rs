@@ -58,8 +58,12 @@ pub struct HandlerStatus {
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves, in hexadecimal.
     pub digest: Option<String>,
-    /// The number of versions that have served since the host started.
+    /// The number of the version that serves; 0 until one does.
     pub version: u64,
+    /// The state of that version among those that are kept.
+    pub version_state: Option<String>,
+    /// How far the comparison of that version with its predecessor has come, if there is one.
+    pub stage: Option<String>,
     /// The number of versions that were refused since the host started.
     pub refusals: u64,
     /// Milliseconds since 1970-01-01T00:00:00Z at which the version that serves was loaded.
@@ -91,6 +95,8 @@ pub struct LoadedVersion {
     pub flavour: String,
     /// The SHA-256 digest in hexadecimal.
     pub digest: String,
+    /// The number of the version.
+    pub version: u64,
     /// When the version was loaded: milliseconds since 1970-01-01T00:00:00Z.
     pub loaded_at_ms: u64,
     /// The queues that the version may send to.
@@ -144,7 +150,7 @@ impl HandlerStatuses {
             status.digest = Some(loaded.digest);
             status.loaded_at_ms = Some(loaded.loaded_at_ms);
             status.sends_to = loaded.sends_to;
-            status.version += 1;
+            status.version = loaded.version;
             status.is_fallback = false;
             status.last_error = None;
             status.tried_again = false;
@@ -194,6 +200,19 @@ impl HandlerStatuses {
             status.is_fallback = true;
             status.last_error = Some(why.to_owned());
         });
+    }
+
+    /// The version that serves is in this state, and the comparison with its predecessor in this stage.
+    pub fn version_state(&self, name: &str, state: &str, stage: Option<&str>) {
+        self.update(name, |status| {
+            status.version_state = Some(state.to_owned());
+            status.stage = stage.map(str::to_owned);
+        });
+    }
+
+    /// The version that serves is an older one, because the newest one was set aside or quarantined.
+    pub fn set_aside(&self, name: &str, why: &str) {
+        self.update(name, |status| status.last_error = Some(why.to_owned()));
     }
 
     /// The handler is paused.
@@ -358,6 +377,8 @@ impl HandlerStatus {
             flavour: None,
             digest: None,
             version: 0,
+            version_state: None,
+            stage: None,
             refusals: 0,
             loaded_at_ms: None,
             is_fallback: false,
@@ -422,6 +443,7 @@ mod tests {
             queue: QueueName::new("orders").unwrap(),
             flavour: "handler".to_owned(),
             digest: "ab".to_owned(),
+            version: 1,
             loaded_at_ms: 1,
             sends_to: Vec::new(),
         }

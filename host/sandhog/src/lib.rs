@@ -18,14 +18,15 @@ pub mod dispatcher;
 pub mod group_backlog;
 pub mod pause;
 pub mod poller;
+pub mod rollout;
 pub mod runners;
 pub mod settlement;
 pub mod slots;
 
 pub mod handler_set;
-pub mod last_served;
 pub mod plugin_dir;
 pub mod reload;
+pub mod versions;
 pub mod watcher;
 
 pub mod config;

@@ -64,13 +64,8 @@ impl HandlerPause {
         if failure.kind == FailureKind::Reject {
             return PauseChange::None;
         }
-        if let Some(probe) = &mut self.paused {
-            // A message that was in flight when the pause began is no probe.
-            if now >= probe.at {
-                probe.wait = (probe.wait * 2).min(LAST_PROBE_AFTER);
-                probe.at = now + probe.wait;
-            }
-            return PauseChange::None;
+        if self.paused.is_some() {
+            return self.probe_failed(now);
         }
         self.failed.insert(id.clone());
         if self.failed.len() < MESSAGES_TO_PAUSE {
@@ -86,6 +81,16 @@ impl HandlerPause {
         PauseChange::Paused(format!(
             "{MESSAGES_TO_PAUSE} messages in a row failed, the last with {kind}: {reason}"
         ))
+    }
+
+    /// Records that a probe did not show that the handler works again: the next one comes later.
+    pub fn probe_failed(&mut self, now: Instant) -> PauseChange {
+        // A message that was in flight when the pause began is no probe.
+        if let Some(probe) = self.paused.as_mut().filter(|probe| now >= probe.at) {
+            probe.wait = (probe.wait * 2).min(LAST_PROBE_AFTER);
+            probe.at = now + probe.wait;
+        }
+        PauseChange::None
     }
 
     /// Forgets all failures and ends a pause: a new version of the handler starts afresh.

@@ -16,7 +16,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::{Notify, mpsc},
     task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout},
 };
@@ -24,22 +24,27 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     handler_set::{HandlerSet, RefusedVersion},
-    last_served::{LastServedStore, VersionDigests},
     plugin_dir::{DirectoryScan, HandlerStamps, PluginDir},
+    versions::{OrderedVersion, VersionBoard, VersionStore},
     watcher::Watcher,
 };
 use sandhog_executor::Executor;
-use sandhog_queue::{QueueError, alarm::wake_at, message::QueueName, printable::chain};
+use sandhog_queue::{QueueError, alarm::wake_at, machine_clock::wall_ms, message::QueueName, printable::chain};
 
 mod directory_scans;
 mod handler_files;
 mod load;
 mod load_results;
+mod orders;
+mod rollouts;
 mod serving_recorder;
 
 use directory_scans::{DirectoryScans, FinishedScan};
 use handler_files::{DueStep, HandlerFiles, QUIET};
 use load::{LoadOrder, LoadReport, VersionLoader};
+use orders::PendingOrder;
+use rollouts::Rollouts;
+pub use rollouts::VersionSettings;
 use serving_recorder::ServingRecorder;
 
 /// The most handlers that are read and loaded at a time. It bounds the memory that their files take.
@@ -57,9 +62,13 @@ pub struct Reload {
     loader: Arc<VersionLoader>,
     watcher: Watcher,
     handlers: HandlerSet,
+    board: Arc<VersionBoard>,
     files: BTreeMap<String, HandlerFiles>,
-    /// The origin of each handler's newest accepted version.
-    origins: BTreeMap<String, VersionOrigin>,
+    /// The versions of each handler.
+    rollouts: Rollouts,
+    orders: Option<mpsc::Receiver<OrderedVersion>>,
+    /// The order about each handler that is being carried out.
+    pending_orders: BTreeMap<String, PendingOrder>,
     recorder: ServingRecorder,
     scans: DirectoryScans,
     namings: JoinSet<NamedQueues>,
@@ -71,14 +80,6 @@ pub struct Reload {
 }
 
 #[derive(Debug)]
-struct VersionOrigin {
-    /// The files in the store of the last-served versions; `None` if they could not be stored.
-    digests: Option<VersionDigests>,
-    /// The reason why the version that served last is used; `None` for a version of the plugin directory.
-    fallback_because: Option<String>,
-}
-
-#[derive(Debug)]
 struct NamedQueues {
     name: String,
     stamps: HandlerStamps,
@@ -86,30 +87,34 @@ struct NamedQueues {
 }
 
 impl Reload {
-    /// Reads nothing before [`Reload::run`]. Stores the files of the serving versions in `last_served`, if there is a data
+    /// Reads nothing before [`Reload::run`]. Keeps up to `keep` versions of each handler in `versions`, if there is a data
     /// directory.
     pub fn new(
         directory: PluginDir,
         executor: Arc<dyn Executor>,
         handlers: HandlerSet,
-        last_served: Option<LastServedStore>,
+        versions: Option<VersionStore>,
+        settings: VersionSettings,
     ) -> Self {
         let watcher = Watcher::new(directory.path());
-        let last_served = last_served.map(Arc::new);
+        let versions = versions.map(Arc::new);
         let scans = DirectoryScans::new(directory.clone());
         let loader = VersionLoader {
             directory,
             executor,
-            last_served: last_served.clone(),
+            versions: versions.clone(),
             closings: watcher.closings(),
         };
         Self {
             loader: Arc::new(loader),
             watcher,
+            orders: handlers.board().take_orders(),
+            board: Arc::clone(handlers.board()),
+            pending_orders: BTreeMap::new(),
             handlers,
             files: BTreeMap::new(),
-            origins: BTreeMap::new(),
-            recorder: ServingRecorder::new(last_served),
+            rollouts: Rollouts::new(settings),
+            recorder: ServingRecorder::new(versions),
             scans,
             namings: JoinSet::new(),
             loads: JoinSet::new(),
@@ -139,6 +144,7 @@ impl Reload {
         self.namings.abort_all();
         self.loads.abort_all();
         self.scans.abort();
+        self.record_counts(Instant::now());
         let recorded = async { while self.recorder.next().await.is_some() {} };
         if timeout(RECORD_LIMIT, recorded).await.is_err() {
             tracing::warn!("the serving versions could not be recorded in time");
@@ -172,6 +178,9 @@ impl Reload {
                 Some(loaded) = self.loads.join_next() => self.loaded(joined(loaded)).await?,
                 ended = self.handlers.ended() => ended?,
                 Some(()) = self.recorder.next() => {}
+                () = self.board.reported() => self.reported().await?,
+                Some(ordered) = next_order(&mut self.orders) => self.ordered(ordered).await?,
+                () = wake_at(self.rollouts.record_at()) => self.record_counts(Instant::now()),
                 Some(finished) = self.scans.next() => self.scanned(finished, Instant::now()),
                 // A scan may miss a change that comes during it: the event of that change waits for the next scan.
                 () = self.look.notified(), if scans_are_idle => self.look_now(Instant::now()),
@@ -274,7 +283,8 @@ impl Reload {
         if let Some(files) = self.files.get_mut(name) {
             files.removed();
         }
-        self.origins.remove(name);
+        self.rollouts.remove(name);
+        self.board.remove(name);
         self.handlers.remove(name);
         self.recorder.forget(name);
     }
@@ -331,8 +341,10 @@ impl Reload {
         let order = LoadOrder {
             stamps,
             quiet_for: files.quiet_for(now),
-            running: self.handlers.component(&name),
+            loaded: self.loaded_components(&name),
+            history: self.rollouts.history(&name),
             fall_back: !self.handlers.has(&name),
+            older: None,
             name,
         };
         self.loads.spawn(Arc::clone(&self.loader).load(order));
@@ -363,32 +375,50 @@ impl Reload {
     }
 
     fn began(&mut self, name: &str) {
-        let Some(origin) = self.origins.get(name) else { return };
-        match &origin.digests {
-            Some(digests) => self.recorder.serves(name, digests.clone()),
-            None => self.recorder.serves_unstored(name),
-        }
+        let Some(began) = self.rollouts.began(name, wall_ms()) else {
+            return;
+        };
+        self.record_versions(name);
         self.handlers
             .metrics()
             .handlers()
-            .serving(name, origin.fallback_because.is_some());
-        match &origin.fallback_because {
-            Some(why) => {
-                tracing::warn!(
-                    handler = name,
-                    why,
-                    "the version that served last serves, because the files in the plugin directory are refused"
-                );
-                self.handlers.statuses().fallback(name, why);
-            }
-            None => self.change(name, |files| files.reported = None),
+            .serving(name, began.fallback_because.is_some());
+        if let Some(why) = &began.fallback_because {
+            tracing::warn!(
+                handler = name,
+                why,
+                "the version that served last serves, because the files in the plugin directory are refused"
+            );
+            self.handlers.statuses().fallback(name, why);
+            return;
         }
+        if let Some(why) = &began.instead_because {
+            tracing::warn!(
+                handler = name,
+                why,
+                "an older version serves in place of the file in the plugin directory"
+            );
+            self.handlers.statuses().set_aside(name, why);
+        }
+        self.change(name, |files| files.reported = None);
     }
 
     fn change(&mut self, name: &str, change: impl FnOnce(&mut HandlerFiles)) {
         if let Some(files) = self.files.get_mut(name) {
             change(files);
         }
+    }
+}
+
+/// Waits for an order; for ever if there can't be one.
+///
+/// # Cancel safety
+///
+/// Safe.
+async fn next_order(orders: &mut Option<mpsc::Receiver<OrderedVersion>>) -> Option<OrderedVersion> {
+    match orders {
+        Some(orders) => orders.recv().await,
+        None => None,
     }
 }
 

@@ -8,7 +8,10 @@
 
 use std::num::NonZeroU32;
 
-use crate::backoff::Backoff;
+use crate::{
+    backoff::Backoff,
+    rollout::{SecondOpinions, is_break},
+};
 use sandhog_executor::GuestFailure;
 use sandhog_queue::{FailureKind, FailureRecord, Settlement};
 
@@ -21,6 +24,8 @@ pub enum AttemptOutcome {
     AlreadyHandled,
     /// The guest said that it did not handle the message, or broke, or ran into a limit.
     Failed(GuestFailure),
+    /// The guest did not handle the message, and the predecessor of its version is asked under the same lease.
+    Disputed(GuestFailure),
     /// The guest handled the message, and nothing of it happened, because another attempt was first to change a value that this
     /// one had compared; the text names the key.
     Conflict(String),
@@ -33,6 +38,29 @@ pub enum AttemptOutcome {
 }
 
 impl AttemptOutcome {
+    /// Returns the outcome of an attempt after which the predecessor is asked about these failures. `is_last` says that the message
+    /// would become a dead letter.
+    #[must_use]
+    pub fn with_second_opinion(self, opinions: SecondOpinions, is_last: bool) -> Self {
+        match self {
+            Self::Failed(failure) if opinions.ask_about(failure.kind, is_last) => Self::Disputed(failure),
+            outcome => outcome,
+        }
+    }
+
+    /// Whether the guest broke, or ran into a limit.
+    pub fn is_break(&self) -> bool {
+        match self {
+            Self::Failed(failure) | Self::Disputed(failure) => is_break(failure.kind),
+            Self::Success
+            | Self::AlreadyHandled
+            | Self::Conflict(_)
+            | Self::HostFault(_)
+            | Self::Interrupted
+            | Self::LeaseLost => false,
+        }
+    }
+
     /// Whether the message was handled, now or before.
     pub fn is_handled(&self) -> bool {
         matches!(self, Self::Success | Self::AlreadyHandled)
@@ -43,7 +71,7 @@ impl AttemptOutcome {
         match self {
             Self::Success => "success",
             Self::AlreadyHandled => "already-handled",
-            Self::Failed(failure) => failure.kind.as_str(),
+            Self::Failed(failure) | Self::Disputed(failure) => failure.kind.as_str(),
             Self::Conflict(_) => "conflict",
             Self::HostFault(_) => "host-fault",
             Self::Interrupted => "interrupted",
@@ -99,7 +127,7 @@ pub fn settlement(
             });
         }
         AttemptOutcome::HostFault(_) | AttemptOutcome::Interrupted => return Some(Settlement::Release),
-        AttemptOutcome::Conflict(_) | AttemptOutcome::LeaseLost => return None,
+        AttemptOutcome::Conflict(_) | AttemptOutcome::Disputed(_) | AttemptOutcome::LeaseLost => return None,
         AttemptOutcome::Failed(failure) => failure,
     };
     let record = policy.record(failure.kind, &failure.reason);

@@ -44,6 +44,15 @@ impl HandlerAttempt {
                         self.context.metrics.dead_letter_not_taken(queue.as_str());
                     }
                 }
+                AttemptOutcome::Disputed(GuestFailure {
+                    kind, reason, stack, ..
+                }) => {
+                    let stack = stack
+                        .as_deref()
+                        .filter(|stack| last_stack.replace(*stack) != Some(*stack));
+                    let version = self.version.number;
+                    tracing::warn!(handler, %queue, message_id = %id, receive_count, version, component, kind = %kind, reason, stack, "not handled by the new version; its predecessor is asked");
+                }
                 AttemptOutcome::HostFault(reason) => {
                     tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");
                 }

@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt,
+    FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt, SettledMessage,
     effects::RefusedEffects,
     planned::{EffectsUndone, PlannedSettlement, SettledSubject, SettlementTally},
 };
 use crate::{
     backoff::Backoff,
-    group_backlog::{Followers, GroupHead, LeasedDelivery},
+    group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
 use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
@@ -97,29 +97,44 @@ impl GuestFinished {
             attempt,
             messages,
             duration,
+            usage,
             ..
         } = self;
         // The settlement may have changed outcomes: a send was refused, or a lease was lost.
         attempt.log(&messages, duration);
-        let mut outcomes = Vec::with_capacity(messages.len());
+        let mut settled = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
+        let mut is_counted = false;
         for message in messages {
             if message.outcome.is_handled() {
                 next.extend(message.followers.into_head());
-            } else if let Some(first) = message.again {
+            } else if let Some(again) = message.again {
+                let mut first = *again;
+                // A call counts once, whatever the number of its messages.
+                if let Some(call) = first
+                    .first_call
+                    .as_mut()
+                    .filter(|call| call.version == attempt.version.number)
+                {
+                    call.counts = !std::mem::replace(&mut is_counted, true);
+                }
                 let followers = message.followers;
-                next.push(GroupHead {
-                    first: *first,
-                    followers,
-                });
+                next.push(GroupHead { first, followers });
             } else {
                 // The lease of the message was lost, so nothing was settled in front of its followers.
                 attempt.context.release(message.followers.last_first().collect()).await;
             }
-            outcomes.push((message.id, message.outcome));
+            settled.push(SettledMessage {
+                id: message.id,
+                outcome: message.outcome,
+                first_call: message.first_call,
+            });
         }
         SettledAttempt {
-            outcomes,
+            version: attempt.version,
+            began: attempt.began,
+            messages: settled,
+            usage,
             next,
             back_in,
         }
@@ -187,6 +202,25 @@ impl HandlerAttempt {
         }
     }
 
+    /// Returns what the next attempt at the same delivery has to know, if there is to be one at once.
+    fn first_call_of_next(&self, message: &FinishedMessage) -> Option<Option<Box<FirstCall>>> {
+        match &message.outcome {
+            AttemptOutcome::Conflict(_) => Some(message.first_call.clone()),
+            AttemptOutcome::Disputed(_) => Some(Some(Box::new(FirstCall {
+                version: self.version.number,
+                began: self.began,
+                broke: message.outcome.is_break(),
+                counts: false,
+            }))),
+            AttemptOutcome::Success
+            | AttemptOutcome::AlreadyHandled
+            | AttemptOutcome::Failed(_)
+            | AttemptOutcome::HostFault(_)
+            | AttemptOutcome::Interrupted
+            | AttemptOutcome::LeaseLost => None,
+        }
+    }
+
     /// Adds the settlement of a message. The followers of a message that was not handled go before it, last first.
     fn plan<'a>(
         &self,
@@ -195,12 +229,13 @@ impl HandlerAttempt {
         capabilities: QueueCapabilities,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
-        if matches!(message.outcome, AttemptOutcome::Conflict(_)) {
+        if let Some(first_call) = self.first_call_of_next(message) {
             let delivery = message.delivery.take();
             message.again = delivery.map(|delivery| {
                 Box::new(LeasedDelivery {
                     delivery: *delivery,
                     lease,
+                    first_call,
                 })
             });
             return;

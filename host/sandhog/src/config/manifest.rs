@@ -14,6 +14,7 @@ use super::{
     grants::{CommandSettings, ReferenceContext, read_grants},
     limits::read_limits,
     mistake::ConfigErrors,
+    rollout::RolloutSettings,
     section::{TomlDocument, TomlSection},
 };
 use sandhog_executor::policy::{Grants, Limits, Reuse};
@@ -34,6 +35,8 @@ pub struct Manifest {
     pub reuse: Option<Reuse>,
     /// The bounds of the delay of a failed message. Table `[retry]`.
     pub retry: RetryDelays,
+    /// How a new version proves itself. Table `[rollout]`.
+    pub rollout: RolloutSettings,
     /// The limits of one attempt. Key `memory` and table `[limits]`.
     pub limits: Limits,
     /// Everything that the handler may reach. Table `[grant]`, and the keys `stdout`, `args` and `exit-codes`.
@@ -180,6 +183,7 @@ impl Manifest {
         let reuse = read_reuse(root);
         let limits = read_limits(root);
         let retry = RetryDelays::read(root.section("retry"));
+        let rollout = RolloutSettings::read(root.section("rollout"));
         let dev = DevSettings::read(root.section("dev"));
         let command = CommandSettings::read(root);
         let grants = read_grants(root.section("grant"), command, context);
@@ -190,6 +194,7 @@ impl Manifest {
             batch_size: non_zero(batch_size)?,
             reuse,
             retry,
+            rollout,
             limits,
             grants,
             dev,

@@ -129,6 +129,17 @@ impl<'d> TomlSection<'d> {
         })
     }
 
+    /// Reads a number, which may have a fraction. `accepted` describes the numbers that `fits` accepts in a message.
+    pub(crate) fn decimal(&mut self, key: &'static str, accepted: &str, fits: impl Fn(f64) -> bool) -> Option<f64> {
+        self.value(key, accepted, |value| {
+            let number = match value.as_float() {
+                Some(float) => float.as_str().parse().ok()?,
+                None => f64::from(u32::try_from(whole(value)?).ok()?),
+            };
+            Some(number).filter(|number| fits(*number))
+        })
+    }
+
     /// Reads a duration, such as `"30s"` or `"1h 30m"`.
     pub(crate) fn duration(&mut self, key: &'static str, range: RangeInclusive<Duration>) -> Option<Duration> {
         let show = humantime::format_duration;

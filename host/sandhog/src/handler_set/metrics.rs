@@ -15,6 +15,10 @@ pub struct HandlerMetrics {
     used: Mutex<BTreeMap<String, BTreeSet<String>>>,
     loads: MetricSeries<HandlerResultLabel, Counter>,
     fallback: MetricSeries<HandlerLabel, Gauge>,
+    version: MetricSeries<HandlerLabel, Gauge>,
+    probation: MetricSeries<HandlerLabel, Gauge>,
+    rollbacks: MetricSeries<HandlerResultLabel, Counter>,
+    second_opinions: MetricSeries<HandlerResultLabel, Counter>,
 }
 
 impl HandlerMetrics {
@@ -26,6 +30,39 @@ impl HandlerMetrics {
             "1 while a handler serves the version that served last, because the files that are there are refused",
             &self.fallback,
         );
+        families.series(
+            "handler_version",
+            "The number of the version that serves",
+            &self.version,
+        );
+        let help = "1 while the version that serves is on probation";
+        families.series("handler_probation", help, &self.probation);
+        let help = "Returns to an older version, because the newer one was worse or by order";
+        families.series("handler_rollbacks", help, &self.rollbacks);
+        let help =
+            "Messages that a new version did not handle and its predecessor was asked about, by what it made of them";
+        families.series("second_opinions", help, &self.second_opinions);
+    }
+
+    /// A handler serves the version of this number.
+    pub fn version(&self, handler: &str, number: u64, is_on_probation: bool) {
+        let label = HandlerLabel::new(handler);
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.version.with(&label, |metric| metric.set(number));
+        self.probation
+            .with(&label, |metric| metric.set(i64::from(is_on_probation)));
+    }
+
+    /// A handler went back to an older version: by itself, or because somebody ordered it.
+    pub fn rolled_back(&self, handler: &str, by_itself: bool) {
+        let labels = HandlerResultLabel::new(handler, if by_itself { "worse" } else { "ordered" });
+        self.rollbacks.with(&labels, Counter::inc);
+    }
+
+    /// The predecessor of a version was asked about a message, and answered, or did not handle it either.
+    pub fn second_opinion(&self, handler: &str, answered: bool) {
+        let labels = HandlerResultLabel::new(handler, if answered { "answered" } else { "neither" });
+        self.second_opinions.with(&labels, Counter::inc);
     }
 
     /// A new version of a handler was loaded: it serves (`accepted`), or it was refused.
@@ -54,7 +91,10 @@ impl HandlerMetrics {
     /// A handler is gone. Its gauges end now, and its counters with the next look at the page.
     pub fn removed(&self, handler: &str) {
         self.used().remove(handler);
-        self.fallback.end(&HandlerLabel::new(handler));
+        let label = HandlerLabel::new(handler);
+        self.fallback.end(&label);
+        self.version.end(&label);
+        self.probation.end(&label);
     }
 
     fn used(&self) -> MutexGuard<'_, BTreeMap<String, BTreeSet<String>>> {

@@ -142,6 +142,23 @@ impl HandlerFiles {
         self.queue = queue;
     }
 
+    /// Whether a step is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.busy
+    }
+
+    /// Notes that an older version was loaded, which says nothing about the files.
+    pub(crate) fn loaded_older(&mut self) {
+        self.busy = false;
+    }
+
+    /// Makes the files due as if they had changed, because the verdict on them is no longer valid.
+    pub(crate) fn load_again(&mut self, now: Instant) {
+        self.applied = None;
+        self.tries = 0;
+        self.hurry(now);
+    }
+
     /// Notes that these files were accepted or refused.
     pub(crate) fn settle(&mut self, stamps: HandlerStamps) {
         self.busy = false;

@@ -3,19 +3,26 @@
 //! Invariants: files are used only if they were complete and have not changed while they were read; each error is sorted
 //! once, by whether the same files may be accepted another time. Knows nothing of the other handlers.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    attempt::{HandlerVersion, policy},
+    attempt::policy,
     config::{Manifest, environment},
-    last_served::{self, LastServedFiles, LastServedStore, StoredComponent, VersionDigests},
     plugin_dir::{FileLook, FileReadError, FileTrouble, FileWriter, HandlerStamps, PluginDir, WasmFile},
+    versions::{
+        BarredComponent, StoredComponent, VersionDigests, VersionFiles, VersionHistory, VersionRecord, VersionState,
+        VersionStore, is_transient,
+    },
     watcher::FileClosings,
 };
-use sandhog_executor::{Component, Executor, LoadError, MAX_WASM_BYTES};
+use sandhog_executor::{Component, Executor, GuestPolicy, LoadError, MAX_WASM_BYTES, digest as sha256};
 use sandhog_queue::message::QueueName;
 
 /// The time that a file must be unchanged where the system does not tell whether its writer has closed it.
@@ -29,7 +36,7 @@ pub(crate) struct VersionLoader {
     pub(crate) directory: PluginDir,
     pub(crate) executor: Arc<dyn Executor>,
     /// `None` if the host has no data directory.
-    pub(crate) last_served: Option<Arc<LastServedStore>>,
+    pub(crate) versions: Option<Arc<VersionStore>>,
     pub(crate) closings: FileClosings,
 }
 
@@ -40,10 +47,14 @@ pub(crate) struct LoadOrder {
     pub(crate) stamps: HandlerStamps,
     /// The time for which the files have had these stamps.
     pub(crate) quiet_for: Duration,
-    /// The component that serves, which is not compiled again if its bytes have not changed.
-    pub(crate) running: Option<Component>,
+    /// The components that serve, which are not compiled again if their bytes are wanted.
+    pub(crate) loaded: Vec<Component>,
+    /// The versions of the handler; `None` if they are to be read from the disk.
+    pub(crate) history: Option<VersionHistory>,
     /// The version that served last is wanted if the files are refused.
     pub(crate) fall_back: bool,
+    /// An older version is wanted, under the manifest that is there.
+    pub(crate) older: Option<u64>,
 }
 
 /// The result of a load.
@@ -51,17 +62,52 @@ pub(crate) struct LoadOrder {
 pub(crate) struct LoadReport {
     pub(crate) name: String,
     pub(crate) stamps: HandlerStamps,
+    /// The versions of the handler, if they could be read.
+    pub(crate) history: Option<VersionHistory>,
     pub(crate) version: Result<AcceptedVersion, LoadRefusal>,
     /// The version that served last, if the files were refused; or the reason why it can't be had now.
     pub(crate) fallback: Result<Option<AcceptedVersion>, LoadRefusal>,
+    /// An older version was wanted.
+    pub(crate) older: Option<u64>,
+    /// The digest of the component in the plugin directory, if it could be read.
+    pub(crate) digest: Option<String>,
+}
+
+/// A component with the manifest that counts for it.
+#[derive(Debug, Clone)]
+pub(crate) struct LoadedVersion {
+    pub(crate) component: Component,
+    pub(crate) manifest: Manifest,
+    pub(crate) policy: Arc<GuestPolicy>,
 }
 
 /// A version that can serve.
 #[derive(Debug)]
 pub(crate) struct AcceptedVersion {
-    pub(crate) version: HandlerVersion,
-    /// The files in the store of the last-served versions, if they could be stored.
-    pub(crate) digests: Option<VersionDigests>,
+    pub(crate) loaded: LoadedVersion,
+    /// The digests of its files.
+    pub(crate) digests: VersionDigests,
+    /// Its files are in the store of versions.
+    pub(crate) is_stored: bool,
+    /// The version that it is to be compared with.
+    pub(crate) predecessor: LoadedPredecessor,
+    /// The version of the files in the plugin directory, if this one serves in its place.
+    pub(crate) instead_of: Option<BarredComponent>,
+    /// The older version whose component this is.
+    pub(crate) older: Option<u64>,
+    /// The path that the component came from.
+    pub(crate) file: PathBuf,
+}
+
+/// The version to which the host can go back.
+#[derive(Debug)]
+pub(crate) enum LoadedPredecessor {
+    /// There is none.
+    Absent,
+    /// The version has this number, and runs under the newest manifest.
+    Loaded(u64, LoadedVersion),
+    /// There is one, and it can't run under the newest manifest, for the reason in the text.
+    Unable(u64, String),
 }
 
 /// The reason why a load made no version.
@@ -78,7 +124,7 @@ pub(crate) enum LoadRefusal {
 }
 
 impl LoadRefusal {
-    fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         match self {
             Self::FilesChanged => "the files changed while they were read",
             Self::BeingWritten(why) | Self::Transient(why) | Self::Final(why) => why,
@@ -95,6 +141,17 @@ struct ParsedManifest {
 }
 
 impl LoadRefusal {
+    /// Puts a text before the reason.
+    fn because(self, what: &str) -> Self {
+        let why = |why: String| format!("{what}: {why}");
+        match self {
+            Self::FilesChanged => Self::FilesChanged,
+            Self::BeingWritten(reason) => Self::BeingWritten(why(reason)),
+            Self::Transient(reason) => Self::Transient(why(reason)),
+            Self::Final(reason) => Self::Final(why(reason)),
+        }
+    }
+
     /// Returns the reason, if the same files may be accepted another time.
     pub(crate) fn into_transient_reason(self) -> Option<String> {
         match self {
@@ -136,27 +193,63 @@ impl VersionLoader {
         let order = Arc::new(order);
         let this = Arc::clone(&self);
         let order_to_read = Arc::clone(&order);
-        let read = spawn_blocking(move || this.read(&order_to_read)).await;
-        let (parsed, wasm) = read.unwrap_or_else(|error| {
+        let read = spawn_blocking(move || {
+            let (parsed, wasm) = this.read(&order_to_read);
+            (parsed, wasm, this.history(&order_to_read))
+        });
+        let (parsed, wasm, history) = read.await.unwrap_or_else(|error| {
             let refusal = LoadRefusal::Transient(format!("{name} can't be read: {error}"));
-            (Err(refusal.clone()), Err(refusal))
+            (Err(refusal.clone()), Err(refusal.clone()), Err(refusal))
         });
         let digest = wasm.as_ref().ok().map(|wasm| wasm.digest.clone());
-        let version = match (wasm, &parsed) {
-            (Err(refusal), _) => Err(refusal),
-            (Ok(_), Err(refusal)) => Err(refusal.clone()),
-            (Ok(wasm), Ok(parsed)) => self.version(&order, wasm, parsed).await,
-        };
-        let fallback = match &version {
-            Err(_) if order.fall_back => self.last_served(&name, parsed.ok(), digest.as_deref()).await,
-            Ok(_) | Err(_) => Ok(None),
+        let (version, fallback) = match &history {
+            Err(refusal) => (Err(refusal.clone()), Err(refusal.clone())),
+            Ok(history) => {
+                let version = match (wasm, &parsed) {
+                    (_, Ok(parsed)) if order.older.is_some() => self.older(&order, parsed, history).await,
+                    (Err(refusal), _) => Err(refusal),
+                    (Ok(_), Err(refusal)) => Err(refusal.clone()),
+                    (Ok(wasm), Ok(parsed)) => self.version(&order, wasm, parsed, history).await,
+                };
+                let fallback = match &version {
+                    Err(_) if order.fall_back => {
+                        self.last_served(&order, parsed.ok(), history, digest.as_deref()).await
+                    }
+                    Ok(_) | Err(_) => Ok(None),
+                };
+                (version, fallback)
+            }
         };
         LoadReport {
             name,
             stamps: order.stamps.clone(),
+            history: history.ok(),
             version,
             fallback,
+            older: order.older,
+            digest,
         }
+    }
+
+    /// Returns the versions of a handler, which may be on the disk. Blocks. A history that is damaged keeps no handler from serving:
+    /// it begins anew.
+    fn history(&self, order: &LoadOrder) -> Result<VersionHistory, LoadRefusal> {
+        if let Some(history) = &order.history {
+            return Ok(history.clone());
+        }
+        let Some(store) = &self.versions else {
+            return Ok(VersionHistory::default());
+        };
+        let stored = store.history(&order.name);
+        let stored = stored.map_err(|error| LoadRefusal::Transient(format!("its versions can't be read: {error}")))?;
+        if let Some(damage) = stored.damage {
+            tracing::warn!(
+                handler = order.name,
+                damage,
+                "the history of the handler's versions is damaged, and begins anew"
+            );
+        }
+        Ok(stored.history)
     }
 
     /// Reads both files, each by itself, and parses the manifest. Blocks.
@@ -235,38 +328,196 @@ impl VersionLoader {
         })
     }
 
+    /// Returns the version of the files in the plugin directory; or, if it was set aside, the one that serves in its place.
     async fn version(
         &self,
         order: &LoadOrder,
         wasm: WasmFile,
         parsed: &ParsedManifest,
+        history: &VersionHistory,
+    ) -> Result<AcceptedVersion, LoadRefusal> {
+        if let Some(barred) = history.barred(&wasm.digest) {
+            return self.instead_of(order, barred, parsed, history).await;
+        }
+        let bytes = ComponentBytes {
+            file: self.directory.wasm(&order.name),
+            digest: wasm.digest,
+            bytes: Bytes::from(wasm.bytes),
+        };
+        let mut accepted = self.accept(order, bytes, parsed).await?;
+        if let Some(number) = predecessor_of(&accepted.digests, history) {
+            accepted.predecessor = self.predecessor(order, number, &accepted.loaded, history).await;
+        }
+        Ok(accepted)
+    }
+
+    /// Returns the version that serves in place of one that was set aside, under the manifest that is there.
+    async fn instead_of(
+        &self,
+        order: &LoadOrder,
+        barred: &BarredComponent,
+        parsed: &ParsedManifest,
+        history: &VersionHistory,
+    ) -> Result<AcceptedVersion, LoadRefusal> {
+        let number = barred.number;
+        let state = barred.state.as_str();
+        let Some(serving) = history.serving() else {
+            return Err(LoadRefusal::Final(format!(
+                "version {number} is {state}, and no other version is kept: drop another file, or promote it"
+            )));
+        };
+        let bytes = self.stored(order, serving).await?;
+        let accepted = self.accept(order, bytes, parsed).await;
+        let accepted = accepted.map_err(|refusal| {
+            refusal.because(&format!(
+                "version {number} is {state}, and version {} can't serve in its place",
+                serving.number
+            ))
+        })?;
+        Ok(AcceptedVersion {
+            instead_of: Some(barred.clone()),
+            older: Some(serving.number),
+            ..accepted
+        })
+    }
+
+    /// Returns an older version under the manifest that is there.
+    async fn older(
+        &self,
+        order: &LoadOrder,
+        parsed: &ParsedManifest,
+        history: &VersionHistory,
+    ) -> Result<AcceptedVersion, LoadRefusal> {
+        let record = order.older.and_then(|number| history.version(number));
+        let record = record.ok_or_else(|| LoadRefusal::Final("the version is not kept any more".to_owned()))?;
+        let bytes = self.stored(order, record).await?;
+        let why = format!(
+            "version {} can't run under the manifest that is there now",
+            record.number
+        );
+        let accepted = self.accept(order, bytes, parsed).await;
+        let accepted = accepted.map_err(|refusal| refusal.because(&why))?;
+        Ok(AcceptedVersion {
+            older: order.older,
+            ..accepted
+        })
+    }
+
+    /// Returns the predecessor under the manifest of the newest version.
+    async fn predecessor(
+        &self,
+        order: &LoadOrder,
+        number: u64,
+        newest: &LoadedVersion,
+        history: &VersionHistory,
+    ) -> LoadedPredecessor {
+        let Some(record) = history.version(number) else {
+            return LoadedPredecessor::Absent;
+        };
+        let loaded = match order.loaded_component(&record.digests.component) {
+            Some(component) => {
+                let file = PathBuf::from(&record.file);
+                self.executor.relink(file, component, Arc::clone(&newest.policy)).await
+            }
+            None => match self.stored(order, record).await {
+                Ok(ComponentBytes { file, bytes, .. }) => {
+                    self.executor.load(file, bytes, Arc::clone(&newest.policy)).await
+                }
+                Err(refusal) => return LoadedPredecessor::Unable(number, refusal.text().to_owned()),
+            },
+        };
+        match loaded {
+            Ok(component) => LoadedPredecessor::Loaded(
+                number,
+                LoadedVersion {
+                    component,
+                    ..newest.clone()
+                },
+            ),
+            Err(error) => LoadedPredecessor::Unable(number, error.to_string()),
+        }
+    }
+
+    /// Reads the component of a version that is kept.
+    async fn stored(&self, order: &LoadOrder, record: &VersionRecord) -> Result<ComponentBytes, LoadRefusal> {
+        let number = record.number;
+        let Some(store) = self.versions.clone() else {
+            let loaded = order.loaded_component(&record.digests.component);
+            return match loaded {
+                Some(component) => Ok(ComponentBytes {
+                    file: PathBuf::from(&record.file),
+                    digest: component.info.digest.clone(),
+                    bytes: Bytes::new(),
+                }),
+                None => Err(LoadRefusal::Final(format!(
+                    "the component of version {number} is gone: a host without a data directory keeps no files"
+                ))),
+            };
+        };
+        let handler = order.name.clone();
+        let record = record.clone();
+        match spawn_blocking(move || store.files(&handler, &record)).await {
+            Ok(Ok(files)) => Ok(ComponentBytes {
+                file: files.file,
+                digest: files.digest,
+                bytes: files.wasm,
+            }),
+            Ok(Err(error)) => {
+                let why = format!("the component of version {number} can't be read: {error}");
+                Err(if is_transient(&error) {
+                    LoadRefusal::Transient(why)
+                } else {
+                    LoadRefusal::Final(why)
+                })
+            }
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    /// Compiles, or links anew, a component under a manifest, and stores the files of both.
+    async fn accept(
+        &self,
+        order: &LoadOrder,
+        of: ComponentBytes,
+        parsed: &ParsedManifest,
     ) -> Result<AcceptedVersion, LoadRefusal> {
         let name = &order.name;
-        let file = self.directory.wasm(name);
-        let same = order
-            .running
-            .as_ref()
-            .filter(|running| running.info.digest == wasm.digest);
         let policy = Arc::new(policy(name, &parsed.manifest));
-        let bytes = Bytes::from(wasm.bytes);
-        let loaded = match same {
-            Some(component) => self.executor.relink(file, component, Arc::clone(&policy)).await,
-            None => self.executor.load(file, bytes.clone(), Arc::clone(&policy)).await,
+        let ComponentBytes { file, digest, bytes } = of;
+        let loaded = match order.loaded_component(&digest) {
+            Some(component) => self.executor.relink(file.clone(), component, Arc::clone(&policy)).await,
+            None => {
+                self.executor
+                    .load(file.clone(), bytes.clone(), Arc::clone(&policy))
+                    .await
+            }
         };
         let component = loaded.map_err(|error| refusal(&error))?;
-        let digests = self.store(name, bytes, wasm.digest, parsed.text.clone()).await;
-        let manifest = parsed.manifest.clone();
-        let version = HandlerVersion {
-            component,
-            manifest,
-            policy,
+        let digests = VersionDigests {
+            component: digest.clone(),
+            manifest: parsed.text.as_ref().map(|text| sha256(text.as_bytes())),
         };
-        Ok(AcceptedVersion { version, digests })
+        let is_stored = self.store(name, bytes, digest, parsed.text.clone()).await;
+        Ok(AcceptedVersion {
+            loaded: LoadedVersion {
+                component,
+                manifest: parsed.manifest.clone(),
+                policy,
+            },
+            digests,
+            is_stored,
+            predecessor: LoadedPredecessor::Absent,
+            instead_of: None,
+            older: None,
+            file,
+        })
     }
 
     /// Stores the files of a version that may serve soon. The version serves even if they can't be stored.
-    async fn store(&self, name: &str, wasm: Bytes, digest: String, manifest: Option<String>) -> Option<VersionDigests> {
-        let store = self.last_served.clone()?;
+    async fn store(&self, name: &str, wasm: Bytes, digest: String, manifest: Option<String>) -> bool {
+        let Some(store) = self.versions.clone() else {
+            return false;
+        };
         let handler = name.to_owned();
         let stored = spawn_blocking(move || {
             let component = StoredComponent {
@@ -276,10 +527,10 @@ impl VersionLoader {
             store.store(&handler, component, manifest.as_deref())
         });
         match stored.await {
-            Ok(Ok(digests)) => Some(digests),
+            Ok(Ok(_)) => true,
             Ok(Err(error)) => {
                 tracing::warn!(handler = name, %error, "the version could not be stored: after a restart it serves only if its file is good then");
-                None
+                false
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
@@ -293,19 +544,20 @@ impl VersionLoader {
     /// A transient one.
     async fn last_served(
         &self,
-        name: &str,
+        order: &LoadOrder,
         parsed: Option<ParsedManifest>,
+        history: &VersionHistory,
         digest: Option<&str>,
     ) -> Result<Option<AcceptedVersion>, LoadRefusal> {
-        let Some(store) = self.last_served.clone() else {
+        let name = &order.name;
+        let Some((store, record)) = self.versions.clone().zip(history.serving().cloned()) else {
             return Ok(None);
         };
-        let handler = name.to_owned();
-        let last = spawn_blocking(move || store.last_served(&handler)).await;
+        let handler = name.clone();
+        let last = spawn_blocking(move || store.files(&handler, &record)).await;
         let files = match last {
-            Ok(Ok(Some(files))) => files,
-            Ok(Ok(None)) => return Ok(None),
-            Ok(Err(error)) if last_served::is_transient(&error) => {
+            Ok(Ok(files)) => files,
+            Ok(Err(error)) if is_transient(&error) => {
                 return Err(LoadRefusal::Transient(error.to_string()));
             }
             Ok(Err(error)) => {
@@ -317,7 +569,7 @@ impl VersionLoader {
         if parsed.is_some() && digest == Some(&files.digest) {
             return Ok(None);
         }
-        match self.version_of(name, parsed, files).await {
+        match self.version_of(order, parsed, files).await {
             Ok(accepted) => Ok(Some(accepted)),
             Err(LoadRefusal::Transient(why)) => Err(LoadRefusal::Transient(why)),
             Err(refusal) => {
@@ -333,32 +585,53 @@ impl VersionLoader {
 
     async fn version_of(
         &self,
-        name: &str,
+        order: &LoadOrder,
         parsed: Option<ParsedManifest>,
-        files: LastServedFiles,
+        files: VersionFiles,
     ) -> Result<AcceptedVersion, LoadRefusal> {
         let parsed = match parsed {
             Some(parsed) => parsed,
             None => ParsedManifest {
-                manifest: self.parse_manifest(files.manifest.as_deref().unwrap_or_default(), name)?,
+                manifest: self.parse_manifest(files.manifest.as_deref().unwrap_or_default(), &order.name)?,
                 text: files.manifest,
             },
         };
-        let policy = Arc::new(policy(name, &parsed.manifest));
-        let loaded = self
-            .executor
-            .load(files.file, files.wasm.clone(), Arc::clone(&policy))
-            .await;
-        let component = loaded.map_err(|error| refusal(&error))?;
-        let digests = self.store(name, files.wasm, files.digest, parsed.text).await;
-        let manifest = parsed.manifest;
-        let version = HandlerVersion {
-            component,
-            manifest,
-            policy,
+        let bytes = ComponentBytes {
+            file: files.file,
+            digest: files.digest,
+            bytes: files.wasm,
         };
-        Ok(AcceptedVersion { version, digests })
+        self.accept(order, bytes, &parsed).await
     }
+}
+
+/// Returns the number of the version with which a new one is compared: the one that serves or, as long as that is on probation
+/// itself, its predecessor. A component is not compared with itself.
+fn predecessor_of(newest: &VersionDigests, history: &VersionHistory) -> Option<u64> {
+    let serving = history.serving()?;
+    let is_unproven = serving.state == VersionState::Probation;
+    let is_same = serving.digests.component == newest.component;
+    let predecessor = if is_unproven || is_same {
+        history.predecessor()?
+    } else {
+        serving
+    };
+    (predecessor.digests.component != newest.component).then_some(predecessor.number)
+}
+
+impl LoadOrder {
+    fn loaded_component(&self, digest: &str) -> Option<&Component> {
+        self.loaded.iter().find(|loaded| loaded.info.digest == digest)
+    }
+}
+
+/// The bytes of a component.
+#[derive(Debug)]
+struct ComponentBytes {
+    file: PathBuf,
+    digest: String,
+    /// Empty if the component is loaded and its file is not kept.
+    bytes: Bytes,
 }
 
 fn unchanged<T>(content: T, unchanged: bool) -> Result<T, LoadRefusal> {

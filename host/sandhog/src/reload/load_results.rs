@@ -3,7 +3,8 @@
 use tokio::time::Instant;
 
 use super::{
-    Reload, VersionOrigin,
+    Reload,
+    handler_files::HandlerFiles,
     load::{AcceptedVersion, LoadRefusal, LoadReport},
     no_queue,
 };
@@ -16,19 +17,31 @@ impl Reload {
         let LoadReport {
             name,
             stamps,
+            history,
             version,
             fallback,
+            older,
+            digest,
         } = loaded;
+        if let Some(history) = history {
+            self.rollouts.know(&name, history, digest);
+        }
+        if older.is_some() {
+            self.change(&name, HandlerFiles::loaded_older);
+            return self.loaded_older(&name, version).await;
+        }
         let refusal = match version {
             Ok(accepted) => match self.accept(&name, accepted, None).await? {
                 None => {
                     self.change(&name, |files| files.settle(stamps));
+                    self.loaded_promotion(&name, None);
                     return Ok(());
                 }
                 Some(refusal) => refusal,
             },
             Err(refusal) => refusal,
         };
+        self.loaded_promotion(&name, Some(&refusal));
         let now = Instant::now();
         let fallback_trouble = self.fall_back(&name, fallback, &refusal).await?;
         match refusal {
@@ -77,23 +90,15 @@ impl Reload {
     }
 
     /// Takes a version as the newest. Returns the reason if that can't be done now.
-    async fn accept(
+    pub(crate) async fn accept(
         &mut self,
         name: &str,
         accepted: AcceptedVersion,
         fallback_because: Option<&str>,
     ) -> Result<Option<LoadRefusal>, QueueError> {
-        let AcceptedVersion { version, digests } = accepted;
-        match self.handlers.accept(name, version).await {
+        let versions = self.rollouts.accept(name, accepted, fallback_because);
+        match self.handlers.accept(name, versions).await {
             Ok(()) => {
-                let fallback_because = fallback_because.map(str::to_owned);
-                self.origins.insert(
-                    name.to_owned(),
-                    VersionOrigin {
-                        digests,
-                        fallback_because,
-                    },
-                );
                 // The log has the clash of this version even if the version before it had the same.
                 self.change(name, |files| files.reported_clash = None);
                 Ok(None)

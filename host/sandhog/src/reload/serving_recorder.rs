@@ -1,4 +1,5 @@
-//! Records on disk which versions serve, in the background of the reload: one handler at a time, the newest order for each.
+//! Records on disk the histories of the handlers' versions, in the background of the reload: one handler at a time, the newest
+//! order for each.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,15 +9,14 @@ use std::{
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::last_served::{LastServedStore, VersionDigests};
+use crate::versions::{VersionHistory, VersionStore};
+use sandhog_queue::machine_clock::wall_ms;
 
 /// An order about one handler.
 #[derive(Debug)]
 enum RecordOrder {
-    /// The handler serves these files.
-    Serves(VersionDigests),
-    /// The handler serves a version that could not be stored.
-    ServesUnstored,
+    /// The versions of the handler.
+    History(Box<VersionHistory>),
     /// The file of the handler was removed.
     Forget,
 }
@@ -24,7 +24,7 @@ enum RecordOrder {
 /// The orders that are not carried out yet.
 #[derive(Debug)]
 pub(crate) struct ServingRecorder {
-    last_served: Option<Arc<LastServedStore>>,
+    versions: Option<Arc<VersionStore>>,
     orders: BTreeMap<String, RecordOrder>,
     /// At most one task.
     under_way: JoinSet<io::Result<()>>,
@@ -32,22 +32,19 @@ pub(crate) struct ServingRecorder {
 }
 
 impl ServingRecorder {
-    pub(crate) fn new(last_served: Option<Arc<LastServedStore>>) -> Self {
+    pub(crate) fn new(versions: Option<Arc<VersionStore>>) -> Self {
         Self {
-            last_served,
+            versions,
             orders: BTreeMap::new(),
             under_way: JoinSet::new(),
             forgetting: None,
         }
     }
 
-    pub(crate) fn serves(&mut self, name: &str, digests: VersionDigests) {
-        self.order(name, RecordOrder::Serves(digests));
-    }
-
-    /// Leaves a restart without a version to fall back on. The one before may have grants that were taken away since.
-    pub(crate) fn serves_unstored(&mut self, name: &str) {
-        self.order(name, RecordOrder::ServesUnstored);
+    /// Records the versions of a handler. A restart has nothing to fall back on if the one that serves could not be stored: the one
+    /// before may have grants that were taken away since.
+    pub(crate) fn record(&mut self, name: &str, history: VersionHistory) {
+        self.order(name, RecordOrder::History(Box::new(history)));
     }
 
     pub(crate) fn forget(&mut self, name: &str) {
@@ -55,7 +52,7 @@ impl ServingRecorder {
     }
 
     fn order(&mut self, name: &str, order: RecordOrder) {
-        if self.last_served.is_some() {
+        if self.versions.is_some() {
             self.orders.insert(name.to_owned(), order);
         }
         self.start();
@@ -68,7 +65,7 @@ impl ServingRecorder {
 
     /// Forgets all handlers but these, in the background. A directory that can't be listed now is listed at the next start.
     pub(crate) fn forget_others(&mut self, there: BTreeSet<String>) {
-        let Some(store) = self.last_served.clone() else { return };
+        let Some(store) = self.versions.clone() else { return };
         self.under_way.spawn_blocking(move || {
             let gone = store.handlers()?.into_iter().filter(|name| !there.contains(name));
             // A handler that can't be removed does not keep the others from it.
@@ -84,17 +81,13 @@ impl ServingRecorder {
         if !self.under_way.is_empty() {
             return;
         }
-        let Some(store) = self.last_served.clone() else { return };
+        let Some(store) = self.versions.clone() else { return };
         let Some((name, order)) = self.orders.pop_first() else {
             return;
         };
         self.forgetting = matches!(order, RecordOrder::Forget).then(|| name.clone());
         self.under_way.spawn_blocking(move || match order {
-            RecordOrder::Serves(digests) => store.record_serving(&name, &digests).or_else(|error| {
-                store.supersede(&name, Some(&digests))?;
-                Err(error)
-            }),
-            RecordOrder::ServesUnstored => store.supersede(&name, None),
+            RecordOrder::History(history) => record(&store, &name, &history),
             RecordOrder::Forget => store.forget(&name),
         });
     }
@@ -114,11 +107,23 @@ impl ServingRecorder {
         match done {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the serving version could not be stored: after a restart it serves only if its file is good then");
+                tracing::warn!(%error, "the versions of a handler could not be recorded: after a restart it serves only if its file is good then");
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
         self.forgetting = None;
         self.start();
     }
+}
+
+/// Records a history, and removes what it does not need. A history that can't be recorded leaves nothing to fall back on: the version
+/// that it replaces may have grants that were taken away.
+fn record(store: &VersionStore, name: &str, history: &VersionHistory) -> io::Result<()> {
+    if let Err(error) = store.record(name, history) {
+        let mut nothing = history.clone();
+        nothing.nothing_serves(wall_ms());
+        store.record(name, &nothing).or_else(|_| store.remove_history(name))?;
+        return Err(error);
+    }
+    store.remove_unneeded(name, history)
 }
