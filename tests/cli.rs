@@ -104,17 +104,19 @@ fn dead_ids(place: &Place, host: &Host) -> Vec<String> {
 fn the_help_lists_every_command_and_every_exit_code() {
     let help = sandhog(&["--help"]);
     assert_eq!(help.code, Some(0));
-    for word in ["run", "send", "invoke", "check", "queues", "dead"] {
+    for word in [
+        "run", "send", "invoke", "check", "queues", "versions", "deploy", "rollback", "promote", "dead",
+    ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }
-    for code in [0, 1, 2, 64, 69, 70, 74, 75, 130, 143] {
+    for code in [0, 1, 2, 3, 4, 5, 64, 69, 70, 74, 75, 130, 143] {
         assert!(help.out.contains(&format!("\n  {code:<3}  ")), "{code} in {}", help.out);
     }
 }
 
 #[test]
 fn the_help_of_a_command_has_examples() {
-    for command in ["run", "send", "invoke"] {
+    for command in ["run", "send", "invoke", "versions", "deploy", "rollback", "promote"] {
         let help = sandhog(&[command, "--help"]);
         assert!(
             help.out.contains(&format!("Examples:\n  sandhog {command} ")),

@@ -3,7 +3,7 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use harness::repository;
-use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, limit_rows};
+use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, RolloutSettings, limit_rows};
 use sandhog_executor::policy::{Grants, LimitField, LimitQuantity, Limits};
 use sandhog_queue::message::QueueName;
 use sandhog_simple::settings::{DeduplicationScope, Order};
@@ -77,14 +77,17 @@ url = "sqs:parcels.fifo"
 
 [ledger]
 window = "15days"
+
+[versions]
+keep = 1
 "#,
         r#"
-20 mistakes in the configuration
+21 mistakes in the configuration
   DIR/sandhog.toml:2: plugins = "nowhere": DIR/nowhere is not a directory
   DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
   DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
   DIR/sandhog.toml:5: max-live-instances = 0: use a whole number from 1 to 4096
-  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, keys, ledger
+  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, keys, ledger, versions
   DIR/sandhog.toml:9: queues.orders.visibility-timeout = "soon": use a duration from 1s to 12h, such as "30s"
   DIR/sandhog.toml:10: queues.orders.max-receives = "five": use a whole number from 1 to 1000
   DIR/sandhog.toml:11: queues.orders.order = "chaos": use "group" or "queue"
@@ -100,6 +103,7 @@ window = "15days"
   DIR/sandhog.toml:30: queues.lost.dead-letter = "parcels": parcels is an SQS queue; the dead letters of a Simple queue go to a Simple queue
   DIR/sandhog.toml:33: queues.twin.url = "sqs:parcels.fifo": queue parcels has this url already
   DIR/sandhog.toml:36: ledger.window = "15days": use a duration from 0s to 14days, such as "30s"
+  DIR/sandhog.toml:39: versions.keep = 1: use a whole number from 2 to 100
 "#,
     );
 }
@@ -129,9 +133,16 @@ config = { bucket = { from-file = "no/such/file" }, other = { from-env = "A", fr
 dirs = [{ host = "no/such/directory", guest = "/models" }, { guest = "../up", write = "yes" }]
 log = "loud"
 keyvalue = 1
+[rollout]
+attempts = 0
+time = "25h"
+canary = 1.5
+slower = 1
+automatic = "no"
+share = 0.1
 "#,
         r#"
-25 mistakes in the configuration
+31 mistakes in the configuration
   resize.toml:2: queue = "no/slash": use the name of a queue: 1 to 80 letters, digits, '-', '_' and '.', not starting with '.'
   resize.toml:3: concurrency = 0: use a whole number from 1 to 1024
   resize.toml:4: tiemout: unknown key; did you mean timeout?
@@ -157,6 +168,12 @@ keyvalue = 1
   resize.toml:20: grant.dirs[1]: it needs host
   resize.toml:21: grant.log = "loud": use trace, debug, info, warn, error or critical
   resize.toml:22: grant.keyvalue = 1: use true or false
+  resize.toml:24: rollout.attempts = 0: use a whole number from 1 to 1000000
+  resize.toml:25: rollout.time = "25h": use a duration from 0s to 1day, such as "30s"
+  resize.toml:26: rollout.canary = 1.5: use a number that is more than 0 and up to 1, such as 0.1
+  resize.toml:27: rollout.slower = 1: use a number that is more than 1 and up to 1000, such as 3
+  resize.toml:28: rollout.automatic = "no": use true or false
+  resize.toml:29: rollout.share: unknown key; known here: attempts, time, canary, slower, automatic
 "#,
     );
 }
@@ -198,6 +215,71 @@ fn the_defaults_of_a_manifest_are_those_of_the_handbook() {
     assert_eq!(manifest.limits, Limits::default());
     assert_eq!(manifest.limits.memory, 128 * 1024 * 1024);
     assert_eq!(manifest.grants, Grants::default());
+    let rollout = manifest.rollout;
+    assert_eq!((rollout.attempts, rollout.time), (300, Duration::from_mins(10)));
+    assert_eq!((rollout.canary, rollout.slower, rollout.automatic), (1.0, None, true));
+}
+
+fn rollout(keys: &str) -> Result<RolloutSettings, String> {
+    let manifest = Manifest::parse(&format!("[rollout]\n{keys}"), "resize");
+    manifest
+        .map(|manifest| manifest.rollout)
+        .map_err(|errors| errors.to_string())
+}
+
+#[test]
+fn a_rollout_says_what_its_keys_say() {
+    let expected = RolloutSettings {
+        attempts: 1_000_000,
+        time: Duration::ZERO,
+        canary: 0.05,
+        slower: Some(3.0),
+        automatic: false,
+    };
+    let keys = "attempts = 1000000\ntime = \"0s\"\ncanary = 0.05\nslower = 3\nautomatic = false";
+    assert_eq!(rollout(keys), Ok(expected));
+    for keys in [
+        "canary = 1",
+        "canary = 1.0",
+        "canary = 1e0",
+        "attempts = 1",
+        "time = \"24h\"",
+        "slower = 1000",
+    ] {
+        rollout(keys).expect(keys);
+    }
+    for keys in [
+        "canary = 0",
+        "canary = 0.0",
+        "canary = -0.1",
+        "canary = nan",
+        "canary = \"half\"",
+        "slower = inf",
+    ] {
+        rollout(keys).expect_err(keys);
+    }
+}
+
+#[test]
+fn a_rollout_that_compares_times_gives_both_versions_a_share() {
+    let settings = rollout("slower = 3").expect("settings");
+    assert_eq!((settings.canary, settings.slower), (0.5, Some(3.0)));
+    let settings = rollout("slower = 2.5\ncanary = 0.1").expect("settings");
+    assert_eq!((settings.canary, settings.slower), (0.1, Some(2.5)));
+    let expected = "resize.toml:3: rollout.canary = 1: with slower, the version before it needs a share of the messages, too: use less than 1, or leave it out";
+    assert_eq!(rollout("slower = 3\ncanary = 1"), Err(expected.to_owned()));
+}
+
+#[test]
+fn a_host_keeps_ten_versions_of_a_handler_unless_it_is_told_otherwise() {
+    let keep = |text: &str| {
+        let directory = host_directory(text);
+        let config = load(directory.path(), ConfigOverrides::default(), None);
+        config.expect("a configuration").versions_keep
+    };
+    assert_eq!(keep(""), 10);
+    assert_eq!(keep("[versions]\nkeep = 2"), 2);
+    assert_eq!(keep("[versions]\nkeep = 100"), 100);
 }
 
 #[test]

@@ -20,6 +20,7 @@ mod conformance;
 mod connection_lease;
 mod crash;
 mod delivery;
+mod deploy;
 mod dev;
 mod disk;
 mod entries;

@@ -16,6 +16,7 @@ use sandhog::{
     admin::{AdminState, serve, wire},
     config::{Config, ConfigErrors, Manifest},
     queue_set::QueueSet,
+    versions::VersionBoard,
 };
 use sandhog_queue::{
     Queue as _,
@@ -320,6 +321,7 @@ fn address() -> SocketAddr {
             let state = AdminState {
                 queues: Arc::new(queues),
                 handlers: Arc::default(),
+                versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
                 metrics: Arc::default(),
                 secret: None,
                 keys: std::collections::BTreeMap::new(),

@@ -12,6 +12,7 @@ use sandhog::{
     admin::{AdminState, ListenerLimits, serve_within},
     metrics::Metrics,
     queue_set::QueueSet,
+    versions::VersionBoard,
 };
 use sandhog_queue::{
     Counts, Queue,
@@ -66,6 +67,7 @@ impl Served {
         let state = AdminState {
             queues: Arc::new(queues),
             handlers: Arc::default(),
+            versions: Arc::new(VersionBoard::new(std::path::Path::new("plugins"))),
             metrics: Arc::clone(&metrics),
             secret: None,
             keys: std::collections::BTreeMap::new(),

@@ -6,6 +6,9 @@
 //! | `GET /ready` | 200, or 503 with the reasons |
 //! | `GET /metrics` | the page for Prometheus; as `OpenMetrics` if the header `accept` says so |
 //! | `GET /handlers` | every handler with its state |
+//! | `GET /handlers/{name}/versions` | the versions of a handler, newest first, and how the newest one proves itself |
+//! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
+//! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from |
 //! | `GET /queues` | every queue with its counts |
 //! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
@@ -23,7 +26,7 @@
 //! Everything else is the SQS protocol, see `admin/sqs.rs`.
 //!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
-//! elsewhere), 404 (no such queue or message), 409 (the receipt is no longer valid), 413 (too large), 501 (this
+//! elsewhere), 404 (no such queue, message or handler), 409 (the receipt is no longer valid, or the versions do not allow the order), 413 (too large), 501 (this
 //! kind of queue has no such operation), 503 (the queue is unavailable) or 507 (the queue is full). The listener knows no handler's code and never waits for a guest.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -54,6 +57,7 @@ use crate::{
     metrics::{Metrics, PageFormat},
     queue_set::QueueSet,
     spy::TestSpy,
+    versions::VersionBoard,
 };
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
@@ -70,6 +74,7 @@ mod settlements;
 mod spy;
 mod sqs;
 mod stream;
+mod versions;
 pub mod wire;
 
 pub use self::{
@@ -87,6 +92,8 @@ pub struct AdminState {
     pub queues: Arc<QueueSet>,
     /// All handlers.
     pub handlers: Arc<HandlerStatuses>,
+    /// The versions of all handlers.
+    pub versions: Arc<VersionBoard>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
     /// The secret that requests carry, if they need one.
@@ -119,6 +126,9 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(ready))
         .routes(routes!(metrics_page))
         .routes(routes!(handlers))
+        .routes(routes!(versions::list))
+        .routes(routes!(versions::roll_back))
+        .routes(routes!(versions::promote))
         .routes(routes!(queues))
         .routes(routes!(queue, messages::send))
         .routes(routes!(messages::send_batch))
@@ -268,6 +278,7 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
 )]
 async fn handlers(State(state): State<AdminState>) -> Json<wire::HandlerList> {
     Json(wire::HandlerList {
+        plugins: state.versions.plugins().display().to_string(),
         handlers: state.handlers.list().into_iter().map(Into::into).collect(),
     })
 }

@@ -258,6 +258,7 @@ impl App {
         let state = AdminState {
             queues: Arc::clone(&host.queues),
             handlers: Arc::clone(&host.statuses),
+            versions: Arc::clone(&host.versions),
             metrics: Arc::clone(&host.metrics),
             secret: config.secret,
             keys: config.keys,

@@ -14,17 +14,20 @@ use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 mod arguments;
 mod body_line;
 mod dead;
+mod deploy;
 pub mod local;
 mod new;
 mod queues;
 mod send;
+mod shown;
 mod table;
+mod versions;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DevArgs, Feature, HostArgs, InvokeArgs, Language, NewArgs,
-    QueuesArgs, RunArgs, SendArgs,
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
+    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, VersionsArgs,
 };
-pub use self::new::NewError;
+pub use self::{deploy::StagingError, new::NewError};
 
 /// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
@@ -67,6 +70,18 @@ pub enum CliError {
     /// See [`NewError`].
     #[error(transparent)]
     New(#[from] NewError),
+    /// The host went back from the version that was deployed.
+    #[error("{0}")]
+    RolledBack(String),
+    /// The time was up before the version that was deployed was proven or not.
+    #[error("the time is up: {0}")]
+    Undecided(String),
+    /// A file could not be put into the plugin directory.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// Threads or signal handlers could not be set up.
+    #[error("the process could not be set up")]
+    Process(#[source] io::Error),
     /// Standard input could not be read.
     #[error("cannot read standard input")]
     Input(#[source] io::Error),
@@ -84,10 +99,13 @@ impl CliError {
             // The reader of the output has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
             Self::Transient(_) => ExitCode::Unavailable,
+            Self::RolledBack(_) => ExitCode::RolledBack,
+            Self::Undecided(_) => ExitCode::Undecided,
+            Self::Process(_) => ExitCode::Internal,
             Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
             | Self::NotConfirmed { .. }
             | Self::Arguments(_) => ExitCode::Usage,
-            Self::Refused(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
+            Self::Refused(_) | Self::Staging(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
         }
     }
 }
@@ -121,6 +139,58 @@ pub fn queues(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog versions`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn versions(
+    args: &VersionsArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    versions::versions(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog rollback`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn roll_back(
+    args: &RollbackArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    versions::roll_back(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog promote`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn promote(
+    args: &PromoteArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    versions::promote(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog deploy`. The exit code is that of a deploy that was told to stop waiting, or 0.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn deploy(
+    args: &DeployArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<ExitCode, CliError> {
+    deploy::deploy(args, args.host.client(environment)?, streams)
 }
 
 /// `sandhog dead`.

@@ -1,4 +1,4 @@
-//! The client of a running host, for `send`, `queues` and `dead`. It blocks and does not retry, because a person waits.
+//! The client of a running host, for the commands that ask one. It blocks and does not retry, because a person waits.
 
 use std::{io, time::Duration};
 
@@ -10,8 +10,8 @@ use ureq::{
 
 use crate::{
     admin::wire::{
-        AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, MAX_BATCH, MessageForm, QueueList, RedriveAnswer,
-        RedriveRequest, SendBatch,
+        AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, HandlerList, MAX_BATCH, MessageForm, QueueList,
+        RedriveAnswer, RedriveRequest, SendBatch, VersionList,
     },
     config::ListenerSecret,
     exit_code::ExitCode,
@@ -198,6 +198,45 @@ impl HostClient {
     /// See [`ClientError`].
     pub fn purge_dead(&self, queue: &str) -> Result<AffectedMessages, ClientError> {
         self.call("DELETE", &format!("/queues/{}/dead", escape(queue)), None::<&()>)
+    }
+
+    /// Lists the handlers.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn handlers(&self) -> Result<HandlerList, ClientError> {
+        self.call("GET", "/handlers", None::<&()>)
+    }
+
+    /// Lists the versions of a handler, newest first.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn versions(&self, handler: &str) -> Result<VersionList, ClientError> {
+        self.call("GET", &format!("/handlers/{}/versions", escape(handler)), None::<&()>)
+    }
+
+    /// Goes back to the version `to` of a handler, or to the one before. Returns its versions as they are afterwards.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn roll_back(&self, handler: &str, to: Option<u64>) -> Result<VersionList, ClientError> {
+        let version = to.map(|number| format!("?version={number}")).unwrap_or_default();
+        let path = format!("/handlers/{}/rollback{version}", escape(handler));
+        self.call("POST", &path, None::<&()>)
+    }
+
+    /// Ends the probation of a handler's newest version, or serves one that the host or somebody went back from. Returns its
+    /// versions as they are afterwards.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn promote(&self, handler: &str) -> Result<VersionList, ClientError> {
+        self.call("POST", &format!("/handlers/{}/promote", escape(handler)), None::<&()>)
     }
 
     fn call<T: DeserializeOwned>(

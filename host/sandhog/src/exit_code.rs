@@ -14,6 +14,10 @@ pub enum ExitCode {
     Usage,
     /// 3: a host with `--until-empty` has ended, and messages wait in queues that no handler serves.
     Unserved,
+    /// 4: the host went back from the version that was deployed; the one before it serves.
+    RolledBack,
+    /// 5: the time was up before the version that was deployed was proven or not. The rollout goes on.
+    Undecided,
     /// 64: the configuration is wrong. The command lists every mistake.
     Config,
     /// 69: no host answers at the address, the host can't answer now (try again), or the listener's address is taken.
@@ -24,10 +28,11 @@ pub enum ExitCode {
     Store,
     /// 75: another process uses the data directory. Try again when it has ended.
     DataInUse,
-    /// 130: a second SIGINT cut the grace period short. The deliveries in flight have been released.
+    /// 130: a second SIGINT cut the grace period short, and the deliveries in flight have been released; or a deploy was told to
+    /// stop waiting.
     Interrupted,
     /// 143: a second SIGTERM cut the grace period short, and the deliveries in flight have been released; or a host with
-    /// `--until-empty` was stopped before its queues were empty.
+    /// `--until-empty` was stopped before its queues were empty; or a deploy was told to stop waiting.
     Terminated,
 }
 
@@ -39,6 +44,8 @@ impl ExitCode {
             Self::Refused => 1,
             Self::Usage => 2,
             Self::Unserved => 3,
+            Self::RolledBack => 4,
+            Self::Undecided => 5,
             Self::Config => 64,
             Self::Unavailable => 69,
             Self::Internal => 70,
@@ -63,13 +70,15 @@ Exit codes:
   1    refused: a component, a message, a queue that does not exist
   2    wrong command line
   3    with --until-empty: messages wait in queues that no handler serves
+  4    deploy: the host went back from the version
+  5    deploy: the time was up before the version was proven or not; the rollout goes on
   64   wrong configuration; every mistake is listed
   69   no host answers, or it can't do it now (try again), or the listener's address is taken
   70   internal error of the host, or the machine denies what it needs
   74   the store has failed (disk full or broken)
   75   another process uses the data directory
-  130  a second SIGINT cut the grace period short
-  143  a second SIGTERM cut the grace period short, or --until-empty was cut short";
+  130  a second SIGINT cut the grace period short, or SIGINT ended the waiting of deploy
+  143  a second SIGTERM cut the grace period short, or --until-empty or deploy was cut short";
 
 #[cfg(test)]
 mod tests {

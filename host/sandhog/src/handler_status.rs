@@ -392,6 +392,11 @@ impl HandlerStatus {
         }
     }
 
+    /// Returns whether the newest version was refused for a reason that may pass, and is tried again. An older one may be serving.
+    pub fn has_another_try(&self) -> bool {
+        self.tried_again
+    }
+
     /// Returns whether the handler has no version that serves, and its file is tried again.
     pub fn is_tried_again(&self) -> bool {
         self.tried_again && matches!(self.state, HandlerState::Loading | HandlerState::Refused)

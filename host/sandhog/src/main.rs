@@ -61,7 +61,15 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => {
             threads::check()?;
         }
-        Command::Send(_) | Command::New(_) | Command::Queues(_) | Command::Dead(_) => threads::check_for(1)?,
+        // One that asks the host, and one that writes files.
+        Command::Deploy(_) => threads::check_for(2)?,
+        Command::Send(_)
+        | Command::New(_)
+        | Command::Queues(_)
+        | Command::Versions(_)
+        | Command::Rollback(_)
+        | Command::Promote(_)
+        | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.
     let _guard = start_log(&command)?;
@@ -87,6 +95,10 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Compact(_)
         | Command::New(_)
         | Command::Queues(_)
+        | Command::Versions(_)
+        | Command::Deploy(_)
+        | Command::Rollback(_)
+        | Command::Promote(_)
         | Command::Dead(_) => LogFormat::Text,
     };
     // A session shows by itself what becomes of messages and versions.
@@ -115,6 +127,10 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Versions(args) => cli::versions(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
+        Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Promote(args) => cli::promote(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
     };
     output.flush().map_err(CliError::from)?;

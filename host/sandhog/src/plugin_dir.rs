@@ -43,7 +43,7 @@ pub const MAX_MANIFEST_BYTES: usize = 256 * 1024;
 /// The most entries that a scan lists as passed over.
 const MAX_PASSED_OVER: usize = 32;
 /// The name of the host's own configuration, which often lies beside the components.
-const HOST_CONFIGURATION: &str = "sandhog";
+pub const HOST_CONFIGURATION: &str = "sandhog";
 
 /// A directory of handlers. A handler is a file `NAME.wasm`, with a manifest `NAME.toml` beside it or none.
 #[derive(Debug, Clone)]

@@ -17,6 +17,9 @@ use sandhog_queue::{
 };
 
 mod bounded;
+mod versions;
+
+pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
 
 /// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.
 pub const MAX_BATCH: usize = 1000;
@@ -42,6 +45,9 @@ pub struct ReadinessAnswer {
 /// The answer of `GET /handlers`.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct HandlerList {
+    /// The absolute path of the plugin directory on the host's machine.
+    #[serde(default)]
+    pub plugins: String,
     /// The handlers, by name.
     pub handlers: Vec<HandlerForm>,
 }
@@ -62,8 +68,14 @@ pub struct HandlerForm {
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves.
     pub digest: Option<String>,
-    /// The number of versions that have served since the host started.
+    /// The number of the version that serves; 0 if none has served yet.
     pub version: u64,
+    /// The state of that version: `probation` or `serving`.
+    #[serde(default)]
+    pub version_state: Option<String>,
+    /// How that version proves itself: `probation`, `doubt` or `watching`; null if there is nothing to compare it with.
+    #[serde(default)]
+    pub probation: Option<String>,
     /// When the version that serves was loaded.
     pub loaded_at_ms: Option<u64>,
     /// That version is the one that served last, because the files in the plugin directory are refused.
@@ -73,6 +85,12 @@ pub struct HandlerForm {
     pub in_flight: u32,
     /// The reason why the newest version was refused.
     pub last_error: Option<String>,
+    /// How often a version was refused since the host started.
+    #[serde(default)]
+    pub refusals: u64,
+    /// The newest version may be accepted another time, and the host tries it again.
+    #[serde(default)]
+    pub tried_again: bool,
     /// The reason why the last receive failed.
     pub queue_error: Option<String>,
     /// Milliseconds since a receive completed.
@@ -82,6 +100,7 @@ pub struct HandlerForm {
 impl From<HandlerStatus> for HandlerForm {
     fn from(status: HandlerStatus) -> Self {
         let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let tried_again = status.has_another_try();
         Self {
             name: status.name,
             queue: status.queue.map(|queue| queue.to_string()),
@@ -93,10 +112,14 @@ impl From<HandlerStatus> for HandlerForm {
             flavour: status.flavour,
             digest: status.digest,
             version: status.version,
+            version_state: status.version_state,
+            probation: status.stage,
             loaded_at_ms: status.loaded_at_ms,
             fallback: status.is_fallback,
             in_flight: status.in_flight,
             last_error: status.last_error,
+            refusals: status.refusals,
+            tried_again,
             queue_error: status.queue_error,
             last_receive_ms_ago: status.last_receive_at.map(since),
         }

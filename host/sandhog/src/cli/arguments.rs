@@ -11,6 +11,8 @@ use crate::{config, exit_code, telemetry::LogFormat};
 use sandhog_executor::{CodeTier, CompileOrder};
 use sandhog_queue::message::QueueName;
 
+/// The longest name of a handler, in bytes: with what `deploy` adds to it, it is still the name of a file.
+const MAX_NAME_BYTES: usize = 200;
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
 
 /// A queue worker host: drop a WebAssembly file into a directory and it becomes a worker for a queue.
@@ -64,6 +66,14 @@ pub enum Command {
     New(NewArgs),
     /// Show the queues of the running host: depth, in flight, delayed, oldest age, dead letters
     Queues(QueuesArgs),
+    /// Show the versions of a handler: what each one did, and how the newest one proves itself
+    Versions(VersionsArgs),
+    /// Put a component into the plugin directory of the running host, and wait until it is proven or not
+    Deploy(DeployArgs),
+    /// Go back to an earlier version of a handler
+    Rollback(RollbackArgs),
+    /// End the probation of a version, or serve one that the host or somebody went back from
+    Promote(PromoteArgs),
     /// List, show, put back or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
@@ -389,6 +399,93 @@ pub struct QueuesArgs {
     pub host: HostArgs,
 }
 
+/// `sandhog versions`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog versions                     one line for each handler
+  sandhog versions orders              every version that is kept, newest first, and how the newest one proves itself
+  sandhog versions orders --json
+
+BROKE counts calls that ended in a trap, a timeout, a limit or a wrong answer. P50, P99 and CPU are times of one call, and
+MEMORY is the most that a call took.")]
+pub struct VersionsArgs {
+    /// The handler: the name of its file without .wasm [default: one line for each handler]
+    pub name: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog rollback`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog rollback orders              to the version before
+  sandhog rollback orders 4            to version 4
+
+The older component runs under the newest manifest, so that grants that were taken away stay away. The file in the plugin
+directory stays, and does not serve until another file is put there or `sandhog promote` is run.")]
+pub struct RollbackArgs {
+    /// The handler: the name of its file without .wasm
+    pub name: String,
+    /// The number of the version [default: the one that served before]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub version: Option<u64>,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog promote`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog promote orders
+
+A version on probation is proven at once. If the host or somebody went back from the file in the plugin directory, it serves
+again, without probation.")]
+pub struct PromoteArgs {
+    /// The handler: the name of its file without .wasm
+    pub name: String,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog deploy`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog deploy target/orders.wasm                       as the handler orders; with target/orders.toml, if it is there
+  sandhog deploy build/a.wasm --name orders --manifest orders.toml
+  sandhog deploy orders.wasm --timeout 2h                 waits for longer
+
+The host runs on this machine. The files get into its plugin directory whole and together. Then the command waits: the version
+is on probation, and the host goes back by itself if it breaks more messages than the one before.
+
+The exit code is 0 if the version is proven, or there is nothing to compare it with; 1 if the host refuses it, or went back
+from this component before; 4 if the host goes back from it; 5 if the time is up before that is decided.")]
+pub struct DeployArgs {
+    /// The component
+    pub file: PathBuf,
+    /// The handler [default: the name of the file without .wasm]
+    #[arg(long, value_name = "NAME", value_parser = handler_name)]
+    pub name: Option<String>,
+    /// Its manifest [default: NAME.toml beside the component; without one, the deployed one stays]
+    #[arg(long, value_name = "FILE")]
+    pub manifest: Option<PathBuf>,
+    /// How long to wait for the end of the probation
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
+    pub timeout: Duration,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
 /// `sandhog dead`.
 #[derive(Debug, Subcommand)]
 pub enum DeadCommand {
@@ -470,6 +567,15 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 fn queue_name(text: &str) -> Result<QueueName, String> {
     QueueName::new(text).map_err(|error| error.to_string())
+}
+
+/// Accepts what can be the name of a handler: one of a file that the host looks at.
+pub(crate) fn handler_name(text: &str) -> Result<String, String> {
+    let is_name =
+        !text.is_empty() && !text.starts_with('.') && !text.contains(['/', '\0']) && text.len() <= MAX_NAME_BYTES;
+    is_name.then(|| text.to_owned()).ok_or_else(|| {
+        format!("use the name of a file without .wasm: 1 to {MAX_NAME_BYTES} bytes, no /, and no . at its start")
+    })
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

@@ -1,12 +1,10 @@
 //! `sandhog dead`: lists, shows, redrives and purges dead letters. Others chose every text in them, so it is escaped.
 
-use std::{
-    io::{self, Write},
-    time::{Duration, UNIX_EPOCH},
-};
+use std::io::{self, Write};
 
 use super::{
     CliError, DeadCommand,
+    shown::time,
     table::{TextColumn, TextTable},
     write_json,
 };
@@ -18,9 +16,6 @@ use sandhog_queue::{
     message::QueueName,
     printable::{printable, printable_lines},
 };
-
-/// The last millisecond of the year 9999, beyond which there is no text form.
-const MAX_TIME_MS: u64 = 253_402_300_799_999;
 
 pub(crate) fn dead(command: &DeadCommand, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     match command {
@@ -169,14 +164,4 @@ fn body(letter: &MessageForm, max_bytes: usize) -> String {
             letter.body_bytes().len()
         ),
     }
-}
-
-fn time(ms: Option<u64>) -> String {
-    let at = ms
-        .filter(|ms| *ms <= MAX_TIME_MS)
-        .and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-    at.map_or_else(
-        || "-".to_owned(),
-        |at| humantime::format_rfc3339_seconds(at).to_string(),
-    )
 }

@@ -1,12 +1,10 @@
 //! `sandhog queues`: shows the counts of the queues.
 
-use std::{
-    io::{self, Write},
-    time::Duration,
-};
+use std::io::{self, Write};
 
 use super::{
     CliError, QueuesArgs,
+    shown::age,
     table::{TextColumn, TextTable},
     write_json,
 };
@@ -74,28 +72,4 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
         writeln!(output, "{}", printable(&error, MAX_REASON_BYTES))?;
     }
     Ok(())
-}
-
-/// Returns an age in its two largest units, such as `2h 5m`.
-fn age(ms: u64) -> String {
-    let age = Duration::from_millis(ms);
-    let whole = if age < Duration::from_secs(1) {
-        age
-    } else {
-        Duration::from_secs(age.as_secs())
-    };
-    let text = humantime::format_duration(whole).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_two_units_at_most() {
-        for (ms, expected) in [(0, "0s"), (250, "250ms"), (61_300, "1m 1s"), (90_061_000, "1day 1h")] {
-            assert_eq!(age(ms), expected);
-        }
-    }
 }

@@ -43,6 +43,8 @@ pub(crate) struct HandlerVersions {
     unstored: BTreeSet<u64>,
     /// How the newest version compares with its predecessor.
     progress: Option<ProbationProgress>,
+    /// What the newest version has to show, if it has a predecessor.
+    terms: Option<RolloutTerms>,
     /// What an operator should know.
     note: Option<String>,
     /// The digest of the component in the plugin directory.
@@ -203,6 +205,7 @@ impl HandlerVersions {
             has_begun: false,
         });
         let settings = loaded.manifest.rollout;
+        self.terms = predecessor.is_some().then(|| terms_of(settings));
         let newest = self.version(number, loaded);
         let rollout = predecessor.map(|(predecessor, loaded)| Rollout {
             predecessor: Arc::new(self.version(predecessor, loaded)),
@@ -351,6 +354,7 @@ impl HandlerVersions {
         let entry = BoardEntry {
             history: self.history.clone(),
             progress: self.progress.clone(),
+            terms: self.terms,
             note: self.note.clone(),
         };
         (entry, self.tallies.clone())

@@ -168,6 +168,8 @@ pub struct ProbationProgress {
     pub is_proven: bool,
     /// Whether it was found to be worse.
     pub is_worse: bool,
+    /// How often the predecessor was asked about a call.
+    pub second_opinions: u64,
     /// Its calls outside of doubts, of which older ones count less.
     recent: CallCounts,
     /// What is expected of these calls. It may raise a doubt, and convicts nobody.
@@ -218,6 +220,23 @@ impl ProbationProgress {
             expected: record.scaled(EXPECTED_CALLS),
             ..Self::default()
         }
+    }
+
+    /// The share of the calls that the newest version gets under these terms.
+    pub fn share(&self, terms: &RolloutTerms) -> f64 {
+        match self.stage {
+            ProbationStage::Probation => terms.canary,
+            ProbationStage::Doubt => terms.canary.min(SHARE_IN_DOUBT),
+            ProbationStage::Watching => 1.0,
+        }
+    }
+
+    /// The calls that are compared now, for people: of the newest version, and of its predecessor. As long as only one version gets
+    /// calls, the predecessor has none.
+    pub fn compared(&self) -> (CallCounts, CallCounts) {
+        let is_beside = self.stage == ProbationStage::Doubt || self.beside != SideBySide::default();
+        let newer = if is_beside { self.beside.newer } else { self.recent };
+        (newer, self.beside.predecessor)
     }
 }
 
@@ -303,6 +322,7 @@ impl Probation {
 
     /// Counts a call of the newest version that its predecessor was asked about. What neither of them handled counts for neither.
     pub fn second_opinion(&mut self, opinion: SecondOpinion, now: Instant) -> Option<ProbationChange> {
+        self.progress.second_opinions = self.progress.second_opinions.saturating_add(1);
         match (opinion.answered, opinion.first_broke) {
             (Answered::NotEither, true) => self.finished = self.finished.saturating_add(1),
             (Answered::NotEither, false) | (Answered::Success | Answered::Reject, _) => {
@@ -352,11 +372,7 @@ impl Probation {
 
     /// The share of the newest version.
     fn share(&self) -> f64 {
-        match self.progress.stage {
-            ProbationStage::Probation => self.terms.canary,
-            ProbationStage::Doubt => self.terms.canary.min(SHARE_IN_DOUBT),
-            ProbationStage::Watching => 1.0,
-        }
+        self.progress.share(&self.terms)
     }
 
     /// Whether a call that began then had one of the other version beside it.

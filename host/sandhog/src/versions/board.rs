@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{SharedTally, VersionHistory};
-use crate::rollout::{ProbationChange, ProbationProgress};
+use crate::rollout::{ProbationChange, ProbationProgress, RolloutTerms};
 
 /// The most orders that wait. An operator gives one at a time.
 const MAX_ORDERS: usize = 16;
@@ -29,12 +29,14 @@ pub struct ProbationReport {
 }
 
 /// What the listener may see of the versions of one handler.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct BoardEntry {
     /// All versions that are kept.
     pub history: VersionHistory,
     /// How the newest one compares with its predecessor, if there is one.
     pub progress: Option<ProbationProgress>,
+    /// What the newest one has to show, if there is one to compare it with.
+    pub terms: Option<RolloutTerms>,
     /// What an operator should know, for people.
     pub note: Option<String>,
 }

@@ -143,6 +143,11 @@ impl VersionHistory {
         self.barred.iter().find(|barred| barred.component == component)
     }
 
+    /// Returns the components that may not serve, the oldest first; at most [`MAX_BARRED`].
+    pub fn all_barred(&self) -> &[BarredComponent] {
+        &self.barred
+    }
+
     /// Accepts files of the plugin directory, and returns the number of their version. The same files are the same version. A
     /// component that was set aside may come back once another one was accepted.
     ///

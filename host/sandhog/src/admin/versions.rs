@@ -1,0 +1,116 @@
+//! The routes of a handler's versions: list, roll back and promote. An order is answered with what serves after it.
+
+use axum::{Json, extract::State, http::StatusCode};
+
+use super::{
+    AdminState, Answer,
+    parameters::{Path, QueryParameters},
+    refused::RefusedRequest,
+    wire::{self, VersionList},
+};
+use crate::versions::{BoardEntry, OrderRefused, VersionOrder};
+
+#[utoipa::path(
+    get,
+    path = "/handlers/{name}/versions",
+    operation_id = "versions",
+    tag = "handlers",
+    params(
+        ("name" = String, Path, description = "The name of the handler"),
+    ),
+    responses(
+        (status = 200, body = VersionList, description = "The versions of the handler, newest first"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
+    ),
+)]
+pub(crate) async fn list(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<VersionList> {
+    Ok(Json(state.versions_of(&name)?))
+}
+
+#[utoipa::path(
+    post,
+    path = "/handlers/{name}/rollback",
+    operation_id = "roll_back",
+    tag = "handlers",
+    params(
+        ("name" = String, Path, description = "The name of the handler"),
+        ("version" = Option<u64>, Query, description = "The number of the version to go back to; the one before if absent"),
+    ),
+    responses(
+        (status = 200, body = VersionList, description = "The older version serves; its versions as they are now"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
+        (status = 409, body = wire::ErrorAnswer, description = "The host can't go back to that version; the reason says why"),
+        (status = 503, body = wire::ErrorAnswer, description = "The host stops, or carries out another order"),
+    ),
+)]
+pub(crate) async fn roll_back(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    mut parameters: QueryParameters,
+) -> Answer<VersionList> {
+    let to = parameters.number("version", 1..=u64::MAX)?;
+    parameters.finish()?;
+    state.order(&name, VersionOrder::Rollback { to }).await
+}
+
+#[utoipa::path(
+    post,
+    path = "/handlers/{name}/promote",
+    operation_id = "promote",
+    tag = "handlers",
+    params(
+        ("name" = String, Path, description = "The name of the handler"),
+    ),
+    responses(
+        (status = 200, body = VersionList, description = "The version serves, and is not on probation; its versions as they are now"),
+        (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
+        (status = 409, body = wire::ErrorAnswer, description = "There is nothing to promote; the reason says why"),
+        (status = 503, body = wire::ErrorAnswer, description = "The host stops, or carries out another order"),
+    ),
+)]
+pub(crate) async fn promote(
+    State(state): State<AdminState>,
+    Path(name): Path<String>,
+    parameters: QueryParameters,
+) -> Answer<VersionList> {
+    parameters.finish()?;
+    state.order(&name, VersionOrder::Promote).await
+}
+
+impl AdminState {
+    async fn order(&self, name: &str, order: VersionOrder) -> Answer<VersionList> {
+        match self.versions.order(name, order).await {
+            Ok(()) => Ok(Json(self.versions_of(name)?)),
+            Err(OrderRefused::NoHandler) => Err(self.no_handler(name)),
+            Err(refused @ OrderRefused::Refused(_)) => {
+                Err(RefusedRequest::new(StatusCode::CONFLICT, refused.to_string()))
+            }
+            Err(refused @ OrderRefused::Busy) => Err(RefusedRequest::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                refused.to_string(),
+            )),
+        }
+    }
+
+    /// Returns the versions of a handler. One whose files were never accepted has none.
+    fn versions_of(&self, name: &str) -> Result<VersionList, RefusedRequest> {
+        let known = || self.handlers.get(name).map(|_| BoardEntry::default());
+        let entry = self.versions.entry(name).or_else(known);
+        let entry = entry.ok_or_else(|| self.no_handler(name))?;
+        Ok(VersionList::new(name, entry))
+    }
+
+    /// Returns the answer that lists the known handlers.
+    fn no_handler(&self, name: &str) -> RefusedRequest {
+        let known: Vec<String> = self.handlers.list().into_iter().map(|status| status.name).collect();
+        let known = if known.is_empty() {
+            "there are none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let why = format!("no handler {name:?}; known handlers: {known}");
+        RefusedRequest::new(StatusCode::NOT_FOUND, why)
+    }
+}

@@ -1,0 +1,157 @@
+//! Files that get into the plugin directory whole and together: they are written under hidden names, and renamed.
+//!
+//! Invariant: a file that is not put into place is removed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+    process,
+};
+
+/// Files that are on disk under hidden names, which the host passes over.
+#[derive(Debug)]
+pub(crate) struct StagedFiles {
+    directory: PathBuf,
+    /// In the order in which they are put into place.
+    files: Vec<StagedFile>,
+}
+
+#[derive(Debug)]
+struct StagedFile {
+    hidden: PathBuf,
+    place: PathBuf,
+}
+
+/// The files of one handler.
+#[derive(Debug)]
+pub(crate) struct HandlerBytes {
+    /// The name of the handler.
+    pub(crate) name: String,
+    /// The bytes of the component.
+    pub(crate) wasm: Vec<u8>,
+    /// The bytes of the manifest; `None` leaves the one that is there.
+    pub(crate) manifest: Option<Vec<u8>>,
+}
+
+/// A file could not be written or put into place.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {file}")]
+pub struct StagingError {
+    file: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+impl StagedFiles {
+    /// Writes the files under hidden names, down to the disk.
+    pub(crate) fn write(directory: &Path, bytes: &HandlerBytes) -> Result<Self, StagingError> {
+        let mut staged = Self {
+            directory: directory.to_owned(),
+            files: Vec::new(),
+        };
+        // The manifest comes first. If the machine stops between the two, the component that was there runs with the new grants,
+        // and not a new component with the old ones.
+        let manifest = bytes.manifest.as_deref().map(|manifest| ("toml", manifest));
+        for (extension, bytes_of_file) in manifest.into_iter().chain([("wasm", bytes.wasm.as_slice())]) {
+            let name = &bytes.name;
+            let hidden = directory.join(format!(".{name}.{}.{extension}", process::id()));
+            // It is removed even if it can't be written to its end.
+            staged.files.push(StagedFile {
+                hidden: hidden.clone(),
+                place: directory.join(format!("{name}.{extension}")),
+            });
+            write_new(&hidden, bytes_of_file).map_err(|source| StagingError { file: hidden, source })?;
+        }
+        Ok(staged)
+    }
+
+    /// Renames the files, one right after the other. The host takes files that are renamed within 100 ms together.
+    pub(crate) fn put_into_place(mut self) -> Result<(), StagingError> {
+        while let Some(file) = self.files.first() {
+            fs::rename(&file.hidden, &file.place).map_err(|source| StagingError {
+                file: file.place.clone(),
+                source,
+            })?;
+            self.files.remove(0);
+        }
+        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
+        synced.map_err(|source| StagingError {
+            file: self.directory.clone(),
+            source,
+        })
+    }
+}
+
+impl Drop for StagedFiles {
+    fn drop(&mut self) {
+        for file in &self.files {
+            // There is nothing more to do for a file that can't be removed: the host passes it over.
+            drop(fs::remove_file(&file.hidden));
+        }
+    }
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // A killed process with the same number may have left it.
+    drop(fs::remove_file(path));
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    fn bytes(manifest: Option<&str>) -> HandlerBytes {
+        HandlerBytes {
+            name: "orders".to_owned(),
+            wasm: b"new".to_vec(),
+            manifest: manifest.map(|text| text.as_bytes().to_vec()),
+        }
+    }
+
+    #[test]
+    fn files_get_into_place_under_their_names_and_nothing_else_stays() {
+        let plugins = tempfile::tempdir().unwrap();
+        fs::write(plugins.path().join("orders.wasm"), "old").unwrap();
+        fs::write(plugins.path().join("orders.toml"), "old").unwrap();
+        let staged = StagedFiles::write(plugins.path(), &bytes(Some("new"))).unwrap();
+        assert_eq!(fs::read(plugins.path().join("orders.wasm")).unwrap(), b"old");
+        let hidden = names(plugins.path()).into_iter().filter(|name| name.starts_with('.'));
+        assert_eq!(hidden.count(), 2);
+        staged.put_into_place().unwrap();
+        assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
+        for file in ["orders.wasm", "orders.toml"] {
+            assert_eq!(fs::read(plugins.path().join(file)).unwrap(), b"new", "{file}");
+        }
+        StagedFiles::write(plugins.path(), &bytes(None))
+            .unwrap()
+            .put_into_place()
+            .unwrap();
+        assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
+    }
+
+    #[test]
+    fn a_deploy_that_is_given_up_leaves_nothing_behind() {
+        let plugins = tempfile::tempdir().unwrap();
+        drop(StagedFiles::write(plugins.path(), &bytes(Some("new"))).unwrap());
+        assert!(names(plugins.path()).is_empty());
+        // A directory is in the way of the component, so that only the manifest gets into place.
+        fs::create_dir(plugins.path().join("orders.wasm")).unwrap();
+        let staged = StagedFiles::write(plugins.path(), &bytes(Some("new"))).unwrap();
+        let error = staged.put_into_place().unwrap_err();
+        assert!(error.to_string().ends_with("orders.wasm"), "{error}");
+        assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
+    }
+}
