@@ -98,6 +98,7 @@ fn what_somebody_ordered_holds_over_a_kill_until_another_file_comes() {
     let number = trial.deploy(&host, &plain("new"));
     trial.send_until(&host, 500, |told| (told.state(number) == "serving").then_some(()));
     assert_eq!(order(&host, "rollback").0, 200);
+    wait_written(&trial, |text| text.contains("set-aside"));
     let host = killed_and_started(&trial, host);
     let told = VersionsTold::of(&host, "in");
     assert_eq!(
