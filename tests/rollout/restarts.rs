@@ -118,3 +118,18 @@ fn what_somebody_ordered_holds_over_a_kill_until_another_file_comes() {
         "{told:#?}"
     );
 }
+
+/// Whoever got the answer goes home.
+#[test]
+fn an_order_that_was_answered_outlives_a_kill_at_once() {
+    let mut trial = Trial::new(QUICK);
+    let mut host = trial.start(&plain("good"));
+    let number = trial.deploy(&host, &plain("new"));
+    trial.send_until(&host, 500, |told| (told.state(number) == "serving").then_some(()));
+    for (what, serving) in [("rollback", 1), ("promote", number)].repeat(3) {
+        assert_eq!(order(&host, what).0, 200);
+        host = killed_and_started(&trial, host);
+        let told = VersionsTold::of(&host, "in");
+        assert_eq!(told.serving(), Some(serving), "{what}: {told:#?}");
+    }
+}
