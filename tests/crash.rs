@@ -86,7 +86,7 @@ fn a_hundred_kills_lose_nothing_double_nothing_and_keep_the_order_of_groups() {
     host.wait_ready();
     host.wait_empty("in");
     assert_eq!(host.terminate().0.code(), Some(0));
-    let (out, dead) = (stored(&place, "out"), stored(&place, "in-dead"));
+    let (out, dead) = (place.stored("out"), place.stored("in-dead"));
     let ledger = ledger.into_inner().unwrap();
     println!(
         "{ROUNDS} kills in {:?}: {} acknowledged, {} doubtful, {} outputs, {} dead letters",
@@ -166,18 +166,6 @@ fn number(body: &str) -> u64 {
 
 fn group(body: &str) -> String {
     format!("g{}", number(body) % 7)
-}
-
-/// The bodies that a queue holds, in the order sent, read as an operator would: with SQLite.
-fn stored(place: &Place, queue: &str) -> Vec<String> {
-    let connection = rusqlite::Connection::open(place.data().join("queues.db")).unwrap();
-    let sql = "SELECT CAST(body AS TEXT) FROM messages JOIN queues USING (queue) WHERE name = ? ORDER BY seq";
-    let mut statement = connection.prepare(sql).unwrap();
-    statement
-        .query_map([queue], |row| row.get(0))
-        .unwrap()
-        .map(Result::unwrap)
-        .collect()
 }
 
 #[test]

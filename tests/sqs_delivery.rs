@@ -54,15 +54,6 @@ fn attempts(host: &Host, outcome: &str) -> u64 {
     )
 }
 
-/// The bodies that a queue of the store holds, in the order sent, read as an operator would: with SQLite.
-fn stored(place: &Place, queue: &str) -> Vec<String> {
-    let connection = rusqlite::Connection::open(place.data().join("queues.db")).unwrap();
-    let sql = "SELECT CAST(body AS TEXT) FROM messages JOIN queues USING (queue) WHERE name = ? ORDER BY seq";
-    let mut statement = connection.prepare(sql).unwrap();
-    let rows = statement.query_map([queue], |row| row.get(0)).unwrap();
-    rows.map(Result::unwrap).collect()
-}
-
 /// Fails unless every body was handed out so often.
 fn assert_handed(stage: &Stage, queue: &RemoteQueue, times: usize) {
     let others: Vec<_> = stage
@@ -503,7 +494,7 @@ fn on_every_server_groups_run_in_parallel_and_each_in_its_order() {
         source.wait_gone();
         assert_eq!(host.terminate().0.code(), Some(0));
         assert_eq!(
-            by_group(&stored(&place, "out")),
+            by_group(&place.stored("out")),
             by_group(&bodies(&messages)),
             "{server:?}"
         );
@@ -532,7 +523,7 @@ fn a_failure_gives_the_later_ones_of_its_group_back_in_order_and_costs_them_one_
         source.wait_gone();
         assert_eq!(host.terminate().0.code(), Some(0));
         assert_eq!(
-            by_group(&stored(&place, "out")),
+            by_group(&place.stored("out")),
             by_group(&bodies(&messages)),
             "{server:?}"
         );
@@ -590,7 +581,7 @@ fn fifty_groups_keep_their_order_across_failures_and_kills_and_come_out_once() {
     let host = ready(&place);
     source.wait_gone();
     assert_eq!(host.terminate().0.code(), Some(0));
-    let out = stored(&place, "out");
+    let out = place.stored("out");
     assert_eq!(
         by_group(&out),
         by_group(&bodies(&messages)),
@@ -666,7 +657,7 @@ fn sigterm_lets_what_runs_end_under_its_lease() {
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert_eq!(source.numbers(), (0, 0, 0));
-    assert_eq!(sorted(stored(&place, "out")), ["w19000-a", "w19000-b"]);
+    assert_eq!(sorted(place.stored("out")), ["w19000-a", "w19000-b"]);
     assert_handed(&stage, &source, 1);
 }
 
@@ -697,7 +688,7 @@ fn sigterm_makes_what_was_not_started_visible_at_once() {
     let deletion = stage.deletions(&source).pop().unwrap();
     assert_eq!(deletion.handle, handed[0].handle);
     assert!(released.at < deletion.at, "it was released while the first was running");
-    assert_eq!(stored(&place, "out"), ["w15000-1"]);
+    assert_eq!(place.stored("out"), ["w15000-1"]);
 }
 
 #[test]
@@ -742,7 +733,7 @@ fn sigterm_under_load_strands_nothing() {
         wait_for("some outputs", || (host.count("out", "ready") > done).then_some(()));
         let (status, log) = host.terminate();
         assert_eq!(status.code(), Some(0), "{log:#?}");
-        done = u64::try_from(stored(&place, "out").len()).unwrap();
+        done = u64::try_from(place.stored("out").len()).unwrap();
         // The visibility timeout is long: what is not visible now was forgotten.
         let (ready, in_flight, _) = source.numbers();
         assert_eq!((ready + done, in_flight), (1500, 0));

@@ -25,6 +25,12 @@ pub fn foreign_guest(name: &str) -> Vec<u8> {
     read(FILES.get_or_init(|| build("foreign")), name)
 }
 
+/// Does what a text among its bytes says (`tests/guests/versioned`): `plain`, `batch`, `calling` or `keeping`.
+pub fn versioned_guest(name: &str) -> Vec<u8> {
+    static FILES: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    read(FILES.get_or_init(|| build("versioned")), &format!("versioned_{name}"))
+}
+
 /// The example `orders`: parses JSON, sends one message to `invoices`.
 pub fn orders() -> PathBuf {
     let mut files = announced("building the example handlers", || {

@@ -100,6 +100,15 @@ impl Place {
         });
     }
 
+    /// The bodies that a queue holds, in the order sent, read as an operator would: with SQLite.
+    pub fn stored(&self, queue: &str) -> Vec<String> {
+        let connection = rusqlite::Connection::open(self.data().join("queues.db")).unwrap();
+        let sql = "SELECT CAST(body AS TEXT) FROM messages JOIN queues USING (queue) WHERE name = ? ORDER BY seq";
+        let mut statement = connection.prepare(sql).unwrap();
+        let rows = statement.query_map([queue], |row| row.get(0)).unwrap();
+        rows.map(Result::unwrap).collect()
+    }
+
     /// The host's own configuration; the path of the data directory and the listener are given by the harness.
     pub fn configure(&self, text: &str) {
         fs::write(self.path().join("sandhog.toml"), text).unwrap();

@@ -13,6 +13,7 @@
 //! | `/fields/N` | a head of N fields |
 //! | `/early` | the answer before the request's body was read |
 //! | `/silent` | nothing, ever |
+//! | `/pool/N` | `hello` after 20 ms; 503 at once while N others wait for that |
 //! | `/stall/N` | a body of N bytes, and then no more of what was announced |
 //! | `/drip` | a byte every 10 ms, for ever |
 //! | `/endless` | bytes for ever |
@@ -48,6 +49,9 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::repository;
 
+/// How long `/pool/N` takes.
+const POOL_WORKS_FOR: Duration = Duration::from_millis(20);
+
 /// A server; it and its connections end when it is dropped.
 #[derive(Debug)]
 pub struct HttpServer {
@@ -60,6 +64,8 @@ pub struct HttpServer {
 struct Seen {
     accepted: AtomicUsize,
     open: AtomicUsize,
+    /// Requests that wait for an answer of `/pool/N`.
+    pooled: AtomicUsize,
     requests: Mutex<Vec<String>>,
     /// Bodies that came to their end.
     bodies: Mutex<Vec<Body>>,
@@ -208,6 +214,10 @@ async fn serve(socket: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> io::
             length = body.length;
             seen.bodies.lock().unwrap().push(body);
         }
+        if let Some(limit) = path.strip_prefix("/pool/") {
+            pool(&mut stream, limit.parse().unwrap(), &seen.pooled).await?;
+            continue;
+        }
         answer(&mut stream, &path, length).await?;
         if early || path == "/close" {
             return Ok(());
@@ -238,6 +248,20 @@ async fn body(stream: &mut (impl AsyncBufRead + Unpin), head: &str) -> io::Resul
         }
         body.push(&bytes);
     }
+}
+
+/// As a service that has so many workers and no queue.
+async fn pool(stream: &mut (impl AsyncWrite + Unpin), limit: usize, pooled: &AtomicUsize) -> io::Result<()> {
+    let is_full = pooled.fetch_add(1, Ordering::SeqCst) >= limit;
+    let answer: &[u8] = if is_full {
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    } else {
+        tokio::time::sleep(POOL_WORKS_FOR).await;
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    };
+    pooled.fetch_sub(1, Ordering::SeqCst);
+    stream.write_all(answer).await?;
+    stream.flush().await
 }
 
 async fn answer(stream: &mut (impl AsyncBufRead + AsyncWrite + Unpin), path: &str, received: usize) -> io::Result<()> {

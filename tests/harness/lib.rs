@@ -44,6 +44,7 @@ pub mod sqs_sdks;
 pub mod sqs_server;
 pub mod starvation;
 pub mod toolchains;
+pub mod versions;
 
 use std::{
     path::{Path, PathBuf},
