@@ -177,7 +177,7 @@ impl Reload {
                 Some(named) = self.namings.join_next() => self.named(joined(named)).await?,
                 Some(loaded) = self.loads.join_next() => Box::pin(self.loaded(joined(loaded))).await?,
                 ended = self.handlers.ended() => ended?,
-                Some(()) = self.recorder.next() => {}
+                Some(()) = self.recorder.next() => self.answer_recorded(),
                 () = self.board.reported() => self.reported().await?,
                 Some(ordered) = next_order(&mut self.orders) => self.ordered(ordered).await?,
                 () = wake_at(self.rollouts.record_at()) => self.record_counts(Instant::now()),

@@ -1,7 +1,7 @@
 //! What becomes of versions while they serve: reports of dispatchers, and orders of operators.
 //!
 //! Invariants: the host goes back from a version at most once; a handler has at most one order under way; an order is answered
-//! only when it is carried out, or can't be.
+//! only when it is carried out and recorded on the disk, or can't be.
 
 use std::sync::Arc;
 
@@ -22,16 +22,20 @@ use sandhog_queue::{QueueError, machine_clock::wall_ms};
 
 /// An order that is being carried out.
 #[derive(Debug)]
-pub(crate) struct PendingOrder(OrderReply);
+pub(crate) struct PendingOrder {
+    to: OrderReply,
+    /// It was carried out, and the answer waits for the disk.
+    is_done: bool,
+}
 
 impl PendingOrder {
-    fn new(reply: OrderReply) -> Self {
-        Self(reply)
+    fn new(to: OrderReply) -> Self {
+        Self { to, is_done: false }
     }
 
-    fn answer(self, answer: Result<(), OrderRefused>) {
+    fn reply(self, answer: Result<(), OrderRefused>) {
         // Somebody who does not wait any more needs no answer.
-        drop(self.0.send(answer));
+        drop(self.to.send(answer));
     }
 }
 
@@ -224,7 +228,8 @@ impl Reload {
                 Ok(None) => Ok(()),
                 Ok(Some(promoted)) => {
                     let answer = self.promote(&handler, promoted).await?;
-                    PendingOrder::new(reply).answer(answer);
+                    self.pending_orders.insert(handler.clone(), PendingOrder::new(reply));
+                    self.answer(&handler, answer);
                     return Ok(());
                 }
                 Err(refused) => Err(refused),
@@ -233,7 +238,7 @@ impl Reload {
         let pending = PendingOrder::new(reply);
         match begun {
             Ok(()) => drop(self.pending_orders.insert(handler, pending)),
-            Err(refused) => pending.answer(Err(refused)),
+            Err(refused) => pending.reply(Err(refused)),
         }
         Ok(())
     }
@@ -402,9 +407,26 @@ impl Reload {
         self.answer(name, answer);
     }
 
+    /// Answers an order: at once if it was refused, and otherwise as soon as the disk has what it changed.
     fn answer(&mut self, name: &str, answer: Result<(), OrderRefused>) {
-        if let Some(pending) = self.pending_orders.remove(name) {
-            pending.answer(answer);
+        if let Err(refused) = answer {
+            if let Some(pending) = self.pending_orders.remove(name) {
+                pending.reply(Err(refused));
+            }
+            return;
+        }
+        if let Some(pending) = self.pending_orders.get_mut(name) {
+            pending.is_done = true;
+        }
+        self.answer_recorded();
+    }
+
+    /// Answers the orders that are carried out and recorded.
+    pub(crate) fn answer_recorded(&mut self) {
+        let recorder = &self.recorder;
+        let is_recorded = |name: &String, pending: &mut PendingOrder| pending.is_done && recorder.is_settled(name);
+        for (_, pending) in self.pending_orders.extract_if(.., is_recorded) {
+            pending.reply(Ok(()));
         }
     }
 }

@@ -190,7 +190,7 @@ impl HandlerVersions {
         };
         let instead_because = instead_of.map(|of| {
             let because = format!(
-                "version {} is {}, so version {number} serves: {}",
+                "version {} is {} ({}), so version {number} serves until another file is dropped or somebody promotes it",
                 of.number,
                 of.state.as_str(),
                 of.reason

@@ -29,6 +29,8 @@ pub(crate) struct ServingRecorder {
     /// At most one task.
     under_way: JoinSet<io::Result<()>>,
     forgetting: Option<String>,
+    /// The handler whose history is being recorded.
+    recording: Option<String>,
 }
 
 impl ServingRecorder {
@@ -38,6 +40,7 @@ impl ServingRecorder {
             orders: BTreeMap::new(),
             under_way: JoinSet::new(),
             forgetting: None,
+            recording: None,
         }
     }
 
@@ -56,6 +59,11 @@ impl ServingRecorder {
             self.orders.insert(name.to_owned(), order);
         }
         self.start();
+    }
+
+    /// Returns whether all that was ordered about a handler is carried out.
+    pub(crate) fn is_settled(&self, name: &str) -> bool {
+        self.recording.as_deref() != Some(name) && !self.orders.contains_key(name)
     }
 
     /// Returns whether files of this name would be removed if they were stored now.
@@ -86,6 +94,7 @@ impl ServingRecorder {
             return;
         };
         self.forgetting = matches!(order, RecordOrder::Forget).then(|| name.clone());
+        self.recording = Some(name.clone());
         self.under_way.spawn_blocking(move || match order {
             RecordOrder::History(history) => record(&store, &name, &history),
             RecordOrder::Forget => store.forget(&name),
@@ -112,6 +121,7 @@ impl ServingRecorder {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
         self.forgetting = None;
+        self.recording = None;
         self.start();
     }
 }
