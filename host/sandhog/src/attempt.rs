@@ -150,6 +150,7 @@ struct HandlerAttempt {
     context: Arc<AttemptContext>,
     version: Arc<HandlerVersion>,
     began: Instant,
+    opinions: SecondOpinions,
 }
 
 /// One message of an attempt whose guest is done.
@@ -253,6 +254,7 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         context,
         version,
         began,
+        opinions,
     };
     let called = attempt.outcomes(deliveries, &leases).await;
     let mut messages = received;

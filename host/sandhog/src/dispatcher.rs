@@ -242,7 +242,11 @@ impl Dispatcher {
         // The receives under way were made for what the handler could take before.
         self.poller.clear();
         if self.pause.until().is_some() {
-            self.release_waiting();
+            // A second opinion is asked at once: the message may have had its last receive.
+            let messages = self.backlog.take_undisputed();
+            if !messages.is_empty() {
+                self.settlements.release(messages);
+            }
         }
     }
 
@@ -451,7 +455,8 @@ impl Dispatcher {
     }
 
     fn record_attempt(&mut self, attempt: SettledAttempt) -> bool {
-        let went_back = self.versions.record(&attempt, self.pause.until().is_some());
+        let went_back = self.versions.record(&attempt);
+        let is_of_predecessor = self.versions.is_of_predecessor(&attempt);
         let SettledAttempt {
             messages,
             next,
@@ -472,6 +477,10 @@ impl Dispatcher {
             first_call,
         } in messages
         {
+            if is_of_predecessor && first_call.is_none() {
+                // What the predecessor does with its share neither pauses the handler nor hides that the newest version is broken.
+                continue;
+            }
             let change = match outcome {
                 // What the predecessor handles is no sign that the newest version works again.
                 AttemptOutcome::Success if first_call.is_some() && self.pause.until().is_some() => {

@@ -44,6 +44,8 @@ pub struct FirstCall {
     pub began: Instant,
     /// The guest broke; otherwise it answered.
     pub broke: bool,
+    /// The handler was paused, and the call was to show whether it works again.
+    pub is_probe: bool,
     /// The message speaks for its call: it was the first of its batch, so that a call counts once.
     pub counts: bool,
 }
@@ -208,6 +210,16 @@ impl GroupBacklog {
             last_first.push(head.first);
         }
         last_first
+    }
+
+    /// Removes every message that waits for a slot and not for a second opinion, to be given back: the last one first.
+    pub fn take_undisputed(&mut self) -> Vec<LeasedDelivery> {
+        let waiting = std::mem::take(&mut self.waiting);
+        let (disputed, others) = waiting.into_iter().partition(|head| head.first.first_call.is_some());
+        self.waiting = others;
+        let taken = self.take_waiting();
+        self.waiting = disputed;
+        taken
     }
 
     /// Removes the followers of every attempt that runs, to be given back: each group by itself, the last message first.

@@ -180,7 +180,10 @@ impl Reload {
                 Some(()) = self.recorder.next() => self.answer_recorded(),
                 () = self.board.reported() => self.reported().await?,
                 Some(ordered) = next_order(&mut self.orders) => self.ordered(ordered).await?,
-                () = wake_at(self.rollouts.record_at()) => self.record_counts(Instant::now()),
+                () = wake_at(self.rollouts.record_at()) => {
+                    self.reported().await?;
+                    self.record_counts(Instant::now());
+                }
                 Some(finished) = self.scans.next() => self.scanned(finished, Instant::now()),
                 // A scan may miss a change that comes during it: the event of that change waits for the next scan.
                 () = self.look.notified(), if scans_are_idle => self.look_now(Instant::now()),
@@ -284,6 +287,7 @@ impl Reload {
             files.removed();
         }
         self.rollouts.remove(name);
+        self.refuse_order(name, "the component was removed");
         self.board.remove(name);
         self.handlers.remove(name);
         self.recorder.forget(name);
@@ -345,6 +349,7 @@ impl Reload {
             history: self.rollouts.history(&name),
             fall_back: !self.handlers.has(&name),
             older: None,
+            promoted: self.rollouts.promoted(&name),
             name,
         };
         self.loads.spawn(Arc::clone(&self.loader).load(order));

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     backoff::Backoff,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
+    rollout::SecondOpinions,
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
 use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
@@ -219,6 +220,8 @@ impl HandlerAttempt {
                     version: self.version.number,
                     began: self.began,
                     broke: message.outcome.is_break(),
+                    // Only of probes is more than breaks asked.
+                    is_probe: self.opinions == SecondOpinions::AllButReject,
                     counts: false,
                 };
                 Some(NextAttempt {

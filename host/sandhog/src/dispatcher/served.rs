@@ -111,9 +111,27 @@ impl DispatchedVersions {
         }
     }
 
+    /// Returns whether an attempt was the predecessor's own, beside a newest version that has to prove itself.
+    pub(crate) fn is_of_predecessor(&self, attempt: &SettledAttempt) -> bool {
+        self.probation.is_some() && attempt.version.number != self.served.newest.number
+    }
+
     /// Counts a settled attempt for its version, and compares. Returns whether the predecessor has everything from now on.
-    pub(crate) fn record(&mut self, attempt: &SettledAttempt, is_paused: bool) -> bool {
-        let Some(usage) = &attempt.usage else {
+    pub(crate) fn record(&mut self, attempt: &SettledAttempt) -> bool {
+        // A call that never reached a guest, or whose lease was lost, says nothing about a version.
+        let has_answer = |message: &SettledMessage| match message.outcome {
+            AttemptOutcome::Success | AttemptOutcome::Failed(_) | AttemptOutcome::Disputed(_) => true,
+            AttemptOutcome::AlreadyHandled
+            | AttemptOutcome::Conflict(_)
+            | AttemptOutcome::HostFault(_)
+            | AttemptOutcome::Interrupted
+            | AttemptOutcome::LeaseLost => false,
+        };
+        let Some(usage) = attempt
+            .usage
+            .as_ref()
+            .filter(|_| attempt.messages.iter().any(has_answer))
+        else {
             return false;
         };
         count(attempt, usage);
@@ -142,14 +160,14 @@ impl DispatchedVersions {
             let disputed = attempt.messages.iter().filter_map(|message| {
                 let first = message.first_call.as_ref()?;
                 let counts = first.counts && first.version == newest;
-                counts.then_some((first.began, first.broke, answered(&message.outcome)?))
+                counts.then_some((first, answered(&message.outcome)?))
             });
-            for (began, first_broke, answered) in disputed {
+            for (first, answered) in disputed {
                 let opinion = SecondOpinion {
-                    began,
-                    first_broke,
+                    began: first.began,
+                    first_broke: first.broke,
                     answered,
-                    is_paused,
+                    is_paused: first.is_probe,
                 };
                 let metrics = self.context.metrics.handlers();
                 metrics.second_opinion(&self.context.handler, answered != Answered::NotEither);
@@ -169,6 +187,10 @@ impl DispatchedVersions {
 
     fn report(&self, change: Option<ProbationChange>, now: Instant) {
         let Some(probation) = &self.probation else { return };
+        if self.context.stop_receiving.is_cancelled() {
+            // Another dispatcher of the same name may report by now.
+            return;
+        }
         let report = ProbationReport {
             number: self.served.newest.number,
             progress: probation.progress(now),

@@ -55,6 +55,8 @@ pub(crate) struct LoadOrder {
     pub(crate) fall_back: bool,
     /// An older version is wanted, under the manifest that is there.
     pub(crate) older: Option<u64>,
+    /// The digest of a component that somebody promotes, although it is quarantined or set aside.
+    pub(crate) promoted: Option<String>,
 }
 
 /// The result of a load.
@@ -336,7 +338,8 @@ impl VersionLoader {
         parsed: &ParsedManifest,
         history: &VersionHistory,
     ) -> Result<AcceptedVersion, LoadRefusal> {
-        if let Some(barred) = history.barred(&wasm.digest) {
+        let is_promoted = order.promoted.as_ref() == Some(&wasm.digest);
+        if let Some(barred) = history.barred(&wasm.digest).filter(|_| !is_promoted) {
             return self.instead_of(order, barred, parsed, history).await;
         }
         let bytes = ComponentBytes {
@@ -346,7 +349,7 @@ impl VersionLoader {
         };
         let mut accepted = self.accept(order, bytes, parsed).await?;
         if let Some(number) = predecessor_of(&accepted.digests, history) {
-            accepted.predecessor = self.predecessor(order, number, &accepted.loaded, history).await;
+            accepted.predecessor = self.predecessor(order, number, &accepted.loaded, history).await?;
         }
         Ok(accepted)
     }
@@ -410,9 +413,9 @@ impl VersionLoader {
         number: u64,
         newest: &LoadedVersion,
         history: &VersionHistory,
-    ) -> LoadedPredecessor {
+    ) -> Result<LoadedPredecessor, LoadRefusal> {
         let Some(record) = history.version(number) else {
-            return LoadedPredecessor::Absent;
+            return Ok(LoadedPredecessor::Absent);
         };
         let loaded = match order.loaded_component(&record.digests.component) {
             Some(component) => {
@@ -423,7 +426,8 @@ impl VersionLoader {
                 Ok(ComponentBytes { file, bytes, .. }) => {
                     self.executor.load(file, bytes, Arc::clone(&newest.policy)).await
                 }
-                Err(refusal) => return LoadedPredecessor::Unable(number, refusal.text().to_owned()),
+                Err(LoadRefusal::Transient(why)) => return Err(LoadRefusal::Transient(why)),
+                Err(refusal) => return Ok(LoadedPredecessor::Unable(number, refusal.text().to_owned())),
             },
         };
         match loaded {
@@ -432,9 +436,11 @@ impl VersionLoader {
                     component,
                     ..newest.clone()
                 };
-                LoadedPredecessor::Loaded(number, Box::new(loaded))
+                Ok(LoadedPredecessor::Loaded(number, Box::new(loaded)))
             }
-            Err(error) => LoadedPredecessor::Unable(number, error.to_string()),
+            // It may be there the next time, and nothing else leads back.
+            Err(error) if error.is_transient() => Err(refusal(&error)),
+            Err(error) => Ok(LoadedPredecessor::Unable(number, error.to_string())),
         }
     }
 
@@ -455,10 +461,12 @@ impl VersionLoader {
             };
         };
         let handler = order.name.clone();
+        // Errors name the files that people edit, and not the ones that are kept.
+        let file = self.directory.wasm(&order.name);
         let record = record.clone();
         match spawn_blocking(move || store.files(&handler, &record)).await {
             Ok(Ok(files)) => Ok(ComponentBytes {
-                file: files.file,
+                file,
                 digest: files.digest,
                 bytes: files.wasm,
             }),
@@ -554,6 +562,7 @@ impl VersionLoader {
             return Ok(None);
         };
         let handler = name.clone();
+        let number = record.number;
         let last = spawn_blocking(move || store.files(&handler, &record)).await;
         let files = match last {
             Ok(Ok(files)) => files,
@@ -569,8 +578,11 @@ impl VersionLoader {
         if parsed.is_some() && digest == Some(&files.digest) {
             return Ok(None);
         }
-        match self.version_of(order, parsed, files).await {
-            Ok(accepted) => Ok(Some(accepted)),
+        match self.version_of(order, parsed, files, history).await {
+            Ok(accepted) => Ok(Some(AcceptedVersion {
+                older: Some(number),
+                ..accepted
+            })),
             Err(LoadRefusal::Transient(why)) => Err(LoadRefusal::Transient(why)),
             Err(refusal) => {
                 tracing::warn!(
@@ -588,6 +600,7 @@ impl VersionLoader {
         order: &LoadOrder,
         parsed: Option<ParsedManifest>,
         files: VersionFiles,
+        history: &VersionHistory,
     ) -> Result<AcceptedVersion, LoadRefusal> {
         let parsed = match parsed {
             Some(parsed) => parsed,
@@ -597,11 +610,16 @@ impl VersionLoader {
             },
         };
         let bytes = ComponentBytes {
-            file: files.file,
+            file: self.directory.wasm(&order.name),
             digest: files.digest,
             bytes: files.wasm,
         };
-        self.accept(order, bytes, &parsed).await
+        let mut accepted = self.accept(order, bytes, &parsed).await?;
+        // A restart ends no probation.
+        if let Some(number) = predecessor_of(&accepted.digests, history) {
+            accepted.predecessor = self.predecessor(order, number, &accepted.loaded, history).await?;
+        }
+        Ok(accepted)
     }
 }
 

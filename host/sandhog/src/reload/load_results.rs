@@ -31,6 +31,8 @@ impl Reload {
             return self.loaded_older(&name, version).await;
         }
         let refusal = match version {
+            // It is loaded again with what is known by now.
+            Ok(accepted) if self.rollouts.is_outdated(&name, &accepted) => LoadRefusal::FilesChanged,
             Ok(accepted) => match self.accept(&name, accepted, None).await? {
                 None => {
                     self.change(&name, |files| files.settle(stamps));

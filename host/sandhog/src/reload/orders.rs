@@ -20,6 +20,9 @@ use crate::{
 use sandhog_executor::Component;
 use sandhog_queue::{QueueError, machine_clock::wall_ms};
 
+/// Why there is no order about a handler whose newest version does not serve.
+const WAITS: &str = "the newest version waits for its queue, which another handler has: give it another queue first";
+
 /// An order that is being carried out.
 #[derive(Debug)]
 pub(crate) struct PendingOrder {
@@ -72,9 +75,9 @@ impl Reload {
         self.recorder.record(name, recorded);
     }
 
-    /// Records counts that have changed.
+    /// Records counts that have changed, and what could not be recorded before.
     pub(crate) fn record_counts(&mut self, now: Instant) {
-        for (name, history) in self.rollouts.counted(now) {
+        for (name, history) in self.rollouts.counted(now, self.recorder.unrecorded()) {
             self.recorder.record(&name, history);
         }
     }
@@ -107,15 +110,23 @@ impl Reload {
             return Ok(());
         };
         versions.set_progress(number, progress.clone());
-        self.board.show_progress(name, progress);
+        self.board.show_progress(name, progress.clone());
+        if progress.is_proven && versions.history.proven(number, wall_ms()) {
+            tracing::info!(handler = name, version = number, "the version has proven itself");
+            self.record_versions(name);
+        }
+        let why = match &change {
+            Some(ProbationChange::Worse(why)) => Some(why.as_str()),
+            // The host ended before it could go back.
+            _ if progress.is_worse => Some("it was found to be worse than its predecessor before"),
+            _ => None,
+        };
+        if let Some(why) = why.filter(|_| rollout.terms.automatic) {
+            return self.go_back(name, &served, rollout, why).await;
+        }
         let Some(change) = change else {
             return Ok(());
         };
-        if let ProbationChange::Worse(why) = &change
-            && rollout.terms.automatic
-        {
-            return self.go_back(name, &served, rollout, why).await;
-        }
         self.note_change(name, number, &change);
         self.record_versions(name);
         Ok(())
@@ -128,11 +139,8 @@ impl Reload {
         };
         let (history, now_ms) = (&mut versions.history, wall_ms());
         match change {
-            ProbationChange::Proven => {
-                if history.proven(number, now_ms) {
-                    tracing::info!(handler = name, version = number, "the version has proven itself");
-                }
-            }
+            // The progress tells, also if something else has happened since.
+            ProbationChange::Proven => {}
             ProbationChange::Doubtful => {
                 history.note(Some(number), VersionEventKind::Doubtful, None, now_ms);
                 tracing::warn!(
@@ -171,11 +179,25 @@ impl Reload {
     ) -> Result<(), QueueError> {
         let number = served.newest.number;
         let predecessor = rollout.predecessor.number;
+        if self
+            .rollouts
+            .get_mut(name)
+            .is_some_and(|versions| versions.has_waiting())
+        {
+            // The predecessor has all messages, until the newer version has its queue.
+            return Ok(());
+        }
         let Some(to) = self.serve_older(name, predecessor, &rollout.predecessor).await? else {
             return Ok(());
         };
-        if let Some(versions) = self.rollouts.get_mut(name) {
-            versions.history.went_back(number, to, why, wall_ms());
+        let versions = self.rollouts.get_mut(name);
+        if !versions.is_some_and(|versions| versions.history.went_back(number, to, why, wall_ms())) {
+            tracing::error!(
+                handler = name,
+                version = number,
+                serving = to,
+                "the version is not in the history, and can't be quarantined"
+            );
         }
         tracing::error!(
             handler = name,
@@ -247,6 +269,9 @@ impl Reload {
     fn begin_rollback(&mut self, name: &str, wanted: Option<u64>) -> Result<(), OrderRefused> {
         let loaded = self.loaded_components(name);
         let versions = self.rollouts.get_mut(name).ok_or(OrderRefused::NoHandler)?;
+        if versions.has_waiting() {
+            return Err(OrderRefused::Refused(WAITS.to_owned()));
+        }
         let target = versions.history.rollback_target(wanted);
         let target = target.map_err(|refusal| OrderRefused::Refused(refusal.to_string()))?;
         let history = versions.history.clone();
@@ -262,6 +287,7 @@ impl Reload {
             history: Some(history),
             fall_back: false,
             older: Some(target),
+            promoted: None,
         };
         self.loads.spawn(Arc::clone(&self.loader).load(order));
         Ok(())
@@ -320,6 +346,9 @@ impl Reload {
     /// quarantined or set aside.
     fn begin_promotion(&mut self, name: &str) -> Result<Option<u64>, OrderRefused> {
         let versions = self.rollouts.get_mut(name).ok_or(OrderRefused::NoHandler)?;
+        if versions.has_waiting() {
+            return Err(OrderRefused::Refused(WAITS.to_owned()));
+        }
         let barred = versions.file_digest.clone();
         let barred = barred.filter(|digest| versions.history.barred(digest).is_some());
         let Some(digest) = barred else {
@@ -337,11 +366,10 @@ impl Reload {
             };
         };
         let files = self.files.get_mut(name).ok_or(OrderRefused::NoHandler)?;
-        if files.is_busy() {
+        if files.is_busy() || files.stamps.as_ref().is_none_or(|stamps| stamps.wasm.is_none()) {
             return Err(OrderRefused::Busy);
         }
-        versions.history.clear(&digest);
-        versions.is_promoted = true;
+        versions.promoted = Some(digest);
         files.load_again(Instant::now());
         Ok(None)
     }
@@ -379,32 +407,51 @@ impl Reload {
 
     /// Answers the promotion of the files in the plugin directory, if somebody waits for it.
     pub(crate) fn loaded_promotion(&mut self, name: &str, refusal: Option<&LoadRefusal>) {
-        let Some(versions) = self
-            .rollouts
-            .get_mut(name)
-            .filter(|_| self.pending_orders.contains_key(name))
-        else {
+        let Some(versions) = self.rollouts.get_mut(name) else {
             return;
         };
-        versions.is_promoted = false;
+        let Some(digest) = versions.promoted.take() else {
+            return;
+        };
+        let number = versions.accepted_number();
+        let loaded = versions.history.version(number);
         let answer = match refusal {
-            None => {
-                let number = versions.accepted_number();
-                self.arrange();
-                if let Some(versions) = self.rollouts.get_mut(name) {
-                    versions.promoted(number, wall_ms());
-                }
-                tracing::warn!(
-                    handler = name,
-                    version = number,
-                    "promoted by order: the version is on no probation"
-                );
-                self.record_versions(name);
-                Ok(())
-            }
             Some(refusal) => Err(OrderRefused::Refused(refusal.text().to_owned())),
+            None if loaded.is_none_or(|loaded| loaded.digests.component != digest) => Err(OrderRefused::Refused(
+                "another file came into the plugin directory meanwhile".to_owned(),
+            )),
+            None => {
+                versions.history.clear(&digest);
+                self.promote_loaded(name, number)
+            }
         };
         self.answer(name, answer);
+    }
+
+    /// Serves a version that was loaded to be promoted.
+    fn promote_loaded(&mut self, name: &str, number: u64) -> Result<(), OrderRefused> {
+        self.arrange();
+        let served = self.handlers.served(name);
+        if served.is_none_or(|served| served.newest.number != number) {
+            return Err(OrderRefused::Refused(WAITS.to_owned()));
+        }
+        if let Some(versions) = self.rollouts.get_mut(name) {
+            versions.promoted(number, wall_ms());
+        }
+        tracing::warn!(
+            handler = name,
+            version = number,
+            "promoted by order: the version is on no probation"
+        );
+        self.record_versions(name);
+        Ok(())
+    }
+
+    /// Refuses the order about a handler that is being carried out, if there is one.
+    pub(crate) fn refuse_order(&mut self, name: &str, why: &str) {
+        if let Some(pending) = self.pending_orders.remove(name) {
+            pending.reply(Err(OrderRefused::Refused(why.to_owned())));
+        }
     }
 
     /// Answers an order: at once if it was refused, and otherwise as soon as the disk has what it changed.
@@ -424,9 +471,15 @@ impl Reload {
     /// Answers the orders that are carried out and recorded.
     pub(crate) fn answer_recorded(&mut self) {
         let recorder = &self.recorder;
-        let is_recorded = |name: &String, pending: &mut PendingOrder| pending.is_done && recorder.is_settled(name);
-        for (_, pending) in self.pending_orders.extract_if(.., is_recorded) {
-            pending.reply(Ok(()));
+        let is_settled = |name: &String, pending: &mut PendingOrder| pending.is_done && recorder.is_settled(name);
+        for (name, pending) in self.pending_orders.extract_if(.., is_settled) {
+            let answer = if recorder.is_unrecorded(&name) {
+                let why = "it is done, and could not be recorded on the disk: a restart may not know of it (the log says why)";
+                Err(OrderRefused::Refused(why.to_owned()))
+            } else {
+                Ok(())
+            };
+            pending.reply(answer);
         }
     }
 }

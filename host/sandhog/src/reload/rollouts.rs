@@ -52,8 +52,8 @@ pub(crate) struct HandlerVersions {
     pub(crate) file_digest: Option<String>,
     /// What was accepted last, and whether it has begun to serve.
     accepted: Option<AcceptedNumber>,
-    /// Somebody promotes the files in the plugin directory, which are being loaded.
-    pub(crate) is_promoted: bool,
+    /// The digest of the component in the plugin directory that somebody promotes, while it is being loaded.
+    pub(crate) promoted: Option<String>,
 }
 
 /// A version that was accepted.
@@ -63,6 +63,8 @@ struct AcceptedNumber {
     predecessor: Option<u64>,
     fallback_because: Option<String>,
     instead_because: Option<String>,
+    /// How the comparison with the predecessor begins.
+    progress: Option<ProbationProgress>,
     has_begun: bool,
 }
 
@@ -96,6 +98,26 @@ impl Rollouts {
     /// Returns the history of a handler, if it is known.
     pub(crate) fn history(&self, name: &str) -> Option<VersionHistory> {
         self.handlers.get(name).map(|versions| versions.history.clone())
+    }
+
+    /// Returns the digest of the component that somebody promotes.
+    pub(crate) fn promoted(&self, name: &str) -> Option<String> {
+        self.handlers.get(name)?.promoted.clone()
+    }
+
+    /// Returns whether the host went back from a version, or from its predecessor, while it was being loaded.
+    pub(crate) fn is_outdated(&self, name: &str, accepted: &AcceptedVersion) -> bool {
+        let Some(versions) = self.handlers.get(name) else {
+            return false;
+        };
+        let component = &accepted.digests.component;
+        let is_promoted = versions.promoted.as_ref() == Some(component);
+        let is_barred = |component: &str| versions.history.barred(component).is_some();
+        let predecessor = match &accepted.predecessor {
+            LoadedPredecessor::Loaded(_, loaded) => Some(&loaded.component.info.digest),
+            LoadedPredecessor::Absent | LoadedPredecessor::Unable(..) => None,
+        };
+        is_barred(component) && !is_promoted || predecessor.is_some_and(|predecessor| is_barred(predecessor))
     }
 
     pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut HandlerVersions> {
@@ -145,14 +167,14 @@ impl Rollouts {
         self.record_at.get_or_insert_with(|| Instant::now() + RECORD_EVERY);
     }
 
-    /// Returns the histories whose counts have changed since the last call.
-    pub(crate) fn counted(&mut self, now: Instant) -> Vec<(String, VersionHistory)> {
+    /// Returns the histories whose counts have changed since the last call, and those of these handlers.
+    pub(crate) fn counted(&mut self, now: Instant, others: &BTreeSet<String>) -> Vec<(String, VersionHistory)> {
         self.record_at = (!self.handlers.is_empty()).then(|| now + RECORD_EVERY);
         let now_ms = wall_ms();
-        let changed = self
-            .handlers
-            .iter_mut()
-            .filter_map(|(name, versions)| Some((name.clone(), versions.counted(now_ms)?)));
+        let changed = self.handlers.iter_mut().filter_map(|(name, versions)| {
+            let history = versions.counted(now_ms, others.contains(name))?;
+            Some((name.clone(), history))
+        });
         changed.collect()
     }
 }
@@ -169,6 +191,7 @@ impl HandlerVersions {
             file,
         } = accepted;
         let now_ms = wall_ms();
+        let is_promoted = self.promoted.as_ref() == Some(&digests.component);
         let again = older.and_then(|older| self.history.accept_again(older, digests.manifest.clone(), now_ms));
         let number = again.unwrap_or_else(|| self.history.accept(digests, &file.to_string_lossy(), now_ms));
         if is_stored {
@@ -177,7 +200,6 @@ impl HandlerVersions {
             self.unstored.insert(number);
         }
         self.note = None;
-        let is_promoted = std::mem::take(&mut self.is_promoted);
         let predecessor = match predecessor {
             LoadedPredecessor::Loaded(predecessor, loaded) if probation && !is_promoted => Some((predecessor, loaded)),
             LoadedPredecessor::Unable(predecessor, why) => {
@@ -203,6 +225,7 @@ impl HandlerVersions {
             predecessor: predecessor.as_ref().map(|(number, _)| *number),
             fallback_because: fallback_because.map(str::to_owned),
             instead_because,
+            progress: None,
             has_begun: false,
         });
         let settings = loaded.manifest.rollout;
@@ -213,6 +236,9 @@ impl HandlerVersions {
             terms: terms_of(settings),
             progress: self.progress_of(number, predecessor),
         });
+        if let Some(accepted) = &mut self.accepted {
+            accepted.progress = rollout.as_ref().map(|rollout| rollout.progress.clone());
+        }
         ServedVersions {
             newest: Arc::new(newest),
             rollout,
@@ -253,6 +279,7 @@ impl HandlerVersions {
             predecessor: None,
             fallback_because: None,
             instead_because: None,
+            progress: None,
             has_begun: false,
         });
         let version = self.version(number, loaded);
@@ -306,11 +333,16 @@ impl HandlerVersions {
         serde_json::from_value(serving.progress.clone()?).ok()
     }
 
+    /// Returns whether a newer version was accepted that does not serve: another handler has its queue.
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.accepted.as_ref().is_some_and(|accepted| !accepted.has_begun)
+    }
+
     fn began(&mut self, keep: usize, now_ms: u64) -> Option<BegunVersion> {
         let accepted = self.accepted.as_mut().filter(|accepted| !accepted.has_begun)?;
         accepted.has_begun = true;
         let accepted = accepted.clone();
-        self.progress = None;
+        self.progress = accepted.progress;
         self.history.begin(accepted.number, accepted.predecessor, now_ms);
         self.history.keep(keep);
         let history = &self.history;
@@ -338,7 +370,7 @@ impl HandlerVersions {
     }
 
     /// Returns the history as the disk is to have it, if its counts have changed.
-    fn counted(&mut self, now_ms: u64) -> Option<VersionHistory> {
+    fn counted(&mut self, now_ms: u64, in_any_case: bool) -> Option<VersionHistory> {
         let known = |number: u64, tally: &SharedTally| {
             let version = self.history.version(number)?;
             Some(version.tally.calls() == tally.lock().calls())
@@ -347,7 +379,7 @@ impl HandlerVersions {
             .tallies
             .iter()
             .any(|(number, tally)| known(*number, tally) == Some(false));
-        has_changed.then(|| self.recorded(now_ms))
+        (has_changed || in_any_case).then(|| self.recorded(now_ms))
     }
 
     /// Returns what the listener may see.

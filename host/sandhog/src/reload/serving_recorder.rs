@@ -31,6 +31,8 @@ pub(crate) struct ServingRecorder {
     forgetting: Option<String>,
     /// The handler whose history is being recorded.
     recording: Option<String>,
+    /// The handlers whose last history could not be recorded.
+    unrecorded: BTreeSet<String>,
 }
 
 impl ServingRecorder {
@@ -41,6 +43,7 @@ impl ServingRecorder {
             under_way: JoinSet::new(),
             forgetting: None,
             recording: None,
+            unrecorded: BTreeSet::new(),
         }
     }
 
@@ -64,6 +67,16 @@ impl ServingRecorder {
     /// Returns whether all that was ordered about a handler is carried out.
     pub(crate) fn is_settled(&self, name: &str) -> bool {
         self.recording.as_deref() != Some(name) && !self.orders.contains_key(name)
+    }
+
+    /// Returns the handlers whose last history could not be recorded.
+    pub(crate) fn unrecorded(&self) -> &BTreeSet<String> {
+        &self.unrecorded
+    }
+
+    /// Returns whether the last history of a handler could not be recorded.
+    pub(crate) fn is_unrecorded(&self, name: &str) -> bool {
+        self.unrecorded.contains(name)
     }
 
     /// Returns whether files of this name would be removed if they were stored now.
@@ -113,15 +126,20 @@ impl ServingRecorder {
     }
 
     fn done(&mut self, done: Result<io::Result<()>, JoinError>) {
+        let recorded = self.recording.take();
         match done {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => {
+                if let Some(name) = recorded {
+                    self.unrecorded.remove(&name);
+                }
+            }
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the versions of a handler could not be recorded: after a restart it serves only if its file is good then");
+                self.unrecorded.extend(recorded);
+                tracing::warn!(%error, "the versions of a handler could not be recorded, and are tried again: after a restart before that it serves only if its file is good then");
             }
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
         self.forgetting = None;
-        self.recording = None;
         self.start();
     }
 }
@@ -132,7 +150,7 @@ fn record(store: &VersionStore, name: &str, history: &VersionHistory) -> io::Res
     if let Err(error) = store.record(name, history) {
         let mut nothing = history.clone();
         nothing.nothing_serves(wall_ms());
-        store.record(name, &nothing).or_else(|_| store.remove_history(name))?;
+        store.record(name, &nothing).or_else(|_| store.unrecord(name))?;
         return Err(error);
     }
     store.remove_unneeded(name, history)

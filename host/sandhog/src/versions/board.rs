@@ -126,6 +126,7 @@ impl VersionBoard {
         let mut reports = self.reports.lock();
         let earlier = reports.get(handler).filter(|earlier| earlier.number == report.number);
         let earlier = earlier.and_then(|earlier| earlier.change.clone());
+        let is_news = report.change.is_some();
         let change = match (earlier, report.change) {
             (Some(worse @ ProbationChange::Worse(_)), _) => Some(worse),
             (earlier, None) => earlier,
@@ -133,10 +134,13 @@ impl VersionBoard {
         };
         reports.insert(handler.to_owned(), ProbationReport { change, ..report });
         drop(reports);
-        self.reported.notify_one();
+        // How the comparison stands is read when somebody asks for it.
+        if is_news {
+            self.reported.notify_one();
+        }
     }
 
-    /// Waits for reports. For one task.
+    /// Waits for reports of changes. For one task.
     ///
     /// # Cancel safety
     ///
@@ -160,6 +164,15 @@ impl VersionBoard {
         let entries = self.entries.lock();
         let shown = entries.get(handler)?;
         let mut entry = shown.entry.clone();
+        let serving = entry.history.serving().map(|serving| serving.number);
+        if let Some(report) = self
+            .reports
+            .lock()
+            .get(handler)
+            .filter(|report| Some(report.number) == serving)
+        {
+            entry.progress = Some(report.progress.clone());
+        }
         for (number, tally) in &shown.tallies {
             entry.history.count(*number, &tally.lock());
         }

@@ -123,7 +123,7 @@ impl VersionHistory {
         self.version(self.predecessor?)
     }
 
-    /// Returns all versions that are kept, the oldest first; at most one more than [`MAX_VERSIONS`].
+    /// Returns all versions that are kept, the oldest first; at most one more than `MAX_VERSIONS`.
     pub fn versions(&self) -> &[VersionRecord] {
         &self.versions
     }
@@ -133,7 +133,7 @@ impl VersionHistory {
         self.versions.iter().find(|version| version.number == number)
     }
 
-    /// Returns the last events, the oldest first; at most [`MAX_EVENTS`].
+    /// Returns the last events, the oldest first; at most `MAX_EVENTS`.
     pub fn events(&self) -> &[VersionEvent] {
         &self.events
     }
@@ -143,7 +143,7 @@ impl VersionHistory {
         self.barred.iter().find(|barred| barred.component == component)
     }
 
-    /// Returns the components that may not serve, the oldest first; at most [`MAX_BARRED`].
+    /// Returns the components that may not serve, the oldest first; at most `MAX_BARRED`.
     pub fn all_barred(&self) -> &[BarredComponent] {
         &self.barred
     }
@@ -206,6 +206,7 @@ impl VersionHistory {
                 reason,
                 served_ms: 0,
                 last_served_at_ms: None,
+                is_proven: false,
                 rollback_of,
                 tally: VersionTally::default(),
                 progress: None,
@@ -261,6 +262,7 @@ impl VersionHistory {
             return false;
         };
         version.state = VersionState::Serving;
+        version.is_proven = true;
         self.note(Some(number), VersionEventKind::Proven, None, now_ms);
         true
     }
@@ -301,6 +303,7 @@ impl VersionHistory {
         for version in &mut self.versions {
             if version.digests.component == left.component {
                 version.state = left.state;
+                version.is_proven = false;
                 version.reason = Some(left.reason.clone());
                 version.progress = None;
             }
@@ -385,7 +388,7 @@ impl VersionHistory {
         }
     }
 
-    /// Adds an event, and drops the oldest beyond [`MAX_EVENTS`].
+    /// Adds an event, and drops the oldest beyond `MAX_EVENTS`.
     pub fn note(&mut self, number: Option<u64>, what: VersionEventKind, why: Option<&str>, now_ms: u64) {
         self.events.push(VersionEvent {
             at_ms: now_ms,
@@ -398,7 +401,7 @@ impl VersionHistory {
     }
 
     /// Returns the version to roll back to: `wanted`, or the predecessor, or else the version that served most recently of those
-    /// with another component that is not barred.
+    /// that have proven themselves, with another component that is not barred.
     ///
     /// # Errors
     ///
@@ -410,11 +413,18 @@ impl VersionHistory {
         let serving = self.serving().map(|version| &version.digests.component);
         let can_serve = |version: &&VersionRecord| {
             let component = &version.digests.component;
-            version.last_served_at_ms.is_some() && Some(component) != serving && self.barred(component).is_none()
+            Some(component) != serving && self.barred(component).is_none()
         };
         let latest = |version: &&VersionRecord| (version.last_served_at_ms, version.number);
-        let predecessor = self.predecessor().filter(can_serve);
-        let target = predecessor.or_else(|| self.versions.iter().filter(can_serve).max_by_key(latest));
+        let proven = self
+            .versions
+            .iter()
+            .filter(|version| version.is_proven)
+            .filter(can_serve);
+        let target = self
+            .predecessor()
+            .filter(can_serve)
+            .or_else(|| proven.max_by_key(latest));
         target.map(|version| version.number).ok_or(RollbackRefusal::NoOther)
     }
 
@@ -445,7 +455,7 @@ impl VersionHistory {
         Ok(wanted)
     }
 
-    /// Drops the oldest versions beyond `versions` ([`MIN_VERSIONS`] to [`MAX_VERSIONS`]), but never the one that serves, nor its
+    /// Drops the oldest versions beyond `versions` (`MIN_VERSIONS` to `MAX_VERSIONS`), but never the one that serves, nor its
     /// predecessor. One that waits to serve stays, and does not count. What is barred stays barred.
     pub fn keep(&mut self, versions: usize) {
         let versions = versions.clamp(MIN_VERSIONS, MAX_VERSIONS);
@@ -471,6 +481,7 @@ impl VersionHistory {
         self.counted_until_ms = Some(now_ms);
         if let Some(version) = self.version_mut(number) {
             version.state = state;
+            version.is_proven |= state == VersionState::Serving;
             version.reason = None;
             version.progress = None;
             version.last_served_at_ms = Some(now_ms);
@@ -781,6 +792,22 @@ mod tests {
         history.served_until(0);
         history.served_until(u64::MAX);
         assert_eq!(history.serving().unwrap().served_ms, u64::MAX);
+    }
+
+    /// The version before could be one that had broken every call.
+    #[test]
+    fn without_a_number_a_rollback_goes_to_no_version_that_was_never_proven_or_was_rolled_back_from() {
+        let mut history = deployed([1, 2]);
+        assert!(history.rolled_back(2, 1, "by hand", 9000));
+        // Another file ends what was set aside.
+        let third = accept(&mut history, 3, 9100);
+        history.begin(third, Some(1), 9100);
+        history.proven(third, 9200);
+        history.promote(third, 9300);
+        assert_eq!(history.rollback_target(None), Ok(1));
+        assert!(history.rolled_back(third, 1, "by hand", 9400));
+        assert!(history.rollback_target(None).is_err());
+        assert_eq!(history.rollback_target(Some(2)), Ok(2));
     }
 
     #[test]

@@ -90,6 +90,9 @@ pub struct VersionRecord {
     pub served_ms: u64,
     /// When it last served: milliseconds since 1970-01-01T00:00:00Z. `None` if it never did.
     pub last_served_at_ms: Option<u64>,
+    /// It has served without being on probation, and nobody has gone back from it since.
+    #[serde(default)]
+    pub is_proven: bool,
     /// The older version whose component this is, under a newer manifest.
     pub rollback_of: Option<u64>,
     /// What its calls came to.

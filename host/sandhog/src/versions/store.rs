@@ -25,6 +25,8 @@ use sandhog_executor::{MAX_WASM_BYTES, digest};
 
 /// The name of a handler's history.
 const HISTORY: &str = "history.json";
+/// The name of a history that a later one could not replace.
+const UNRECORDED: &str = "history.unrecorded.json";
 /// The name of a history that could not be understood. A later one replaces it.
 const DAMAGED_HISTORY: &str = "history.damaged.json";
 /// The name of what an earlier program recorded: the digests of the version that served last, and nothing else.
@@ -101,7 +103,7 @@ impl VersionStore {
     /// serves.
     ///
     /// A damaged history does not keep the handler from serving: it is moved aside, an empty one takes its place, and
-    /// [`StoredHistory::damage`] says so.
+    /// `StoredHistory::damage` says so.
     ///
     /// # Errors
     ///
@@ -113,7 +115,10 @@ impl VersionStore {
                 Ok(history) => return Ok(StoredHistory { history, damage: None }),
                 Err(error) => error.to_string(),
             },
-            Err(FileReadError::Gone) => return self.last_served(handler),
+            Err(FileReadError::Gone) => match self.unrecorded(handler) {
+                Some(history) => return Ok(StoredHistory { history, damage: None }),
+                None => return self.last_served(handler),
+            },
             Err(unread) => lasting(unread)?,
         };
         // The damaged history came after what an earlier program recorded.
@@ -127,6 +132,15 @@ impl VersionStore {
             history: VersionHistory::default(),
             damage: Some(format!("{} can't be used: {damage}; {now_at}", path.display())),
         })
+    }
+
+    /// Reads a history that could not be replaced by a later one: nothing in it serves.
+    fn unrecorded(&self, handler: &str) -> Option<VersionHistory> {
+        let content = read(&self.root.join(handler).join(UNRECORDED), MAX_HISTORY_BYTES).ok()?;
+        let mut history: VersionHistory = serde_json::from_slice(&content.bytes).ok()?;
+        // No time is counted of a version that serves in no process.
+        history.nothing_serves(0);
+        Some(history)
     }
 
     /// Reads what an earlier program recorded.
@@ -282,24 +296,28 @@ impl VersionStore {
         })
     }
 
-    /// Removes the history and leaves the files: for when the serving version could not be stored, and a history in which nothing
-    /// serves can't be recorded either. The version before it may have grants that were taken away.
+    /// Makes a restart find no version that serves, where a history can't be recorded: the one that is recorded may have grants that
+    /// were taken away. What is barred stays barred. It needs no room on the disk.
     ///
     /// # Errors
     ///
     /// The error of the disk. The history may still be there.
-    pub fn remove_history(&self, handler: &str) -> io::Result<()> {
+    pub fn unrecord(&self, handler: &str) -> io::Result<()> {
         let directory = self.root.join(handler);
-        let mut removed = false;
+        let mut has_changed = false;
         // What an earlier program recorded goes first: alone it would count again.
-        for name in [LAST_SERVED, HISTORY] {
-            match fs::remove_file(directory.join(name)) {
+        let steps = [
+            fs::remove_file(directory.join(LAST_SERVED)),
+            fs::rename(directory.join(HISTORY), directory.join(UNRECORDED)),
+        ];
+        for step in steps {
+            match step {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
-                Ok(()) => removed = true,
+                Ok(()) => has_changed = true,
             }
         }
-        if removed {
+        if has_changed {
             File::open(&directory)?.sync_all()?;
         }
         Ok(())
@@ -597,7 +615,7 @@ mod tests {
     #[test]
     fn a_version_before_one_that_could_not_be_stored_does_not_count() {
         let mut place = Place::new();
-        place.store.remove_history("orders").unwrap();
+        place.store.unrecord("orders").unwrap();
         place.deploy(b"first", None);
         let unstored = VersionDigests {
             component: digest(b"second"),
@@ -614,8 +632,25 @@ mod tests {
         place.put(b"second", None);
         place.record().unwrap();
         assert_eq!(place.serving(), Some((b"second".to_vec(), None)));
-        place.store.remove_history("orders").unwrap();
+        place.store.unrecord("orders").unwrap();
         assert_eq!(place.serving(), None);
+    }
+
+    /// A full disk let a quarantined component serve again after a restart.
+    #[test]
+    fn what_is_barred_stays_barred_where_a_history_can_not_be_recorded() {
+        let mut place = Place::new();
+        place.deploy(b"good", None);
+        place.deploy(b"bad", None);
+        assert!(place.history.went_back(2, 1, "it broke", 5));
+        place.record().unwrap();
+        place.store.unrecord("orders").unwrap();
+        assert_eq!(place.serving(), None);
+        let stored = place.store.history("orders").unwrap().history;
+        assert!(stored.barred(&digest(b"bad")).is_some());
+        assert_eq!(stored.next_number(), 3);
+        place.record().unwrap();
+        assert_eq!(place.serving(), Some((b"good".to_vec(), None)));
     }
 
     #[test]
@@ -666,7 +701,7 @@ mod tests {
         let text = serde_json::to_vec(&record).unwrap();
         fs::write(place.path(LAST_SERVED), &text).unwrap();
         assert_eq!(place.serving(), Some((b"new".to_vec(), None)));
-        place.store.remove_history("orders").unwrap();
+        place.store.unrecord("orders").unwrap();
         assert_eq!(place.serving(), None);
         place.record().unwrap();
         fs::write(place.path(LAST_SERVED), &text).unwrap();
