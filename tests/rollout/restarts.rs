@@ -44,6 +44,40 @@ fn a_quarantine_outlives_a_kill_while_the_bad_file_still_lies_there() {
     assert_eq!(by_tag(&trial.handled(&host), "good"), 20);
 }
 
+/// The version that was on probation served from then on, with nothing to go back to.
+#[test]
+fn a_restart_beside_a_file_that_is_refused_ends_no_probation() {
+    let mut trial = Trial::new("concurrency = 4\n[rollout]\nattempts = 100\ntime = \"0s\"\n");
+    let mut host = trial.start(&plain("good"));
+    let number = trial.deploy(&host, &plain("new"));
+    wait_written(&trial, |text| text.contains("\"probation\""));
+    for (file, text) in [("in.wasm", "garbage"), ("in.toml", "concurency = 4\n")] {
+        let path = trial.place.plugin(file);
+        let good = std::fs::read(&path).unwrap();
+        host.kill();
+        std::fs::write(&path, text).unwrap();
+        let broken = trial.place.start();
+        broken.wait_ready();
+        let told = VersionsTold::of(&broken, "in");
+        assert_eq!(
+            (told.state(number), told.predecessor()),
+            ("probation", Some(1)),
+            "{file}: {told:#?}"
+        );
+        std::fs::write(&path, good).unwrap();
+        wait_for("the good file to serve", || {
+            (broken.get("/handlers")["handlers"][0]["fallback"] == false).then_some(())
+        });
+        let told = VersionsTold::of(&broken, "in");
+        assert_eq!(
+            (told.state(number), told.predecessor()),
+            ("probation", Some(1)),
+            "{file}: {told:#?}"
+        );
+        host = broken;
+    }
+}
+
 #[test]
 fn a_probation_goes_on_after_a_kill_where_it_was() {
     let mut trial = Trial::new("concurrency = 4\n[rollout]\nattempts = 100\ntime = \"0s\"\n");

@@ -159,6 +159,9 @@ impl Reload {
             }
             ProbationChange::Worse(why) => {
                 history.note(Some(number), VersionEventKind::Doubtful, Some(why), now_ms);
+                versions.note = Some(format!(
+                    "version {number} is worse than its predecessor, and its manifest says automatic = false: roll back, promote it, or deploy another ({why})"
+                ));
                 tracing::error!(
                     handler = name,
                     version = number,

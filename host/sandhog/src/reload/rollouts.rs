@@ -47,7 +47,7 @@ pub(crate) struct HandlerVersions {
     /// What the newest version has to show, if it has a predecessor.
     terms: Option<RolloutTerms>,
     /// What an operator should know.
-    note: Option<String>,
+    pub(crate) note: Option<String>,
     /// The digest of the component in the plugin directory.
     pub(crate) file_digest: Option<String>,
     /// What was accepted last, and whether it has begun to serve.

@@ -349,7 +349,8 @@ impl Probation {
     pub fn at(&self) -> Option<Instant> {
         let is_near = self.progress.stage == ProbationStage::Probation
             && !self.progress.is_worse
-            && self.progress.calls >= self.terms.calls;
+            && self.progress.calls >= self.terms.calls
+            && (self.terms.slower.is_none() || self.median.is_some());
         if !is_near {
             return None;
         }
@@ -951,6 +952,20 @@ mod tests {
             Lane::Newest => trial.probation.newest_call(call, trial.now),
             Lane::Predecessor => trial.probation.predecessor_call(call, trial.now),
         }
+    }
+
+    /// A version that was 100 times as slow was proven after few calls, since its predecessor had none to compare with.
+    #[test]
+    fn nothing_is_proven_before_times_can_be_compared_if_the_manifest_asks_for_that() {
+        let mut trial = Trial::new(|terms| {
+            (terms.slower, terms.canary) = (Some(2.0), 0.5);
+            (terms.calls, terms.time) = (5, Duration::ZERO);
+        });
+        for _ in 0..50 {
+            assert_eq!(slow(&mut trial, Lane::Newest, 10), None);
+        }
+        let proven = (0..FEWEST_TIMES).find_map(|_| slow(&mut trial, Lane::Predecessor, 10));
+        assert_eq!(proven, Some(ProbationChange::Proven));
     }
 
     #[test]
