@@ -654,8 +654,12 @@ fn a_grant_that_the_component_does_not_import_is_a_warning() {
     // The host says it, too, once it serves.
     let host = place.start();
     host.wait_ready();
-    let told: Vec<_> = host
-        .events("a grant of the manifest is of no use")
+    // The log comes by a way of its own.
+    let told = wait_for("the warnings in the log", || {
+        let events = host.events("a grant of the manifest is of no use");
+        (events.len() >= warnings.len()).then_some(events)
+    });
+    let told: Vec<_> = told
         .iter()
         .map(|event| event["fields"]["warning"].as_str().expect("a text").to_owned())
         .collect();

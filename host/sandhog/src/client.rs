@@ -16,7 +16,7 @@ use crate::{
     config::ListenerSecret,
     exit_code::ExitCode,
 };
-use sandhog_queue::printable::printable_lines;
+use sandhog_queue::printable::printable;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time of a request: more than the host lets any request take.
@@ -284,7 +284,7 @@ impl HostClient {
         let why = if status == StatusCode::UNAUTHORIZED {
             format!("the host at {} has a secret: set SANDHOG_SECRET to it", self.url)
         } else {
-            printable_lines(&refusal.error, MAX_WHY_BYTES)
+            printable(&refusal.error, MAX_WHY_BYTES)
         };
         Err(ClientError::Refused {
             status: status.as_u16(),
