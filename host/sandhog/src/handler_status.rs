@@ -60,6 +60,8 @@ pub struct HandlerStatus {
     pub digest: Option<String>,
     /// The number of the version that serves; 0 until one does.
     pub version: u64,
+    /// How often a version has begun to serve since the host started.
+    pub begun: u64,
     /// The state of that version among those that are kept.
     pub version_state: Option<String>,
     /// How far the comparison of that version with its predecessor has come, if there is one.
@@ -151,6 +153,7 @@ impl HandlerStatuses {
             status.loaded_at_ms = Some(loaded.loaded_at_ms);
             status.sends_to = loaded.sends_to;
             status.version = loaded.version;
+            status.begun += 1;
             status.is_fallback = false;
             status.last_error = None;
             status.tried_again = false;
@@ -377,6 +380,7 @@ impl HandlerStatus {
             flavour: None,
             digest: None,
             version: 0,
+            begun: 0,
             version_state: None,
             stage: None,
             refusals: 0,

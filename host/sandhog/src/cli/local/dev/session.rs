@@ -344,7 +344,7 @@ impl<'o> DevSession<'o> {
         self.coming = Some(ComingVersion {
             since: Instant::now(),
             digest: sandhog_executor::digest(wasm),
-            versions: status.as_ref().map_or(0, |status| status.version),
+            versions: status.as_ref().map_or(0, |status| status.begun),
             refusals: status.as_ref().map_or(0, |status| status.refusals),
         });
         self.parts
@@ -364,7 +364,7 @@ impl<'o> DevSession<'o> {
             return Ok(());
         };
         let took = shown(coming.since.elapsed());
-        if status.version > coming.versions && status.digest.as_ref() == Some(&coming.digest) {
+        if status.begun > coming.versions && status.digest.as_ref() == Some(&coming.digest) {
             self.coming = None;
             self.serves = true;
             self.parts.screen.idle();
