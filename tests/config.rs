@@ -3,7 +3,8 @@
 use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use harness::repository;
-use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, RolloutSettings, limit_rows};
+use sandhog::config::{Config, ConfigOverrides, Manifest, QueueSettings, RetryDelays, limit_rows};
+use sandhog::rollout::RolloutTerms;
 use sandhog_executor::policy::{Grants, LimitField, LimitQuantity, Limits};
 use sandhog_queue::message::QueueName;
 use sandhog_simple::settings::{DeduplicationScope, Order};
@@ -220,7 +221,7 @@ fn the_defaults_of_a_manifest_are_those_of_the_handbook() {
     assert_eq!((rollout.canary, rollout.slower, rollout.automatic), (1.0, None, true));
 }
 
-fn rollout(keys: &str) -> Result<RolloutSettings, String> {
+fn rollout(keys: &str) -> Result<RolloutTerms, String> {
     let manifest = Manifest::parse(&format!("[rollout]\n{keys}"), "resize");
     manifest
         .map(|manifest| manifest.rollout)
@@ -229,7 +230,7 @@ fn rollout(keys: &str) -> Result<RolloutSettings, String> {
 
 #[test]
 fn a_rollout_says_what_its_keys_say() {
-    let expected = RolloutSettings {
+    let expected = RolloutTerms {
         attempts: 1_000_000,
         time: Duration::ZERO,
         canary: 0.05,

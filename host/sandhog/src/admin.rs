@@ -345,15 +345,7 @@ impl AdminState {
                 .iter()
                 .map(|queue| queue.name().to_string())
                 .collect();
-            let known = if known.is_empty() {
-                "there are none".to_owned()
-            } else {
-                known.join(", ")
-            };
-            RefusedRequest::new(
-                StatusCode::NOT_FOUND,
-                format!("no queue {name:?}; known queues: {known}"),
-            )
+            RefusedRequest::unknown("queue", name, &known)
         })
     }
 }

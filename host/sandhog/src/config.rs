@@ -38,7 +38,6 @@ pub use self::{
     manifest::{DevSettings, Manifest, RetryDelays},
     mistake::{ConfigErrors, ConfigMistake},
     queues::QueueSettings,
-    rollout::RolloutSettings,
     secret::{BadSecret, ListenerSecret},
 };
 

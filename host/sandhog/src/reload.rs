@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     handler_set::{HandlerSet, RefusedVersion},
     plugin_dir::{DirectoryScan, HandlerStamps, PluginDir},
-    versions::{OrderedVersion, VersionBoard, VersionStore},
+    versions::{OrderRefused, OrderedVersion, VersionBoard, VersionStore},
     watcher::Watcher,
 };
 use sandhog_executor::Executor;
@@ -287,7 +287,8 @@ impl Reload {
             files.removed();
         }
         self.rollouts.remove(name);
-        self.refuse_order(name, "the component was removed");
+        let gone = "the component was removed".to_owned();
+        self.refuse_order(name, OrderRefused::Refused(gone));
         self.board.remove(name);
         self.handlers.remove(name);
         self.recorder.forget(name);

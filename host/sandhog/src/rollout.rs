@@ -9,8 +9,8 @@ mod simulation;
 
 pub use self::{
     probation::{
-        Answered, DEFAULT_CALLS, DEFAULT_TIME, FinishedCall, Lane, Probation, ProbationChange, ProbationProgress,
-        ProbationStage, RolloutTerms, SHARE_IF_SLOWER_MATTERS, SecondOpinion, SecondOpinions,
+        Answered, FinishedCall, Lane, Probation, ProbationChange, ProbationProgress, ProbationStage, RolloutTerms,
+        SHARE_IF_SLOWER_MATTERS, SecondOpinion, SecondOpinions,
     },
     rule::CallCounts,
 };

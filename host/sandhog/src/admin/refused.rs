@@ -32,6 +32,17 @@ impl RefusedRequest {
         Self { status, why }
     }
 
+    /// There is no such thing of this kind; `known` has the names of those that there are.
+    pub(crate) fn unknown(kind: &str, name: &str, known: &[String]) -> Self {
+        let known = if known.is_empty() {
+            "there are none".to_owned()
+        } else {
+            known.join(", ")
+        };
+        let why = format!("no {kind} {name:?}; known {kind}s: {known}");
+        Self::new(StatusCode::NOT_FOUND, why)
+    }
+
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -105,12 +105,6 @@ impl AdminState {
     /// Returns the answer that lists the known handlers.
     fn no_handler(&self, name: &str) -> RefusedRequest {
         let known: Vec<String> = self.handlers.list().into_iter().map(|status| status.name).collect();
-        let known = if known.is_empty() {
-            "there are none".to_owned()
-        } else {
-            known.join(", ")
-        };
-        let why = format!("no handler {name:?}; known handlers: {known}");
-        RefusedRequest::new(StatusCode::NOT_FOUND, why)
+        RefusedRequest::unknown("handler", name, &known)
     }
 }

@@ -34,10 +34,7 @@ impl HandlerAttempt {
                 AttemptOutcome::Failed(GuestFailure {
                     kind, reason, stack, ..
                 }) => {
-                    // One stack broke a whole batch: it is logged once.
-                    let stack = stack
-                        .as_deref()
-                        .filter(|stack| last_stack.replace(*stack) != Some(*stack));
+                    let stack = unsaid(stack.as_deref(), &mut last_stack);
                     tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, stack, "not handled");
                     if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
                         tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
@@ -47,9 +44,7 @@ impl HandlerAttempt {
                 AttemptOutcome::Disputed(GuestFailure {
                     kind, reason, stack, ..
                 }) => {
-                    let stack = stack
-                        .as_deref()
-                        .filter(|stack| last_stack.replace(*stack) != Some(*stack));
+                    let stack = unsaid(stack.as_deref(), &mut last_stack);
                     let version = self.version.number;
                     tracing::warn!(handler, %queue, message_id = %id, receive_count, version, component, kind = %kind, reason, stack, "not handled by the new version; its predecessor is asked");
                 }
@@ -69,4 +64,9 @@ impl HandlerAttempt {
             }
         }
     }
+}
+
+/// Returns a stack, unless it is the last one that was logged: one stack breaks a whole batch.
+fn unsaid<'s>(stack: Option<&'s str>, last: &mut Option<&'s str>) -> Option<&'s str> {
+    stack.filter(|stack| last.replace(stack) != Some(*stack))
 }

@@ -15,12 +15,6 @@ use crate::{
 };
 use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
 
-/// What the next attempt at the same delivery has to know.
-#[derive(Debug)]
-struct NextAttempt {
-    first_call: Option<Box<FirstCall>>,
-}
-
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
 ///
@@ -209,32 +203,19 @@ impl HandlerAttempt {
         }
     }
 
-    /// Returns what the next attempt at the same delivery has to know, if there is to be one at once.
-    fn next_attempt(&self, message: &FinishedMessage) -> Option<NextAttempt> {
-        match &message.outcome {
-            AttemptOutcome::Conflict(_) => Some(NextAttempt {
-                first_call: message.first_call.clone(),
-            }),
-            AttemptOutcome::Disputed(_) => {
-                let first_call = FirstCall {
-                    version: self.version.number,
-                    began: self.began,
-                    broke: message.outcome.is_break(),
-                    // Only of probes is more than breaks asked.
-                    is_probe: self.opinions == SecondOpinions::AllButReject,
-                    counts: false,
-                };
-                Some(NextAttempt {
-                    first_call: Some(Box::new(first_call)),
-                })
-            }
-            AttemptOutcome::Success
-            | AttemptOutcome::AlreadyHandled
-            | AttemptOutcome::Failed(_)
-            | AttemptOutcome::HostFault(_)
-            | AttemptOutcome::Interrupted
-            | AttemptOutcome::LeaseLost => None,
+    /// Returns the call to which the next attempt at the same delivery gives a second opinion, if it does.
+    fn first_call(&self, message: &FinishedMessage) -> Option<Box<FirstCall>> {
+        if !matches!(message.outcome, AttemptOutcome::Disputed(_)) {
+            return message.first_call.clone();
         }
+        Some(Box::new(FirstCall {
+            version: self.version.number,
+            began: self.began,
+            broke: message.outcome.is_break(),
+            // Only of probes is more than breaks asked.
+            is_probe: self.opinions == SecondOpinions::AllButReject,
+            counts: false,
+        }))
     }
 
     /// Adds the settlement of a message. The followers of a message that was not handled go before it, last first.
@@ -245,7 +226,11 @@ impl HandlerAttempt {
         capabilities: QueueCapabilities,
         plan: &mut Vec<PlannedSettlement<'a>>,
     ) {
-        if let Some(NextAttempt { first_call }) = self.next_attempt(message) {
+        if matches!(
+            message.outcome,
+            AttemptOutcome::Conflict(_) | AttemptOutcome::Disputed(_)
+        ) {
+            let first_call = self.first_call(message);
             let delivery = message.delivery.take();
             message.again = delivery.map(|delivery| {
                 Box::new(LeasedDelivery {

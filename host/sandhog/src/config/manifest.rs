@@ -14,9 +14,9 @@ use super::{
     grants::{CommandSettings, ReferenceContext, read_grants},
     limits::read_limits,
     mistake::ConfigErrors,
-    rollout::RolloutSettings,
     section::{TomlDocument, TomlSection},
 };
+use crate::rollout::RolloutTerms;
 use sandhog_executor::policy::{Grants, Limits, Reuse};
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 
@@ -36,7 +36,7 @@ pub struct Manifest {
     /// The bounds of the delay of a failed message. Table `[retry]`.
     pub retry: RetryDelays,
     /// How a new version proves itself. Table `[rollout]`.
-    pub rollout: RolloutSettings,
+    pub rollout: RolloutTerms,
     /// The limits of one attempt. Key `memory` and table `[limits]`.
     pub limits: Limits,
     /// Everything that the handler may reach. Table `[grant]`, and the keys `stdout`, `args` and `exit-codes`.
@@ -183,7 +183,7 @@ impl Manifest {
         let reuse = read_reuse(root);
         let limits = read_limits(root);
         let retry = RetryDelays::read(root.section("retry"));
-        let rollout = RolloutSettings::read(root.section("rollout"));
+        let rollout = RolloutTerms::read(root.section("rollout"));
         let dev = DevSettings::read(root.section("dev"));
         let command = CommandSettings::read(root);
         let grants = read_grants(root.section("grant"), command, context);

@@ -65,6 +65,9 @@ impl DispatchedVersions {
         if leased.first_call.as_ref().is_some_and(|first| first.version == newest) {
             return Lane::Predecessor;
         }
+        if !probation.is_shared() {
+            return Lane::Newest;
+        }
         probation.lane(self.place(leased))
     }
 

@@ -395,17 +395,7 @@ impl Reload {
             Err(error) if error.is_transient() => return Ok(Err(OrderRefused::Busy)),
             Err(error) => return Err(error),
         }
-        if let Some(versions) = self.rollouts.get_mut(name) {
-            versions.promoted(number, wall_ms());
-        }
-        tracing::warn!(
-            handler = name,
-            version = number,
-            "promoted by order: the version is on no probation"
-        );
-        self.arrange();
-        self.record_versions(name);
-        Ok(Ok(()))
+        Ok(self.finish_promotion(name, number))
     }
 
     /// Answers the promotion of the files in the plugin directory, if somebody waits for it.
@@ -425,14 +415,14 @@ impl Reload {
             )),
             None => {
                 versions.history.clear(&digest);
-                self.promote_loaded(name, number)
+                self.finish_promotion(name, number)
             }
         };
         self.answer(name, answer);
     }
 
-    /// Serves a version that was loaded to be promoted.
-    fn promote_loaded(&mut self, name: &str, number: u64) -> Result<(), OrderRefused> {
+    /// Serves the version that was accepted last on no probation, if it has its queue.
+    fn finish_promotion(&mut self, name: &str, number: u64) -> Result<(), OrderRefused> {
         self.arrange();
         let served = self.handlers.served(name);
         if served.is_none_or(|served| served.newest.number != number) {
@@ -451,18 +441,16 @@ impl Reload {
     }
 
     /// Refuses the order about a handler that is being carried out, if there is one.
-    pub(crate) fn refuse_order(&mut self, name: &str, why: &str) {
+    pub(crate) fn refuse_order(&mut self, name: &str, refused: OrderRefused) {
         if let Some(pending) = self.pending_orders.remove(name) {
-            pending.reply(Err(OrderRefused::Refused(why.to_owned())));
+            pending.reply(Err(refused));
         }
     }
 
     /// Answers an order: at once if it was refused, and otherwise as soon as the disk has what it changed.
     fn answer(&mut self, name: &str, answer: Result<(), OrderRefused>) {
         if let Err(refused) = answer {
-            if let Some(pending) = self.pending_orders.remove(name) {
-                pending.reply(Err(refused));
-            }
+            self.refuse_order(name, refused);
             return;
         }
         if let Some(pending) = self.pending_orders.get_mut(name) {

@@ -15,7 +15,6 @@ use tokio::time::Instant;
 use super::load::{AcceptedVersion, LoadedPredecessor, LoadedVersion};
 use crate::{
     attempt::HandlerVersion,
-    config::RolloutSettings,
     rollout::{CallCounts, ProbationProgress, RolloutTerms},
     served_versions::{Rollout, ServedVersions},
     versions::{BoardEntry, SharedTally, VersionHistory},
@@ -57,7 +56,7 @@ pub(crate) struct HandlerVersions {
 }
 
 /// A version that was accepted.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct AcceptedNumber {
     number: u64,
     predecessor: Option<u64>,
@@ -163,7 +162,7 @@ impl Rollouts {
         self.record_at
     }
 
-    pub(crate) fn record_soon(&mut self) {
+    fn record_soon(&mut self) {
         self.record_at.get_or_insert_with(|| Instant::now() + RECORD_EVERY);
     }
 
@@ -220,25 +219,22 @@ impl HandlerVersions {
             self.note = Some(because.clone());
             because
         });
-        self.accepted = Some(AcceptedNumber {
-            number,
-            predecessor: predecessor.as_ref().map(|(number, _)| *number),
-            fallback_because: fallback_because.map(str::to_owned),
-            instead_because,
-            progress: None,
-            has_begun: false,
-        });
-        let settings = loaded.manifest.rollout;
-        self.terms = predecessor.is_some().then(|| terms_of(settings));
+        let terms = loaded.manifest.rollout;
         let newest = self.version(number, loaded);
         let rollout = predecessor.map(|(predecessor, loaded)| Rollout {
             predecessor: Arc::new(self.version(predecessor, *loaded)),
-            terms: terms_of(settings),
+            terms,
             progress: self.progress_of(number, predecessor),
         });
-        if let Some(accepted) = &mut self.accepted {
-            accepted.progress = rollout.as_ref().map(|rollout| rollout.progress.clone());
-        }
+        self.terms = rollout.as_ref().map(|rollout| rollout.terms);
+        self.accepted = Some(AcceptedNumber {
+            number,
+            predecessor: rollout.as_ref().map(|rollout| rollout.predecessor.number),
+            fallback_because: fallback_because.map(str::to_owned),
+            instead_because,
+            progress: rollout.as_ref().map(|rollout| rollout.progress.clone()),
+            has_begun: false,
+        });
         ServedVersions {
             newest: Arc::new(newest),
             rollout,
@@ -276,11 +272,7 @@ impl HandlerVersions {
         self.note = None;
         self.accepted = Some(AcceptedNumber {
             number,
-            predecessor: None,
-            fallback_because: None,
-            instead_because: None,
-            progress: None,
-            has_begun: false,
+            ..AcceptedNumber::default()
         });
         let version = self.version(number, loaded);
         Some((number, ServedVersions::alone(version)))
@@ -391,22 +383,5 @@ impl HandlerVersions {
             note: self.note.clone(),
         };
         (entry, self.tallies.clone())
-    }
-}
-
-fn terms_of(settings: RolloutSettings) -> RolloutTerms {
-    let RolloutSettings {
-        attempts,
-        time,
-        canary,
-        slower,
-        automatic,
-    } = settings;
-    RolloutTerms {
-        calls: attempts,
-        time,
-        canary,
-        slower,
-        automatic,
     }
 }

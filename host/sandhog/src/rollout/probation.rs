@@ -12,10 +12,10 @@ use super::rule::{CallCounts, Comparison, compare, leans_to_worse};
 
 /// The calls after which a new version may be proven, unless the manifest says otherwise. 300 calls without a break say with a
 /// confidence of 95 % that fewer than 1 in 100 calls break (the rule of three: 3 / 300).
-pub const DEFAULT_CALLS: u64 = 300;
+pub(super) const DEFAULT_CALLS: u64 = 300;
 /// The time after which a new version may be proven, unless the manifest says otherwise. It is longer than most timers, caches,
 /// tokens and backoffs of a worker, and short enough to wait for after a deploy.
-pub const DEFAULT_TIME: Duration = Duration::from_mins(10);
+pub(super) const DEFAULT_TIME: Duration = Duration::from_mins(10);
 /// The share of the newest version by default, if it may not be slower: only calls of the same time can be compared for that.
 pub const SHARE_IF_SLOWER_MATTERS: f64 = 0.5;
 
@@ -48,20 +48,37 @@ const FEWEST_TIMES: usize = 20;
 /// Three would do at a dead stop; five also hold where 4 in 5 calls of both fail. The first five take half a minute.
 const PROBES_TO_CONVICT: u32 = 5;
 
-/// What a manifest says about a rollout.
+/// What a manifest says about a rollout: its table `[rollout]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RolloutTerms {
-    /// The calls of the newest version after which it may be proven.
-    pub calls: u64,
-    /// The time after which the newest version may be proven.
+    /// The calls of the newest version after which it may be proven. Key `attempts`: 1 to 1,000,000, default 300.
+    pub attempts: u64,
+    /// The time after which the newest version may be proven. Key `time`: 0 to 24 h, default 10 min.
     pub time: Duration,
-    /// The share of the calls that the newest version gets on probation; above 0, at most 1.
+    /// The share of the calls that the newest version gets on probation. Key `canary`: above 0, at most 1. The default is 1, and 0.5
+    /// if `slower` is given.
     pub canary: f64,
-    /// How many times the median time of its predecessor a successful call may take; `None` compares no times.
+    /// How many times the median time of its predecessor a successful call may take; `None`, the default, compares no times. Key
+    /// `slower`: more than 1 and up to 1000.
     pub slower: Option<f64>,
     /// Whether a version that is worse loses its messages to its predecessor at once. If not, that is said once; the version
-    /// stays in doubt until somebody decides.
+    /// stays in doubt until somebody decides. Key `automatic`, default true.
     pub automatic: bool,
+}
+
+/// The numbers are within ranges, so that none of them is unlike itself.
+impl Eq for RolloutTerms {}
+
+impl Default for RolloutTerms {
+    fn default() -> Self {
+        Self {
+            attempts: DEFAULT_CALLS,
+            time: DEFAULT_TIME,
+            canary: 1.0,
+            slower: None,
+            automatic: true,
+        }
+    }
 }
 
 /// The version that a call goes to.
@@ -269,6 +286,11 @@ impl Probation {
         self.progress.stage
     }
 
+    /// Whether calls go to either version by their place; otherwise all of them go to the newest one.
+    pub fn is_shared(&self) -> bool {
+        self.is_over() || self.share() < 1.0
+    }
+
     /// Chooses the version for a call. `place` is from 0 to below 1, and the same for all messages of a group.
     ///
     /// A canary keeps its groups. Without one, the groups take turns while the newest version is in doubt.
@@ -349,7 +371,7 @@ impl Probation {
     pub fn at(&self) -> Option<Instant> {
         let is_near = self.progress.stage == ProbationStage::Probation
             && !self.progress.is_worse
-            && self.progress.calls >= self.terms.calls
+            && self.progress.calls >= self.terms.attempts
             && (self.terms.slower.is_none() || self.median.is_some());
         if !is_near {
             return None;
@@ -570,7 +592,7 @@ mod tests {
     impl Trial {
         fn new(change: impl FnOnce(&mut RolloutTerms)) -> Self {
             let mut terms = RolloutTerms {
-                calls: 50,
+                attempts: 50,
                 time: 100 * SECOND,
                 canary: 1.0,
                 slower: None,
@@ -903,7 +925,7 @@ mod tests {
     #[test]
     fn a_canary_gets_its_share_of_the_groups_and_each_of_them_as_a_whole() {
         for (canary, expected) in [(0.5, 50), (0.1, 10)] {
-            let mut trial = Trial::new(|terms| (terms.canary, terms.calls) = (canary, 1_000_000));
+            let mut trial = Trial::new(|terms| (terms.canary, terms.attempts) = (canary, 1_000_000));
             let shares = (0..100).map(|group| share_of_group(&mut trial, f64::from(group) / 100.0));
             let shares: Vec<usize> = shares.collect();
             assert!(
@@ -959,7 +981,7 @@ mod tests {
     fn nothing_is_proven_before_times_can_be_compared_if_the_manifest_asks_for_that() {
         let mut trial = Trial::new(|terms| {
             (terms.slower, terms.canary) = (Some(2.0), 0.5);
-            (terms.calls, terms.time) = (5, Duration::ZERO);
+            (terms.attempts, terms.time) = (5, Duration::ZERO);
         });
         for _ in 0..50 {
             assert_eq!(slow(&mut trial, Lane::Newest, 10), None);

@@ -97,7 +97,7 @@ struct Simulation {
 impl Simulation {
     fn run(world: World, seed: u64) -> Rollout {
         let terms = RolloutTerms {
-            calls: DEFAULT_CALLS,
+            attempts: DEFAULT_CALLS,
             time: DEFAULT_TIME,
             canary: world.canary,
             slower: world.times.then_some(3.0),

@@ -55,8 +55,6 @@ pub struct StoredComponent<'a> {
 /// The files of a version.
 #[derive(Debug)]
 pub struct VersionFiles {
-    /// The path of the component.
-    pub file: PathBuf,
     /// The bytes of the component.
     pub wasm: Bytes,
     /// The digest of the bytes.
@@ -289,7 +287,6 @@ impl VersionStore {
         };
         let manifest = manifest.map(String::from_utf8).transpose().map_err(io::Error::other)?;
         Ok(VersionFiles {
-            file,
             wasm: wasm.into(),
             digest: digests.component,
             manifest,

@@ -220,7 +220,7 @@ impl ProbationForm {
         Self {
             stage: progress.stage.as_str().to_owned(),
             calls: progress.calls,
-            calls_wanted: terms.calls,
+            calls_wanted: terms.attempts,
             elapsed_ms: whole_ms(progress.elapsed),
             time_ms: whole_ms(terms.time),
             share: progress.share(terms),
@@ -288,7 +288,7 @@ mod tests {
         let mut progress = ProbationProgress::new(CallCounts::default());
         (progress.calls, progress.second_opinions) = (4, 1);
         let terms = RolloutTerms {
-            calls: 300,
+            attempts: 300,
             time: Duration::from_mins(10),
             canary: 0.5,
             slower: None,
