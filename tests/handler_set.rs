@@ -44,6 +44,7 @@ impl Handlers {
             executor: executor.clone(),
             statuses: Arc::new(HandlerStatuses::default()),
             metrics,
+            journal: Arc::default(),
             versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),

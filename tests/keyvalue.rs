@@ -441,8 +441,8 @@ fn writes(changes: Vec<KeyValueWrite>) -> Writes {
 
 fn effects(changes: Vec<KeyValueWrite>) -> Effects {
     Effects {
-        sends: Vec::new(),
         writes: writes(changes),
+        ..Effects::default()
     }
 }
 
@@ -496,7 +496,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         // The send is refused, then the write, and with either of them everything.
         let refused = Effects {
             sends: vec![send("nowhere")],
-            writes: writes(vec![set("k", "v")]),
+            ..effects(vec![set("k", "v")])
         };
         let answer = orders.settle(vec![delete(&delivery)], refused).await;
         assert!(matches!(answer, Err(EffectsRefused::SendRefused { .. })), "{answer:?}");
@@ -506,6 +506,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
                 total_bytes: 10,
                 ..writes(vec![set("k", "v")])
             },
+            ..Effects::default()
         };
         let answer = orders.settle(vec![delete(&delivery)], refused).await;
         assert!(
@@ -523,7 +524,7 @@ async fn of_writes_a_send_and_a_deletion_all_happen_or_none() {
         assert_eq!(orders.counts().await.unwrap().in_flight, 1);
         let all = Effects {
             sends: vec![send("out")],
-            writes: writes(vec![set("k", "v")]),
+            ..effects(vec![set("k", "v")])
         };
         orders
             .settle(vec![delete(&delivery)], all.clone())
@@ -658,8 +659,8 @@ async fn what_a_store_holds_is_counted_through_every_change() {
                 ..writes(changes)
             };
             Effects {
-                sends: Vec::new(),
                 writes,
+                ..Effects::default()
             }
         };
         // Two names of a byte, the value, and 64 for the entry.
@@ -707,8 +708,8 @@ async fn what_a_store_holds_is_counted_through_every_change() {
             changes: vec![set("c", "")],
         };
         let other = Effects {
-            sends: Vec::new(),
             writes: other,
+            ..Effects::default()
         };
         store.commit(Vec::new(), other).await.unwrap();
     })

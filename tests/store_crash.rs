@@ -250,6 +250,7 @@ impl Bench {
         let effects = Effects {
             sends,
             writes: writes(deletes.then_some(&*body)),
+            ..Effects::default()
         };
         match queue.settle(vec![settle], effects).await.unwrap().pop().unwrap() {
             Ok(()) => {}
@@ -282,6 +283,7 @@ impl Bench {
         let effects = Effects {
             sends,
             writes: writes(Some(body)),
+            ..Effects::default()
         };
         match store.commit(vec![key(body)], effects).await {
             Ok(()) => {}

@@ -25,6 +25,7 @@ pub mod message;
 pub mod metric_series;
 pub mod printable;
 mod receipt;
+mod send_origin;
 mod settlement;
 pub mod typed;
 
@@ -33,6 +34,7 @@ pub use self::{
     delivery::{Delivery, DeliveryLease},
     demand::ReceiveDemand,
     receipt::Receipt,
+    send_origin::{SendIds, SendOrigin, SendingAttempt},
     settlement::{FailureKind, FailureRecord, SettleRequest, Settlement},
 };
 
@@ -52,6 +54,8 @@ pub struct Effects {
     pub sends: Vec<EffectSend>,
     /// The changes of a key-value store.
     pub writes: Writes,
+    /// The attempt that they come from. A store keeps it with what is sent.
+    pub origin: Option<SendOrigin>,
 }
 
 impl Effects {
@@ -71,7 +75,7 @@ impl From<Vec<EffectSend>> for Effects {
     fn from(sends: Vec<EffectSend>) -> Self {
         Self {
             sends,
-            writes: Writes::default(),
+            ..Self::default()
         }
     }
 }

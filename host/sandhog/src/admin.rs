@@ -9,6 +9,9 @@
 //! | `GET /handlers/{name}/versions` | the versions of a handler, newest first, and how the newest one proves itself |
 //! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
 //! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from |
+//! | `GET /handlers/{name}/attempts` | the newest attempts of a handler, oldest first; parameters `limit`, `before`, `message`, `outcome`, `version`, `failed` |
+//! | `GET /events` | attempts as they end, as server-sent events; parameters `handler`, `queue`, `message`, `outcome`, `failed`, `last` |
+//! | `GET /messages/{id}` | the way of a message: its attempts, the one that sent it, and what they sent |
 //! | `GET /queues` | every queue with its counts |
 //! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
@@ -54,6 +57,7 @@ use crate::{
     config::{AccessKey, ListenerSecret},
     endpoint::{AccessKeys, SqsEndpoint},
     handler_status::HandlerStatuses,
+    journal::Journal,
     metrics::{Metrics, PageFormat},
     queue_set::QueueSet,
     spy::TestSpy,
@@ -66,6 +70,7 @@ mod body;
 mod connections;
 mod dead_letters;
 mod guard;
+mod journal;
 mod messages;
 mod metrics;
 mod parameters;
@@ -96,6 +101,8 @@ pub struct AdminState {
     pub versions: Arc<VersionBoard>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// The recent attempts of all handlers.
+    pub journal: Arc<Journal>,
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
     /// The access keys of SQS clients.
@@ -129,6 +136,9 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(versions::list))
         .routes(routes!(versions::roll_back))
         .routes(routes!(versions::promote))
+        .routes(routes!(journal::attempts))
+        .routes(routes!(journal::events))
+        .routes(routes!(journal::way))
         .routes(routes!(queues))
         .routes(routes!(queue, messages::send))
         .routes(routes!(messages::send_batch))

@@ -11,12 +11,14 @@
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
 use futures_util::future::select_all;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Manifest,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
+    journal::{Journal, PrintedLines},
     metrics::Metrics,
     queue_set::QueueSet,
     rollout::SecondOpinions,
@@ -29,7 +31,7 @@ use sandhog_executor::{
     policy::LogLevel,
 };
 use sandhog_queue::{
-    Delivery, Effects, Queue, SettleError, Settlement,
+    Delivery, Effects, Queue, SendIds, SendOrigin, SettleError, Settlement,
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
     message::MessageId,
@@ -38,6 +40,7 @@ use sandhog_queue::{
 
 mod derived;
 mod effects;
+mod entries;
 mod log;
 mod planned;
 mod settle;
@@ -110,6 +113,8 @@ pub struct AttemptContext {
     pub queues: Arc<QueueSet>,
     /// The metrics of the host.
     pub metrics: Arc<Metrics>,
+    /// The recent attempts of all handlers.
+    pub journal: Arc<Journal>,
     /// Cancelled when nothing new may be started.
     pub stop_receiving: CancellationToken,
     /// Cancelled when attempts under way must end.
@@ -151,14 +156,19 @@ struct HandlerAttempt {
     version: Arc<HandlerVersion>,
     began: Instant,
     opinions: SecondOpinions,
+    /// What the guest prints.
+    printed: Arc<Mutex<PrintedLines>>,
 }
 
 /// One message of an attempt whose guest is done.
 #[derive(Debug)]
 pub(crate) struct FinishedMessage {
     id: MessageId,
+    sent_at_ms: u64,
     receive_count: NonZeroU32,
     outcome: AttemptOutcome,
+    /// How the queue has settled it, if it has.
+    settled: Option<SettledAs>,
     /// Later messages of its group that wait for it.
     followers: Followers,
     /// The delivery, if the handler has a key-value store or a predecessor gives second opinions: the attempt may not be its last
@@ -168,6 +178,25 @@ pub(crate) struct FinishedMessage {
     first_call: Option<Box<FirstCall>>,
     /// The delivery that is to be tried again at once.
     again: Option<Box<LeasedDelivery>>,
+}
+
+/// What became of a delivery, for people.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SettledAs {
+    word: &'static str,
+    retry_in: Option<Duration>,
+}
+
+impl SettledAs {
+    fn new(settlement: &Settlement) -> Self {
+        Self {
+            word: settlement_word(settlement),
+            retry_in: match settlement {
+                Settlement::Retry { delay, .. } => Some(*delay),
+                Settlement::Delete | Settlement::DeadLetter { .. } | Settlement::Release => None,
+            },
+        }
+    }
 }
 
 /// An attempt whose guest is done, or was not called, and whose messages are not settled yet.
@@ -240,8 +269,10 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         } = leased;
         received.push(FinishedMessage {
             id: delivery.message.id.clone(),
+            sent_at_ms: delivery.message.sent_at_ms,
             receive_count: delivery.receive_count,
             outcome: AttemptOutcome::Interrupted,
+            settled: None,
             followers: Followers::default(),
             delivery: may_go_on.then(|| Box::new(delivery.clone())),
             first_call,
@@ -255,6 +286,7 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         version,
         began,
         opinions,
+        printed: Arc::default(),
     };
     let called = attempt.outcomes(deliveries, &leases).await;
     let mut messages = received;
@@ -273,6 +305,12 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         slots: Some(slots),
         _unsettled: unsettled,
     }
+}
+
+/// The message that what a call sends is said to come from: the first one of a batch.
+struct SendingMessage {
+    id: MessageId,
+    receive_count: u32,
 }
 
 /// What came of the call of a guest.
@@ -346,6 +384,11 @@ impl HandlerAttempt {
                 ..CalledGuest::default()
             };
         }
+        // A batch's sends can't be told apart by message either.
+        let sender = messages.first().map(|message| SendingMessage {
+            id: message.message.id.clone(),
+            receive_count: message.receive_count,
+        });
         let policy = Arc::clone(&self.version.policy);
         let keyvalue = policy
             .grants
@@ -363,7 +406,7 @@ impl HandlerAttempt {
             // polled.
             tokio::select! {
                 biased;
-                report = context.executor.run(&self.version.component, call) => return self.reported(report, known_outcomes),
+                report = context.executor.run(&self.version.component, call) => return self.reported(report, known_outcomes, sender),
                 () = context.stop_working.cancelled() => {}
                 () = async { select_all(leases.iter().map(|lease| Box::pin(lease.lost().cancelled()))).await; } => {}
             }
@@ -383,7 +426,12 @@ impl HandlerAttempt {
     }
 
     /// Fills the outcomes that are not known yet with the verdicts of the executor.
-    fn reported(&self, report: CallReport, known_outcomes: Vec<Option<AttemptOutcome>>) -> CalledGuest {
+    fn reported(
+        &self,
+        report: CallReport,
+        known_outcomes: Vec<Option<AttemptOutcome>>,
+        sender: Option<SendingMessage>,
+    ) -> CalledGuest {
         if report.usage.log_lines_dropped > 0 {
             self.context
                 .metrics
@@ -404,7 +452,16 @@ impl HandlerAttempt {
             total_bytes: self.version.policy.limits.keyvalue_total_bytes,
             changes: report.writes,
         };
+        let origin = sender.filter(|_| !report.sends.is_empty()).map(|sender| SendOrigin {
+            message: sender.id,
+            queue: self.context.queue.name().clone(),
+            handler: self.context.handler.clone(),
+            version: self.version.number,
+            receive_count: sender.receive_count,
+            ids: SendIds::random(),
+        });
         let effects = Effects {
+            origin,
             sends: report.sends,
             writes,
         };
@@ -417,7 +474,9 @@ impl HandlerAttempt {
 
     fn log_sink(&self, message: Option<MessageId>) -> LogSink {
         let handler = self.context.handler.clone();
+        let printed = Arc::clone(&self.printed);
         Arc::new(move |LogLine { stream, text }| {
+            printed.lock().add(stream.as_str(), &text);
             let message_id = message.as_ref().map_or("", MessageId::as_str);
             let level = stream.level();
             let stream = stream.as_str();

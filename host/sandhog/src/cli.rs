@@ -21,11 +21,12 @@ mod queues;
 mod send;
 mod shown;
 mod table;
+mod tail;
 mod versions;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
-    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, VersionsArgs,
+    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
+    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, TailArgs, TraceArgs, VersionsArgs,
 };
 pub use self::{deploy::StagingError, new::NewError};
 
@@ -178,6 +179,22 @@ pub fn promote(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     versions::promote(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog tail` and `sandhog trace`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn attempts(
+    command: &AttemptsCommand,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    match command {
+        AttemptsCommand::Tail(args) => tail::tail(args, &args.host.client(environment)?, streams.output),
+        AttemptsCommand::Trace(args) => tail::trace(args, &args.host.client(environment)?, streams.output),
+    }
 }
 
 /// `sandhog deploy`. The exit code is that of a deploy that was told to stop waiting, or 0.

@@ -18,6 +18,10 @@ use crate::{
 };
 use sandhog_queue::printable::printable;
 
+mod events;
+
+pub use self::events::{EventStream, HostEvent};
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time of a request: more than the host lets any request take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);
@@ -273,23 +277,38 @@ impl HostClient {
             url: self.url.clone(),
             cause,
         })?;
-        let foreign = || ClientError::Foreign {
-            url: self.url.clone(),
-            status: status.as_u16(),
-        };
         if status == StatusCode::OK {
-            return serde_json::from_slice(&bytes).map_err(|_| foreign());
+            return serde_json::from_slice(&bytes).map_err(|_| self.foreign(status));
         }
-        let refusal: ErrorAnswer = serde_json::from_slice(&bytes).map_err(|_| foreign())?;
+        Err(self.refused(status, &bytes))
+    }
+
+    /// Returns the error that an answer stands for.
+    fn refusal(&self, mut answer: Response<Body>) -> ClientError {
+        let bytes = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
+        self.refused(answer.status(), &bytes.unwrap_or_default())
+    }
+
+    fn refused(&self, status: StatusCode, bytes: &[u8]) -> ClientError {
+        let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(bytes) else {
+            return self.foreign(status);
+        };
         let why = if status == StatusCode::UNAUTHORIZED {
             format!("the host at {} has a secret: set SANDHOG_SECRET to it", self.url)
         } else {
             printable(&refusal.error, MAX_WHY_BYTES)
         };
-        Err(ClientError::Refused {
+        ClientError::Refused {
             status: status.as_u16(),
             why,
-        })
+        }
+    }
+
+    fn foreign(&self, status: StatusCode) -> ClientError {
+        ClientError::Foreign {
+            url: self.url.clone(),
+            status: status.as_u16(),
+        }
     }
 
     fn failure(&self, cause: ureq::Error) -> ClientError {

@@ -18,6 +18,7 @@ use self::{
     queues::read_queues,
     section::{TomlDocument, TomlSection},
 };
+use crate::journal::JournalLimits;
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_simple::ProcessedMessageSettings;
 
@@ -55,6 +56,7 @@ const DEFAULT_MAX_LIVE_INSTANCES: usize = 256;
 const DEFAULT_VERSIONS_KEEP: usize = 10;
 /// The one that serves and its predecessor are always kept. A hundred of the largest components take 6.4 GB of the disk.
 const VERSIONS_KEEP: RangeInclusive<u64> = 2..=100;
+const JOURNAL_SIZE: RangeInclusive<u64> = 64 << 10..=1 << 30;
 const MEMORY_BUDGET: RangeInclusive<u64> = 64 << 20..=16 << 40;
 /// The longest window of the ledger: no SQS queue keeps a message for longer.
 const MAX_LEDGER_WINDOW: Duration = Duration::from_hours(14 * 24);
@@ -88,6 +90,9 @@ pub struct Config {
     pub ledger: ProcessedMessageSettings,
     /// The most versions of a handler that are kept. Key `keep` of the table `[versions]`: 2 to 100, default 10.
     pub versions_keep: usize,
+    /// The bounds of what the journal keeps of each handler. Table `[journal]`: `keep`, 0 to 100,000 attempts, default 1000; `size`, 64 KiB
+    /// to 1 GiB, default 1 MiB.
+    pub journal: JournalLimits,
     /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
     pub spy: bool,
     /// The directory that paths in manifests are relative to; `None` is `plugins`. Only `sandhog dev` sets it.
@@ -246,6 +251,7 @@ impl Config {
             keys: BTreeMap::new(),
             ledger: ProcessedMessageSettings::default(),
             versions_keep: DEFAULT_VERSIONS_KEEP,
+            journal: JournalLimits::default(),
             spy: false,
             manifest_base: None,
         }
@@ -307,6 +313,7 @@ impl Config {
             config.keys = read_keys(root, directory);
             config.ledger = read_ledger(root, config.ledger);
             config.versions_keep = read_versions_keep(root).unwrap_or(config.versions_keep);
+            config.journal = read_journal(root, config.journal);
             config
         })
     }
@@ -355,6 +362,17 @@ fn read_ledger(root: &mut TomlSection<'_>, defaults: ProcessedMessageSettings) -
     };
     section.finish();
     ledger
+}
+
+fn read_journal(root: &mut TomlSection<'_>, defaults: JournalLimits) -> JournalLimits {
+    let mut section = root.section("journal");
+    let entries = section.number("keep", 0..=100_000).map(usize::try_from);
+    let bytes = section.size("size", JOURNAL_SIZE).map(usize::try_from);
+    section.finish();
+    JournalLimits {
+        entries: entries.and_then(Result::ok).unwrap_or(defaults.entries),
+        bytes: bytes.and_then(Result::ok).unwrap_or(defaults.bytes),
+    }
 }
 
 fn read_versions_keep(root: &mut TomlSection<'_>) -> Option<usize> {

@@ -15,6 +15,7 @@ use crate::{
     attempt::{AttemptContext, HandlerVersion},
     dispatcher::Dispatcher,
     handler_status::{HandlerStatuses, LoadedVersion},
+    journal::Journal,
     metrics::Metrics,
     queue_set::QueueSet,
     served_versions::ServedVersions,
@@ -49,6 +50,8 @@ pub struct HostContext {
     pub statuses: Arc<HandlerStatuses>,
     /// The metrics of the host.
     pub metrics: Arc<Metrics>,
+    /// The recent attempts of all handlers.
+    pub journal: Arc<Journal>,
     /// What is known about the versions of all handlers.
     pub versions: Arc<VersionBoard>,
     /// The token is cancelled when handlers must stop receiving.
@@ -430,6 +433,7 @@ impl HandlerSet {
             executor: Arc::clone(&host.executor),
             queues: Arc::clone(&host.queues),
             metrics: Arc::clone(&host.metrics),
+            journal: Arc::clone(&host.journal),
             stop_receiving,
             stop_working: host.stop_working.clone(),
         };

@@ -32,6 +32,7 @@ pub mod watcher;
 
 pub mod config;
 pub mod handler_status;
+pub mod journal;
 pub mod metrics;
 pub mod pages;
 pub mod queue_set;

@@ -66,6 +66,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(_)
         | Command::New(_)
         | Command::Queues(_)
+        | Command::Attempts(_)
         | Command::Versions(_)
         | Command::Rollback(_)
         | Command::Promote(_)
@@ -95,6 +96,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Compact(_)
         | Command::New(_)
         | Command::Queues(_)
+        | Command::Attempts(_)
         | Command::Versions(_)
         | Command::Deploy(_)
         | Command::Rollback(_)
@@ -127,6 +129,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Attempts(command) => cli::attempts(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Versions(args) => cli::versions(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,

@@ -104,6 +104,15 @@ impl QueryParameters {
         }
     }
 
+    /// Takes `true` or `false`; the name alone is `true`.
+    pub(crate) fn flag(&mut self, key: &'static str) -> Result<bool, RefusedRequest> {
+        match self.take(key).as_deref() {
+            None | Some("false") => Ok(false),
+            Some("" | "true") => Ok(true),
+            Some(text) => Err(bad(format!("{key}={}: use true or false", printable(text, SHOWN_BYTES)))),
+        }
+    }
+
     /// Takes a duration, such as `5s`.
     pub(crate) fn duration(&mut self, key: &'static str, max: Duration) -> Result<Option<Duration>, RefusedRequest> {
         let Some(text) = self.take(key) else { return Ok(None) };

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::handler_status::{HandlerState, HandlerStatus};
+use crate::{
+    handler_status::{HandlerState, HandlerStatus},
+    journal::JournalEntry,
+};
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, FailureRecord, Receipt,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
@@ -50,6 +53,13 @@ pub struct HandlerList {
     pub plugins: String,
     /// The handlers, by name.
     pub handlers: Vec<HandlerForm>,
+}
+
+/// The answer of `GET /handlers/{name}/attempts`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+pub struct AttemptList {
+    /// The attempts, oldest first.
+    pub attempts: Vec<JournalEntry>,
 }
 
 /// The form of one handler.

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::{AttemptContext, FinishedMessage, HandlerAttempt, derived::derived_deduplication_id};
-use crate::settlement::AttemptOutcome;
+use crate::{journal::JournalSend, settlement::AttemptOutcome};
 use sandhog_executor::GuestFailure;
 use sandhog_queue::{
-    EffectSend, Effects, EffectsRefused, FailureKind,
+    EffectSend, Effects, EffectsRefused, FailureKind, SendIds, SendOrigin,
     keyvalue::Writes,
     message::{MessageId, Outgoing, QueueName},
     printable::{MAX_REASON_BYTES, chain, printable_lines},
@@ -30,18 +30,18 @@ impl HandlerAttempt {
     /// sends to remote queues, then in one transaction of the store the note that the messages were handled, the sends to the
     /// store's own queues and the writes to its key-value store. Returns the effects that go with the deletion. A refusal turns
     /// the successes into failures.
-    pub(crate) async fn commit_before_deletion(&self, messages: &mut [FinishedMessage], effects: Effects) -> Effects {
+    pub(crate) async fn commit_before_deletion(&self, messages: &mut [FinishedMessage], effects: Effects) -> CommittedEffects {
         let context = &self.context;
         if effects.is_empty() && !context.queue.capabilities().redelivers_deleted {
-            return effects;
+            return CommittedEffects::default();
         }
-        let Effects { sends, writes } = effects;
+        let Effects { sends, writes, origin } = effects;
         let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
         if !messages
             .iter()
             .any(|message| message.outcome == AttemptOutcome::Success)
         {
-            return Effects::default();
+            return CommittedEffects::default();
         }
         let (stored, remote): (Vec<_>, Vec<_>) = before
             .into_iter()
@@ -52,12 +52,15 @@ impl HandlerAttempt {
             && let Err(error) = context.queues.check_writes(writes.clone()).await
         {
             self.fail_successes(messages, &RefusedEffects::from(&error));
-            return Effects::default();
+            return CommittedEffects::default();
         }
-        if let Err(reason) = self.send_remote(messages, remote).await {
-            self.fail_successes(messages, &RefusedEffects::refused(reason));
-            return Effects::default();
-        }
+        let mut sent = match self.send_remote(messages, remote).await {
+            Ok(sent) => sent,
+            Err(reason) => {
+                self.fail_successes(messages, &RefusedEffects::refused(reason));
+                return CommittedEffects::default();
+            }
+        };
         let (writes_before, writes_together) = if context.queue.commits_writes() {
             (Writes::default(), writes)
         } else {
@@ -71,20 +74,38 @@ impl HandlerAttempt {
         let in_store = Effects {
             sends: stored.clone(),
             writes: writes_before,
+            // The ids of the others go with the deletion.
+            origin: origin.clone().map(|origin| SendOrigin {
+                ids: SendIds::random(),
+                ..origin
+            }),
         };
+        let mut stored_sends = JournalSend::of(&in_store);
         let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
         if let Err(error) = committed {
             self.fail_successes(messages, &RefusedEffects::from(&error));
-            return Effects::default();
+            return CommittedEffects::default();
         }
         context.count_sends(&stored);
-        Effects {
-            sends: together,
-            writes: writes_together,
+        sent.append(&mut stored_sends);
+        CommittedEffects {
+            with_deletion: Effects {
+                sends: together,
+                writes: writes_together,
+                origin,
+            },
+            sends: sent,
         }
     }
 
-    async fn send_remote(&self, messages: &[FinishedMessage], sends: Vec<EffectSend>) -> Result<(), String> {
+    async fn send_remote(
+        &self,
+        messages: &[FinishedMessage],
+        sends: Vec<EffectSend>,
+    ) -> Result<Vec<JournalSend>, String> {
+        let mut sent = JournalSend::of(&sends.clone().into());
+        sent.sort_by(|one, other| one.queue.cmp(&other.queue));
+        let mut unanswered = sent.iter_mut();
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
         for (index, mut send) in sends.into_iter().enumerate() {
             if send.message.deduplication_id.is_none() {
@@ -113,11 +134,14 @@ impl HandlerAttempt {
                 .ok_or_else(|| format!("queue {name} does not exist"))?;
             let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
             for answer in queue.send_many(messages).await {
-                answer.map_err(|error| format!("a send to queue {name} was refused: {}", chain(&error)))?;
+                let id = answer.map_err(|error| format!("a send to queue {name} was refused: {}", chain(&error)))?;
+                if let Some(sent) = unanswered.next() {
+                    id.as_str().clone_into(&mut sent.message);
+                }
             }
             self.context.metrics.sends(name.as_str(), count);
         }
-        Ok(())
+        Ok(sent)
     }
 
     /// Turns the successes into failures, since the effects of the guest were refused.
@@ -154,6 +178,15 @@ impl AttemptContext {
             self.metrics.sends(queue.as_str(), count);
         }
     }
+}
+
+/// The effects of a guest, as far as they happened before the deletion.
+#[derive(Debug, Default)]
+pub(crate) struct CommittedEffects {
+    /// Those that go with the deletion.
+    pub(crate) with_deletion: Effects,
+    /// What was sent before it.
+    pub(crate) sends: Vec<JournalSend>,
 }
 
 /// The refusal of the effects of a guest that succeeded.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AttemptContext, FinishedMessage, settlement_word};
+use super::{AttemptContext, FinishedMessage, SettledAs, settlement_word};
 use crate::settlement::AttemptOutcome;
 use sandhog_queue::{Effects, EffectsRefused, QueueError, SettleError, Settlement, lease::Lease, printable::chain};
 
@@ -128,6 +128,7 @@ impl AttemptContext {
             match answer {
                 Ok(()) => {
                     tally.add(&planned.settlement);
+                    message.settled = Some(SettledAs::new(&planned.settlement));
                     self.metrics
                         .settled(self.queue.name().as_str(), settlement_word(&planned.settlement));
                 }

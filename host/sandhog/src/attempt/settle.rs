@@ -4,12 +4,13 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     FinishedMessage, GuestFinished, HandlerAttempt, SettledAttempt, SettledMessage,
-    effects::RefusedEffects,
+    effects::{CommittedEffects, RefusedEffects},
     planned::{EffectsUndone, PlannedSettlement, SettledSubject, SettlementTally},
 };
 use crate::{
     backoff::Backoff,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
+    journal::JournalSend,
     rollout::SecondOpinions,
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
@@ -54,7 +55,7 @@ async fn settle_plain(mut finished: Vec<GuestFinished>) -> Result<Vec<SettledAtt
     );
     let mut settled = Vec::with_capacity(finished.len());
     for one in finished {
-        settled.push(one.end(None).await);
+        settled.push(one.end(AttemptEnd::default()).await);
     }
     Ok(settled)
 }
@@ -88,12 +89,12 @@ impl GuestFinished {
     async fn settle(mut self) -> Result<SettledAttempt, QueueError> {
         let leases = std::mem::take(&mut self.leases);
         let effects = std::mem::take(&mut self.effects);
-        let back_in = self.attempt.settle(&mut self.messages, leases, effects).await?;
-        Ok(self.end(back_in).await)
+        let end = self.attempt.settle(&mut self.messages, leases, effects).await?;
+        Ok(self.end(end).await)
     }
 
     /// Ends the attempt once its messages are settled: logs them, and finds the next message of each group.
-    async fn end(self, back_in: Option<Duration>) -> SettledAttempt {
+    async fn end(self, end: AttemptEnd) -> SettledAttempt {
         let Self {
             attempt,
             messages,
@@ -103,6 +104,7 @@ impl GuestFinished {
         } = self;
         // The settlement may have changed outcomes: a send was refused, or a lease was lost.
         attempt.log(&messages, duration);
+        attempt.enter(&messages, duration, usage, end.sends);
         let mut settled = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
         let mut is_counted = false;
@@ -137,13 +139,22 @@ impl GuestFinished {
             messages: settled,
             usage,
             next,
-            back_in,
+            back_in: end.back_in,
         }
     }
 }
 
+/// What is known once an attempt is settled.
+#[derive(Debug, Default)]
+pub(crate) struct AttemptEnd {
+    /// The longest wait before a message that was not handled comes back.
+    back_in: Option<Duration>,
+    /// What was sent.
+    sends: Vec<JournalSend>,
+}
+
 impl HandlerAttempt {
-    /// Commits the effects and settles the messages. Returns the longest wait before a message that was not handled comes back.
+    /// Commits the effects and settles the messages.
     ///
     /// If the effects are refused, the successes become failures and everything is settled without the effects. A message that
     /// the dead-letter queue refuses is settled once more, as a retry with the longest backoff.
@@ -152,10 +163,13 @@ impl HandlerAttempt {
         messages: &mut [FinishedMessage],
         leases: Vec<Lease>,
         effects: Effects,
-    ) -> Result<Option<Duration>, QueueError> {
+    ) -> Result<AttemptEnd, QueueError> {
         let context = &self.context;
         let mut tally = SettlementTally::default();
-        let effects = self.commit_before_deletion(messages, effects).await;
+        let CommittedEffects {
+            with_deletion: effects,
+            mut sends,
+        } = self.commit_before_deletion(messages, effects).await;
         let mut plan = Vec::with_capacity(messages.len());
         self.plan_all(messages, leases, &mut plan);
         let refused_letters = match context.settle_with_effects(plan, &effects).await {
@@ -163,6 +177,7 @@ impl HandlerAttempt {
                 let refused_letters = context.record_all(answered, &mut tally)?;
                 if tally.deleted {
                     context.count_sends(&effects.sends);
+                    sends.append(&mut JournalSend::of(&effects));
                 }
                 refused_letters
             }
@@ -188,7 +203,10 @@ impl HandlerAttempt {
                 "a dead-letter queue refuses dead letters alone"
             );
         }
-        Ok(tally.back_in)
+        Ok(AttemptEnd {
+            back_in: tally.back_in,
+            sends,
+        })
     }
 
     fn plan_all<'a>(

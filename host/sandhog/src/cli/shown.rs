@@ -28,6 +28,12 @@ pub(crate) fn time(ms: Option<u64>) -> String {
     )
 }
 
+/// Returns a time in milliseconds since 1970-01-01T00:00:00Z as a date with milliseconds.
+pub(crate) fn moment(ms: u64) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(ms.min(MAX_TIME_MS));
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 /// Returns the time of a call in milliseconds, with as many digits as tell something.
 pub(crate) fn millis(ms: Option<f64>) -> String {
     match ms {

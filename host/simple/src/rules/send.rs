@@ -1,6 +1,6 @@
 //! Taking messages in.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,6 +24,16 @@ pub(crate) const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// The number of deduplication ids that one send forgets at most.
 const FORGET_STEP: usize = 64;
 
+/// What is known of a message that an attempt sends.
+pub(crate) struct SentBy {
+    /// The id that it gets.
+    pub(crate) id: MessageId,
+    /// See [`SentDetails::parent`].
+    pub(crate) parent: Arc<str>,
+    /// See [`SentDetails::sender`].
+    pub(crate) sender: Option<Arc<str>>,
+}
+
 impl StoreRules {
     /// Takes one message in, or refuses it.
     pub(crate) fn send(
@@ -45,7 +55,7 @@ impl StoreRules {
                 limit,
             }));
         }
-        self.send_new(key, message, now).map(Ok)
+        self.send_new(key, message, None, now).map(Ok)
     }
 
     /// Returns the message with a deduplication id made of its body, if its queue makes one and it has none.
@@ -63,11 +73,12 @@ impl StoreRules {
         &mut self,
         key: QueueKey,
         message: CheckedMessage,
+        sent_by: Option<SentBy>,
         now: StoreTime,
     ) -> Result<SentMessage, StoreFault> {
         match self.first_of(key, &message, now)? {
             Some(first) => Ok(first),
-            None => self.send_new(key, message, now),
+            None => self.send_new(key, message, sent_by, now),
         }
     }
 
@@ -109,12 +120,19 @@ impl StoreRules {
         Some(DeduplicationKey { scope, id })
     }
 
-    fn send_new(&mut self, key: QueueKey, message: CheckedMessage, now: StoreTime) -> Result<SentMessage, StoreFault> {
+    fn send_new(
+        &mut self,
+        key: QueueKey,
+        message: CheckedMessage,
+        sent_by: Option<SentBy>,
+        now: StoreTime,
+    ) -> Result<SentMessage, StoreFault> {
         let seq = self.next_seq();
-        let sent = SentMessage {
-            id: new_id(now),
-            sequence: seq,
+        let (id, parent, sender) = match sent_by {
+            Some(SentBy { id, parent, sender }) => (id, Some(parent), sender),
+            None => (new_id(now), None, None),
         };
+        let sent = SentMessage { id, sequence: seq };
         if let Some(deduplication) = self.deduplication_key(key, &message) {
             let first = FirstSent {
                 id: sent.id.clone(),
@@ -158,7 +176,9 @@ impl StoreRules {
                 message,
                 sent: SentDetails {
                     deduplication_id: deduplication_id.map(Into::into),
-                    ..SentDetails::default()
+                    system: None,
+                    parent,
+                    sender,
                 },
                 failure: None,
                 death: None,

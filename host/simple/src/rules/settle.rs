@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,11 +16,12 @@ use super::{
     },
     StoreRules,
     groups::EndedDelivery,
+    send::SentBy,
 };
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_queue::{
     EffectSend, Effects, EffectsRefused, ExtendError, FailureRecord, Receipt, SendError, SettleAnswers, SettleError,
-    SettleRequest, Settlement,
+    SendOrigin, SettleRequest, Settlement,
 };
 
 impl StoreRules {
@@ -166,7 +168,11 @@ impl StoreRules {
         effects: Effects,
         now: StoreTime,
     ) -> Result<Result<(), EffectsRefused>, StoreFault> {
-        let Effects { sends, writes } = effects;
+        let Effects {
+            sends,
+            writes,
+            origin,
+        } = effects;
         let sends: Vec<EffectSend> = sends.into_iter().map(|send| self.identified_send(send)).collect();
         if let Some((queue, error)) = self.refusal(&sends, now)? {
             let error = Box::new(error);
@@ -176,7 +182,7 @@ impl StoreRules {
             Ok(plan) => plan,
             Err(error) => return Ok(Err(EffectsRefused::WriteRefused(error))),
         };
-        self.send_all(sends, now)?;
+        self.send_all(sends, origin.as_ref(), now)?;
         self.write_planned(&plan)?;
         Ok(Ok(()))
     }
@@ -192,10 +198,21 @@ impl StoreRules {
     }
 
     /// Sends the messages that [`StoreRules::refusal`] does not refuse.
-    fn send_all(&mut self, sends: Vec<EffectSend>, now: StoreTime) -> Result<(), StoreFault> {
-        for send in sends {
+    fn send_all(
+        &mut self,
+        sends: Vec<EffectSend>,
+        origin: Option<&SendOrigin>,
+        now: StoreTime,
+    ) -> Result<(), StoreFault> {
+        let sender: Option<Arc<str>> = origin.map(|origin| origin.to_json().into());
+        for (index, send) in sends.into_iter().enumerate() {
             if let Some(&destination) = self.names.get(&send.queue) {
-                self.send_checked(destination, send.message, now)?;
+                let sent_by = origin.map(|origin| SentBy {
+                    id: origin.ids.id(index),
+                    parent: origin.message.as_str().into(),
+                    sender: sender.clone(),
+                });
+                self.send_checked(destination, send.message, sent_by, now)?;
             }
         }
         Ok(())

@@ -410,8 +410,8 @@ impl<'o> DevSession<'o> {
             changes: std::mem::take(&mut self.written).into_iter().map(delete).collect(),
         };
         let effects = Effects {
-            sends: Vec::new(),
             writes,
+            ..Effects::default()
         };
         if !effects.is_empty()
             && let Err(error) = self.parts.host.store.commit(Vec::new(), effects).await

@@ -1,0 +1,112 @@
+//! The client's view of attempts as they end: a stream of server-sent events.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use ureq::{http::Request, http::StatusCode};
+
+use super::{ClientError, HostClient, escape};
+use crate::journal::{JournalEntry, JournalFilter, MessageWay};
+
+/// The longest line of a stream, in bytes: more than an attempt with all that is kept of it.
+const MAX_LINE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// One event of a stream.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostEvent {
+    /// An attempt has ended.
+    Attempt(Box<JournalEntry>),
+    /// So many attempts came faster than they were read.
+    Missed(u64),
+}
+
+/// The events of a host. The iterator ends when the host ends the stream.
+#[expect(missing_debug_implementations, reason = "a connection has no form to show")]
+pub struct EventStream {
+    lines: Box<dyn BufRead>,
+}
+
+impl HostClient {
+    /// Follows the attempts of a host that a filter admits: first at most `last` that have ended, and then, with `follow`, those that
+    /// end from now on.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn events(&self, filter: &JournalFilter, last: u16, follow: bool) -> Result<EventStream, ClientError> {
+        let mut path = format!("/events?last={last}");
+        let texts = [
+            ("handler", &filter.handler),
+            ("queue", &filter.queue),
+            ("message", &filter.message),
+            ("outcome", &filter.outcome),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                path += &format!("&{name}={}", escape(text));
+            }
+        }
+        for (name, is_set) in [("failed", filter.failed), ("kept", !follow)] {
+            if is_set {
+                path += &format!("&{name}=true");
+            }
+        }
+        let mut request = Request::builder().uri(format!("{}{path}", self.url));
+        if let Some(secret) = &self.secret {
+            request = request.header("authorization", format!("Bearer {}", secret.expose()));
+        }
+        let answer = request.body(()).map_err(ureq::Error::from).and_then(|request| {
+            // The stream lasts as long as somebody looks.
+            let request = self.agent.configure_request(request).timeout_global(None).build();
+            self.agent.run(request)
+        });
+        let answer = answer.map_err(|cause| self.failure(cause))?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refusal(answer));
+        }
+        Ok(EventStream {
+            lines: Box::new(BufReader::new(answer.into_body().into_reader())),
+        })
+    }
+
+    /// Returns the way of a message.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn way(&self, message: &str) -> Result<MessageWay, ClientError> {
+        self.call("GET", &format!("/messages/{}", escape(message)), None::<&()>)
+    }
+}
+
+impl Iterator for EventStream {
+    type Item = io::Result<HostEvent>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut kind = String::new();
+        let mut data = String::new();
+        loop {
+            let mut line = String::new();
+            match self.lines.by_ref().take(MAX_LINE_BYTES).read_line(&mut line) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) => return Some(Err(error)),
+            }
+            let line = line.trim_end_matches(['\r', '\n']);
+            if let Some(text) = line.strip_prefix("event:") {
+                text.trim_start().clone_into(&mut kind);
+            } else if let Some(text) = line.strip_prefix("data:") {
+                data.push_str(text.trim_start());
+            } else if line.is_empty() && !data.is_empty() {
+                return Some(event(&kind, &data));
+            }
+        }
+    }
+}
+
+fn event(kind: &str, data: &str) -> io::Result<HostEvent> {
+    let wrong = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+    Ok(match kind {
+        "missed" => HostEvent::Missed(serde_json::from_str(data).map_err(wrong)?),
+        _ => HostEvent::Attempt(serde_json::from_str(data).map_err(wrong)?),
+    })
+}

@@ -1,0 +1,141 @@
+//! The way of a message across queues: its attempts, the attempt that sent it, and what its attempts sent. Pure.
+
+use std::sync::Arc;
+
+use super::JournalEntry;
+
+/// How far a way is followed down.
+const MAX_DEPTH: usize = 16;
+/// The most messages of one way.
+const MAX_MESSAGES: usize = 256;
+
+/// What the journal knows of a message.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct MessageWay {
+    /// The id of the message.
+    pub message: String,
+    /// The attempt that sent it, if a handler did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_by: Option<WaySender>,
+    /// Its attempts, oldest first.
+    pub attempts: Vec<JournalEntry>,
+    /// The messages that its attempts sent, with theirs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(no_recursion)]
+    pub sent: Vec<MessageWay>,
+    /// The way goes on, and is not followed further here.
+    #[serde(default)]
+    pub more: bool,
+}
+
+/// The attempt that sent a message.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct WaySender {
+    /// The number of the attempt in the journal, if it is still there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<u64>,
+    /// The message of the attempt; the first one of a batch.
+    pub message: String,
+    /// The queue that this message came from.
+    pub queue: String,
+    /// The handler that sent it.
+    pub handler: String,
+    /// The version of the handler.
+    pub version: u64,
+}
+
+impl MessageWay {
+    /// Follows a message through entries that are in the order of their numbers.
+    pub(crate) fn of(message: &str, entries: &[Arc<JournalEntry>]) -> Self {
+        let mut left = MAX_MESSAGES;
+        Self::follow(message, entries, MAX_DEPTH, &mut left)
+    }
+
+    fn follow(message: &str, entries: &[Arc<JournalEntry>], depth: usize, left: &mut usize) -> Self {
+        let sender = entries
+            .iter()
+            .find(|entry| entry.sends.iter().any(|send| send.message == message));
+        let attempts: Vec<JournalEntry> = entries
+            .iter()
+            .filter(|entry| entry.message == message)
+            .map(|entry| JournalEntry::clone(entry))
+            .collect();
+        let mut way = Self {
+            message: message.to_owned(),
+            sent_by: sender.map(|entry| WaySender {
+                attempt: Some(entry.attempt),
+                message: entry.message.clone(),
+                queue: entry.queue.clone(),
+                handler: entry.handler.clone(),
+                version: entry.version,
+            }),
+            attempts: Vec::new(),
+            sent: Vec::new(),
+            more: attempts.iter().any(|attempt| attempt.more_sends > 0),
+        };
+        for send in attempts.iter().flat_map(|attempt| &attempt.sends) {
+            if depth == 0 || *left == 0 {
+                way.more = true;
+                break;
+            }
+            *left -= 1;
+            way.sent.push(Self::follow(&send.message, entries, depth - 1, left));
+        }
+        way.attempts = attempts;
+        way
+    }
+
+    /// Whether nothing is known of the message.
+    pub fn is_unknown(&self) -> bool {
+        self.attempts.is_empty() && self.sent_by.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::entry, *};
+    use crate::journal::JournalSend;
+
+    fn sending(message: &str, sent: &[&str]) -> Arc<JournalEntry> {
+        let sends = sent.iter().map(|id| JournalSend {
+            queue: "next".to_owned(),
+            message: (*id).to_owned(),
+            bytes: 1,
+            deduplication_id: None,
+        });
+        Arc::new(JournalEntry {
+            sends: sends.collect(),
+            ..entry("h", message)
+        })
+    }
+
+    #[test]
+    fn a_message_is_followed_through_what_it_was_sent_by_and_what_it_sends() {
+        let entries = [sending("a", &["b", "c"]), sending("c", &["d"]), sending("b", &[])];
+        let way = MessageWay::of("c", &entries);
+        assert_eq!(way.sent_by.as_ref().unwrap().message, "a");
+        assert_eq!(way.attempts.len(), 1);
+        let sent: Vec<&str> = way.sent.iter().map(|way| &*way.message).collect();
+        assert_eq!(sent, ["d"]);
+        assert!(!way.more && !way.sent[0].is_unknown());
+        assert!(MessageWay::of("nowhere", &entries).is_unknown());
+    }
+
+    #[test]
+    fn a_way_that_has_no_end_is_cut() {
+        let entries = [sending("a", &["a"])];
+        let mut way = &MessageWay::of("a", &entries);
+        let mut depth = 0;
+        while let Some(next) = way.sent.first() {
+            way = next;
+            depth += 1;
+        }
+        assert_eq!((depth, way.more), (MAX_DEPTH, true));
+        let many: Vec<String> = (0..1000).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        let way = MessageWay::of("a", &[sending("a", &many)]);
+        assert_eq!((way.sent.len(), way.more), (MAX_MESSAGES, true));
+    }
+}
