@@ -36,6 +36,7 @@ mod hostile;
 mod http;
 mod instructions;
 mod isolation;
+mod journal;
 mod keyvalue;
 mod lease;
 mod listener;
