@@ -45,7 +45,7 @@ impl StoreRules {
                 limit,
             }));
         }
-        self.send_new(key, message, now).map(Ok)
+        self.send_new(key, message, SentDetails::default(), now).map(Ok)
     }
 
     /// Returns the message with a deduplication id made of its body, if its queue makes one and it has none.
@@ -58,6 +58,26 @@ impl StoreRules {
         message.check().expect("a digest in hexadecimal digits is a legal id")
     }
 
+    /// Takes in a message that passed every check, whatever was sent before, and remembers the message that it was made from.
+    pub(crate) fn send_made_from(
+        &mut self,
+        key: QueueKey,
+        message: CheckedMessage,
+        parent: MessageId,
+        now: StoreTime,
+    ) -> Result<SentMessage, StoreFault> {
+        let mut message = message.into_outgoing();
+        message.deduplication_id = None;
+        let message = message
+            .check()
+            .expect("a message without a deduplication id keeps the limits");
+        let made_from = SentDetails {
+            parent: Some(parent.as_str().into()),
+            ..SentDetails::default()
+        };
+        self.send_new(key, message, made_from, now)
+    }
+
     /// Takes in a message that passed every check, and is [identified](StoreRules::identified).
     pub(crate) fn send_checked(
         &mut self,
@@ -67,7 +87,7 @@ impl StoreRules {
     ) -> Result<SentMessage, StoreFault> {
         match self.first_of(key, &message, now)? {
             Some(first) => Ok(first),
-            None => self.send_new(key, message, now),
+            None => self.send_new(key, message, SentDetails::default(), now),
         }
     }
 
@@ -109,7 +129,13 @@ impl StoreRules {
         Some(DeduplicationKey { scope, id })
     }
 
-    fn send_new(&mut self, key: QueueKey, message: CheckedMessage, now: StoreTime) -> Result<SentMessage, StoreFault> {
+    fn send_new(
+        &mut self,
+        key: QueueKey,
+        message: CheckedMessage,
+        details: SentDetails,
+        now: StoreTime,
+    ) -> Result<SentMessage, StoreFault> {
         let seq = self.next_seq();
         let sent = SentMessage {
             id: new_id(now),
@@ -158,7 +184,7 @@ impl StoreRules {
                 message,
                 sent: SentDetails {
                     deduplication_id: deduplication_id.map(Into::into),
-                    ..SentDetails::default()
+                    ..details
                 },
                 failure: None,
                 death: None,
