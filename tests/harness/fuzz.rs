@@ -97,7 +97,7 @@ pub fn messages(bytes: &[u8]) {
         drop(form.body_bytes());
     }
     drop(serde_json::from_slice::<wire::SettleForm>(bytes));
-    drop(serde_json::from_slice::<wire::RedriveRequest>(bytes));
+    drop(serde_json::from_slice::<wire::SweepRequest>(bytes));
 }
 
 fn check_attributes(attributes: &Attributes) {

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::{
     keyvalue::{WriteError, Writes},
     message::{CheckedMessage, InvalidMessage, Message, MessageId, QueueName},
+    peek::{DeadLetterSweep, PeekPage, PeekRequest, SweptDeadLetters},
 };
 
 pub mod alarm;
@@ -22,7 +23,9 @@ pub mod keyvalue;
 pub mod lease;
 pub mod machine_clock;
 pub mod message;
+pub mod message_filter;
 pub mod metric_series;
+pub mod peek;
 pub mod printable;
 mod receipt;
 mod send_origin;
@@ -114,6 +117,17 @@ pub struct DeadLetter {
     pub dead_at_ms: u64,
     /// Its last failure.
     pub failure: FailureRecord,
+}
+
+/// A message that is made from another one.
+#[derive(Debug, Clone)]
+pub struct SentAgain {
+    /// The new message.
+    pub message: CheckedMessage,
+    /// The id of the other one.
+    pub parent: MessageId,
+    /// The other one is a dead letter of the queue, and is deleted.
+    pub replaces: bool,
 }
 
 /// The cause below a queue's error, for the log.
@@ -423,6 +437,70 @@ pub trait Queue: Send + Sync + fmt::Debug {
     ///
     /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
     async fn purge_dead(&self) -> Result<u64, QueueError>;
+
+    /// Looks at messages, in the order in which they came to the queue, without receiving them: nothing changes. Finds a message that was
+    /// acknowledged before the call. A message that stays in the queue from the first page to the last is on one of them.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    async fn peek(&self, _request: PeekRequest) -> Result<PeekPage, QueueError> {
+        Err(self.unsupported("look at messages without receiving them"))
+    }
+
+    /// Does one step of something with the dead letters of this queue that pass a filter and are not in flight.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have done the step; no dead letter is left half done.
+    async fn sweep_dead(&self, _sweep: DeadLetterSweep) -> Result<SweptDeadLetters, QueueError> {
+        Err(self.unsupported("choose dead letters by a filter"))
+    }
+
+    /// Deletes the dead letters with these ids that are not in flight. Returns their number.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`]; `Unsupported` if this kind of queue has no such operation.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have deleted some.
+    async fn delete_dead(&self, _ids: Vec<MessageId>) -> Result<u64, QueueError> {
+        Err(self.unsupported("delete single dead letters"))
+    }
+
+    /// Sends a message that was made from another one, and remembers from which. If it `replaces` a dead letter of this queue, that is
+    /// deleted in the same transaction; `None` says that there is none with this id, or that it is in flight, and nothing was done.
+    ///
+    /// No deduplication id counts: the message is meant to come a second time.
+    ///
+    /// # Errors
+    ///
+    /// See [`SendError`]; `Unsupported` if this kind of queue has no such operation.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have sent, and deleted with it.
+    async fn send_again(&self, _again: SentAgain) -> Result<Option<MessageId>, SendError> {
+        Err(self.unsupported("send a message again").into())
+    }
+
+    /// Returns the error for an operation that this kind of queue lacks.
+    fn unsupported(&self, operation: &'static str) -> QueueError {
+        QueueError::Unsupported {
+            queue: self.name().clone(),
+            operation,
+        }
+    }
 
     /// Ends the operations that no caller waits for any more, and waits until the messages that they took were given back.
     /// The host calls it last, before the process ends. Takes a second or two at most.

@@ -20,10 +20,16 @@
 //! | `POST /queues/{name}/receive` | up to `max` messages (1 to 1000), waiting `wait` (0s to 20s), hidden for `visibility` |
 //! | `POST /queues/{name}/settle` | ends one delivery that was received here, or up to 1000: `delete`, `release`, `retry` or `reject` |
 //! | `POST /queues/{name}/extend` | hides up to 1000 messages that were received here for longer |
+//! | `GET /queues/{name}/messages` | messages, without receiving them; parameters `limit`, `after`, `state`, `contains`, `id`, `group`, `older-than`, `newer-than`, `attr.NAME`, `where`, `body-limit`, `whole` |
+//! | `GET /queues/{name}/messages/{id}` | one of them, whole |
+//! | `POST /queues/{name}/messages/{id}/again` | sends a copy of a message or a dead letter, which stays |
 //! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
-//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id); `more` if there are others behind |
+//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id), or `where` (a filter) and `cursor`; `more` if there are others behind |
 //! | `GET /queues/{name}/dead/{id}` | one of them |
-//! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, or all; `more` if time was too short |
+//! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, those that pass a filter, or all; `more` if time was too short |
+//! | `POST /queues/{name}/dead/delete` | deletes dead letters: those with the given ids, or those that pass a filter; `more` if time was too short |
+//! | `POST /queues/{name}/dead/{id}/edit` | sends a dead letter with another body or other attributes, and deletes it |
+//! | `DELETE /queues/{name}/dead/{id}` | deletes one dead letter |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
 //! Everything else is the SQS protocol, see `admin/sqs.rs`.
@@ -67,6 +73,7 @@ use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
 mod accept;
 mod body;
+mod chosen_dead;
 mod connections;
 mod dead_letters;
 mod guard;
@@ -74,6 +81,7 @@ mod journal;
 mod messages;
 mod metrics;
 mod parameters;
+mod peek;
 mod refused;
 mod settlements;
 mod spy;
@@ -145,10 +153,14 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(messages::receive))
         .routes(routes!(settlements::settle))
         .routes(routes!(settlements::extend))
-        .routes(routes!(messages::purge))
+        .routes(routes!(peek::list, messages::purge))
+        .routes(routes!(peek::show))
+        .routes(routes!(peek::send_again))
         .routes(routes!(dead_letters::list, dead_letters::purge))
-        .routes(routes!(dead_letters::show))
+        .routes(routes!(dead_letters::show, chosen_dead::delete_one))
         .routes(routes!(dead_letters::redrive))
+        .routes(routes!(chosen_dead::delete))
+        .routes(routes!(chosen_dead::edit))
         .split_for_parts();
     let document = Json(document);
     let router = match state.spy.clone() {

@@ -2,7 +2,10 @@
 //!
 //! Invariant: no command prints or ends the process by itself. It writes to the given streams and returns an exit code.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    path::PathBuf,
+};
 
 use crate::{
     client::{ClientError, HostClient},
@@ -13,10 +16,13 @@ use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 
 mod arguments;
 mod body_line;
+mod confirmation;
 mod dead;
 mod deploy;
+mod editor;
 pub mod local;
 mod new;
+mod peek;
 mod queues;
 mod send;
 mod shown;
@@ -25,10 +31,11 @@ mod tail;
 mod versions;
 
 pub use self::arguments::{
-    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
-    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, TailArgs, TraceArgs, VersionsArgs,
+    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeployArgs, DevArgs, EditArgs,
+    Feature, HostArgs, InvokeArgs, Language, NewArgs, PeekArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs,
+    SendArgs, TailArgs, TraceArgs, VersionsArgs,
 };
-pub use self::{deploy::StagingError, new::NewError};
+pub use self::{deploy::StagingError, editor::EditorError, new::NewError};
 
 /// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
@@ -39,6 +46,10 @@ pub struct CommandStreams<'s> {
     pub output: &'s mut dyn Write,
     /// A person sees standard error, so a command may draw its progress there.
     pub progress: bool,
+    /// The width of the terminal on which a person sees standard output, in characters; `None` if it is none.
+    pub columns: Option<usize>,
+    /// A person sees standard output and types on standard input, so a command may ask.
+    pub asks: bool,
 }
 
 /// The reason why a command was not carried out.
@@ -67,6 +78,21 @@ pub enum CliError {
         queue: QueueName,
         /// The number of its dead letters.
         dead: u64,
+    },
+    /// A person was asked, and did not want it.
+    #[error("nothing was done")]
+    Declined,
+    /// See [`EditorError`].
+    #[error(transparent)]
+    Editor(#[from] EditorError),
+    /// A file could not be read.
+    #[error("cannot read {path}", path = path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// See [`NewError`].
     #[error(transparent)]
@@ -106,7 +132,14 @@ impl CliError {
             Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
             | Self::NotConfirmed { .. }
             | Self::Arguments(_) => ExitCode::Usage,
-            Self::Refused(_) | Self::Staging(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
+            Self::Declined
+            | Self::Editor(_)
+            | Self::File { .. }
+            | Self::Refused(_)
+            | Self::Staging(_)
+            | Self::New(_)
+            | Self::Input(_)
+            | Self::Output(_) => ExitCode::Refused,
         }
     }
 }
@@ -140,6 +173,15 @@ pub fn queues(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog peek`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn peek(args: &PeekArgs, environment: Environment<'_>, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    peek::peek(args, &args.host.client(environment)?, streams)
 }
 
 /// `sandhog versions`.
@@ -220,13 +262,7 @@ pub fn dead(
     environment: Environment<'_>,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
-    let host = match command {
-        DeadCommand::List { host, .. }
-        | DeadCommand::Show { host, .. }
-        | DeadCommand::Redrive { host, .. }
-        | DeadCommand::Purge { host, .. } => host,
-    };
-    dead::dead(command, &host.client(environment)?, streams.output)
+    dead::dead(command, &command.host().client(environment)?, environment, streams)
 }
 
 /// Returns the body that an argument stands for: the argument itself, or standard input for `-`.

@@ -10,8 +10,8 @@ use ureq::{
 
 use crate::{
     admin::wire::{
-        AffectedMessages, BatchResults, DeadLetterList, ErrorAnswer, HandlerList, MAX_BATCH, MessageForm, QueueList,
-        RedriveAnswer, RedriveRequest, SendBatch, VersionList,
+        AffectedMessages, BatchResults, DeadLetterList, EditRequest, ErrorAnswer, HandlerList, MessageForm, PeekedList,
+        QueueList, SendBatch, SentMessage, SweepAnswer, SweepRequest, VersionList,
     },
     config::ListenerSecret,
     exit_code::ExitCode,
@@ -174,25 +174,79 @@ impl HostClient {
         )
     }
 
-    /// Puts dead letters back into their queue: those with the given ids, or all.
+    /// Looks at messages of a queue, without receiving them, by the parameters of the route.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn redrive(&self, queue: &str, ids: Option<Vec<String>>) -> Result<RedriveAnswer, ClientError> {
+    pub fn peek(&self, queue: &str, parameters: &[(String, String)]) -> Result<PeekedList, ClientError> {
+        let query = query(parameters);
+        self.call(
+            "GET",
+            &format!("/queues/{}/messages{query}", escape(queue)),
+            None::<&()>,
+        )
+    }
+
+    /// Sends a copy of a message of a queue, or of a dead letter of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn send_again(&self, queue: &str, id: &str) -> Result<SentMessage, ClientError> {
+        let path = format!("/queues/{}/messages/{}/again", escape(queue), escape(id));
+        self.call("POST", &path, None::<&()>)
+    }
+
+    /// Lists up to `limit` dead letters of a queue that pass a filter, oldest first, from where `cursor` says.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn filtered_dead_letters(
+        &self,
+        queue: &str,
+        filter: &str,
+        limit: usize,
+        cursor: Option<&str>,
+    ) -> Result<DeadLetterList, ClientError> {
+        let mut parameters = vec![
+            ("where".to_owned(), filter.to_owned()),
+            ("limit".to_owned(), limit.to_string()),
+        ];
+        parameters.extend(cursor.map(|cursor| ("cursor".to_owned(), cursor.to_owned())));
+        let query = query(&parameters);
+        self.call("GET", &format!("/queues/{}/dead{query}", escape(queue)), None::<&()>)
+    }
+
+    /// Puts dead letters back into their queue, as the request says.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn redrive(&self, queue: &str, request: &SweepRequest) -> Result<SweepAnswer, ClientError> {
         let path = format!("/queues/{}/dead/redrive", escape(queue));
-        let ask = |ids| self.call("POST", &path, Some(&RedriveRequest { ids }));
-        let Some(ids) = ids else { return ask(None) };
-        let mut all = RedriveAnswer {
-            messages: 0,
-            more: false,
-        };
-        for ids in ids.chunks(MAX_BATCH) {
-            let some: RedriveAnswer = ask(Some(ids.to_vec()))?;
-            all.messages += some.messages;
-            all.more |= some.more;
-        }
-        Ok(all)
+        self.call("POST", &path, Some(request))
+    }
+
+    /// Deletes dead letters of a queue, as the request says.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn delete_dead(&self, queue: &str, request: &SweepRequest) -> Result<SweepAnswer, ClientError> {
+        let path = format!("/queues/{}/dead/delete", escape(queue));
+        self.call("POST", &path, Some(request))
+    }
+
+    /// Sends a dead letter again with changes, and deletes it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn edit_dead(&self, queue: &str, id: &str, edit: &EditRequest) -> Result<SentMessage, ClientError> {
+        let path = format!("/queues/{}/dead/{}/edit", escape(queue), escape(id));
+        self.call("POST", &path, Some(edit))
     }
 
     /// Deletes the dead letters of a queue.
@@ -329,6 +383,14 @@ impl HostClient {
             ClientError::NoAnswer { url, cause }
         }
     }
+}
+
+/// Returns the query of a request.
+fn query(parameters: &[(String, String)]) -> String {
+    let pairs = parameters
+        .iter()
+        .map(|(name, value)| format!("{}={}", escape(name), escape(value)));
+    format!("?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 /// Escapes one segment of a path, or one value of a query.

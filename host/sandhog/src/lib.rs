@@ -45,6 +45,7 @@ pub mod cli;
 pub mod client;
 pub mod endpoint;
 pub mod exit_code;
+pub mod filter_text;
 pub mod spy;
 pub mod telemetry;
 pub mod trial;

@@ -67,6 +67,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         | Command::New(_)
         | Command::Queues(_)
         | Command::Attempts(_)
+        | Command::Peek(_)
         | Command::Versions(_)
         | Command::Rollback(_)
         | Command::Promote(_)
@@ -97,6 +98,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::New(_)
         | Command::Queues(_)
         | Command::Attempts(_)
+        | Command::Peek(_)
         | Command::Versions(_)
         | Command::Deploy(_)
         | Command::Rollback(_)
@@ -113,10 +115,13 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     // Standard input is not locked: `sandhog dev` reads it on a thread of its own.
     let (mut input, mut output) = (io::stdin(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
+    let columns = columns();
     let mut streams = CommandStreams {
         input: &mut input,
         output: &mut output,
         progress,
+        columns,
+        asks: columns.is_some() && io::stdin().is_terminal(),
     };
     let done = match command {
         Command::Run(args) => local::run(&args, &environment)?,
@@ -130,6 +135,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Attempts(command) => cli::attempts(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Peek(args) => cli::peek(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Versions(args) => cli::versions(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
@@ -138,6 +144,17 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     };
     output.flush().map_err(CliError::from)?;
     Ok(done)
+}
+
+/// Returns the width of the terminal that standard output is, if it is one.
+fn columns() -> Option<usize> {
+    let output = io::stdout();
+    if !output.is_terminal() {
+        return None;
+    }
+    // A terminal that does not tell its width is as wide as they were.
+    let told = rustix::termios::tcgetwinsize(&output).map_or(0, |size| usize::from(size.ws_col));
+    Some(if told == 0 { 80 } else { told })
 }
 
 /// An error, and the exit code that stands for it.

@@ -24,6 +24,7 @@ use self::{
     memory::MemoryRows,
     open::OpenedStore,
     operation::{ReceiveMessages, StoreOperation},
+    peek_reader::PeekReader,
     processed::SharedProcessedMessages,
     receive_terms::ReceiveTerms,
     row::{QueueKey, StoreFault},
@@ -33,7 +34,8 @@ use self::{
 };
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, Effects, EffectsRefused, ExtendError, Queue, QueueError, Receipt, ReceiveDemand,
-    SendError, SettleAnswers, SettleRequest,
+    SendError, SentAgain, SettleAnswers, SettleRequest,
+    peek::{DeadLetterSweep, PeekPage, PeekRequest, SweptDeadLetters},
 };
 use sandhog_queue::{
     keyvalue::{KeyValue, Writes},
@@ -55,6 +57,8 @@ mod memory;
 mod open;
 mod operation;
 mod outside;
+mod peek;
+mod peek_reader;
 mod place;
 mod processed;
 pub mod receive_terms;
@@ -85,6 +89,8 @@ pub struct SimpleStore {
 #[derive(Debug)]
 struct StoreInner {
     engine: StoreEngine,
+    /// The searches of a durable store.
+    peeks: Option<PeekReader>,
     processed: SharedProcessedMessages,
     isolation: SharedIsolation,
     destinations: RwLock<HashSet<QueueName>>,
@@ -117,10 +123,16 @@ impl SimpleStore {
     pub fn open(options: &StoreOptions) -> Result<Self, OpenError> {
         let OpenedStore {
             writer,
+            peeks,
             processed,
             isolation,
         } = open::open(options)?;
-        Ok(Self::with(StoreEngine::Durable(writer), processed, isolation))
+        Ok(Self::with(
+            StoreEngine::Durable(writer),
+            Some(peeks),
+            processed,
+            isolation,
+        ))
     }
 
     /// Gives the room of messages that are gone back to the disk, in a store that no process has open. Returns the size of the
@@ -152,15 +164,22 @@ impl SimpleStore {
         let isolation = rules.shared_isolation().clone();
         Self::with(
             StoreEngine::Ephemeral(Box::new(EphemeralStore::new(rules))),
+            None,
             processed,
             isolation,
         )
     }
 
-    fn with(engine: StoreEngine, processed: SharedProcessedMessages, isolation: SharedIsolation) -> Self {
+    fn with(
+        engine: StoreEngine,
+        peeks: Option<PeekReader>,
+        processed: SharedProcessedMessages,
+        isolation: SharedIsolation,
+    ) -> Self {
         Self {
             inner: Arc::new(StoreInner {
                 engine,
+                peeks,
                 processed,
                 isolation,
                 destinations: RwLock::default(),
@@ -390,6 +409,9 @@ impl SimpleStore {
     ///
     /// Dropping the future leaves the store closing by itself.
     pub async fn close(self) {
+        if let Some(peeks) = &self.inner.peeks {
+            peeks.close().await;
+        }
         match &self.inner.engine {
             StoreEngine::Durable(writer) => writer.close().await,
             StoreEngine::Ephemeral(_) => {}
@@ -597,6 +619,23 @@ impl Queue for SimpleQueue {
             Some(ids) => self.each_id(ids, <StoreRules>::redrive).await,
             None => self.each_step(limit, <StoreRules>::redrive).await,
         }
+    }
+
+    async fn peek(&self, request: PeekRequest) -> Result<PeekPage, QueueError> {
+        self.peek_page(request).await
+    }
+
+    async fn sweep_dead(&self, sweep: DeadLetterSweep) -> Result<SweptDeadLetters, QueueError> {
+        self.sweep_step(sweep).await
+    }
+
+    async fn delete_dead(&self, ids: Vec<MessageId>) -> Result<u64, QueueError> {
+        self.each_id(ids, |rules, queue, which, _now| rules.purge_dead(queue, which))
+            .await
+    }
+
+    async fn send_again(&self, again: SentAgain) -> Result<Option<MessageId>, SendError> {
+        self.send_copy(again).await
     }
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {

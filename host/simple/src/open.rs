@@ -10,6 +10,7 @@ use std::{
 use super::{
     high_water_mark::{CommitHighWaterMark, RecordedMark},
     isolation::SharedIsolation,
+    peek_reader::PeekReader,
     place,
     processed::{ProcessedMessageSettings, SharedProcessedMessages},
     row::StoreFault,
@@ -131,6 +132,7 @@ pub enum OpenError {
 /// A store that is open.
 pub(crate) struct OpenedStore {
     pub(crate) writer: Writer,
+    pub(crate) peeks: PeekReader,
     pub(crate) processed: SharedProcessedMessages,
     pub(crate) isolation: SharedIsolation,
 }
@@ -161,6 +163,7 @@ pub(crate) fn open(options: &StoreOptions) -> Result<OpenedStore, OpenError> {
     });
     Ok(OpenedStore {
         writer: started?,
+        peeks: PeekReader::new(path, options.vfs.clone()),
         processed,
         isolation,
     })

@@ -32,6 +32,7 @@ mod expire;
 mod groups;
 mod keyvalue;
 mod late;
+mod look;
 mod moves;
 mod processed;
 mod queues;

@@ -49,6 +49,7 @@ macro_rules! all_columns {
 mod arrivals;
 mod database;
 mod failing;
+mod glance;
 mod log;
 mod queues;
 mod read;
@@ -58,6 +59,7 @@ mod time;
 mod values;
 
 pub(crate) use database::{OpenRefusal, SqliteRows};
+pub(crate) use glance::GlanceConnection;
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {

@@ -8,11 +8,18 @@ use tokio::time::Instant;
 use super::{
     AdminState, Answer, ReceivedBody,
     body::{RequestBodies, json},
+    chosen_dead::ChosenDeadLetters,
     parameters::{Path, QueryParameters},
+    peek::{cursor, parsed},
     refused::RefusedRequest,
     wire::{self, AffectedMessages},
 };
-use sandhog_queue::{DeadLetter, Queue, QueueError, message::MessageId, printable::chain};
+use sandhog_queue::{
+    DeadLetter, Queue, QueueError,
+    message::MessageId,
+    peek::{DeadLetterAction, PeekRequest, PeekScope},
+    printable::chain,
+};
 
 /// The most dead letters that one transaction puts back.
 const REDRIVE_STEP: usize = 1000;
@@ -49,6 +56,8 @@ pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<Stri
         ("name" = String, Path, description = "The name of the queue"),
         ("limit" = Option<u16>, Query, description = "1 to 1000, 100 if absent"),
         ("after" = Option<String>, Query, description = "The id of the last dead letter of the page before"),
+        ("where" = Option<String>, Query, description = "A filter, such as `reason ~ \"timeout\" and age > 1h`"),
+        ("cursor" = Option<String>, Query, description = "With `where`: the `next` of the page before"),
     ),
     responses(
         (status = 200, body = wire::DeadLetterList, description = "Dead letters, oldest first"),
@@ -65,12 +74,40 @@ pub(crate) async fn list(
     let queue = state.find(&name)?;
     let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
     let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
+    let filter = parameters.take("where");
+    let cursor = cursor(&mut parameters, "cursor")?;
     parameters.finish()?;
+    if let Some(filter) = filter {
+        if after.is_some() {
+            return Err(RefusedRequest::new(
+                StatusCode::BAD_REQUEST,
+                "a page with where goes on with cursor, and not with after",
+            ));
+        }
+        let page = queue
+            .peek(PeekRequest {
+                scope: PeekScope::DeadLetters,
+                filter: parsed(&filter)?,
+                after: cursor,
+                limit,
+                body_limit: None,
+            })
+            .await?;
+        let letters = page.messages.into_iter();
+        return Ok(Json(wire::DeadLetterList {
+            dead_letters: letters
+                .map(|letter| wire::MessageForm::peeked(queue.name(), letter))
+                .collect(),
+            more: page.next.is_some(),
+            next: page.next.map(|next| next.to_string()),
+        }));
+    }
     let letters = queue.dead_letters(after, limit).await?;
     let more = are_behind(&*queue, &letters, limit).await?;
     Ok(Json(wire::DeadLetterList {
         dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
         more,
+        next: None,
     }))
 }
 
@@ -116,9 +153,9 @@ pub(crate) async fn show(
     params(
         ("name" = String, Path, description = "The name of the queue"),
     ),
-    request_body(content = Option<wire::RedriveRequest>),
+    request_body(content = Option<wire::SweepRequest>),
     responses(
-        (status = 200, body = wire::RedriveAnswer, description = "The dead letters are put back"),
+        (status = 200, body = wire::SweepAnswer, description = "The dead letters are put back"),
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
         (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
@@ -129,26 +166,23 @@ pub(crate) async fn redrive(
     Path(name): Path<String>,
     Extension(bodies): Extension<Arc<RequestBodies>>,
     body: ReceivedBody,
-) -> Answer<wire::RedriveAnswer> {
+) -> Answer<wire::SweepAnswer> {
     let queue = state.find(&name)?;
     let body = body?;
-    let request: wire::RedriveRequest = if body.is_empty() {
-        wire::RedriveRequest::default()
+    let request: wire::SweepRequest = if body.is_empty() {
+        wire::SweepRequest::default()
     } else {
         bodies.parse(body, json).await?
     };
-    if let Some(ids) = request.ids {
-        let ids: Vec<MessageId> = ids.iter().map(|id| MessageId::from_queue(id)).collect();
-        let limit = ids.len();
-        let messages = queue.redrive(Some(ids), limit).await?;
-        return Ok(Json(wire::RedriveAnswer { messages, more: false }));
+    match ChosenDeadLetters::of(request)? {
+        Some(chosen) => Ok(Json(chosen.apply(&*queue, DeadLetterAction::Redrive).await?)),
+        None => Ok(Json(redrive_all(&*queue).await?)),
     }
-    Ok(Json(redrive_all(&*queue).await?))
 }
 
 /// Puts back all dead letters of this moment. Dropping the future leaves no step half done: the queue ends each step that it has
 /// begun.
-async fn redrive_all(queue: &dyn Queue) -> Result<wire::RedriveAnswer, QueueError> {
+async fn redrive_all(queue: &dyn Queue) -> Result<wire::SweepAnswer, QueueError> {
     let calls_cost = queue.capabilities().calls_cost;
     let time = if calls_cost { REMOTE_REDRIVE_TIME } else { REDRIVE_TIME };
     let end = Instant::now() + time;
@@ -165,13 +199,21 @@ async fn redrive_all(queue: &dyn Queue) -> Result<wire::RedriveAnswer, QueueErro
             // The answer tells how many were put back, and the next request finds the error if it lasts.
             Err(error) if messages > 0 && error.is_transient() => {
                 tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be put back");
-                return Ok(wire::RedriveAnswer { messages, more: true });
+                return Ok(partly(messages, true));
             }
             Err(error) => return Err(error),
         }
         if messages < all && Instant::now() >= end {
-            return Ok(wire::RedriveAnswer { messages, more: true });
+            return Ok(partly(messages, true));
         }
     }
-    Ok(wire::RedriveAnswer { messages, more: false })
+    Ok(partly(messages, false))
+}
+
+fn partly(messages: u64, more: bool) -> wire::SweepAnswer {
+    wire::SweepAnswer {
+        messages,
+        more,
+        ..wire::SweepAnswer::default()
+    }
 }

@@ -17,11 +17,14 @@ use crate::{
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, FailureRecord, Receipt,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
+    peek::PeekedMessage,
 };
 
 mod bounded;
+mod peek;
 mod versions;
 
+pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
 pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
 
 /// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.
@@ -213,6 +216,33 @@ impl From<&AttributeValue> for AttributeForm {
     }
 }
 
+impl AttributeForm {
+    /// Returns the value of the attribute of that name.
+    fn into_value(self, name: &str) -> Result<AttributeValue, InvalidMessage> {
+        Ok(match self {
+            Self::Text(text) => AttributeValue::Text(text),
+            Self::Number(number) => AttributeValue::Number(number),
+            Self::BinaryBase64(base64) => {
+                let bytes = BASE64.decode(base64);
+                AttributeValue::Binary(bytes.map_err(|_| not_base64(&format!("attribute {name:?}")))?)
+            }
+        })
+    }
+}
+
+fn not_base64(what: &str) -> InvalidMessage {
+    InvalidMessage(format!("{what} is not base64"))
+}
+
+/// Returns the body of a message that has one of the two forms.
+fn body_of(text: Option<String>, base64: Option<String>) -> Result<Bytes, InvalidMessage> {
+    match (text, base64) {
+        (Some(text), None) => Ok(Bytes::from(text)),
+        (None, Some(base64)) => Ok(BASE64.decode(base64).map_err(|_| not_base64("body-base64"))?.into()),
+        (None, None) | (Some(_), Some(_)) => Err(InvalidMessage("a message has either body or body-base64".to_owned())),
+    }
+}
+
 /// A message to be sent, as one entry of a batch.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
@@ -251,26 +281,10 @@ impl OutgoingForm {
     ///
     /// [`InvalidMessage`] names the field and what is accepted.
     pub fn into_message(self) -> Result<CheckedMessage, InvalidMessage> {
-        let not_base64 = |what: &str| InvalidMessage(format!("{what} is not base64"));
-        let body = match (self.body, self.body_base64) {
-            (Some(text), None) => Bytes::from(text),
-            (None, Some(base64)) => BASE64.decode(base64).map_err(|_| not_base64("body-base64"))?.into(),
-            (None, None) | (Some(_), Some(_)) => {
-                return Err(InvalidMessage("a message has either body or body-base64".to_owned()));
-            }
-        };
+        let body = body_of(self.body, self.body_base64)?;
         let mut pairs = Vec::with_capacity(self.attributes.len());
         for (name, value) in self.attributes {
-            let value = match value {
-                AttributeForm::Text(text) => AttributeValue::Text(text),
-                AttributeForm::Number(number) => AttributeValue::Number(number),
-                AttributeForm::BinaryBase64(base64) => {
-                    let bytes = BASE64
-                        .decode(base64)
-                        .map_err(|_| not_base64(&format!("attribute {name:?}")))?;
-                    AttributeValue::Binary(bytes)
-                }
-            };
+            let value = value.into_value(&name)?;
             pairs.push((name, value));
         }
         let invalid = |delay: &str| InvalidMessage(format!("delay {delay:?}: use a duration such as \"5s\""));
@@ -361,6 +375,9 @@ pub struct DeadLetterList {
     /// There are more dead letters after the last one. A page ends at its limit, and earlier if the letters are large.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub more: bool,
+    /// For a page with a filter: what the parameter `cursor` is to be for the page behind this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
 }
 
 /// A message that was received, or a dead letter.
@@ -430,6 +447,17 @@ impl MessageForm {
             failure: Some(letter.failure),
             dead_at_ms: Some(letter.dead_at_ms),
             ..Self::new(&letter.queue, letter.message, letter.receive_count)
+        }
+    }
+
+    /// Returns the form of a dead letter of a queue that was looked at.
+    pub fn peeked(queue: &QueueName, letter: PeekedMessage) -> Self {
+        let death = letter.death;
+        let receives = death.as_ref().map_or(letter.receive_count, |death| death.receive_count);
+        Self {
+            failure: letter.failure,
+            dead_at_ms: death.map(|death| death.dead_at_ms),
+            ..Self::new(queue, letter.message, receives)
         }
     }
 
@@ -624,28 +652,9 @@ impl EntryResult {
     }
 }
 
-/// The request of `POST /queues/{name}/dead/redrive`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct RedriveRequest {
-    /// The ids of the dead letters, at most 1000; all dead letters if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded::ids")]
-    pub ids: Option<Vec<String>>,
-}
-
 /// The answer to a request that changes many messages.
 #[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct AffectedMessages {
     /// The number of messages that were deleted or put back.
     pub messages: u64,
-}
-
-/// The answer to a request that puts dead letters back.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct RedriveAnswer {
-    /// The number of messages that were put back.
-    pub messages: u64,
-    /// The time was too short for all dead letters; another request goes on with the others.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub more: bool,
 }

@@ -7,7 +7,14 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
-use crate::{config, exit_code, telemetry::LogFormat};
+mod dead;
+mod peek;
+
+pub use self::{
+    dead::{DeadChoice, DeadCommand, EditArgs},
+    peek::PeekArgs,
+};
+use crate::{config, exit_code, filter_text::parse_filter, telemetry::LogFormat};
 use sandhog_executor::{CodeTier, CompileOrder};
 use sandhog_queue::message::QueueName;
 
@@ -73,6 +80,8 @@ pub enum Command {
     /// What an operator looks at.
     #[command(flatten)]
     Attempts(AttemptsCommand),
+    /// Look at the messages of a queue without receiving them
+    Peek(PeekArgs),
     /// Show the versions of a handler: what each one did, and how the newest one proves itself
     Versions(VersionsArgs),
     /// Put a component into the plugin directory of the running host, and wait until it is proven or not
@@ -81,7 +90,7 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// End the probation of a version, or serve one that the host or somebody went back from
     Promote(PromoteArgs),
-    /// List, show, put back or delete the messages that could not be handled
+    /// List, show, put back, edit or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
     /// Give the room back to the disk that messages took which are gone; the host must be stopped
@@ -306,6 +315,7 @@ Examples:
   sandhog send orders - < order.json
   sandhog send orders hello --delay 5s --attr tenant=a
   sandhog send orders --lines < orders.ndjson          a line is a message; prints their number
+  sandhog send orders --again ID                       a copy of a message that `sandhog peek` or `dead list` shows
 
 A message is on disk once its id is printed. A --dedup id is accepted once in five minutes.")]
 pub struct SendArgs {
@@ -315,10 +325,13 @@ pub struct SendArgs {
     /// The body; - reads it from standard input
     #[arg(
         value_name = "BODY | -",
-        required_unless_present = "lines",
+        required_unless_present_any = ["lines", "again"],
         allow_hyphen_values = true
     )]
     pub body: Option<String>,
+    /// Send a copy of the message with this id, which is in the queue or a dead letter of it and stays there
+    #[arg(long, value_name = "ID", conflicts_with_all = ["body", "attributes", "group", "dedup", "delay", "priority", "lines"])]
+    pub again: Option<String>,
     /// An attribute of the message; may be given up to 10 times
     #[arg(long = "attr", value_name = "NAME=VALUE", value_parser = attribute)]
     pub attributes: Vec<(String, String)>,
@@ -493,66 +506,6 @@ pub struct DeployArgs {
     pub host: HostArgs,
 }
 
-/// `sandhog dead`.
-#[derive(Debug, Subcommand)]
-pub enum DeadCommand {
-    /// List the dead letters of a queue, oldest first
-    List {
-        /// The queue in which the messages failed
-        #[arg(value_parser = queue_name)]
-        queue: QueueName,
-        /// How many at most, 1 to 1000
-        #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
-        limit: u16,
-        /// Only those after the one with this id
-        #[arg(long, value_name = "ID")]
-        after: Option<String>,
-        /// Write JSON
-        #[arg(long)]
-        json: bool,
-        /// Where the host is.
-        #[command(flatten)]
-        host: HostArgs,
-    },
-    /// Show one dead letter: why it failed, its attributes, its body
-    Show {
-        /// The queue in which the message failed
-        #[arg(value_parser = queue_name)]
-        queue: QueueName,
-        /// The message's id
-        id: String,
-        /// Write JSON
-        #[arg(long)]
-        json: bool,
-        /// Where the host is.
-        #[command(flatten)]
-        host: HostArgs,
-    },
-    /// Put dead letters back into their queue with a receive count of zero: those named, or all
-    Redrive {
-        /// The queue in which the messages failed
-        #[arg(value_parser = queue_name)]
-        queue: QueueName,
-        /// The ids of the messages [default: all]
-        ids: Vec<String>,
-        /// Where the host is.
-        #[command(flatten)]
-        host: HostArgs,
-    },
-    /// Delete the dead letters of a queue for good
-    Purge {
-        /// The queue in which the messages failed
-        #[arg(value_parser = queue_name)]
-        queue: QueueName,
-        /// Really delete them
-        #[arg(long)]
-        yes: bool,
-        /// Where the host is.
-        #[command(flatten)]
-        host: HostArgs,
-    },
-}
-
 /// The address of the running host. A secret is taken from `SANDHOG_SECRET`.
 #[derive(Debug, Args)]
 pub struct HostArgs {
@@ -570,6 +523,13 @@ fn listen(text: &str) -> Result<SocketAddr, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|_| "use a duration such as 5s or 1h30m".to_owned())
+}
+
+/// Accepts the text of a filter.
+fn filter(text: &str) -> Result<String, String> {
+    parse_filter(text)
+        .map(|_| text.to_owned())
+        .map_err(|mistake| mistake.to_string())
 }
 
 fn queue_name(text: &str) -> Result<QueueName, String> {

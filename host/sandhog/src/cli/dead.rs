@@ -3,83 +3,106 @@
 use std::io::{self, Write};
 
 use super::{
-    CliError, DeadCommand,
-    shown::time,
+    CliError, CommandStreams, DeadCommand, confirmation,
+    shown::{age, since, time},
     table::{TextColumn, TextTable},
     write_json,
 };
 use crate::{
     admin::wire::{AttributeForm, DeadLetterList, MessageForm},
     client::HostClient,
+    config::Environment,
 };
 use sandhog_queue::{
     message::QueueName,
-    printable::{printable, printable_lines},
+    printable::{MAX_REASON_BYTES, printable, printable_lines},
 };
 
-pub(crate) fn dead(command: &DeadCommand, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+mod chosen;
+mod edit;
+
+/// A terminal that is narrower than this has no room for the bodies.
+const WITH_BODIES: usize = 110;
+
+pub(crate) fn dead(
+    command: &DeadCommand,
+    client: &HostClient,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     match command {
         DeadCommand::List {
             queue,
             limit,
             after,
+            filter,
             json,
             ..
         } => {
-            let answer = client.dead_letters(queue.as_str(), *limit, after.as_deref())?;
+            let answer = match filter {
+                Some(filter) => filtered(queue, filter, *limit, client)?,
+                None => client.dead_letters(queue.as_str(), *limit, after.as_deref())?,
+            };
             if *json {
-                Ok(write_json(output, &answer)?)
-            } else {
-                Ok(list(queue, &answer, output)?)
+                return Ok(write_json(streams.output, &answer)?);
             }
+            let filtered = filter.is_some();
+            Ok(list(queue, &answer, filtered, streams)?)
         }
         DeadCommand::Show { queue, id, json, .. } => {
             let letter = client.dead_letter(queue.as_str(), id)?;
             if *json {
-                Ok(write_json(output, &letter)?)
+                Ok(write_json(streams.output, &letter)?)
             } else {
-                Ok(show(&letter, output)?)
+                Ok(show(&letter, streams.output)?)
             }
         }
-        DeadCommand::Redrive { queue, ids, .. } => {
-            let asked = u64::try_from(ids.len()).unwrap_or(u64::MAX);
-            let answer = client.redrive(queue.as_str(), (asked > 0).then(|| ids.clone()))?;
-            let redriven = answer.messages;
-            writeln!(output, "put {} back into {queue}", count(redriven))?;
-            if answer.more {
-                writeln!(output, "There are more: run the command again.")?;
+        DeadCommand::Redrive { choice, .. } => chosen::redrive(choice, client, streams),
+        DeadCommand::Delete { choice, yes, .. } => chosen::delete(choice, *yes, client, streams),
+        DeadCommand::Edit(args) => edit::edit(args, client, environment, streams),
+        DeadCommand::Purge { queue, yes, .. } => {
+            if !yes {
+                confirm(queue, dead_of(queue, client)?, streams)?;
             }
-            if redriven < asked {
-                return Err(CliError::Refused(missing(asked - redriven, asked, queue)));
-            }
-            Ok(())
-        }
-        DeadCommand::Purge { queue, yes: false, .. } => {
-            let queues = client.queues()?.queues;
-            let dead = queues
-                .iter()
-                .find(|candidate| candidate.name == queue.as_str())
-                .map_or(0, |found| found.dead);
-            Err(CliError::NotConfirmed {
-                queue: queue.clone(),
-                dead,
-            })
-        }
-        DeadCommand::Purge { queue, yes: true, .. } => {
             let purged = client.purge_dead(queue.as_str())?.messages;
-            Ok(writeln!(output, "deleted {} of {queue}", count(purged))?)
+            Ok(writeln!(streams.output, "deleted {} of {queue}", count(purged))?)
         }
     }
 }
 
-/// Returns the error for ids that are not those of dead letters. One id has a sentence of its own.
-fn missing(missing: u64, asked: u64, queue: &QueueName) -> String {
-    match (missing, asked) {
-        (_, 1) => format!("this id is not that of a dead letter of {queue}"),
-        (1, _) => format!("1 of the {asked} ids is not that of a dead letter of {queue}"),
-        (all, asked) if all == asked => format!("none of the {asked} ids is that of a dead letter of {queue}"),
-        _ => format!("{missing} of the {asked} ids are not those of dead letters of {queue}"),
+/// Lists dead letters that pass a filter, page by page, because a page can end early.
+fn filtered(queue: &QueueName, filter: &str, limit: u16, client: &HostClient) -> Result<DeadLetterList, CliError> {
+    let limit = usize::from(limit);
+    let mut found = DeadLetterList {
+        dead_letters: Vec::new(),
+        more: true,
+        next: None,
+    };
+    while found.more && found.dead_letters.len() < limit {
+        let left = limit - found.dead_letters.len();
+        let page = client.filtered_dead_letters(queue.as_str(), filter, left, found.next.as_deref())?;
+        found.dead_letters.extend(page.dead_letters);
+        (found.more, found.next) = (page.more, page.next);
     }
+    Ok(found)
+}
+
+fn dead_of(queue: &QueueName, client: &HostClient) -> Result<u64, CliError> {
+    let queues = client.queues()?.queues;
+    let found = queues.iter().find(|candidate| candidate.name == queue.as_str());
+    Ok(found.map_or(0, |found| found.dead))
+}
+
+/// Asks a person whether to delete dead letters; where there is nobody to ask, `--yes` is needed.
+fn confirm(queue: &QueueName, dead: u64, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    if !streams.asks {
+        return Err(CliError::NotConfirmed {
+            queue: queue.clone(),
+            dead,
+        });
+    }
+    let question = format!("This deletes {} of {queue} for good.", count(dead));
+    confirmation::ask(&question, streams)
 }
 
 pub(crate) fn count(letters: u64) -> String {
@@ -90,32 +113,45 @@ pub(crate) fn count(letters: u64) -> String {
     }
 }
 
-fn list(queue: &QueueName, page: &DeadLetterList, output: &mut dyn Write) -> io::Result<()> {
+fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     let letters = &page.dead_letters;
+    let columns = streams.columns;
+    let output = &mut *streams.output;
     let Some(last) = letters.last() else {
-        return writeln!(output, "{queue} has no dead letters.");
+        let such = if filtered { "such " } else { "" };
+        return writeln!(output, "{queue} has no {such}dead letters.");
     };
-    let mut table = TextTable::new(vec![
+    // A narrow terminal shows what fits, and a pipe gets all of it.
+    let with_bodies = columns.is_none_or(|columns| columns >= WITH_BODIES);
+    let mut headings = vec![
         TextColumn::Text("ID"),
-        TextColumn::Text("DEAD SINCE"),
+        TextColumn::Text(if columns.is_some() { "DEAD FOR" } else { "DEAD SINCE" }),
         TextColumn::Number("RECEIVES"),
         TextColumn::Text("FAILURE"),
-        TextColumn::Text("REASON"),
-        TextColumn::Text("BODY"),
-    ]);
+        TextColumn::Cuttable("REASON"),
+    ];
+    headings.extend(with_bodies.then_some(TextColumn::Cuttable("BODY")));
+    let mut table = TextTable::new(headings);
     for letter in letters {
         let failure = letter.failure.as_ref();
-        table.row(vec![
+        let dead = match (columns, letter.dead_at_ms) {
+            (Some(_), Some(at)) => age(since(at)),
+            (None, at) | (Some(_), at @ None) => time(at),
+        };
+        let mut row = vec![
             printable(&letter.id, 64),
-            time(letter.dead_at_ms),
+            dead,
             letter.receive_count.to_string(),
             failure.map_or("-", |failure| failure.kind.as_str()).to_owned(),
             failure.map_or_else(|| "-".to_owned(), |failure| first_line(&failure.reason)),
-            body(letter, 48),
-        ]);
+        ];
+        row.extend(with_bodies.then(|| body(letter, 48)));
+        table.row(row);
     }
-    table.write(output)?;
-    if page.more {
+    table.write_within(output, columns)?;
+    if page.more && filtered {
+        writeln!(output, "There may be more: raise --limit, or narrow the filter.")?;
+    } else if page.more {
         writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
     }
     Ok(())
@@ -152,7 +188,7 @@ fn show(letter: &MessageForm, output: &mut dyn Write) -> io::Result<()> {
 /// Returns the first line of a reason; `dead show` has the others.
 fn first_line(reason: &str) -> String {
     let (first, more) = reason.split_once('\n').map_or((reason, ""), |(first, _)| (first, " …"));
-    format!("{}{more}", printable(first, 48))
+    format!("{}{more}", printable(first, MAX_REASON_BYTES))
 }
 
 /// Returns the body if it is text, or else its size.

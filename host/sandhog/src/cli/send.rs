@@ -19,6 +19,10 @@ const BATCH_BODY_BYTES: usize = 4 * 1024 * 1024;
 const READ_BUFFER_BYTES: usize = 256 * 1024;
 
 pub(crate) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    if let Some(id) = &args.again {
+        let sent = client.send_again(args.queue.as_str(), id)?;
+        return Ok(writeln!(streams.output, "{}", printable(&sent.id, MAX_REASON_BYTES))?);
+    }
     let template = template(args)?;
     let body = match &args.body {
         Some(body) if args.lines && body != "-" => {
@@ -87,7 +91,7 @@ fn send_lines(
     client: &HostClient,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
-    let progress = progress_bar(streams.progress);
+    let progress = progress_bar(streams.progress, "messages");
     let mut lines = Lines {
         args,
         client,
@@ -107,13 +111,14 @@ fn send_lines(
     )?)
 }
 
-fn progress_bar(visible: bool) -> ProgressBar {
+/// Returns a count that goes up, for people who wait.
+pub(crate) fn progress_bar(visible: bool, what: &str) -> ProgressBar {
     let target = if visible {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
+    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"));
     let progress = ProgressBar::with_draw_target(None, target);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     progress

@@ -1,6 +1,6 @@
 //! Numbers for people: times, ages and shares.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The last millisecond of the year 9999, beyond which there is no text form.
 const MAX_TIME_MS: u64 = 253_402_300_799_999;
@@ -15,6 +15,12 @@ pub(crate) fn age(ms: u64) -> String {
     };
     let text = humantime::format_duration(whole).to_string();
     text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// Returns how many milliseconds ago a time was that is given in milliseconds since 1970-01-01T00:00:00Z; 0 for one to come.
+pub(crate) fn since(ms: u64) -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms)
 }
 
 /// Returns a time in milliseconds since 1970-01-01T00:00:00Z as a date, or `-`.

@@ -223,9 +223,10 @@ impl StoreRules {
     /// Returns the places of the dead letters that one step takes, and the place where the next step goes on.
     fn chosen(&mut self, origin: QueueKey, which: &DeadLetterChoice) -> Result<(Vec<u64>, Option<u64>), StoreFault> {
         let limit = which.limit.min(STEP);
-        let mut letters = match &which.ids {
-            None => self.rows.dead(origin, which.after, limit)?,
-            Some(ids) => self.dead_with_ids(origin, ids)?,
+        let mut letters = match &which.named {
+            NamedDeadLetters::All => self.rows.dead(origin, which.after, limit)?,
+            NamedDeadLetters::Ids(ids) => self.dead_with_ids(origin, ids)?,
+            NamedDeadLetters::Places(places) => self.dead_at(origin, places)?,
         };
         letters.retain(|letter| letter.seq > which.after && letter.seq <= which.last);
         let mut chosen = Vec::new();
@@ -238,7 +239,8 @@ impl StoreRules {
             bytes = bytes.saturating_add(letter.bytes);
             chosen.push(letter.seq);
         }
-        let more = chosen.len() < letters.len() || (which.ids.is_none() && chosen.len() == limit);
+        let more =
+            chosen.len() < letters.len() || (matches!(which.named, NamedDeadLetters::All) && chosen.len() == limit);
         let next = chosen.last().copied().filter(|_| more);
         Ok((chosen, next))
     }
@@ -253,17 +255,35 @@ impl StoreRules {
         Ok(letters)
     }
 
+    fn dead_at(&mut self, origin: QueueKey, places: &[u64]) -> Result<Vec<DeadLetterRef>, StoreFault> {
+        let mut letters = Vec::new();
+        for seq in places {
+            // Exactly the next one, if it is still there.
+            let next = self.rows.dead(origin, seq.saturating_sub(1), 1)?;
+            letters.extend(next.into_iter().filter(|letter| letter.seq == *seq));
+        }
+        Ok(letters)
+    }
+
     /// Returns the highest `seq` so far. A long operation stops there, and so ends.
     pub(crate) fn last_seq(&self) -> u64 {
         self.last_seq
     }
 }
 
+/// Which dead letters are named.
+#[derive(Debug, Clone)]
+enum NamedDeadLetters {
+    All,
+    Ids(Arc<[MessageId]>),
+    /// By their `seq`, lowest first.
+    Places(Arc<[u64]>),
+}
+
 /// The dead letters that a step is about.
 #[derive(Debug, Clone)]
 pub(crate) struct DeadLetterChoice {
-    /// Only those with these ids; `None` for all.
-    ids: Option<Arc<[MessageId]>>,
+    named: NamedDeadLetters,
     /// Only those above this `seq`.
     pub(crate) after: u64,
     /// Only those up to this `seq`.
@@ -275,7 +295,7 @@ pub(crate) struct DeadLetterChoice {
 impl DeadLetterChoice {
     pub(crate) fn oldest(after: u64, last: u64, limit: usize) -> Self {
         Self {
-            ids: None,
+            named: NamedDeadLetters::All,
             after,
             last,
             limit,
@@ -285,10 +305,20 @@ impl DeadLetterChoice {
     /// Those with these ids. One step looks for all of them.
     pub(crate) fn ids(ids: &[MessageId], last: u64) -> Self {
         Self {
-            ids: Some(ids.into()),
+            named: NamedDeadLetters::Ids(ids.into()),
             after: 0,
             last,
             limit: ids.len(),
+        }
+    }
+
+    /// Those with these `seq`, lowest first. One step looks for all of them.
+    pub(crate) fn places(places: &[u64]) -> Self {
+        Self {
+            named: NamedDeadLetters::Places(places.into()),
+            after: 0,
+            last: u64::MAX,
+            limit: places.len(),
         }
     }
 }

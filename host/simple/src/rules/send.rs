@@ -1,6 +1,6 @@
 //! Taking messages in.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
@@ -24,14 +24,13 @@ pub(crate) const DEDUPLICATION: Duration = Duration::from_mins(5);
 /// The number of deduplication ids that one send forgets at most.
 const FORGET_STEP: usize = 64;
 
-/// What is known of a message that an attempt sends.
+/// Where a message comes from that no client sends.
+#[derive(Default)]
 pub(crate) struct SentBy {
-    /// The id that it gets.
-    pub(crate) id: MessageId,
-    /// See [`SentDetails::parent`].
-    pub(crate) parent: Arc<str>,
-    /// See [`SentDetails::sender`].
-    pub(crate) sender: Option<Arc<str>>,
+    /// The id that it gets; a new one if absent.
+    pub(crate) id: Option<MessageId>,
+    /// What the message keeps of it.
+    pub(crate) details: SentDetails,
 }
 
 impl StoreRules {
@@ -55,7 +54,7 @@ impl StoreRules {
                 limit,
             }));
         }
-        self.send_new(key, message, None, now).map(Ok)
+        self.send_new(key, message, SentBy::default(), now).map(Ok)
     }
 
     /// Returns the message with a deduplication id made of its body, if its queue makes one and it has none.
@@ -68,12 +67,35 @@ impl StoreRules {
         message.check().expect("a digest in hexadecimal digits is a legal id")
     }
 
+    /// Takes in a message that passed every check, whatever was sent before, and remembers the message that it was made from.
+    pub(crate) fn send_made_from(
+        &mut self,
+        key: QueueKey,
+        message: CheckedMessage,
+        parent: MessageId,
+        now: StoreTime,
+    ) -> Result<SentMessage, StoreFault> {
+        let mut message = message.into_outgoing();
+        message.deduplication_id = None;
+        let message = message
+            .check()
+            .expect("a message without a deduplication id keeps the limits");
+        let made_from = SentBy {
+            id: None,
+            details: SentDetails {
+                parent: Some(parent.as_str().into()),
+                ..SentDetails::default()
+            },
+        };
+        self.send_new(key, message, made_from, now)
+    }
+
     /// Takes in a message that passed every check, and is [identified](StoreRules::identified).
     pub(crate) fn send_checked(
         &mut self,
         key: QueueKey,
         message: CheckedMessage,
-        sent_by: Option<SentBy>,
+        sent_by: SentBy,
         now: StoreTime,
     ) -> Result<SentMessage, StoreFault> {
         match self.first_of(key, &message, now)? {
@@ -124,15 +146,14 @@ impl StoreRules {
         &mut self,
         key: QueueKey,
         message: CheckedMessage,
-        sent_by: Option<SentBy>,
+        sent_by: SentBy,
         now: StoreTime,
     ) -> Result<SentMessage, StoreFault> {
         let seq = self.next_seq();
-        let (id, parent, sender) = match sent_by {
-            Some(SentBy { id, parent, sender }) => (id, Some(parent), sender),
-            None => (new_id(now), None, None),
+        let sent = SentMessage {
+            id: sent_by.id.unwrap_or_else(|| new_id(now)),
+            sequence: seq,
         };
-        let sent = SentMessage { id, sequence: seq };
         if let Some(deduplication) = self.deduplication_key(key, &message) {
             let first = FirstSent {
                 id: sent.id.clone(),
@@ -176,9 +197,7 @@ impl StoreRules {
                 message,
                 sent: SentDetails {
                     deduplication_id: deduplication_id.map(Into::into),
-                    system: None,
-                    parent,
-                    sender,
+                    ..sent_by.details
                 },
                 failure: None,
                 death: None,

@@ -12,7 +12,7 @@ use super::{
     super::{
         clock::{StoreTime, millis},
         in_flight::InFlightDelivery,
-        row::{QueueKey, StoreFault},
+        row::{QueueKey, SentDetails, StoreFault},
     },
     StoreRules,
     groups::EndedDelivery,
@@ -208,11 +208,14 @@ impl StoreRules {
         for (index, send) in sends.into_iter().enumerate() {
             if let Some(&destination) = self.names.get(&send.queue) {
                 let sent_by = origin.map(|origin| SentBy {
-                    id: origin.ids.id(index),
-                    parent: origin.message.as_str().into(),
-                    sender: sender.clone(),
+                    id: Some(origin.ids.id(index)),
+                    details: SentDetails {
+                        parent: Some(origin.message.as_str().into()),
+                        sender: sender.clone(),
+                        ..SentDetails::default()
+                    },
                 });
-                self.send_checked(destination, send.message, sent_by, now)?;
+                self.send_checked(destination, send.message, sent_by.unwrap_or_default(), now)?;
             }
         }
         Ok(())

@@ -58,6 +58,11 @@ pub(crate) fn ids<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<V
     deserializer.deserialize_option(Ids)
 }
 
+/// Reads names of attributes: at most [`MAX_BATCH`].
+pub(crate) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    deserializer.deserialize_seq(AtMost::new("names"))
+}
+
 /// Reads the attributes of one message. Of too many attributes it keeps one more than the limit, so that this message is refused
 /// and not the whole batch.
 pub(crate) fn attributes<'de, D: Deserializer<'de>>(
@@ -128,7 +133,7 @@ impl<'de> Visitor<'de> for Unique {
 
 #[cfg(test)]
 mod tests {
-    use crate::admin::wire::{RedriveRequest, SendBatch};
+    use crate::admin::wire::{SendBatch, SweepRequest};
 
     fn check<T: serde::de::DeserializeOwned>(text: &str, expected: Result<(), &str>) {
         let read = serde_json::from_str::<T>(text);
@@ -146,14 +151,14 @@ mod tests {
         // The reader does not look at the rest of the text, which is not JSON.
         let why = "more than 1000 messages: send 1 to 1000 at line 1 column 3015";
         check::<SendBatch>(&list("messages", "{}", 1001, "!!!"), Err(why));
-        check::<RedriveRequest>(&list("ids", "\"\"", 1000, "]}"), Ok(()));
+        check::<SweepRequest>(&list("ids", "\"\"", 1000, "]}"), Ok(()));
         let why = "more than 1000 ids: send 1 to 1000 at line 1 column 3010";
-        check::<RedriveRequest>(&list("ids", "\"\"", 1001, "!!!"), Err(why));
+        check::<SweepRequest>(&list("ids", "\"\"", 1001, "!!!"), Err(why));
     }
 
     #[test]
     fn no_ids_are_all_ids() {
-        let ids = |text| serde_json::from_str::<RedriveRequest>(text).unwrap().ids;
+        let ids = |text| serde_json::from_str::<SweepRequest>(text).unwrap().ids;
         assert_eq!(ids("{}"), None);
         assert_eq!(ids("{\"ids\":null}"), None);
         assert_eq!(ids("{\"ids\":[]}"), Some(vec![]));

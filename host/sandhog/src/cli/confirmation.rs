@@ -1,0 +1,59 @@
+//! The question before something is deleted for good.
+
+use super::{CliError, CommandStreams};
+
+/// The longest answer that is read, in bytes.
+const MAX_ANSWER_BYTES: usize = 1024;
+
+/// Asks a person whether to go on.
+///
+/// # Errors
+///
+/// The person does not want it, or [`CliError::Input`].
+pub(crate) fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    write!(streams.output, "{question} Go on? [y/N] ")?;
+    streams.output.flush()?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    // Byte by byte, so that nothing behind the line is taken.
+    while answer.len() < MAX_ANSWER_BYTES && streams.input.read(&mut byte).map_err(CliError::Input)? > 0 {
+        if byte == *b"\n" {
+            break;
+        }
+        answer.extend(byte);
+    }
+    let answer = String::from_utf8_lossy(&answer).trim().to_ascii_lowercase();
+    if answer == "y" || answer == "yes" {
+        Ok(())
+    } else {
+        Err(CliError::Declined)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_plain_yes_goes_on() {
+        for (typed, expected) in [
+            ("y\n", true),
+            ("YES\r\n", true),
+            ("\n", false),
+            ("", false),
+            ("n\n", false),
+            ("yesterday\n", false),
+        ] {
+            let mut output = Vec::new();
+            let mut streams = CommandStreams {
+                input: &mut typed.as_bytes(),
+                output: &mut output,
+                progress: false,
+                columns: Some(80),
+                asks: true,
+            };
+            assert_eq!(ask("This deletes it.", &mut streams).is_ok(), expected, "{typed:?}");
+            assert_eq!(output, b"This deletes it. Go on? [y/N] ");
+        }
+    }
+}
