@@ -45,6 +45,7 @@ impl Handlers {
             statuses: Arc::new(HandlerStatuses::default()),
             metrics,
             versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
+            halts: Arc::default(),
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),
         });

@@ -157,6 +157,7 @@ impl Pipeline {
             executor: Arc::clone(&self.executor),
             queues: Arc::clone(&self.queues),
             metrics: Arc::clone(&self.metrics),
+            halts: Arc::default(),
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),
         };

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Manifest,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
+    halts::Halts,
     metrics::Metrics,
     queue_set::QueueSet,
     rollout::SecondOpinions,
@@ -110,6 +111,8 @@ pub struct AttemptContext {
     pub queues: Arc<QueueSet>,
     /// The metrics of the host.
     pub metrics: Arc<Metrics>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
     /// Cancelled when nothing new may be started.
     pub stop_receiving: CancellationToken,
     /// Cancelled when attempts under way must end.

@@ -13,19 +13,25 @@ use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 
 mod arguments;
 mod body_line;
+mod confirm;
 mod dead;
+mod deletions;
 mod deploy;
+mod handlers;
 pub mod local;
 mod new;
+mod pauses;
 mod queues;
+mod reloading;
 mod send;
 mod shown;
 mod table;
 mod versions;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
-    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, VersionsArgs,
+    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeleteArgs, DeployArgs, DevArgs, Feature, HandlersArgs,
+    HostArgs, InvokeArgs, Language, NewArgs, PauseArgs, PromoteArgs, PurgeArgs, QueuesArgs, ReloadArgs, ResumeArgs,
+    RollbackArgs, RunArgs, SendArgs, SteeringCommand, VersionsArgs,
 };
 pub use self::{deploy::StagingError, new::NewError};
 
@@ -38,6 +44,8 @@ pub struct CommandStreams<'s> {
     pub output: &'s mut dyn Write,
     /// A person sees standard error, so a command may draw its progress there.
     pub progress: bool,
+    /// A person answers questions: standard input and output are a terminal.
+    pub interactive: bool,
 }
 
 /// The reason why a command was not carried out.
@@ -67,6 +75,9 @@ pub enum CliError {
         /// The number of its dead letters.
         dead: u64,
     },
+    /// A destructive command that nobody has confirmed.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// See [`NewError`].
     #[error(transparent)]
     New(#[from] NewError),
@@ -104,6 +115,7 @@ impl CliError {
             Self::Process(_) => ExitCode::Internal,
             Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
             | Self::NotConfirmed { .. }
+            | Self::Unconfirmed(_)
             | Self::Arguments(_) => ExitCode::Usage,
             Self::Refused(_) | Self::Staging(_) | Self::New(_) | Self::Input(_) | Self::Output(_) => ExitCode::Refused,
         }
@@ -139,6 +151,27 @@ pub fn queues(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// The commands with which an operator steers a host.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn steer(
+    command: &SteeringCommand,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    let client = command.host().client(environment)?;
+    match command {
+        SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams.output),
+        SteeringCommand::Pause(args) => pauses::pause(args, &client, streams.output),
+        SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
+        SteeringCommand::Purge(args) => deletions::purge(args, &client, streams),
+        SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
+        SteeringCommand::Reload(_) => reloading::reload(&client, streams.output),
+    }
 }
 
 /// `sandhog versions`.

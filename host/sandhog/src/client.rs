@@ -18,6 +18,10 @@ use crate::{
 };
 use sandhog_queue::printable::printable;
 
+mod steering;
+
+pub use steering::HaltRequest;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time of a request: more than the host lets any request take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(70);

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{AttemptContext, HandlerVersion},
     dispatcher::Dispatcher,
+    halts::Halts,
     handler_status::{HandlerStatuses, LoadedVersion},
     metrics::Metrics,
     queue_set::QueueSet,
@@ -51,6 +52,8 @@ pub struct HostContext {
     pub metrics: Arc<Metrics>,
     /// What is known about the versions of all handlers.
     pub versions: Arc<VersionBoard>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
     /// The token is cancelled when handlers must stop receiving.
     pub stop_receiving: CancellationToken,
     /// The token is cancelled when attempts under way must end.
@@ -430,6 +433,7 @@ impl HandlerSet {
             executor: Arc::clone(&host.executor),
             queues: Arc::clone(&host.queues),
             metrics: Arc::clone(&host.metrics),
+            halts: Arc::clone(&host.halts),
             stop_receiving,
             stop_working: host.stop_working.clone(),
         };

@@ -66,6 +66,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(_)
         | Command::New(_)
         | Command::Queues(_)
+        | Command::Steering(_)
         | Command::Versions(_)
         | Command::Rollback(_)
         | Command::Promote(_)
@@ -95,6 +96,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Compact(_)
         | Command::New(_)
         | Command::Queues(_)
+        | Command::Steering(_)
         | Command::Versions(_)
         | Command::Deploy(_)
         | Command::Rollback(_)
@@ -111,10 +113,12 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     // Standard input is not locked: `sandhog dev` reads it on a thread of its own.
     let (mut input, mut output) = (io::stdin(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
+    let interactive = input.is_terminal() && output.is_terminal();
     let mut streams = CommandStreams {
         input: &mut input,
         output: &mut output,
         progress,
+        interactive,
     };
     let done = match command {
         Command::Run(args) => local::run(&args, &environment)?,
@@ -127,6 +131,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Send(args) => cli::send(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::New(args) => cli::new_project(&args, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Steering(command) => cli::steer(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Versions(args) => cli::versions(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,

@@ -103,7 +103,7 @@ impl AdminState {
     }
 
     /// Returns the answer that lists the known handlers.
-    fn no_handler(&self, name: &str) -> RefusedRequest {
+    pub(super) fn no_handler(&self, name: &str) -> RefusedRequest {
         let known: Vec<String> = self.handlers.list().into_iter().map(|status| status.name).collect();
         RefusedRequest::unknown("handler", name, &known)
     }

@@ -11,6 +11,10 @@ use crate::{config, exit_code, telemetry::LogFormat};
 use sandhog_executor::{CodeTier, CompileOrder};
 use sandhog_queue::message::QueueName;
 
+mod steering;
+
+pub use steering::{DeleteArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand};
+
 /// The longest name of a handler, in bytes: with what `deploy` adds to it, it is still the name of a file.
 const MAX_NAME_BYTES: usize = 200;
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
@@ -66,6 +70,9 @@ pub enum Command {
     New(NewArgs),
     /// Show the queues of the running host: depth, in flight, delayed, oldest age, dead letters
     Queues(QueuesArgs),
+    /// What an operator orders.
+    #[command(flatten)]
+    Steering(SteeringCommand),
     /// Show the versions of a handler: what each one did, and how the newest one proves itself
     Versions(VersionsArgs),
     /// Put a component into the plugin directory of the running host, and wait until it is proven or not
