@@ -46,6 +46,7 @@ impl Handlers {
             metrics,
             journal: Arc::default(),
             versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
+            halts: Arc::default(),
             stop_receiving: CancellationToken::new(),
             stop_working: CancellationToken::new(),
         });

@@ -40,6 +40,7 @@ mod journal;
 mod keyvalue;
 mod lease;
 mod listener;
+mod pausing;
 mod processed_messages;
 mod programs;
 mod queue_contract;

@@ -322,6 +322,8 @@ fn address() -> SocketAddr {
                 queues: Arc::new(queues),
                 handlers: Arc::default(),
                 versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
+                halts: Arc::default(),
+                reload: None,
                 metrics: Arc::default(),
                 journal: Arc::default(),
                 secret: None,

@@ -158,6 +158,7 @@ impl Pipeline {
             queues: Arc::clone(&self.queues),
             metrics: Arc::clone(&self.metrics),
             journal: Arc::default(),
+            halts: Arc::default(),
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),
         };

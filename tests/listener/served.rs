@@ -68,6 +68,8 @@ impl Served {
             queues: Arc::new(queues),
             handlers: Arc::default(),
             versions: Arc::new(VersionBoard::new(std::path::Path::new("plugins"))),
+            halts: Arc::default(),
+            reload: None,
             metrics: Arc::clone(&metrics),
             journal: Arc::default(),
             secret: None,

@@ -5,6 +5,7 @@
 //! | `GET /live` | 200 while the process can answer at all |
 //! | `GET /ready` | 200, or 503 with the reasons |
 //! | `GET /metrics` | the page for Prometheus; as `OpenMetrics` if the header `accept` says so |
+//! | `POST /reload` | reads `sandhog.toml` again, and looks at the plugin directory |
 //! | `GET /handlers` | every handler with its state |
 //! | `GET /handlers/{name}/versions` | the versions of a handler, newest first, and how the newest one proves itself |
 //! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
@@ -12,10 +13,15 @@
 //! | `GET /handlers/{name}/attempts` | the newest attempts of a handler, oldest first; parameters `limit`, `before`, `message`, `outcome`, `version`, `failed` |
 //! | `GET /events` | attempts as they end, as server-sent events; parameters `handler`, `queue`, `message`, `outcome`, `failed`, `last` |
 //! | `GET /messages/{id}` | the way of a message: its attempts, the one that sent it, and what they sent |
+//! | `POST /handlers/{name}/pause` | the handler receives nothing more; parameters `reason`, `for` or `until` |
+//! | `POST /handlers/{name}/resume` | ends that |
 //! | `GET /queues` | every queue with its counts |
 //! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
+//! | `POST /queues/{name}/pause` | nobody receives from the queue any more; parameters `reason`, `for` or `until` |
+//! | `POST /queues/{name}/resume` | ends that |
 //! | `POST /queues/{name}` | sends the body as a message; parameters `group`, `delay`, `priority`, `dedup`, `attr.NAME` |
+//! | `DELETE /queues/{name}` | deletes a queue that nothing declares; parameter `with-messages` |
 //! | `POST /queues/{name}/batch` | sends up to 1000 messages given as JSON; one result each |
 //! | `POST /queues/{name}/receive` | up to `max` messages (1 to 1000), waiting `wait` (0s to 20s), hidden for `visibility` |
 //! | `POST /queues/{name}/settle` | ends one delivery that was received here, or up to 1000: `delete`, `release`, `retry` or `reject` |
@@ -61,7 +67,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
     config::{AccessKey, ListenerSecret},
+    config_reload::ConfigReload,
     endpoint::{AccessKeys, SqsEndpoint},
+    halts::Halts,
     handler_status::HandlerStatuses,
     journal::Journal,
     metrics::{Metrics, PageFormat},
@@ -72,20 +80,25 @@ use crate::{
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
 mod accept;
+mod audit;
 mod body;
 mod chosen_dead;
 mod connections;
 mod dead_letters;
+mod deletion;
 mod guard;
 mod journal;
+mod halts;
 mod messages;
 mod metrics;
 mod parameters;
 mod peek;
 mod refused;
+mod reload;
 mod settlements;
 mod spy;
 mod sqs;
+mod standing;
 mod stream;
 mod versions;
 pub mod wire;
@@ -107,6 +120,10 @@ pub struct AdminState {
     pub handlers: Arc<HandlerStatuses>,
     /// The versions of all handlers.
     pub versions: Arc<VersionBoard>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
+    /// Reads the configuration again.
+    pub reload: Option<Arc<ConfigReload>>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
@@ -131,6 +148,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
     };
     let endpoint = Arc::new(SqsEndpoint::new(
         Arc::clone(&state.queues),
+        Arc::clone(&state.halts),
         AccessKeys::new(state.secret.clone(), state.keys.clone()),
         state.draining.clone(),
         tasks,
@@ -140,6 +158,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(metrics_page))
+        .routes(routes!(reload::reload))
         .routes(routes!(handlers))
         .routes(routes!(versions::list))
         .routes(routes!(versions::roll_back))
@@ -147,8 +166,12 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(journal::attempts))
         .routes(routes!(journal::events))
         .routes(routes!(journal::way))
+        .routes(routes!(halts::pause_handler))
+        .routes(routes!(halts::resume_handler))
+        .routes(routes!(halts::pause_queue))
+        .routes(routes!(halts::resume_queue))
         .routes(routes!(queues))
-        .routes(routes!(queue, messages::send))
+        .routes(routes!(queue, messages::send, deletion::delete))
         .routes(routes!(messages::send_batch))
         .routes(routes!(messages::receive))
         .routes(routes!(settlements::settle))
@@ -175,6 +198,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         })
         // The guard reads the body, with a bound of its own.
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
@@ -301,7 +325,14 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
 async fn handlers(State(state): State<AdminState>) -> Json<wire::HandlerList> {
     Json(wire::HandlerList {
         plugins: state.versions.plugins().display().to_string(),
-        handlers: state.handlers.list().into_iter().map(Into::into).collect(),
+        handlers: join_all(
+            state
+                .handlers
+                .list()
+                .into_iter()
+                .map(|status| state.handler_form(status)),
+        )
+        .await,
     })
 }
 
@@ -326,15 +357,11 @@ async fn all_counts(state: &AdminState) -> Vec<(Arc<dyn Queue>, Result<Counts, S
     ),
 )]
 async fn queues(State(state): State<AdminState>) -> Json<wire::QueueList> {
-    let entry = |(queue, counts): (Arc<dyn Queue>, Result<Counts, String>)| match counts {
-        Ok(counts) => wire::QueueForm::new(queue.name(), counts),
-        Err(error) => wire::QueueForm {
-            error: Some(error),
-            ..wire::QueueForm::new(queue.name(), Counts::default())
-        },
-    };
+    let handlers = state.handlers.list();
+    let counted = all_counts(&state).await.into_iter();
+    let forms = counted.map(|(queue, counts)| state.queue_form(queue.name().clone(), counts, &handlers));
     Json(wire::QueueList {
-        queues: all_counts(&state).await.into_iter().map(entry).collect(),
+        queues: join_all(forms).await,
     })
 }
 
@@ -353,7 +380,8 @@ async fn queues(State(state): State<AdminState>) -> Json<wire::QueueList> {
 )]
 async fn queue(State(state): State<AdminState>, Path(name): Path<String>) -> Answer<wire::QueueForm> {
     let queue = state.find(&name)?;
-    Ok(Json(wire::QueueForm::new(queue.name(), queue.counts().await?)))
+    let (name, counts) = (queue.name().clone(), queue.counts().await?);
+    Ok(Json(state.queue_form(name, Ok(counts), &state.handlers.list()).await))
 }
 
 impl AdminState {

@@ -1,6 +1,6 @@
 //! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
 
-use std::{io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 use tokio::{
@@ -14,7 +14,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, AdminState},
     config::{Config, environment},
+    config_reload::{ConfigReader, ConfigReload},
     exit_code::ExitCode,
+    halts::{Halts, OpenedHalts},
     handler_set::{HandlerSet, HostContext},
     handler_status::HandlerStatuses,
     journal::Journal,
@@ -51,6 +53,15 @@ pub enum StartError {
     /// A queue could not be declared.
     #[error("the queues could not be set up")]
     Queue(#[from] QueueError),
+    /// What operators have paused is not known.
+    #[error("it can't be read which queues and handlers are paused in {data}: mend halts.json there, or remove it")]
+    Halts {
+        /// The data directory.
+        data: PathBuf,
+        /// The error of the disk.
+        #[source]
+        source: io::Error,
+    },
     /// The listener's address could not be bound.
     #[error("can't listen on {address}: is another host running there? Choose another address with --listen")]
     Listen {
@@ -73,7 +84,7 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Store(OpenError::InUse { .. }) => ExitCode::DataInUse,
-            Self::Store(_) | Self::Queue(_) => ExitCode::Store,
+            Self::Store(_) | Self::Queue(_) | Self::Halts { .. } => ExitCode::Store,
             Self::Listen { .. } => ExitCode::Unavailable,
             Self::Engine(_) | Self::Process(_) => ExitCode::Internal,
         }
@@ -83,12 +94,14 @@ impl StartError {
 /// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are empty.
 /// Blocks. The control plane and the guests have threads of their own, so that a guest on every core delays no extension.
 ///
+/// `reader` reads the configuration again when an operator asks for it.
+///
 /// Only `sandhog` itself calls it, because each compilation starts the program again. Other programs call [`run_with`].
 ///
 /// # Errors
 ///
 /// See [`StartError`]. The exit code and the log tell what happened after the start.
-pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
+pub fn run(config: Config, reader: ConfigReader, until_empty: bool) -> Result<ExitCode, StartError> {
     let defaults = EngineOptions::default();
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
@@ -97,7 +110,12 @@ pub fn run(config: Config, until_empty: bool) -> Result<ExitCode, StartError> {
         artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
         ..defaults
     };
-    run_with(config, until_empty, Arc::new(LocalExecutor::new(options)?))
+    run_reading(
+        config,
+        Some(reader),
+        until_empty,
+        Arc::new(LocalExecutor::new(options)?),
+    )
 }
 
 /// Returns the budget for instances in bytes, and logs where it comes from.
@@ -114,12 +132,21 @@ fn budget(configured: Option<u64>) -> u64 {
     bytes
 }
 
-/// As [`run`], with another executor.
+/// As [`run`], with another executor, and without a configuration that could be read again.
 ///
 /// # Errors
 ///
 /// See [`StartError`].
 pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) -> Result<ExitCode, StartError> {
+    run_reading(config, None, until_empty, executor)
+}
+
+fn run_reading(
+    config: Config,
+    reader: Option<ConfigReader>,
+    until_empty: bool,
+    executor: Arc<dyn Executor>,
+) -> Result<ExitCode, StartError> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("sandhog-control")
@@ -127,7 +154,8 @@ pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) 
         .build()?;
     let ended = control.block_on(async {
         let signals = HostSignals::new()?;
-        App::start(config, executor).await?.run(signals, until_empty).await
+        let app = App::start(config, executor).await?.with_reader(reader);
+        app.run(signals, until_empty).await
     });
     control.shutdown_timeout(RELEASE_LIMIT);
     ended
@@ -154,6 +182,7 @@ pub struct HostControls {
 #[derive(Debug)]
 pub struct App {
     config: Config,
+    reader: Option<ConfigReader>,
     store: SimpleStore,
     clock: SpyClock,
     listener: TcpListener,
@@ -162,6 +191,13 @@ pub struct App {
 }
 
 impl App {
+    /// Lets the host read its configuration again when an operator asks for it.
+    #[must_use]
+    pub fn with_reader(mut self, reader: Option<ConfigReader>) -> Self {
+        self.reader = reader;
+        self
+    }
+
     /// Opens the store, declares the queues and binds the listener. The host receives nothing yet.
     ///
     /// # Errors
@@ -186,6 +222,7 @@ impl App {
             }
             None => SimpleStore::ephemeral_on(config.ledger, clock.machine()),
         };
+        let halts = open_halts(config.data.clone()).await?;
         let metrics = Arc::new(Metrics::new());
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
@@ -200,11 +237,13 @@ impl App {
             metrics,
             journal: Arc::new(Journal::new(config.journal)),
             versions: Arc::new(VersionBoard::new(&config.plugins)),
+            halts: Arc::new(halts),
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
         };
         Ok(Self {
             config,
+            reader: None,
             store,
             clock,
             listener,
@@ -246,6 +285,7 @@ impl App {
         let spy = self.config.spy.then(|| self.spy());
         let Self {
             config,
+            reader,
             store,
             clock: _,
             listener,
@@ -257,10 +297,15 @@ impl App {
         let queues = Arc::clone(&host.queues);
         let look = Arc::new(Notify::new());
         let reload = reload(&config, &host, Arc::clone(&look));
+        let rereading = ConfigReload::new(reader, config.clone(), Arc::clone(&queues), look);
+        let rereading = Arc::new(rereading);
+        let orders = Arc::new(Notify::new());
         let state = AdminState {
+            reload: Some(Arc::clone(&rereading)),
             queues: Arc::clone(&host.queues),
             handlers: Arc::clone(&host.statuses),
             versions: Arc::clone(&host.versions),
+            halts: Arc::clone(&host.halts),
             metrics: Arc::clone(&host.metrics),
             journal: Arc::clone(&host.journal),
             secret: config.secret,
@@ -274,9 +319,11 @@ impl App {
         reloading.spawn(reload.run(stop.receiving.clone()));
         let mut listening = JoinSet::new();
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
-        let mut escalating = pin!(signals.escalate(stop.clone(), look, config.grace_period));
+        let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
         let mut watching = pin!(watch_paused(&host));
+        let mut following = pin!(rereading.follow(&orders));
+        let mut ending = pin!(Arc::clone(&host.halts).watch_ends());
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -300,6 +347,8 @@ impl App {
                     stop.receiving.cancel();
                 }
                 never = &mut watching => match never {},
+                never = &mut ending => match never {},
+                never = &mut following => match never {},
                 () = wake_at(give_up_at) => {
                     tracing::error!("interrupted deliveries could not be released in time; their messages return by themselves");
                     break forced.unwrap_or(ExitCode::Internal);
@@ -314,6 +363,24 @@ impl App {
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }
+}
+
+/// Reads what operators have halted, beside the queues.
+async fn open_halts(data: Option<PathBuf>) -> Result<Halts, StartError> {
+    let Some(data) = data else {
+        return Ok(Halts::default());
+    };
+    let directory = data.clone();
+    let opened = tokio::task::spawn_blocking(move || Halts::open(&directory)).await;
+    let opened = opened.map_err(io::Error::other)?;
+    let OpenedHalts { halts, damage } = opened.map_err(|source| StartError::Halts { data, source })?;
+    if let Some(damage) = damage {
+        tracing::error!(damage, "nothing is paused by an operator: pause again what has to be");
+    }
+    for (target, halt) in halts.list() {
+        tracing::warn!(%target, reason = halt.reason, "still paused by an operator");
+    }
+    Ok(halts)
 }
 
 /// Listens at an address.
@@ -369,7 +436,7 @@ async fn close(queues: &QueueSet, store: SimpleStore) {
 fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
     let EmptyQueues { refused, unserved } = emptied;
     for queue in unserved {
-        tracing::warn!(%queue, "messages wait in a queue that no handler serves");
+        tracing::warn!(%queue, "messages wait in a queue that no handler serves, or that is paused by an operator");
     }
     let waiting = (!unserved.is_empty()).then_some(ExitCode::Unserved);
     refused.then_some(ExitCode::Refused).or(waiting)

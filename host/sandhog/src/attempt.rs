@@ -19,6 +19,7 @@ use crate::{
     config::Manifest,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
     journal::{Journal, PrintedLines},
+    halts::Halts,
     metrics::Metrics,
     queue_set::QueueSet,
     rollout::SecondOpinions,
@@ -115,6 +116,8 @@ pub struct AttemptContext {
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
     pub journal: Arc<Journal>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
     /// Cancelled when nothing new may be started.
     pub stop_receiving: CancellationToken,
     /// Cancelled when attempts under way must end.

@@ -18,12 +18,16 @@ mod arguments;
 mod body_line;
 mod confirmation;
 mod dead;
+mod deletions;
 mod deploy;
 mod editor;
+mod handlers;
 pub mod local;
 mod new;
+mod pauses;
 mod peek;
 mod queues;
+mod reloading;
 mod send;
 mod shown;
 mod table;
@@ -31,9 +35,10 @@ mod tail;
 mod versions;
 
 pub use self::arguments::{
-    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeployArgs, DevArgs, EditArgs,
-    Feature, HostArgs, InvokeArgs, Language, NewArgs, PeekArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs,
-    SendArgs, TailArgs, TraceArgs, VersionsArgs,
+    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeleteArgs, DeployArgs, DevArgs,
+    EditArgs, Feature, HandlersArgs, HostArgs, InvokeArgs, Language, NewArgs, PauseArgs, PeekArgs, PromoteArgs,
+    PurgeArgs, QueuesArgs, ReloadArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs,
+    TraceArgs, VersionsArgs,
 };
 pub use self::{deploy::StagingError, editor::EditorError, new::NewError};
 
@@ -71,14 +76,9 @@ pub enum CliError {
     /// The arguments do not go together.
     #[error("{0}")]
     Arguments(&'static str),
-    /// A destructive command without its confirmation.
-    #[error("this deletes {} of {queue} for good: repeat it with --yes", dead::count(*dead))]
-    NotConfirmed {
-        /// The name of the queue.
-        queue: QueueName,
-        /// The number of its dead letters.
-        dead: u64,
-    },
+    /// A destructive command that nobody has confirmed.
+    #[error("{0}")]
+    Unconfirmed(String),
     /// A person was asked, and did not want it.
     #[error("nothing was done")]
     Declined,
@@ -130,7 +130,7 @@ impl CliError {
             Self::Undecided(_) => ExitCode::Undecided,
             Self::Process(_) => ExitCode::Internal,
             Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
-            | Self::NotConfirmed { .. }
+            | Self::Unconfirmed(_)
             | Self::Arguments(_) => ExitCode::Usage,
             Self::Declined
             | Self::Editor(_)
@@ -182,6 +182,27 @@ pub fn queues(
 /// See [`CliError`].
 pub fn peek(args: &PeekArgs, environment: Environment<'_>, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     peek::peek(args, &args.host.client(environment)?, streams)
+}
+
+/// The commands with which an operator steers a host.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn steer(
+    command: &SteeringCommand,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    let client = command.host().client(environment)?;
+    match command {
+        SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams.output),
+        SteeringCommand::Pause(args) => pauses::pause(args, &client, streams.output),
+        SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
+        SteeringCommand::Purge(args) => deletions::purge(args, &client, streams),
+        SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
+        SteeringCommand::Reload(_) => reloading::reload(&client, streams.output),
+    }
 }
 
 /// `sandhog versions`.

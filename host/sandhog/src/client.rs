@@ -21,6 +21,9 @@ use sandhog_queue::printable::printable;
 mod events;
 
 pub use self::events::{EventStream, HostEvent};
+mod steering;
+
+pub use steering::HaltRequest;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time of a request: more than the host lets any request take.

@@ -24,6 +24,7 @@ use self::{
 use crate::{
     attempt::{AttemptContext, AttemptInput, HandlerVersion, SettledAttempt, SettledMessage},
     group_backlog::{CallLimits, GroupBacklog, LeasedDelivery, NextCall},
+    halts::HaltWatch,
     handler_status::HandlerStatuses,
     pause::{HandlerPause, PauseChange},
     poller::{FinishedReceive, Poller, ReceiveDecision},
@@ -60,6 +61,11 @@ pub struct Dispatcher {
     next_key: u64,
     settlements: Settlements,
     pause: HandlerPause,
+    /// The next probe, as it is shown.
+    shown_probe: Option<Instant>,
+    halts: HaltWatch,
+    /// An operator has halted the handler or its queue: nothing is received.
+    is_halted: bool,
     /// Each attempt takes one, and one for each message that waits behind one of its batch.
     slots: Slots,
     /// Each attempt takes one until it is settled.
@@ -77,6 +83,8 @@ enum DispatcherEvent {
     GuestsFinished(Vec<AttemptCompletion>),
     /// New deliveries run on other versions.
     VersionChanged,
+    /// An operator has halted something, or resumed it.
+    HaltsChanged,
     /// A receive has ended.
     ReceiveEnded(FinishedReceive),
     /// Slots may be free, or a wait is over.
@@ -112,6 +120,9 @@ impl Dispatcher {
             next_key: 0,
             settlements: Settlements::new(Arc::clone(&context)),
             pause: HandlerPause::default(),
+            shown_probe: None,
+            halts: HaltWatch::new(Arc::clone(&context.halts), &context.handler, context.queue.name()),
+            is_halted: false,
             slots: Slots::default(),
             unsettled: Slots::default(),
             context,
@@ -150,6 +161,7 @@ impl Dispatcher {
     }
 
     async fn work(&mut self) -> Result<(), QueueError> {
+        self.look_for_halt();
         while !self.is_draining() {
             self.start_attempts();
             let look_again = [self.start_receives(), self.versions.at()].into_iter().flatten().min();
@@ -190,6 +202,7 @@ impl Dispatcher {
                 DispatcherEvent::StopOrdered
             }
             received = self.poller.received(), if is_working => DispatcherEvent::ReceiveEnded(received),
+            () = self.halts.changed(), if is_working => DispatcherEvent::HaltsChanged,
             () = self.slots.given_back(), if is_working => DispatcherEvent::LookAgain,
             () = alarm::wake_at(look_again), if is_working => DispatcherEvent::LookAgain,
         }
@@ -212,9 +225,27 @@ impl Dispatcher {
                 self.versions.change(served);
                 self.start_afresh();
             }
+            DispatcherEvent::HaltsChanged => self.look_for_halt(),
             DispatcherEvent::ReceiveEnded(receive) => self.received(receive.answer)?,
         }
         Ok(())
+    }
+
+    /// Stands still while an operator has ordered that: gives back every message whose attempt has not started, uncounted.
+    fn look_for_halt(&mut self) {
+        let is_halted = self.halts.is_halted();
+        if is_halted == self.is_halted {
+            return;
+        }
+        self.is_halted = is_halted;
+        self.report.halted(is_halted);
+        if is_halted {
+            self.poller.clear();
+            self.release_undisputed();
+            for messages in self.backlog.take_followers() {
+                self.settlements.release(messages);
+            }
+        }
     }
 
     /// Ends a pause: other versions have a fresh start.
@@ -235,19 +266,24 @@ impl Dispatcher {
 
     /// Shows how many attempts are in flight, and makes the receives fit a handler that was paused or goes on.
     fn adapt(&mut self, pause_changed: bool) {
-        self.report.in_flight(self.unsettled.taken());
+        self.report_in_flight();
+        if self.pause.until() != self.shown_probe {
+            self.shown_probe = self.pause.until();
+            self.report.next_probe(self.shown_probe);
+        }
         if !pause_changed {
             return;
         }
         // The receives under way were made for what the handler could take before.
         self.poller.clear();
         if self.pause.until().is_some() {
-            // A second opinion is asked at once: the message may have had its last receive.
-            let messages = self.backlog.take_undisputed();
-            if !messages.is_empty() {
-                self.settlements.release(messages);
-            }
+            self.release_undisputed();
         }
+    }
+
+    fn report_in_flight(&self) {
+        let slots = self.capacity(self.versions.newest()).calls;
+        self.report.in_flight(self.unsettled.taken(), slots);
     }
 
     /// Returns how many guests may run, and how many messages each takes. A probe is alone.
@@ -292,7 +328,7 @@ impl Dispatcher {
         }
         if !attempts.is_empty() {
             self.runners.start(attempts);
-            self.report.in_flight(self.unsettled.taken());
+            self.report_in_flight();
         }
     }
 
@@ -324,7 +360,7 @@ impl Dispatcher {
             let free = calls.saturating_sub(self.occupied_slots(calls) + self.poller.reserved());
             let waits = [self.receive_health.not_before(), self.pause.until()];
             let hold_back = waits.into_iter().flatten().filter(|until| *until > now).max();
-            if free == 0 || hold_back.is_some() || self.backlog.has_waiting() {
+            if free == 0 || hold_back.is_some() || self.is_halted || self.backlog.has_waiting() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if !self.receive_health.is_failing() && self.poller.is_idle() {
                     self.report.not_listening();
@@ -392,6 +428,15 @@ impl Dispatcher {
             tracing::debug!(handler, error = reason, times, "a receive failed again");
         }
         self.report.receive_failed(reason);
+    }
+
+    /// Gives back the messages that wait for a slot, but for those about which the predecessor is asked: that is a part of an attempt,
+    /// and the message may have had its last receive.
+    fn release_undisputed(&mut self) {
+        let messages = self.backlog.take_undisputed();
+        if !messages.is_empty() {
+            self.settlements.release(messages);
+        }
     }
 
     /// Gives back the messages that wait for a slot.
@@ -469,6 +514,8 @@ impl Dispatcher {
         self.backlog.settled(next);
         if self.is_draining() {
             self.release_waiting();
+        } else if self.is_halted {
+            self.release_undisputed();
         }
         let mut pause_changed = false;
         for SettledMessage {

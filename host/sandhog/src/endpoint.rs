@@ -9,7 +9,10 @@ use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{move_tasks::MoveTasks, purges::RecentPurges, replays::ReceiveReplays};
-use crate::queue_set::{QueueSet, SimpleQueueEntry};
+use crate::{
+    halts::Halts,
+    queue_set::{QueueSet, SimpleQueueEntry},
+};
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
 use sandhog_sqs_wire::{QueueArn, SqsError, SqsRequest, SqsResponse, WireQueueName, queue_url};
 
@@ -29,7 +32,7 @@ mod settle;
 mod tags;
 
 pub use self::{
-    access::{AccessKeys, SqsCaller},
+    access::{AccessKeys, SqsCaller, queues_of},
     change::unix_ms,
 };
 
@@ -71,6 +74,7 @@ impl ClientView {
 #[derive(Debug)]
 pub struct SqsEndpoint {
     queues: Arc<QueueSet>,
+    halts: Arc<Halts>,
     keys: AccessKeys,
     draining: CancellationToken,
     purges: RecentPurges,
@@ -83,10 +87,17 @@ pub struct SqsEndpoint {
 impl SqsEndpoint {
     /// Returns the endpoint of these queues. Waiting receives, move tasks and deletions of many messages end when `draining` is
     /// cancelled; `tasks` joins the tasks.
-    pub fn new(queues: Arc<QueueSet>, keys: AccessKeys, draining: CancellationToken, tasks: TaskTracker) -> Self {
+    pub fn new(
+        queues: Arc<QueueSet>,
+        halts: Arc<Halts>,
+        keys: AccessKeys,
+        draining: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
             queues,
+            halts,
             keys,
             draining,
             purges: RecentPurges::default(),

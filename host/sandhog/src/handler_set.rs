@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     attempt::{AttemptContext, HandlerVersion},
     dispatcher::Dispatcher,
+    halts::Halts,
     handler_status::{HandlerStatuses, LoadedVersion},
     journal::Journal,
     metrics::Metrics,
@@ -54,6 +55,8 @@ pub struct HostContext {
     pub journal: Arc<Journal>,
     /// What is known about the versions of all handlers.
     pub versions: Arc<VersionBoard>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
     /// The token is cancelled when handlers must stop receiving.
     pub stop_receiving: CancellationToken,
     /// The token is cancelled when attempts under way must end.
@@ -434,6 +437,7 @@ impl HandlerSet {
             queues: Arc::clone(&host.queues),
             metrics: Arc::clone(&host.metrics),
             journal: Arc::clone(&host.journal),
+            halts: Arc::clone(&host.halts),
             stop_receiving,
             stop_working: host.stop_working.clone(),
         };

@@ -74,10 +74,18 @@ pub struct HandlerStatus {
     pub is_fallback: bool,
     /// The queues that the handler may send to.
     pub sends_to: Vec<QueueName>,
+    /// An operator has halted the handler or its queue.
+    pub halted: bool,
     /// A look at the queue since the handler was paused has found it empty.
     pub idle: bool,
     /// The number of attempts under way.
     pub in_flight: u32,
+    /// The number of attempts that may be under way; 0 until a version serves.
+    pub slots: u32,
+    /// Since when as many attempts are under way as may be, without one that has ended.
+    pub full_since: Option<Instant>,
+    /// When the host probes the handler next, if it has paused it.
+    pub next_probe: Option<Instant>,
     /// The reason why the newest version of the file was refused; an older one may be serving.
     pub last_error: Option<String>,
     /// That reason may pass, and the same file is tried again.
@@ -228,6 +236,11 @@ impl HandlerStatuses {
         });
     }
 
+    /// An operator has halted the handler or its queue, or has not: an order is no trouble.
+    pub fn halted(&self, name: &str, halted: bool) {
+        self.update(name, |status| status.halted = halted);
+    }
+
     /// Returns the paused handlers, each with its queue.
     pub fn paused_queues(&self) -> Vec<(String, QueueName)> {
         let table = self.table();
@@ -287,9 +300,22 @@ impl HandlerStatuses {
         self.table().handlers.remove(name);
     }
 
-    /// The handler has this number of attempts under way.
-    pub fn in_flight(&self, name: &str, attempts: u32) {
-        self.update(name, |status| status.in_flight = attempts);
+    /// The handler has this number of attempts under way, of at most so many.
+    pub fn in_flight(&self, name: &str, attempts: u32, slots: u32) {
+        self.update(name, |status| {
+            let is_full = attempts >= slots && slots > 0;
+            let was_full = status.full_since.is_some() && attempts >= status.in_flight;
+            if !(is_full && was_full) {
+                status.full_since = is_full.then(Instant::now);
+            }
+            status.in_flight = attempts;
+            status.slots = slots;
+        });
+    }
+
+    /// The host probes the paused handler at this time next; `None` if it is not paused.
+    pub fn next_probe(&self, name: &str, at: Option<Instant>) {
+        self.update(name, |status| status.next_probe = at);
     }
 
     /// The poller begins to listen, or has completed a receive with messages or without.
@@ -387,8 +413,12 @@ impl HandlerStatus {
             loaded_at_ms: None,
             is_fallback: false,
             sends_to: Vec::new(),
+            halted: false,
             idle: false,
             in_flight: 0,
+            slots: 0,
+            full_since: None,
+            next_probe: None,
             last_error: None,
             tried_again: false,
             queue_error: None,
@@ -419,7 +449,7 @@ impl HandlerStatus {
     fn troubles(&self) -> Vec<String> {
         let mut troubles = Vec::new();
         match (&self.state, &self.last_error) {
-            (HandlerState::Paused { reason }, _) if !self.idle => {
+            (HandlerState::Paused { reason }, _) if !self.idle && !self.halted => {
                 troubles.push(format!("handler {} is paused: {reason}", self.name));
             }
             (HandlerState::Refused | HandlerState::Loading, Some(why)) => {

@@ -16,6 +16,7 @@ pub mod attempt;
 pub mod backoff;
 pub mod dispatcher;
 pub mod group_backlog;
+pub mod halts;
 pub mod pause;
 pub mod poller;
 pub mod rollout;
@@ -29,8 +30,10 @@ pub mod reload;
 pub mod served_versions;
 pub mod versions;
 pub mod watcher;
+mod whole_file;
 
 pub mod config;
+pub mod config_reload;
 pub mod handler_status;
 pub mod journal;
 pub mod metrics;
@@ -38,6 +41,7 @@ pub mod pages;
 pub mod queue_set;
 pub mod shutdown;
 pub mod signals;
+pub mod standing;
 
 pub mod admin;
 pub mod app;

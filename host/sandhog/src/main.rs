@@ -68,6 +68,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         | Command::Queues(_)
         | Command::Attempts(_)
         | Command::Peek(_)
+        | Command::Steering(_)
         | Command::Versions(_)
         | Command::Rollback(_)
         | Command::Promote(_)
@@ -99,6 +100,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Queues(_)
         | Command::Attempts(_)
         | Command::Peek(_)
+        | Command::Steering(_)
         | Command::Versions(_)
         | Command::Deploy(_)
         | Command::Rollback(_)
@@ -136,6 +138,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Queues(args) => cli::queues(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Attempts(command) => cli::attempts(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Peek(args) => cli::peek(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Steering(command) => cli::steer(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Versions(args) => cli::versions(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,

@@ -24,11 +24,14 @@ use sandhog_simple::{
 };
 use sandhog_sqs::{SqsConnection, SqsMetrics, SqsQueue};
 
+mod deletion;
 mod metrics;
+mod reconfigure;
 mod wire;
 mod wire_queue;
 
 pub use self::{
+    deletion::DeletedMessages,
     metrics::QueueMetrics,
     wire::{QueueChangeRefused, SimpleQueueEntry},
     wire_queue::{WireQueue, WireQueueSettings, is_fifo},
@@ -38,7 +41,8 @@ pub use self::{
 #[derive(Debug)]
 pub struct QueueSet {
     store: SimpleStore,
-    configured: BTreeMap<QueueName, QueueSettings>,
+    /// Never locked while [`QueueSet::declared`] is to be written.
+    configured: RwLock<BTreeMap<QueueName, QueueSettings>>,
     remote: BTreeMap<QueueName, Arc<SqsQueue>>,
     // The lock is never held across an await.
     declared: RwLock<BTreeMap<QueueName, DeclaredQueue>>,
@@ -66,13 +70,13 @@ impl QueueSet {
     pub fn new(store: SimpleStore, configured: BTreeMap<QueueName, QueueSettings>, metrics: Arc<SqsMetrics>) -> Self {
         let mut set = Self {
             store,
-            configured,
+            configured: RwLock::new(configured),
             remote: BTreeMap::new(),
             declared: RwLock::default(),
             changes: Semaphore::new(1),
         };
         let connection = SqsConnection::new(metrics);
-        let names: Vec<QueueName> = set.configured.keys().cloned().collect();
+        let names = set.configured_names();
         for name in &names {
             set.connect(name, &connection);
         }
@@ -84,7 +88,7 @@ impl QueueSet {
         if let Some(queue) = self.remote.get(name) {
             return Some(Arc::clone(queue));
         }
-        let Some(QueueSettings::Sqs(settings)) = self.configured.get(name).cloned() else {
+        let Some(QueueSettings::Sqs(settings)) = self.configured.read().get(name).cloned() else {
             return None;
         };
         let dead_letter = settings.dead_letter.clone();
@@ -110,7 +114,7 @@ impl QueueSet {
     /// Dropping the future may or may not have declared the queue. Both are harmless: declaring is idempotent.
     pub async fn declare(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
         let queue = self.declare_kept(name).await?;
-        if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
+        if self.remote.contains_key(name) || self.is_dead_letter_queue(name) && !self.is_configured(name) {
             return Ok(queue);
         }
         // A dead-letter queue with defaults has another dead-letter queue, and so on for ever. So the chain goes on only where the
@@ -122,7 +126,7 @@ impl QueueSet {
                 break;
             }
             self.declare_kept(&next).await?;
-            if !self.configured.contains_key(&next) {
+            if !self.is_configured(&next) {
                 break;
             }
             next = self.settings(&next).dead_letter;
@@ -141,7 +145,7 @@ impl QueueSet {
     ///
     /// As [`QueueSet::declare`].
     pub async fn declare_known(&self) -> Result<(), QueueError> {
-        for name in self.configured.keys() {
+        for name in &self.configured_names() {
             self.declare(name).await?;
         }
         for name in self.store.queue_names().await? {
@@ -187,7 +191,7 @@ impl QueueSet {
     /// and their dead-letter queues.
     pub fn lasting_names(&self, used: &BTreeSet<String>) -> BTreeSet<String> {
         let used = used.iter().filter_map(|name| QueueName::new(name).ok());
-        let named = self.configured.keys().cloned().chain(used);
+        let named = self.configured_names().into_iter().chain(used);
         named
             .flat_map(|name| [self.settings(&name).dead_letter.to_string(), name.to_string()])
             .collect()
@@ -269,14 +273,19 @@ impl QueueSet {
         self.store.commit(keys, effects).await
     }
 
+    fn configured_names(&self) -> Vec<QueueName> {
+        self.configured.read().keys().cloned().collect()
+    }
+
     fn settings(&self, name: &QueueName) -> Settings {
         self.settings_in(&self.declared.read(), name)
     }
 
     /// As [`QueueSet::settings`], for a caller that holds the lock: a second read of the same thread may wait for ever.
     fn settings_in(&self, declared: &BTreeMap<QueueName, DeclaredQueue>, name: &QueueName) -> Settings {
-        match self.configured.get(name) {
-            Some(QueueSettings::Simple(settings)) => settings.clone(),
+        let configured = self.configured.read().get(name).cloned();
+        match configured {
+            Some(QueueSettings::Simple(settings)) => settings,
             Some(QueueSettings::Sqs(_)) | None => match declared.get(name).filter(|declared| declared.is_wire) {
                 Some(declared) => declared.wire.settings.simple_for_handler(name),
                 None => Settings::defaults(name),
@@ -323,15 +332,26 @@ impl QueueSet {
         {
             return Ok(queue);
         }
+        let declared = self.declaration(name, is_kept).await?;
+        let mut all = self.declared.write();
+        let entry = all.entry(name.clone()).or_insert_with(|| declared.clone());
+        if is_kept && !entry.is_kept {
+            *entry = declared;
+        }
+        Ok(Arc::clone(&entry.queue))
+    }
+
+    /// Declares a Simple queue in the store, with its settings of now. The caller has the turn.
+    async fn declaration(&self, name: &QueueName, is_kept: bool) -> Result<DeclaredQueue, QueueError> {
         let record = self.store.queue_record(name).await?;
         let of_client = record.as_ref().filter(|record| record.made_by == QueueMaker::Client);
-        let of_client = of_client.filter(|_| !self.configured.contains_key(name));
+        let of_client = of_client.filter(|_| !self.is_configured(name));
         let of_client = of_client.map(|record| WireQueue::of_record(name, record));
         let is_wire = of_client.is_some();
         let settings = match &of_client {
             Some(wire) if is_kept => wire.settings.simple_for_handler(name),
             Some(wire) => wire.settings.simple(name),
-            None if is_kept || self.configured.contains_key(name) => self.settings(name),
+            None if is_kept || self.is_configured(name) => self.settings(name),
             // What is left of an earlier run makes no further queues.
             None => Settings {
                 makes_dead_letter_queue: false,
@@ -346,25 +366,19 @@ impl QueueSet {
             let mut wire = WireQueue::of_host(name, &settings, record.as_ref());
             let has_no_other =
                 !settings.makes_dead_letter_queue && self.store.queue_record(&settings.dead_letter).await?.is_none();
-            if has_no_other || self.is_dead_letter_queue(name) && !self.configured.contains_key(name) {
+            if has_no_other || self.is_dead_letter_queue(name) && !self.is_configured(name) {
                 // What fails in it stays in it.
                 wire.settings.forget_dead_letters();
             }
             wire
         };
-        let declared = DeclaredQueue {
+        Ok(DeclaredQueue {
             queue: Arc::<SimpleQueue>::clone(&simple),
             simple: Some(simple),
             wire: Arc::new(wire),
             is_wire,
             is_kept,
-        };
-        let mut all = self.declared.write();
-        let entry = all.entry(name.clone()).or_insert_with(|| declared.clone());
-        if is_kept && !entry.is_kept {
-            *entry = declared;
-        }
-        Ok(Arc::clone(&entry.queue))
+        })
     }
 }
 

@@ -20,13 +20,13 @@ pub struct StopTokens {
 }
 
 impl HostSignals {
-    /// Waits for the next order to stop, and returns the exit code of a second such order. Passes orders to look on to `look`.
+    /// Waits for the next order to stop, and returns the exit code of a second such order. Passes orders to look, and to read the configuration again, on to `look`.
     async fn stop(&mut self, look: &Notify) -> ExitCode {
         loop {
             match self.next().await {
                 SignalOrder::Stop(code) => return code,
                 SignalOrder::Look => {
-                    tracing::info!("SIGHUP: looking at the plugin directory");
+                    tracing::info!("SIGHUP: looking at the plugin directory, and reading the configuration again");
                     look.notify_one();
                 }
                 SignalOrder::Nothing | SignalOrder::Failed => {}

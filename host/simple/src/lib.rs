@@ -68,6 +68,7 @@ mod rules;
 mod schema;
 pub mod settings;
 mod sqlite;
+mod standing;
 mod writer;
 
 pub use health::StoreHealth;
@@ -76,6 +77,7 @@ pub use open::{OpenError, StoreOptions};
 pub use processed::{CommitError, ProcessedMessageKey, ProcessedMessageSettings};
 pub use rows::{DiskUse, QueueMaker, QueueRecord};
 pub use rules::MovedMessages;
+pub use standing::{GroupLeader, WaitingMessages};
 
 /// No receive waits longer than this, whatever its caller asks for.
 const LONGEST_WAIT: Duration = Duration::from_hours(24);

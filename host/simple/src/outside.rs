@@ -187,6 +187,22 @@ impl SimpleQueue {
             .await
     }
 
+    /// Deletes the queue as [`SimpleQueue::retire`] does, if it has no message and no dead letter in another queue. Returns the number of
+    /// those that keep it from that: 0 if the queue is deleted.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may or may not have deleted the queue.
+    pub async fn retire_empty(&self) -> Result<u64, QueueError> {
+        let key = self.key;
+        self.ask(StoreOperation::new(move |rules, now| rules.retire_empty(key, now)))
+            .await
+    }
+
     /// Deletes the queue as [`SimpleQueue::retire`] does, with its messages.
     ///
     /// # Errors

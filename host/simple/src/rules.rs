@@ -39,6 +39,7 @@ mod queues;
 mod receive;
 mod send;
 mod settle;
+mod standing;
 mod time;
 
 use self::processed::ProcessedChanges;

@@ -23,6 +23,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     AdminState,
+    audit::ClientAddress,
     connections::{ClientConnection, ConnectionAdmission, ConnectionPhase, ConnectionPlace, ConnectionTable},
     routes,
     stream::ClientStream,
@@ -123,6 +124,12 @@ pub async fn serve_within(
 
 type Service = TowerToHyperService<axum::Router>;
 
+/// The service for one connection.
+struct AddressedService {
+    service: Service,
+    address: ClientAddress,
+}
+
 struct Acceptor {
     connections: Arc<ConnectionTable>,
     metrics: Arc<Metrics>,
@@ -142,9 +149,9 @@ impl Acceptor {
                 () = self.stop.cancelled() => break,
                 Some(ended) = tasks.join_next() => note_end(ended),
                 accepted = listener.accept(), if room => match accepted {
-                    Ok((stream, _)) => {
+                    Ok((stream, address)) => {
                         short = false;
-                        self.begin(stream, &mut tasks);
+                        self.begin(stream, ClientAddress(address), &mut tasks);
                     }
                     Err(error) => self.not_accepted(&error, &mut short).await,
                 },
@@ -157,7 +164,7 @@ impl Acceptor {
         }
     }
 
-    fn begin(&self, stream: TcpStream, tasks: &mut JoinSet<()>) {
+    fn begin(&self, stream: TcpStream, address: ClientAddress, tasks: &mut JoinSet<()>) {
         let place = match self.connections.admit() {
             ConnectionAdmission::Room(place) => place,
             ConnectionAdmission::Replaced(place) => {
@@ -171,6 +178,7 @@ impl Acceptor {
         let limits = self.limits.clone();
         let stop = self.stop.clone();
         tasks.spawn(async move {
+            let service = AddressedService { service, address };
             converse(stream, &place, service, &limits, stop).await;
             drop(counted);
         });
@@ -205,7 +213,7 @@ fn note_end(ended: Result<(), JoinError>) {
 async fn converse(
     stream: TcpStream,
     place: &ConnectionPlace,
-    service: Service,
+    service: AddressedService,
     limits: &ListenerLimits,
     stop: CancellationToken,
 ) {
@@ -244,13 +252,14 @@ async fn converse(
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    service: &Service,
+    addressed: &AddressedService,
     connection: &Arc<ClientConnection>,
 ) -> Result<Response, std::convert::Infallible> {
     let mut request: Request = request.map(Body::new);
     connection.turn(ConnectionPhase::Sending);
     request.extensions_mut().insert(Arc::clone(connection));
-    let answer = service.call(request).await;
+    request.extensions_mut().insert(addressed.address);
+    let answer = addressed.service.call(request).await;
     connection.turn(ConnectionPhase::Answering);
     answer
 }

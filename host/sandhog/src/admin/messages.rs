@@ -11,6 +11,7 @@ use super::{
     refused::RefusedRequest,
     wire::{self, AffectedMessages},
 };
+use crate::halts::receive_unhalted;
 use sandhog_queue::{
     Delivery, Effects, Queue, SendError, SettleRequest, Settlement,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, Outgoing},
@@ -166,12 +167,13 @@ pub(crate) async fn receive(
             "visibility: use 1s to 12h",
         ));
     }
-    let received = async {
-        match state.queues.simple(queue.name()) {
+    let (queues, source) = (&state.queues, &queue);
+    let received = receive_unhalted(&state.halts, queue.name(), wait, async |wait| {
+        match queues.simple(source.name()) {
             Some(simple) => receive_simple(&simple.queue, max, wait, visibility).await,
-            None => receive_remote(&*queue, max, wait, visibility).await,
+            None => receive_remote(&**source, max, wait, visibility).await,
         }
-    };
+    });
     let deliveries = tokio::select! {
         deliveries = received => deliveries?,
         () = state.draining.cancelled() => Vec::new(),

@@ -95,9 +95,10 @@ impl From<QueueChangeRefused> for RefusedRequest {
         match refused {
             QueueChangeRefused::Queue(error) => error.into(),
             QueueChangeRefused::Missing => Self::new(StatusCode::NOT_FOUND, refused.to_string()),
-            QueueChangeRefused::Exists | QueueChangeRefused::Declared { .. } | QueueChangeRefused::TooMany { .. } => {
-                Self::new(StatusCode::CONFLICT, refused.to_string())
-            }
+            QueueChangeRefused::Exists
+            | QueueChangeRefused::Declared { .. }
+            | QueueChangeRefused::TooMany { .. }
+            | QueueChangeRefused::HasMessages { .. } => Self::new(StatusCode::CONFLICT, refused.to_string()),
         }
     }
 }

@@ -18,7 +18,12 @@ use axum::{
 use http_body_util::BodyExt as _;
 use uuid::Uuid;
 
-use super::{body::RequestBodies, guard::CarriesSecret, refused::RefusedRequest};
+use super::{
+    audit::{SqsAudit, SqsRequester},
+    body::RequestBodies,
+    guard::CarriesSecret,
+    refused::RefusedRequest,
+};
 use crate::endpoint::{ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint, unix_ms};
 use sandhog_sqs_wire::{
     SqsError, SqsErrorCode, SqsRequest, SqsResponse, WireProtocol, WireRequest, WireResponse, parse, render,
@@ -98,6 +103,10 @@ pub(crate) async fn answer(
         return RefusedRequest::new(StatusCode::NOT_FOUND, "no such route").into_response();
     }
     let (parts, body) = request.into_parts();
+    let requester = SqsRequester {
+        is_open: endpoint.keys().is_open(),
+        address: parts.extensions.get().copied(),
+    };
     // The guard has read the body, and bounded it.
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return RefusedRequest::new(StatusCode::BAD_REQUEST, "the body did not come to its end").into_response();
@@ -109,7 +118,14 @@ pub(crate) async fn answer(
         Err(refused) => return refused.into_response(),
     };
     let answer = match asked {
-        Ok((request, view)) => endpoint.answer(request, &view).await,
+        Ok((request, view)) => {
+            let audit = SqsAudit::of(&request, &view.caller, requester);
+            let answer = endpoint.answer(request, &view).await;
+            if let Some(audit) = audit {
+                audit.end(&answer);
+            }
+            answer
+        }
         Err(error) => Err(error),
     };
     written(protocol, &answer)

@@ -21,10 +21,16 @@ use sandhog_queue::{
 };
 
 mod bounded;
+mod deletion;
+mod halts;
 mod peek;
+mod reload;
 mod versions;
 
+pub use deletion::DeletedQueue;
+pub use halts::{HaltForm, ResumeAnswer};
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
+pub use reload::ReloadAnswer;
 pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
 
 /// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.
@@ -75,8 +81,23 @@ pub struct HandlerForm {
     pub queue: Option<String>,
     /// `loading`, `serving`, `paused`, `refused` or `stopping`.
     pub state: String,
-    /// The reason why the handler is paused.
+    /// The reason why the host has paused the handler.
     pub paused_because: Option<String>,
+    /// Why nothing moves, for people; null if it does, or there is nothing to move.
+    #[serde(default)]
+    pub standstill: Option<String>,
+    /// The number of attempts that may be under way; 0 until a version serves.
+    #[serde(default)]
+    pub slots: u32,
+    /// The calls of the version that serves, since it was accepted.
+    #[serde(default)]
+    pub calls: u64,
+    /// Those of them that broke: a trap, a timeout, a limit, a wrong answer.
+    #[serde(default)]
+    pub breaks: u64,
+    /// An operator has paused the handler.
+    #[serde(default)]
+    pub halt: Option<HaltForm>,
     /// The flavour of the version that serves.
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves.
@@ -122,6 +143,11 @@ impl From<HandlerStatus> for HandlerForm {
                 HandlerState::Paused { reason } => Some(reason),
                 HandlerState::Loading | HandlerState::Serving | HandlerState::Refused | HandlerState::Stopping => None,
             },
+            standstill: None,
+            slots: status.slots,
+            calls: 0,
+            breaks: 0,
+            halt: None,
             flavour: status.flavour,
             digest: status.digest,
             version: status.version,
@@ -164,6 +190,12 @@ pub struct QueueForm {
     pub dead: u64,
     /// Messages that cannot be read.
     pub damaged: u64,
+    /// Why nothing moves, for people; null if it does, or there is nothing to move.
+    #[serde(default)]
+    pub standstill: Option<String>,
+    /// An operator has paused the queue.
+    #[serde(default)]
+    pub halt: Option<HaltForm>,
     /// The reason why the counts are not known, if they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -189,6 +221,8 @@ impl QueueForm {
             oldest_age_ms,
             dead,
             damaged,
+            standstill: None,
+            halt: None,
             error: None,
         }
     }

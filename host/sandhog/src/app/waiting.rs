@@ -26,11 +26,12 @@ const TRIED_AGAIN_LIMIT: Duration = Duration::from_mins(2);
 pub(crate) struct EmptyQueues {
     /// A handler was refused, so the host did not wait for its queue.
     pub(crate) refused: bool,
-    /// Queues with messages that no handler serves.
+    /// Queues with messages that no handler serves, or whose handler an operator has halted.
     pub(crate) unserved: Vec<QueueName>,
 }
 
-/// Waits until every queue that a handler serves is empty, with nothing in flight or delayed.
+/// Waits until every queue that a handler serves is empty, with nothing in flight or delayed. What an operator has halted until
+/// somebody resumes it is waited for as far as it is in flight: the host ends, and says what is left.
 pub(crate) async fn empty(host: &HostContext) -> EmptyQueues {
     let mut empty_before = false;
     let mut busy_at = Instant::now();
@@ -39,11 +40,14 @@ pub(crate) async fn empty(host: &HostContext) -> EmptyQueues {
         let handlers = host.statuses.list();
         let mut waiting = host.statuses.is_first_load_under_way();
         let served = handlers.iter().filter(|handler| handler.state != HandlerState::Refused);
-        for queue in served
-            .filter_map(|handler| handler.queue.as_ref())
-            .filter_map(|name| host.queues.get(name))
-        {
-            waiting |= holds_messages(&*queue).await;
+        for handler in served {
+            if let Some(queue) = handler.queue.as_ref().and_then(|name| host.queues.get(name)) {
+                waiting |= if is_halted_for_good(host, handler) {
+                    has_messages_in_flight(&*queue).await
+                } else {
+                    holds_messages(&*queue).await
+                };
+            }
         }
         if waiting {
             busy_at = Instant::now();
@@ -67,6 +71,7 @@ pub(crate) async fn empty(host: &HostContext) -> EmptyQueues {
 async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueName> {
     let served = handlers
         .iter()
+        .filter(|handler| !is_halted_for_good(host, handler))
         .flat_map(|handler| handler.queue.iter().chain(&handler.sends_to));
     let served: BTreeSet<&QueueName> = served.collect();
     let mut unserved = Vec::new();
@@ -79,6 +84,17 @@ async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueNa
         }
     }
     unserved
+}
+
+/// Returns whether an operator has halted the handler or its queue, without an end.
+fn is_halted_for_good(host: &HostContext, handler: &HandlerStatus) -> bool {
+    let of_queue = handler.queue.as_ref().and_then(|queue| host.halts.of_queue(queue));
+    let halts = [host.halts.of_handler(&handler.name), of_queue];
+    halts.iter().flatten().any(|halt| halt.until_ms.is_none())
+}
+
+async fn has_messages_in_flight(queue: &dyn Queue) -> bool {
+    queue.counts().await.map_or(true, |counts| counts.in_flight > 0)
 }
 
 /// Returns whether the queue may hold messages. A queue that can't be asked may hold some.

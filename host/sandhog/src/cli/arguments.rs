@@ -21,6 +21,9 @@ use sandhog_queue::message::QueueName;
 mod attempts;
 
 pub use attempts::{AttemptsCommand, TailArgs, TraceArgs};
+mod steering;
+
+pub use steering::{DeleteArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand};
 
 /// The longest name of a handler, in bytes: with what `deploy` adds to it, it is still the name of a file.
 const MAX_NAME_BYTES: usize = 200;
@@ -82,6 +85,9 @@ pub enum Command {
     Attempts(AttemptsCommand),
     /// Look at the messages of a queue without receiving them
     Peek(PeekArgs),
+    /// What an operator orders.
+    #[command(flatten)]
+    Steering(SteeringCommand),
     /// Show the versions of a handler: what each one did, and how the newest one proves itself
     Versions(VersionsArgs),
     /// Put a component into the plugin directory of the running host, and wait until it is proven or not

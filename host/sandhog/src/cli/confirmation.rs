@@ -5,12 +5,24 @@ use super::{CliError, CommandStreams};
 /// The longest answer that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 1024;
 
+/// Asks whether `what` is to happen, such as "this deletes 3 messages of orders for good". A script says `--yes`.
+///
+/// # Errors
+///
+/// [`CliError::Unconfirmed`]: there is nobody to ask. Otherwise as [`ask`].
+pub(crate) fn confirm(what: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    if !streams.asks {
+        return Err(CliError::Unconfirmed(format!("{what}: repeat it with --yes")));
+    }
+    ask(&format!("{what}."), streams)
+}
+
 /// Asks a person whether to go on.
 ///
 /// # Errors
 ///
 /// The person does not want it, or [`CliError::Input`].
-pub(crate) fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     write!(streams.output, "{question} Go on? [y/N] ")?;
     streams.output.flush()?;
     let mut answer = Vec::new();
@@ -33,6 +45,20 @@ pub(crate) fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_script_is_not_asked() {
+        let mut output = Vec::new();
+        let mut streams = CommandStreams {
+            input: &mut b"y\n".as_slice(),
+            output: &mut output,
+            progress: false,
+            columns: None,
+            asks: false,
+        };
+        let refused = confirm("this deletes it", &mut streams).unwrap_err();
+        assert_eq!(refused.to_string(), "this deletes it: repeat it with --yes");
+    }
 
     #[test]
     fn only_a_plain_yes_goes_on() {

@@ -95,14 +95,7 @@ fn dead_of(queue: &QueueName, client: &HostClient) -> Result<u64, CliError> {
 
 /// Asks a person whether to delete dead letters; where there is nobody to ask, `--yes` is needed.
 fn confirm(queue: &QueueName, dead: u64, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
-    if !streams.asks {
-        return Err(CliError::NotConfirmed {
-            queue: queue.clone(),
-            dead,
-        });
-    }
-    let question = format!("This deletes {} of {queue} for good.", count(dead));
-    confirmation::ask(&question, streams)
+    confirmation::confirm(&format!("this deletes {} of {queue} for good", count(dead)), streams)
 }
 
 pub(crate) fn count(letters: u64) -> String {

@@ -8,6 +8,7 @@ use super::{CommandStreams, CompactArgs, RunArgs};
 use crate::{
     app::{self, StartError},
     config::{self, Config, ConfigErrors, ConfigOverrides, Environment},
+    config_reload::ConfigReader,
     exit_code::ExitCode,
     trial::TrialError,
 };
@@ -83,7 +84,10 @@ impl LocalError {
 /// See [`LocalError`].
 pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
     let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
-    Ok(app::run(config, args.until_empty)?)
+    let (path, overrides) = (args.path.clone(), args.overrides());
+    // The environment of a process stays as it is.
+    let reader = ConfigReader::new(move || Config::load(path.as_deref(), overrides.clone(), &config::environment));
+    Ok(app::run(config, reader, args.until_empty)?)
 }
 
 /// `sandhog compact`.

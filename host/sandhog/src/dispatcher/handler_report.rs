@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{attempt::AttemptContext, handler_status::HandlerStatuses, pause::PauseChange};
 
 /// Reports on one handler.
@@ -41,14 +43,31 @@ impl HandlerReport {
         self.context.metrics.receive_failed(self.context.queue.name().as_str());
     }
 
-    /// So many attempts have started and are not settled.
-    pub(crate) fn in_flight(&self, attempts: usize) {
+    /// So many attempts have started and are not settled, of at most so many.
+    pub(crate) fn in_flight(&self, attempts: usize, slots: usize) {
         if self.has_successor() {
             return;
         }
         let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-        self.statuses.in_flight(&self.context.handler, attempts);
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        self.statuses.in_flight(&self.context.handler, attempts, slots);
         self.context.metrics.in_flight(&self.context.handler, attempts);
+    }
+
+    /// An operator has halted the handler or its queue, or has not.
+    pub(crate) fn halted(&self, is_halted: bool) {
+        let handler = &self.context.handler;
+        if is_halted {
+            tracing::info!(
+                handler,
+                "paused by an operator: nothing is received, and what is under way ends"
+            );
+        } else {
+            tracing::info!(handler, "no longer paused by an operator");
+        }
+        if !self.has_successor() {
+            self.statuses.halted(handler, is_halted);
+        }
     }
 
     /// The handler is paused or goes on, if anything has changed.
@@ -73,6 +92,13 @@ impl HandlerReport {
                 self.statuses.resumed(handler);
                 self.context.metrics.handler_paused(handler, false);
             }
+        }
+    }
+
+    /// The host probes the handler at this time, if it has paused it.
+    pub(crate) fn next_probe(&self, at: Option<Instant>) {
+        if !self.has_successor() {
+            self.statuses.next_probe(&self.context.handler, at);
         }
     }
 

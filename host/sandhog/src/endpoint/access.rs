@@ -157,7 +157,7 @@ fn dead_letter_target(attributes: &BTreeMap<String, String>) -> Vec<Option<Strin
 
 /// Returns the names of the queues that a request is about. A task is known by its source, whose name its handle has.
 #[expect(clippy::wildcard_enum_match_arm, reason = "all others name one queue by its URL")]
-fn queues_of(request: &SqsRequest) -> Vec<String> {
+pub fn queues_of(request: &SqsRequest) -> Vec<String> {
     let of_arn = |arn: &str| QueueArn::parse(arn).map(|arn| arn.name.as_str().to_owned());
     let found = match request {
         SqsRequest::CreateQueue(input) => {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{SqsEndpoint, failed, queues::refused_change};
-use crate::queue_set::QueueChangeRefused;
+use crate::queue_set::{DeletedMessages, QueueChangeRefused};
 use sandhog_queue::{Queue as _, QueueError, message::QueueName, printable::chain};
 use sandhog_simple::SimpleQueue;
 use sandhog_sqs_wire::SqsError;
@@ -44,19 +44,49 @@ impl SqsEndpoint {
     /// Deletes a queue. Its messages go behind the answer.
     pub(super) async fn delete_whole(&self, queue: Arc<SimpleQueue>) -> Result<(), SqsError> {
         let (queues, name) = (Arc::clone(&self.queues), queue.name().clone());
+        let delete = async move { queues.delete(&name).await };
+        self.delete_by(delete, queue)
+            .await
+            .map_err(|refused| refused_change(&refused))
+    }
+
+    /// Deletes a queue for an operator, who has asked whether anything needs it. Its messages go behind the answer, if it may have some.
+    ///
+    /// # Errors
+    ///
+    /// See [`QueueSet::delete_unneeded`].
+    ///
+    /// # Cancel safety
+    ///
+    /// The queue is deleted as a whole, or not, even if the future is dropped.
+    pub async fn delete_unneeded(
+        &self,
+        queue: Arc<SimpleQueue>,
+        messages: DeletedMessages,
+    ) -> Result<(), QueueChangeRefused> {
+        let (queues, name) = (Arc::clone(&self.queues), queue.name().clone());
+        let delete = async move { queues.delete_unneeded(&name, messages).await };
+        self.delete_by(delete, queue).await
+    }
+
+    async fn delete_by(
+        &self,
+        delete: impl Future<Output = Result<(), QueueChangeRefused>> + Send + 'static,
+        queue: Arc<SimpleQueue>,
+    ) -> Result<(), QueueChangeRefused> {
         let (work, draining) = (self.work.clone(), self.draining.clone());
-        let delete = async move {
-            queues.delete(&name).await?;
+        let name = queue.name().clone();
+        self.purges.forget(&name);
+        self.change_whole(async move {
+            delete.await?;
             work.spawn(async move {
                 if let Err(error) = clear(&queue, &draining).await {
                     warn(&name, &error);
                 }
             });
             Ok(())
-        };
-        self.change_whole(delete)
-            .await
-            .map_err(|refused| refused_change(&refused))
+        })
+        .await
     }
 
     /// Deletes the messages of a queue.

@@ -81,9 +81,7 @@ impl SqsEndpoint {
 
     pub(super) async fn delete_queue(&self, input: &DeleteQueueInput) -> Result<SqsResponse, SqsError> {
         let queue = self.queue(&input.queue_url)?;
-        let name = queue.queue.name().clone();
         self.delete_whole(queue.queue).await?;
-        self.purges.forget(&name);
         Ok(SqsResponse::DeleteQueue)
     }
 
@@ -206,7 +204,10 @@ pub(super) fn refused_change(refused: &QueueChangeRefused) -> SqsError {
     match refused {
         QueueChangeRefused::Queue(error) => failed(error),
         QueueChangeRefused::Missing => SqsError::queue_does_not_exist(),
-        QueueChangeRefused::Exists | QueueChangeRefused::Declared { .. } | QueueChangeRefused::TooMany { .. } => {
+        QueueChangeRefused::Exists
+        | QueueChangeRefused::Declared { .. }
+        | QueueChangeRefused::TooMany { .. }
+        | QueueChangeRefused::HasMessages { .. } => {
             SqsError::new(SqsErrorCode::UnsupportedOperation, refused.to_string())
         }
     }

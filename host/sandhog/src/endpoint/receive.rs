@@ -5,8 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ACCOUNT, ClientView, SqsEndpoint, failed, replays::ReceiveAttempt, send::sequence_number, settle::handle_of,
 };
-use crate::queue_set::SimpleQueueEntry;
-use sandhog_queue::message::{AttributeValue, Attributes};
+use crate::{halts::receive_unhalted, queue_set::SimpleQueueEntry};
+use sandhog_queue::{
+    Queue as _,
+    message::{AttributeValue, Attributes},
+};
 use sandhog_simple::{HistoricDelivery, receive_terms::ReceiveTerms};
 use sandhog_sqs::body_form::{self, BODY_ENCODING, TRACE_HEADER};
 use sandhog_sqs_wire::{
@@ -58,8 +61,12 @@ impl SqsEndpoint {
         };
         let usual = Duration::from_secs(queue.wire.settings.receive_wait_s);
         let wait = wishes.wait.unwrap_or(usual);
+        let source = &queue.queue;
+        let received = receive_unhalted(&self.halts, source.name(), wait, |wait| {
+            source.receive_on(wishes.max_messages, wait, terms)
+        });
         tokio::select! {
-            received = queue.queue.receive_on(wishes.max_messages, wait, terms) => received.map_err(|error| failed(&error)),
+            received = received => received.map_err(|error| failed(&error)),
             () = self.draining.cancelled() => Ok(Vec::new()),
         }
     }

@@ -79,6 +79,16 @@ pub enum QueueChangeRefused {
         /// The number.
         limit: usize,
     },
+    /// The queue has messages, and is to be deleted only if it has none.
+    #[error(
+        "queue {queue} has messages ({messages}, with those in flight and its dead letters): delete them first, or ask for it with with-messages"
+    )]
+    HasMessages {
+        /// The queue.
+        queue: QueueName,
+        /// Their number.
+        messages: u64,
+    },
     /// See [`QueueError`].
     #[error(transparent)]
     Queue(#[from] QueueError),

@@ -6,9 +6,9 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    fs::{self, DirBuilder, File},
+    io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -20,7 +20,10 @@ use super::{
     history::VersionHistory,
     record::{VersionDigests, VersionRecord},
 };
-use crate::plugin_dir::{FileReadError, FileTrouble, read};
+use crate::{
+    plugin_dir::{FileReadError, FileTrouble, read},
+    whole_file::{self, WriteEnd},
+};
 use sandhog_executor::{MAX_WASM_BYTES, digest};
 
 /// The name of a handler's history.
@@ -31,8 +34,6 @@ const UNRECORDED: &str = "history.unrecorded.json";
 const DAMAGED_HISTORY: &str = "history.damaged.json";
 /// The name of what an earlier program recorded: the digests of the version that served last, and nothing else.
 const LAST_SERVED: &str = "last.json";
-/// The end of the name of a file that is not finished.
-const UNFINISHED: &str = ".tmp";
 /// The largest manifest, and the largest record of an earlier program, in bytes.
 const MAX_SMALL_BYTES: usize = 1024 * 1024;
 /// The largest history, in bytes (8 MiB): 101 versions, each with the largest tally and the longest path, take less.
@@ -420,25 +421,14 @@ fn modified_ms(path: &Path) -> u64 {
         .unwrap_or_default()
 }
 
-/// Writes a file, which has its name only when it is complete.
+/// Writes a file, which has its name only when it is complete. A history replaces an older one.
 fn write(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = directory.join(format!("{name}{UNFINISHED}"));
-    let finish = || {
-        let mut options = OpenOptions::new();
-        let mut file = options
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&unfinished)?;
-        file.write_all(bytes)?;
-        if name == HISTORY {
-            // A history replaces an older one: without the sync a power loss could leave an empty file under the name.
-            file.sync_all()?;
-        }
-        fs::rename(&unfinished, directory.join(name))
+    let end = if name == HISTORY {
+        WriteEnd::Synced
+    } else {
+        WriteEnd::Later
     };
-    finish().inspect_err(|_: &io::Error| drop(fs::remove_file(&unfinished)))
+    whole_file::write(directory, name, bytes, end)
 }
 
 #[cfg(test)]

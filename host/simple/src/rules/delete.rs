@@ -24,6 +24,16 @@ impl StoreRules {
         Ok(())
     }
 
+    /// Takes the name from a queue that has no message. Returns the number of those that it has.
+    pub(crate) fn retire_empty(&mut self, key: QueueKey, now: StoreTime) -> Result<u64, StoreFault> {
+        let counts = self.counts(key, now)?;
+        let messages = counts.ready + counts.in_flight + counts.delayed + counts.damaged + counts.dead;
+        if messages == 0 {
+            self.retire(key, now)?;
+        }
+        Ok(messages)
+    }
+
     /// Deletes some messages of a queue, in flight or not. Returns their number, which is 0 if none is left.
     pub(crate) fn clear(&mut self, key: QueueKey, last: u64, limit: usize) -> Result<u64, StoreFault> {
         let count = self.purge(key, last, limit)?;

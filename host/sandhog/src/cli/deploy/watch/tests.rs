@@ -58,6 +58,11 @@ fn barred(version: &VersionForm) -> Option<BarredForm> {
 
 fn handler(refusals: u64) -> HandlerForm {
     HandlerForm {
+        halt: None,
+        standstill: None,
+        slots: 1,
+        calls: 0,
+        breaks: 0,
         name: "orders".to_owned(),
         queue: None,
         state: "serving".to_owned(),

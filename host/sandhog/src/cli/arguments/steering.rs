@@ -1,0 +1,154 @@
+//! The arguments of the commands with which an operator steers a running host.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::{HostArgs, duration, queue_name};
+use sandhog_queue::message::QueueName;
+
+/// The commands with which an operator looks at handlers, and changes what the host does.
+#[derive(Debug, Subcommand)]
+pub enum SteeringCommand {
+    /// Show the handlers of the running host: queue, state, version, attempts under way, and why one stands still
+    Handlers(HandlersArgs),
+    /// Let nobody receive from a queue, or let a handler receive nothing, until that is resumed or its end comes
+    Pause(PauseArgs),
+    /// End a pause that was ordered with `pause`
+    Resume(ResumeArgs),
+    /// Delete the messages of a queue that are not in flight
+    Purge(PurgeArgs),
+    /// Delete a queue that no handler takes and no configuration names
+    Delete(DeleteArgs),
+    /// Read sandhog.toml again, and look at the plugin directory
+    Reload(ReloadArgs),
+}
+
+impl SteeringCommand {
+    /// Returns where the host is.
+    pub fn host(&self) -> &HostArgs {
+        match self {
+            Self::Handlers(args) => &args.host,
+            Self::Pause(args) => &args.host,
+            Self::Resume(args) => &args.host,
+            Self::Purge(args) => &args.host,
+            Self::Delete(args) => &args.host,
+            Self::Reload(args) => &args.host,
+        }
+    }
+}
+
+/// `sandhog handlers`.
+#[derive(Debug, Args)]
+pub struct HandlersArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog pause`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog pause orders --reason 'the bank is closed' --for 2h
+  sandhog pause orders --until 2026-12-01T08:00:00Z
+  sandhog pause resize --handler       others still receive from its queue
+
+Sends are accepted, what is under way ends, and nothing more is received. A pause is on disk once it is answered, and a restart
+keeps it. It is no fault: the host stays ready.")]
+pub struct PauseArgs {
+    /// The queue, or with --handler the handler
+    pub name: String,
+    /// Pause the handler of this name and not the queue
+    #[arg(long)]
+    pub handler: bool,
+    /// Why, for people
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    pub reason: String,
+    /// After what time it goes on by itself
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, conflicts_with = "until")]
+    pub length: Option<Duration>,
+    /// The same as a time, such as 2026-12-01T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog resume`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog resume orders
+  sandhog resume resize --handler
+
+A handler that the host itself has paused, because its messages failed in a row, goes on by itself once a message succeeds.")]
+pub struct ResumeArgs {
+    /// The queue, or with --handler the handler
+    pub name: String,
+    /// Resume the handler of this name and not the queue
+    #[arg(long)]
+    pub handler: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog purge`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog purge orders                 asks first
+  sandhog purge orders --yes           for scripts
+
+Messages in flight stay, and so do dead letters: `sandhog dead purge` deletes those.")]
+pub struct PurgeArgs {
+    /// The queue
+    #[arg(value_parser = queue_name)]
+    pub queue: QueueName,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog delete`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog delete totls                 asks first; refuses a queue with messages
+  sandhog delete totls --with-messages --yes
+
+The queue has to be a Simple one that nothing declares: no handler takes it or may send to it, sandhog.toml does not name it, and
+it is not the dead-letter queue of another. Its own dead-letter queue goes with it if that was made for it and is empty.")]
+pub struct DeleteArgs {
+    /// The queue
+    #[arg(value_parser = queue_name)]
+    pub queue: QueueName,
+    /// Delete its messages and dead letters, too
+    #[arg(long)]
+    pub with_messages: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog reload`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The settings of Simple queues, and new ones, take effect at once. What needs a restart is named. A file with mistakes changes
+nothing, and all of them are named. The signal SIGHUP does the same.")]
+pub struct ReloadArgs {
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}

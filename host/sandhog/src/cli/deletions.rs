@@ -1,0 +1,55 @@
+//! `sandhog purge` and `delete`: what is gone for good, so a person is asked before.
+
+use super::{CliError, CommandStreams, DeleteArgs, PurgeArgs, confirmation::confirm};
+use crate::{admin::wire::QueueForm, client::HostClient};
+use sandhog_queue::{
+    message::QueueName,
+    printable::{MAX_REASON_BYTES, printable},
+};
+
+pub(crate) fn purge(args: &PurgeArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    let queue = &args.queue;
+    if !args.yes {
+        let counts = counts_of(queue, client)?;
+        let number = messages(counts.ready + counts.delayed);
+        confirm(&format!("this deletes {number} of {queue} for good"), streams)?;
+    }
+    let deleted = client.purge(queue.as_str())?.messages;
+    Ok(writeln!(streams.output, "deleted {} of {queue}", messages(deleted))?)
+}
+
+pub(crate) fn delete(args: &DeleteArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    let queue = &args.queue;
+    if !args.yes {
+        let counts = counts_of(queue, client)?;
+        let here = counts.ready + counts.in_flight + counts.delayed + counts.damaged + counts.dead;
+        let with = if args.with_messages {
+            format!(" with {}", messages(here))
+        } else {
+            String::new()
+        };
+        confirm(&format!("this deletes queue {queue}{with} for good"), streams)?;
+    }
+    let deleted = client.delete_queue(queue.as_str(), args.with_messages)?;
+    let names: Vec<String> = deleted
+        .queues
+        .iter()
+        .map(|name| printable(name, MAX_REASON_BYTES))
+        .collect();
+    let with = match deleted.messages {
+        0 => String::new(),
+        number => format!(", with {}", messages(number)),
+    };
+    Ok(writeln!(streams.output, "deleted {}{with}", names.join(" and "))?)
+}
+
+fn counts_of(queue: &QueueName, client: &HostClient) -> Result<QueueForm, CliError> {
+    Ok(client.queue(queue.as_str())?)
+}
+
+fn messages(number: u64) -> String {
+    match number {
+        1 => "1 message".to_owned(),
+        _ => format!("{number} messages"),
+    }
+}

@@ -1,0 +1,41 @@
+//! `sandhog pause` and `resume`.
+
+use std::io::Write;
+
+use super::{CliError, PauseArgs, ResumeArgs, shown::time};
+use crate::client::{HaltRequest, HostClient};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+
+pub(crate) fn pause(args: &PauseArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+    let halt = client.pause(&HaltRequest {
+        name: &args.name,
+        is_handler: args.handler,
+        reason: &args.reason,
+        length: args.length,
+        until: args.until.as_deref(),
+    })?;
+    let end = match halt.until_ms {
+        Some(_) => format!("until {}", time(halt.until_ms)),
+        None => "until it is resumed".to_owned(),
+    };
+    Ok(writeln!(
+        output,
+        "{} is paused {end}.",
+        shown(&args.name, args.handler)
+    )?)
+}
+
+pub(crate) fn resume(args: &ResumeArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+    let answer = client.resume(&args.name, args.handler)?;
+    let what = shown(&args.name, args.handler);
+    let said = match answer.ended {
+        Some(halt) => format!("{what} goes on; it was paused at {}.", time(Some(halt.since_ms))),
+        None => format!("{what} was not paused by an operator."),
+    };
+    Ok(writeln!(output, "{said}")?)
+}
+
+fn shown(name: &str, is_handler: bool) -> String {
+    let kind = if is_handler { "Handler" } else { "Queue" };
+    format!("{kind} {}", printable(name, MAX_REASON_BYTES))
+}

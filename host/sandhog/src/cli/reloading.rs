@@ -1,0 +1,22 @@
+//! `sandhog reload`.
+
+use std::io::Write;
+
+use super::CliError;
+use crate::{admin::wire::ReloadAnswer, client::HostClient};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+
+pub(crate) fn reload(client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+    let ReloadAnswer { changed, needs_restart } = client.reload()?;
+    let list = |keys: &[String]| printable(&keys.join(", "), MAX_REASON_BYTES);
+    if changed.is_empty() && needs_restart.is_empty() {
+        writeln!(output, "nothing has changed")?;
+    }
+    if !changed.is_empty() {
+        writeln!(output, "in force now: {}", list(&changed))?;
+    }
+    if !needs_restart.is_empty() {
+        writeln!(output, "needs a restart: {}", list(&needs_restart))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Reads the configuration of a running host again, and applies what can change while it runs.
+//!
+//! Invariant: a configuration with mistakes changes nothing. What needs a restart is named, every time, until the host is restarted
+//! or the configuration is as it was.
+
+use std::{convert::Infallible, fmt, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore};
+
+use crate::{
+    config::{Config, ConfigErrors, QueueSettings},
+    queue_set::QueueSet,
+};
+use sandhog_queue::{QueueError, message::QueueName, printable::chain};
+use sandhog_simple::settings::Settings;
+
+/// Reads the configuration as the host's start did.
+#[derive(Clone)]
+pub struct ConfigReader(Arc<dyn Fn() -> Result<Config, ConfigErrors> + Send + Sync>);
+
+impl ConfigReader {
+    /// Reads with this function, on a thread that may block.
+    pub fn new(read: impl Fn() -> Result<Config, ConfigErrors> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+}
+
+impl fmt::Debug for ConfigReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConfigReader").finish_non_exhaustive()
+    }
+}
+
+/// What a reload has done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ReloadReport {
+    /// The keys that have changed and are in force.
+    pub changed: Vec<String>,
+    /// The keys that have changed and need a restart.
+    pub needs_restart: Vec<String>,
+}
+
+/// Why the configuration was not reloaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReloadRefused {
+    /// The configuration has mistakes. Nothing has changed.
+    #[error("nothing has changed, because the configuration has mistakes: {0}")]
+    Mistakes(ConfigErrors),
+    /// A queue could not be changed. Some of the others may be.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// The host was started by a program that reads no configuration.
+    #[error("this host has no configuration that could be read again")]
+    NoSource,
+}
+
+/// Reloads the configuration.
+#[derive(Debug)]
+pub struct ConfigReload {
+    reader: Option<ConfigReader>,
+    queues: Arc<QueueSet>,
+    /// What is in force.
+    running: Mutex<Config>,
+    /// One permit: one reload after another.
+    turn: Semaphore,
+    look: Arc<Notify>,
+}
+
+/// What a new configuration changes.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct ConfigChange {
+    /// The Simple queues with other settings; `None` if the table of one is gone.
+    queues: Vec<(QueueName, Option<Settings>)>,
+    needs_restart: Vec<String>,
+}
+
+impl ConfigReload {
+    /// A reload for a host that runs with this configuration. `look` makes it look at its plugin directory.
+    pub fn new(reader: Option<ConfigReader>, running: Config, queues: Arc<QueueSet>, look: Arc<Notify>) -> Self {
+        Self {
+            reader,
+            queues,
+            running: Mutex::new(running),
+            turn: Semaphore::new(1),
+            look,
+        }
+    }
+
+    /// Reads the configuration again, applies what it can, and looks at the plugin directory. The log says what came of it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReloadRefused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may have applied a part; reload again.
+    pub async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
+        self.look.notify_one();
+        let done = self.reload_configuration().await;
+        match &done {
+            Ok(ReloadReport { changed, needs_restart }) => {
+                let (changed, needs_restart) = (changed.join(", "), needs_restart.join(", "));
+                if needs_restart.is_empty() {
+                    tracing::info!(changed, "the configuration was read again");
+                } else {
+                    tracing::warn!(
+                        changed,
+                        needs_restart,
+                        "the configuration was read again; a part of it needs a restart"
+                    );
+                }
+            }
+            Err(ReloadRefused::NoSource) => {}
+            Err(refused) => {
+                let error = chain(refused);
+                tracing::error!(error, "the configuration could not be reloaded");
+            }
+        }
+        done
+    }
+
+    /// Reloads whenever `orders` is notified by a signal, for as long as the future is polled.
+    pub async fn follow(&self, orders: &Notify) -> Infallible {
+        loop {
+            orders.notified().await;
+            let done = self.reload().await;
+            let result = if done.is_ok() { "done" } else { "refused" };
+            let (who, action) = ("signal SIGHUP", "reload");
+            tracing::info!(target: "audit", who, peer = "-", action, what = "-", result, "audit");
+        }
+    }
+
+    async fn reload_configuration(&self) -> Result<ReloadReport, ReloadRefused> {
+        let reader = self.reader.clone().ok_or(ReloadRefused::NoSource)?;
+        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        let read = tokio::task::spawn_blocking(move || (reader.0)()).await;
+        let read = read
+            .expect("reading the configuration does not panic")
+            .map_err(ReloadRefused::Mistakes)?;
+        let change = change(&self.running.lock(), &read);
+        let mut report = ReloadReport {
+            changed: Vec::new(),
+            needs_restart: change.needs_restart,
+        };
+        for (name, settings) in change.queues {
+            self.queues.reconfigure(&name, settings.clone()).await?;
+            let mut running = self.running.lock();
+            match settings {
+                Some(settings) => drop(running.queues.insert(name.clone(), QueueSettings::Simple(settings))),
+                None => drop(running.queues.remove(&name)),
+            }
+            report.changed.push(format!("queues.{name}"));
+        }
+        Ok(report)
+    }
+}
+
+/// Compares a new configuration with the one in force.
+fn change(running: &Config, read: &Config) -> ConfigChange {
+    let mut change = ConfigChange::default();
+    let names = running.queues.keys().chain(read.queues.keys());
+    let names: std::collections::BTreeSet<&QueueName> = names.collect();
+    for name in names {
+        let (was, is) = (running.queues.get(name), read.queues.get(name));
+        if was == is {
+            continue;
+        }
+        match (was, is) {
+            (None | Some(QueueSettings::Simple(_)), Some(QueueSettings::Simple(settings))) => {
+                change.queues.push((name.clone(), Some(settings.clone())));
+            }
+            (Some(QueueSettings::Simple(_)), None) => change.queues.push((name.clone(), None)),
+            (Some(QueueSettings::Sqs(_)), _) | (_, Some(QueueSettings::Sqs(_))) => {
+                change.needs_restart.push(format!("queues.{name}"));
+            }
+            (None, None) => {}
+        }
+    }
+    let Config {
+        plugins,
+        data,
+        listen,
+        secret,
+        keys,
+        grace_period,
+        max_live_instances,
+        memory_budget,
+        queues: _,
+        ledger,
+        versions_keep,
+        spy: _,
+        manifest_base: _,
+    } = read;
+    let others = [
+        ("plugins", *plugins != running.plugins),
+        ("data", *data != running.data),
+        ("listen", *listen != running.listen),
+        ("the secret", *secret != running.secret),
+        ("keys", *keys != running.keys),
+        ("grace-period", *grace_period != running.grace_period),
+        ("max-live-instances", *max_live_instances != running.max_live_instances),
+        ("memory-budget", *memory_budget != running.memory_budget),
+        ("ledger", *ledger != running.ledger),
+        ("versions.keep", *versions_keep != running.versions_keep),
+    ];
+    let changed = others.into_iter().filter(|(_, differs)| *differs);
+    change.needs_restart.extend(changed.map(|(key, _)| key.to_owned()));
+    change
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn config(text: &str) -> Config {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("plugins")).unwrap();
+        let mut config = Config::parse(text, "sandhog.toml", directory.path()).unwrap();
+        // The same for all.
+        (config.plugins, config.data) = (Path::new("plugins").to_owned(), None);
+        config
+    }
+
+    #[track_caller]
+    fn check(before: &str, after: &str, queues: &[(&str, bool)], needs_restart: &[&str]) {
+        let change = change(&config(before), &config(after));
+        let changed: Vec<(&str, bool)> = change
+            .queues
+            .iter()
+            .map(|(name, settings)| (name.as_str(), settings.is_some()))
+            .collect();
+        assert_eq!(changed, queues);
+        assert_eq!(change.needs_restart, needs_restart);
+    }
+
+    const REMOTE: &str = "[queues.in]\nurl = \"https://sqs.eu-west-1.amazonaws.com/1/in\"\n";
+
+    #[test]
+    fn the_settings_of_simple_queues_change_in_a_running_host() {
+        check("[queues.in]\n", "[queues.in]\n", &[], &[]);
+        check("[queues.in]\n", "[queues.in]\nmax-receives = 2\n", &[("in", true)], &[]);
+        check("", "[queues.in]\n", &[("in", true)], &[]);
+        check("[queues.in]\n", "", &[("in", false)], &[]);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let after = "listen = \"127.0.0.1:1\"\ngrace-period = \"1s\"\n[versions]\nkeep = 3\n";
+        check("", after, &[], &["listen", "grace-period", "versions.keep"]);
+        check("", REMOTE, &[], &["queues.in"]);
+        check(REMOTE, "[queues.in]\n", &[], &["queues.in"]);
+        check(REMOTE, "", &[], &["queues.in"]);
+    }
+}
