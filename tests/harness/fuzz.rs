@@ -323,6 +323,7 @@ fn address() -> SocketAddr {
                 handlers: Arc::default(),
                 versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
                 metrics: Arc::default(),
+                backups: Arc::default(),
                 secret: None,
                 keys: std::collections::BTreeMap::new(),
                 spy: None,

@@ -69,6 +69,7 @@ impl Served {
             handlers: Arc::default(),
             versions: Arc::new(VersionBoard::new(std::path::Path::new("plugins"))),
             metrics: Arc::clone(&metrics),
+            backups: Arc::default(),
             secret: None,
             keys: std::collections::BTreeMap::new(),
             spy: None,

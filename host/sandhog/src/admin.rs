@@ -10,6 +10,7 @@
 //! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
 //! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from |
 //! | `GET /queues` | every queue with its counts |
+//! | `POST /backup` | a tar file with a copy of the data directory, made while the host works |
 //! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
 //! | `POST /queues/{name}` | sends the body as a message; parameters `group`, `delay`, `priority`, `dedup`, `attr.NAME` |
@@ -51,6 +52,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
+    backup::BackupDesk,
     config::{AccessKey, ListenerSecret},
     endpoint::{AccessKeys, SqsEndpoint},
     handler_status::HandlerStatuses,
@@ -62,6 +64,7 @@ use crate::{
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
 mod accept;
+mod backup;
 mod body;
 mod connections;
 mod dead_letters;
@@ -96,6 +99,8 @@ pub struct AdminState {
     pub versions: Arc<VersionBoard>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
+    /// Makes backups.
+    pub backups: Arc<BackupDesk>,
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
     /// The access keys of SQS clients.
@@ -118,7 +123,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         Arc::clone(&state.queues),
         AccessKeys::new(state.secret.clone(), state.keys.clone()),
         state.draining.clone(),
-        tasks,
+        tasks.clone(),
     ));
     endpoint.finish_deletions();
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -130,6 +135,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(versions::roll_back))
         .routes(routes!(versions::promote))
         .routes(routes!(queues))
+        .routes(routes!(backup::make))
         .routes(routes!(queue, messages::send))
         .routes(routes!(messages::send_batch))
         .routes(routes!(messages::receive))
@@ -156,6 +162,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
+        .layer(Extension(tasks))
         .with_state(state)
 }
 

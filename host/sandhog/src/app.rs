@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, AdminState},
+    backup::BackupDesk,
     config::{Config, environment},
     exit_code::ExitCode,
     handler_set::{HandlerSet, HostContext},
@@ -180,7 +181,11 @@ impl App {
                     processed_messages: config.ledger,
                     ..StoreOptions::new(directory)
                 };
-                let open = move || SimpleStore::open(&options);
+                let open = move || {
+                    let store = SimpleStore::open(&options)?;
+                    BackupDesk::remove_left(&options.directory);
+                    Ok::<_, OpenError>(store)
+                };
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
             None => SimpleStore::ephemeral_on(config.ledger, clock.machine()),
@@ -260,6 +265,7 @@ impl App {
             handlers: Arc::clone(&host.statuses),
             versions: Arc::clone(&host.versions),
             metrics: Arc::clone(&host.metrics),
+            backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
             secret: config.secret,
             keys: config.keys,
             spy,

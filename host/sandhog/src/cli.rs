@@ -12,6 +12,7 @@ use crate::{
 use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 
 mod arguments;
+mod backup;
 mod body_line;
 mod dead;
 mod deploy;
@@ -24,10 +25,10 @@ mod table;
 mod versions;
 
 pub use self::arguments::{
-    CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs, Language,
-    NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, VersionsArgs,
+    BackupArgs, CheckArgs, Cli, Command, CompactArgs, DeadCommand, DeployArgs, DevArgs, Feature, HostArgs, InvokeArgs,
+    Language, NewArgs, PromoteArgs, QueuesArgs, RollbackArgs, RunArgs, SendArgs, VersionsArgs,
 };
-pub use self::{deploy::StagingError, new::NewError};
+pub use self::{backup::BackupError, deploy::StagingError, new::NewError};
 
 /// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
@@ -79,6 +80,9 @@ pub enum CliError {
     /// A file could not be put into the plugin directory.
     #[error(transparent)]
     Staging(#[from] StagingError),
+    /// See [`BackupError`].
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Threads or signal handlers could not be set up.
     #[error("the process could not be set up")]
     Process(#[source] io::Error),
@@ -98,6 +102,7 @@ impl CliError {
             Self::Client(error) => error.exit_code(),
             // The reader of the output has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Backup(error) => error.exit_code(),
             Self::Transient(_) => ExitCode::Unavailable,
             Self::RolledBack(_) => ExitCode::RolledBack,
             Self::Undecided(_) => ExitCode::Undecided,
@@ -139,6 +144,19 @@ pub fn queues(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     queues::queues(args, &args.host.client(environment)?, streams.output)
+}
+
+/// `sandhog backup`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn backup(
+    args: &BackupArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    backup::backup(args, &args.host.client(environment)?, streams.output)
 }
 
 /// `sandhog versions`.

@@ -30,6 +30,7 @@ pub mod served_versions;
 pub mod versions;
 pub mod watcher;
 
+pub mod backup;
 pub mod config;
 pub mod handler_status;
 pub mod metrics;

@@ -43,6 +43,7 @@ use sandhog_queue::{
 
 mod clock;
 mod codec;
+mod copying;
 mod ephemeral;
 mod health;
 mod high_water_mark;
@@ -66,6 +67,7 @@ pub mod settings;
 mod sqlite;
 mod writer;
 
+pub use copying::{CopyError, StoreCopy};
 pub use health::StoreHealth;
 pub use history::{HistoricDelivery, MessageHistory, SentMessage};
 pub use open::{OpenError, StoreOptions};

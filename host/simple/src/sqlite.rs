@@ -50,6 +50,7 @@ mod arrivals;
 mod database;
 mod failing;
 mod log;
+mod online_copy;
 mod queues;
 mod read;
 #[cfg(test)]
@@ -58,6 +59,7 @@ mod time;
 mod values;
 
 pub(crate) use database::{OpenRefusal, SqliteRows};
+pub(crate) use online_copy::CopyProgress;
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {
