@@ -326,6 +326,7 @@ fn address() -> SocketAddr {
                 reload: None,
                 metrics: Arc::default(),
                 journal: Arc::default(),
+                backups: Arc::default(),
                 secret: None,
                 keys: std::collections::BTreeMap::new(),
                 spy: None,

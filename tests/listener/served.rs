@@ -72,6 +72,7 @@ impl Served {
             reload: None,
             metrics: Arc::clone(&metrics),
             journal: Arc::default(),
+            backups: Arc::default(),
             secret: None,
             keys: std::collections::BTreeMap::new(),
             spy: None,

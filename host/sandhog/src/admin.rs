@@ -16,6 +16,7 @@
 //! | `POST /handlers/{name}/pause` | the handler receives nothing more; parameters `reason`, `for` or `until` |
 //! | `POST /handlers/{name}/resume` | ends that |
 //! | `GET /queues` | every queue with its counts |
+//! | `POST /backup` | a tar file with a copy of the data directory, made while the host works |
 //! | `GET /openapi.json` | what all these routes take and answer |
 //! | `GET /queues/{name}` | one of them |
 //! | `POST /queues/{name}/pause` | nobody receives from the queue any more; parameters `reason`, `for` or `until` |
@@ -66,6 +67,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
+    backup::BackupDesk,
     config::{AccessKey, ListenerSecret},
     config_reload::ConfigReload,
     endpoint::{AccessKeys, SqsEndpoint},
@@ -81,6 +83,7 @@ use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
 mod accept;
 mod audit;
+mod backup;
 mod body;
 mod chosen_dead;
 mod connections;
@@ -128,6 +131,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
     pub journal: Arc<Journal>,
+    /// Makes backups.
+    pub backups: Arc<BackupDesk>,
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
     /// The access keys of SQS clients.
@@ -151,7 +156,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         Arc::clone(&state.halts),
         AccessKeys::new(state.secret.clone(), state.keys.clone()),
         state.draining.clone(),
-        tasks,
+        tasks.clone(),
     ));
     endpoint.finish_deletions();
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -171,6 +176,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(halts::pause_queue))
         .routes(routes!(halts::resume_queue))
         .routes(routes!(queues))
+        .routes(routes!(backup::make))
         .routes(routes!(queue, messages::send, deletion::delete))
         .routes(routes!(messages::send_batch))
         .routes(routes!(messages::receive))
@@ -202,6 +208,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
+        .layer(Extension(tasks))
         .with_state(state)
 }
 

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, AdminState},
+    backup::BackupDesk,
     config::{Config, environment},
     config_reload::{ConfigReader, ConfigReload},
     exit_code::ExitCode,
@@ -217,7 +218,11 @@ impl App {
                     processed_messages: config.ledger,
                     ..StoreOptions::new(directory)
                 };
-                let open = move || SimpleStore::open(&options);
+                let open = move || {
+                    let store = SimpleStore::open(&options)?;
+                    BackupDesk::remove_left(&options.directory);
+                    Ok::<_, OpenError>(store)
+                };
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
             }
             None => SimpleStore::ephemeral_on(config.ledger, clock.machine()),
@@ -308,6 +313,7 @@ impl App {
             halts: Arc::clone(&host.halts),
             metrics: Arc::clone(&host.metrics),
             journal: Arc::clone(&host.journal),
+            backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
             secret: config.secret,
             keys: config.keys,
             spy,

@@ -15,6 +15,7 @@ use crate::{
 use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
 
 mod arguments;
+mod backup;
 mod body_line;
 mod confirmation;
 mod dead;
@@ -35,12 +36,12 @@ mod tail;
 mod versions;
 
 pub use self::arguments::{
-    AttemptsCommand, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeleteArgs, DeployArgs, DevArgs,
+    AttemptsCommand, BackupArgs, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeleteArgs, DeployArgs, DevArgs,
     EditArgs, Feature, HandlersArgs, HostArgs, InvokeArgs, Language, NewArgs, PauseArgs, PeekArgs, PromoteArgs,
     PurgeArgs, QueuesArgs, ReloadArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs,
     TraceArgs, VersionsArgs,
 };
-pub use self::{deploy::StagingError, editor::EditorError, new::NewError};
+pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
 
 /// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]
@@ -106,6 +107,9 @@ pub enum CliError {
     /// A file could not be put into the plugin directory.
     #[error(transparent)]
     Staging(#[from] StagingError),
+    /// See [`BackupError`].
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// Threads or signal handlers could not be set up.
     #[error("the process could not be set up")]
     Process(#[source] io::Error),
@@ -125,6 +129,7 @@ impl CliError {
             Self::Client(error) => error.exit_code(),
             // The reader of the output has closed it.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
+            Self::Backup(error) => error.exit_code(),
             Self::Transient(_) => ExitCode::Unavailable,
             Self::RolledBack(_) => ExitCode::RolledBack,
             Self::Undecided(_) => ExitCode::Undecided,
@@ -203,6 +208,19 @@ pub fn steer(
         SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
         SteeringCommand::Reload(_) => reloading::reload(&client, streams.output),
     }
+}
+
+/// `sandhog backup`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn backup(
+    args: &BackupArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    backup::backup(args, &args.host.client(environment)?, streams.output)
 }
 
 /// `sandhog versions`.

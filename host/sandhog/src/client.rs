@@ -1,6 +1,9 @@
 //! The client of a running host, for the commands that ask one. It blocks and does not retry, because a person waits.
 
-use std::{io, time::Duration};
+use std::{
+    io::{self, Read},
+    time::Duration,
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::{
@@ -259,6 +262,33 @@ impl HostClient {
     /// See [`ClientError`].
     pub fn purge_dead(&self, queue: &str) -> Result<AffectedMessages, ClientError> {
         self.call("DELETE", &format!("/queues/{}/dead", escape(queue)), None::<&()>)
+    }
+
+    /// Has the host make a backup, and returns the archive, which comes for as long as that takes.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn backup(&self) -> Result<impl Read + use<>, ClientError> {
+        let mut request = Request::builder().method("POST").uri(format!("{}/backup", self.url));
+        if let Some(secret) = &self.secret {
+            request = request.header("authorization", format!("Bearer {}", secret.expose()));
+        }
+        let answer = request.body(()).map_err(ureq::Error::from).and_then(|request| {
+            let patient = self.agent.configure_request(request);
+            let patient = patient
+                .timeout_global(None)
+                .timeout_recv_response(Some(REQUEST_TIMEOUT));
+            self.agent.run(patient.build())
+        });
+        let answer = answer.map_err(|cause| self.failure(cause))?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.read::<()>(answer).err().unwrap_or_else(|| ClientError::Foreign {
+                url: self.url.clone(),
+                status: 0,
+            }));
+        }
+        Ok(answer.into_body().into_reader())
     }
 
     /// Lists the handlers.

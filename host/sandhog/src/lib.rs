@@ -32,6 +32,7 @@ pub mod versions;
 pub mod watcher;
 mod whole_file;
 
+pub mod backup;
 pub mod config;
 pub mod config_reload;
 pub mod handler_status;

@@ -72,6 +72,7 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         | Command::Versions(_)
         | Command::Rollback(_)
         | Command::Promote(_)
+        | Command::Backup(_)
         | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.
@@ -105,6 +106,7 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Deploy(_)
         | Command::Rollback(_)
         | Command::Promote(_)
+        | Command::Backup(_)
         | Command::Dead(_) => LogFormat::Text,
     };
     // A session shows by itself what becomes of messages and versions.
@@ -143,6 +145,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Promote(args) => cli::promote(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Backup(args) => cli::backup(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
     };
     output.flush().map_err(CliError::from)?;

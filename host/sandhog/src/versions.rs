@@ -6,6 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 mod board;
+mod copied;
 mod history;
 mod record;
 mod store;
@@ -13,6 +14,7 @@ mod tally;
 
 pub use self::{
     board::{BoardEntry, OrderRefused, OrderReply, OrderedVersion, ProbationReport, VersionBoard, VersionOrder},
+    copied::copy_versions,
     history::{RollbackRefusal, VersionHistory},
     record::{BarredComponent, VersionDigests, VersionEvent, VersionEventKind, VersionRecord, VersionState},
     store::{StoredComponent, VersionFiles, VersionStore, is_transient},

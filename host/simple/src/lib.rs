@@ -45,6 +45,7 @@ use sandhog_queue::{
 
 mod clock;
 mod codec;
+mod copying;
 mod ephemeral;
 mod health;
 mod high_water_mark;
@@ -71,6 +72,7 @@ mod sqlite;
 mod standing;
 mod writer;
 
+pub use copying::{CopyError, StoreCopy};
 pub use health::StoreHealth;
 pub use history::{HistoricDelivery, MessageHistory, SentMessage};
 pub use open::{OpenError, StoreOptions};

@@ -24,7 +24,7 @@ use sandhog_queue::machine_clock::MachineClock;
 /// The database.
 pub(crate) const DATABASE: &str = "queues.db";
 /// The commit high-water mark.
-const HIGH_WATER_MARK: &str = "queues.commits";
+pub(crate) const HIGH_WATER_MARK: &str = "queues.commits";
 /// The file whose lock marks the directory as in use.
 const LOCK: &str = "queues.lock";
 

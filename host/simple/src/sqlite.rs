@@ -51,6 +51,7 @@ mod database;
 mod failing;
 mod glance;
 mod log;
+mod online_copy;
 mod queues;
 mod read;
 #[cfg(test)]
@@ -60,6 +61,7 @@ mod values;
 
 pub(crate) use database::{OpenRefusal, SqliteRows};
 pub(crate) use glance::GlanceConnection;
+pub(crate) use online_copy::CopyProgress;
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {

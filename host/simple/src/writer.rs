@@ -17,6 +17,7 @@ use tokio::{
 
 use self::{
     command::{PendingCommand, PendingOperation, UndeliveredReceipts},
+    copy::CopyOrder,
     thread::WriterThread,
 };
 use super::{clock::StoreTime, operation::StoreOperation, row::StoreFault, rules::StoreRules};
@@ -25,11 +26,15 @@ use sandhog_queue::{Cause, QueueError};
 
 mod command;
 mod commit_window;
+mod copy;
 mod parked;
 mod thread;
 mod wait;
 
-pub(crate) use self::thread::WriterState;
+pub(crate) use self::{
+    copy::{CopyFailure, CopyTicket},
+    thread::WriterState,
+};
 
 /// The number of commands that may wait for the thread.
 const MAX_WAITING: usize = 1024;
@@ -74,6 +79,8 @@ pub(crate) struct Writer {
 /// A message to the thread.
 pub(crate) enum Command {
     Apply(Box<dyn PendingCommand>),
+    /// A step of a copy of the database, between two transactions.
+    Copy(CopyOrder),
     /// There are undelivered receipts to release, or notes to write.
     Wake,
     Close,

@@ -99,6 +99,8 @@ pub enum Command {
     /// List, show, put back, edit or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Copy the data directory of the running host, while it works
+    Backup(BackupArgs),
     /// Give the room back to the disk that messages took which are gone; the host must be stopped
     Compact(CompactArgs),
     /// Compile the component on standard input; only a host calls this
@@ -258,6 +260,27 @@ pub struct DevArgs {
     /// Where to listen for HTTP [default: 127.0.0.1:9324, or any free port if that one is taken]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = listen)]
     pub listen: Option<SocketAddr>,
+}
+
+/// `sandhog backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog backup /backups/monday       a copy of the queues, the key-value stores and the versions of the handlers
+  sandhog run --data /backups/monday   a host on the copy
+
+The host works meanwhile. Every message that was acknowledged before the command is in the copy. The directory is whole or not
+there. sandhog.toml, the plugin directory and compiled code are not in it.")]
+pub struct BackupArgs {
+    /// Where the copy is put: a directory that is not there, or is empty
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
 }
 
 /// `sandhog compact`.

@@ -27,13 +27,13 @@ use crate::{
 use sandhog_executor::{MAX_WASM_BYTES, digest};
 
 /// The name of a handler's history.
-const HISTORY: &str = "history.json";
+pub(super) const HISTORY: &str = "history.json";
 /// The name of a history that a later one could not replace.
-const UNRECORDED: &str = "history.unrecorded.json";
+pub(super) const UNRECORDED: &str = "history.unrecorded.json";
 /// The name of a history that could not be understood. A later one replaces it.
 const DAMAGED_HISTORY: &str = "history.damaged.json";
 /// The name of what an earlier program recorded: the digests of the version that served last, and nothing else.
-const LAST_SERVED: &str = "last.json";
+pub(super) const LAST_SERVED: &str = "last.json";
 /// The largest manifest, and the largest record of an earlier program, in bytes.
 const MAX_SMALL_BYTES: usize = 1024 * 1024;
 /// The largest history, in bytes (8 MiB): 101 versions, each with the largest tally and the longest path, take less.

@@ -76,6 +76,11 @@ impl StoreRules {
         self.learn_handled(now)
     }
 
+    /// Returns the number of all messages in the store.
+    pub(crate) fn message_count(&self) -> u64 {
+        self.queues.values().map(|queue| queue.tally.all()).sum()
+    }
+
     fn count(&mut self, census: &MessageCensus) {
         self.last_seq = census.last.map_or(0, |(seq, _)| seq);
         for (key, state, number) in &census.states {

@@ -6,6 +6,7 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, config::DbConfig, params};
@@ -15,6 +16,7 @@ use super::{
     arrivals::Arrivals,
     failing::fault,
     log::{self, PinnedBytes},
+    online_copy::{CopyProgress, OnlineCopy},
     read::{signed, unsigned},
 };
 
@@ -37,6 +39,8 @@ const QUICKLY_WRITTEN: u64 = 16 * 1024 * 1024;
 
 /// An open database.
 pub(crate) struct SqliteRows {
+    /// Before the connection, so that it is dropped first.
+    copy: Option<OnlineCopy>,
     connection: Connection,
     /// The number of transactions in the file that changed something.
     commits: u64,
@@ -113,6 +117,7 @@ impl SqliteRows {
         let commits = format::commits(&connection)?;
         let newest = connection.query_row("SELECT max(seq) FROM messages", [], |row| row.get::<_, Option<i64>>(0))?;
         let mut rows = Self {
+            copy: None,
             connection,
             commits,
             changed: false,
@@ -270,6 +275,38 @@ impl SqliteRows {
                 .map_err(fault)?;
         }
         self.connection.execute_batch("VACUUM").map_err(fault)
+    }
+
+    /// Begins a copy of the database in a new file, in place of one that nobody waits for. Returns whether there is none that somebody
+    /// waits for.
+    pub(crate) fn begin_copy(&mut self, path: &Path, wanted: &Arc<()>) -> Result<bool, StoreFault> {
+        self.drop_unwanted_copy();
+        if self.copy.is_some() {
+            return Ok(false);
+        }
+        self.copy = Some(OnlineCopy::begin(&self.connection, path, wanted).map_err(fault)?);
+        Ok(true)
+    }
+
+    /// Ends a copy that nobody waits for any more.
+    pub(crate) fn drop_unwanted_copy(&mut self) {
+        self.copy.take_if(|copy| !copy.is_wanted());
+    }
+
+    /// Returns whether the next step of the copy may be the last one.
+    pub(crate) fn is_copy_nearly_whole(&self) -> bool {
+        self.copy.as_ref().is_some_and(OnlineCopy::is_nearly_whole)
+    }
+
+    /// Does a step of the copy, between two transactions, and ends the copy if it is whole or has failed. Returns `None` if there is no
+    /// copy.
+    pub(crate) fn step_copy(&mut self) -> Result<Option<CopyProgress>, StoreFault> {
+        let Some(copy) = &mut self.copy else { return Ok(None) };
+        let done = copy.step(self.page_bytes).map_err(fault);
+        if !matches!(done, Ok(CopyProgress { is_whole: false, .. })) {
+            self.copy = None;
+        }
+        done.map(Some)
     }
 
     /// Learns the size of the pages, and has the log copied into the database when it is long.

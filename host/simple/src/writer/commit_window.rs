@@ -16,7 +16,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{Command, MAX_BATCH, MAX_BATCH_BYTES, command::PendingCommand};
+use super::{Command, MAX_BATCH, MAX_BATCH_BYTES, command::PendingCommand, copy::CopyOrder};
 
 /// The window closes after a quiet time without a command: this part of the duration of a commit,
 const QUIET_PART: u32 = 4;
@@ -34,6 +34,8 @@ const PASSED_OVER: u32 = 64;
 /// The commands that one transaction answers.
 #[derive(Default)]
 pub(crate) struct CommandGroup {
+    /// Steps of a copy, which are done after the transaction.
+    pub(crate) copies: Vec<CopyOrder>,
     pub(crate) commands: Vec<Box<dyn PendingCommand>>,
     bytes: usize,
     /// The store is being closed: no group comes after this one.
@@ -126,6 +128,7 @@ impl CommandGroup {
                 self.bytes = self.bytes.saturating_add(pending.weight());
                 self.commands.push(pending);
             }
+            Command::Copy(order) => self.copies.push(order),
             Command::Wake => {}
             Command::Close => {
                 self.is_last = true;

@@ -30,6 +30,7 @@ use super::{
     Command, StoreFailed,
     command::{PendingCommand, TransactionFailure, UndeliveredReceipts},
     commit_window::GroupCommitWindow,
+    copy::{CopyFailure, CopyOrder},
     parked::{ParkedReceives, RetriedReceives},
     wait::{self, NextCommand},
 };
@@ -105,6 +106,7 @@ impl WriterThread {
                     is_open = !group.is_last;
                     self.is_closing = group.is_last;
                     self.serve(group.commands, &waiting);
+                    self.copy(group.copies);
                     while self.parked.is_woken() {
                         self.serve(Vec::new(), &waiting);
                     }
@@ -268,6 +270,22 @@ impl WriterThread {
             let cause = self.roll_back(fault).cause;
             tracing::debug!(%cause, "the store's time could not be noted");
             self.write_time_after = Some(StdInstant::now() + TIME_PAUSE);
+        }
+    }
+
+    /// Does steps of a copy, and ends one that nobody waits for any more.
+    fn copy(&mut self, orders: Vec<CopyOrder>) {
+        self.state.rules.rows.drop_unwanted_copy();
+        for order in orders {
+            if let Some(failure) = &self.failure {
+                order.answer(Err(CopyFailure::Store(Arc::clone(&failure.cause))));
+                continue;
+            }
+            // A message that was handled before the copy is whole is known as such in it.
+            if self.state.rules.rows.is_copy_nearly_whole() {
+                self.write_notes();
+            }
+            order.carry_out(&mut self.state.rules);
         }
     }
 

@@ -1,0 +1,232 @@
+//! `sandhog backup`: a copy of the running host's data directory.
+//!
+//! Invariant: the directory is there with everything in it, on the disk, or not at all. It is written under another name beside it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Component, Path, PathBuf},
+    process,
+    time::Instant,
+};
+
+use bytesize::ByteSize;
+use serde::Serialize;
+
+use super::{BackupArgs, CliError, write_json};
+use crate::{
+    backup::{BackupFacts, FACTS, FAILED},
+    client::HostClient,
+    exit_code::ExitCode,
+};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+
+/// The longest reason and the longest facts of an archive that are read, in bytes.
+const MAX_TEXT_BYTES: u64 = 64 * 1024;
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BackupError {
+    /// The directory is in use.
+    #[error("{} is there already and is not an empty directory: name one that is not there", .0.display())]
+    Taken(PathBuf),
+    /// A file can't be written.
+    #[error("cannot write {}", path.display())]
+    Local {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The host could not make the backup.
+    #[error("the host could not make the backup, and goes on as before: {0}")]
+    Host(String),
+    /// The archive has no end.
+    #[error("the backup ended before it was whole: the host has stopped, or the connection broke")]
+    Cut(#[source] Option<io::Error>),
+    /// The archive is none of a host.
+    #[error("what the host sent is not a backup: {0}")]
+    Foreign(String),
+}
+
+impl BackupError {
+    /// Returns the exit code of the command.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Taken(_) | Self::Local { .. } => ExitCode::Refused,
+            Self::Host(_) | Self::Cut(_) | Self::Foreign(_) => ExitCode::Unavailable,
+        }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct BackupAnswer<'a> {
+    directory: &'a Path,
+    bytes: u64,
+    messages: u64,
+    milliseconds: u64,
+    longest_step_us: u64,
+}
+
+pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+    let started = Instant::now();
+    let facts = UnfinishedBackup::begin(&args.directory)?.fill(|| client.backup())?;
+    let took = started.elapsed();
+    if args.json {
+        let answer = BackupAnswer {
+            directory: &args.directory,
+            bytes: facts.bytes,
+            messages: facts.messages,
+            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            longest_step_us: facts.longest_step_us,
+        };
+        write_json(output, &answer)?;
+    } else {
+        let bytes = ByteSize::b(facts.bytes).display().iec();
+        let (messages, directory) = (facts.messages, args.directory.display());
+        writeln!(
+            output,
+            "{messages} messages, {bytes}, in {directory} after {:.1} s",
+            took.as_secs_f64()
+        )?;
+    }
+    Ok(())
+}
+
+/// A directory that is removed unless it becomes a backup.
+struct UnfinishedBackup {
+    place: PathBuf,
+    path: PathBuf,
+    is_done: bool,
+}
+
+impl UnfinishedBackup {
+    fn begin(place: &Path) -> Result<Self, BackupError> {
+        let is_free = match fs::read_dir(place) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) => error.kind() == io::ErrorKind::NotFound,
+        };
+        let Some(name) = place.file_name().filter(|_| is_free) else {
+            return Err(BackupError::Taken(place.to_owned()));
+        };
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}.unfinished", process::id()));
+        let path = place.with_file_name(hidden);
+        DirBuilder::new().mode(0o700).create(&path).map_err(local(&path))?;
+        Ok(Self {
+            place: place.to_owned(),
+            path,
+            is_done: false,
+        })
+    }
+
+    /// Unpacks an archive, and gives the directory its name.
+    fn fill<R: Read, E>(mut self, open: impl FnOnce() -> Result<R, E>) -> Result<BackupFacts, CliError>
+    where
+        CliError: From<E>,
+    {
+        let facts = self.unpack(open()?)?;
+        sync_below(&self.path).map_err(local(&self.path))?;
+        fs::rename(&self.path, &self.place).map_err(local(&self.place))?;
+        self.is_done = true;
+        let parent = self.place.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        File::open(parent)
+            .and_then(|parent| parent.sync_all())
+            .map_err(local(parent))?;
+        Ok(facts)
+    }
+
+    fn unpack(&self, archive: impl Read) -> Result<BackupFacts, BackupError> {
+        let mut archive = tar::Archive::new(archive);
+        let mut facts = None;
+        for entry in archive.entries().map_err(cut)? {
+            let mut entry = entry.map_err(cut)?;
+            let name = entry.path().map_err(cut)?.into_owned();
+            let is_plain = name.components().all(|part| matches!(part, Component::Normal(_)));
+            if facts.is_some() || !is_plain || !entry.header().entry_type().is_file() {
+                let name = name.display().to_string();
+                return Err(BackupError::Foreign(format!(
+                    "it has {}",
+                    printable(&name, MAX_REASON_BYTES)
+                )));
+            }
+            if name == Path::new(FAILED) {
+                let mut why = Vec::new();
+                entry.take(MAX_TEXT_BYTES).read_to_end(&mut why).map_err(cut)?;
+                return Err(BackupError::Host(printable(
+                    &String::from_utf8_lossy(&why),
+                    MAX_REASON_BYTES,
+                )));
+            }
+            let path = self.path.join(&name);
+            if name == Path::new(FACTS) {
+                let mut text = Vec::new();
+                entry.take(MAX_TEXT_BYTES).read_to_end(&mut text).map_err(cut)?;
+                facts = Some(serde_json::from_slice(&text).map_err(|error| BackupError::Foreign(error.to_string()))?);
+                write(&path, &mut text.as_slice())?;
+            } else {
+                write(&path, &mut entry)?;
+            }
+        }
+        facts.ok_or(BackupError::Cut(None))
+    }
+}
+
+impl Drop for UnfinishedBackup {
+    fn drop(&mut self) {
+        if !self.is_done
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "the unfinished backup can't be removed");
+        }
+    }
+}
+
+/// Writes a file and the directories that it is in.
+fn write(path: &Path, from: &mut dyn Read) -> Result<(), BackupError> {
+    if let Some(parent) = path.parent() {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
+        made.map_err(local(parent))?;
+    }
+    let mut options = OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    let mut file = made.map_err(local(path))?;
+    let mut piece = vec![0; 256 * 1024];
+    loop {
+        let length = from.read(&mut piece).map_err(cut)?;
+        let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
+            break;
+        };
+        file.write_all(read).map_err(local(path))?;
+    }
+    file.sync_all().map_err(local(path))
+}
+
+/// Syncs the directories below one, so that the names in them are on the disk.
+fn sync_below(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            sync_below(&entry.path())?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
+fn local(path: &Path) -> impl FnOnce(io::Error) -> BackupError {
+    let path = path.to_owned();
+    move |source| BackupError::Local { path, source }
+}
+
+fn cut(error: io::Error) -> BackupError {
+    BackupError::Cut(Some(error))
+}
+
+#[cfg(test)]
+mod tests;
