@@ -17,7 +17,12 @@ use serde_json::Value;
 
 /// Runs a command that asks the host, which succeeds, and returns what it writes.
 fn asked(place: &Place, host: &Host, arguments: &[&str]) -> String {
-    let output = place.command().args(arguments).args(["--url", &host.url]).output().unwrap();
+    let output = place
+        .command()
+        .args(arguments)
+        .args(["--url", &host.url])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -43,20 +48,34 @@ fn pipeline() -> (Place, Host) {
 fn tail_shows_what_an_attempt_sent_and_what_it_took() {
     let (place, host) = pipeline();
     let id = host.send("in", b"x");
-    wait_for("the message at the end", || (host.count("end", "ready") == 1).then_some(()));
+    wait_for("the message at the end", || {
+        (host.count("end", "ready") == 1).then_some(())
+    });
     let attempts = wait_for("both attempts", || {
         Some(kept(&place, &host, &[])).filter(|attempts| attempts.len() == 2)
     });
     let first = &attempts[0];
-    assert_eq!((&first["handler"], &first["message"]), (&"in".into(), &id.as_str().into()));
-    assert_eq!((&first["outcome"], &first["settlement"]), (&"success".into(), &"delete".into()));
+    assert_eq!(
+        (&first["handler"], &first["message"]),
+        (&"in".into(), &id.as_str().into())
+    );
+    assert_eq!(
+        (&first["outcome"], &first["settlement"]),
+        (&"success".into(), &"delete".into())
+    );
     assert_eq!((&first["version"], &first["receive-count"]), (&1.into(), &1.into()));
     assert!(first["memory-peak-bytes"].as_u64().unwrap() >= 65536, "{first}");
-    assert!(first["duration-ms"].as_f64().unwrap() > 0.0 && first["cpu-ms"].as_f64().unwrap() > 0.0, "{first}");
+    assert!(
+        first["duration-ms"].as_f64().unwrap() > 0.0 && first["cpu-ms"].as_f64().unwrap() > 0.0,
+        "{first}"
+    );
     let sent = first["sends"].as_array().unwrap();
     assert_eq!(sent.len(), 1, "{first}");
     assert_eq!((&sent[0]["queue"], &sent[0]["bytes"]), (&"middle".into(), &1.into()));
-    assert_eq!(attempts[1]["message"], sent[0]["message"], "the id is that of the message in the next queue");
+    assert_eq!(
+        attempts[1]["message"], sent[0]["message"],
+        "the id is that of the message in the next queue"
+    );
     assert_eq!(kept(&place, &host, &["middle"]), attempts[1..]);
     let text = asked(&place, &host, &["tail", "in", "--no-follow"]);
     assert!(text.contains(" in v1 ") && text.contains("sent to middle: "), "{text}");
@@ -76,10 +95,19 @@ fn tail_says_why_a_message_was_not_handled() {
     });
     assert_eq!(attempts.len(), 1);
     let attempt = &attempts[0];
-    assert_eq!((&attempt["outcome"], &attempt["settlement"]), (&"retry".into(), &"retry".into()));
-    assert!(attempt["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{attempt}");
+    assert_eq!(
+        (&attempt["outcome"], &attempt["settlement"]),
+        (&"retry".into(), &"retry".into())
+    );
+    assert!(
+        attempt["reason"].as_str().is_some_and(|reason| !reason.is_empty()),
+        "{attempt}"
+    );
     // A backoff is drawn between half of it and all of it.
-    assert!((1..=3_600_000).contains(&attempt["retry-in-ms"].as_u64().unwrap()), "{attempt}");
+    assert!(
+        (1..=3_600_000).contains(&attempt["retry-in-ms"].as_u64().unwrap()),
+        "{attempt}"
+    );
     assert!(kept(&place, &host, &["--outcome", "success"]).is_empty());
 }
 
@@ -87,19 +115,31 @@ fn tail_says_why_a_message_was_not_handled() {
 fn a_message_is_followed_across_queues_by_its_id() {
     let (place, host) = pipeline();
     let id = host.send("in", b"x");
-    wait_for("the message at the end", || (host.count("end", "ready") == 1).then_some(()));
+    wait_for("the message at the end", || {
+        (host.count("end", "ready") == 1).then_some(())
+    });
     wait_for("both attempts", || (kept(&place, &host, &[]).len() == 2).then_some(()));
     let way: Value = serde_json::from_str(&asked(&place, &host, &["trace", &id, "--json"])).unwrap();
     let middle = &way["sent"][0];
     let last = &middle["sent"][0];
     assert_eq!(middle["attempts"][0]["queue"], "middle");
-    assert_eq!((&middle["sent-by"]["message"], &middle["sent-by"]["handler"]), (&id.as_str().into(), &"in".into()));
+    assert_eq!(
+        (&middle["sent-by"]["message"], &middle["sent-by"]["handler"]),
+        (&id.as_str().into(), &"in".into())
+    );
     assert_eq!(last["attempts"].as_array().unwrap().len(), 0, "{last}");
     let at_end = host.post("/queues/end/receive", &Value::Null);
     assert_eq!(at_end["messages"][0]["id"], last["message"], "{at_end}");
     let text = asked(&place, &host, &["trace", middle["message"].as_str().unwrap()]);
-    assert!(text.contains(&format!("sent by in v1 for message {id} of queue in")), "{text}");
-    let unknown = place.command().args(["trace", "nothing", "--url", &host.url]).output().unwrap();
+    assert!(
+        text.contains(&format!("sent by in v1 for message {id} of queue in")),
+        "{text}"
+    );
+    let unknown = place
+        .command()
+        .args(["trace", "nothing", "--url", &host.url])
+        .output()
+        .unwrap();
     assert_eq!(unknown.status.code(), Some(1), "{unknown:?}");
 }
 
@@ -129,7 +169,9 @@ fn a_host_keeps_as_many_attempts_as_it_is_told_to() {
     place.configure("[journal]\nkeep = 3\n");
     let host = place.start();
     host.wait_ready();
-    let ids: Vec<String> = (0..10).map(|number| host.send("in", number.to_string().as_bytes())).collect();
+    let ids: Vec<String> = (0..10)
+        .map(|number| host.send("in", number.to_string().as_bytes()))
+        .collect();
     wait_for("the outputs", || (host.count("out", "ready") == 10).then_some(()));
     let attempts = wait_for("the attempts", || {
         host.wait_idle();

@@ -5,7 +5,7 @@
 use std::{fmt, str::FromStr};
 
 use crate::{
-    FailureRecord,
+    FailureRecord, SendingAttempt,
     message::{Message, MessageId, QueueName},
     message_filter::{MessageFilter, MessageStanding},
 };
@@ -85,6 +85,8 @@ pub struct PeekedMessage {
     pub visible_at_ms: Option<u64>,
     /// The message that it was sent with the end of, or made from.
     pub parent: Option<MessageId>,
+    /// The attempt that sent it, if a handler did.
+    pub sent_by: Option<SendingAttempt>,
     /// Its last failure; for a dead letter, the one that made it one.
     pub failure: Option<FailureRecord>,
     /// How it became a dead letter, if it is one.

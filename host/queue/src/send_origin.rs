@@ -83,7 +83,10 @@ mod tests {
         let ids: Vec<_> = (0..1000).map(|index| of_attempt.id(index)).collect();
         let parsed: Vec<uuid::Uuid> = ids.iter().map(|id| id.as_str().parse().unwrap()).collect();
         assert!(parsed.iter().all(|id| id.get_version_num() == 7), "{parsed:?}");
-        assert!(parsed.iter().all(|id| id.get_variant() == uuid::Variant::RFC4122), "{parsed:?}");
+        assert!(
+            parsed.iter().all(|id| id.get_variant() == uuid::Variant::RFC4122),
+            "{parsed:?}"
+        );
         let unique: std::collections::BTreeSet<_> = ids.iter().collect();
         assert_eq!(unique.len(), ids.len());
     }

@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Manifest,
     group_backlog::{FirstCall, Followers, GroupHead, LeasedDelivery},
-    journal::{Journal, PrintedLines},
     halts::Halts,
+    journal::{Journal, PrintedLines},
     metrics::Metrics,
     queue_set::QueueSet,
     rollout::SecondOpinions,

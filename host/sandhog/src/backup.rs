@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
-use crate::versions::copy_versions;
+use crate::{halts, versions::copy_versions};
 use sandhog_queue::{QueueError, printable::chain};
 use sandhog_simple::{CopyError, SimpleStore};
 
@@ -185,8 +185,10 @@ async fn copy(staging: &StagedCopy, store: &SimpleStore) -> Result<BackupFacts, 
         .await
         .map_err(|error: CopyError| chain(&error))?;
     let (versions, path) = (staging.data.join(VERSIONS), staging.path.clone());
+    let data = staging.data.clone();
     let rest = move || -> io::Result<u64> {
         copy_versions(&versions, &path.join(VERSIONS))?;
+        halts::copy(&data, &path)?;
         archive::bytes_below(&path)
     };
     let bytes = tokio::task::spawn_blocking(rest)
@@ -201,7 +203,7 @@ async fn copy(staging: &StagedCopy, store: &SimpleStore) -> Result<BackupFacts, 
             .duration_since(SystemTime::UNIX_EPOCH)
             .map_or(0, millis),
         messages: copied.messages,
-        bytes: bytes.map_err(|error| format!("the versions can't be copied: {error}"))?,
+        bytes: bytes.map_err(|error| format!("the versions and pauses can't be copied: {error}"))?,
         longest_step_us: u64::try_from(copied.longest_step.as_micros()).unwrap_or(u64::MAX),
     })
 }

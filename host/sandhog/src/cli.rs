@@ -12,7 +12,7 @@ use crate::{
     config::{self, ConfigErrors, DEFAULT_LISTEN, Environment},
     exit_code::ExitCode,
 };
-use sandhog_queue::message::{MAX_BODY_BYTES, QueueName};
+use sandhog_queue::message::MAX_BODY_BYTES;
 
 mod arguments;
 mod backup;
@@ -22,6 +22,7 @@ mod dead;
 mod deletions;
 mod deploy;
 mod editor;
+mod generated;
 mod handlers;
 pub mod local;
 mod new;
@@ -36,10 +37,10 @@ mod tail;
 mod versions;
 
 pub use self::arguments::{
-    AttemptsCommand, BackupArgs, CheckArgs, Cli, Command, CompactArgs, DeadChoice, DeadCommand, DeleteArgs, DeployArgs, DevArgs,
-    EditArgs, Feature, HandlersArgs, HostArgs, InvokeArgs, Language, NewArgs, PauseArgs, PeekArgs, PromoteArgs,
-    PurgeArgs, QueuesArgs, ReloadArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs,
-    TraceArgs, VersionsArgs,
+    AttemptsCommand, BackupArgs, CheckArgs, Cli, Command, CompactArgs, CompletionsArgs, DeadChoice, DeadCommand,
+    DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HostArgs, InvokeArgs, Language,
+    ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs, ReloadArgs, ReplayArgs, ResumeArgs,
+    RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs, VersionsArgs,
 };
 pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
 
@@ -278,6 +279,18 @@ pub fn attempts(
     }
 }
 
+/// `sandhog completions` and `sandhog man`.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn generate(command: &GeneratedCommand, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    match command {
+        GeneratedCommand::Completions(args) => generated::completions(args, streams),
+        GeneratedCommand::Man(args) => generated::man(args),
+    }
+}
+
 /// `sandhog deploy`. The exit code is that of a deploy that was told to stop waiting, or 0.
 ///
 /// # Errors
@@ -321,12 +334,16 @@ pub fn read_body(argument: &str, input: &mut dyn Read) -> io::Result<Vec<u8>> {
 
 impl HostArgs {
     fn client(&self, environment: Environment<'_>) -> Result<HostClient, CliError> {
-        let url = match (self.listen, &self.url) {
+        Ok(HostClient::new(&self.address(), config::secret_from(environment)?)?)
+    }
+
+    /// Returns the address of the host.
+    fn address(&self) -> String {
+        match (self.listen, &self.url) {
             (Some(listen), _) => format!("http://{listen}"),
             (None, Some(url)) => url.clone(),
             (None, None) => format!("http://{DEFAULT_LISTEN}"),
-        };
-        Ok(HostClient::new(&url, config::secret_from(environment)?)?)
+        }
     }
 }
 

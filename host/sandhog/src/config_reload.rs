@@ -191,6 +191,7 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
         queues: _,
         ledger,
         versions_keep,
+        journal,
         spy: _,
         manifest_base: _,
     } = read;
@@ -205,6 +206,7 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
         ("memory-budget", *memory_budget != running.memory_budget),
         ("ledger", *ledger != running.ledger),
         ("versions.keep", *versions_keep != running.versions_keep),
+        ("journal", *journal != running.journal),
     ];
     let changed = others.into_iter().filter(|(_, differs)| *differs);
     change.needs_restart.extend(changed.map(|(key, _)| key.to_owned()));

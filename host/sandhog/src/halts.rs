@@ -21,7 +21,7 @@ pub use self::{
     record::{Halt, HaltTarget, MAX_REASON_BYTES},
     watched::{HaltWatch, receive_unhalted},
 };
-use crate::whole_file;
+use crate::whole_file::{self, WriteEnd};
 use sandhog_queue::{machine_clock::wall_ms, message::QueueName};
 
 mod record;
@@ -37,6 +37,18 @@ const MAX_HALTS: usize = 1000;
 const MAX_FILE_BYTES: usize = 16 * 1024 * 1024;
 /// The time between two looks at the clock while a halt has an end: somebody may set the clock.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Copies the halts of a data directory to another one, as they are on the disk.
+///
+/// # Errors
+///
+/// Those of the disk.
+pub(crate) fn copy(from: &Path, to: &Path) -> io::Result<()> {
+    match whole_file::read(&from.join(FILE), MAX_FILE_BYTES)? {
+        Some(bytes) => whole_file::write(to, FILE, &bytes, WriteEnd::Synced),
+        None => Ok(()),
+    }
+}
 
 /// Why a halt was not given or taken back.
 #[derive(Debug, thiserror::Error)]

@@ -135,7 +135,13 @@ impl Journal {
 
     /// Returns the newest entries of a kind, oldest first, at most `limit`, of those with numbers from `after` (not included) to
     /// `before` (not included).
-    pub fn recent(&self, filter: &JournalFilter, limit: usize, after: Option<u64>, before: Option<u64>) -> Vec<Arc<JournalEntry>> {
+    pub fn recent(
+        &self,
+        filter: &JournalFilter,
+        limit: usize,
+        after: Option<u64>,
+        before: Option<u64>,
+    ) -> Vec<Arc<JournalEntry>> {
         let mut found: Vec<Arc<JournalEntry>> = {
             let kept = self.kept.lock();
             let wanted = |entry: &&Arc<JournalEntry>| {
@@ -144,7 +150,14 @@ impl Journal {
                     && filter.admits(entry)
             };
             let of = |handler: &HandlerEntries| -> Vec<Arc<JournalEntry>> {
-                handler.entries.iter().rev().filter(wanted).take(limit).cloned().collect()
+                handler
+                    .entries
+                    .iter()
+                    .rev()
+                    .filter(wanted)
+                    .take(limit)
+                    .cloned()
+                    .collect()
             };
             match &filter.handler {
                 Some(name) => kept.handlers.get(name).map(of).unwrap_or_default(),

@@ -58,13 +58,19 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
     match &command {
         // It has no thread yet, and would have to confine each.
         Command::Compile(_) => {}
-        Command::Run(_) | Command::Dev(_) | Command::Invoke(_) | Command::Check(_) | Command::Compact(_) => {
+        Command::Run(_)
+        | Command::Dev(_)
+        | Command::Invoke(_)
+        | Command::Replay(_)
+        | Command::Check(_)
+        | Command::Compact(_) => {
             threads::check()?;
         }
         // One that asks the host, and one that writes files.
         Command::Deploy(_) => threads::check_for(2)?,
         Command::Send(_)
         | Command::New(_)
+        | Command::Generated(_)
         | Command::Queues(_)
         | Command::Attempts(_)
         | Command::Peek(_)
@@ -95,9 +101,11 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         Command::Dev(_)
         | Command::Send(_)
         | Command::Invoke(_)
+        | Command::Replay(_)
         | Command::Check(_)
         | Command::Compact(_)
         | Command::New(_)
+        | Command::Generated(_)
         | Command::Queues(_)
         | Command::Attempts(_)
         | Command::Peek(_)
@@ -131,6 +139,8 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         Command::Run(args) => local::run(&args, &environment)?,
         Command::Dev(args) => local::dev(&args, &environment, &mut streams)?,
         Command::Invoke(args) => local::invoke(&args, &environment, &mut streams)?,
+        Command::Replay(args) => local::replay(&args, &environment, &mut streams)?,
+        Command::Generated(command) => cli::generate(&command, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Check(args) => local::check(&args, &mut streams)?,
         Command::Compact(args) => local::compact(&args, &environment, &mut streams)?,
         Command::Compile(args) => compile_and_answer(&args.into(), streams.input, streams.output)

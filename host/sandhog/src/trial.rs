@@ -18,6 +18,7 @@ use crate::{
     config::{ConfigErrors, Manifest, environment},
     plugin_dir::{self, FileLook, FileReadError, MAX_MANIFEST_BYTES},
 };
+use sandhog_executor::policy::HttpGrant;
 use sandhog_executor::{
     CallMessage, CallReport, CodeTiers, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor,
     GuestCall, GuestPolicy, LoadError, LocalExecutor, LogLine, MAX_WASM_BYTES, digest,
@@ -216,6 +217,30 @@ impl ComponentTrial {
         Self::new(file, wasm, manifest, code)
     }
 
+    /// As [`ComponentTrial::load`], for messages that happened: nothing that a guest does has an effect outside of it. Its directories
+    /// can't be written, and servers are reached only with `http`.
+    ///
+    /// # Errors
+    ///
+    /// See [`TrialError`].
+    pub fn load_for_replay(
+        file: &Path,
+        manifest: Option<&Path>,
+        code: TrialCode,
+        http: bool,
+    ) -> Result<Self, TrialError> {
+        let wasm = read(file)?;
+        let mut manifest = read_manifest(file, manifest)?;
+        for directory in &mut manifest.grants.dirs {
+            directory.write = false;
+        }
+        if let Some(grant) = manifest.grants.http.as_mut().filter(|_| !http) {
+            // The import is there, and reaches nothing.
+            *grant = HttpGrant::default();
+        }
+        Self::new(file, wasm, manifest, code)
+    }
+
     /// Returns the facts about the component.
     pub fn info(&self) -> &ComponentInfo {
         &self.component.info
@@ -289,9 +314,6 @@ impl ComponentTrial {
     /// is empty. Blocks.
     pub fn invoke(&self, message: CheckedMessage, receive_count: NonZeroU32) -> TrialInvocation {
         let outgoing = message.into_outgoing();
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&lines);
-        let log = Arc::new(move |line| sink.lock().push(line));
         let message = Message {
             id: MessageId::random(),
             body: outgoing.body,
@@ -300,11 +322,18 @@ impl ComponentTrial {
             group_id: outgoing.group_id,
             priority: outgoing.priority.unwrap_or(0),
         };
-        let message = CallMessage {
+        self.call(CallMessage {
             message,
             queue: self.manifest.queue.clone(),
             receive_count: receive_count.get(),
-        };
+        })
+    }
+
+    /// As [`ComponentTrial::invoke`], with a message that a queue has handed out.
+    pub fn call(&self, message: CallMessage) -> TrialInvocation {
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&lines);
+        let log = Arc::new(move |line| sink.lock().push(line));
         // The store is that of a handler before its first message.
         let empty_store = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
         let keyvalue = self.policy.grants.keyvalue.then(empty_store);

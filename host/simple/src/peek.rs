@@ -165,6 +165,7 @@ impl PeekSearch {
                 receive_count: meta.receive_count,
                 visible_at_ms: None,
                 parent: None,
+                sent_by: None,
                 failure: None,
                 death: None,
                 damage: Some(damage),
@@ -205,6 +206,8 @@ impl PeekSearch {
             receive_count: meta.receive_count,
             visible_at_ms: is_hidden.then(|| self.glance.now.wall_ms.saturating_add(left_ms)),
             parent: sent.parent.map(|parent| MessageId::from_queue(&parent)),
+            // Another version of the host may have written what this one does not know.
+            sent_by: sent.sender.and_then(|sender| serde_json::from_str(&sender).ok()),
             failure,
             death,
             damage: None,

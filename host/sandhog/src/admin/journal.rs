@@ -55,7 +55,9 @@ pub(crate) async fn attempts(
     Path(name): Path<String>,
     mut parameters: QueryParameters,
 ) -> Answer<AttemptList> {
-    let limit = parameters.number("limit", 1..=MAX_ATTEMPTS)?.unwrap_or(DEFAULT_ATTEMPTS);
+    let limit = parameters
+        .number("limit", 1..=MAX_ATTEMPTS)?
+        .unwrap_or(DEFAULT_ATTEMPTS);
     let before = parameters.number("before", 0..=u64::MAX)?;
     let filter = JournalFilter {
         handler: Some(name.clone()),
@@ -134,10 +136,12 @@ pub(crate) async fn events(
     let last = parameters.number("last", 0..=MAX_ATTEMPTS)?;
     let follow = !parameters.flag("kept")?;
     parameters.finish()?;
-    let after = headers.get(LAST_EVENT_ID).map(|value| value.to_str().unwrap_or_default().parse());
-    let after: Option<u64> = after.transpose().map_err(|_| {
-        RefusedRequest::new(StatusCode::BAD_REQUEST, "last-event-id: use the number of an attempt")
-    })?;
+    let after = headers
+        .get(LAST_EVENT_ID)
+        .map(|value| value.to_str().unwrap_or_default().parse());
+    let after: Option<u64> = after
+        .transpose()
+        .map_err(|_| RefusedRequest::new(StatusCode::BAD_REQUEST, "last-event-id: use the number of an attempt"))?;
     if state.journal.readers() >= MAX_READERS {
         let why = format!("{MAX_READERS} clients read events already; end one of them");
         return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));
@@ -157,7 +161,10 @@ fn event(event: &JournalEvent) -> Event {
     match event {
         JournalEvent::Attempt(entry) => {
             let data = serde_json::to_string(&**entry).expect("texts and numbers have a JSON form");
-            Event::default().event("attempt").id(entry.attempt.to_string()).data(data)
+            Event::default()
+                .event("attempt")
+                .id(entry.attempt.to_string())
+                .data(data)
         }
         JournalEvent::Missed(attempts) => Event::default().event("missed").data(attempts.to_string()),
     }

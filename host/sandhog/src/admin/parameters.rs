@@ -109,7 +109,10 @@ impl QueryParameters {
         match self.take(key).as_deref() {
             None | Some("false") => Ok(false),
             Some("" | "true") => Ok(true),
-            Some(text) => Err(bad(format!("{key}={}: use true or false", printable(text, SHOWN_BYTES)))),
+            Some(text) => Err(bad(format!(
+                "{key}={}: use true or false",
+                printable(text, SHOWN_BYTES)
+            ))),
         }
     }
 

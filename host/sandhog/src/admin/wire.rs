@@ -16,7 +16,7 @@ use crate::{
 };
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, FailureRecord, Receipt,
-    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, MessageId, Outgoing, QueueName},
     peek::PeekedMessage,
 };
 
@@ -493,6 +493,26 @@ impl MessageForm {
             dead_at_ms: death.map(|death| death.dead_at_ms),
             ..Self::new(queue, letter.message, receives)
         }
+    }
+
+    /// Returns the message as a queue hands it out.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidMessage`]: the server sent what can't be a message.
+    pub fn to_message(&self) -> Result<Message, InvalidMessage> {
+        let mut pairs = Vec::with_capacity(self.attributes.len());
+        for (name, value) in &self.attributes {
+            pairs.push((name.clone(), value.clone().into_value(name)?));
+        }
+        Ok(Message {
+            id: MessageId::from_queue(&self.id),
+            body: self.body_bytes().into(),
+            attributes: Attributes::new(pairs)?,
+            sent_at_ms: self.sent_at_ms,
+            group_id: self.group_id.clone(),
+            priority: self.priority,
+        })
     }
 
     /// Returns the bytes of the body; empty if the server sent wrong base64.

@@ -30,7 +30,11 @@ impl HandlerAttempt {
     /// sends to remote queues, then in one transaction of the store the note that the messages were handled, the sends to the
     /// store's own queues and the writes to its key-value store. Returns the effects that go with the deletion. A refusal turns
     /// the successes into failures.
-    pub(crate) async fn commit_before_deletion(&self, messages: &mut [FinishedMessage], effects: Effects) -> CommittedEffects {
+    pub(crate) async fn commit_before_deletion(
+        &self,
+        messages: &mut [FinishedMessage],
+        effects: Effects,
+    ) -> CommittedEffects {
         let context = &self.context;
         if effects.is_empty() && !context.queue.capabilities().redelivers_deleted {
             return CommittedEffects::default();

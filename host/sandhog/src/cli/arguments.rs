@@ -7,27 +7,29 @@ use clap::{
     error::{ContextKind, ContextValue},
 };
 
-mod dead;
-mod peek;
-
-pub use self::{
-    dead::{DeadChoice, DeadCommand, EditArgs},
-    peek::PeekArgs,
-};
 use crate::{config, exit_code, filter_text::parse_filter, telemetry::LogFormat};
 use sandhog_executor::{CodeTier, CompileOrder};
 use sandhog_queue::message::QueueName;
 
 mod attempts;
-
-pub use attempts::{AttemptsCommand, TailArgs, TraceArgs};
+mod dead;
+mod generated;
+mod peek;
+mod replay;
 mod steering;
 
-pub use steering::{DeleteArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand};
+pub use self::{
+    attempts::{AttemptsCommand, TailArgs, TraceArgs},
+    dead::{DeadChoice, DeadCommand, EditArgs},
+    generated::{CompletionsArgs, GeneratedCommand, ManArgs},
+    peek::PeekArgs,
+    replay::ReplayArgs,
+    steering::{DeleteArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand},
+};
 
 /// The longest name of a handler, in bytes: with what `deploy` adds to it, it is still the name of a file.
 const MAX_NAME_BYTES: usize = 200;
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
+pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: wasmtime 48)");
 
 /// A queue worker host: drop a WebAssembly file into a directory and it becomes a worker for a queue.
 #[derive(Debug, Parser)]
@@ -99,10 +101,15 @@ pub enum Command {
     /// List, show, put back, edit or delete the messages that could not be handled
     #[command(subcommand)]
     Dead(DeadCommand),
+    /// Run dead letters through a component without effects, and put back those that it handles
+    Replay(ReplayArgs),
     /// Copy the data directory of the running host, while it works
     Backup(BackupArgs),
     /// Give the room back to the disk that messages took which are gone; the host must be stopped
     Compact(CompactArgs),
+    /// What is made of the arguments.
+    #[command(flatten)]
+    Generated(GeneratedCommand),
     /// Compile the component on standard input; only a host calls this
     #[command(hide = true)]
     Compile(CompileArgs),

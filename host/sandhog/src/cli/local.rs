@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::{CommandStreams, CompactArgs, RunArgs};
 use crate::{
     app::{self, StartError},
+    client::ClientError,
     config::{self, Config, ConfigErrors, ConfigOverrides, Environment},
     config_reload::ConfigReader,
     exit_code::ExitCode,
@@ -18,11 +19,13 @@ use sandhog_simple::{SimpleStore, StoreOptions};
 mod check;
 mod dev;
 mod invoke;
+mod replay;
 
 pub use self::{
     check::check,
     dev::{DevError, dev},
     invoke::invoke,
+    replay::replay,
 };
 
 /// The longest part of a text that a command shows a person, in bytes.
@@ -44,6 +47,12 @@ pub enum LocalError {
     /// The project can't be developed.
     #[error(transparent)]
     Dev(#[from] DevError),
+    /// See [`ClientError`].
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Dead letters that were to be replayed are not there, or a part of what was asked for was not done.
+    #[error("{0}")]
+    Incomplete(String),
     /// The message breaks a limit.
     #[error(transparent)]
     Message(#[from] InvalidMessage),
@@ -62,6 +71,7 @@ impl LocalError {
             Self::Config(_) | Self::Trial(TrialError::Manifest(_)) => ExitCode::Config,
             Self::Dev(DevError::InUse(_)) => ExitCode::DataInUse,
             Self::Start(error) => error.exit_code(),
+            Self::Client(error) => error.exit_code(),
             Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
                 ExitCode::Internal
             }
@@ -71,6 +81,7 @@ impl LocalError {
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::Ok,
             Self::Trial(TrialError::Read { .. } | TrialError::Refused(_))
             | Self::Dev(_)
+            | Self::Incomplete(_)
             | Self::Message(_)
             | Self::Io(_) => ExitCode::Refused,
         }

@@ -156,8 +156,18 @@ fn show(message: &PeekedForm, output: &mut dyn Write) -> io::Result<()> {
     if let Some(group) = &message.group_id {
         line("group", &printable(group, 256))?;
     }
-    if let Some(parent) = &message.parent {
-        line("made from", &printable(parent, 64))?;
+    match (&message.sent_by, &message.parent) {
+        (Some(attempt), parent) => {
+            let handler = printable(&attempt.handler, 256);
+            let parent = printable(parent.as_deref().unwrap_or("?"), 64);
+            let queue = printable(&attempt.queue, 80);
+            line(
+                "sent by",
+                &format!("{handler} v{}, for {parent} of {queue}", attempt.version),
+            )?;
+        }
+        (None, Some(parent)) => line("made from", &printable(parent, 64))?,
+        (None, None) => {}
     }
     if let Some(queue) = &message.dead_letter_of {
         line("failed in", &printable(queue, 80))?;

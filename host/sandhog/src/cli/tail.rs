@@ -130,7 +130,8 @@ fn write_attempt(entry: &JournalEntry, indent: &str, output: &mut dyn Write) -> 
 
 /// Writes a text of one or several lines, each behind its name.
 fn write_text(indent: &str, name: &str, text: &str, output: &mut dyn Write) -> io::Result<()> {
-    text.lines().try_for_each(|line| writeln!(output, "{indent}  {name} | {line}"))
+    text.lines()
+        .try_for_each(|line| writeln!(output, "{indent}  {name} | {line}"))
 }
 
 /// Returns the line of an attempt.

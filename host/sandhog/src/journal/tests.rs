@@ -67,7 +67,11 @@ fn entries_stay_within_their_bytes() {
     }
     let kept = journal.recent(&JournalFilter::default(), 1000, None, None);
     let bytes: usize = kept.iter().map(|entry| entry.size()).sum();
-    assert!((5..=10).contains(&kept.len()) && bytes <= 10_000, "{} with {bytes}", kept.len());
+    assert!(
+        (5..=10).contains(&kept.len()) && bytes <= 10_000,
+        "{} with {bytes}",
+        kept.len()
+    );
     assert_eq!(kept.last().unwrap().message, "99");
 }
 

@@ -20,8 +20,8 @@ use super::{
 };
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_queue::{
-    EffectSend, Effects, EffectsRefused, ExtendError, FailureRecord, Receipt, SendError, SettleAnswers, SettleError,
-    SendOrigin, SettleRequest, Settlement,
+    EffectSend, Effects, EffectsRefused, ExtendError, FailureRecord, Receipt, SendError, SendOrigin, SettleAnswers,
+    SettleError, SettleRequest, Settlement,
 };
 
 impl StoreRules {
@@ -168,11 +168,7 @@ impl StoreRules {
         effects: Effects,
         now: StoreTime,
     ) -> Result<Result<(), EffectsRefused>, StoreFault> {
-        let Effects {
-            sends,
-            writes,
-            origin,
-        } = effects;
+        let Effects { sends, writes, origin } = effects;
         let sends: Vec<EffectSend> = sends.into_iter().map(|send| self.identified_send(send)).collect();
         if let Some((queue, error)) = self.refusal(&sends, now)? {
             let error = Box::new(error);

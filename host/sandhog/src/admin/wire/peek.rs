@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttributeForm, FailureForm, attribute_forms, bounded, text_or_base64};
 use sandhog_queue::{
-    FailureRecord,
+    FailureRecord, SendingAttempt,
     message::{Attributes, CheckedMessage, InvalidMessage, Message, Outgoing},
     peek::{PeekPage, PeekedMessage},
 };
@@ -72,6 +72,10 @@ pub struct PeekedForm {
     /// The id of the message that it was made from, or with whose end it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<String>,
+    /// The attempt that sent it, at the message `parent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<SendingAttemptForm>)]
+    pub sent_by: Option<SendingAttempt>,
     /// The last failure; for a dead letter, the one that made it one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<FailureForm>)]
@@ -88,6 +92,21 @@ pub struct PeekedForm {
     /// For a damaged message: what is damaged, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+}
+
+/// The attempt that sent a message.
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "kebab-case")]
+#[expect(dead_code, reason = "the macro reads the fields")]
+struct SendingAttemptForm {
+    /// The name of the handler.
+    handler: String,
+    /// The number of the handler's version.
+    version: u64,
+    /// The queue that the message of the attempt came from.
+    queue: String,
+    /// The receive count of the message in the attempt.
+    receive_count: u32,
 }
 
 impl From<PeekedMessage> for PeekedForm {
@@ -110,6 +129,7 @@ impl From<PeekedMessage> for PeekedForm {
             cut,
             visible_at_ms: peeked.visible_at_ms,
             parent: peeked.parent.map(|parent| parent.to_string()),
+            sent_by: peeked.sent_by,
             failure: peeked.failure,
             dead_at_ms: death.as_ref().map(|death| death.dead_at_ms),
             dead_receive_count: death.as_ref().map(|death| death.receive_count),

@@ -1,0 +1,89 @@
+//! `sandhog completions` and `sandhog man`: what is made of the arguments of all commands.
+
+use clap::CommandFactory as _;
+
+use super::{Cli, CliError, CommandStreams, CompletionsArgs, ManArgs, arguments::VERSION};
+
+/// The arguments without the commands that only a host calls.
+fn shown() -> clap::Command {
+    let all = Cli::command();
+    let hidden: Vec<String> = all
+        .get_subcommands()
+        .filter(|command| command.is_hide_set())
+        .map(|command| command.get_name().to_owned())
+        .collect();
+    // There is no way to take one out: the others go into a new one.
+    let shown: Vec<clap::Command> = all
+        .get_subcommands()
+        .filter(|command| !hidden.contains(&command.get_name().to_owned()))
+        .cloned()
+        .collect();
+    let about = all.get_about().cloned().unwrap_or_default();
+    clap::Command::new("sandhog")
+        .about(about)
+        .version(VERSION)
+        .after_help(all.get_after_help().cloned().unwrap_or_default())
+        .subcommand_required(true)
+        .subcommands(shown)
+}
+
+pub(crate) fn completions(args: &CompletionsArgs, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut shown(), "sandhog", &mut script);
+    Ok(streams.output.write_all(&script)?)
+}
+
+pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
+    clap_mangen::generate_to(shown(), &args.directory).map_err(|source| CliError::File {
+        path: args.directory.clone(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap_complete::Shell;
+
+    use super::*;
+
+    #[test]
+    fn completions_know_every_command_but_the_one_of_the_host() {
+        for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
+            let mut output = Vec::new();
+            let mut streams = CommandStreams {
+                input: &mut std::io::empty(),
+                output: &mut output,
+                progress: false,
+                columns: None,
+                asks: false,
+            };
+            completions(&CompletionsArgs { shell }, &mut streams).unwrap();
+            let script = String::from_utf8(output).unwrap();
+            for command in Cli::command().get_subcommands() {
+                // "compile" is a part of no other word here.
+                assert_eq!(
+                    script.contains(command.get_name()),
+                    !command.is_hide_set(),
+                    "{shell}: {}",
+                    command.get_name()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_man_page() {
+        let place = tempfile::tempdir().unwrap();
+        let args = ManArgs {
+            directory: place.path().to_owned(),
+        };
+        man(&args).unwrap();
+        let page = std::fs::read_to_string(place.path().join("sandhog-dead-redrive.1")).unwrap();
+        assert!(page.contains("Put dead letters back"), "{page}");
+        assert!(place.path().join("sandhog.1").exists() && !place.path().join("sandhog-compile.1").exists());
+        let missing = ManArgs {
+            directory: place.path().join("missing"),
+        };
+        assert!(man(&missing).unwrap_err().to_string().contains("missing"));
+    }
+}
