@@ -39,6 +39,7 @@ mod isolation;
 mod keyvalue;
 mod lease;
 mod listener;
+mod peek;
 mod processed_messages;
 mod programs;
 mod queue_contract;
