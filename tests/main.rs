@@ -41,6 +41,7 @@ mod keyvalue;
 mod lease;
 mod listener;
 mod pausing;
+mod peek;
 mod processed_messages;
 mod programs;
 mod queue_contract;

@@ -305,6 +305,8 @@ macro_rules! contract {
     };
 }
 
+mod looking;
+
 contract! {
     messages_are_received_in_the_order_sent,
     a_higher_priority_is_received_first,

@@ -327,7 +327,7 @@ mod tests {
             ("reason > x", 8, "> x", TEXT_RELATIONS),
             ("reason ~", 9, "", VALUE),
             ("reason ~ \"x", 10, "\"x", VALUE),
-            ("reason ~ \"\\x\"", 10, "\"\\\\x\"", VALUE),
+            ("reason ~ \"\\x\"", 10, "\"\\x\"", VALUE),
             ("age = 1h", 5, "= 1h", AGE_RELATIONS),
             ("age > soon", 7, "soon", AGE),
             ("state = gone", 9, "gone", STANDINGS),

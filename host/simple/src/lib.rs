@@ -67,6 +67,7 @@ mod row;
 mod rows;
 mod rules;
 mod schema;
+mod search;
 pub mod settings;
 mod sqlite;
 mod standing;

@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    peek::PeekSearch,
     row::StoreFault,
+    search::PeekSearch,
     sqlite::{GlanceConnection, OpenRefusal},
 };
 use sandhog_queue::Cause;

@@ -19,6 +19,7 @@ pub(crate) fn age(ms: u64) -> String {
 
 /// Returns how many milliseconds ago a time was that is given in milliseconds since 1970-01-01T00:00:00Z; 0 for one to come.
 pub(crate) fn since(ms: u64) -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "a person reads how long ago that was")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms)
 }

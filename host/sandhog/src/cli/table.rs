@@ -126,7 +126,7 @@ mod tests {
         );
         let cut = written(Some(40));
         assert!(cut.lines().all(|line| line.chars().count() <= 40), "{cut}");
-        assert!(cut.contains("0123456789  a long re…  7  a body tha…\n"), "{cut}");
+        assert!(cut.contains("0123456789  a long reas…  7  a body tha…\n"), "{cut}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use super::{
     super::{
         clock::StoreTime,
-        peek::{PeekSearch, StoreGlance},
         row::{QueueKey, StoreFault},
+        search::{PeekSearch, StoreGlance},
     },
     StoreRules,
 };
@@ -96,7 +96,7 @@ impl StoreRules {
         if let Some(meta) = replaced {
             self.remove(&meta)?;
         }
-        let sent = self.send_made_from(key, message, parent, now)?;
+        let sent = self.send_made_from(key, message, &parent, now)?;
         Ok(Ok(Some(sent.id)))
     }
 }

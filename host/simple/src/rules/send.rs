@@ -72,7 +72,7 @@ impl StoreRules {
         &mut self,
         key: QueueKey,
         message: CheckedMessage,
-        parent: MessageId,
+        parent: &MessageId,
         now: StoreTime,
     ) -> Result<SentMessage, StoreFault> {
         let mut message = message.into_outgoing();

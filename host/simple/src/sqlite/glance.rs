@@ -9,9 +9,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, config::DbCon
 
 use super::{
     super::{
-        peek::PeekSearch,
         row::{MessageState, StoreFault, StoredMessage},
         schema::ZONE,
+        search::PeekSearch,
     },
     database::OpenRefusal,
     failing::fault,
