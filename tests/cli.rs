@@ -105,7 +105,8 @@ fn the_help_lists_every_command_and_every_exit_code() {
     let help = sandhog(&["--help"]);
     assert_eq!(help.code, Some(0));
     for word in [
-        "run", "send", "invoke", "check", "queues", "versions", "deploy", "rollback", "promote", "dead",
+        "run", "send", "invoke", "check", "queues", "handlers", "pause", "resume", "purge", "delete", "reload",
+        "versions", "deploy", "rollback", "promote", "dead",
     ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }

@@ -273,6 +273,9 @@ impl HandlerStatuses {
     pub fn stopping(&self, name: &str) {
         self.update(name, |status| {
             status.state = HandlerState::Stopping;
+            status.halted = false;
+            status.full_since = None;
+            status.next_probe = None;
             status.last_receive_at = None;
             status.queue_error = None;
         });
