@@ -395,6 +395,7 @@ fn the_queues_are_json_for_programs() {
     let answer: Value = serde_json::from_str(&said.out).expect("JSON");
     let orders = json!({
         "name": "orders", "ready": 0, "in-flight": 0, "delayed": 0, "oldest-age-ms": null, "dead": 0, "damaged": 0,
+        "standstill": null, "halt": null,
     });
     assert_eq!(answer["queues"][0], orders);
 }

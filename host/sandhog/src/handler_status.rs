@@ -47,6 +47,7 @@ impl HandlerState {
 
 /// The status of one handler.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct HandlerStatus {
     /// The name of the handler: that of its file without the extension.
     pub name: String,
