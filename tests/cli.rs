@@ -105,7 +105,8 @@ fn the_help_lists_every_command_and_every_exit_code() {
     let help = sandhog(&["--help"]);
     assert_eq!(help.code, Some(0));
     for word in [
-        "run", "send", "invoke", "check", "queues", "peek", "versions", "deploy", "rollback", "promote", "dead",
+        "run", "send", "invoke", "check", "queues", "handlers", "peek", "tail", "trace", "pause", "resume", "purge",
+        "delete", "reload", "versions", "deploy", "rollback", "promote", "dead", "replay", "backup", "completions",
     ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }
@@ -394,6 +395,7 @@ fn the_queues_are_json_for_programs() {
     let answer: Value = serde_json::from_str(&said.out).expect("JSON");
     let orders = json!({
         "name": "orders", "ready": 0, "in-flight": 0, "delayed": 0, "oldest-age-ms": null, "dead": 0, "damaged": 0,
+        "standstill": null, "halt": null,
     });
     assert_eq!(answer["queues"][0], orders);
 }

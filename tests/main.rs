@@ -75,6 +75,7 @@ mod sqs_polls;
 mod sqs_queues;
 mod sqs_servers;
 mod starvation;
+mod steering;
 mod store_crash;
 mod store_format;
 mod templates;

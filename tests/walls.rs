@@ -147,6 +147,7 @@ fn what_works_on_a_message_knows_neither_the_listener_nor_the_reload_nor_the_com
         "backoff",
         "dispatcher",
         "group_backlog",
+        "halts",
         "pause",
         "poller",
         "runners",

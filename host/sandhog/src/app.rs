@@ -1,6 +1,6 @@
 //! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
 
-use std::{io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 use tokio::{
@@ -306,18 +306,8 @@ impl App {
         let rereading = Arc::new(rereading);
         let orders = Arc::new(Notify::new());
         let state = AdminState {
-            reload: Some(Arc::clone(&rereading)),
-            queues: Arc::clone(&host.queues),
-            handlers: Arc::clone(&host.statuses),
-            versions: Arc::clone(&host.versions),
-            halts: Arc::clone(&host.halts),
-            metrics: Arc::clone(&host.metrics),
-            journal: Arc::clone(&host.journal),
             backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
-            secret: config.secret,
-            keys: config.keys,
-            spy,
-            draining: stop.receiving.clone(),
+            ..admin_state(&host, &config, Arc::clone(&rereading), spy)
         };
         let stop_listening = CancellationToken::new();
         // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
@@ -327,9 +317,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut watching = pin!(watch_paused(&host));
-        let mut following = pin!(rereading.follow(&orders));
-        let mut ending = pin!(Arc::clone(&host.halts).watch_ends());
+        let mut beside = pin!(beside(&host, &rereading, &orders));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -352,9 +340,7 @@ impl App {
                     not_all = code_of(&emptied);
                     stop.receiving.cancel();
                 }
-                never = &mut watching => match never {},
-                never = &mut ending => match never {},
-                never = &mut following => match never {},
+                never = &mut beside => match never {},
                 () = wake_at(give_up_at) => {
                     tracing::error!("interrupted deliveries could not be released in time; their messages return by themselves");
                     break forced.unwrap_or(ExitCode::Internal);
@@ -368,6 +354,33 @@ impl App {
         close(&queues, store).await;
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
+    }
+}
+
+/// Returns what the listener reads and changes.
+fn admin_state(host: &HostContext, config: &Config, reload: Arc<ConfigReload>, spy: Option<TestSpy>) -> AdminState {
+    AdminState {
+        queues: Arc::clone(&host.queues),
+        handlers: Arc::clone(&host.statuses),
+        versions: Arc::clone(&host.versions),
+        halts: Arc::clone(&host.halts),
+        reload: Some(reload),
+        metrics: Arc::clone(&host.metrics),
+        journal: Arc::clone(&host.journal),
+        backups: Arc::default(),
+        secret: config.secret.clone(),
+        keys: config.keys.clone(),
+        spy,
+        draining: host.stop_receiving.clone(),
+    }
+}
+
+/// Does what a host does beside its handlers, for as long as the future is polled.
+async fn beside(host: &HostContext, rereading: &ConfigReload, orders: &Notify) -> Infallible {
+    tokio::select! {
+        never = watch_paused(host) => never,
+        never = Arc::clone(&host.halts).watch_ends() => never,
+        never = rereading.follow(orders) => never,
     }
 }
 

@@ -411,6 +411,10 @@ impl Dispatcher {
         });
         self.backlog
             .received(leased, self.context.queue.capabilities().returns_groups);
+        if self.halts.has_changed() {
+            // An answered halt lets nothing begin.
+            self.look_for_halt();
+        }
         self.start_attempts();
         Ok(())
     }

@@ -47,6 +47,7 @@ impl HandlerState {
 
 /// The status of one handler.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct HandlerStatus {
     /// The name of the handler: that of its file without the extension.
     pub name: String,
@@ -273,6 +274,9 @@ impl HandlerStatuses {
     pub fn stopping(&self, name: &str) {
         self.update(name, |status| {
             status.state = HandlerState::Stopping;
+            status.halted = false;
+            status.full_since = None;
+            status.next_probe = None;
             status.last_receive_at = None;
             status.queue_error = None;
         });

@@ -6,10 +6,16 @@
 //! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
 //! carries commands to the store and waits for its answers.
 
-use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::Notify,
     time::{Instant, timeout_at},
@@ -99,6 +105,8 @@ struct StoreInner {
     processed: SharedProcessedMessages,
     isolation: SharedIsolation,
     destinations: RwLock<HashSet<QueueName>>,
+    /// What the handles of each queue say of it.
+    terms: Mutex<BTreeMap<QueueKey, Arc<Mutex<HandleTerms>>>>,
 }
 
 /// Where the rules are applied.
@@ -188,6 +196,7 @@ impl SimpleStore {
                 processed,
                 isolation,
                 destinations: RwLock::default(),
+                terms: Mutex::default(),
             }),
         }
     }
@@ -252,8 +261,13 @@ impl SimpleStore {
             name,
             key,
             notify: declared.notify,
-            visibility_timeout,
-            max_receives,
+            terms: self.inner.terms_of(
+                key,
+                HandleTerms {
+                    visibility_timeout,
+                    max_receives,
+                },
+            ),
         }))
     }
 
@@ -447,6 +461,14 @@ fn all_queues() -> QueueName {
 }
 
 impl StoreInner {
+    /// Gives all handles of a queue these terms, and returns what they share.
+    fn terms_of(&self, key: QueueKey, terms: HandleTerms) -> Arc<Mutex<HandleTerms>> {
+        let mut all = self.terms.lock();
+        let shared = all.entry(key).or_insert_with(|| Arc::new(Mutex::new(terms)));
+        *shared.lock() = terms;
+        Arc::clone(shared)
+    }
+
     async fn ask<F, A>(&self, queue: &QueueName, operation: StoreOperation<F>) -> Result<A, QueueError>
     where
         F: FnOnce(&mut StoreRules, StoreTime) -> Result<A, StoreFault> + Send + 'static,
@@ -469,6 +491,13 @@ pub struct SimpleQueue {
     name: QueueName,
     key: QueueKey,
     notify: Arc<Notify>,
+    /// Shared by all handles of the queue, which may be declared anew.
+    terms: Arc<Mutex<HandleTerms>>,
+}
+
+/// The settings that a consumer of a queue asks its handle for.
+#[derive(Debug, Clone, Copy)]
+struct HandleTerms {
     visibility_timeout: Duration,
     max_receives: NonZeroU32,
 }
@@ -548,11 +577,11 @@ impl Queue for SimpleQueue {
     }
 
     fn visibility_timeout(&self) -> Duration {
-        self.visibility_timeout
+        self.terms.lock().visibility_timeout
     }
 
     fn last_receive(&self) -> Option<NonZeroU32> {
-        Some(self.max_receives)
+        Some(self.terms.lock().max_receives)
     }
 
     async fn receive(&self, max: usize, wait: Duration) -> Result<Vec<Delivery>, QueueError> {

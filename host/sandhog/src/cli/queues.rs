@@ -48,8 +48,12 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
     }
     let mut table = TextTable::new(columns);
     let mut errors = Vec::new();
+    let mut sentences = Vec::new();
     for mut queue in answer.queues {
         queue.name = printable(&queue.name, MAX_REASON_BYTES);
+        if let Some(standstill) = queue.standstill.take().filter(|_| queue.error.is_none()) {
+            sentences.push(format!("{}: {}", queue.name, printable(&standstill, MAX_REASON_BYTES)));
+        }
         if let Some(error) = queue.error {
             errors.push(error);
             let mut row = vec![queue.name];
@@ -68,6 +72,9 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
         table.row(row);
     }
     table.write(output)?;
+    for sentence in sentences {
+        writeln!(output, "{sentence}")?;
+    }
     for error in errors {
         writeln!(output, "{}", printable(&error, MAX_REASON_BYTES))?;
     }

@@ -38,6 +38,11 @@ impl HaltWatch {
         self.halts.stopping(&self.handler, &self.queue).is_some()
     }
 
+    /// Returns whether halts have changed since the last look. Costs next to nothing.
+    pub fn has_changed(&self) -> bool {
+        self.changes.has_changed().unwrap_or(false)
+    }
+
     /// Waits until halts have changed since the last look.
     ///
     /// # Cancel safety

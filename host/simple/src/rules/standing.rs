@@ -26,10 +26,10 @@ impl StoreRules {
 
     /// Returns the message that leads the group of one that stands behind it.
     fn leader(&mut self, key: QueueKey, now: StoreTime) -> Result<Option<GroupLeader>, StoreFault> {
-        let Some(held) = self.rows.any(key, MessageState::Held, u64::MAX, 1)?.pop() else {
+        let Some(behind) = self.rows.any(key, MessageState::Held, u64::MAX, 1)?.pop() else {
             return Ok(None);
         };
-        let Some(head) = held
+        let Some(leader) = behind
             .group
             .as_ref()
             .map(|group| self.rows.head(key, group))
@@ -38,15 +38,15 @@ impl StoreRules {
         else {
             return Ok(None);
         };
-        let message = self.rows.fetch(head.seq)?.and_then(|stored| stored.content.ok());
+        let message = self.rows.fetch(leader.seq)?.and_then(|stored| stored.content.ok());
         let group = match self.queue(key).order {
             Order::Queue => None,
-            Order::Group | Order::Ungrouped => self.rows.group_id(held.seq)?,
+            Order::Group | Order::Ungrouped => self.rows.group_id(behind.seq)?,
         };
         Ok(message.map(|content| GroupLeader {
             group,
             message: content.message.id,
-            retry_in: (head.state == MessageState::Retry).then(|| until(head.visible_at_ms, now)),
+            retry_in: (leader.state == MessageState::Retry).then(|| until(leader.visible_at_ms, now)),
         }))
     }
 }
