@@ -105,7 +105,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
     let help = sandhog(&["--help"]);
     assert_eq!(help.code, Some(0));
     for word in [
-        "run", "send", "invoke", "check", "queues", "versions", "deploy", "rollback", "promote", "dead",
+        "run", "send", "invoke", "check", "queues", "versions", "deploy", "rollback", "promote", "backup", "dead",
     ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }
@@ -116,7 +116,9 @@ fn the_help_lists_every_command_and_every_exit_code() {
 
 #[test]
 fn the_help_of_a_command_has_examples() {
-    for command in ["run", "send", "invoke", "versions", "deploy", "rollback", "promote"] {
+    for command in [
+        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup",
+    ] {
         let help = sandhog(&[command, "--help"]);
         assert!(
             help.out.contains(&format!("Examples:\n  sandhog {command} ")),

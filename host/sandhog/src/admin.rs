@@ -122,6 +122,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
     let endpoint = Arc::new(SqsEndpoint::new(
         Arc::clone(&state.queues),
         AccessKeys::new(state.secret.clone(), state.keys.clone()),
+        Arc::clone(&state.metrics),
         state.draining.clone(),
         tasks.clone(),
     ));

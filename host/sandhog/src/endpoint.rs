@@ -9,7 +9,10 @@ use std::sync::Arc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{move_tasks::MoveTasks, purges::RecentPurges, replays::ReceiveReplays};
-use crate::queue_set::{QueueSet, SimpleQueueEntry};
+use crate::{
+    metrics::Metrics,
+    queue_set::{QueueSet, SimpleQueueEntry},
+};
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
 use sandhog_sqs_wire::{QueueArn, SqsError, SqsRequest, SqsResponse, WireQueueName, queue_url};
 
@@ -72,6 +75,7 @@ impl ClientView {
 pub struct SqsEndpoint {
     queues: Arc<QueueSet>,
     keys: AccessKeys,
+    metrics: Arc<Metrics>,
     draining: CancellationToken,
     purges: RecentPurges,
     replays: ReceiveReplays,
@@ -83,11 +87,18 @@ pub struct SqsEndpoint {
 impl SqsEndpoint {
     /// Returns the endpoint of these queues. Waiting receives, move tasks and deletions of many messages end when `draining` is
     /// cancelled; `tasks` joins the tasks.
-    pub fn new(queues: Arc<QueueSet>, keys: AccessKeys, draining: CancellationToken, tasks: TaskTracker) -> Self {
+    pub fn new(
+        queues: Arc<QueueSet>,
+        keys: AccessKeys,
+        metrics: Arc<Metrics>,
+        draining: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Self {
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
             queues,
             keys,
+            metrics,
             draining,
             purges: RecentPurges::default(),
             replays: ReceiveReplays::default(),

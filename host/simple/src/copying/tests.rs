@@ -144,7 +144,7 @@ async fn one_copy_is_made_at_a_time_and_one_that_is_given_up_makes_room_for_the_
         while !first.path().join(DATABASE).exists() {
             assert!(poll_once(&mut under_way).await.is_none());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        sleep(Duration::from_millis(20)).await;
         let refused = store.copy_to(second.path()).await.unwrap_err();
         assert!(matches!(refused, CopyError::Busy), "{refused}");
     }
