@@ -77,9 +77,9 @@ impl SqsEndpoint {
         }
         let answers = queue.queue.send_numbered(drafts).await;
         let name = queue.queue.name().as_str();
-        failures
-            .iter()
-            .for_each(|_| self.metrics.refused_as_invalid(name, SendDoor::Sqs));
+        for _ in &failures {
+            self.metrics.refused_as_invalid(name, SendDoor::Sqs);
+        }
         self.count_sends(name, &answers);
         let mut successes = Vec::new();
         for ((id, checked), answer) in accepted.into_iter().zip(answers) {
