@@ -117,7 +117,9 @@ fn the_help_lists_every_command_and_every_exit_code() {
 
 #[test]
 fn the_help_of_a_command_has_examples() {
-    for command in ["run", "send", "invoke", "versions", "deploy", "rollback", "promote"] {
+    for command in [
+        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup",
+    ] {
         let help = sandhog(&[command, "--help"]);
         assert!(
             help.out.contains(&format!("Examples:\n  sandhog {command} ")),

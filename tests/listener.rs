@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 mod bodies;
 mod connections;
 mod metrics;
+mod operators;
 mod served;
 mod sqs;
 

@@ -8,6 +8,7 @@
 
 mod asynchronous;
 mod backlog;
+mod backup;
 mod bleed;
 mod busy_store;
 mod cancel;

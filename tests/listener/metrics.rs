@@ -51,18 +51,22 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
 #[test]
 fn the_page_of_metrics_lists_every_family_and_no_other() {
     let text = fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
-    let rows = text.lines().filter_map(|line| line.strip_prefix("| `sandhog_"));
-    let described: BTreeSet<(String, String)> = rows
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let described: BTreeSet<(String, String, String)> = rows
         .map(|row| {
             let mut cells = row.split('|').map(str::trim);
-            let name = cells.next().unwrap().trim_end_matches('`');
-            (format!("sandhog_{name}"), cells.next().unwrap().to_owned())
+            let name = cells.next().unwrap().trim_end_matches('`').to_owned();
+            let kind = cells.next().unwrap().to_owned();
+            (name, kind, cells.next().unwrap().to_owned())
         })
         .collect();
     let metrics = Metrics::new();
     let families = metrics.families().iter();
     let known: BTreeSet<_> = families
-        .map(|family| (family.name.clone(), family.kind.to_owned()))
+        .map(|family| {
+            let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+            (family.name.clone(), family.kind.to_owned(), labels.join(", "))
+        })
         .collect();
     assert_eq!(described, known);
 }

@@ -31,6 +31,9 @@ pub struct LivingNames {
 
 /// The labels of a series.
 pub trait SeriesLabels: EncodeLabelSet + Clone + Eq + Hash + fmt::Debug + Send + Sync + 'static {
+    /// The names of the labels, as on the page.
+    const NAMES: &'static [&'static str];
+
     /// Whether the handler or queue that the labels name exists.
     fn live(&self, living: &LivingNames) -> bool;
 }
@@ -51,6 +54,8 @@ impl QueueLabel {
 }
 
 impl SeriesLabels for QueueLabel {
+    const NAMES: &'static [&'static str] = &["queue"];
+
     fn live(&self, living: &LivingNames) -> bool {
         living.queues.contains(&self.queue)
     }
@@ -74,6 +79,8 @@ impl QueueResultLabel {
 }
 
 impl SeriesLabels for QueueResultLabel {
+    const NAMES: &'static [&'static str] = &["queue", "result"];
+
     fn live(&self, living: &LivingNames) -> bool {
         living.queues.contains(&self.queue)
     }
@@ -158,6 +165,8 @@ pub struct MetricDescription {
     pub name: String,
     /// `counter`, `gauge` or `histogram`.
     pub kind: &'static str,
+    /// The names of the labels of its series.
+    pub labels: &'static [&'static str],
     /// The help text: what the family counts or measures.
     pub help: &'static str,
 }
@@ -185,10 +194,7 @@ impl fmt::Debug for MetricFamilies {
 impl MetricFamilies {
     /// No family yet.
     pub fn new() -> Self {
-        Self {
-            registry: Registry::with_prefix(PREFIX),
-            ..Self::default()
-        }
+        Self::default()
     }
 
     /// The registry, for an encoder.
@@ -207,7 +213,7 @@ impl MetricFamilies {
         Family<L, M, fn() -> M>: EncodeMetric + TypedMetric,
         M: Clone + TypedMetric + fmt::Debug + Send + Sync + 'static,
     {
-        self.metric(name, help, series.family.clone());
+        self.add(format!("{PREFIX}_{name}"), help, L::NAMES, series.family.clone());
         let series = series.clone();
         self.ends.push(Box::new(move |living| series.keep(living)));
     }
@@ -219,14 +225,35 @@ impl MetricFamilies {
         help: &'static str,
         metric: M,
     ) {
+        self.add(format!("{PREFIX}_{name}"), help, &[], metric);
+    }
+
+    /// Registers a metric that other programs have under the same name, which has no prefix of this one.
+    pub fn process<M: EncodeMetric + TypedMetric + fmt::Debug + Send + Sync + 'static>(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        metric: M,
+    ) {
+        self.add(name.to_owned(), help, &[], metric);
+    }
+
+    fn add<M: EncodeMetric + TypedMetric + fmt::Debug + Send + Sync + 'static>(
+        &mut self,
+        name: String,
+        help: &'static str,
+        labels: &'static [&'static str],
+        metric: M,
+    ) {
         let (kind, suffix) = match M::TYPE {
             MetricType::Counter => ("counter", "_total"),
             MetricType::Histogram => ("histogram", ""),
             MetricType::Gauge | MetricType::Info | MetricType::Unknown => ("gauge", ""),
         };
         self.descriptions.push(MetricDescription {
-            name: format!("{PREFIX}_{name}{suffix}"),
+            name: format!("{name}{suffix}"),
             kind,
+            labels,
             help,
         });
         for (suffix, unit) in [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)] {

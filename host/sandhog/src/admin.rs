@@ -70,7 +70,7 @@ use crate::{
     backup::BackupDesk,
     config::{AccessKey, ListenerSecret},
     config_reload::ConfigReload,
-    endpoint::{AccessKeys, SqsEndpoint},
+    endpoint::{AccessKeys, EndpointParts, SqsEndpoint},
     halts::Halts,
     handler_status::HandlerStatuses,
     journal::Journal,
@@ -152,8 +152,11 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         limit: limits.request,
     };
     let endpoint = Arc::new(SqsEndpoint::new(
-        Arc::clone(&state.queues),
-        Arc::clone(&state.halts),
+        EndpointParts {
+            queues: Arc::clone(&state.queues),
+            halts: Arc::clone(&state.halts),
+            metrics: Arc::clone(&state.metrics),
+        },
         AccessKeys::new(state.secret.clone(), state.keys.clone()),
         state.draining.clone(),
         tasks.clone(),

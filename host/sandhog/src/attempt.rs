@@ -35,6 +35,7 @@ use sandhog_queue::{
     Delivery, Effects, Queue, SendIds, SendOrigin, SettleError, Settlement,
     keyvalue::Writes,
     lease::{Lease, LeaseKeeper},
+    machine_clock::wall_ms,
     message::MessageId,
     printable::chain,
 };
@@ -364,6 +365,7 @@ impl HandlerAttempt {
     /// Calls the guest for the messages that were not handled before, unless the order to stop or the loss of a lease comes first.
     async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> CalledGuest {
         let context = &self.context;
+        let now_ms = wall_ms();
         // The output of a batch cannot be told apart by message, so it carries the id of the first one.
         let first = deliveries.first().map(|delivery| delivery.message.id.clone());
         let mut messages = Vec::with_capacity(deliveries.len());
@@ -374,6 +376,10 @@ impl HandlerAttempt {
                 continue;
             }
             known_outcomes.push(None);
+            if delivery.receive_count == NonZeroU32::MIN {
+                let waited = Duration::from_millis(now_ms.saturating_sub(delivery.message.sent_at_ms));
+                context.metrics.waited(&context.handler, waited);
+            }
             messages.push(CallMessage {
                 message: delivery.message,
                 queue: context.queue.name().clone(),
@@ -440,6 +446,7 @@ impl HandlerAttempt {
                 .metrics
                 .log_lines_dropped(&self.context.handler, report.usage.log_lines_dropped);
         }
+        self.context.metrics.call_cost(&self.context.handler, &report.usage);
         let mut verdicts = report.verdicts.into_iter().map(|verdict| match verdict {
             Verdict::Success => AttemptOutcome::Success,
             Verdict::Failed(failure) => AttemptOutcome::Failed(failure),

@@ -9,7 +9,6 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -18,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::task::TaskTracker;
 
 use crate::{halts, versions::copy_versions};
-use sandhog_queue::{QueueError, printable::chain};
+use sandhog_queue::{QueueError, machine_clock::wall_ms, printable::chain};
 use sandhog_simple::{CopyError, SimpleStore};
 
 mod archive;
@@ -195,13 +194,10 @@ async fn copy(staging: &StagedCopy, store: &SimpleStore) -> Result<BackupFacts, 
         .await
         .map_err(io::Error::other)
         .flatten();
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     Ok(BackupFacts {
         format: FORMAT,
         made_by: concat!("sandhog ", env!("CARGO_PKG_VERSION")).to_owned(),
-        made_at_ms: SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, millis),
+        made_at_ms: wall_ms(),
         messages: copied.messages,
         bytes: bytes.map_err(|error| format!("the versions and pauses can't be copied: {error}"))?,
         longest_step_us: u64::try_from(copied.longest_step.as_micros()).unwrap_or(u64::MAX),

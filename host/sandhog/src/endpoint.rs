@@ -11,6 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{move_tasks::MoveTasks, purges::RecentPurges, replays::ReceiveReplays};
 use crate::{
     halts::Halts,
+    metrics::Metrics,
     queue_set::{QueueSet, SimpleQueueEntry},
 };
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
@@ -70,12 +71,24 @@ impl ClientView {
     }
 }
 
+/// The parts of the host that the endpoint reads and changes.
+#[derive(Debug)]
+pub struct EndpointParts {
+    /// All queues.
+    pub queues: Arc<QueueSet>,
+    /// What operators have halted.
+    pub halts: Arc<Halts>,
+    /// Where sends are counted.
+    pub metrics: Arc<Metrics>,
+}
+
 /// The endpoint. It lives as long as the listener.
 #[derive(Debug)]
 pub struct SqsEndpoint {
     queues: Arc<QueueSet>,
     halts: Arc<Halts>,
     keys: AccessKeys,
+    metrics: Arc<Metrics>,
     draining: CancellationToken,
     purges: RecentPurges,
     replays: ReceiveReplays,
@@ -88,17 +101,18 @@ impl SqsEndpoint {
     /// Returns the endpoint of these queues. Waiting receives, move tasks and deletions of many messages end when `draining` is
     /// cancelled; `tasks` joins the tasks.
     pub fn new(
-        queues: Arc<QueueSet>,
-        halts: Arc<Halts>,
+        parts: EndpointParts,
         keys: AccessKeys,
         draining: CancellationToken,
         tasks: TaskTracker,
     ) -> Self {
+        let EndpointParts { queues, halts, metrics } = parts;
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
             queues,
             halts,
             keys,
+            metrics,
             draining,
             purges: RecentPurges::default(),
             replays: ReceiveReplays::default(),

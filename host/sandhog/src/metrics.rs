@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use prometheus_client::encoding::text::encode;
 
-use self::attempts::AttemptMetrics;
-pub use self::page::PageFormat;
+use self::{arrivals::ArrivalMetrics, attempts::AttemptMetrics, calls::CallMetrics, process::ProcessMetrics};
+pub use self::{arrivals::SendDoor, page::PageFormat};
 use crate::{
     admin::ListenerMetrics,
     handler_set::{HandlerMetrics, HeldLeases},
@@ -21,18 +21,24 @@ use sandhog_queue::{
 };
 use sandhog_sqs::SqsMetrics;
 
+mod arrivals;
 mod attempts;
+mod calls;
 pub(crate) mod labels;
 mod page;
+mod process;
 
 /// Every metric of the host. Each method of a group is one observation; all are cheap and none blocks for long.
 pub struct Metrics {
     families: MetricFamilies,
+    arrivals: ArrivalMetrics,
     attempts: AttemptMetrics,
+    calls: CallMetrics,
     handlers: HandlerMetrics,
     held_leases: Arc<HeldLeases>,
     leases: Arc<LeaseMetrics>,
     listener: ListenerMetrics,
+    process: ProcessMetrics,
     queues: QueueMetrics,
     sqs: Arc<SqsMetrics>,
 }
@@ -56,19 +62,25 @@ impl Metrics {
         let sqs = Arc::new(SqsMetrics::new(Arc::clone(&leases)));
         let mut metrics = Self {
             families: MetricFamilies::new(),
+            arrivals: ArrivalMetrics::default(),
             attempts: AttemptMetrics::default(),
+            calls: CallMetrics::default(),
             handlers: HandlerMetrics::default(),
             held_leases: Arc::default(),
             leases,
             listener: ListenerMetrics::default(),
+            process: ProcessMetrics::default(),
             queues: QueueMetrics::default(),
             sqs,
         };
+        metrics.arrivals.register(&mut metrics.families);
         metrics.attempts.register(&mut metrics.families);
+        metrics.calls.register(&mut metrics.families);
         metrics.handlers.register(&mut metrics.families);
         metrics.held_leases.register(&mut metrics.families);
         metrics.leases.register(&mut metrics.families);
         metrics.listener.register(&mut metrics.families);
+        metrics.process.register(&mut metrics.families);
         metrics.queues.register(&mut metrics.families);
         metrics.sqs.register(&mut metrics.families);
         metrics
@@ -123,6 +135,7 @@ impl Metrics {
     /// Returns the page in one of its formats.
     pub fn page_in(&self, format: PageFormat) -> String {
         self.held_leases.look();
+        self.process.look();
         let mut page = String::new();
         // Writing to a string does not fail, and neither do the encoders of our own labels.
         match (encode(&mut page, self.families.registry()), format) {
@@ -143,6 +156,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use sandhog_executor::CallUsage;
     use sandhog_queue::Counts;
     use sandhog_simple::DiskUse;
 
@@ -155,6 +169,7 @@ mod tests {
         let samples: Vec<&str> = page
             .lines()
             .filter(|line| !line.starts_with('#') && !line.contains("bucket") && !untouched(line))
+            .filter(|line| !line.starts_with("process_") && !line.starts_with("sandhog_build_info"))
             .collect();
         assert_eq!(samples, expected);
     }
@@ -176,6 +191,7 @@ mod tests {
                 r#"sandhog_attempt_duration_seconds_count{handler="bill"} 1"#,
                 r#"sandhog_settled_deliveries_total{queue="orders",settlement="dead-letter"} 1"#,
                 r#"sandhog_handler_paused{handler="bill"} 1"#,
+                r#"sandhog_handler_pauses_total{handler="bill"} 1"#,
             ],
         );
     }
@@ -203,6 +219,7 @@ mod tests {
             free_bytes: 3,
             log_bytes: 2,
             pinned_log_bytes: 1,
+            uncopied_log_bytes: 5,
         };
         check(
             |metrics| metrics.queues().disk_use(&disk),
@@ -211,6 +228,34 @@ mod tests {
                 "sandhog_store_free_bytes 3",
                 "sandhog_store_log_bytes 2",
                 "sandhog_store_pinned_log_bytes 1",
+                "sandhog_store_uncopied_log_bytes 5",
+            ],
+        );
+    }
+
+    #[test]
+    fn arrivals_and_costs_are_on_the_page() {
+        let usage = CallUsage {
+            cpu: Duration::from_millis(250),
+            memory_peak: 131_072,
+            ..CallUsage::default()
+        };
+        check(
+            |metrics| {
+                metrics.arrived("orders", SendDoor::Http, 2);
+                metrics.arrived("orders", SendDoor::Sqs, 0);
+                metrics.refused_as_invalid("orders", SendDoor::Sqs);
+                metrics.waited("bill", Duration::from_millis(500));
+                metrics.call_cost("bill", &usage);
+            },
+            &[
+                r#"sandhog_arrived_messages_total{queue="orders",door="http"} 2"#,
+                r#"sandhog_refused_messages_total{queue="orders",door="sqs",reason="invalid"} 1"#,
+                r#"sandhog_handler_wait_seconds_sum{handler="bill"} 0.5"#,
+                r#"sandhog_handler_wait_seconds_count{handler="bill"} 1"#,
+                r#"sandhog_handler_cpu_seconds_total{handler="bill"} 0.25"#,
+                r#"sandhog_handler_memory_bytes_sum{handler="bill"} 131072.0"#,
+                r#"sandhog_handler_memory_bytes_count{handler="bill"} 1"#,
             ],
         );
     }
@@ -223,7 +268,7 @@ mod tests {
                 metrics.handler_paused("bill", true);
                 metrics.handler_removed("bill");
             },
-            &[],
+            &[r#"sandhog_handler_pauses_total{handler="bill"} 1"#],
         );
     }
 
@@ -251,6 +296,7 @@ mod tests {
             },
             // Nothing of what was gone is remembered.
             &[
+                r#"sandhog_arrived_messages_total{queue="bill",door="handler"} 1"#,
                 r#"sandhog_sent_messages_total{queue="bill"} 1"#,
                 r#"sandhog_handler_loads_total{handler="bill",result="ok"} 1"#,
             ],

@@ -65,6 +65,8 @@ pub struct DiskUse {
     pub log_bytes: u64,
     /// The part of the log that could not be copied into the database at the last attempt, because a tool reads it.
     pub pinned_log_bytes: u64,
+    /// The part of the log that is not in the database file yet: what the next start has to read.
+    pub uncopied_log_bytes: u64,
 }
 
 /// A dead letter whose content was not read.

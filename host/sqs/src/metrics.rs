@@ -14,6 +14,8 @@ struct QueueActionLabel {
 }
 
 impl SeriesLabels for QueueActionLabel {
+    const NAMES: &'static [&'static str] = &["queue", "action"];
+
     fn live(&self, living: &LivingNames) -> bool {
         living.queues.contains(&self.queue)
     }

@@ -1,5 +1,7 @@
 //! The route of a backup: the archive goes to the client while it is read.
 
+use std::{convert::Infallible, sync::Arc};
+
 use axum::{
     Extension,
     body::Body,
@@ -12,9 +14,17 @@ use futures_util::stream;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::{AdminState, refused::RefusedRequest, wire};
+use super::{
+    AdminState,
+    connections::{ClientConnection, ConnectionPhase},
+    refused::RefusedRequest,
+    wire,
+};
 use crate::backup::BackupRefused;
 use sandhog_queue::printable::chain;
+
+/// The pieces of an archive, and the connection that they go to.
+type OpenArchive = (mpsc::Receiver<Bytes>, Arc<ClientConnection>);
 
 #[utoipa::path(
     post,
@@ -31,11 +41,17 @@ use sandhog_queue::printable::chain;
 pub(crate) async fn make(
     State(state): State<AdminState>,
     Extension(tasks): Extension<TaskTracker>,
+    Extension(connection): Extension<Arc<ClientConnection>>,
 ) -> Result<Response, RefusedRequest> {
     let archive = state.backups.begin(&tasks).await?;
-    let pieces = stream::unfold(archive, async |mut archive: mpsc::Receiver<Bytes>| {
-        let piece = archive.recv().await?;
-        Some((Ok::<_, std::convert::Infallible>(piece), archive))
+    let pieces = stream::unfold((archive, connection), async |(mut archive, connection): OpenArchive| {
+        // The client waits for the host, which copies, so its connection makes no room for another.
+        connection.turn(ConnectionPhase::UnderWay);
+        let piece = archive.recv().await;
+        if piece.is_none() {
+            connection.turn(ConnectionPhase::Answering);
+        }
+        Some((Ok::<_, Infallible>(piece?), (archive, connection)))
     });
     Ok(([(header::CONTENT_TYPE, "application/x-tar")], Body::from_stream(pieces)).into_response())
 }

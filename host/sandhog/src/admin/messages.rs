@@ -11,10 +11,10 @@ use super::{
     refused::RefusedRequest,
     wire::{self, AffectedMessages},
 };
-use crate::halts::receive_unhalted;
+use crate::{halts::receive_unhalted, metrics::SendDoor};
 use sandhog_queue::{
     Delivery, Effects, Queue, SendError, SettleRequest, Settlement,
-    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, Outgoing},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, MessageId, Outgoing},
     printable::chain,
 };
 use sandhog_simple::{SimpleQueue, receive_terms::ReceiveTerms};
@@ -52,10 +52,23 @@ pub(crate) async fn send(
     body: ReceivedBody,
 ) -> Answer<wire::SentMessage> {
     let queue = state.find(&name)?;
-    let message = outgoing(parameters, body?)?;
-    Ok(Json(wire::SentMessage {
-        id: queue.send(message).await?.to_string(),
-    }))
+    let invalid = |_: &RefusedRequest| state.metrics.refused_as_invalid(&name, SendDoor::Http);
+    let message = outgoing(parameters, body?).inspect_err(invalid)?;
+    let sent = queue.send(message).await;
+    state.count_sends(&name, std::slice::from_ref(&sent));
+    Ok(Json(wire::SentMessage { id: sent?.to_string() }))
+}
+
+impl AdminState {
+    /// Counts what became of messages that were sent to a queue.
+    fn count_sends(&self, queue: &str, sent: &[Result<MessageId, SendError>]) {
+        let accepted = sent.iter().filter(|sent| sent.is_ok()).count();
+        let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
+        self.metrics.arrived(queue, SendDoor::Http, accepted);
+        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
+            self.metrics.refused(queue, SendDoor::Http, error);
+        }
+    }
 }
 
 fn outgoing(mut parameters: QueryParameters, body: Bytes) -> Result<CheckedMessage, RefusedRequest> {
@@ -104,10 +117,14 @@ pub(crate) async fn send_batch(
         .into_iter()
         .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
-    let mut sent = queue.send_many(valid).await.into_iter();
+    let sent = queue.send_many(valid).await;
+    state.count_sends(&name, &sent);
+    let mut sent = sent.into_iter();
     let mut results = Vec::with_capacity(checked.len());
     for check in checked {
+        let invalid = |_: &InvalidMessage| state.metrics.refused_as_invalid(&name, SendDoor::Http);
         let answer = check
+            .inspect_err(invalid)
             .map_err(SendError::from)
             .and_then(|()| sent.next().expect("one answer per message"));
         results.push(match answer {

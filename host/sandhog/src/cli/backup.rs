@@ -8,11 +8,11 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Component, Path, PathBuf},
     process,
-    time::Instant,
 };
 
 use bytesize::ByteSize;
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{BackupArgs, CliError, write_json};
 use crate::{

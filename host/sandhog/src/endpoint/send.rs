@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::{ClientView, SqsEndpoint, failed};
-use crate::queue_set::SimpleQueueEntry;
+use crate::{metrics::SendDoor, queue_set::SimpleQueueEntry};
 use sandhog_queue::{
-    SendError,
+    Queue as _, SendError,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_ATTRIBUTES_BYTES, Outgoing},
 };
+use sandhog_simple::SentMessage;
 use sandhog_sqs::body_form::{self, BODY_ENCODING, TRACE_HEADER};
 use sandhog_sqs_wire::{
     CheckedSend, OutgoingMessage, SendRefusal, SendRules, SqsError, SqsErrorCode, SqsResponse,
@@ -26,10 +27,13 @@ impl SqsEndpoint {
     ) -> Result<SqsResponse, SqsError> {
         let queue = self.queue(&input.queue_url)?;
         let message = OutgoingMessage::of_input(&input);
-        let checked = message.check(send_rules(&queue)).map_err(SendRefusal::into_error)?;
-        let checked = traced(checked, view);
-        let draft = draft(&message, &checked)?;
+        let name = queue.queue.name().as_str();
+        let invalid = |_: &SqsError| self.metrics.refused_as_invalid(name, SendDoor::Sqs);
+        let checked = message.check(send_rules(&queue)).map_err(SendRefusal::into_error);
+        let checked = traced(checked.inspect_err(invalid)?, view);
+        let draft = draft(&message, &checked).inspect_err(invalid)?;
         let mut answers = queue.queue.send_numbered(vec![draft]).await;
+        self.count_sends(name, &answers);
         let sent = answers
             .pop()
             .expect("one answer per message")
@@ -72,6 +76,11 @@ impl SqsEndpoint {
             }
         }
         let answers = queue.queue.send_numbered(drafts).await;
+        let name = queue.queue.name().as_str();
+        for _ in &failures {
+            self.metrics.refused_as_invalid(name, SendDoor::Sqs);
+        }
+        self.count_sends(name, &answers);
         let mut successes = Vec::new();
         for ((id, checked), answer) in accepted.into_iter().zip(answers) {
             match answer {
@@ -90,6 +99,18 @@ impl SqsEndpoint {
             successful: successes,
             failed: failures,
         }))
+    }
+}
+
+impl SqsEndpoint {
+    /// Counts what became of messages that were sent to a queue.
+    fn count_sends(&self, queue: &str, sent: &[Result<SentMessage, SendError>]) {
+        let accepted = sent.iter().filter(|sent| sent.is_ok()).count();
+        let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
+        self.metrics.arrived(queue, SendDoor::Sqs, accepted);
+        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
+            self.metrics.refused(queue, SendDoor::Sqs, error);
+        }
     }
 }
 

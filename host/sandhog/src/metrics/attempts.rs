@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
 use super::{
-    Metrics,
+    Metrics, SendDoor,
     labels::{HandlerLabel, OutcomeLabel, SettlementLabel},
 };
 use sandhog_queue::metric_series::{MetricFamilies, MetricSeries, QueueLabel, QueueResultLabel};
@@ -27,6 +27,7 @@ pub(crate) struct AttemptMetrics {
     sent: MetricSeries<QueueLabel, Counter>,
     dropped_log_lines: MetricSeries<HandlerLabel, Counter>,
     paused: MetricSeries<HandlerLabel, Gauge>,
+    pauses: MetricSeries<HandlerLabel, Counter>,
     in_flight: MetricSeries<HandlerLabel, Gauge>,
 }
 
@@ -42,6 +43,7 @@ impl Default for AttemptMetrics {
             sent: MetricSeries::default(),
             dropped_log_lines: MetricSeries::default(),
             paused: MetricSeries::default(),
+            pauses: MetricSeries::default(),
             in_flight: MetricSeries::default(),
         }
     }
@@ -60,6 +62,7 @@ impl AttemptMetrics {
         let help = "Lines of guests over their limit";
         families.series("dropped_log_lines", help, &self.dropped_log_lines);
         families.series("handler_paused", "1 while a handler is paused", &self.paused);
+        families.series("handler_pauses", "Pauses of a handler that began", &self.pauses);
         families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
     }
 
@@ -116,6 +119,7 @@ impl Metrics {
 
     /// Handlers sent this number of messages to a queue, and the sends are committed.
     pub fn sends(&self, queue: &str, messages: u64) {
+        self.arrived(queue, SendDoor::Handler, messages);
         let sent = &self.attempts.sent;
         sent.with(&QueueLabel::new(queue), |metric| metric.inc_by(messages));
     }
@@ -128,6 +132,9 @@ impl Metrics {
 
     /// A handler is paused, or is not.
     pub fn handler_paused(&self, handler: &str, paused: bool) {
+        if paused {
+            self.attempts.pauses.with(&HandlerLabel::new(handler), Counter::inc);
+        }
         let gauge = &self.attempts.paused;
         gauge.with(&HandlerLabel::new(handler), |metric| metric.set(i64::from(paused)));
     }

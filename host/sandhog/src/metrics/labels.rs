@@ -69,13 +69,15 @@ impl SettlementLabel {
 }
 
 macro_rules! live_with {
-    ($field:ident, $names:ident: $($labels:ty),*) => {
+    ($field:ident, $names:ident: $($labels:ty $([$other:literal])?),*) => {
         $(impl SeriesLabels for $labels {
+            const NAMES: &'static [&'static str] = &[stringify!($field) $(, $other)?];
+
             fn live(&self, living: &LivingNames) -> bool {
                 living.$names.contains(&self.$field)
             }
         })*
     };
 }
-live_with!(handler, handlers: HandlerLabel, HandlerResultLabel, OutcomeLabel);
-live_with!(queue, queues: SettlementLabel);
+live_with!(handler, handlers: HandlerLabel, HandlerResultLabel ["result"], OutcomeLabel ["outcome"]);
+live_with!(queue, queues: SettlementLabel ["settlement"]);

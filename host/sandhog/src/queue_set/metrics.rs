@@ -27,6 +27,7 @@ pub struct QueueMetrics {
     store_free: Gauge,
     store_log: Gauge,
     store_pinned_log: Gauge,
+    store_uncopied_log: Gauge,
 }
 
 impl QueueMetrics {
@@ -51,6 +52,8 @@ impl QueueMetrics {
         families.metric("store_log_bytes", help, self.store_log.clone());
         let help = "The part of the write-ahead log that a reader keeps from being emptied";
         families.metric("store_pinned_log_bytes", help, self.store_pinned_log.clone());
+        let help = "The part of the write-ahead log that is not in the database file yet";
+        families.metric("store_uncopied_log_bytes", help, self.store_uncopied_log.clone());
     }
 
     /// A queue has these counts.
@@ -80,6 +83,7 @@ impl QueueMetrics {
             (&self.store_free, disk.free_bytes),
             (&self.store_log, disk.log_bytes),
             (&self.store_pinned_log, disk.pinned_log_bytes),
+            (&self.store_uncopied_log, disk.uncopied_log_bytes),
         ] {
             gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }

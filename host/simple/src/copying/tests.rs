@@ -137,14 +137,14 @@ async fn one_copy_is_made_at_a_time_and_one_that_is_given_up_makes_room_for_the_
         panic!()
     };
     let store = opened(source.path());
-    send(&*queue(&store).await, 5000).await;
+    send(&*queue(&store).await, 10_000).await;
     {
         let mut under_way = pin!(store.copy_to(first.path()));
-        // Polled until it has begun, and no further.
-        while !first.path().join(DATABASE).exists() {
+        // Polled until something is copied, and no further.
+        while fs::metadata(first.path().join(DATABASE)).map_or(0, |file| file.len()) == 0 {
             assert!(poll_once(&mut under_way).await.is_none());
+            sleep(Duration::from_millis(1)).await;
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
         let refused = store.copy_to(second.path()).await.unwrap_err();
         assert!(matches!(refused, CopyError::Busy), "{refused}");
     }

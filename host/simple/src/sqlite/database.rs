@@ -15,7 +15,7 @@ use super::{
     super::{row::StoreFault, rows::DiskUse, schema},
     arrivals::Arrivals,
     failing::fault,
-    log::{self, PinnedBytes},
+    log::{self, LogBytes},
     online_copy::{CopyProgress, OnlineCopy},
     read::{signed, unsigned},
 };
@@ -54,7 +54,8 @@ pub(crate) struct SqliteRows {
     pub(crate) flights: FlightZones,
     path: PathBuf,
     page_bytes: u64,
-    pinned: PinnedBytes,
+    pinned: LogBytes,
+    uncopied: LogBytes,
 }
 
 impl fmt::Debug for SqliteRows {
@@ -127,7 +128,8 @@ impl SqliteRows {
             flights: FlightZones::default(),
             path: path.to_owned(),
             page_bytes: 0,
-            pinned: PinnedBytes::default(),
+            pinned: LogBytes::default(),
+            uncopied: LogBytes::default(),
         };
         rows.watch_log()?;
         Ok(rows)
@@ -215,6 +217,7 @@ impl SqliteRows {
             free_bytes: unsigned(free).saturating_mul(self.page_bytes),
             log_bytes: bytes_of(&log::beside(&self.path, "-wal")),
             pinned_log_bytes: self.pinned.get(),
+            uncopied_log_bytes: self.uncopied.get(),
         })
     }
 
@@ -315,7 +318,11 @@ impl SqliteRows {
             .connection
             .pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?;
         self.page_bytes = unsigned(page_bytes);
-        let hook = log::copy_and_warn(&self.path, self.page_bytes, self.pinned.clone());
+        let hook = log::copy_and_warn(
+            &self.path,
+            self.page_bytes,
+            [self.pinned.clone(), self.uncopied.clone()],
+        );
         self.connection.wal_hook(Some(hook))
     }
 

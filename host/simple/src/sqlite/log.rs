@@ -23,11 +23,11 @@ const PINNED_PAGES: i32 = 4 * LOG_PAGES;
 /// The readers' locks in the index of the log: five bytes, of which each reader holds one.
 const READ_LOCKS: std::ops::RangeInclusive<u64> = 123..=127;
 
-/// The number of bytes of the log that could not be copied at the last attempt. Cheap to clone; the clones are the same.
+/// A number of bytes of the log. Cheap to clone; the clones are the same.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PinnedBytes(Arc<AtomicU64>);
+pub(crate) struct LogBytes(Arc<AtomicU64>);
 
-impl PinnedBytes {
+impl LogBytes {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -63,21 +63,44 @@ impl LoggedState {
     }
 }
 
+/// How much of the log has been copied.
+#[derive(Debug, Default)]
+struct CopiedPlace {
+    pages: i32,
+    copied: i32,
+}
+
+impl CopiedPlace {
+    /// Returns the number of pages that are not copied after a commit that left this number in the log. `SQLite` writes a log that was
+    /// copied as a whole anew from its beginning.
+    fn committed(&mut self, pages: i32) -> i32 {
+        if pages < self.pages {
+            self.copied = 0;
+        }
+        self.pages = pages;
+        pages.saturating_sub(self.copied)
+    }
+}
+
 /// Returns the hook for each commit, which copies a long log into the database as `SQLite` would, but not in silence.
 pub(crate) fn copy_and_warn(
     database: &Path,
     page_bytes: u64,
-    pinned: PinnedBytes,
+    [pinned, uncopied]: [LogBytes; 2],
 ) -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
     let index = beside(database, "-shm");
     let mut logged = LoggedState::default();
     let bytes = move |pages: i32| u64::try_from(pages).unwrap_or(0).saturating_mul(page_bytes);
+    let mut place = CopiedPlace::default();
     move |wal, pages| {
+        uncopied.0.store(bytes(place.committed(pages)), Ordering::Relaxed);
         if pages < LOG_PAGES {
             return Ok(());
         }
         match wal.checkpoint_v2(CheckpointMode::PASSIVE) {
             Ok((pages, copied)) => {
+                place.copied = copied;
+                uncopied.0.store(bytes(place.committed(pages)), Ordering::Relaxed);
                 pinned.0.store(bytes(pages.saturating_sub(copied)), Ordering::Relaxed);
                 match logged.copied(pages, copied) {
                     Some(LogNews::Pinned) => tracing::warn!(
@@ -171,6 +194,16 @@ mod tests {
         assert_eq!(logged.copied(20_000, 10), Some(LogNews::Pinned));
         assert_eq!(logged.copied(20_001, 20_001), Some(LogNews::Free));
         assert_eq!(logged.copied(1000, 1000), None);
+    }
+
+    #[test]
+    fn what_is_not_copied_is_counted_from_the_last_copy_and_anew_when_the_log_begins_anew() {
+        let mut place = CopiedPlace::default();
+        assert_eq!(place.committed(2010), 2010);
+        place.copied = 2000;
+        assert_eq!([2010, 2050].map(|pages| place.committed(pages)), [10, 50]);
+        place.copied = 2050;
+        assert_eq!([2050, 7].map(|pages| place.committed(pages)), [0, 7]);
     }
 
     #[test]

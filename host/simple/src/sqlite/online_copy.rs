@@ -23,9 +23,9 @@ use super::{super::row::StoreFault, database::SqliteRows, failing::fault};
 /// The number of pages of the first step, and the bounds of later ones.
 const FIRST_PAGES: i32 = 64;
 const MIN_PAGES: i32 = 8;
-const MAX_PAGES: i32 = 4096;
+const MAX_PAGES: i32 = 1024;
 /// A step that took longer than this makes the next one smaller; one that took less than a quarter, larger.
-const LONG_STEP: Duration = Duration::from_millis(8);
+const LONG_STEP: Duration = Duration::from_millis(5);
 const MAIN: &std::ffi::CStr = c"main";
 
 /// The copy that is being made.
