@@ -42,7 +42,8 @@ fn raw(host: &Host, head: &str, body: &[u8]) -> (u16, String) {
     drop(stream.write_all(body));
     let mut answer = Vec::new();
     drop(stream.read_to_end(&mut answer));
-    let answer = String::from_utf8(answer).expect("UTF-8");
+    // The archive of a backup is no text.
+    let answer = String::from_utf8_lossy(&answer);
     let (head, body) = answer
         .split_once("\r\n\r\n")
         .unwrap_or_else(|| panic!("an answer to {line}: {answer:?}"));
