@@ -105,8 +105,28 @@ fn the_help_lists_every_command_and_every_exit_code() {
     let help = sandhog(&["--help"]);
     assert_eq!(help.code, Some(0));
     for word in [
-        "run", "send", "invoke", "check", "queues", "handlers", "peek", "tail", "trace", "pause", "resume", "purge",
-        "delete", "reload", "versions", "deploy", "rollback", "promote", "dead", "replay", "backup", "completions",
+        "run",
+        "send",
+        "invoke",
+        "check",
+        "queues",
+        "handlers",
+        "peek",
+        "tail",
+        "trace",
+        "pause",
+        "resume",
+        "purge",
+        "delete",
+        "reload",
+        "versions",
+        "deploy",
+        "rollback",
+        "promote",
+        "dead",
+        "replay",
+        "backup",
+        "completions",
     ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }

@@ -100,12 +100,7 @@ pub struct SqsEndpoint {
 impl SqsEndpoint {
     /// Returns the endpoint of these queues. Waiting receives, move tasks and deletions of many messages end when `draining` is
     /// cancelled; `tasks` joins the tasks.
-    pub fn new(
-        parts: EndpointParts,
-        keys: AccessKeys,
-        draining: CancellationToken,
-        tasks: TaskTracker,
-    ) -> Self {
+    pub fn new(parts: EndpointParts, keys: AccessKeys, draining: CancellationToken, tasks: TaskTracker) -> Self {
         let EndpointParts { queues, halts, metrics } = parts;
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
