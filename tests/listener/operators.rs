@@ -1,10 +1,5 @@
 //! What operators import: rules and a dashboard, which may name only what the page of metrics has.
 
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a document that is not as expected fails the test"
-)]
-
 use std::{collections::BTreeSet, fs};
 
 use harness::{guests::no_op, host::Place, repository, wait_for};

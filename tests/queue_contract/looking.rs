@@ -146,7 +146,7 @@ async fn a_peek_page_by_page_sees_every_message_that_stays_once(backend: &impl B
     let numbered = |number: usize| Outgoing {
         body: number.to_string().into(),
         priority: Some(u8::try_from(number % 3).unwrap()),
-        group_id: (number % 5 == 0).then(|| "g".to_owned()),
+        group_id: number.is_multiple_of(5).then(|| "g".to_owned()),
         ..Outgoing::default()
     };
     for number in 0..700 {

@@ -137,36 +137,37 @@ fn write_text(indent: &str, name: &str, text: &str, output: &mut dyn Write) -> i
 /// Returns the line of an attempt.
 fn line(entry: &JournalEntry) -> String {
     let word = |text: &str| printable(text, MAX_CELL_BYTES);
-    let mut line = format!(
+    let mut parts = vec![format!(
         "{} {} v{} {} {}",
         moment(entry.began_at_ms),
         word(&entry.handler),
         entry.version,
         word(&entry.message),
         word(&entry.outcome)
-    );
+    )];
     if entry.receive_count > 1 {
-        line += &format!(", receive {}", entry.receive_count);
+        parts.push(format!("receive {}", entry.receive_count));
     }
     if entry.batch > 1 {
-        line += &format!(", in a batch of {}", entry.batch);
+        parts.push(format!("in a batch of {}", entry.batch));
     }
-    line += &format!(", {}", millis(Some(entry.duration_ms)));
-    if let Some(cpu_ms) = entry.cpu_ms {
-        line += &format!(" (processor {})", millis(Some(cpu_ms)));
-    }
+    let processor = entry
+        .cpu_ms
+        .map(|cpu_ms| format!(" (processor {})", millis(Some(cpu_ms))))
+        .unwrap_or_default();
+    parts.push(format!("{}{processor}", millis(Some(entry.duration_ms))));
     if let Some(bytes) = entry.memory_peak_bytes {
-        line += &format!(", {}", ByteSize::b(bytes).display().iec());
+        parts.push(ByteSize::b(bytes).display().iec().to_string());
     }
-    match (entry.disputed, entry.settlement.as_deref(), entry.retry_in_ms) {
-        (true, ..) => line += ": the version before is asked",
-        (_, Some("retry"), Some(ms)) => line += &format!(": again in {}", age(ms)),
-        (_, Some("dead-letter"), _) => line += ": a dead letter",
-        (_, Some("release"), _) => line += ": released",
-        (_, None, _) if !entry.is_handled() => line += ": not settled",
-        _ => {}
-    }
-    line
+    let after = match (entry.disputed, entry.settlement.as_deref(), entry.retry_in_ms) {
+        (true, ..) => ": the version before is asked".to_owned(),
+        (_, Some("retry"), Some(ms)) => format!(": again in {}", age(ms)),
+        (_, Some("dead-letter"), _) => ": a dead letter".to_owned(),
+        (_, Some("release"), _) => ": released".to_owned(),
+        (_, None, _) if !entry.is_handled() => ": not settled".to_owned(),
+        _ => String::new(),
+    };
+    parts.join(", ") + &after
 }
 
 #[cfg(test)]

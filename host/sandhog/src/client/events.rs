@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use ureq::{http::Request, http::StatusCode};
 
-use super::{ClientError, HostClient, escape};
+use super::{ClientError, HostClient, escape, query};
 use crate::journal::{JournalEntry, JournalFilter, MessageWay};
 
 /// The longest line of a stream, in bytes: more than an attempt with all that is kept of it.
@@ -33,23 +33,22 @@ impl HostClient {
     ///
     /// See [`ClientError`].
     pub fn events(&self, filter: &JournalFilter, last: u16, follow: bool) -> Result<EventStream, ClientError> {
-        let mut path = format!("/events?last={last}");
         let texts = [
             ("handler", &filter.handler),
             ("queue", &filter.queue),
             ("message", &filter.message),
             ("outcome", &filter.outcome),
         ];
-        for (name, text) in texts {
-            if let Some(text) = text {
-                path += &format!("&{name}={}", escape(text));
-            }
-        }
-        for (name, is_set) in [("failed", filter.failed), ("kept", !follow)] {
-            if is_set {
-                path += &format!("&{name}=true");
-            }
-        }
+        let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text.clone()?)));
+        let flags = [("failed", filter.failed), ("kept", !follow)];
+        let flags = flags.into_iter().filter(|(_, is_set)| *is_set);
+        let parameters: Vec<(String, String)> = [("last", last.to_string())]
+            .into_iter()
+            .chain(texts)
+            .chain(flags.map(|(name, _)| (name, "true".to_owned())))
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
+        let path = format!("/events{}", query(&parameters));
         let mut request = Request::builder().uri(format!("{}{path}", self.url));
         if let Some(secret) = &self.secret {
             request = request.header("authorization", format!("Bearer {}", secret.expose()));

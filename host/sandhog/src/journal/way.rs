@@ -23,7 +23,7 @@ pub struct MessageWay {
     /// The messages that its attempts sent, with theirs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(no_recursion)]
-    pub sent: Vec<MessageWay>,
+    pub sent: Vec<Self>,
     /// The way goes on, and is not followed further here.
     #[serde(default)]
     pub more: bool,

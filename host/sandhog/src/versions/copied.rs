@@ -138,11 +138,11 @@ mod tests {
             while !changing.is_finished() || copies == 0 {
                 let copy = to.path().join(copies.to_string());
                 copy_versions(root.path(), &copy).unwrap();
-                let copied = VersionStore::new(copy);
-                let found = copied.history("orders").unwrap();
+                let store_of_copy = VersionStore::new(copy);
+                let found = store_of_copy.history("orders").unwrap();
                 assert!(found.damage.is_none() && !found.history.versions().is_empty());
                 for version in found.history.versions() {
-                    copied.files("orders", version).unwrap();
+                    store_of_copy.files("orders", version).unwrap();
                 }
                 copies += 1;
             }
