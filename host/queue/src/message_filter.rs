@@ -225,6 +225,20 @@ impl MessageFilter {
         })
     }
 
+    /// Returns whether a message passes of which nothing but its standing and its id can be read. Of the rest nobody knows what a clause
+    /// would say, so it passes none.
+    pub fn passes_unreadable(&self, standing: MessageStanding, id: &str) -> bool {
+        self.clauses.iter().all(|clause| match clause {
+            FilterClause::Standing { is, standing: wanted } => *is == (*wanted == standing),
+            FilterClause::Text {
+                field: FilterField::Id,
+                relation: TextRelation::Is,
+                value,
+            } => value == id,
+            FilterClause::Text { .. } | FilterClause::Age { .. } => false,
+        })
+    }
+
     /// Returns whether a message passes.
     pub fn passes(&self, subject: &FilterSubject<'_>) -> bool {
         // Most clauses cost nothing beside a search in the body, which comes last.

@@ -163,6 +163,10 @@ impl Dispatcher {
     async fn work(&mut self) -> Result<(), QueueError> {
         self.look_for_halt();
         while !self.is_draining() {
+            if self.halts.has_changed() {
+                // Other events go first, and none of them may begin anything after an answered halt.
+                self.look_for_halt();
+            }
             self.start_attempts();
             let look_again = [self.start_receives(), self.versions.at()].into_iter().flatten().min();
             let event = self.next_event(look_again).await;

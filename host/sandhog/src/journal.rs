@@ -120,6 +120,16 @@ impl Journal {
         }
     }
 
+    /// Whether anybody would see an entry.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.limits.entries > 0 || self.readers() > 0
+    }
+
+    /// Returns whether an entry with this number may have been there.
+    pub(crate) fn has_reached(&self, number: u64) -> bool {
+        number < self.kept.lock().next
+    }
+
     /// Adds entries of one call, which get their numbers here.
     pub(crate) fn add(&self, entries: impl IntoIterator<Item = JournalEntry>) {
         let mut kept = self.kept.lock();

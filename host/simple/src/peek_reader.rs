@@ -88,6 +88,7 @@ impl PeekReader {
                     path: self.path.clone(),
                     vfs: self.vfs.clone(),
                     connection: None,
+                    rests_until: None,
                 };
                 let handle = std::thread::Builder::new()
                     .name("sandhog-peek".into())
@@ -120,6 +121,8 @@ struct SearchThread {
     path: PathBuf,
     vfs: Option<String>,
     connection: Option<GlanceConnection>,
+    /// No transaction begins before.
+    rests_until: Option<std::time::Instant>,
 }
 
 impl SearchThread {
@@ -150,11 +153,20 @@ impl SearchThread {
             }
         };
         while !search.is_done() && !reply.is_closed() && now() < end {
+            while let Some(rest) = self.rests_until.and_then(|until| until.checked_duration_since(now())) {
+                if rest.is_zero() {
+                    break;
+                }
+                std::thread::park_timeout(rest);
+            }
+            let began = now();
             if let Err(StoreFault { cause, .. }) = connection.look_at_some(search) {
                 // The next search begins with a new connection.
                 self.connection = None;
                 return Err(cause);
             }
+            // The writer can empty its log while nobody reads: half of the time, however many search.
+            self.rests_until = Some(now() + began.elapsed());
         }
         Ok(())
     }

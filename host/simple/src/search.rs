@@ -106,6 +106,16 @@ impl PeekSearch {
         let seq = stored.meta.seq;
         self.pass(seq);
         let peeked = self.peeked(id, stored);
+        if peeked.damage.is_some() {
+            if self
+                .request
+                .filter
+                .passes_unreadable(peeked.standing, peeked.message.id.as_str())
+            {
+                self.found.push((seq, peeked));
+            }
+            return;
+        }
         let subject = FilterSubject {
             standing: peeked.standing,
             id: peeked.message.id.as_str(),

@@ -167,7 +167,11 @@ async fn read(answer: Response) -> (Response, AnswerFacts) {
     match body.collect().await {
         Ok(collected) => {
             let bytes = collected.to_bytes();
-            let facts = serde_json::from_slice(&bytes).unwrap_or_default();
+            let mut facts: AnswerFacts = serde_json::from_slice(&bytes).unwrap_or_default();
+            if parts.status == StatusCode::BAD_REQUEST {
+                // It repeats what the client has sent, which may be a part of a message.
+                facts.error = None;
+            }
             (Response::from_parts(parts, Body::from(bytes)), facts)
         }
         Err(_) => (Response::from_parts(parts, Body::empty()), AnswerFacts::default()),

@@ -247,18 +247,23 @@ async fn sweep(
             // The answer tells how many there were, and the next request finds the error if it lasts.
             Err(error) if messages > 0 && error.is_transient() && after.is_some() => {
                 tracing::warn!(queue = %queue.name(), messages, error = %chain(&error), "not all dead letters could be reached");
-                after
+                return Ok(part(messages, after));
             }
             Err(error) => return Err(error),
         };
         if after.is_none() || Instant::now() >= end {
-            return Ok(SweepAnswer {
-                messages,
-                more: after.is_some(),
-                next: after.map(|next| next.to_string()),
-                ids: None,
-            });
+            return Ok(part(messages, after));
         }
+    }
+}
+
+/// Returns the answer to a sweep that goes on behind `after`, if there is one.
+fn part(messages: u64, after: Option<PeekCursor>) -> SweepAnswer {
+    SweepAnswer {
+        messages,
+        more: after.is_some(),
+        next: after.map(|next| next.to_string()),
+        ids: None,
     }
 }
 

@@ -66,7 +66,14 @@ pub(crate) async fn resume_queue(
     parameters: QueryParameters,
 ) -> Answer<ResumeAnswer> {
     parameters.finish()?;
-    let queue = state.find(&name)?.name().clone();
+    // A queue that is gone may have left a halt, too.
+    let left = QueueName::new(&name)
+        .ok()
+        .filter(|queue| state.halts.of_queue(queue).is_some());
+    let queue = match left {
+        Some(queue) => queue,
+        None => state.find(&name)?.name().clone(),
+    };
     state.resume(HaltTarget::Queue(queue)).await
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a reader of events that is slow is told how many attempts it missed; it keeps no attempt waiting. The number of readers is bounded.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -91,7 +91,16 @@ pub(crate) async fn attempts(
     ),
 )]
 pub(crate) async fn way(State(state): State<AdminState>, Path(id): Path<String>) -> Answer<MessageWay> {
-    let way = state.journal.way(&id);
+    // All that is kept is looked through, which the threads of the listener have no time for.
+    let journal = Arc::clone(&state.journal);
+    let way = tokio::task::spawn_blocking(move || journal.way(&id)).await;
+    let way = way.map_err(|error| {
+        tracing::error!(%error, "following a message panicked");
+        RefusedRequest::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the way of the message could not be found",
+        )
+    })?;
     if way.is_unknown() {
         let why = "no attempt that is kept had or sent a message with this id; it may wait in a queue, or its attempts are too long ago";
         return Err(RefusedRequest::new(StatusCode::NOT_FOUND, why));

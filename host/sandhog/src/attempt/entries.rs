@@ -19,23 +19,29 @@ impl HandlerAttempt {
         usage: Option<CallUsage>,
         sends: Vec<JournalSend>,
     ) {
+        if !self.context.journal.is_wanted() {
+            return;
+        }
         let began_at_ms = wall_ms().saturating_sub(millis(self.began.elapsed()));
         let printed = std::mem::take(&mut *self.printed.lock());
         let mut of_call = Some((sends, printed));
-        let entries = messages.iter().map(|message| {
-            let entry = JournalEntry {
-                batch: messages.len(),
-                began_at_ms,
-                duration_ms: duration.as_secs_f64() * 1000.0,
-                cpu_ms: usage.map(|usage| usage.cpu.as_secs_f64() * 1000.0),
-                memory_peak_bytes: usage.map(|usage| usage.memory_peak),
-                ..self.entry(message)
-            };
-            match of_call.take() {
-                Some((sends, printed)) => entry.with_call(sends, printed),
-                None => entry,
-            }
-        });
+        let entries: Vec<JournalEntry> = messages
+            .iter()
+            .map(|message| {
+                let entry = JournalEntry {
+                    batch: messages.len(),
+                    began_at_ms,
+                    duration_ms: duration.as_secs_f64() * 1000.0,
+                    cpu_ms: usage.map(|usage| usage.cpu.as_secs_f64() * 1000.0),
+                    memory_peak_bytes: usage.map(|usage| usage.memory_peak),
+                    ..self.entry(message)
+                };
+                match of_call.take() {
+                    Some((sends, printed)) => entry.with_call(sends, printed),
+                    None => entry,
+                }
+            })
+            .collect();
         self.context.journal.add(entries);
     }
 

@@ -22,6 +22,8 @@ use crate::{
 };
 use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
 
+/// A file is synced whenever it has got so many bytes more.
+const SYNC_EVERY: usize = 16 * 1024 * 1024;
 /// The longest reason and the longest facts of an archive that are read, in bytes.
 const MAX_TEXT_BYTES: u64 = 64 * 1024;
 
@@ -167,7 +169,11 @@ impl UnfinishedBackup {
             let path = self.path.join(&name);
             if name == Path::new(FACTS) {
                 let mut text = Vec::new();
+                let whole = entry.size().min(MAX_TEXT_BYTES);
                 entry.take(MAX_TEXT_BYTES).read_to_end(&mut text).map_err(cut)?;
+                if u64::try_from(text.len()).unwrap_or(u64::MAX) < whole {
+                    return Err(BackupError::Cut(None));
+                }
                 facts = Some(serde_json::from_slice(&text).map_err(|error| BackupError::Foreign(error.to_string()))?);
                 write(&path, &mut text.as_slice())?;
             } else {
@@ -198,12 +204,19 @@ fn write(path: &Path, from: &mut dyn Read) -> Result<(), BackupError> {
     let made = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = made.map_err(local(path))?;
     let mut piece = vec![0; 256 * 1024];
+    let mut unsynced = 0;
     loop {
         let length = from.read(&mut piece).map_err(cut)?;
         let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
             break;
         };
         file.write_all(read).map_err(local(path))?;
+        unsynced += read.len();
+        if unsynced >= SYNC_EVERY {
+            // All at the end would take long, while nobody reads what the host sends.
+            file.sync_data().map_err(local(path))?;
+            unsynced = 0;
+        }
     }
     file.sync_all().map_err(local(path))
 }

@@ -8,6 +8,9 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{Journal, JournalEntry, JournalFilter};
 
+/// The most entries that are kept with which a reader begins: the last ones.
+const MAX_KEPT: usize = 1000;
+
 /// Where a reader begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct JournalStart {
@@ -42,12 +45,14 @@ impl JournalReader {
     pub(crate) fn new(journal: &Journal, filter: JournalFilter, start: JournalStart) -> Self {
         // Entries that are added meanwhile are in both, and read once.
         let live = journal.live();
-        let limit = start.last.unwrap_or(if start.after.is_some() { usize::MAX } else { 0 });
-        let kept = journal.recent(&filter, limit, start.after, None);
+        // A number from the future comes from another clock, and says nothing here.
+        let after = start.after.filter(|after| journal.has_reached(*after));
+        let limit = start.last.unwrap_or(if start.after.is_some() { MAX_KEPT } else { 0 });
+        let kept = journal.recent(&filter, limit.min(MAX_KEPT), after, None);
         Self {
             filter,
             kept: kept.into(),
-            seen: start.after,
+            seen: after,
             follow: start.follow,
             live,
         }

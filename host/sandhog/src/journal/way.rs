@@ -1,6 +1,6 @@
 //! The way of a message across queues: its attempts, the attempt that sent it, and what its attempts sent. Pure.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use super::JournalEntry;
 
@@ -46,32 +46,47 @@ pub struct WaySender {
     pub version: u64,
 }
 
+/// The entries by what is asked for.
+struct EntryIndex<'e> {
+    attempts: HashMap<&'e str, Vec<&'e JournalEntry>>,
+    senders: HashMap<&'e str, &'e JournalEntry>,
+}
+
+impl<'e> EntryIndex<'e> {
+    fn new(entries: &'e [Arc<JournalEntry>]) -> Self {
+        let mut index = Self {
+            attempts: HashMap::new(),
+            senders: HashMap::new(),
+        };
+        for entry in entries {
+            index.attempts.entry(&entry.message).or_default().push(entry);
+            for send in &entry.sends {
+                index.senders.entry(&send.message).or_insert(entry);
+            }
+        }
+        index
+    }
+}
+
 impl MessageWay {
     /// Follows a message through entries that are in the order of their numbers.
     pub(crate) fn of(message: &str, entries: &[Arc<JournalEntry>]) -> Self {
         let mut left = MAX_MESSAGES;
-        Self::follow(message, entries, MAX_DEPTH, &mut left)
+        Self::follow(message, &EntryIndex::new(entries), MAX_DEPTH, &mut left)
     }
 
-    fn follow(message: &str, entries: &[Arc<JournalEntry>], depth: usize, left: &mut usize) -> Self {
-        let sender = entries
-            .iter()
-            .find(|entry| entry.sends.iter().any(|send| send.message == message));
-        let attempts: Vec<JournalEntry> = entries
-            .iter()
-            .filter(|entry| entry.message == message)
-            .map(|entry| JournalEntry::clone(entry))
-            .collect();
+    fn follow(message: &str, index: &EntryIndex<'_>, depth: usize, left: &mut usize) -> Self {
+        let attempts = index.attempts.get(message).map(Vec::as_slice).unwrap_or_default();
         let mut way = Self {
             message: message.to_owned(),
-            sent_by: sender.map(|entry| WaySender {
+            sent_by: index.senders.get(message).map(|entry| WaySender {
                 attempt: Some(entry.attempt),
                 message: entry.message.clone(),
                 queue: entry.queue.clone(),
                 handler: entry.handler.clone(),
                 version: entry.version,
             }),
-            attempts: Vec::new(),
+            attempts: attempts.iter().copied().cloned().collect(),
             sent: Vec::new(),
             more: attempts.iter().any(|attempt| attempt.more_sends > 0),
         };
@@ -81,9 +96,8 @@ impl MessageWay {
                 break;
             }
             *left -= 1;
-            way.sent.push(Self::follow(&send.message, entries, depth - 1, left));
+            way.sent.push(Self::follow(&send.message, index, depth - 1, left));
         }
-        way.attempts = attempts;
         way
     }
 

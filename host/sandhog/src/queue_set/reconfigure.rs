@@ -21,14 +21,26 @@ impl QueueSet {
     /// Dropping the future may leave the settings with some of those who use the queue; do it again.
     pub async fn reconfigure(&self, name: &QueueName, settings: Option<Settings>) -> Result<(), QueueError> {
         let is_named = settings.is_some();
-        match settings {
-            Some(settings) => drop(
-                self.configured
-                    .write()
-                    .insert(name.clone(), QueueSettings::Simple(settings)),
-            ),
-            None => drop(self.configured.write().remove(name)),
+        let before = self.configure(name, settings.map(QueueSettings::Simple));
+        let applied = self.apply(name, is_named).await;
+        if applied.is_err() {
+            // A later try, or the old file, finds what was there.
+            self.configure(name, before);
         }
+        applied
+    }
+
+    /// Changes what the configuration says of a queue. Returns what it said before.
+    fn configure(&self, name: &QueueName, settings: Option<QueueSettings>) -> Option<QueueSettings> {
+        let mut configured = self.configured.write();
+        match settings {
+            Some(settings) => configured.insert(name.clone(), settings),
+            None => configured.remove(name),
+        }
+    }
+
+    /// Gives a queue the settings that the configuration says now.
+    async fn apply(&self, name: &QueueName, is_named: bool) -> Result<(), QueueError> {
         let known = self.declared.read().get(name).map(|declared| declared.is_kept);
         match known {
             None if !is_named => return Ok(()),

@@ -66,15 +66,18 @@ impl GlanceConnection {
         let now = std::time::Instant::now;
         let end = now() + TRANSACTION;
         let transaction = self.connection.transaction().map_err(fault)?;
+        // Each transaction gets on by a message at least, however long it takes to find the next ones.
+        let mut has_looked = false;
         while !search.is_done() && now() < end {
             let places = next_places(&transaction, search).map_err(fault)?;
             if places.is_empty() {
                 search.reach_end();
             }
             for seq in places {
-                if search.is_done() || now() >= end {
+                if search.is_done() || (has_looked && now() >= end) {
                     break;
                 }
+                has_looked = true;
                 match read_one(&transaction, search, seq).map_err(fault)? {
                     Some((id, stored)) => search.look_at(id, stored),
                     None => search.pass(seq),

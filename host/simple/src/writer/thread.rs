@@ -284,6 +284,10 @@ impl WriterThread {
             // A message that was handled before the copy is whole is known as such in it.
             if self.state.rules.rows.is_copy_nearly_whole() {
                 self.write_notes();
+                if let Some(failure) = &self.failure {
+                    order.answer(Err(CopyFailure::Store(Arc::clone(&failure.cause))));
+                    continue;
+                }
             }
             order.carry_out(&mut self.state.rules);
         }
