@@ -12,7 +12,7 @@ use super::{
     wire::{self, HaltForm, ResumeAnswer},
 };
 use crate::halts::{Halt, HaltRefused, HaltTarget, MAX_REASON_BYTES};
-use sandhog_queue::{machine_clock::wall_ms, printable::chain};
+use sandhog_queue::{machine_clock::wall_ms, message::QueueName, printable::chain};
 
 /// The longest pause that has an end: ten years.
 const MAX_LENGTH: Duration = Duration::from_hours(24 * 3653);
