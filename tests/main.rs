@@ -54,6 +54,7 @@ mod reason;
 mod refused_effects;
 mod reload;
 mod remote;
+mod replay;
 mod restart;
 mod restricted;
 mod reuse;

@@ -1,0 +1,71 @@
+//! Dead letters run through another build before they are put back: nothing that it does has an effect, and those that it handles go back.
+
+use harness::{
+    guests::{handler, obedient},
+    host::{Host, Place},
+    wait_for,
+};
+use serde_json::Value;
+
+/// A host whose handler `in` rejects everything, with three dead letters, and the file of a build that handles all but one.
+fn killed_by_a_bug() -> (Place, Host, String) {
+    let place = Place::new();
+    let reject = handler("(call $fail (i32.const 2) (i32.const 272) (i32.const 7) (i32.const 0))");
+    place.install("in", &reject, "[grant]\nsend = [\"out\"]\n");
+    let host = place.start();
+    host.wait_ready();
+    for body in [b"x-1".as_slice(), b"t-2", b"x-3"] {
+        host.send("in", body);
+    }
+    wait_for("three dead letters", || (host.count("in", "dead") == 3).then_some(()));
+    let build = place.path().join("mended.wasm");
+    std::fs::write(&build, obedient("out")).unwrap();
+    std::fs::write(build.with_extension("toml"), "[grant]\nsend = [\"out\"]\n").unwrap();
+    (place, host, build.display().to_string())
+}
+
+fn replayed(place: &Place, host: &Host, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let all = [&["replay", "in"], arguments, &["--url", &host.url]].concat();
+    let output = place.command().args(all).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_replay_shows_outcomes_side_by_side_and_has_no_effect() {
+    let (place, host, build) = killed_by_a_bug();
+    let (code, lines, errors) = replayed(&place, &host, &["--with", &build, "--json"]);
+    assert_eq!(code, Some(1), "one of them is not handled: {errors}");
+    let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (summary, letters) = lines.split_last().unwrap();
+    let was: Vec<&Value> = letters.iter().map(|letter| &letter["was"]["kind"]).collect();
+    let is: Vec<&Value> = letters.iter().map(|letter| &letter["is"]["outcome"]).collect();
+    assert_eq!(was, ["reject", "reject", "reject"]);
+    assert_eq!(is, ["success", "trap", "success"]);
+    assert_eq!(letters[0]["sends"][0]["queue"], "out");
+    assert_eq!((&summary["replayed"], &summary["handled"]), (&3.into(), &2.into()));
+    assert!(summary["redriven"].is_null(), "{summary}");
+    assert_eq!(host.count("in", "dead"), 3);
+    assert_eq!(host.count("out", "ready"), 0, "nothing was sent");
+}
+
+#[test]
+fn what_a_build_handles_now_is_put_back_in_the_same_step() {
+    let (place, host, build) = killed_by_a_bug();
+    place.install("in", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
+    wait_for("the mended version", || {
+        (host.get("/handlers/in/versions")["serving"] == 2).then_some(())
+    });
+    let (code, text, errors) = replayed(&place, &host, &["--with", &build, "--redrive"]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(text.contains("2 of 3 dead letters of in are handled by "), "{text}");
+    assert!(text.contains("put 2 of them back into in"), "{text}");
+    wait_for("the outputs", || (host.count("out", "ready") == 2).then_some(()));
+    assert_eq!(host.count("in", "dead"), 1);
+    let mut bodies = host.take_all("out");
+    bodies.sort();
+    assert_eq!(bodies, ["x-1", "x-3"]);
+    let (code, text, errors) = replayed(&place, &host, &["--with", &build, "--where", "kind = trap"]);
+    assert_eq!(code, Some(0), "none is left that a trap killed: {errors}");
+    assert!(text.contains("0 of 0 dead letters"), "{text}");
+}
