@@ -189,7 +189,10 @@ fn what_looks_like_a_handler_and_is_none_is_said_once() {
         ]
     );
     host.event("a manifest has no component");
-    assert_eq!(host.events("a manifest has no component").len(), 1);
+    // A scan may see the manifest of `later` before its component.
+    let alone = host.events("a manifest has no component").into_iter();
+    let alone = alone.filter(|event| event["fields"]["handler"] == "alone");
+    assert_eq!(alone.count(), 1);
 }
 
 #[test]
