@@ -84,7 +84,7 @@ fn every_panel_of_the_dashboard_names_metrics_that_exist() {
 fn a_message_is_counted_from_its_door_to_what_its_handler_cost() {
     let place = Place::new();
     place.install("orders", &no_op(), "");
-    place.configure("[queues.full]\nmax-depth = 1\n");
+    place.configure("[queues.full]\nmax-messages = 1\n");
     let host = place.start();
     host.wait_ready();
     host.send("orders", b"x");

@@ -192,7 +192,14 @@ pub(crate) struct SettledAs {
 }
 
 impl SettledAs {
-    fn new(settlement: &Settlement) -> Self {
+    /// `becomes_dead` says that the queue makes a dead letter of the message instead of a retry.
+    fn new(settlement: &Settlement, becomes_dead: bool) -> Self {
+        if becomes_dead {
+            return Self {
+                word: "dead-letter",
+                retry_in: None,
+            };
+        }
         Self {
             word: settlement_word(settlement),
             retry_in: match settlement {

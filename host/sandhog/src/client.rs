@@ -380,10 +380,14 @@ impl HostClient {
         let Ok(refusal) = serde_json::from_slice::<ErrorAnswer>(bytes) else {
             return self.foreign(status);
         };
-        let why = if status == StatusCode::UNAUTHORIZED {
-            format!("the host at {} has a secret: set SANDHOG_SECRET to it", self.url)
-        } else {
-            printable(&refusal.error, MAX_WHY_BYTES)
+        let why = match (status, &self.secret) {
+            (StatusCode::UNAUTHORIZED, None) => {
+                format!("the host at {} has a secret: set SANDHOG_SECRET to it", self.url)
+            }
+            (StatusCode::UNAUTHORIZED, Some(_)) => {
+                format!("the host at {} has another secret than SANDHOG_SECRET says", self.url)
+            }
+            _ => printable(&refusal.error, MAX_WHY_BYTES),
         };
         ClientError::Refused {
             status: status.as_u16(),

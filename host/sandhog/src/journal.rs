@@ -138,8 +138,10 @@ impl Journal {
             kept.next += 1;
             let entry = Arc::new(entry);
             kept.keep(&entry, self.limits);
-            // Nobody may be looking. The lock keeps the live view in the order of the numbers.
-            drop(self.live.send(entry));
+            // The lock keeps the live view in the order of the numbers.
+            if self.live.receiver_count() > 0 {
+                drop(self.live.send(entry));
+            }
         }
     }
 

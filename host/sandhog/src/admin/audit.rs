@@ -39,6 +39,10 @@ const MAX_READ_BYTES: u64 = 64 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ClientAddress(pub(crate) SocketAddr);
 
+/// Said of an answer, as an extension of it: nothing was changed, as the client had asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DryRun;
+
 /// What an audit line says.
 #[derive(Debug)]
 struct AuditLine {
@@ -88,9 +92,13 @@ pub(crate) async fn audit(State(state): State<AdminState>, request: Request, nex
         return next.run(request).await;
     };
     let answer = next.run(request).await;
-    let status = answer.status();
+    let result = if answer.extensions().get::<DryRun>().is_some() {
+        "done: a dry run, which changes nothing".to_owned()
+    } else {
+        result_of(answer.status())
+    };
     let (answer, facts) = read(answer).await;
-    line.write(&result_of(status), facts);
+    line.write(&result, facts);
     answer
 }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     AdminState, Answer, ReceivedBody,
+    audit::DryRun,
     body::{RequestBodies, json},
     parameters::Path,
     peek::{parsed, parsed_cursor},
@@ -27,6 +28,9 @@ const SWEEP_TIME: Duration = Duration::from_secs(2);
 const STEP: usize = 256;
 /// The most ids in the answer to a dry run.
 const SHOWN_IDS: usize = 1000;
+
+/// The answer to a sweep; one that was a dry run says so to the audit.
+pub(crate) type AnswerOfSweep = Result<(Option<Extension<DryRun>>, Json<SweepAnswer>), RefusedRequest>;
 
 #[utoipa::path(
     post,
@@ -50,11 +54,12 @@ pub(crate) async fn delete(
     Path(name): Path<String>,
     Extension(bodies): Extension<Arc<RequestBodies>>,
     body: ReceivedBody,
-) -> Answer<SweepAnswer> {
+) -> AnswerOfSweep {
     let queue = state.find(&name)?;
     let request: SweepRequest = bodies.parse(body?, json).await?;
+    let dry_run = request.dry_run.then_some(Extension(DryRun));
     match ChosenDeadLetters::of(request)? {
-        Some(chosen) => Ok(Json(chosen.apply(&*queue, DeadLetterAction::Delete).await?)),
+        Some(chosen) => Ok((dry_run, Json(chosen.apply(&*queue, DeadLetterAction::Delete).await?))),
         None => Err(bad("use ids or where; DELETE /queues/{name}/dead deletes all")),
     }
 }

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use super::{
     AdminState, Answer, ReceivedBody,
+    audit::DryRun,
     body::{RequestBodies, json},
-    chosen_dead::ChosenDeadLetters,
+    chosen_dead::{AnswerOfSweep, ChosenDeadLetters},
     parameters::{Path, QueryParameters},
     peek::{cursor, parsed},
     refused::RefusedRequest,
@@ -166,7 +167,7 @@ pub(crate) async fn redrive(
     Path(name): Path<String>,
     Extension(bodies): Extension<Arc<RequestBodies>>,
     body: ReceivedBody,
-) -> Answer<wire::SweepAnswer> {
+) -> AnswerOfSweep {
     let queue = state.find(&name)?;
     let body = body?;
     let request: wire::SweepRequest = if body.is_empty() {
@@ -174,9 +175,10 @@ pub(crate) async fn redrive(
     } else {
         bodies.parse(body, json).await?
     };
+    let dry_run = request.dry_run.then_some(Extension(DryRun));
     match ChosenDeadLetters::of(request)? {
-        Some(chosen) => Ok(Json(chosen.apply(&*queue, DeadLetterAction::Redrive).await?)),
-        None => Ok(Json(redrive_all(&*queue).await?)),
+        Some(chosen) => Ok((dry_run, Json(chosen.apply(&*queue, DeadLetterAction::Redrive).await?))),
+        None => Ok((None, Json(redrive_all(&*queue).await?))),
     }
 }
 

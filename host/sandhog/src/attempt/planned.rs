@@ -109,6 +109,18 @@ impl AttemptContext {
         join(subjects, batch).into_iter().zip(answers).collect()
     }
 
+    /// Whether a queue that keeps its dead letters itself makes one of a message that is to be retried: after its last receive.
+    fn becomes_dead(&self, message: &FinishedMessage, settlement: &Settlement) -> bool {
+        let capabilities = self.queue.capabilities();
+        matches!(settlement, Settlement::Retry { .. })
+            && !capabilities.calls_cost
+            && capabilities.has_dead_letter_queue
+            && self
+                .queue
+                .last_receive()
+                .is_some_and(|last| message.receive_count >= last)
+    }
+
     /// Records the answers of the queue. Returns the messages that the dead-letter queue refused: they are not settled.
     ///
     /// # Errors
@@ -128,7 +140,8 @@ impl AttemptContext {
             match answer {
                 Ok(()) => {
                     tally.add(&planned.settlement);
-                    message.settled = Some(SettledAs::new(&planned.settlement));
+                    let becomes_dead = self.becomes_dead(message, &planned.settlement);
+                    message.settled = Some(SettledAs::new(&planned.settlement, becomes_dead));
                     self.metrics
                         .settled(self.queue.name().as_str(), settlement_word(&planned.settlement));
                 }

@@ -1,6 +1,6 @@
 //! One entry of the journal: how an attempt came out for one message. Plain data, as the listener shows it.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use sandhog_queue::{Effects, printable::printable_lines};
 
@@ -33,13 +33,15 @@ pub struct JournalEntry {
     pub batch: usize,
     /// The word for the outcome: success, already-handled, retry, reject, trap, timeout, memory, wrong-answer, conflict, host-fault,
     /// interrupted or lease-lost.
-    pub outcome: String,
+    #[schema(value_type = String)]
+    pub outcome: Cow<'static, str>,
     /// The version before was asked for a second opinion.
     #[serde(default, skip_serializing_if = "is_false")]
     pub disputed: bool,
     /// What became of the delivery: delete, retry, dead-letter or release. Nothing if the lease was lost, or goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settlement: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub settlement: Option<Cow<'static, str>>,
     /// The wait before the message comes back, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_in_ms: Option<u64>,
@@ -122,8 +124,8 @@ impl JournalEntry {
     /// Returns roughly how many bytes of memory the entry takes.
     pub(crate) fn size(&self) -> usize {
         const SEND_BYTES: usize = 128;
-        let texts = [&self.handler, &self.queue, &self.message, &self.outcome];
-        let some = [&self.reason, &self.stack, &self.settlement];
+        let texts = [&self.handler, &self.queue, &self.message];
+        let some = [&self.reason, &self.stack];
         let lines: usize = self.log.iter().map(|line| line.text.len() + 64).sum();
         size_of::<Self>()
             + texts.into_iter().map(String::len).sum::<usize>()

@@ -9,9 +9,9 @@ pub(crate) fn entry(handler: &str, message: &str) -> JournalEntry {
         message: message.to_owned(),
         receive_count: 1,
         batch: 1,
-        outcome: "success".to_owned(),
+        outcome: "success".into(),
         disputed: false,
-        settlement: Some("delete".to_owned()),
+        settlement: Some("delete".into()),
         retry_in_ms: None,
         reason: None,
         stack: None,
@@ -102,7 +102,7 @@ fn handlers_that_come_and_go_are_forgotten_in_the_end() {
 #[test]
 fn a_filter_admits_what_it_names() {
     let failed = JournalEntry {
-        outcome: "trap".to_owned(),
+        outcome: "trap".into(),
         ..entry("a", "m")
     };
     let only_failed = JournalFilter {

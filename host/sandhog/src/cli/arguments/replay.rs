@@ -23,7 +23,7 @@ pub struct ReplayArgs {
     pub queue: QueueName,
     /// The ids of the dead letters [default: all]
     pub ids: Vec<String>,
-    /// Those that pass a filter, such as 'reason ~ \"timeout\" and age > 1h'
+    /// Those that pass a filter, such as 'reason ~ "timeout" and age > 1h'
     #[arg(long = "where", value_name = "FILTER", value_parser = filter, conflicts_with = "ids")]
     pub filter: Option<String>,
     /// The component

@@ -42,8 +42,8 @@ fn an_attempt_is_a_line_with_what_it_sent_and_printed_below() {
 #[test]
 fn an_attempt_that_failed_says_why_and_what_becomes_of_its_message() {
     let failed = JournalEntry {
-        outcome: "trap".to_owned(),
-        settlement: Some("retry".to_owned()),
+        outcome: "trap".into(),
+        settlement: Some("retry".into()),
         retry_in_ms: Some(2000),
         receive_count: 2,
         reason: Some("out of paper".to_owned()),
