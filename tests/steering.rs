@@ -26,10 +26,11 @@ fn ask(host: &Host, method: &str, path: &str) -> (u16, Value) {
         .unwrap();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let mut answer = agent.run(request).unwrap();
-    let text = answer.body_mut().read_to_string().unwrap();
+    // A backup is no text.
+    let bytes = answer.body_mut().read_to_vec().unwrap();
     (
         answer.status().as_u16(),
-        serde_json::from_str(&text).unwrap_or(Value::Null),
+        serde_json::from_slice(&bytes).unwrap_or(Value::Null),
     )
 }
 

@@ -270,7 +270,12 @@ impl HostClient {
     ///
     /// See [`ClientError`].
     pub fn backup(&self) -> Result<impl Read + use<>, ClientError> {
-        let mut request = Request::builder().method("POST").uri(format!("{}/backup", self.url));
+        self.stream("POST", "/backup")
+    }
+
+    /// Returns the bytes of an answer that lasts as long as it takes.
+    fn stream(&self, method: &str, path: &str) -> Result<impl Read + use<>, ClientError> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
         if let Some(secret) = &self.secret {
             request = request.header("authorization", format!("Bearer {}", secret.expose()));
         }
@@ -368,12 +373,6 @@ impl HostClient {
             return serde_json::from_slice(&bytes).map_err(|_| self.foreign(status));
         }
         Err(self.refused(status, &bytes))
-    }
-
-    /// Returns the error that an answer stands for.
-    fn refusal(&self, mut answer: Response<Body>) -> ClientError {
-        let bytes = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
-        self.refused(answer.status(), &bytes.unwrap_or_default())
     }
 
     fn refused(&self, status: StatusCode, bytes: &[u8]) -> ClientError {

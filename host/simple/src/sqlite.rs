@@ -51,7 +51,6 @@ mod database;
 mod failing;
 mod glance;
 mod log;
-mod online_copy;
 mod queues;
 mod read;
 #[cfg(test)]
@@ -59,9 +58,8 @@ mod tests;
 mod time;
 mod values;
 
-pub(crate) use database::{OpenRefusal, SqliteRows};
+pub(crate) use database::{CopyProgress, OpenRefusal, SqliteRows};
 pub(crate) use glance::GlanceConnection;
-pub(crate) use online_copy::CopyProgress;
 
 impl Rows for SqliteRows {
     fn insert(&mut self, meta: MessageMeta, content: MessageContent) -> Result<(), StoreFault> {

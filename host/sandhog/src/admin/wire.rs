@@ -10,16 +10,14 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use crate::{
-    handler_status::{HandlerState, HandlerStatus},
-    journal::JournalEntry,
-};
+use crate::handler_status::{HandlerState, HandlerStatus};
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, FailureRecord, Receipt,
-    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, MessageId, Outgoing, QueueName},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
     peek::PeekedMessage,
 };
 
+mod attempts;
 mod bounded;
 mod deletion;
 mod halts;
@@ -27,6 +25,7 @@ mod peek;
 mod reload;
 mod versions;
 
+pub use attempts::AttemptList;
 pub use deletion::DeletedQueue;
 pub use halts::{HaltForm, ResumeAnswer};
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
@@ -62,13 +61,6 @@ pub struct HandlerList {
     pub plugins: String,
     /// The handlers, by name.
     pub handlers: Vec<HandlerForm>,
-}
-
-/// The answer of `GET /handlers/{name}/attempts`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct AttemptList {
-    /// The attempts, oldest first.
-    pub attempts: Vec<JournalEntry>,
 }
 
 /// The form of one handler.
@@ -493,26 +485,6 @@ impl MessageForm {
             dead_at_ms: death.map(|death| death.dead_at_ms),
             ..Self::new(queue, letter.message, receives)
         }
-    }
-
-    /// Returns the message as a queue hands it out.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidMessage`]: the server sent what can't be a message.
-    pub fn to_message(&self) -> Result<Message, InvalidMessage> {
-        let mut pairs = Vec::with_capacity(self.attributes.len());
-        for (name, value) in &self.attributes {
-            pairs.push((name.clone(), value.clone().into_value(name)?));
-        }
-        Ok(Message {
-            id: MessageId::from_queue(&self.id),
-            body: self.body_bytes().into(),
-            attributes: Attributes::new(pairs)?,
-            sent_at_ms: self.sent_at_ms,
-            group_id: self.group_id.clone(),
-            priority: self.priority,
-        })
     }
 
     /// Returns the bytes of the body; empty if the server sent wrong base64.

@@ -2,8 +2,6 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use ureq::{http::Request, http::StatusCode};
-
 use super::{ClientError, HostClient, escape, query};
 use crate::journal::{JournalEntry, JournalFilter, MessageWay};
 
@@ -49,21 +47,8 @@ impl HostClient {
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         let path = format!("/events{}", query(&parameters));
-        let mut request = Request::builder().uri(format!("{}{path}", self.url));
-        if let Some(secret) = &self.secret {
-            request = request.header("authorization", format!("Bearer {}", secret.expose()));
-        }
-        let answer = request.body(()).map_err(ureq::Error::from).and_then(|request| {
-            // The stream lasts as long as somebody looks.
-            let request = self.agent.configure_request(request).timeout_global(None).build();
-            self.agent.run(request)
-        });
-        let answer = answer.map_err(|cause| self.failure(cause))?;
-        if answer.status() != StatusCode::OK {
-            return Err(self.refusal(answer));
-        }
         Ok(EventStream {
-            lines: Box::new(BufReader::new(answer.into_body().into_reader())),
+            lines: Box::new(BufReader::new(self.stream("GET", &path)?)),
         })
     }
 

@@ -1,3 +1,5 @@
+//! What the journal keeps, and for how long.
+
 use super::*;
 
 pub(crate) fn entry(handler: &str, message: &str) -> JournalEntry {

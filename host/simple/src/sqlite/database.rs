@@ -16,15 +16,16 @@ use super::{
     arrivals::Arrivals,
     failing::fault,
     log::{self, LogBytes},
-    online_copy::{CopyProgress, OnlineCopy},
     read::{signed, unsigned},
 };
 
 mod flights;
 mod format;
+mod online_copy;
 mod table;
 
-use self::flights::FlightZones;
+use self::{flights::FlightZones, online_copy::OnlineCopy};
+pub(crate) use online_copy::CopyProgress;
 
 /// How long a statement waits for an operator's tool that holds a lock.
 const BUSY: std::time::Duration = std::time::Duration::from_secs(5);

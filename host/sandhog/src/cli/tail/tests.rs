@@ -1,3 +1,5 @@
+//! The lines of attempts and ways.
+
 use super::*;
 use crate::journal::{JournalLine, WaySender};
 

@@ -18,7 +18,10 @@ use std::{
 
 use rusqlite::{Connection, OpenFlags, ffi};
 
-use super::{super::row::StoreFault, database::SqliteRows, failing::fault};
+use super::{
+    super::{super::row::StoreFault, failing::fault},
+    SqliteRows,
+};
 
 /// The number of pages of the first step, and the bounds of later ones.
 const FIRST_PAGES: i32 = 64;
