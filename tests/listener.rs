@@ -263,6 +263,8 @@ fn the_openapi_document_has_every_route() {
         for (method, operation) in operations.as_object().unwrap() {
             let id = operation["operationId"].as_str().unwrap();
             assert!(ids.insert(id), "two operations are {id}");
+            // Without it the events do not end.
+            let path = path.replace("/events", "/events?kept=true");
             let target = path.replace("{name}", "orders").replace("{id}", "x");
             let head = format!("{} {target}", method.to_uppercase());
             let (status, answer) = raw(&host, &head, b"");
