@@ -54,7 +54,7 @@ impl SqsEndpoint {
     ///
     /// # Errors
     ///
-    /// See [`QueueSet::delete_unneeded`].
+    /// See [`QueueSet::delete_unneeded`](crate::queue_set::QueueSet::delete_unneeded).
     ///
     /// # Cancel safety
     ///
