@@ -42,7 +42,12 @@ impl Reading {
 
 /// Returns the milliseconds since 1970-01-01T00:00:00Z that the wall clock shows; 0 if it shows an earlier time.
 pub fn wall_ms() -> u64 {
-    u64::try_from(wall().as_millis()).unwrap_or(u64::MAX)
+    whole_ms(wall())
+}
+
+/// Returns the whole milliseconds of a duration.
+pub fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn wall() -> Duration {

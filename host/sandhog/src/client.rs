@@ -8,7 +8,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 use ureq::{
     Agent, Body,
-    http::{Request, Response, StatusCode},
+    http::{Request, Response, StatusCode, request},
 };
 
 use crate::{
@@ -275,11 +275,8 @@ impl HostClient {
 
     /// Returns the bytes of an answer that lasts as long as it takes.
     fn stream(&self, method: &str, path: &str) -> Result<impl Read + use<>, ClientError> {
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if let Some(secret) = &self.secret {
-            request = request.header("authorization", format!("Bearer {}", secret.expose()));
-        }
-        let answer = request.body(()).map_err(ureq::Error::from).and_then(|request| {
+        let request = self.request(method, path).body(());
+        let answer = request.map_err(ureq::Error::from).and_then(|request| {
             let patient = self.agent.configure_request(request);
             let patient = patient
                 .timeout_global(None)
@@ -287,13 +284,11 @@ impl HostClient {
             self.agent.run(patient.build())
         });
         let answer = answer.map_err(|cause| self.failure(cause))?;
-        if answer.status() != StatusCode::OK {
-            return Err(self.read::<()>(answer).err().unwrap_or_else(|| ClientError::Foreign {
-                url: self.url.clone(),
-                status: 0,
-            }));
+        if answer.status() == StatusCode::OK {
+            return Ok(answer.into_body().into_reader());
         }
-        Ok(answer.into_body().into_reader())
+        let status = answer.status();
+        Err(self.refused(status, &self.bytes(answer)?))
     }
 
     /// Lists the handlers.
@@ -342,13 +337,10 @@ impl HostClient {
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
         let body = body.map(|body| serde_json::to_vec(body).expect("our own types have a JSON form"));
-        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.url));
-        if let Some(secret) = &self.secret {
-            request = request.header("authorization", format!("Bearer {}", secret.expose()));
-        }
+        let request = self.request(method, path);
         let answer = match body {
             Some(body) => {
-                request = request.header("content-type", "application/json");
+                let request = request.header("content-type", "application/json");
                 request
                     .body(body)
                     .map_err(ureq::Error::from)
@@ -362,13 +354,26 @@ impl HostClient {
         self.read(answer.map_err(|cause| self.failure(cause))?)
     }
 
-    fn read<T: DeserializeOwned>(&self, mut answer: Response<Body>) -> Result<T, ClientError> {
-        let status = answer.status();
+    /// Returns a request with the secret, if there is one.
+    fn request(&self, method: &str, path: &str) -> request::Builder {
+        let request = Request::builder().method(method).uri(format!("{}{path}", self.url));
+        match &self.secret {
+            Some(secret) => request.header("authorization", format!("Bearer {}", secret.expose())),
+            None => request,
+        }
+    }
+
+    fn bytes(&self, mut answer: Response<Body>) -> Result<Vec<u8>, ClientError> {
         let bytes = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec();
-        let bytes = bytes.map_err(|cause| ClientError::NoAnswer {
+        bytes.map_err(|cause| ClientError::NoAnswer {
             url: self.url.clone(),
             cause,
-        })?;
+        })
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: Response<Body>) -> Result<T, ClientError> {
+        let status = answer.status();
+        let bytes = self.bytes(answer)?;
         if status == StatusCode::OK {
             return serde_json::from_slice(&bytes).map_err(|_| self.foreign(status));
         }

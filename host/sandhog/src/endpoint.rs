@@ -32,10 +32,7 @@ mod send;
 mod settle;
 mod tags;
 
-pub use self::{
-    access::{AccessKeys, SqsCaller, queues_of},
-    change::unix_ms,
-};
+pub use self::access::{AccessKeys, SqsCaller, queues_of};
 
 /// The account of every queue. Clients may write another one.
 pub const ACCOUNT: &str = "000000000000";

@@ -24,7 +24,12 @@ use crate::{
     versions::VersionBoard,
 };
 use sandhog_executor::Executor;
-use sandhog_queue::{Queue, QueueError, lease::LeaseKeeper, machine_clock::wall_ms, message::QueueName};
+use sandhog_queue::{
+    Queue, QueueError,
+    lease::LeaseKeeper,
+    machine_clock::{wall_ms, whole_ms},
+    message::QueueName,
+};
 
 mod claims;
 mod held_leases;
@@ -400,7 +405,7 @@ impl HandlerSet {
             version = version.number,
             flavour = %info.flavour,
             component = info.digest,
-            compile_ms = u64::try_from(info.compile_time.as_millis()).unwrap_or(u64::MAX),
+            compile_ms = whole_ms(info.compile_time),
             concurrency,
             "serving"
         );

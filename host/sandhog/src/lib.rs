@@ -35,6 +35,7 @@ mod whole_file;
 pub mod backup;
 pub mod config;
 pub mod config_reload;
+mod date;
 pub mod handler_status;
 pub mod journal;
 pub mod metrics;

@@ -52,7 +52,7 @@ pub struct QueueSet {
 
 /// A queue that accepts messages.
 #[derive(Debug, Clone)]
-struct DeclaredQueue {
+pub(crate) struct DeclaredQueue {
     queue: Arc<dyn Queue>,
     /// The same, if it is a Simple one.
     simple: Option<Arc<SimpleQueue>>,

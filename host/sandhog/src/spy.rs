@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::queue_set::{QueueChangeRefused, QueueSet};
 use sandhog_queue::{
     Counts, Queue as _, QueueError,
-    machine_clock::{MachineClock, Reading},
+    machine_clock::{MachineClock, Reading, whole_ms},
     message::QueueName,
 };
 use sandhog_simple::SimpleStore;
@@ -125,8 +125,7 @@ impl TestSpy {
     ///
     /// Dropping the future may or may not have moved the clock.
     pub async fn forward(&self, by: Duration) -> Result<(), QueueError> {
-        let by_ms = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
-        self.clock.0.fetch_add(by_ms, Ordering::Relaxed);
+        self.clock.0.fetch_add(whole_ms(by), Ordering::Relaxed);
         self.store.hasten(by).await
     }
 }

@@ -2,17 +2,17 @@
 //!
 //! Pure; the time is passed in. Invariant: of several causes the sentence names the one that an operator has to lift first.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use crate::{
+    date::to_the_second,
     halts::{Halt, HaltTarget},
     handler_status::HandlerState,
 };
+use sandhog_queue::machine_clock::whole_ms;
 
 /// The time for which every slot has to be busy, with no attempt ending, before that is a standstill.
 pub const BUSY_AFTER: Duration = Duration::from_secs(10);
-/// The last millisecond of the year 9999, beyond which there is no text form.
-const MAX_TIME_MS: u64 = 253_402_300_799_999;
 
 /// What is known about a handler.
 #[derive(Debug, Clone)]
@@ -21,8 +21,6 @@ pub struct HandlerFacts {
     pub name: String,
     /// Its state.
     pub state: HandlerState,
-    /// Its version is the one that served last, because its files are refused.
-    pub is_fallback: bool,
     /// Why its newest files are refused.
     pub last_error: Option<String>,
     /// When the host probes it next, if the host has paused it: milliseconds since 1970-01-01T00:00:00Z.
@@ -118,7 +116,7 @@ fn halted(target: &HaltTarget, halt: &Halt) -> String {
         HaltTarget::Handler(handler) => format!("handler {handler} is paused"),
     };
     let end = match halt.until_ms {
-        Some(until) => format!("until {}", time(until)),
+        Some(until) => format!("until {}", to_the_second(until)),
         None => "until it is resumed".to_owned(),
     };
     let reason = if halt.reason.is_empty() {
@@ -126,7 +124,10 @@ fn halted(target: &HaltTarget, halt: &Halt) -> String {
     } else {
         format!(": {}", halt.reason)
     };
-    format!("{what} by an operator since {}, {end}{reason}", time(halt.since_ms))
+    format!(
+        "{what} by an operator since {}, {end}{reason}",
+        to_the_second(halt.since_ms)
+    )
 }
 
 /// Returns why a handler takes nothing, whatever its queue holds.
@@ -135,7 +136,7 @@ fn stopped(handler: &HandlerFacts, now_ms: u64) -> Option<String> {
     match &handler.state {
         HandlerState::Paused { reason } => {
             let probe = match handler.next_probe_ms {
-                Some(at) if at > now_ms => format!("the next probe is at {}", time(at)),
+                Some(at) if at > now_ms => format!("the next probe is at {}", to_the_second(at)),
                 Some(_) | None => "a probe is due".to_owned(),
             };
             Some(format!("handler {name} is paused by the host, and {probe}: {reason}"))
@@ -160,12 +161,12 @@ fn stopped(handler: &HandlerFacts, now_ms: u64) -> Option<String> {
 
 fn busy(handler: &HandlerFacts, now_ms: u64) -> Option<String> {
     let since_ms = handler.full_since_ms?;
-    let long = now_ms.saturating_sub(since_ms) >= u64::try_from(BUSY_AFTER.as_millis()).unwrap_or(u64::MAX);
+    let long = now_ms.saturating_sub(since_ms) >= whole_ms(BUSY_AFTER);
     if !long {
         return None;
     }
     let (name, slots) = (&handler.name, handler.slots);
-    let since = time(since_ms);
+    let since = to_the_second(since_ms);
     Some(if handler.waits_for_room {
         format!(
             "the host has no room for another instance since {since}: lower memory in the manifests, or raise memory-budget or max-live-instances"
@@ -188,7 +189,7 @@ fn hidden(queue: &QueueFacts) -> Option<String> {
             None => "the whole queue, which is one group,".to_owned(),
         };
         let until = match retry_at_ms {
-            Some(at) => format!("which waits for its retry at {}", time(*at)),
+            Some(at) => format!("which waits for its retry at {}", to_the_second(*at)),
             None => "which is in flight".to_owned(),
         };
         return Some(format!("{group} waits for message {message}, {until}"));
@@ -197,7 +198,7 @@ fn hidden(queue: &QueueFacts) -> Option<String> {
     let due = queue.next_due_ms.filter(|_| nothing_else && queue.delayed > 0)?;
     Some(format!(
         "all messages are delayed or wait for a retry, the first until {}",
-        time(due)
+        to_the_second(due)
     ))
 }
 
@@ -206,12 +207,6 @@ fn waits(messages: u64) -> String {
         1 => "1 message waits".to_owned(),
         _ => format!("{messages} messages wait"),
     }
-}
-
-/// Returns a time in milliseconds since 1970-01-01T00:00:00Z as a date.
-fn time(ms: u64) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(ms.min(MAX_TIME_MS));
-    humantime::format_rfc3339_seconds(at).to_string()
 }
 
 #[cfg(test)]
@@ -225,7 +220,6 @@ mod tests {
         HandlerFacts {
             name: "orders".to_owned(),
             state: HandlerState::Serving,
-            is_fallback: false,
             last_error: None,
             next_probe_ms: None,
             queue_error: None,
@@ -334,7 +328,6 @@ mod tests {
     #[test]
     fn a_handler_whose_fallback_serves_does_not_stand_still() {
         let fallback = said(|_, handler, _| {
-            handler.is_fallback = true;
             handler.last_error = Some("no such export".to_owned());
         });
         assert_eq!(fallback, None);

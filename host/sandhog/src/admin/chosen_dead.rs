@@ -60,7 +60,9 @@ pub(crate) async fn delete(
     let dry_run = request.dry_run.then_some(Extension(DryRun));
     match ChosenDeadLetters::of(request)? {
         Some(chosen) => Ok((dry_run, Json(chosen.apply(&*queue, DeadLetterAction::Delete).await?))),
-        None => Err(bad("use ids or where; DELETE /queues/{name}/dead deletes all")),
+        None => Err(RefusedRequest::bad(
+            "use ids or where; DELETE /queues/{name}/dead deletes all",
+        )),
     }
 }
 
@@ -157,8 +159,10 @@ impl ChosenDeadLetters {
             after,
         } = request;
         let choice = match (ids, filter) {
-            (Some(_), Some(_)) => return Err(bad("use either ids or where")),
-            (None, None) if dry_run || after.is_some() => return Err(bad("dry-run and after need ids or where")),
+            (Some(_), Some(_)) => return Err(RefusedRequest::bad("use either ids or where")),
+            (None, None) if dry_run || after.is_some() => {
+                return Err(RefusedRequest::bad("dry-run and after need ids or where"));
+            }
             (None, None) => return Ok(None),
             (Some(ids), None) => DeadLetterNames::Ids(ids.iter().map(|id| MessageId::from_queue(id)).collect()),
             (None, Some(text)) => DeadLetterNames::Filter {
@@ -275,8 +279,4 @@ fn part(messages: u64, after: Option<PeekCursor>) -> SweepAnswer {
 fn unknown(queue: &QueueName, id: &str) -> RefusedRequest {
     let why = format!("queue {queue} has no dead letter {id:?} that nobody holds");
     RefusedRequest::new(StatusCode::NOT_FOUND, why)
-}
-
-fn bad(why: &str) -> RefusedRequest {
-    RefusedRequest::new(StatusCode::BAD_REQUEST, why)
 }

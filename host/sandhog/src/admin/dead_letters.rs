@@ -80,8 +80,7 @@ pub(crate) async fn list(
     parameters.finish()?;
     if let Some(filter) = filter {
         if after.is_some() {
-            return Err(RefusedRequest::new(
-                StatusCode::BAD_REQUEST,
+            return Err(RefusedRequest::bad(
                 "a page with where goes on with cursor, and not with after",
             ));
         }

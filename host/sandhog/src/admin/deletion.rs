@@ -36,14 +36,7 @@ pub(crate) async fn delete(
     Extension(endpoint): Extension<Arc<SqsEndpoint>>,
     mut parameters: QueryParameters,
 ) -> Answer<DeletedQueue> {
-    let with_messages = match parameters.take("with-messages").as_deref() {
-        None | Some("false") => false,
-        Some("true" | "") => true,
-        Some(other) => {
-            let why = format!("with-messages={other}: use true or false");
-            return Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why));
-        }
-    };
+    let with_messages = parameters.flag("with-messages")?;
     parameters.finish()?;
     let queue = state.find(&name)?.name().clone();
     if let Some(need) = state.need_of(&queue, None) {

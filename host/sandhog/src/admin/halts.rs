@@ -12,7 +12,11 @@ use super::{
     wire::{self, HaltForm, ResumeAnswer},
 };
 use crate::halts::{Halt, HaltRefused, HaltTarget, MAX_REASON_BYTES};
-use sandhog_queue::{machine_clock::wall_ms, message::QueueName, printable::chain};
+use sandhog_queue::{
+    machine_clock::{wall_ms, whole_ms},
+    message::QueueName,
+    printable::chain,
+};
 
 /// The longest pause that has an end: ten years.
 const MAX_LENGTH: Duration = Duration::from_hours(24 * 3653);
@@ -143,13 +147,15 @@ impl AdminState {
         let until = parameters.take("until");
         parameters.finish()?;
         if reason.len() > MAX_REASON_BYTES {
-            return Err(bad(format!("reason: use at most {MAX_REASON_BYTES} bytes")));
+            return Err(RefusedRequest::bad(format!(
+                "reason: use at most {MAX_REASON_BYTES} bytes"
+            )));
         }
         let until_ms = match (length, until) {
             (None, None) => None,
-            (Some(length), None) => Some(now_ms.saturating_add(millis(length))),
+            (Some(length), None) => Some(now_ms.saturating_add(whole_ms(length))),
             (None, Some(text)) => Some(time(&text, now_ms)?),
-            (Some(_), Some(_)) => return Err(bad("for and until: use one of them".to_owned())),
+            (Some(_), Some(_)) => return Err(RefusedRequest::bad("for and until: use one of them".to_owned())),
         };
         let halt = Halt {
             reason,
@@ -169,21 +175,13 @@ impl AdminState {
 /// Returns the milliseconds since 1970-01-01T00:00:00Z of a time in text form, which has to be in the future.
 fn time(text: &str, now_ms: u64) -> Result<u64, RefusedRequest> {
     let at = humantime::parse_rfc3339(text).ok();
-    let ms = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(millis);
-    let latest = now_ms.saturating_add(millis(MAX_LENGTH));
+    let ms = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(whole_ms);
+    let latest = now_ms.saturating_add(whole_ms(MAX_LENGTH));
     ms.filter(|ms| (now_ms + 1..=latest).contains(ms)).ok_or_else(|| {
-        bad(format!(
+        RefusedRequest::bad(format!(
             "until={text}: use a time that is not over, and ten years away at most, such as 2026-12-01T08:00:00Z"
         ))
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn bad(why: String) -> RefusedRequest {
-    RefusedRequest::new(StatusCode::BAD_REQUEST, why)
 }
 
 impl From<HaltRefused> for RefusedRequest {

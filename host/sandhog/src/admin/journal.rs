@@ -150,7 +150,7 @@ pub(crate) async fn events(
         .map(|value| value.to_str().unwrap_or_default().parse());
     let after: Option<u64> = after
         .transpose()
-        .map_err(|_| RefusedRequest::new(StatusCode::BAD_REQUEST, "last-event-id: use the number of an attempt"))?;
+        .map_err(|_| RefusedRequest::bad("last-event-id: use the number of an attempt"))?;
     if state.journal.readers() >= MAX_READERS {
         let why = format!("{MAX_READERS} clients read events already; end one of them");
         return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));

@@ -14,7 +14,7 @@ use super::{
 use crate::{halts::receive_unhalted, metrics::SendDoor};
 use sandhog_queue::{
     Delivery, Effects, Queue, SendError, SettleRequest, Settlement,
-    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, MessageId, Outgoing},
+    message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_DELAY, Outgoing},
     printable::chain,
 };
 use sandhog_simple::{SimpleQueue, receive_terms::ReceiveTerms};
@@ -55,20 +55,9 @@ pub(crate) async fn send(
     let invalid = |_: &RefusedRequest| state.metrics.refused_as_invalid(&name, SendDoor::Http);
     let message = outgoing(parameters, body?).inspect_err(invalid)?;
     let sent = queue.send(message).await;
-    state.count_sends(&name, std::slice::from_ref(&sent));
+    let answers = std::slice::from_ref(&sent);
+    state.metrics.sent_through(SendDoor::Http, &name, answers);
     Ok(Json(wire::SentMessage { id: sent?.to_string() }))
-}
-
-impl AdminState {
-    /// Counts what became of messages that were sent to a queue.
-    fn count_sends(&self, queue: &str, sent: &[Result<MessageId, SendError>]) {
-        let accepted = sent.iter().filter(|sent| sent.is_ok()).count();
-        let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
-        self.metrics.arrived(queue, SendDoor::Http, accepted);
-        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
-            self.metrics.refused(queue, SendDoor::Http, error);
-        }
-    }
 }
 
 fn outgoing(mut parameters: QueryParameters, body: Bytes) -> Result<CheckedMessage, RefusedRequest> {
@@ -118,7 +107,7 @@ pub(crate) async fn send_batch(
         .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
     let sent = queue.send_many(valid).await;
-    state.count_sends(&name, &sent);
+    state.metrics.sent_through(SendDoor::Http, &name, &sent);
     let mut sent = sent.into_iter();
     let mut results = Vec::with_capacity(checked.len());
     for check in checked {

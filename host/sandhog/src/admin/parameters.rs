@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use axum::{
     extract::{self, FromRequestParts},
-    http::{StatusCode, request::Parts},
+    http::request::Parts,
 };
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -40,14 +40,17 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let undecodable = |why| bad(format!("{}: {why}", printable(name, SHOWN_BYTES)));
+        let undecodable = |why| RefusedRequest::bad(format!("{}: {why}", printable(name, SHOWN_BYTES)));
         let name = decode(name).map_err(undecodable)?;
         let value = decode(value).map_err(undecodable)?;
         if pairs.iter().any(|(other, _)| *other == name) {
-            return Err(bad(format!("{} is given twice", printable(&name, SHOWN_BYTES))));
+            return Err(RefusedRequest::bad(format!(
+                "{} is given twice",
+                printable(&name, SHOWN_BYTES)
+            )));
         }
         if pairs.len() == MAX_PARAMETERS {
-            return Err(bad(format!("more than {MAX_PARAMETERS} parameters")));
+            return Err(RefusedRequest::bad(format!("more than {MAX_PARAMETERS} parameters")));
         }
         pairs.push((name, value));
     }
@@ -96,7 +99,7 @@ impl QueryParameters {
         let Some(text) = self.take(key) else { return Ok(None) };
         match text.parse().ok().filter(|number| range.contains(number)) {
             Some(number) => Ok(Some(number)),
-            None => Err(bad(format!(
+            None => Err(RefusedRequest::bad(format!(
                 "{key}={text}: use a whole number from {} to {}",
                 range.start(),
                 range.end()
@@ -109,7 +112,7 @@ impl QueryParameters {
         match self.take(key).as_deref() {
             None | Some("false") => Ok(false),
             Some("" | "true") => Ok(true),
-            Some(text) => Err(bad(format!(
+            Some(text) => Err(RefusedRequest::bad(format!(
                 "{key}={}: use true or false",
                 printable(text, SHOWN_BYTES)
             ))),
@@ -130,7 +133,7 @@ impl QueryParameters {
         };
         duration
             .map(Some)
-            .ok_or_else(|| bad(format!("{key}={text}: {}", accepted())))
+            .ok_or_else(|| RefusedRequest::bad(format!("{key}={text}: {}", accepted())))
     }
 
     /// Takes all parameters whose name begins with `prefix`, and removes the prefix.
@@ -149,17 +152,13 @@ impl QueryParameters {
     pub(crate) fn finish(self) -> Result<(), RefusedRequest> {
         match self.pairs.first() {
             None => Ok(()),
-            Some((name, _)) => Err(bad(format!(
+            Some((name, _)) => Err(RefusedRequest::bad(format!(
                 "unknown parameter {}; known here: {}",
                 printable(name, SHOWN_BYTES),
                 self.known.join(", ")
             ))),
         }
     }
-}
-
-fn bad(why: String) -> RefusedRequest {
-    RefusedRequest::new(StatusCode::BAD_REQUEST, why)
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ fn filter(parameters: &mut QueryParameters) -> Result<MessageFilter, RefusedRequ
     if let Some(state) = parameters.take("state") {
         let known = MessageStanding::ALL.map(MessageStanding::as_str).join(", ");
         let standing = MessageStanding::from_text(&state);
-        let standing = standing.ok_or_else(|| bad(format!("state={state}: use one of {known}")))?;
+        let standing = standing.ok_or_else(|| RefusedRequest::bad(format!("state={state}: use one of {known}")))?;
         clauses.push(FilterClause::Standing { is: true, standing });
     }
     let mut text = |field, relation, value| clauses.push(FilterClause::Text { field, relation, value });
@@ -210,12 +210,12 @@ fn filter(parameters: &mut QueryParameters) -> Result<MessageFilter, RefusedRequ
             clauses.push(FilterClause::Age { relation, age });
         }
     }
-    MessageFilter::new(clauses).map_err(|error: InvalidFilter| bad(error.to_string()))
+    MessageFilter::new(clauses).map_err(|error: InvalidFilter| RefusedRequest::bad(error.to_string()))
 }
 
 /// Returns the filter that a text stands for.
 pub(crate) fn parsed(text: &str) -> Result<MessageFilter, RefusedRequest> {
-    parse_filter(text).map_err(|mistake| bad(mistake.to_string()))
+    parse_filter(text).map_err(|mistake| RefusedRequest::bad(mistake.to_string()))
 }
 
 /// Takes the place where a page goes on.
@@ -229,22 +229,14 @@ pub(crate) fn cursor(
 /// Returns the place that a text stands for.
 pub(crate) fn parsed_cursor(text: &str, key: &str) -> Result<PeekCursor, RefusedRequest> {
     text.parse()
-        .map_err(|_: InvalidCursor| bad(format!("{key}={text}: use the \"next\" of the answer before")))
+        .map_err(|_: InvalidCursor| RefusedRequest::bad(format!("{key}={text}: use the \"next\" of the answer before")))
 }
 
 fn body_limit(parameters: &mut QueryParameters) -> Result<Option<usize>, RefusedRequest> {
     let limit = parameters.number("body-limit", 0..=MAX_BODY_BYTES)?;
-    let whole = match parameters.take("whole").as_deref() {
-        None | Some("false") => false,
-        Some("" | "true") => true,
-        Some(other) => return Err(bad(format!("whole={other}: use true or false"))),
-    };
+    let whole = parameters.flag("whole")?;
     if whole && limit.is_some() {
-        return Err(bad("use either whole or body-limit".to_owned()));
+        return Err(RefusedRequest::bad("use either whole or body-limit".to_owned()));
     }
     Ok((!whole).then(|| limit.unwrap_or(BODY_LIMIT)))
-}
-
-fn bad(why: String) -> RefusedRequest {
-    RefusedRequest::new(StatusCode::BAD_REQUEST, why)
 }

@@ -32,6 +32,11 @@ impl RefusedRequest {
         Self { status, why }
     }
 
+    /// The request is wrong.
+    pub(crate) fn bad(why: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, why)
+    }
+
     /// There is no such thing of this kind; `known` has the names of those that there are.
     pub(crate) fn unknown(kind: &str, name: &str, known: &[String]) -> Self {
         let known = if known.is_empty() {

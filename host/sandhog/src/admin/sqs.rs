@@ -24,7 +24,8 @@ use super::{
     guard::CarriesSecret,
     refused::RefusedRequest,
 };
-use crate::endpoint::{ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint, unix_ms};
+use crate::endpoint::{ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint};
+use sandhog_queue::machine_clock::wall_ms;
 use sandhog_sqs_wire::{
     SqsError, SqsErrorCode, SqsRequest, SqsResponse, WireProtocol, WireRequest, WireResponse, parse, render,
     signature::{SignedRequest, is_signed, verify},
@@ -189,7 +190,7 @@ fn client_view(endpoint: &SqsEndpoint, parts: &Parts, body: &[u8]) -> Result<Cli
     if !is_signed && parts.extensions.get::<CarriesSecret>().is_some() {
         return Ok(view);
     }
-    let now = UNIX_EPOCH + Duration::from_millis(unix_ms());
+    let now = UNIX_EPOCH + Duration::from_millis(wall_ms());
     let caller = verify(&signed, now, |access_key| keys.secret_of(access_key))?;
     view.region = caller.region;
     view.caller = keys.caller(caller.access_key);

@@ -9,7 +9,12 @@ use crate::{
     handler_status::HandlerStatus,
     standing::{BlockedGroup, HandlerFacts, QueueFacts, StandingFacts, standstill},
 };
-use sandhog_queue::{Counts, Queue as _, machine_clock::wall_ms, message::QueueName, printable::chain};
+use sandhog_queue::{
+    Counts, Queue as _,
+    machine_clock::{wall_ms, whole_ms},
+    message::QueueName,
+    printable::chain,
+};
 use sandhog_simple::WaitingMessages;
 
 impl AdminState {
@@ -111,10 +116,7 @@ impl AdminState {
         waiting: WaitingMessages,
         error: Option<String>,
     ) -> QueueFacts {
-        let at = |after: std::time::Duration| {
-            let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
-            wall_ms().saturating_add(ms)
-        };
+        let at = |after| wall_ms().saturating_add(whole_ms(after));
         QueueFacts {
             ready: counts.ready,
             in_flight: counts.in_flight,
@@ -135,7 +137,6 @@ fn handler_facts(status: &HandlerStatus) -> HandlerFacts {
     HandlerFacts {
         name: status.name.clone(),
         state: status.state.clone(),
-        is_fallback: status.is_fallback,
         last_error: status.last_error.clone(),
         next_probe_ms: status.next_probe.map(wall_of),
         queue_error: status.queue_error.clone(),
@@ -148,8 +149,7 @@ fn handler_facts(status: &HandlerStatus) -> HandlerFacts {
 /// Returns what the wall clock shows at an instant, in milliseconds since 1970-01-01T00:00:00Z, if nobody sets it.
 fn wall_of(instant: Instant) -> u64 {
     let now = Instant::now();
-    let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     wall_ms()
-        .saturating_add(ms(instant.saturating_duration_since(now)))
-        .saturating_sub(ms(now.saturating_duration_since(instant)))
+        .saturating_add(whole_ms(instant.saturating_duration_since(now)))
+        .saturating_sub(whole_ms(now.saturating_duration_since(instant)))
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use crate::handler_status::{HandlerState, HandlerStatus};
 use sandhog_queue::{
     Counts, DeadLetter, Delivery, FailureRecord, Receipt,
+    machine_clock::whole_ms,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, Message, Outgoing, QueueName},
     peek::PeekedMessage,
 };
@@ -125,7 +126,7 @@ pub struct HandlerForm {
 
 impl From<HandlerStatus> for HandlerForm {
     fn from(status: HandlerStatus) -> Self {
-        let since = |at: Instant| u64::try_from(at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = |at: Instant| whole_ms(at.elapsed());
         let tried_again = status.has_another_try();
         Self {
             name: status.name,

@@ -8,7 +8,7 @@ use crate::{
     settlement::AttemptOutcome,
 };
 use sandhog_executor::CallUsage;
-use sandhog_queue::machine_clock::wall_ms;
+use sandhog_queue::machine_clock::{wall_ms, whole_ms};
 
 impl HandlerAttempt {
     /// Enters the outcome of each message into the journal. `duration` is how long the guest took.
@@ -22,7 +22,7 @@ impl HandlerAttempt {
         if !self.context.journal.is_wanted() {
             return;
         }
-        let began_at_ms = wall_ms().saturating_sub(millis(self.began.elapsed()));
+        let began_at_ms = wall_ms().saturating_sub(whole_ms(self.began.elapsed()));
         let printed = std::mem::take(&mut *self.printed.lock());
         let mut of_call = Some((sends, printed));
         let entries: Vec<JournalEntry> = messages
@@ -69,7 +69,7 @@ impl HandlerAttempt {
             outcome: message.outcome.as_str().into(),
             disputed: matches!(message.outcome, AttemptOutcome::Disputed(_)),
             settlement: settled.map(|settled| settled.word.into()),
-            retry_in_ms: settled.and_then(|settled| settled.retry_in).map(millis),
+            retry_in_ms: settled.and_then(|settled| settled.retry_in).map(whole_ms),
             reason,
             stack,
             sent_at_ms: message.sent_at_ms,
@@ -83,8 +83,4 @@ impl HandlerAttempt {
             earlier_lines: 0,
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

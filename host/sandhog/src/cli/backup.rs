@@ -20,7 +20,10 @@ use crate::{
     client::HostClient,
     exit_code::ExitCode,
 };
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::{
+    machine_clock::whole_ms,
+    printable::{MAX_REASON_BYTES, printable},
+};
 
 /// A file is synced whenever it has got so many bytes more.
 const SYNC_EVERY: usize = 16 * 1024 * 1024;
@@ -83,7 +86,7 @@ pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Wr
             directory: &args.directory,
             bytes: facts.bytes,
             messages: facts.messages,
-            milliseconds: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            milliseconds: whole_ms(took),
             longest_step_us: facts.longest_step_us,
         };
         write_json(output, &answer)?;

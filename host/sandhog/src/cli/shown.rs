@@ -1,9 +1,9 @@
 //! Numbers for people: times, ages and shares.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-/// The last millisecond of the year 9999, beyond which there is no text form.
-const MAX_TIME_MS: u64 = 253_402_300_799_999;
+use crate::date;
+use sandhog_queue::machine_clock::wall_ms;
 
 /// Returns a duration in its two largest units, such as `2h 5m`.
 pub(crate) fn age(ms: u64) -> String {
@@ -19,26 +19,13 @@ pub(crate) fn age(ms: u64) -> String {
 
 /// Returns how many milliseconds ago a time was that is given in milliseconds since 1970-01-01T00:00:00Z; 0 for one to come.
 pub(crate) fn since(ms: u64) -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "a person reads how long ago that was")]
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX).saturating_sub(ms)
+    wall_ms().saturating_sub(ms)
 }
 
 /// Returns a time in milliseconds since 1970-01-01T00:00:00Z as a date, or `-`.
 pub(crate) fn time(ms: Option<u64>) -> String {
-    let at = ms
-        .filter(|ms| *ms <= MAX_TIME_MS)
-        .and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
-    at.map_or_else(
-        || "-".to_owned(),
-        |at| humantime::format_rfc3339_seconds(at).to_string(),
-    )
-}
-
-/// Returns a time in milliseconds since 1970-01-01T00:00:00Z as a date with milliseconds.
-pub(crate) fn moment(ms: u64) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(ms.min(MAX_TIME_MS));
-    humantime::format_rfc3339_millis(at).to_string()
+    ms.filter(|ms| date::has_text(*ms))
+        .map_or_else(|| "-".to_owned(), date::to_the_second)
 }
 
 /// Returns the time of a call in milliseconds, with as many digits as tell something.

@@ -7,11 +7,12 @@ use bytesize::ByteSize;
 
 use super::{
     CliError, TailArgs, TraceArgs,
-    shown::{age, millis, moment},
+    shown::{age, millis},
     write_json,
 };
 use crate::{
     client::{HostClient, HostEvent},
+    date::to_the_millisecond,
     journal::{JournalEntry, JournalFilter, JournalSend, MessageWay},
 };
 use sandhog_queue::printable::{MAX_REASON_BYTES, printable, printable_lines};
@@ -139,7 +140,7 @@ fn line(entry: &JournalEntry) -> String {
     let word = |text: &str| printable(text, MAX_CELL_BYTES);
     let mut parts = vec![format!(
         "{} {} v{} {} {}",
-        moment(entry.began_at_ms),
+        to_the_millisecond(entry.began_at_ms),
         word(&entry.handler),
         entry.version,
         word(&entry.message),

@@ -17,8 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
-use super::change::unix_ms;
-use sandhog_queue::{Queue as _, message::QueueName, printable::chain};
+use sandhog_queue::{Queue as _, machine_clock::wall_ms, message::QueueName, printable::chain};
 use sandhog_simple::SimpleQueue;
 use sandhog_sqs_wire::{MoveTaskHandle, QueueArn};
 
@@ -185,7 +184,7 @@ impl MoveTasks {
         let task = Arc::new(MoveTask {
             handle: handle.encode(),
             start,
-            started_ms: unix_ms(),
+            started_ms: wall_ms(),
             moved: AtomicU64::new(0),
             status: Mutex::new(MoveStatus::Running),
             cancelled: self.draining.child_token(),

@@ -2,9 +2,9 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{ClientView, SqsEndpoint, change::unix_ms, failed};
+use super::{ClientView, SqsEndpoint, failed};
 use crate::queue_set::{QueueChangeRefused, SimpleQueueEntry, WireQueue, WireQueueSettings};
-use sandhog_queue::{Queue as _, message::QueueName};
+use sandhog_queue::{Queue as _, machine_clock::wall_ms, message::QueueName};
 use sandhog_sqs_wire::{
     QueueAttributeName, SqsError, SqsErrorCode, SqsResponse, StatedList, WantedQueue, decode_token, encode_token,
     input::{
@@ -38,7 +38,7 @@ impl SqsEndpoint {
         let mut settings = WireQueueSettings::default();
         settings.apply(wanted.settings);
         self.check_redrive(&name, &settings)?;
-        let now = unix_ms();
+        let now = wall_ms();
         let wire = WireQueue {
             settings,
             tags: wanted.tags,

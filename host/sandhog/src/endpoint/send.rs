@@ -8,7 +8,6 @@ use sandhog_queue::{
     Queue as _, SendError,
     message::{AttributeValue, Attributes, CheckedMessage, InvalidMessage, MAX_ATTRIBUTES_BYTES, Outgoing},
 };
-use sandhog_simple::SentMessage;
 use sandhog_sqs::body_form::{self, BODY_ENCODING, TRACE_HEADER};
 use sandhog_sqs_wire::{
     CheckedSend, OutgoingMessage, SendRefusal, SendRules, SqsError, SqsErrorCode, SqsResponse,
@@ -33,7 +32,7 @@ impl SqsEndpoint {
         let checked = traced(checked.inspect_err(invalid)?, view);
         let draft = draft(&message, &checked).inspect_err(invalid)?;
         let mut answers = queue.queue.send_numbered(vec![draft]).await;
-        self.count_sends(name, &answers);
+        self.metrics.sent_through(SendDoor::Sqs, name, &answers);
         let sent = answers
             .pop()
             .expect("one answer per message")
@@ -80,7 +79,7 @@ impl SqsEndpoint {
         for _ in &failures {
             self.metrics.refused_as_invalid(name, SendDoor::Sqs);
         }
-        self.count_sends(name, &answers);
+        self.metrics.sent_through(SendDoor::Sqs, name, &answers);
         let mut successes = Vec::new();
         for ((id, checked), answer) in accepted.into_iter().zip(answers) {
             match answer {
@@ -99,18 +98,6 @@ impl SqsEndpoint {
             successful: successes,
             failed: failures,
         }))
-    }
-}
-
-impl SqsEndpoint {
-    /// Counts what became of messages that were sent to a queue.
-    fn count_sends(&self, queue: &str, sent: &[Result<SentMessage, SendError>]) {
-        let accepted = sent.iter().filter(|sent| sent.is_ok()).count();
-        let accepted = u64::try_from(accepted).unwrap_or(u64::MAX);
-        self.metrics.arrived(queue, SendDoor::Sqs, accepted);
-        for error in sent.iter().filter_map(|sent| sent.as_ref().err()) {
-            self.metrics.refused(queue, SendDoor::Sqs, error);
-        }
     }
 }
 

@@ -88,8 +88,17 @@ impl Metrics {
         self.arrivals.arrived.with(&labels, |metric| metric.inc_by(messages));
     }
 
+    /// A queue answered so to messages that were sent to it.
+    pub fn sent_through<T>(&self, door: SendDoor, queue: &str, answers: &[Result<T, SendError>]) {
+        let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
+        self.arrived(queue, door, u64::try_from(accepted).unwrap_or(u64::MAX));
+        for error in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+            self.refused(queue, door, error);
+        }
+    }
+
     /// A queue refused a message.
-    pub fn refused(&self, queue: &str, door: SendDoor, error: &SendError) {
+    fn refused(&self, queue: &str, door: SendDoor, error: &SendError) {
         let reason = match error {
             SendError::Invalid(_) => "invalid",
             SendError::Full { .. } => "full",

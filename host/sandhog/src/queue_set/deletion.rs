@@ -37,7 +37,7 @@ impl QueueSet {
     /// Returns the name of a queue's dead-letter queue, if that exists and the host made it for this queue without being told its name.
     pub fn made_dead_letter_queue(&self, name: &QueueName) -> Option<QueueName> {
         let target = self.settings(name).dead_letter;
-        let is_usual = target.as_str() == format!("{name}-dead");
+        let is_usual = target == name.default_dead_letter();
         (is_usual && self.simple(&target).is_some()).then_some(target)
     }
 
@@ -53,12 +53,7 @@ impl QueueSet {
     /// Dropping the future may have deleted the queue, and leave its name in use until the next start.
     pub async fn delete_unneeded(&self, name: &QueueName, messages: DeletedMessages) -> Result<(), QueueChangeRefused> {
         let _turn = self.turn().await;
-        let declared = self
-            .declared
-            .read()
-            .get(name)
-            .cloned()
-            .ok_or(QueueChangeRefused::Missing)?;
+        let declared = self.declared_queue(name)?;
         let Some(simple) = declared.simple.filter(|_| !self.is_configured(name)) else {
             return Err(QueueChangeRefused::Declared { queue: name.clone() });
         };

@@ -142,6 +142,12 @@ impl QueueSet {
         self.write(name, wire, false).await
     }
 
+    /// Returns a queue that is declared.
+    pub(crate) fn declared_queue(&self, name: &QueueName) -> Result<DeclaredQueue, QueueChangeRefused> {
+        let declared = self.declared.read();
+        declared.get(name).cloned().ok_or(QueueChangeRefused::Missing)
+    }
+
     /// Gives a queue that a client created other settings or tags.
     ///
     /// # Errors
@@ -153,12 +159,7 @@ impl QueueSet {
     /// Dropping the future may or may not have changed the queue, as a whole.
     pub async fn update(&self, name: &QueueName, wire: WireQueue) -> Result<(), QueueChangeRefused> {
         let _turn = self.turn().await;
-        let declared = self
-            .declared
-            .read()
-            .get(name)
-            .cloned()
-            .ok_or(QueueChangeRefused::Missing)?;
+        let declared = self.declared_queue(name)?;
         if !declared.is_wire {
             return Err(QueueChangeRefused::Declared { queue: name.clone() });
         }
@@ -176,12 +177,7 @@ impl QueueSet {
     /// Dropping the future may have deleted the queue, and leave its name in use until the next start.
     pub async fn delete(&self, name: &QueueName) -> Result<(), QueueChangeRefused> {
         let _turn = self.turn().await;
-        let declared = self
-            .declared
-            .read()
-            .get(name)
-            .cloned()
-            .ok_or(QueueChangeRefused::Missing)?;
+        let declared = self.declared_queue(name)?;
         let Some(simple) = declared.simple.filter(|_| !declared.is_kept) else {
             return Err(QueueChangeRefused::Declared { queue: name.clone() });
         };

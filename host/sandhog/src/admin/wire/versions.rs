@@ -8,6 +8,7 @@ use crate::{
     rollout::{ProbationProgress, RolloutTerms},
     versions::{BarredComponent, BoardEntry, VersionEvent, VersionRecord},
 };
+use sandhog_queue::machine_clock::whole_ms;
 
 /// The answer of `GET /handlers/{name}/versions`, and to an order about versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
@@ -215,7 +216,6 @@ impl From<&BarredComponent> for BarredForm {
 
 impl ProbationForm {
     fn new(progress: &ProbationProgress, terms: &RolloutTerms) -> Self {
-        let whole_ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (newer, predecessor) = progress.compared();
         Self {
             stage: progress.stage.as_str().to_owned(),
