@@ -162,6 +162,7 @@ impl Dispatcher {
 
     async fn work(&mut self) -> Result<(), QueueError> {
         self.look_for_halt();
+        self.report_slots();
         while !self.is_draining() {
             if self.halts.has_changed() {
                 // Other events go first, and none of them may begin anything after an answered halt.
@@ -256,6 +257,7 @@ impl Dispatcher {
     fn start_afresh(&mut self) {
         let change = self.pause.reset();
         self.report.pause_changed(&change);
+        self.report_slots();
         self.poller.clear();
     }
 
@@ -270,7 +272,7 @@ impl Dispatcher {
 
     /// Shows how many attempts are in flight, and makes the receives fit a handler that was paused or goes on.
     fn adapt(&mut self, pause_changed: bool) {
-        self.report_in_flight();
+        self.report.in_flight(self.unsettled.taken());
         if self.pause.until() != self.shown_probe {
             self.shown_probe = self.pause.until();
             self.report.next_probe(self.shown_probe);
@@ -278,6 +280,7 @@ impl Dispatcher {
         if !pause_changed {
             return;
         }
+        self.report_slots();
         // The receives under way were made for what the handler could take before.
         self.poller.clear();
         if self.pause.until().is_some() {
@@ -285,9 +288,8 @@ impl Dispatcher {
         }
     }
 
-    fn report_in_flight(&self) {
-        let slots = self.capacity(self.versions.newest()).calls;
-        self.report.in_flight(self.unsettled.taken(), slots);
+    fn report_slots(&self) {
+        self.report.slots(self.capacity(self.versions.newest()).calls);
     }
 
     /// Returns how many guests may run, and how many messages each takes. A probe is alone.
@@ -332,7 +334,7 @@ impl Dispatcher {
         }
         if !attempts.is_empty() {
             self.runners.start(attempts);
-            self.report_in_flight();
+            self.report.in_flight(self.unsettled.taken());
         }
     }
 

@@ -304,16 +304,20 @@ impl HandlerStatuses {
         self.table().handlers.remove(name);
     }
 
-    /// The handler has this number of attempts under way, of at most so many.
-    pub fn in_flight(&self, name: &str, attempts: u32, slots: u32) {
+    /// The handler may have this number of attempts under way.
+    pub fn slots(&self, name: &str, slots: u32) {
+        self.update(name, |status| status.slots = slots);
+    }
+
+    /// The handler has this number of attempts under way.
+    pub fn in_flight(&self, name: &str, attempts: u32) {
         self.update(name, |status| {
-            let is_full = attempts >= slots && slots > 0;
+            let is_full = attempts >= status.slots && status.slots > 0;
             let was_full = status.full_since.is_some() && attempts >= status.in_flight;
             if !(is_full && was_full) {
                 status.full_since = is_full.then(Instant::now);
             }
             status.in_flight = attempts;
-            status.slots = slots;
         });
     }
 

@@ -111,14 +111,14 @@ impl AttemptContext {
 
     /// Whether a queue that keeps its dead letters itself makes one of a message that is to be retried: after its last receive.
     fn becomes_dead(&self, message: &FinishedMessage, settlement: &Settlement) -> bool {
+        if !matches!(settlement, Settlement::Retry { .. }) {
+            return false;
+        }
         let capabilities = self.queue.capabilities();
-        matches!(settlement, Settlement::Retry { .. })
-            && !capabilities.calls_cost
+        let last = self.queue.last_receive();
+        !capabilities.calls_cost
             && capabilities.has_dead_letter_queue
-            && self
-                .queue
-                .last_receive()
-                .is_some_and(|last| message.receive_count >= last)
+            && last.is_some_and(|last| message.receive_count >= last)
     }
 
     /// Records the answers of the queue. Returns the messages that the dead-letter queue refused: they are not settled.

@@ -43,14 +43,21 @@ impl HandlerReport {
         self.context.metrics.receive_failed(self.context.queue.name().as_str());
     }
 
-    /// So many attempts have started and are not settled, of at most so many.
-    pub(crate) fn in_flight(&self, attempts: usize, slots: usize) {
+    /// At most so many attempts are under way.
+    pub(crate) fn slots(&self, slots: usize) {
+        if !self.has_successor() {
+            let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+            self.statuses.slots(&self.context.handler, slots);
+        }
+    }
+
+    /// So many attempts have started and are not settled.
+    pub(crate) fn in_flight(&self, attempts: usize) {
         if self.has_successor() {
             return;
         }
         let attempts = u32::try_from(attempts).unwrap_or(u32::MAX);
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        self.statuses.in_flight(&self.context.handler, attempts, slots);
+        self.statuses.in_flight(&self.context.handler, attempts);
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }
 
