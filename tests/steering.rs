@@ -6,7 +6,7 @@
 use std::fs;
 
 use harness::{
-    guests::{forward, no_op},
+    guests::{forward, no_op, obedient},
     host::{Host, Place},
     sqs_client::SqsClient,
     wait_for,
@@ -96,6 +96,24 @@ fn what_stands_still_says_why_in_one_sentence() {
         delayed.starts_with("all messages are delayed or wait for a retry"),
         "{delayed}"
     );
+}
+
+#[test]
+fn a_handler_that_waits_for_room_says_so() {
+    let (place, host) = with_queues("max-live-instances = 1\n[queues.a]\n[queues.b]\n");
+    let slow = "concurrency = 1\ntimeout = \"90s\"\n[grant]\nsend = [\"out\"]\n";
+    // A version is tried before it serves, which needs room as well.
+    place.install("b", &no_op(), "concurrency = 1\n");
+    place.install("a", &obedient("out"), slow);
+    wait_for("both handlers", || (host.events("serving").len() == 2).then_some(()));
+    host.send("a", b"w80000d");
+    wait_for("the call of the first", || {
+        (host.count("a", "in-flight") == 1).then_some(())
+    });
+    host.send("b", b"x");
+    host.send("b", b"y");
+    let expected = "no room for another instance";
+    wait_for(expected, || sentence(&host, "b").contains(expected).then_some(()));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use sandhog_executor::{
     CallReport, CallUsage, Component, ComponentInfo, Executor, Flavour, GuestCall, GuestPolicy, InstanceNeeds,
-    LoadError, Toolchain, Verdict,
+    LoadError, Toolchain, Verdict, WaitingCalls,
 };
 use tokio::sync::{Notify, Semaphore, watch};
 
@@ -102,7 +102,7 @@ impl Executor for Prompt {
             compile_time: Duration::ZERO,
             from_cache: false,
         };
-        Ok(Component::new(Arc::new(info), Arc::new(())))
+        Ok(Component::new(Arc::new(info), WaitingCalls::default(), Arc::new(())))
     }
 
     async fn relink(&self, _: PathBuf, component: &Component, _: Arc<GuestPolicy>) -> Result<Component, LoadError> {

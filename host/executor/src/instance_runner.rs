@@ -12,6 +12,7 @@ use super::{
     component::{Code, ComponentLinker, LocalComponent},
     idle_instances::{ComponentInstances, IdleInstances},
     instance::{self, DryRunError, GuestInstance},
+    waiting_calls::WaitingCalls,
     worst_case,
 };
 
@@ -30,6 +31,7 @@ pub(crate) struct AdmittedComponent {
     // Dropped first: the idle instances of the component go before it does.
     instances: ComponentInstances<KeptInstance>,
     turn: ReserveTurn,
+    waiting: WaitingCalls,
     component: LocalComponent,
 }
 
@@ -50,6 +52,11 @@ struct Entered {
 impl AdmittedComponent {
     pub(crate) fn code(&self) -> &Arc<Code> {
         &self.component.code
+    }
+
+    /// Returns the counter of the calls that wait for room.
+    pub(crate) fn waiting(&self) -> WaitingCalls {
+        self.waiting.clone()
     }
 }
 
@@ -103,6 +110,7 @@ impl InstanceRunner {
         let admitted = AdmittedComponent {
             instances: self.idle.of_component(),
             turn: ReserveTurn::default(),
+            waiting: WaitingCalls::default(),
             component: self.linker.link(&file, code, policy)?,
         };
         let tried = {
@@ -159,6 +167,7 @@ impl InstanceRunner {
         }
         // From now on every call that keeps its instance sees that another call waits.
         let _waiting = self.idle.wait();
+        let _counted = admitted.waiting.begin();
         loop {
             let mut changed = pin!(self.idle.changed());
             changed.as_mut().enable();

@@ -52,6 +52,7 @@ mod report;
 pub mod threads;
 mod tiers;
 mod time_limits;
+mod waiting_calls;
 mod wasm;
 mod worst_case;
 
@@ -67,6 +68,7 @@ pub use local::LocalExecutor;
 pub use offer::{ComponentImport, ImportGrant, ImportOffer};
 pub use report::{CallReport, CallUsage, GuestFailure, Verdict};
 pub use tiers::CodeTiers;
+pub use waiting_calls::WaitingCalls;
 pub use wasm::{MAX_WASM_BYTES, digest};
 
 /// The facts about an accepted component.
@@ -124,13 +126,15 @@ pub struct InstanceNeeds {
 pub struct Component {
     /// The facts about the component.
     pub info: Arc<ComponentInfo>,
+    /// The calls that wait for room.
+    pub waiting: WaitingCalls,
     loaded: Arc<dyn Any + Send + Sync>,
 }
 
 impl Component {
     /// Makes a component of an executor. Only that executor looks into `loaded`.
-    pub fn new(info: Arc<ComponentInfo>, loaded: Arc<dyn Any + Send + Sync>) -> Self {
-        Self { info, loaded }
+    pub fn new(info: Arc<ComponentInfo>, waiting: WaitingCalls, loaded: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { info, waiting, loaded }
     }
 }
 

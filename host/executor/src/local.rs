@@ -135,7 +135,11 @@ impl LocalExecutor {
             .runtime()
             .spawn(async move { runner.link(file, code, &policy).await });
         let admitted = AbortOnDropHandle::new(task).await.unwrap_or(Err(task_ended))?;
-        Ok(Component::new(Arc::clone(&admitted.code().info), Arc::new(admitted)))
+        Ok(Component::new(
+            Arc::clone(&admitted.code().info),
+            admitted.waiting(),
+            Arc::new(admitted),
+        ))
     }
 }
 

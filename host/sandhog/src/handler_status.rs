@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
+use sandhog_executor::WaitingCalls;
 use sandhog_queue::message::QueueName;
 use sandhog_simple::StoreHealth;
 
@@ -75,6 +76,8 @@ pub struct HandlerStatus {
     pub is_fallback: bool,
     /// The queues that the handler may send to.
     pub sends_to: Vec<QueueName>,
+    /// The calls of the version that wait until the host has room for an instance.
+    pub waiting: WaitingCalls,
     /// An operator has halted the handler or its queue.
     pub halted: bool,
     /// A look at the queue since the handler was paused has found it empty.
@@ -112,6 +115,8 @@ pub struct LoadedVersion {
     pub loaded_at_ms: u64,
     /// The queues that the version may send to.
     pub sends_to: Vec<QueueName>,
+    /// The calls of the version that wait for room.
+    pub waiting: WaitingCalls,
 }
 
 /// The status of every handler of this host.
@@ -161,6 +166,7 @@ impl HandlerStatuses {
             status.digest = Some(loaded.digest);
             status.loaded_at_ms = Some(loaded.loaded_at_ms);
             status.sends_to = loaded.sends_to;
+            status.waiting = loaded.waiting;
             status.version = loaded.version;
             status.begun += 1;
             status.is_fallback = false;
@@ -421,6 +427,7 @@ impl HandlerStatus {
             loaded_at_ms: None,
             is_fallback: false,
             sends_to: Vec::new(),
+            waiting: WaitingCalls::default(),
             halted: false,
             idle: false,
             in_flight: 0,
@@ -493,6 +500,7 @@ mod tests {
             version: 1,
             loaded_at_ms: 1,
             sends_to: Vec::new(),
+            waiting: WaitingCalls::default(),
         }
     }
 

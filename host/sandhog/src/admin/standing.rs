@@ -142,7 +142,7 @@ fn handler_facts(status: &HandlerStatus) -> HandlerFacts {
         queue_error: status.queue_error.clone(),
         slots: status.slots,
         full_since_ms: status.full_since.map(wall_of),
-        waits_for_room: false,
+        waits_for_room: status.waiting.count() > 0,
     }
 }
 
