@@ -135,6 +135,22 @@ fn a_client_of_sqs_gets_nothing_from_a_paused_queue() {
 }
 
 #[test]
+fn a_queue_that_a_client_deletes_takes_its_pause_with_it() {
+    let place = Place::new();
+    let host = place.start();
+    host.wait_ready();
+    let client = SqsClient::new(&host.url);
+    let queue = client.create_queue("in", &[]);
+    pause(&host, "/queues/in/pause");
+    client.delete_queue(&queue);
+    let queue = client.create_queue("in", &[]);
+    client.send(&queue, "x");
+    assert_eq!(client.receive(&queue, 10, 20).len(), 1);
+    let ended = order(&host, "/queues/in/resume");
+    assert_eq!(ended, json!({ "ended": null }));
+}
+
+#[test]
 fn a_handler_that_is_paused_amid_its_work_ends_what_is_under_way_and_loses_and_counts_nothing() {
     let (_place, host) = with_handler(&no_op(), "concurrency = 4\n");
     let messages: Vec<_> = (0..500)

@@ -146,7 +146,7 @@ impl HandlerSet {
         self.newest.contains_key(name)
     }
 
-    /// Makes queues exist from now on.
+    /// Makes the queues that a handler names exist from now on.
     ///
     /// # Errors
     ///
@@ -155,7 +155,8 @@ impl HandlerSet {
     /// # Cancel safety
     ///
     /// As [`QueueSet::declare`].
-    pub async fn declare(&self, queues: &[QueueName]) -> Result<(), QueueError> {
+    pub async fn declare(&self, name: &str, queues: &[QueueName]) -> Result<(), QueueError> {
+        self.host.queues.claim(name, queues);
         for queue in queues {
             self.host.queues.declare(queue).await?;
         }
@@ -173,7 +174,7 @@ impl HandlerSet {
     ///
     /// Safe: the version is taken at the end.
     pub async fn accept(&mut self, name: &str, versions: ServedVersions) -> Result<(), QueueError> {
-        self.declare(&versions.newest.manifest.queues()).await?;
+        self.declare(name, &versions.newest.manifest.queues()).await?;
         self.newest.insert(name.to_owned(), Arc::new(versions));
         Ok(())
     }
@@ -246,8 +247,9 @@ impl HandlerSet {
             Some(running) if Arc::ptr_eq(&running.versions.borrow(), &versions) => return false,
             Some(running) => drop(running.versions.send_replace(Arc::clone(&versions))),
             None => {
-                // A queue stays declared once it was.
+                // The handler has a claim on it, so nobody has deleted it.
                 let Some(queue) = self.host.queues.get(&version.manifest.queue) else {
+                    tracing::error!(handler = name, queue = %version.manifest.queue, "the queue of a handler is not there, so the handler does not serve: save its file again");
                     return false;
                 };
                 self.start(name, &queue, Arc::clone(&versions));
@@ -296,6 +298,7 @@ impl HandlerSet {
     /// Stops a handler after its deliveries in flight, and forgets it.
     pub fn remove(&mut self, name: &str) {
         self.newest.remove(name);
+        self.host.queues.disclaim(name);
         if let Some(running) = self.running.get(name) {
             tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
             self.stop(name);
@@ -416,6 +419,7 @@ impl HandlerSet {
             version: version.number,
             loaded_at_ms: wall_ms(),
             sends_to: version.manifest.queues().into_iter().skip(1).collect(),
+            waiting: version.component.waiting.clone(),
         };
         self.host.statuses.serving(name, loaded);
         self.host.metrics.handlers().loaded(name, true);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::Semaphore;
 
 use crate::config::QueueSettings;
@@ -30,6 +30,7 @@ mod reconfigure;
 mod wire;
 mod wire_queue;
 
+pub(crate) use self::deletion::handler_need;
 pub use self::{
     deletion::DeletedMessages,
     metrics::QueueMetrics,
@@ -48,6 +49,8 @@ pub struct QueueSet {
     declared: RwLock<BTreeMap<QueueName, DeclaredQueue>>,
     /// One permit: clients change queues, and the host declares them, one after another.
     changes: Semaphore,
+    /// By handler: the queues that its newest version names, the one that it takes first.
+    claims: Mutex<BTreeMap<String, Vec<QueueName>>>,
 }
 
 /// A queue that accepts messages.
@@ -74,6 +77,7 @@ impl QueueSet {
             remote: BTreeMap::new(),
             declared: RwLock::default(),
             changes: Semaphore::new(1),
+            claims: Mutex::default(),
         };
         let connection = SqsConnection::new(metrics);
         let names = set.configured_names();

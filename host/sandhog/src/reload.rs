@@ -308,7 +308,7 @@ impl Reload {
     /// Declares the queues of a handler, so that senders find them even if its component is refused.
     async fn named(&mut self, named: NamedQueues) -> Result<(), QueueError> {
         let NamedQueues { name, stamps, queues } = named;
-        let declared = self.handlers.declare(&queues).await;
+        let declared = self.handlers.declare(&name, &queues).await;
         let now = Instant::now();
         let Some(files) = self.files.get_mut(&name) else {
             return Ok(());

@@ -10,8 +10,12 @@ use super::{
     refused::RefusedRequest,
     wire::{self, DeletedQueue},
 };
-use crate::{endpoint::SqsEndpoint, halts::HaltTarget, handler_status::HandlerStatus, queue_set::DeletedMessages};
-use sandhog_queue::{Queue as _, message::QueueName};
+use crate::{
+    endpoint::SqsEndpoint,
+    handler_status::HandlerStatus,
+    queue_set::{DeletedMessages, QueueChangeRefused, handler_need},
+};
+use sandhog_queue::message::QueueName;
 
 #[utoipa::path(
     delete,
@@ -38,20 +42,25 @@ pub(crate) async fn delete(
 ) -> Answer<DeletedQueue> {
     let with_messages = parameters.flag("with-messages")?;
     parameters.finish()?;
+    let messages = if with_messages {
+        DeletedMessages::All
+    } else {
+        DeletedMessages::None
+    };
     let queue = state.find(&name)?.name().clone();
-    if let Some(need) = state.need_of(&queue, None) {
-        let why = format!("queue {queue} can't be deleted: {need}");
-        return Err(RefusedRequest::new(StatusCode::CONFLICT, why));
-    }
     let dead_letter_queue = state.queues.made_dead_letter_queue(&queue);
-    let messages = state.delete_one(&endpoint, &queue, with_messages).await?;
+    let messages = state.delete_one(&endpoint, &queue, messages).await?;
     let mut deleted = DeletedQueue {
         queues: vec![queue.to_string()],
         messages,
     };
-    if let Some(target) = dead_letter_queue.filter(|target| state.need_of(target, Some(&queue)).is_none()) {
-        // Anything that is in it keeps it.
-        if state.delete_one(&endpoint, &target, false).await.is_ok() {
+    if let Some(target) = dead_letter_queue {
+        // Anything that is in it, or needs it, keeps it.
+        if state
+            .delete_one(&endpoint, &target, DeletedMessages::None)
+            .await
+            .is_ok()
+        {
             deleted.queues.push(target.to_string());
         }
     }
@@ -59,45 +68,25 @@ pub(crate) async fn delete(
 }
 
 impl AdminState {
-    /// Returns what keeps a queue from being deleted, for people.
-    fn need_of(&self, queue: &QueueName, beside: Option<&QueueName>) -> Option<String> {
-        let of_handler = |handler: &HandlerStatus| {
-            let name = &handler.name;
-            if handler.queue.as_ref() == Some(queue) {
-                Some(format!("handler {name} takes it"))
-            } else if handler.sends_to.contains(queue) {
-                Some(format!("handler {name} may send to it (grant.send)"))
-            } else {
-                None
-            }
-        };
-        let handlers = self.handlers.list();
-        let of_handlers = handlers.iter().find_map(of_handler);
-        of_handlers.or_else(|| self.queues.need_of(queue, beside))
-    }
-
-    /// Deletes one queue, and returns the number of messages that went with it.
+    /// Deletes one queue that nothing needs, and returns the number of messages that went with it.
     async fn delete_one(
         &self,
         endpoint: &SqsEndpoint,
         name: &QueueName,
-        with_messages: bool,
+        messages: DeletedMessages,
     ) -> Result<u64, RefusedRequest> {
+        // A version that serves may need another queue than the newest one, which the deletion itself asks.
+        let of_handler = |handler: &HandlerStatus| {
+            let queues = handler.queue.iter().chain(&handler.sends_to);
+            handler_need(&handler.name, queues, name)
+        };
+        if let Some(need) = self.handlers.list().iter().find_map(of_handler) {
+            let queue = name.clone();
+            return Err(QueueChangeRefused::Needed { queue, need }.into());
+        }
         let Some(simple) = self.queues.simple(name) else {
             return Err(RefusedRequest::new(StatusCode::NOT_FOUND, format!("no queue {name}")));
         };
-        let queue = simple.queue;
-        let (which, messages) = if with_messages {
-            let counts = queue.counts().await?;
-            let dead = queue.purge_dead().await?;
-            let here = counts.ready + counts.in_flight + counts.delayed + counts.damaged;
-            (DeletedMessages::All, here + dead)
-        } else {
-            (DeletedMessages::None, 0)
-        };
-        endpoint.delete_unneeded(queue, which).await?;
-        // A queue of the same name that comes later has nothing to do with the order about this one.
-        self.halts.resume(HaltTarget::Queue(name.clone())).await?;
-        Ok(messages)
+        Ok(endpoint.delete_unneeded(simple.queue, messages).await?)
     }
 }

@@ -97,6 +97,7 @@ impl From<QueueChangeRefused> for RefusedRequest {
             QueueChangeRefused::Missing => Self::new(StatusCode::NOT_FOUND, refused.to_string()),
             QueueChangeRefused::Exists
             | QueueChangeRefused::Declared { .. }
+            | QueueChangeRefused::Needed { .. }
             | QueueChangeRefused::TooMany { .. }
             | QueueChangeRefused::HasMessages { .. } => Self::new(StatusCode::CONFLICT, refused.to_string()),
         }

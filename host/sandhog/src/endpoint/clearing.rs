@@ -4,10 +4,13 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{SqsEndpoint, failed, queues::refused_change};
-use crate::queue_set::{DeletedMessages, QueueChangeRefused};
+use crate::{
+    halts::{HaltTarget, Halts},
+    queue_set::{DeletedMessages, QueueChangeRefused},
+};
 use sandhog_queue::{Queue as _, QueueError, message::QueueName, printable::chain};
 use sandhog_simple::SimpleQueue;
 use sandhog_sqs_wire::SqsError;
@@ -31,10 +34,10 @@ impl SqsEndpoint {
     }
 
     /// Makes a change of a queue as a whole, even if the request ends before.
-    pub(super) async fn change_whole(
+    pub(super) async fn change_whole<T: Send + 'static>(
         &self,
-        change: impl Future<Output = Result<(), QueueChangeRefused>> + Send + 'static,
-    ) -> Result<(), QueueChangeRefused> {
+        change: impl Future<Output = Result<T, QueueChangeRefused>> + Send + 'static,
+    ) -> Result<T, QueueChangeRefused> {
         self.work
             .spawn(change)
             .await
@@ -44,17 +47,22 @@ impl SqsEndpoint {
     /// Deletes a queue. Its messages go behind the answer.
     pub(super) async fn delete_whole(&self, queue: Arc<SimpleQueue>) -> Result<(), SqsError> {
         let (queues, name) = (Arc::clone(&self.queues), queue.name().clone());
-        let delete = async move { queues.delete(&name).await };
-        self.delete_by(delete, queue)
-            .await
-            .map_err(|refused| refused_change(&refused))
+        let remains = self.remains_of(queue);
+        let deleted = self.change_whole(async move {
+            queues.delete(&name).await?;
+            remains.clear_away().await;
+            Ok(())
+        });
+        deleted.await.map_err(|refused| refused_change(&refused))
     }
 
-    /// Deletes a queue for an operator, who has asked whether anything needs it. Its messages go behind the answer, if it may have some.
+    /// Deletes a queue that nothing needs, for an operator, with its dead letters. Returns the number of messages and dead letters that
+    /// are gone; the messages keep their room until they are deleted behind the answer.
     ///
     /// # Errors
     ///
-    /// See [`QueueSet::delete_unneeded`](crate::queue_set::QueueSet::delete_unneeded).
+    /// See [`QueueSet::delete_unneeded`](crate::queue_set::QueueSet::delete_unneeded). If the store fails after that, the queue is deleted, and its dead letters may be left in
+    /// their queue.
     ///
     /// # Cancel safety
     ///
@@ -63,30 +71,29 @@ impl SqsEndpoint {
         &self,
         queue: Arc<SimpleQueue>,
         messages: DeletedMessages,
-    ) -> Result<(), QueueChangeRefused> {
-        let (queues, name) = (Arc::clone(&self.queues), queue.name().clone());
-        let delete = async move { queues.delete_unneeded(&name, messages).await };
-        self.delete_by(delete, queue).await
-    }
-
-    async fn delete_by(
-        &self,
-        delete: impl Future<Output = Result<(), QueueChangeRefused>> + Send + 'static,
-        queue: Arc<SimpleQueue>,
-    ) -> Result<(), QueueChangeRefused> {
-        let (work, draining) = (self.work.clone(), self.draining.clone());
-        let name = queue.name().clone();
-        self.purges.forget(&name);
+    ) -> Result<u64, QueueChangeRefused> {
+        let queues = Arc::clone(&self.queues);
+        let remains = self.remains_of(Arc::clone(&queue));
         self.change_whole(async move {
-            delete.await?;
-            work.spawn(async move {
-                if let Err(error) = clear(&queue, &draining).await {
-                    warn(&name, &error);
-                }
-            });
-            Ok(())
+            let here = queues.delete_unneeded(queue.name(), messages).await?;
+            remains.clear_away().await;
+            let dead = match messages {
+                DeletedMessages::All => queue.purge_dead().await?,
+                DeletedMessages::None => 0,
+            };
+            Ok(here + dead)
         })
         .await
+    }
+
+    fn remains_of(&self, queue: Arc<SimpleQueue>) -> QueueRemains {
+        self.purges.forget(queue.name());
+        QueueRemains {
+            queue,
+            halts: Arc::clone(&self.halts),
+            work: self.work.clone(),
+            draining: self.draining.clone(),
+        }
     }
 
     /// Deletes the messages of a queue.
@@ -97,6 +104,36 @@ impl SqsEndpoint {
             Ok(cleared) => cleared.expect("a purge does not panic").map_err(|error| failed(&error)),
             Err(_late) => Ok(()),
         }
+    }
+}
+
+/// What a queue that is deleted leaves.
+struct QueueRemains {
+    queue: Arc<SimpleQueue>,
+    halts: Arc<Halts>,
+    work: TaskTracker,
+    draining: CancellationToken,
+}
+
+impl QueueRemains {
+    /// Takes the halt of the queue back, and has the messages deleted in a task of its own.
+    async fn clear_away(self) {
+        let Self {
+            queue,
+            halts,
+            work,
+            draining,
+        } = self;
+        // A queue of the same name that comes later has nothing to do with the order about this one.
+        if let Err(error) = halts.resume(HaltTarget::Queue(queue.name().clone())).await {
+            let error = chain(&error);
+            tracing::warn!(queue = %queue.name(), error, "the pause of a deleted queue stays: resume it by the queue's name");
+        }
+        work.spawn(async move {
+            if let Err(error) = clear(&queue, &draining).await {
+                warn(queue.name(), &error);
+            }
+        });
     }
 }
 

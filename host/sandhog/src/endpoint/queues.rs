@@ -206,6 +206,7 @@ pub(super) fn refused_change(refused: &QueueChangeRefused) -> SqsError {
         QueueChangeRefused::Missing => SqsError::queue_does_not_exist(),
         QueueChangeRefused::Exists
         | QueueChangeRefused::Declared { .. }
+        | QueueChangeRefused::Needed { .. }
         | QueueChangeRefused::TooMany { .. }
         | QueueChangeRefused::HasMessages { .. } => {
             SqsError::new(SqsErrorCode::UnsupportedOperation, refused.to_string())

@@ -1,9 +1,10 @@
 //! The deletion of a queue for an operator, who may delete what the host has declared once nothing needs it any more.
 //!
-//! Invariant: a queue of the configuration stays. Whether a handler needs a queue is for the caller to find out.
+//! Invariant: a queue that the configuration or the newest version of a handler names stays. Which other versions are at work is
+//! for the caller to find out.
 
 use super::{QueueChangeRefused, QueueSet};
-use sandhog_queue::message::QueueName;
+use sandhog_queue::{Queue as _, message::QueueName};
 
 /// Which messages a queue may have that is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,17 +15,33 @@ pub enum DeletedMessages {
     All,
 }
 
+/// Returns how a handler needs a queue, for people: it takes the first of its queues, and may send to the others.
+pub(crate) fn handler_need<'q>(
+    handler: &str,
+    queues: impl IntoIterator<Item = &'q QueueName>,
+    name: &QueueName,
+) -> Option<String> {
+    match queues.into_iter().position(|queue| queue == name)? {
+        0 => Some(format!("handler {handler} takes it")),
+        _ => Some(format!("handler {handler} may send to it (grant.send)")),
+    }
+}
+
 impl QueueSet {
-    /// Returns what keeps a queue from being deleted, for people: the configuration names it, or other queues need it. `beside` is one
-    /// of those that does not count.
-    pub fn need_of(&self, name: &QueueName, beside: Option<&QueueName>) -> Option<String> {
+    /// Returns what keeps a queue from being deleted, for people: the configuration or a handler names it, or
+    /// other queues need it.
+    pub fn need_of(&self, name: &QueueName) -> Option<String> {
         if self.is_configured(name) {
             return Some(format!("sandhog.toml declares it: [queues.{name}]"));
+        }
+        let of_handler = |(handler, queues): (&String, &Vec<QueueName>)| handler_need(handler, queues, name);
+        if let Some(need) = self.claims.lock().iter().find_map(of_handler) {
+            return Some(need);
         }
         let declared = self.declared.read();
         let mut others = declared
             .keys()
-            .filter(|other| *other != name && Some(*other) != beside && !self.remote.contains_key(*other));
+            .filter(|other| *other != name && !self.remote.contains_key(*other));
         let source = others.find(|other| self.settings_in(&declared, other).dead_letter == *name);
         source.map(|source| format!("it is the dead-letter queue of {source}"))
     }
@@ -41,33 +58,90 @@ impl QueueSet {
         (is_usual && self.simple(&target).is_some()).then_some(target)
     }
 
-    /// Deletes a queue although the host has declared it. Its messages keep their room; see [`sandhog_simple::SimpleQueue::retire`].
-    /// Who still has the queue can send nothing to it, and receives nothing.
+    /// The newest version of a handler names these queues, so that they stay: it takes the first one, and may send to the others. It is
+    /// said before the queues are declared, so that a deletion either sees it or is over by then.
+    pub fn claim(&self, handler: &str, queues: &[QueueName]) {
+        self.claims.lock().insert(handler.to_owned(), queues.to_vec());
+    }
+
+    /// A handler is gone, and needs no queue.
+    pub fn disclaim(&self, handler: &str) {
+        self.claims.lock().remove(handler);
+    }
+
+    /// Deletes a queue that nothing needs, although the host may have declared it. Returns the number of its messages. They keep their
+    /// room; see [`sandhog_simple::SimpleQueue::retire`]. Who still has the queue can send nothing to it, and receives nothing.
     ///
     /// # Errors
     ///
-    /// See [`QueueChangeRefused`].
+    /// See [`QueueChangeRefused`]; then the queue is as it was.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future may have deleted the queue, and leave its name in use until the next start.
-    pub async fn delete_unneeded(&self, name: &QueueName, messages: DeletedMessages) -> Result<(), QueueChangeRefused> {
+    pub async fn delete_unneeded(
+        &self,
+        name: &QueueName,
+        messages: DeletedMessages,
+    ) -> Result<u64, QueueChangeRefused> {
         let _turn = self.turn().await;
-        let declared = self.declared_queue(name)?;
-        let Some(simple) = declared.simple.filter(|_| !self.is_configured(name)) else {
+        let Some(simple) = self.declared_queue(name)?.simple else {
             return Err(QueueChangeRefused::Declared { queue: name.clone() });
         };
-        match messages {
-            DeletedMessages::All => simple.retire().await?,
+        // Whatever begins to need the queue from here on waits for the turn, and declares it anew.
+        if let Some(need) = self.need_of(name) {
+            return Err(QueueChangeRefused::Needed {
+                queue: name.clone(),
+                need,
+            });
+        }
+        let deleted = match messages {
+            DeletedMessages::All => {
+                let counts = simple.counts().await?;
+                simple.retire().await?;
+                counts.ready + counts.in_flight + counts.delayed + counts.damaged
+            }
             DeletedMessages::None => {
                 let messages = simple.retire_empty().await?;
                 if messages > 0 {
                     let queue = name.clone();
                     return Err(QueueChangeRefused::HasMessages { queue, messages });
                 }
+                0
             }
-        }
+        };
         self.declared.write().remove(name);
-        Ok(())
+        Ok(deleted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeMap, sync::Arc};
+
+    use super::*;
+    use sandhog_simple::SimpleStore;
+
+    fn name(name: &str) -> QueueName {
+        QueueName::new(name).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_a_handler_is_about_to_take_is_not_deleted() {
+        let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
+        queues.declare(&name("orders")).await.unwrap();
+        queues.claim("shop", &[name("orders")]);
+        let refused = queues.delete_unneeded(&name("orders"), DeletedMessages::All).await;
+        let why = refused.unwrap_err().to_string();
+        assert_eq!(why, "queue orders can't be deleted: handler shop takes it");
+        queues.claim("shop", &[name("other"), name("orders")]);
+        let need = queues.need_of(&name("orders")).unwrap();
+        assert_eq!(need, "handler shop may send to it (grant.send)");
+        queues.disclaim("shop");
+        queues
+            .delete_unneeded(&name("orders"), DeletedMessages::All)
+            .await
+            .unwrap();
+        assert!(queues.get(&name("orders")).is_none());
     }
 }

@@ -73,6 +73,14 @@ pub enum QueueChangeRefused {
         /// The queue.
         queue: QueueName,
     },
+    /// Something needs the queue.
+    #[error("queue {queue} can't be deleted: {need}")]
+    Needed {
+        /// The queue.
+        queue: QueueName,
+        /// What needs it, for people.
+        need: String,
+    },
     /// There are as many queues as clients may create.
     #[error("clients have created {limit} queues, the most that this host keeps: delete some")]
     TooMany {
