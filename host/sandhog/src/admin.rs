@@ -69,7 +69,7 @@ use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::
 use crate::{
     backup::BackupDesk,
     config::{AccessKey, ListenerSecret},
-    config_reload::ConfigReload,
+    config_reload::ReloadDesk,
     endpoint::{AccessKeys, EndpointParts, SqsEndpoint},
     halts::Halts,
     handler_status::HandlerStatuses,
@@ -126,7 +126,7 @@ pub struct AdminState {
     /// What operators have halted.
     pub halts: Arc<Halts>,
     /// Reads the configuration again.
-    pub reload: Option<Arc<ConfigReload>>,
+    pub reload: Option<ReloadDesk>,
     /// The metrics on `/metrics`.
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.

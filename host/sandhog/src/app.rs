@@ -15,7 +15,7 @@ use crate::{
     admin::{self, AdminState},
     backup::BackupDesk,
     config::{Config, environment},
-    config_reload::{ConfigReader, ConfigReload},
+    config_reload::{ConfigReader, ConfigReload, ReloadDesk},
     exit_code::ExitCode,
     halts::{Halts, OpenedHalts},
     handler_set::{HandlerSet, HostContext},
@@ -302,12 +302,11 @@ impl App {
         let queues = Arc::clone(&host.queues);
         let look = Arc::new(Notify::new());
         let reload = reload(&config, &host, Arc::clone(&look));
-        let rereading = ConfigReload::new(reader, config.clone(), Arc::clone(&queues), look);
-        let rereading = Arc::new(rereading);
+        let (mut rereading, reload_desk) = ConfigReload::new(reader, config.clone(), Arc::clone(&queues), look);
         let orders = Arc::new(Notify::new());
         let state = AdminState {
             backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
-            ..admin_state(&host, &config, Arc::clone(&rereading), spy)
+            ..admin_state(&host, &config, reload_desk, spy)
         };
         let stop_listening = CancellationToken::new();
         // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
@@ -317,7 +316,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = pin!(beside(&host, &rereading, &orders));
+        let mut beside = pin!(beside(&host, &mut rereading, &orders));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -358,7 +357,7 @@ impl App {
 }
 
 /// Returns what the listener reads and changes.
-fn admin_state(host: &HostContext, config: &Config, reload: Arc<ConfigReload>, spy: Option<TestSpy>) -> AdminState {
+fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Option<TestSpy>) -> AdminState {
     AdminState {
         queues: Arc::clone(&host.queues),
         handlers: Arc::clone(&host.statuses),
@@ -376,7 +375,7 @@ fn admin_state(host: &HostContext, config: &Config, reload: Arc<ConfigReload>, s
 }
 
 /// Does what a host does beside its handlers, for as long as the future is polled.
-async fn beside(host: &HostContext, rereading: &ConfigReload, orders: &Notify) -> Infallible {
+async fn beside(host: &HostContext, rereading: &mut ConfigReload, orders: &Notify) -> Infallible {
     tokio::select! {
         never = watch_paused(host) => never,
         never = Arc::clone(&host.halts).watch_ends() => never,

@@ -1,12 +1,11 @@
 //! Reads the configuration of a running host again, and applies what can change while it runs.
 //!
 //! Invariant: a configuration with mistakes changes nothing. What needs a restart is named, every time, until the host is restarted
-//! or the configuration is as it was.
+//! or the configuration is as it was. One task reloads, so a request that ends early stops no reload half way.
 
 use std::{convert::Infallible, fmt, sync::Arc};
 
-use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{Config, ConfigErrors, QueueSettings},
@@ -54,6 +53,36 @@ pub enum ReloadRefused {
     /// The host was started by a program that reads no configuration.
     #[error("this host has no configuration that could be read again")]
     NoSource,
+    /// The host is stopping.
+    #[error("the host is stopping, and reads its configuration no more")]
+    Stopping,
+}
+
+/// How many requests may wait for a reload under way.
+const MAX_WAITING: usize = 16;
+
+/// Where the answer to a request goes.
+type ReloadAnswer = oneshot::Sender<Result<ReloadReport, ReloadRefused>>;
+
+/// Where a reload is asked for.
+#[derive(Debug, Clone)]
+pub struct ReloadDesk(mpsc::Sender<ReloadAnswer>);
+
+impl ReloadDesk {
+    /// Has the configuration reloaded after this call, and waits until that is done.
+    ///
+    /// # Errors
+    ///
+    /// See [`ReloadRefused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future stops no reload that has begun; one that has not may come.
+    pub async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
+        let (answer, answered) = oneshot::channel();
+        self.0.send(answer).await.map_err(|_stopped| ReloadRefused::Stopping)?;
+        answered.await.map_err(|_stopped| ReloadRefused::Stopping)?
+    }
 }
 
 /// Reloads the configuration.
@@ -62,10 +91,9 @@ pub struct ConfigReload {
     reader: Option<ConfigReader>,
     queues: Arc<QueueSet>,
     /// What is in force.
-    running: Mutex<Config>,
-    /// One permit: one reload after another.
-    turn: Semaphore,
+    running: Config,
     look: Arc<Notify>,
+    asked: mpsc::Receiver<ReloadAnswer>,
 }
 
 /// What a new configuration changes.
@@ -77,27 +105,46 @@ struct ConfigChange {
 }
 
 impl ConfigReload {
-    /// A reload for a host that runs with this configuration. `look` makes it look at its plugin directory.
-    pub fn new(reader: Option<ConfigReader>, running: Config, queues: Arc<QueueSet>, look: Arc<Notify>) -> Self {
-        Self {
+    /// A reload for a host that runs with this configuration, and where others ask for it. `look` makes the host look at its plugin
+    /// directory.
+    pub fn new(
+        reader: Option<ConfigReader>,
+        running: Config,
+        queues: Arc<QueueSet>,
+        look: Arc<Notify>,
+    ) -> (Self, ReloadDesk) {
+        let (ask, asked) = mpsc::channel(MAX_WAITING);
+        let reload = Self {
             reader,
             queues,
-            running: Mutex::new(running),
-            turn: Semaphore::new(1),
+            running,
             look,
+            asked,
+        };
+        (reload, ReloadDesk(ask))
+    }
+
+    /// Reloads whenever `orders` is notified by a signal, or somebody asks at the desk, for as long as the future is polled.
+    pub async fn follow(&mut self, orders: &Notify) -> Infallible {
+        loop {
+            tokio::select! {
+                () = orders.notified() => {
+                    let done = self.reload().await;
+                    let result = if done.is_ok() { "done" } else { "refused" };
+                    let (who, action) = ("signal SIGHUP", "reload");
+                    tracing::info!(target: "audit", who, peer = "-", action, what = "-", result, "audit");
+                }
+                Some(answer) = self.asked.recv() => {
+                    let done = self.reload().await;
+                    // Who asked may be gone.
+                    drop(answer.send(done));
+                }
+            }
         }
     }
 
     /// Reads the configuration again, applies what it can, and looks at the plugin directory. The log says what came of it.
-    ///
-    /// # Errors
-    ///
-    /// See [`ReloadRefused`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future may have applied a part; reload again.
-    pub async fn reload(&self) -> Result<ReloadReport, ReloadRefused> {
+    async fn reload(&mut self) -> Result<ReloadReport, ReloadRefused> {
         self.look.notify_one();
         let done = self.reload_configuration().await;
         match &done {
@@ -122,35 +169,26 @@ impl ConfigReload {
         done
     }
 
-    /// Reloads whenever `orders` is notified by a signal, for as long as the future is polled.
-    pub async fn follow(&self, orders: &Notify) -> Infallible {
-        loop {
-            orders.notified().await;
-            let done = self.reload().await;
-            let result = if done.is_ok() { "done" } else { "refused" };
-            let (who, action) = ("signal SIGHUP", "reload");
-            tracing::info!(target: "audit", who, peer = "-", action, what = "-", result, "audit");
-        }
-    }
-
-    async fn reload_configuration(&self) -> Result<ReloadReport, ReloadRefused> {
+    async fn reload_configuration(&mut self) -> Result<ReloadReport, ReloadRefused> {
         let reader = self.reader.clone().ok_or(ReloadRefused::NoSource)?;
-        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
         let read = tokio::task::spawn_blocking(move || (reader.0)()).await;
         let read = read
             .expect("reading the configuration does not panic")
             .map_err(ReloadRefused::Mistakes)?;
-        let change = change(&self.running.lock(), &read);
+        let change = change(&self.running, &read);
         let mut report = ReloadReport {
             changed: Vec::new(),
             needs_restart: change.needs_restart,
         };
         for (name, settings) in change.queues {
             self.queues.reconfigure(&name, settings.clone()).await?;
-            let mut running = self.running.lock();
             match settings {
-                Some(settings) => drop(running.queues.insert(name.clone(), QueueSettings::Simple(settings))),
-                None => drop(running.queues.remove(&name)),
+                Some(settings) => drop(
+                    self.running
+                        .queues
+                        .insert(name.clone(), QueueSettings::Simple(settings)),
+                ),
+                None => drop(self.running.queues.remove(&name)),
             }
             report.changed.push(format!("queues.{name}"));
         }
@@ -215,9 +253,10 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{collections::BTreeMap, path::Path, pin::pin};
 
     use super::*;
+    use sandhog_simple::SimpleStore;
 
     fn config(text: &str) -> Config {
         let directory = tempfile::tempdir().unwrap();
@@ -257,5 +296,27 @@ mod tests {
         check("", REMOTE, &[], &["queues.in"]);
         check(REMOTE, "[queues.in]\n", &[], &["queues.in"]);
         check(REMOTE, "", &[], &["queues.in"]);
+    }
+
+    #[tokio::test]
+    async fn a_reload_goes_on_when_nobody_waits_for_it_any_more() {
+        let read = config("[queues.in]\n");
+        let reader = ConfigReader::new(move || Ok(read.clone()));
+        let queues = Arc::new(QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default()));
+        let (mut reload, desk) = ConfigReload::new(Some(reader), config(""), Arc::clone(&queues), Arc::default());
+        let orders = Notify::new();
+        let mut following = pin!(reload.follow(&orders));
+        {
+            let mut asked = pin!(desk.reload());
+            assert!(futures_util::poll!(asked.as_mut()).is_pending());
+            assert!(futures_util::poll!(following.as_mut()).is_pending());
+        }
+        // The reload that begins now comes after the one that nobody waits for.
+        let report = tokio::select! {
+            report = desk.reload() => report.unwrap(),
+            never = following => match never {},
+        };
+        assert_eq!(report, ReloadReport::default());
+        assert!(queues.get(&QueueName::new("in").unwrap()).is_some());
     }
 }

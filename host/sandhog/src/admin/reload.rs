@@ -21,7 +21,7 @@ use sandhog_queue::printable::chain;
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 409, body = wire::ErrorAnswer, description = "The configuration has mistakes, and all of them are named; nothing has changed"),
         (status = 501, body = wire::ErrorAnswer, description = "The host was started without a configuration that could be read again"),
-        (status = 503, body = wire::ErrorAnswer, description = "A queue is unavailable"),
+        (status = 503, body = wire::ErrorAnswer, description = "A queue is unavailable, or the host is stopping"),
     ),
 )]
 pub(crate) async fn reload(State(state): State<AdminState>, parameters: QueryParameters) -> Answer<ReloadAnswer> {
@@ -35,6 +35,7 @@ impl From<ReloadRefused> for RefusedRequest {
     fn from(refused: ReloadRefused) -> Self {
         match refused {
             ReloadRefused::Queue(error) => error.into(),
+            ReloadRefused::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, chain(&refused)),
             ReloadRefused::Mistakes(_) => Self::new(StatusCode::CONFLICT, chain(&refused)),
             ReloadRefused::NoSource => Self::new(StatusCode::NOT_IMPLEMENTED, chain(&refused)),
         }
