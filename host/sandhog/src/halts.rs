@@ -66,6 +66,15 @@ pub enum HaltRefused {
         #[source]
         source: io::Error,
     },
+    /// The file was replaced, and the disk does not confirm it. The change is in force.
+    #[error("the change is in force, but a loss of power may undo it: the disk does not confirm {path}")]
+    Unconfirmed {
+        /// The file.
+        path: PathBuf,
+        /// The error of the disk.
+        #[source]
+        source: io::Error,
+    },
 }
 
 /// The halts of a host.
@@ -224,10 +233,12 @@ impl Halts {
             let _writing = halts.writing.lock();
             let mut table = halts.list();
             let done = change(&mut table)?;
-            halts.write(&table)?;
-            *halts.table.lock() = table;
-            halts.changes.send_replace(());
-            Ok(done)
+            let written = halts.write(&table);
+            if !matches!(written, Err(HaltRefused::Disk { .. })) {
+                *halts.table.lock() = table;
+                halts.changes.send_replace(());
+            }
+            written.map(|()| done)
         });
         changed.await.expect("the change of a halt does not panic")
     }
@@ -237,10 +248,11 @@ impl Halts {
             return Ok(());
         };
         let bytes = serde_json::to_vec_pretty(&HaltFile::of(table)).expect("our own types have a JSON form");
-        whole_file::replace(directory, FILE, &bytes).map_err(|source| HaltRefused::Disk {
-            path: directory.join(FILE),
-            source,
-        })
+        let path = directory.join(FILE);
+        if let Err(source) = whole_file::write(directory, FILE, &bytes, WriteEnd::Synced) {
+            return Err(HaltRefused::Disk { path, source });
+        }
+        whole_file::sync_names(directory).map_err(|source| HaltRefused::Unconfirmed { path, source })
     }
 
     /// Takes back the halts whose end has come, for as long as the future is polled. By the wall clock: a clock that is set makes a
@@ -278,7 +290,7 @@ impl Halts {
         if let Err(refused) = self.change(|_| Ok(())).await {
             let error = sandhog_queue::printable::chain(&refused);
             tracing::warn!(error, "the end of a pause could not be written; it counts all the same");
-            self.table.lock().retain(|target, _| !ended.contains(target));
+            self.table.lock().retain(|_, halt| halt.is_in_force(now));
             self.changes.send_replace(());
         }
     }

@@ -57,8 +57,7 @@ pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8], end: WriteEnd) -
     finish().inspect_err(|_: &io::Error| drop(fs::remove_file(&unfinished)))
 }
 
-/// Replaces a file, or makes one. Both the bytes and the name are on the disk when the call returns.
-pub(crate) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    write(directory, name, bytes, WriteEnd::Synced)?;
+/// Brings the names of a directory's files to the disk, as they are when it is called.
+pub(crate) fn sync_names(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

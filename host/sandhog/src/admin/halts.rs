@@ -37,7 +37,7 @@ const MAX_LENGTH: Duration = Duration::from_hours(24 * 3653);
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
         (status = 409, body = wire::ErrorAnswer, description = "There are as many pauses as there may be"),
-        (status = 503, body = wire::ErrorAnswer, description = "The order could not be written to the disk, so nothing has changed"),
+        (status = 503, body = wire::ErrorAnswer, description = "The order is not known to be on the disk; the error says whether it is in force"),
     ),
 )]
 pub(crate) async fn pause_queue(
@@ -61,7 +61,7 @@ pub(crate) async fn pause_queue(
         (status = 200, body = ResumeAnswer, description = "The queue is not paused any more, and that is on the disk"),
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
-        (status = 503, body = wire::ErrorAnswer, description = "The order could not be written to the disk, so nothing has changed"),
+        (status = 503, body = wire::ErrorAnswer, description = "The order is not known to be on the disk; the error says whether it is in force"),
     ),
 )]
 pub(crate) async fn resume_queue(
@@ -97,7 +97,7 @@ pub(crate) async fn resume_queue(
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
         (status = 409, body = wire::ErrorAnswer, description = "There are as many pauses as there may be"),
-        (status = 503, body = wire::ErrorAnswer, description = "The order could not be written to the disk, so nothing has changed"),
+        (status = 503, body = wire::ErrorAnswer, description = "The order is not known to be on the disk; the error says whether it is in force"),
     ),
 )]
 pub(crate) async fn pause_handler(
@@ -123,7 +123,7 @@ pub(crate) async fn pause_handler(
         (status = 200, body = ResumeAnswer, description = "The handler is not paused by an operator any more, and that is on the disk"),
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
-        (status = 503, body = wire::ErrorAnswer, description = "The order could not be written to the disk, so nothing has changed"),
+        (status = 503, body = wire::ErrorAnswer, description = "The order is not known to be on the disk; the error says whether it is in force"),
     ),
 )]
 pub(crate) async fn resume_handler(
@@ -188,7 +188,7 @@ impl From<HaltRefused> for RefusedRequest {
     fn from(refused: HaltRefused) -> Self {
         let status = match refused {
             HaltRefused::TooMany => StatusCode::CONFLICT,
-            HaltRefused::Disk { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            HaltRefused::Disk { .. } | HaltRefused::Unconfirmed { .. } => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, chain(&refused))
     }
