@@ -269,6 +269,7 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         ..
     } = input;
     let may_go_on = version.policy.grants.keyvalue || opinions != SecondOpinions::None;
+    let now_ms = wall_ms();
     let mut deliveries = Vec::with_capacity(batch.len());
     let mut leases = Vec::with_capacity(batch.len());
     let mut received = Vec::with_capacity(batch.len());
@@ -277,7 +278,12 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
             delivery,
             lease,
             first_call,
+            is_repeat,
         } = leased;
+        if !is_repeat && delivery.receive_count == NonZeroU32::MIN {
+            let waited = Duration::from_millis(now_ms.saturating_sub(delivery.message.sent_at_ms));
+            context.metrics.waited(&context.handler, waited);
+        }
         received.push(FinishedMessage {
             id: delivery.message.id.clone(),
             sent_at_ms: delivery.message.sent_at_ms,
@@ -372,7 +378,6 @@ impl HandlerAttempt {
     /// Calls the guest for the messages that were not handled before, unless the order to stop or the loss of a lease comes first.
     async fn outcomes(&self, deliveries: Vec<Delivery>, leases: &[Lease]) -> CalledGuest {
         let context = &self.context;
-        let now_ms = wall_ms();
         // The output of a batch cannot be told apart by message, so it carries the id of the first one.
         let first = deliveries.first().map(|delivery| delivery.message.id.clone());
         let mut messages = Vec::with_capacity(deliveries.len());
@@ -383,10 +388,6 @@ impl HandlerAttempt {
                 continue;
             }
             known_outcomes.push(None);
-            if delivery.receive_count == NonZeroU32::MIN {
-                let waited = Duration::from_millis(now_ms.saturating_sub(delivery.message.sent_at_ms));
-                context.metrics.waited(&context.handler, waited);
-            }
             messages.push(CallMessage {
                 message: delivery.message,
                 queue: context.queue.name().clone(),

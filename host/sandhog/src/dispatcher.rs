@@ -414,6 +414,7 @@ impl Dispatcher {
             lease: keeper.hold(delivery.receipt.clone(), &delivery.lease),
             delivery,
             first_call: None,
+            is_repeat: false,
         });
         self.backlog
             .received(leased, self.context.queue.capabilities().returns_groups);

@@ -33,6 +33,8 @@ pub struct LeasedDelivery {
     pub lease: Lease,
     /// The call of the newest version that broke, if the delivery waits for a second opinion of the predecessor.
     pub first_call: Option<Box<FirstCall>>,
+    /// An attempt at the same delivery came before.
+    pub is_repeat: bool,
 }
 
 /// A call of the newest version that did not handle a message, about which the predecessor is asked.
@@ -273,6 +275,7 @@ mod tests {
             LeasedDelivery {
                 lease: keeper.hold(receipt.clone(), &held),
                 first_call: None,
+                is_repeat: false,
                 delivery: Delivery {
                     message: Message {
                         id: MessageId::from_queue(id),

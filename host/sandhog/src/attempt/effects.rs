@@ -58,13 +58,11 @@ impl HandlerAttempt {
             self.fail_successes(messages, &RefusedEffects::from(&error));
             return CommittedEffects::default();
         }
-        let mut sent = match self.send_remote(messages, remote).await {
-            Ok(sent) => sent,
-            Err(reason) => {
-                self.fail_successes(messages, &RefusedEffects::refused(reason));
-                return CommittedEffects::default();
-            }
-        };
+        let mut sent = Vec::new();
+        if let Err(reason) = self.send_remote(messages, remote, &mut sent).await {
+            self.fail_successes(messages, &RefusedEffects::refused(reason));
+            return CommittedEffects::sent(sent);
+        }
         let (writes_before, writes_together) = if context.queue.commits_writes() {
             (Writes::default(), writes)
         } else {
@@ -88,7 +86,7 @@ impl HandlerAttempt {
         let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
         if let Err(error) = committed {
             self.fail_successes(messages, &RefusedEffects::from(&error));
-            return CommittedEffects::default();
+            return CommittedEffects::sent(sent);
         }
         context.count_sends(&stored);
         sent.append(&mut stored_sends);
@@ -102,14 +100,16 @@ impl HandlerAttempt {
         }
     }
 
+    /// Sends to remote queues. What they have taken is in `sent`, also if another send is refused: it can't be taken back.
     async fn send_remote(
         &self,
         messages: &[FinishedMessage],
         sends: Vec<EffectSend>,
-    ) -> Result<Vec<JournalSend>, String> {
-        let mut sent = JournalSend::of(&sends.clone().into());
-        sent.sort_by(|one, other| one.queue.cmp(&other.queue));
-        let mut unanswered = sent.iter_mut();
+        sent: &mut Vec<JournalSend>,
+    ) -> Result<(), String> {
+        let mut entries = JournalSend::of(&sends.clone().into());
+        entries.sort_by(|one, other| one.queue.cmp(&other.queue));
+        let mut entries = entries.into_iter();
         let mut by_queue: BTreeMap<QueueName, Vec<_>> = BTreeMap::new();
         for (index, mut send) in sends.into_iter().enumerate() {
             if send.message.deduplication_id.is_none() {
@@ -136,16 +136,26 @@ impl HandlerAttempt {
                 .queues
                 .get(&name)
                 .ok_or_else(|| format!("queue {name} does not exist"))?;
-            let count = u64::try_from(messages.len()).unwrap_or(u64::MAX);
-            for answer in queue.send_many(messages).await {
-                let id = answer.map_err(|error| format!("a send to queue {name} was refused: {}", chain(&error)))?;
-                if let Some(sent) = unanswered.next() {
-                    id.as_str().clone_into(&mut sent.message);
+            let mut taken = 0;
+            let mut refused = None;
+            for (answer, entry) in queue.send_many(messages).await.into_iter().zip(&mut entries) {
+                match answer {
+                    Ok(id) => {
+                        taken += 1;
+                        sent.push(JournalSend {
+                            message: id.as_str().to_owned(),
+                            ..entry
+                        });
+                    }
+                    Err(error) => drop(refused.get_or_insert(error)),
                 }
             }
-            self.context.metrics.sends(name.as_str(), count);
+            self.context.metrics.sends(name.as_str(), taken);
+            if let Some(error) = refused {
+                return Err(format!("a send to queue {name} was refused: {}", chain(&error)));
+            }
         }
-        Ok(sent)
+        Ok(())
     }
 
     /// Turns the successes into failures, since the effects of the guest were refused.
@@ -191,6 +201,16 @@ pub(crate) struct CommittedEffects {
     pub(crate) with_deletion: Effects,
     /// What was sent before it.
     pub(crate) sends: Vec<JournalSend>,
+}
+
+impl CommittedEffects {
+    /// These sends have happened, and nothing else will: something was refused.
+    fn sent(sends: Vec<JournalSend>) -> Self {
+        Self {
+            sends,
+            ..Self::default()
+        }
+    }
 }
 
 /// The refusal of the effects of a guest that succeeded.

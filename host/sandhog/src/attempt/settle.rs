@@ -255,6 +255,7 @@ impl HandlerAttempt {
                     delivery: *delivery,
                     lease,
                     first_call,
+                    is_repeat: true,
                 })
             });
             return;
