@@ -2,6 +2,7 @@
 //! message across queues.
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader},
     process::Stdio,
 };
@@ -158,6 +159,39 @@ fn tail_follows_attempts_as_they_end_and_ends_with_the_host() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(lines.next().is_none());
     assert_eq!(tail.wait().unwrap().code(), Some(69));
+}
+
+#[test]
+fn attempts_of_before_a_kill_are_there_after_it_if_they_are_kept_on_the_disk() {
+    let place = Place::new();
+    place.install("in", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
+    place.configure("[journal]\ndurable = true\n");
+    let host = place.start();
+    host.wait_ready();
+    let id = host.send("in", b"x");
+    host.wait_empty("in");
+    let before = wait_for("the attempt on the disk", || {
+        let file = fs::read_to_string(place.data().join("journal.jsonl")).unwrap_or_default();
+        let attempts = kept(&place, &host, &[]);
+        file.contains(&id).then_some(attempts)
+    });
+    host.kill();
+    let host = place.start();
+    host.wait_ready();
+    assert_eq!(kept(&place, &host, &[]), before);
+    let way = asked(&place, &host, &["trace", &id]);
+    assert!(way.contains("success"), "{way}");
+    let (status, log) = host.terminate();
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    // What ended last is written when the host stops.
+    let host = place.start();
+    host.wait_ready();
+    let last = host.send("in", b"y");
+    host.wait_empty("in");
+    host.terminate();
+    let host = place.start();
+    let attempts = kept(&place, &host, &[]);
+    assert_eq!(attempts.last().unwrap()["message"], last.as_str());
 }
 
 #[test]

@@ -20,7 +20,7 @@ use crate::{
     halts::{Halts, OpenedHalts},
     handler_set::{HandlerSet, HostContext},
     handler_status::HandlerStatuses,
-    journal::Journal,
+    journal::{Journal, JournalKeeper},
     metrics::Metrics,
     plugin_dir::PluginDir,
     queue_set::QueueSet,
@@ -63,6 +63,17 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// What an earlier run has kept of its attempts can't be read.
+    #[error(
+        "the journal in {data} can't be read: move journal.jsonl away, or take durable out of [journal] in sandhog.toml"
+    )]
+    Journal {
+        /// The data directory.
+        data: PathBuf,
+        /// The error of the disk.
+        #[source]
+        source: io::Error,
+    },
     /// The listener's address could not be bound.
     #[error("can't listen on {address}: is another host running there? Choose another address with --listen")]
     Listen {
@@ -85,7 +96,7 @@ impl StartError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Store(OpenError::InUse { .. }) => ExitCode::DataInUse,
-            Self::Store(_) | Self::Queue(_) | Self::Halts { .. } => ExitCode::Store,
+            Self::Store(_) | Self::Queue(_) | Self::Halts { .. } | Self::Journal { .. } => ExitCode::Store,
             Self::Listen { .. } => ExitCode::Unavailable,
             Self::Engine(_) | Self::Process(_) => ExitCode::Internal,
         }
@@ -188,6 +199,7 @@ pub struct App {
     clock: SpyClock,
     listener: TcpListener,
     host: HostContext,
+    journal_keeper: JournalKeeper,
     stop: StopTokens,
 }
 
@@ -228,6 +240,7 @@ impl App {
             None => SimpleStore::ephemeral_on(config.ledger, clock.machine()),
         };
         let halts = open_halts(config.data.clone()).await?;
+        let journal_keeper = open_journal(&config).await?;
         let metrics = Arc::new(Metrics::new());
         let queues = QueueSet::new(store.clone(), config.queues.clone(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
@@ -240,7 +253,7 @@ impl App {
             executor,
             statuses,
             metrics,
-            journal: Arc::new(Journal::new(config.journal)),
+            journal: Arc::clone(journal_keeper.journal()),
             versions: Arc::new(VersionBoard::new(&config.plugins)),
             halts: Arc::new(halts),
             stop_receiving: stop.receiving.clone(),
@@ -253,6 +266,7 @@ impl App {
             clock,
             listener,
             host,
+            journal_keeper,
             stop,
         })
     }
@@ -295,6 +309,7 @@ impl App {
             clock: _,
             listener,
             host,
+            journal_keeper,
             stop,
         } = self;
         let address = listener.local_addr()?;
@@ -316,7 +331,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = pin!(beside(&host, &mut rereading, &orders));
+        let mut beside = pin!(beside(&host, &journal_keeper, &mut rereading, &orders));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -350,6 +365,7 @@ impl App {
         while let Some(ended) = listening.join_next().await {
             tracing::debug!(?ended, "the listener has ended");
         }
+        journal_keeper.finish().await;
         close(&queues, store).await;
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
@@ -375,8 +391,14 @@ fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Opt
 }
 
 /// Does what a host does beside its handlers, for as long as the future is polled.
-async fn beside(host: &HostContext, rereading: &mut ConfigReload, orders: &Notify) -> Infallible {
+async fn beside(
+    host: &HostContext,
+    journal_keeper: &JournalKeeper,
+    rereading: &mut ConfigReload,
+    orders: &Notify,
+) -> Infallible {
     tokio::select! {
+        never = journal_keeper.follow() => never,
         never = watch_paused(host) => never,
         never = Arc::clone(&host.halts).watch_ends() => never,
         never = rereading.follow(orders) => never,
@@ -399,6 +421,18 @@ async fn open_halts(data: Option<PathBuf>) -> Result<Halts, StartError> {
         tracing::warn!(%target, reason = halt.reason, "still paused by an operator");
     }
     Ok(halts)
+}
+
+/// Reads the attempts that an earlier run has kept, if they are to be kept.
+async fn open_journal(config: &Config) -> Result<JournalKeeper, StartError> {
+    let journal = Arc::new(Journal::new(config.journal.limits));
+    let Some(data) = config.data.clone().filter(|_| config.journal.durable) else {
+        return Ok(JournalKeeper::in_memory(journal));
+    };
+    let directory = data.clone();
+    let opened = tokio::task::spawn_blocking(move || JournalKeeper::open(&directory, journal)).await;
+    let opened = opened.map_err(io::Error::other)?;
+    opened.map_err(|source| StartError::Journal { data, source })
 }
 
 /// Listens at an address.

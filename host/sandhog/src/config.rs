@@ -18,7 +18,7 @@ use self::{
     queues::read_queues,
     section::{TomlDocument, TomlSection},
 };
-use crate::journal::JournalLimits;
+use crate::journal::{JournalLimits, JournalSettings};
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_simple::ProcessedMessageSettings;
 
@@ -90,9 +90,9 @@ pub struct Config {
     pub ledger: ProcessedMessageSettings,
     /// The most versions of a handler that are kept. Key `keep` of the table `[versions]`: 2 to 100, default 10.
     pub versions_keep: usize,
-    /// The bounds of what the journal keeps of each handler. Table `[journal]`: `keep`, 0 to 100,000 attempts, default 1000; `size`, 64 KiB
-    /// to 1 GiB, default 1 MiB.
-    pub journal: JournalLimits,
+    /// What the journal keeps of each handler, and where. Table `[journal]`: `keep`, 0 to 100,000 attempts, default 1000; `size`, 64 KiB to
+    /// 1 GiB, default 1 MiB; `durable`, default false.
+    pub journal: JournalSettings,
     /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
     pub spy: bool,
     /// The directory that paths in manifests are relative to; `None` is `plugins`. Only `sandhog dev` sets it.
@@ -251,7 +251,7 @@ impl Config {
             keys: BTreeMap::new(),
             ledger: ProcessedMessageSettings::default(),
             versions_keep: DEFAULT_VERSIONS_KEEP,
-            journal: JournalLimits::default(),
+            journal: JournalSettings::default(),
             spy: false,
             manifest_base: None,
         }
@@ -364,14 +364,19 @@ fn read_ledger(root: &mut TomlSection<'_>, defaults: ProcessedMessageSettings) -
     ledger
 }
 
-fn read_journal(root: &mut TomlSection<'_>, defaults: JournalLimits) -> JournalLimits {
+fn read_journal(root: &mut TomlSection<'_>, defaults: JournalSettings) -> JournalSettings {
     let mut section = root.section("journal");
     let entries = section.number("keep", 0..=100_000).map(usize::try_from);
     let bytes = section.size("size", JOURNAL_SIZE).map(usize::try_from);
+    let durable = section.flag("durable");
     section.finish();
-    JournalLimits {
-        entries: entries.and_then(Result::ok).unwrap_or(defaults.entries),
-        bytes: bytes.and_then(Result::ok).unwrap_or(defaults.bytes),
+    let JournalSettings { limits, .. } = defaults;
+    JournalSettings {
+        limits: JournalLimits {
+            entries: entries.and_then(Result::ok).unwrap_or(limits.entries),
+            bytes: bytes.and_then(Result::ok).unwrap_or(limits.bytes),
+        },
+        durable: durable.unwrap_or(defaults.durable),
     }
 }
 

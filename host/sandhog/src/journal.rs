@@ -1,4 +1,5 @@
-//! The journal: the recent attempts of every handler, in memory, and the live view of those that end now.
+//! The journal: the recent attempts of every handler, in memory, and the live view of those that end now. `journal/keeper.rs` keeps
+//! them on the disk, too, where that is asked for.
 //!
 //! Invariant: what is kept of a handler stays within a number of entries and of bytes, the number of handlers is bounded, and a
 //! reader that is slow misses entries and is told so; it never keeps an attempt waiting. The journal knows no queue and no guest.
@@ -9,11 +10,13 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 
 use sandhog_queue::machine_clock::wall_ms;
 
 mod entry;
+mod file;
+mod keeper;
 mod reader;
 mod way;
 
@@ -23,6 +26,7 @@ pub use self::{
 };
 pub(crate) use self::{
     entry::{PrintedLines, short_stack},
+    keeper::JournalKeeper,
     reader::{JournalEvent, JournalReader, JournalStart},
 };
 
@@ -49,11 +53,22 @@ impl Default for JournalLimits {
     }
 }
 
+/// What a host keeps of its attempts, and where.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct JournalSettings {
+    /// The bounds.
+    pub limits: JournalLimits,
+    /// The entries are kept on the disk, too, and outlive the process.
+    pub durable: bool,
+}
+
 /// The recent attempts of all handlers.
 #[derive(Debug)]
 pub struct Journal {
     limits: JournalLimits,
     kept: Mutex<KeptEntries>,
+    /// Notified when entries were added. For one task.
+    added: Notify,
     live: broadcast::Sender<Arc<JournalEntry>>,
 }
 
@@ -116,6 +131,7 @@ impl Journal {
                 next: wall_ms().saturating_mul(1000),
                 handlers: HashMap::new(),
             }),
+            added: Notify::new(),
             live: broadcast::Sender::new(LIVE_ENTRIES),
         }
     }
@@ -143,6 +159,41 @@ impl Journal {
                 drop(self.live.send(entry));
             }
         }
+        drop(kept);
+        self.added.notify_one();
+    }
+
+    /// Waits until entries were added. What came before the call counts once. For one task.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn added(&self) {
+        self.added.notified().await;
+    }
+
+    /// Takes an entry of an earlier run, with its number.
+    pub(crate) fn restore(&self, entry: JournalEntry) {
+        let mut kept = self.kept.lock();
+        kept.next = kept.next.max(entry.attempt.saturating_add(1));
+        kept.keep(&Arc::new(entry), self.limits);
+    }
+
+    /// Returns all entries with higher numbers, in their order.
+    pub(crate) fn after(&self, number: u64) -> Vec<Arc<JournalEntry>> {
+        let mut found: Vec<Arc<JournalEntry>> = {
+            let kept = self.kept.lock();
+            let new = |handler: &HandlerEntries| -> Vec<Arc<JournalEntry>> {
+                let newest_first = handler.entries.iter().rev();
+                newest_first
+                    .take_while(|entry| entry.attempt > number)
+                    .cloned()
+                    .collect()
+            };
+            kept.handlers.values().flat_map(new).collect()
+        };
+        found.sort_unstable_by_key(|entry| entry.attempt);
+        found
     }
 
     /// Returns the newest entries of a kind, oldest first, at most `limit`, of those with numbers from `after` (not included) to

@@ -39,6 +39,16 @@ pub(crate) enum WriteEnd {
 
 /// Writes a file, which has its name only when it is complete.
 pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8], end: WriteEnd) -> io::Result<()> {
+    write_with(directory, name, end, |file| file.write_all(bytes))
+}
+
+/// As [`write`], for bytes that are made one after another.
+pub(crate) fn write_with(
+    directory: &Path,
+    name: &str,
+    end: WriteEnd,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let unfinished = directory.join(format!("{name}{UNFINISHED}"));
     let finish = || {
         let mut options = OpenOptions::new();
@@ -48,7 +58,7 @@ pub(crate) fn write(directory: &Path, name: &str, bytes: &[u8], end: WriteEnd) -
             .truncate(true)
             .mode(0o600)
             .open(&unfinished)?;
-        file.write_all(bytes)?;
+        write(&mut file)?;
         if end == WriteEnd::Synced {
             file.sync_all()?;
         }
