@@ -11,7 +11,8 @@ use serde_json::Value;
 fn killed_by_a_bug() -> (Place, Host, String) {
     let place = Place::new();
     let reject = handler("(call $fail (i32.const 2) (i32.const 272) (i32.const 7) (i32.const 0))");
-    place.install("in", &reject, "[grant]\nsend = [\"out\"]\n");
+    // One after another, so that they die in their order.
+    place.install("in", &reject, "concurrency = 1\n[grant]\nsend = [\"out\"]\n");
     let host = place.start();
     host.wait_ready();
     for body in [b"x-1".as_slice(), b"t-2", b"x-3"] {
@@ -68,4 +69,52 @@ fn what_a_build_handles_now_is_put_back_in_the_same_step() {
     let (code, text, errors) = replayed(&place, &host, &["--with", &build, "--where", "kind = trap"]);
     assert_eq!(code, Some(0), "none is left that a trap killed: {errors}");
     assert!(text.contains("0 of 0 dead letters"), "{text}");
+}
+
+#[test]
+fn a_version_that_the_host_has_kept_is_replayed_without_its_files() {
+    let (place, host, build) = killed_by_a_bug();
+    place.install("in", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
+    wait_for("the mended version", || {
+        (host.get("/handlers/in/versions")["serving"] == 2).then_some(())
+    });
+    std::fs::remove_file(&build).unwrap();
+    let (code, text, errors) = replayed(&place, &host, &["--version", "2"]);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(
+        text.contains("2 of 3 dead letters of in are handled by version 2 of in"),
+        "{text}"
+    );
+    let (_, text, _) = replayed(&place, &host, &["--version", "1", "--handler", "in"]);
+    assert!(
+        text.contains("0 of 3 dead letters of in are handled by version 1 of in"),
+        "{text}"
+    );
+    let (code, _, errors) = replayed(&place, &host, &["--version", "7"]);
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("no version 7 of handler in: it keeps 2, 1"), "{errors}");
+    assert_eq!(host.count("in", "dead"), 3);
+}
+
+#[test]
+fn messages_that_wait_are_replayed_and_go_on_waiting() {
+    let (place, host, build) = killed_by_a_bug();
+    host.post("/queues/in/pause", &Value::Null);
+    let id = host.send("in", b"x-4");
+    host.send("in", b"t-5");
+    let arguments = ["--messages", "--with", &build];
+    let (code, text, errors) = replayed(&place, &host, &arguments);
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(text.contains("1 of 2 messages of in are handled by "), "{text}");
+    assert!(
+        text.contains(&format!("{id}\n  was waiting\n  now success\n")),
+        "{text}"
+    );
+    let (code, text, errors) = replayed(&place, &host, &[&arguments[..], &["--where", "body ~ \"x\""]].concat());
+    assert_eq!(code, Some(0), "{errors}");
+    assert!(text.contains("1 of 1 messages"), "{text}");
+    let (code, text, _) = replayed(&place, &host, &[&[&*id], &arguments[..]].concat());
+    assert_eq!(code, Some(0), "{text}");
+    assert_eq!(host.count("in", "ready"), 2);
+    assert_eq!(host.count("out", "ready"), 0, "nothing was sent");
 }

@@ -8,6 +8,8 @@
 //! | `POST /reload` | reads `sandhog.toml` again, and looks at the plugin directory |
 //! | `GET /handlers` | every handler with its state |
 //! | `GET /handlers/{name}/versions` | the versions of a handler, newest first, and how the newest one proves itself |
+//! | `GET /handlers/{name}/versions/{number}/component` | the component of a version that is kept |
+//! | `GET /handlers/{name}/versions/{number}/manifest` | its manifest |
 //! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
 //! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from |
 //! | `GET /handlers/{name}/attempts` | the newest attempts of a handler, oldest first; parameters `limit`, `before`, `message`, `outcome`, `version`, `failed` |
@@ -103,6 +105,7 @@ mod spy;
 mod sqs;
 mod standing;
 mod stream;
+mod version_files;
 mod versions;
 pub mod wire;
 
@@ -171,6 +174,8 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(versions::list))
         .routes(routes!(versions::roll_back))
         .routes(routes!(versions::promote))
+        .routes(routes!(version_files::component))
+        .routes(routes!(version_files::manifest))
         .routes(routes!(journal::attempts))
         .routes(routes!(journal::events))
         .routes(routes!(journal::way))

@@ -254,7 +254,7 @@ impl App {
             statuses,
             metrics,
             journal: Arc::clone(journal_keeper.journal()),
-            versions: Arc::new(VersionBoard::new(&config.plugins)),
+            versions: Arc::new(VersionBoard::new(&config.plugins).stored_in(stored_versions(&config))),
             halts: Arc::new(halts),
             stop_receiving: stop.receiving.clone(),
             stop_working: stop.working.clone(),
@@ -448,12 +448,14 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// Returns the directory in which the versions of handlers are stored.
+fn stored_versions(config: &Config) -> Option<PathBuf> {
+    config.data.as_ref().map(|data| data.join("versions"))
+}
+
 /// Returns the reload of the plugin directory, which looks at the directory whenever `look` is notified.
 fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
-    let versions = config
-        .data
-        .as_ref()
-        .map(|data| VersionStore::new(data.join("versions")));
+    let versions = stored_versions(config).map(VersionStore::new);
     let settings = VersionSettings {
         keep: config.versions_keep,
         // A person who builds a handler wants the newest version, whatever it does.

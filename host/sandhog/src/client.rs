@@ -13,8 +13,8 @@ use ureq::{
 
 use crate::{
     admin::wire::{
-        AffectedMessages, BatchResults, DeadLetterList, EditRequest, ErrorAnswer, HandlerList, MessageForm, PeekedList,
-        QueueList, SendBatch, SentMessage, SweepAnswer, SweepRequest, VersionList,
+        AffectedMessages, BatchResults, DeadLetterList, EditRequest, ErrorAnswer, HandlerList, MessageForm, PeekedForm,
+        PeekedList, QueueList, SendBatch, SentMessage, SweepAnswer, SweepRequest, VersionList,
     },
     config::ListenerSecret,
     exit_code::ExitCode,
@@ -194,6 +194,16 @@ impl HostClient {
         )
     }
 
+    /// Looks at one message of a queue, with its whole body.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn peek_one(&self, queue: &str, id: &str) -> Result<PeekedForm, ClientError> {
+        let path = format!("/queues/{}/messages/{}", escape(queue), escape(id));
+        self.call("GET", &path, None::<&()>)
+    }
+
     /// Sends a copy of a message of a queue, or of a dead letter of it.
     ///
     /// # Errors
@@ -307,6 +317,26 @@ impl HostClient {
     /// See [`ClientError`].
     pub fn versions(&self, handler: &str) -> Result<VersionList, ClientError> {
         self.call("GET", &format!("/handlers/{}/versions", escape(handler)), None::<&()>)
+    }
+
+    /// Returns the bytes of a kept version's component.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn version_component(&self, handler: &str, number: u64) -> Result<impl Read + use<>, ClientError> {
+        let handler = escape(handler);
+        self.stream("GET", &format!("/handlers/{handler}/versions/{number}/component"))
+    }
+
+    /// Returns the bytes of its manifest.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn version_manifest(&self, handler: &str, number: u64) -> Result<impl Read + use<>, ClientError> {
+        let handler = escape(handler);
+        self.stream("GET", &format!("/handlers/{handler}/versions/{number}/manifest"))
     }
 
     /// Goes back to the version `to` of a handler, or to the one before. Returns its versions as they are afterwards.

@@ -111,6 +111,27 @@ pub struct ComponentTrial {
     control: tokio::runtime::Runtime,
 }
 
+/// What messages that happened are run through.
+#[derive(Debug)]
+pub enum ReplayedComponent<'a> {
+    /// A file, with a manifest as for [`ComponentTrial::load`].
+    File {
+        /// The path of the file.
+        file: &'a Path,
+        /// The path of the manifest.
+        manifest: Option<&'a Path>,
+    },
+    /// A version that a host has kept. Directories that its manifest names are looked for here.
+    Version {
+        /// The name of the handler.
+        handler: &'a str,
+        /// The bytes of the component.
+        wasm: Vec<u8>,
+        /// The text of the manifest.
+        manifest: Option<&'a str>,
+    },
+}
+
 /// The facts about a file, which a host would accept or refuse.
 #[derive(Debug)]
 pub struct ComponentInspection {
@@ -223,14 +244,23 @@ impl ComponentTrial {
     /// # Errors
     ///
     /// See [`TrialError`].
-    pub fn load_for_replay(
-        file: &Path,
-        manifest: Option<&Path>,
-        code: TrialCode,
-        http: bool,
-    ) -> Result<Self, TrialError> {
-        let wasm = read(file)?;
-        let mut manifest = read_manifest(file, manifest)?;
+    pub fn load_for_replay(component: ReplayedComponent<'_>, code: TrialCode, http: bool) -> Result<Self, TrialError> {
+        let (file, wasm, mut manifest) = match component {
+            ReplayedComponent::File { file, manifest } => {
+                (file.to_owned(), read(file)?, read_manifest(file, manifest)?)
+            }
+            ReplayedComponent::Version {
+                handler,
+                wasm,
+                manifest,
+            } => {
+                let manifest = match manifest {
+                    Some(text) => Manifest::parse_in(text, handler, Path::new(""), &environment)?,
+                    None => Manifest::defaults(handler)?,
+                };
+                (PathBuf::from(format!("{handler}.wasm")), wasm, manifest)
+            }
+        };
         for directory in &mut manifest.grants.dirs {
             directory.write = false;
         }
@@ -238,7 +268,7 @@ impl ComponentTrial {
             // The import is there, and reaches nothing.
             *grant = HttpGrant::default();
         }
-        Self::new(file, wasm, manifest, code)
+        Self::new(&file, wasm, manifest, code)
     }
 
     /// Returns the facts about the component.

@@ -12,6 +12,7 @@ mod record;
 mod store;
 mod tally;
 
+pub(crate) use self::store::stored_file;
 pub use self::{
     board::{BoardEntry, OrderRefused, OrderReply, OrderedVersion, ProbationReport, VersionBoard, VersionOrder},
     copied::copy_versions,

@@ -11,7 +11,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{SharedTally, VersionHistory};
+use super::{SharedTally, VersionHistory, stored_file};
 use crate::rollout::{ProbationChange, ProbationProgress, RolloutTerms};
 
 /// The most orders that wait. An operator gives one at a time.
@@ -93,6 +93,8 @@ struct ShownVersions {
 #[derive(Debug)]
 pub struct VersionBoard {
     plugins: PathBuf,
+    /// The directory of all versions; `None` if none are stored.
+    stored: Option<PathBuf>,
     entries: Mutex<BTreeMap<String, ShownVersions>>,
     /// The newest report about each handler that the reload has not seen.
     reports: Mutex<BTreeMap<String, ProbationReport>>,
@@ -108,12 +110,24 @@ impl VersionBoard {
         let (orders, ordered) = mpsc::channel(MAX_ORDERS);
         Self {
             plugins: std::path::absolute(plugins).unwrap_or_else(|_| plugins.to_owned()),
+            stored: None,
             entries: Mutex::default(),
             reports: Mutex::default(),
             reported: Notify::new(),
             orders,
             ordered: Mutex::new(Some(ordered)),
         }
+    }
+
+    /// The versions are stored in this directory; `None` if they are not.
+    #[must_use]
+    pub fn stored_in(self, stored: Option<PathBuf>) -> Self {
+        Self { stored, ..self }
+    }
+
+    /// Returns where a file of a version of a handler lies, by its digest; `None` if versions are not stored.
+    pub fn file(&self, handler: &str, digest: &str) -> Option<PathBuf> {
+        Some(stored_file(self.stored.as_ref()?, handler, digest))
     }
 
     /// Returns the absolute path of the plugin directory.

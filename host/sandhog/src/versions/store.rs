@@ -73,6 +73,11 @@ pub struct StoredHistory {
     pub damage: Option<String>,
 }
 
+/// Returns where the file with this digest lies, of a version of a handler, in a directory of all versions.
+pub(crate) fn stored_file(root: &Path, handler: &str, digest: &str) -> PathBuf {
+    root.join(handler).join(digest)
+}
+
 /// The directory of all versions. Every call blocks on the disk.
 #[derive(Debug)]
 pub struct VersionStore {
@@ -278,12 +283,11 @@ impl VersionStore {
     ///
     /// A file can't be read (see [`is_transient`]), is gone, or is damaged.
     pub fn files(&self, handler: &str, version: &VersionRecord) -> io::Result<VersionFiles> {
-        let directory = self.root.join(handler);
         let digests = version.digests.clone();
-        let file = directory.join(&digests.component);
-        let wasm = verified(&file, &digests.component, MAX_WASM_BYTES)?;
+        let file = |digest: &str| stored_file(&self.root, handler, digest);
+        let wasm = verified(&file(&digests.component), &digests.component, MAX_WASM_BYTES)?;
         let manifest = match &digests.manifest {
-            Some(name) => Some(verified(&directory.join(name), name, MAX_SMALL_BYTES)?),
+            Some(name) => Some(verified(&file(name), name, MAX_SMALL_BYTES)?),
             None => None,
         };
         let manifest = manifest.map(String::from_utf8).transpose().map_err(io::Error::other)?;

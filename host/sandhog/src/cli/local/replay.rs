@@ -1,5 +1,5 @@
-//! `sandhog replay`: dead letters through a component here and now, and what would become of them. The sandbox and the limits are those of a
-//! handler, and nothing that a guest does has an effect. Others chose every text of a letter, so it is escaped.
+//! `sandhog replay`: dead letters, or messages that wait, through a component here and now, and what would become of them. The sandbox and
+//! the limits are those of a handler, and nothing that a guest does has an effect. Others chose every text of a message, so it is escaped.
 
 use std::collections::BTreeMap;
 
@@ -11,19 +11,30 @@ use super::{
     LocalError, SHOWN_BYTES, kept_artifacts, spinner,
 };
 use crate::{
-    admin::wire::{MAX_BATCH, MessageForm, SweepRequest},
+    admin::wire::{MAX_BATCH, MessageForm, PeekedForm, SweepRequest},
     client::HostClient,
     config::{self, Environment},
     exit_code::ExitCode,
     trial::{ComponentTrial, TrialCode, TrialInvocation},
 };
 use sandhog_executor::{CallMessage, CodeTiers, Verdict};
-use sandhog_queue::printable::printable;
+use sandhog_queue::{FailureRecord, message::Message, printable::printable};
 
-/// The most dead letters in one answer of the host.
+mod source;
+
+use self::source::ReplaySource;
+
+/// The most messages in one answer of the host.
 const PAGE: usize = 100;
 
-/// What the letters come to, together.
+/// A message that is replayed.
+struct ReplayedMessage {
+    message: Message,
+    /// How it failed before, if it did.
+    failure: Option<FailureRecord>,
+}
+
+/// What the messages come to, together.
 #[derive(Debug, Default)]
 struct ReplayTally {
     /// The ids of those that are handled now.
@@ -50,11 +61,12 @@ pub fn replay(
         tiers: CodeTiers::Fast,
         artifacts: kept_artifacts(environment),
     };
-    let spinner = spinner(format!("compiling {}", args.file.display()), streams.progress);
-    let trial = ComponentTrial::load_for_replay(&args.file, args.manifest.as_deref(), code, args.http);
+    let source = ReplaySource::of(args, &client)?;
+    let spinner = spinner(format!("compiling {source}"), streams.progress);
+    let trial = ComponentTrial::load_for_replay(source.component(), code, args.http);
     spinner.finish_and_clear();
     let trial = trial?;
-    let progress = progress_bar(streams.progress, "dead letters");
+    let progress = progress_bar(streams.progress, args.what());
     let replayed = Replay {
         args,
         client: &client,
@@ -70,7 +82,7 @@ pub fn replay(
     } else {
         None
     };
-    summarise(args, &tally, redriven, streams)?;
+    summarise(args, &source, &tally, redriven, streams)?;
     let is_whole = tally.handled.len() == tally.replayed;
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Refused })
 }
@@ -85,65 +97,124 @@ struct Replay<'r> {
 }
 
 impl Replay<'_> {
-    /// Replays every letter that was chosen, page by page.
+    /// Replays every message that was chosen, page by page.
     fn all(mut self, streams: &mut CommandStreams<'_>) -> Result<ReplayTally, LocalError> {
-        let queue = self.args.queue.as_str();
         for id in &self.args.ids {
-            let letter = self.client.dead_letter(queue, id)?;
-            self.one(&letter, streams)?;
+            let named = self.named(id)?;
+            self.one(&named, streams)?;
         }
         if !self.args.ids.is_empty() {
             return Ok(self.tally);
         }
-        // Every body contains the empty text.
-        let filter = self.args.filter.as_deref().unwrap_or("body ~ \"\"");
-        let mut cursor: Option<String> = None;
+        let mut after: Option<String> = None;
         loop {
             let left = self.args.limit.saturating_sub(self.tally.replayed);
             if left == 0 {
                 self.tally.more = true;
                 return Ok(self.tally);
             }
-            let page = self
-                .client
-                .filtered_dead_letters(queue, filter, left.min(PAGE), cursor.as_deref())?;
-            for letter in &page.dead_letters {
-                self.one(letter, streams)?;
+            let (page, next) = self.page(left.min(PAGE), after.as_deref())?;
+            for message in &page {
+                self.one(message, streams)?;
             }
-            cursor = page.next;
-            if !page.more || cursor.is_none() {
+            after = next;
+            if after.is_none() {
                 return Ok(self.tally);
             }
         }
     }
 
-    fn one(&mut self, letter: &MessageForm, streams: &mut CommandStreams<'_>) -> Result<(), LocalError> {
-        let message = letter.to_message()?;
+    fn named(&self, id: &str) -> Result<ReplayedMessage, LocalError> {
+        let queue = self.args.queue.as_str();
+        if !self.args.messages {
+            return self.client.dead_letter(queue, id)?.try_into();
+        }
+        self.client.peek_one(queue, id)?.try_into()
+    }
+
+    /// Returns a page of messages, and where the next one goes on, if there may be one.
+    fn page(&self, limit: usize, after: Option<&str>) -> Result<(Vec<ReplayedMessage>, Option<String>), LocalError> {
+        let queue = self.args.queue.as_str();
+        let (page, more, next): (Result<Vec<_>, _>, _, _) = if self.args.messages {
+            let mut parameters = vec![("limit", limit.to_string()), ("whole", "true".to_owned())];
+            parameters.extend(self.args.filter.clone().map(|filter| ("where", filter)));
+            parameters.extend(after.map(|after| ("after", after.to_owned())));
+            let parameters: Vec<_> = parameters
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect();
+            let page = self.client.peek(queue, &parameters)?;
+            // What can't be read can't be run.
+            let whole = page.messages.into_iter().filter(|message| message.damage.is_none());
+            (whole.map(TryInto::try_into).collect(), page.more, page.next)
+        } else {
+            // Every body contains the empty text.
+            let filter = self.args.filter.as_deref().unwrap_or("body ~ \"\"");
+            let page = self.client.filtered_dead_letters(queue, filter, limit, after)?;
+            let letters = page.dead_letters.into_iter();
+            (letters.map(TryInto::try_into).collect(), page.more, page.next)
+        };
+        Ok((page?, next.filter(|_| more)))
+    }
+
+    fn one(&mut self, replayed: &ReplayedMessage, streams: &mut CommandStreams<'_>) -> Result<(), LocalError> {
         let invocation = self.trial.call(CallMessage {
-            message,
+            message: replayed.message.clone(),
             queue: self.args.queue.clone(),
             // As after a redrive.
             receive_count: 1,
         });
         let now = outcome(&invocation);
-        let before = letter
-            .failure
-            .as_ref()
-            .map_or("unknown", |failure| failure.kind.as_str());
+        let failure = replayed.failure.as_ref();
+        let before = failure.map_or(self.args.unfailed(), |failure| failure.kind.as_str());
         self.tally.replayed += 1;
         if now == "success" {
-            self.tally.handled.push(letter.id.clone());
+            self.tally.handled.push(replayed.message.id.to_string());
         }
         let change = (before.to_owned(), now.to_owned());
         *self.tally.changes.entry(change).or_default() += 1;
         self.progress
             .set_position(u64::try_from(self.tally.replayed).unwrap_or(u64::MAX));
         self.progress
-            .suspend(|| write_one(self.args, letter, &invocation, streams))
+            .suspend(|| write_one(self.args, replayed, &invocation, streams))
     }
 }
 
-/// Returns the word for what became of a letter.
+impl ReplayArgs {
+    /// Returns what is replayed, in the words of people.
+    fn what(&self) -> &'static str {
+        if self.messages { "messages" } else { "dead letters" }
+    }
+
+    /// Returns the word for a message that has not failed as far as is known.
+    fn unfailed(&self) -> &'static str {
+        if self.messages { "waiting" } else { "unknown" }
+    }
+}
+
+impl TryFrom<MessageForm> for ReplayedMessage {
+    type Error = LocalError;
+
+    fn try_from(letter: MessageForm) -> Result<Self, LocalError> {
+        Ok(Self {
+            message: letter.to_message()?,
+            failure: letter.failure,
+        })
+    }
+}
+
+impl TryFrom<PeekedForm> for ReplayedMessage {
+    type Error = LocalError;
+
+    fn try_from(peeked: PeekedForm) -> Result<Self, LocalError> {
+        Ok(Self {
+            message: peeked.to_message()?,
+            failure: peeked.failure,
+        })
+    }
+}
+
+/// Returns the word for what became of a message.
 fn outcome(invocation: &TrialInvocation) -> &'static str {
     match invocation.report.verdicts.first() {
         Some(Verdict::Success) => "success",
@@ -152,10 +223,10 @@ fn outcome(invocation: &TrialInvocation) -> &'static str {
     }
 }
 
-/// Writes what became of a letter beside what had become of it.
+/// Writes what became of a message beside what had become of it.
 fn write_one(
     args: &ReplayArgs,
-    letter: &MessageForm,
+    replayed: &ReplayedMessage,
     invocation: &TrialInvocation,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), LocalError> {
@@ -165,7 +236,8 @@ fn write_one(
         Some(Verdict::NotRun(reason)) => Some(reason.as_str()),
         Some(Verdict::Success) | None => None,
     };
-    let failure = letter.failure.as_ref();
+    let failure = replayed.failure.as_ref();
+    let id = replayed.message.id.as_str();
     if args.json {
         let sends: Vec<_> = report
             .sends
@@ -173,7 +245,7 @@ fn write_one(
             .map(|send| json!({ "queue": send.queue.as_str(), "body-bytes": send.message.body.len() }))
             .collect();
         let line = json!({
-            "id": letter.id,
+            "id": id,
             "was": { "kind": failure.map(|failure| failure.kind), "reason": failure.map(|failure| &failure.reason) },
             "is": { "outcome": outcome(invocation), "reason": reason },
             "sends": sends,
@@ -185,11 +257,11 @@ fn write_one(
         return Ok(writeln!(streams.output, "{line}")?);
     }
     let was = failure.map_or_else(
-        || "unknown".to_owned(),
+        || args.unfailed().to_owned(),
         |failure| format!("{}: {}", failure.kind, printable(&failure.reason, SHOWN_BYTES)),
     );
     let now = reason.map_or_else(String::new, |reason| format!(": {}", printable(reason, SHOWN_BYTES)));
-    writeln!(streams.output, "{}", printable(&letter.id, SHOWN_BYTES))?;
+    writeln!(streams.output, "{}", printable(id, SHOWN_BYTES))?;
     writeln!(streams.output, "  was {was}")?;
     writeln!(streams.output, "  now {}{now}", outcome(invocation))?;
     for send in &report.sends {
@@ -221,6 +293,7 @@ fn redrive(args: &ReplayArgs, client: &HostClient, ids: &[String]) -> Result<u64
 
 fn summarise(
     args: &ReplayArgs,
+    source: &ReplaySource,
     tally: &ReplayTally,
     redriven: Option<u64>,
     streams: &mut CommandStreams<'_>,
@@ -240,10 +313,10 @@ fn summarise(
         }
         writeln!(
             streams.output,
-            "{} of {} dead letters of {queue} are handled by {}",
+            "{} of {} {} of {queue} are handled by {source}",
             tally.handled.len(),
             tally.replayed,
-            args.file.display()
+            args.what()
         )?;
         if tally.more {
             writeln!(streams.output, "There are more than --limit, which were not replayed.")?;
