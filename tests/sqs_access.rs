@@ -121,6 +121,43 @@ fn a_wrong_secret_or_an_unknown_key_is_refused_as_on_aws() {
 }
 
 #[test]
+fn a_reload_changes_the_secret_of_a_key_and_takes_keys_away() {
+    let (place, host) = host();
+    host.wait_ready();
+    Runtime::new().unwrap().block_on(async {
+        let owner = client(&host, "sandhog", OWNER);
+        let created = owner.create_queue().queue_name("app-orders").send().await.unwrap();
+        let url = created.queue_url.unwrap();
+        let send = async |secret: &str| {
+            let app = client(&host, "app", secret);
+            app.send_message().queue_url(&url).message_body("x").send().await
+        };
+        send(APPLICATION).await.unwrap();
+        fs::write(place.path().join("app"), "another-secret-of-the-application").unwrap();
+        let reload = || {
+            let args = ["reload", "--url", &host.url];
+            let output = place
+                .command()
+                .args(args)
+                .env("SANDHOG_SECRET", OWNER)
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let said = reload();
+        assert!(said.contains("keys.app"), "{said}");
+        assert_eq!(code(send(APPLICATION).await), "SignatureDoesNotMatch");
+        send("another-secret-of-the-application").await.unwrap();
+        place.configure("secret-file = \"owner\"\n[queues.declared]\n");
+        reload();
+        assert_eq!(
+            code(send("another-secret-of-the-application").await),
+            "InvalidClientTokenId"
+        );
+    });
+}
+
+#[test]
 fn a_queue_that_the_host_declares_is_not_changed_over_the_wire() {
     let (_place, host) = host();
     Runtime::new().unwrap().block_on(async {

@@ -15,6 +15,7 @@ use std::{
 use sandhog::{
     admin::{AdminState, serve, wire},
     config::{Config, ConfigErrors, Manifest},
+    endpoint::NamedKeys,
     queue_set::QueueSet,
     versions::VersionBoard,
 };
@@ -328,7 +329,7 @@ fn address() -> SocketAddr {
                 journal: Arc::default(),
                 backups: Arc::default(),
                 secret: None,
-                keys: std::collections::BTreeMap::new(),
+                keys: NamedKeys::default(),
                 spy: None,
                 draining: CancellationToken::new(),
             };

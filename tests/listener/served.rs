@@ -10,6 +10,7 @@ use std::{
 use harness::{PATIENCE, wait_for};
 use sandhog::{
     admin::{AdminState, ListenerLimits, serve_within},
+    endpoint::NamedKeys,
     metrics::Metrics,
     queue_set::QueueSet,
     versions::VersionBoard,
@@ -74,7 +75,7 @@ impl Served {
             journal: Arc::default(),
             backups: Arc::default(),
             secret: None,
-            keys: std::collections::BTreeMap::new(),
+            keys: NamedKeys::default(),
             spy: None,
             draining: draining.clone(),
         };

@@ -47,7 +47,7 @@
 //! elsewhere), 404 (no such queue, message or handler), 409 (the receipt is no longer valid, or the versions do not allow the order), 413 (too large), 501 (this
 //! kind of queue has no such operation), 503 (the queue is unavailable) or 507 (the queue is full). The listener knows no handler's code and never waits for a guest.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Json, Router,
@@ -70,9 +70,9 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
 use crate::{
     backup::BackupDesk,
-    config::{AccessKey, ListenerSecret},
+    config::ListenerSecret,
     config_reload::ReloadDesk,
-    endpoint::{AccessKeys, EndpointParts, SqsEndpoint},
+    endpoint::{EndpointParts, NamedKeys, SqsEndpoint},
     halts::Halts,
     handler_status::HandlerStatuses,
     journal::Journal,
@@ -139,7 +139,7 @@ pub struct AdminState {
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
     /// The access keys of SQS clients.
-    pub keys: BTreeMap<String, AccessKey>,
+    pub keys: NamedKeys,
     /// What tests may ask, if they may.
     pub spy: Option<TestSpy>,
     /// The token is cancelled when the host begins to stop. Then readiness turns red, and waiting receives end.
@@ -159,8 +159,9 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
             queues: Arc::clone(&state.queues),
             halts: Arc::clone(&state.halts),
             metrics: Arc::clone(&state.metrics),
+            secret: state.secret.clone(),
+            keys: state.keys.clone(),
         },
-        AccessKeys::new(state.secret.clone(), state.keys.clone()),
         state.draining.clone(),
         tasks.clone(),
     ));

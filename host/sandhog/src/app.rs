@@ -16,6 +16,7 @@ use crate::{
     backup::BackupDesk,
     config::{Config, environment},
     config_reload::{ConfigReader, ConfigReload, ReloadDesk},
+    endpoint::NamedKeys,
     exit_code::ExitCode,
     halts::{Halts, OpenedHalts},
     handler_set::{HandlerSet, HostContext},
@@ -317,10 +318,13 @@ impl App {
         let queues = Arc::clone(&host.queues);
         let look = Arc::new(Notify::new());
         let reload = reload(&config, &host, Arc::clone(&look));
-        let (mut rereading, reload_desk) = ConfigReload::new(reader, config.clone(), Arc::clone(&queues), look);
+        let keys = NamedKeys::new(config.keys.clone());
+        let (mut rereading, reload_desk) =
+            ConfigReload::new(reader, config.clone(), Arc::clone(&queues), keys.clone(), look);
         let orders = Arc::new(Notify::new());
         let state = AdminState {
             backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
+            keys,
             ..admin_state(&host, &config, reload_desk, spy)
         };
         let stop_listening = CancellationToken::new();
@@ -331,7 +335,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = pin!(beside(&host, &journal_keeper, &mut rereading, &orders));
+        let mut beside = Box::pin(beside(&host, &journal_keeper, &mut rereading, &orders));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -361,6 +365,9 @@ impl App {
                 }
             }
         };
+        drop(beside);
+        // A reload that somebody waits for is answered by that.
+        drop(rereading);
         stop_listening.cancel();
         while let Some(ended) = listening.join_next().await {
             tracing::debug!(?ended, "the listener has ended");
@@ -384,7 +391,7 @@ fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Opt
         journal: Arc::clone(&host.journal),
         backups: Arc::default(),
         secret: config.secret.clone(),
-        keys: config.keys.clone(),
+        keys: NamedKeys::default(),
         spy,
         draining: host.stop_receiving.clone(),
     }

@@ -3,12 +3,13 @@
 //! Invariant: a configuration with mistakes changes nothing. What needs a restart is named, every time, until the host is restarted
 //! or the configuration is as it was. One task reloads, so a request that ends early stops no reload half way.
 
-use std::{convert::Infallible, fmt, sync::Arc};
+use std::{collections::BTreeSet, convert::Infallible, fmt, sync::Arc};
 
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::{
     config::{Config, ConfigErrors, QueueSettings},
+    endpoint::NamedKeys,
     queue_set::QueueSet,
 };
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
@@ -90,6 +91,7 @@ impl ReloadDesk {
 pub struct ConfigReload {
     reader: Option<ConfigReader>,
     queues: Arc<QueueSet>,
+    keys: NamedKeys,
     /// What is in force.
     running: Config,
     look: Arc<Notify>,
@@ -101,6 +103,8 @@ pub struct ConfigReload {
 struct ConfigChange {
     /// The Simple queues with other settings; `None` if the table of one is gone.
     queues: Vec<(QueueName, Option<Settings>)>,
+    /// The access keys that are new, changed or gone, as keys of the configuration.
+    keys: Vec<String>,
     needs_restart: Vec<String>,
 }
 
@@ -111,12 +115,14 @@ impl ConfigReload {
         reader: Option<ConfigReader>,
         running: Config,
         queues: Arc<QueueSet>,
+        keys: NamedKeys,
         look: Arc<Notify>,
     ) -> (Self, ReloadDesk) {
         let (ask, asked) = mpsc::channel(MAX_WAITING);
         let reload = Self {
             reader,
             queues,
+            keys,
             running,
             look,
             asked,
@@ -180,6 +186,17 @@ impl ConfigReload {
             changed: Vec::new(),
             needs_restart: change.needs_restart,
         };
+        // A key that is to be gone does not wait for a queue that can't be changed.
+        if !change.keys.is_empty() {
+            if read.keys.is_empty() && self.running.secret.is_none() {
+                tracing::warn!(
+                    "the last access key is gone, and the host has no secret: every SQS client on this machine may do everything now"
+                );
+            }
+            self.keys.replace(read.keys.clone());
+            self.running.keys = read.keys;
+            report.changed.extend(change.keys);
+        }
         for (name, settings) in change.queues {
             self.queues.reconfigure(&name, settings.clone()).await?;
             match settings {
@@ -200,7 +217,7 @@ impl ConfigReload {
 fn change(running: &Config, read: &Config) -> ConfigChange {
     let mut change = ConfigChange::default();
     let names = running.queues.keys().chain(read.queues.keys());
-    let names: std::collections::BTreeSet<&QueueName> = names.collect();
+    let names: BTreeSet<&QueueName> = names.collect();
     for name in names {
         let (was, is) = (running.queues.get(name), read.queues.get(name));
         if was == is {
@@ -217,12 +234,17 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
             (None, None) => {}
         }
     }
+    let names: BTreeSet<&String> = running.keys.keys().chain(read.keys.keys()).collect();
+    let changed = names
+        .into_iter()
+        .filter(|name| running.keys.get(*name) != read.keys.get(*name));
+    change.keys.extend(changed.map(|name| format!("keys.{name}")));
     let Config {
         plugins,
         data,
         listen,
         secret,
-        keys,
+        keys: _,
         grace_period,
         max_live_instances,
         memory_budget,
@@ -238,7 +260,6 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
         ("data", *data != running.data),
         ("listen", *listen != running.listen),
         ("the secret", *secret != running.secret),
-        ("keys", *keys != running.keys),
         ("grace-period", *grace_period != running.grace_period),
         ("max-live-instances", *max_live_instances != running.max_live_instances),
         ("memory-budget", *memory_budget != running.memory_budget),
@@ -303,7 +324,13 @@ mod tests {
         let read = config("[queues.in]\n");
         let reader = ConfigReader::new(move || Ok(read.clone()));
         let queues = Arc::new(QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default()));
-        let (mut reload, desk) = ConfigReload::new(Some(reader), config(""), Arc::clone(&queues), Arc::default());
+        let (mut reload, desk) = ConfigReload::new(
+            Some(reader),
+            config(""),
+            Arc::clone(&queues),
+            NamedKeys::default(),
+            Arc::default(),
+        );
         let orders = Notify::new();
         let mut following = pin!(reload.follow(&orders));
         {

@@ -10,6 +10,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::{move_tasks::MoveTasks, purges::RecentPurges, replays::ReceiveReplays};
 use crate::{
+    config::ListenerSecret,
     halts::Halts,
     metrics::Metrics,
     queue_set::{QueueSet, SimpleQueueEntry},
@@ -32,7 +33,7 @@ mod send;
 mod settle;
 mod tags;
 
-pub use self::access::{AccessKeys, SqsCaller, queues_of};
+pub use self::access::{AccessKeys, NamedKeys, SqsCaller, queues_of};
 
 /// The account of every queue. Clients may write another one.
 pub const ACCOUNT: &str = "000000000000";
@@ -77,6 +78,10 @@ pub struct EndpointParts {
     pub halts: Arc<Halts>,
     /// Where sends are counted.
     pub metrics: Arc<Metrics>,
+    /// The secret of the listener, which is an access key, too.
+    pub secret: Option<ListenerSecret>,
+    /// The named access keys.
+    pub keys: NamedKeys,
 }
 
 /// The endpoint. It lives as long as the listener.
@@ -84,7 +89,8 @@ pub struct EndpointParts {
 pub struct SqsEndpoint {
     queues: Arc<QueueSet>,
     halts: Arc<Halts>,
-    keys: AccessKeys,
+    secret: Option<ListenerSecret>,
+    keys: NamedKeys,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
     purges: RecentPurges,
@@ -97,12 +103,19 @@ pub struct SqsEndpoint {
 impl SqsEndpoint {
     /// Returns the endpoint of these queues. Waiting receives, move tasks and deletions of many messages end when `draining` is
     /// cancelled; `tasks` joins the tasks.
-    pub fn new(parts: EndpointParts, keys: AccessKeys, draining: CancellationToken, tasks: TaskTracker) -> Self {
-        let EndpointParts { queues, halts, metrics } = parts;
+    pub fn new(parts: EndpointParts, draining: CancellationToken, tasks: TaskTracker) -> Self {
+        let EndpointParts {
+            queues,
+            halts,
+            metrics,
+            secret,
+            keys,
+        } = parts;
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
             queues,
             halts,
+            secret,
             keys,
             metrics,
             draining,
@@ -113,9 +126,9 @@ impl SqsEndpoint {
         }
     }
 
-    /// Returns the access keys.
-    pub fn keys(&self) -> &AccessKeys {
-        &self.keys
+    /// Returns the access keys of now.
+    pub fn keys(&self) -> AccessKeys {
+        AccessKeys::new(self.secret.clone(), &self.keys)
     }
 
     /// Does what a request asks for.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use parking_lot::RwLock;
+
 use crate::config::{AccessKey, AccessRight, ListenerSecret, OWNER};
 use sandhog_queue::message::QueueName;
 use sandhog_sqs_wire::{
@@ -15,6 +17,22 @@ pub struct AccessKeys {
     named: Arc<BTreeMap<String, AccessKey>>,
 }
 
+/// The named keys of a host, which a reload replaces. Clones are the same keys.
+#[derive(Debug, Clone, Default)]
+pub struct NamedKeys(Arc<RwLock<Arc<BTreeMap<String, AccessKey>>>>);
+
+impl NamedKeys {
+    /// Begins with these keys.
+    pub fn new(keys: BTreeMap<String, AccessKey>) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(keys))))
+    }
+
+    /// Takes these keys in place of the ones before. A request that was begun has those before.
+    pub fn replace(&self, keys: BTreeMap<String, AccessKey>) {
+        *self.0.write() = Arc::new(keys);
+    }
+}
+
 /// Who sent a request.
 #[derive(Debug, Clone)]
 pub enum SqsCaller {
@@ -25,11 +43,11 @@ pub enum SqsCaller {
 }
 
 impl AccessKeys {
-    /// Returns the listener's secret and the named keys as access keys.
-    pub fn new(owner: Option<ListenerSecret>, named: BTreeMap<String, AccessKey>) -> Self {
+    /// Returns the listener's secret and the named keys of now as access keys. A request has one answer for all that it asks them.
+    pub fn new(owner: Option<ListenerSecret>, named: &NamedKeys) -> Self {
         Self {
             owner,
-            named: Arc::new(named),
+            named: Arc::clone(&named.0.read()),
         }
     }
 
