@@ -8,7 +8,7 @@ use sandhog_queue::{Effects, printable::printable_lines};
 const MAX_SENDS: usize = 100;
 /// The most lines that an entry keeps of what the guest printed: the last ones.
 const MAX_LINES: usize = 100;
-/// The most bytes of these lines together.
+/// The most bytes of these lines together; a longer one is cut.
 const MAX_LINE_BYTES: usize = 16 * 1024;
 /// The most bytes that an entry keeps of a stack.
 const MAX_STACK_BYTES: usize = 8 * 1024;
@@ -169,6 +169,7 @@ impl JournalSend {
 impl PrintedLines {
     /// Adds a line, and forgets the first ones if there are too many.
     pub(crate) fn add(&mut self, stream: &str, text: &str) {
+        let text = &text[..text.floor_char_boundary(MAX_LINE_BYTES)];
         self.bytes += text.len();
         self.lines.push_back(JournalLine {
             stream: stream.to_owned(),
@@ -202,5 +203,6 @@ mod tests {
         assert_eq!(printed.lines.back().unwrap().text, "249");
         printed.add("stderr", &"x".repeat(2 * MAX_LINE_BYTES));
         assert_eq!((printed.lines.len(), printed.earlier), (1, 250));
+        assert_eq!(printed.lines[0].text.len(), MAX_LINE_BYTES);
     }
 }

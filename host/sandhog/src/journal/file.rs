@@ -5,9 +5,9 @@
 //! starting. Knows nothing of tasks.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io::{self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,9 @@ use crate::whole_file::{self, WriteEnd};
 
 /// The name of the file in the data directory.
 pub(crate) const FILE: &str = "journal.jsonl";
-/// The first line. A file with another one is from a newer host.
+/// The name of a file that could not be understood.
+const DAMAGED: &str = "journal.damaged.jsonl";
+/// The first line.
 const HEADER: &str = "{\"journal\":1}\n";
 /// A file that is shorter is never written anew.
 const SMALL_FILE: u64 = 4 * 1024 * 1024;
@@ -46,6 +48,14 @@ pub(crate) struct OpenedJournal {
     pub(crate) file: JournalFile,
     /// How many lines could not be understood.
     pub(crate) damaged: u64,
+    /// The file could not be understood at all, and is out of the way: where it is now.
+    pub(crate) aside: Option<PathBuf>,
+}
+
+/// The first line of a file, whoever wrote it.
+#[derive(serde::Deserialize)]
+struct JournalHeader {
+    journal: u64,
 }
 
 impl JournalFile {
@@ -64,13 +74,18 @@ impl JournalFile {
                 last: 0,
             },
             damaged: 0,
+            aside: None,
         };
-        let options = OpenOptions::new().read(true).write(true).clone();
-        let file = match options.open(directory.join(FILE)) {
+        let path = directory.join(FILE);
+        let file = match OpenOptions::new().read(true).write(true).open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(opened),
             file => file?,
         };
-        opened.read(file, journal)?;
+        if !opened.read(file, journal)? {
+            let aside = directory.join(DAMAGED);
+            fs::rename(path, &aside)?;
+            opened.aside = Some(aside);
+        }
         Ok(opened)
     }
 
@@ -81,12 +96,27 @@ impl JournalFile {
     /// Those of the disk. The file is as it was before, and the next call tries the same entries again, as far as the journal still
     /// keeps them.
     pub(crate) fn follow(&mut self, journal: &Journal) -> io::Result<()> {
-        let is_long = self.length > SMALL_FILE.max(self.length_anew.saturating_mul(2));
-        if self.file.is_none() || is_long {
+        if self.file.as_ref().is_none_or(|file| !self.is_in_place(file)) {
             return self.write_anew(&journal.after(0));
+        }
+        if self.length > SMALL_FILE.max(self.length_anew.saturating_mul(2)) {
+            if self.write_anew(&journal.after(0)).is_ok() {
+                return Ok(());
+            }
+            // There is no room for two files. There may be for an entry, and the next try comes when the file has doubled.
+            self.length_anew = self.length;
         }
         let entries = journal.after(self.last);
         self.append(&entries)
+    }
+
+    /// Whether the file is still the one that the name stands for, and as long as it was left: somebody may have moved or cut it.
+    fn is_in_place(&self, file: &File) -> bool {
+        let is = |one: fs::Metadata, other: fs::Metadata| {
+            one.ino() == other.ino() && one.dev() == other.dev() && one.len() == self.length
+        };
+        let named = fs::metadata(self.directory.join(FILE));
+        named.and_then(|named| Ok(is(named, file.metadata()?))).unwrap_or(false)
     }
 
     fn append(&mut self, entries: &[Arc<JournalEntry>]) -> io::Result<()> {
@@ -143,7 +173,8 @@ impl JournalFile {
 }
 
 impl OpenedJournal {
-    fn read(&mut self, file: File, journal: &Journal) -> io::Result<()> {
+    /// Reads the entries. Returns whether the file is one of a journal, as far as it goes.
+    fn read(&mut self, file: File, journal: &Journal) -> io::Result<bool> {
         let mut lines = BufReader::new(&file);
         let mut line = Vec::new();
         let mut next = |line: &mut Vec<u8>| {
@@ -152,14 +183,14 @@ impl OpenedJournal {
         };
         let mut length = u64::try_from(next(&mut line)?).unwrap_or(u64::MAX);
         if line != HEADER.as_bytes() {
-            // Killed while it was made, it is as good as none.
-            if line.is_empty() {
-                return Ok(());
-            }
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "it is not in a form that this version of sandhog knows",
-            ));
+            // What a newer host wrote is not for this one to throw away.
+            let newer = serde_json::from_slice::<JournalHeader>(&line).is_ok_and(|header| header.journal > 1);
+            return if newer {
+                let why = "it is from a newer version of sandhog";
+                Err(io::Error::new(io::ErrorKind::InvalidData, why))
+            } else {
+                Ok(line.is_empty())
+            };
         }
         let mut is_whole = true;
         while next(&mut line)? > 0 {
@@ -178,7 +209,7 @@ impl OpenedJournal {
         self.file.length = length;
         // What is behind a cut entry would be lost with it, so the file is written anew.
         self.file.file = Some(file).filter(|_| is_whole);
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -266,8 +297,40 @@ mod tests {
         let text = "{\"journal\":2}\n";
         fs::write(place.path().join(FILE), text).unwrap();
         let refused = JournalFile::open(place.path(), &Journal::default());
-        assert!(refused.unwrap_err().to_string().contains("form"));
+        assert!(refused.unwrap_err().to_string().contains("newer version"));
         assert_eq!(fs::read_to_string(place.path().join(FILE)).unwrap(), text);
+    }
+
+    #[test]
+    fn a_file_that_is_no_journal_is_moved_aside_and_another_one_begins() {
+        let place = tempfile::tempdir().unwrap();
+        for text in ["\0\0\0{\"attempt\":1}\n", "hello\n", "{\"journal\":"] {
+            fs::write(place.path().join(FILE), text).unwrap();
+            let (journal, mut found) = opened(place.path(), JournalLimits::default());
+            assert_eq!(fs::read_to_string(found.aside.take().unwrap()).unwrap(), text);
+            keep(&journal, &mut found.file, &["a"]);
+            let (journal, _) = opened(place.path(), JournalLimits::default());
+            assert_eq!(messages(&journal), ["a"]);
+        }
+    }
+
+    #[test]
+    fn a_file_that_somebody_cuts_moves_or_removes_is_written_anew_with_everything() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join(FILE);
+        let damages: [&dyn Fn(); 3] = [
+            &|| fs::write(&path, "").unwrap(),
+            &|| fs::rename(&path, place.path().join("rotated")).unwrap(),
+            &|| fs::remove_file(&path).unwrap(),
+        ];
+        let (journal, mut found) = opened(place.path(), JournalLimits::default());
+        keep(&journal, &mut found.file, &["a"]);
+        for damage in damages {
+            damage();
+            keep(&journal, &mut found.file, &["b"]);
+            let (again, _) = opened(place.path(), JournalLimits::default());
+            assert_eq!(messages(&again), messages(&journal));
+        }
     }
 
     #[test]

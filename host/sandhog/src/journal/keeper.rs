@@ -6,7 +6,7 @@
 use std::{convert::Infallible, future::pending, io, path::Path, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use super::{
     Journal,
@@ -18,6 +18,9 @@ const WRITE_EVERY: Duration = Duration::from_millis(200);
 
 /// The time between two tries while the disk refuses.
 const TRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// The time that the last write may take.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Keeps a journal on the disk.
 #[derive(Debug)]
@@ -39,7 +42,14 @@ impl JournalKeeper {
     ///
     /// See [`JournalFile::open`].
     pub(crate) fn open(directory: &Path, journal: Arc<Journal>) -> io::Result<Self> {
-        let OpenedJournal { file, damaged } = JournalFile::open(directory, &journal)?;
+        let OpenedJournal { file, damaged, aside } = JournalFile::open(directory, &journal)?;
+        if let Some(aside) = aside {
+            tracing::error!(
+                file = FILE,
+                aside = %aside.display(),
+                "the file of the journal can't be understood: it is out of the way now, and the journal begins anew"
+            );
+        }
         if damaged > 0 {
             tracing::warn!(
                 entries = damaged,
@@ -86,15 +96,18 @@ impl JournalKeeper {
         }
     }
 
-    /// Brings what is left to the disk, when nothing is entered any more.
+    /// Brings what is left to the disk, when nothing is entered any more. A disk that hangs keeps the host no longer than a moment.
     ///
     /// # Cancel safety
     ///
     /// Safe.
     pub(crate) async fn finish(&self) {
-        if let Err(error) = self.write().await {
-            tracing::warn!(%error, file = FILE, "the last entries of the journal are lost");
-        }
+        let why = match timeout(LAST_WRITE, self.write()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_late) => format!("the disk has not answered for {LAST_WRITE:?}"),
+        };
+        tracing::warn!(why, file = FILE, "the last entries of the journal may be lost");
     }
 
     async fn write(&self) -> io::Result<()> {
