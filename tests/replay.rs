@@ -106,10 +106,7 @@ fn messages_that_wait_are_replayed_and_go_on_waiting() {
     let (code, text, errors) = replayed(&place, &host, &arguments);
     assert_eq!(code, Some(1), "{errors}");
     assert!(text.contains("1 of 2 messages of in are handled by "), "{text}");
-    assert!(
-        text.contains(&format!("{id}\n  was waiting\n  now success\n")),
-        "{text}"
-    );
+    assert!(text.contains(&format!("{id}\n  was ready\n  now success\n")), "{text}");
     let (code, text, errors) = replayed(&place, &host, &[&arguments[..], &["--where", "body ~ \"x\""]].concat());
     assert_eq!(code, Some(0), "{errors}");
     assert!(text.contains("1 of 1 messages"), "{text}");

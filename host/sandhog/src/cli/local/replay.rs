@@ -32,6 +32,8 @@ struct ReplayedMessage {
     message: Message,
     /// How it failed before, if it did.
     failure: Option<FailureRecord>,
+    /// What it is if it has not failed as far as is known.
+    otherwise: String,
 }
 
 /// What the messages come to, together.
@@ -42,6 +44,8 @@ struct ReplayTally {
     /// The numbers of all, by what they were and what they are.
     changes: BTreeMap<(String, String), u64>,
     replayed: usize,
+    /// Those that are damaged, and were not replayed.
+    damaged: usize,
     /// The host has more than were to be replayed.
     more: bool,
 }
@@ -83,7 +87,7 @@ pub fn replay(
         None
     };
     summarise(args, &source, &tally, redriven, streams)?;
-    let is_whole = tally.handled.len() == tally.replayed;
+    let is_whole = tally.handled.len() == tally.replayed && tally.damaged == 0;
     Ok(if is_whole { ExitCode::Ok } else { ExitCode::Refused })
 }
 
@@ -133,7 +137,11 @@ impl Replay<'_> {
     }
 
     /// Returns a page of messages, and where the next one goes on, if there may be one.
-    fn page(&self, limit: usize, after: Option<&str>) -> Result<(Vec<ReplayedMessage>, Option<String>), LocalError> {
+    fn page(
+        &mut self,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<(Vec<ReplayedMessage>, Option<String>), LocalError> {
         let queue = self.args.queue.as_str();
         let (page, more, next): (Result<Vec<_>, _>, _, _) = if self.args.messages {
             let mut parameters = vec![("limit", limit.to_string()), ("whole", "true".to_owned())];
@@ -144,9 +152,10 @@ impl Replay<'_> {
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect();
             let page = self.client.peek(queue, &parameters)?;
-            // What can't be read can't be run.
-            let whole = page.messages.into_iter().filter(|message| message.damage.is_none());
-            (whole.map(TryInto::try_into).collect(), page.more, page.next)
+            let (damaged, whole): (Vec<_>, Vec<_>) =
+                page.messages.into_iter().partition(|message| message.damage.is_some());
+            self.tally.damaged += damaged.len();
+            (whole.into_iter().map(TryInto::try_into).collect(), page.more, page.next)
         } else {
             // Every body contains the empty text.
             let filter = self.args.filter.as_deref().unwrap_or("body ~ \"\"");
@@ -166,7 +175,7 @@ impl Replay<'_> {
         });
         let now = outcome(&invocation);
         let failure = replayed.failure.as_ref();
-        let before = failure.map_or(self.args.unfailed(), |failure| failure.kind.as_str());
+        let before = failure.map_or(replayed.otherwise.as_str(), |failure| failure.kind.as_str());
         self.tally.replayed += 1;
         if now == "success" {
             self.tally.handled.push(replayed.message.id.to_string());
@@ -185,11 +194,6 @@ impl ReplayArgs {
     fn what(&self) -> &'static str {
         if self.messages { "messages" } else { "dead letters" }
     }
-
-    /// Returns the word for a message that has not failed as far as is known.
-    fn unfailed(&self) -> &'static str {
-        if self.messages { "waiting" } else { "unknown" }
-    }
 }
 
 impl TryFrom<MessageForm> for ReplayedMessage {
@@ -199,6 +203,7 @@ impl TryFrom<MessageForm> for ReplayedMessage {
         Ok(Self {
             message: letter.to_message()?,
             failure: letter.failure,
+            otherwise: "unknown".to_owned(),
         })
     }
 }
@@ -207,9 +212,14 @@ impl TryFrom<PeekedForm> for ReplayedMessage {
     type Error = LocalError;
 
     fn try_from(peeked: PeekedForm) -> Result<Self, LocalError> {
+        if let Some(damage) = &peeked.damage {
+            let id = printable(&peeked.id, SHOWN_BYTES);
+            return Err(LocalError::Incomplete(format!("message {id} is damaged: {damage}")));
+        }
         Ok(Self {
             message: peeked.to_message()?,
             failure: peeked.failure,
+            otherwise: peeked.state,
         })
     }
 }
@@ -257,7 +267,7 @@ fn write_one(
         return Ok(writeln!(streams.output, "{line}")?);
     }
     let was = failure.map_or_else(
-        || args.unfailed().to_owned(),
+        || replayed.otherwise.clone(),
         |failure| format!("{}: {}", failure.kind, printable(&failure.reason, SHOWN_BYTES)),
     );
     let now = reason.map_or_else(String::new, |reason| format!(": {}", printable(reason, SHOWN_BYTES)));
@@ -303,6 +313,7 @@ fn summarise(
         let line = json!({
             "replayed": tally.replayed,
             "handled": tally.handled.len(),
+            "damaged": tally.damaged,
             "redriven": redriven,
             "more": tally.more,
         });
@@ -318,6 +329,9 @@ fn summarise(
             tally.replayed,
             args.what()
         )?;
+        if tally.damaged > 0 {
+            writeln!(streams.output, "{} are damaged, and were not replayed.", tally.damaged)?;
+        }
         if tally.more {
             writeln!(streams.output, "There are more than --limit, which were not replayed.")?;
         }

@@ -32,20 +32,18 @@ pub(crate) struct KeptVersion {
 impl ReplaySource {
     /// Finds what the arguments name, and fetches it if the host has it.
     pub(crate) fn of(args: &ReplayArgs, client: &HostClient) -> Result<Self, LocalError> {
-        match (args.version, &args.file) {
-            (Some(number), _) => {
-                let handler = match &args.handler {
-                    Some(handler) => handler.clone(),
-                    None => handler_of(&args.queue, client)?,
-                };
-                Ok(Self::Version(KeptVersion::fetch(handler, number, client)?))
-            }
-            (None, Some(file)) => Ok(Self::File {
-                file: file.clone(),
+        let Some(number) = args.version else {
+            // The arguments have one of both.
+            return Ok(Self::File {
+                file: args.file.clone().unwrap_or_default(),
                 manifest: args.manifest.clone(),
-            }),
-            (None, None) => Err(LocalError::Incomplete("use --with FILE or --version N".to_owned())),
-        }
+            });
+        };
+        let handler = match &args.handler {
+            Some(handler) => handler.clone(),
+            None => handler_of(&args.queue, client)?,
+        };
+        Ok(Self::Version(KeptVersion::fetch(handler, number, client)?))
     }
 
     /// Returns the component, for a sandbox.
