@@ -9,7 +9,10 @@ use std::{
     convert::Infallible,
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -85,6 +88,8 @@ pub struct Halts {
     table: Mutex<BTreeMap<HaltTarget, Halt>>,
     /// Held while the file is replaced, on a thread that may wait for the disk.
     writing: Mutex<()>,
+    /// The disk has not confirmed the last change.
+    unconfirmed: AtomicBool,
     changes: watch::Sender<()>,
 }
 
@@ -110,6 +115,7 @@ impl Halts {
             directory,
             table: Mutex::new(table),
             writing: Mutex::new(()),
+            unconfirmed: AtomicBool::new(false),
             changes: watch::Sender::new(()),
         }
     }
@@ -216,10 +222,29 @@ impl Halts {
     ///
     /// Dropping the future may or may not have taken the halt back.
     pub async fn resume(self: &Arc<Self>, target: HaltTarget) -> Result<Option<Halt>, HaltRefused> {
-        if self.of(&target).is_none() {
+        if self.of(&target).is_none() && !self.unconfirmed.load(Ordering::Relaxed) {
             return Ok(None);
         }
         self.change(move |table| Ok(table.remove(&target))).await
+    }
+
+    /// Takes exactly this halt back, and none that was given in its place.
+    ///
+    /// # Errors
+    ///
+    /// See [`HaltRefused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Halts::resume`].
+    pub async fn take_back(self: &Arc<Self>, target: HaltTarget, halt: Halt) -> Result<(), HaltRefused> {
+        self.change(move |table| {
+            if table.get(&target) == Some(&halt) {
+                table.remove(&target);
+            }
+            Ok(())
+        })
+        .await
     }
 
     /// Changes the table, once the file says the same. A thread that may wait for the disk does both, so that a request that ends
@@ -234,6 +259,8 @@ impl Halts {
             let mut table = halts.list();
             let done = change(&mut table)?;
             let written = halts.write(&table);
+            // Whoever asks again gets an answer about the disk, though nothing is to be changed.
+            halts.unconfirmed.store(written.is_err(), Ordering::Relaxed);
             if !matches!(written, Err(HaltRefused::Disk { .. })) {
                 *halts.table.lock() = table;
                 halts.changes.send_replace(());

@@ -156,7 +156,7 @@ impl HandlerSet {
     ///
     /// As [`QueueSet::declare`].
     pub async fn declare(&self, name: &str, queues: &[QueueName]) -> Result<(), QueueError> {
-        self.host.queues.claim(name, queues);
+        self.host.queues.named_by(name, queues);
         for queue in queues {
             self.host.queues.declare(queue).await?;
         }
@@ -247,7 +247,7 @@ impl HandlerSet {
             Some(running) if Arc::ptr_eq(&running.versions.borrow(), &versions) => return false,
             Some(running) => drop(running.versions.send_replace(Arc::clone(&versions))),
             None => {
-                // The handler has a claim on it, so nobody has deleted it.
+                // The handler has named it, so nobody has deleted it.
                 let Some(queue) = self.host.queues.get(&version.manifest.queue) else {
                     tracing::error!(handler = name, queue = %version.manifest.queue, "the queue of a handler is not there, so the handler does not serve: save its file again");
                     return false;
@@ -295,10 +295,15 @@ impl HandlerSet {
         self.host.metrics.handlers().loaded(name, false);
     }
 
+    /// Files that never made a handler are gone: they need no queue.
+    pub fn forget_names_of(&self, name: &str) {
+        self.host.queues.forget_names_of(name);
+    }
+
     /// Stops a handler after its deliveries in flight, and forgets it.
     pub fn remove(&mut self, name: &str) {
         self.newest.remove(name);
-        self.host.queues.disclaim(name);
+        self.host.queues.forget_names_of(name);
         if let Some(running) = self.running.get(name) {
             tracing::info!(handler = name, queue = %running.queue, "a handler was removed; what is in flight ends");
             self.stop(name);

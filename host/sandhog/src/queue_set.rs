@@ -50,7 +50,7 @@ pub struct QueueSet {
     /// One permit: clients change queues, and the host declares them, one after another.
     changes: Semaphore,
     /// By handler: the queues that its newest version names, the one that it takes first.
-    claims: Mutex<BTreeMap<String, Vec<QueueName>>>,
+    named_by: Mutex<BTreeMap<String, Vec<QueueName>>>,
 }
 
 /// A queue that accepts messages.
@@ -77,7 +77,7 @@ impl QueueSet {
             remote: BTreeMap::new(),
             declared: RwLock::default(),
             changes: Semaphore::new(1),
-            claims: Mutex::default(),
+            named_by: Mutex::default(),
         };
         let connection = SqsConnection::new(metrics);
         let names = set.configured_names();
@@ -301,13 +301,8 @@ impl QueueSet {
         self.declared.read().get(name).is_some_and(|declared| declared.is_kept)
     }
 
-    /// Declares a queue that the host needs.
+    /// Declares a queue that the host needs. One that is declared is looked at in turn as well, since it may be about to be deleted.
     async fn declare_kept(&self, name: &QueueName) -> Result<Arc<dyn Queue>, QueueError> {
-        if self.is_kept(name)
-            && let Some(queue) = self.get(name)
-        {
-            return Ok(queue);
-        }
         if let Some(queue) = self.remote.get(name) {
             let queue: Arc<dyn Queue> = Arc::<SqsQueue>::clone(queue);
             let declared = DeclaredQueue {

@@ -277,7 +277,10 @@ impl Reload {
                 // There is no room yet.
                 DueStep::Name | DueStep::Load => {}
                 DueStep::Remove => self.remove(&name),
-                DueStep::Forget => drop(self.files.remove(&name)),
+                DueStep::Forget => {
+                    self.files.remove(&name);
+                    self.handlers.forget_names_of(&name);
+                }
             }
         }
     }

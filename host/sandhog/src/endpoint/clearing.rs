@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{SqsEndpoint, failed, queues::refused_change};
 use crate::{
-    halts::{HaltTarget, Halts},
+    halts::{Halt, HaltTarget, Halts},
     queue_set::{DeletedMessages, QueueChangeRefused},
 };
 use sandhog_queue::{Queue as _, QueueError, message::QueueName, printable::chain};
@@ -72,16 +72,17 @@ impl SqsEndpoint {
         queue: Arc<SimpleQueue>,
         messages: DeletedMessages,
     ) -> Result<u64, QueueChangeRefused> {
-        let queues = Arc::clone(&self.queues);
+        let (queues, draining) = (Arc::clone(&self.queues), self.draining.clone());
         let remains = self.remains_of(Arc::clone(&queue));
         self.change_whole(async move {
             let here = queues.delete_unneeded(queue.name(), messages).await?;
             remains.clear_away().await;
             let dead = match messages {
-                DeletedMessages::All => queue.purge_dead().await?,
-                DeletedMessages::None => 0,
+                // A host that stops leaves the rest in the dead-letter queue.
+                DeletedMessages::All => draining.run_until_cancelled(queue.purge_dead()).await.transpose()?,
+                DeletedMessages::None => None,
             };
-            Ok(here + dead)
+            Ok(here + dead.unwrap_or_default())
         })
         .await
     }
@@ -89,6 +90,7 @@ impl SqsEndpoint {
     fn remains_of(&self, queue: Arc<SimpleQueue>) -> QueueRemains {
         self.purges.forget(queue.name());
         QueueRemains {
+            halt: self.halts.of_queue(queue.name()),
             queue,
             halts: Arc::clone(&self.halts),
             work: self.work.clone(),
@@ -110,6 +112,8 @@ impl SqsEndpoint {
 /// What a queue that is deleted leaves.
 struct QueueRemains {
     queue: Arc<SimpleQueue>,
+    /// The halt of the queue, as it was before the deletion.
+    halt: Option<Halt>,
     halts: Arc<Halts>,
     work: TaskTracker,
     draining: CancellationToken,
@@ -120,14 +124,17 @@ impl QueueRemains {
     async fn clear_away(self) {
         let Self {
             queue,
+            halt,
             halts,
             work,
             draining,
         } = self;
-        // A queue of the same name that comes later has nothing to do with the order about this one.
-        if let Err(error) = halts.resume(HaltTarget::Queue(queue.name().clone())).await {
+        // A queue of the same name that comes later has nothing to do with the order about this one, and may have one of its own.
+        if let Some(halt) = halt
+            && let Err(error) = halts.take_back(HaltTarget::Queue(queue.name().clone()), halt).await
+        {
             let error = chain(&error);
-            tracing::warn!(queue = %queue.name(), error, "the pause of a deleted queue stays: resume it by the queue's name");
+            tracing::warn!(queue = %queue.name(), error, "the pause of a deleted queue could not be taken back; resume takes the queue's name");
         }
         work.spawn(async move {
             if let Err(error) = clear(&queue, &draining).await {

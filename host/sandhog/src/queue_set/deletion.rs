@@ -35,7 +35,7 @@ impl QueueSet {
             return Some(format!("sandhog.toml declares it: [queues.{name}]"));
         }
         let of_handler = |(handler, queues): (&String, &Vec<QueueName>)| handler_need(handler, queues, name);
-        if let Some(need) = self.claims.lock().iter().find_map(of_handler) {
+        if let Some(need) = self.named_by.lock().iter().find_map(of_handler) {
             return Some(need);
         }
         let declared = self.declared.read();
@@ -60,13 +60,13 @@ impl QueueSet {
 
     /// The newest version of a handler names these queues, so that they stay: it takes the first one, and may send to the others. It is
     /// said before the queues are declared, so that a deletion either sees it or is over by then.
-    pub fn claim(&self, handler: &str, queues: &[QueueName]) {
-        self.claims.lock().insert(handler.to_owned(), queues.to_vec());
+    pub fn named_by(&self, handler: &str, queues: &[QueueName]) {
+        self.named_by.lock().insert(handler.to_owned(), queues.to_vec());
     }
 
     /// A handler is gone, and needs no queue.
-    pub fn disclaim(&self, handler: &str) {
-        self.claims.lock().remove(handler);
+    pub fn forget_names_of(&self, handler: &str) {
+        self.named_by.lock().remove(handler);
     }
 
     /// Deletes a queue that nothing needs, although the host may have declared it. Returns the number of its messages. They keep their
@@ -130,14 +130,14 @@ mod tests {
     async fn a_queue_that_a_handler_is_about_to_take_is_not_deleted() {
         let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default());
         queues.declare(&name("orders")).await.unwrap();
-        queues.claim("shop", &[name("orders")]);
+        queues.named_by("shop", &[name("orders")]);
         let refused = queues.delete_unneeded(&name("orders"), DeletedMessages::All).await;
         let why = refused.unwrap_err().to_string();
         assert_eq!(why, "queue orders can't be deleted: handler shop takes it");
-        queues.claim("shop", &[name("other"), name("orders")]);
+        queues.named_by("shop", &[name("other"), name("orders")]);
         let need = queues.need_of(&name("orders")).unwrap();
         assert_eq!(need, "handler shop may send to it (grant.send)");
-        queues.disclaim("shop");
+        queues.forget_names_of("shop");
         queues
             .delete_unneeded(&name("orders"), DeletedMessages::All)
             .await

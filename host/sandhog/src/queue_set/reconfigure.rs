@@ -41,14 +41,17 @@ impl QueueSet {
 
     /// Gives a queue the settings that the configuration says now.
     async fn apply(&self, name: &QueueName, is_named: bool) -> Result<(), QueueError> {
-        let known = self.declared.read().get(name).map(|declared| declared.is_kept);
-        match known {
-            None if !is_named => return Ok(()),
-            None => {}
-            Some(is_kept) => {
-                let _turn = self.turn().await;
-                let anew = self.declaration(name, is_kept || is_named).await?;
-                self.declared.write().insert(name.clone(), anew);
+        {
+            // A queue that is deleted meanwhile does not come back.
+            let _turn = self.turn().await;
+            let known = self.declared.read().get(name).map(|declared| declared.is_kept);
+            match known {
+                None if !is_named => return Ok(()),
+                None => {}
+                Some(is_kept) => {
+                    let anew = self.declaration(name, is_kept || is_named).await?;
+                    self.declared.write().insert(name.clone(), anew);
+                }
             }
         }
         // With its dead-letter queue.
