@@ -783,3 +783,36 @@ fn a_component_that_is_invoked_again_is_not_compiled_again() {
         assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
     }
 }
+
+#[test]
+fn with_json_a_change_writes_what_the_host_answered_and_nothing_else() {
+    let (place, host) = host_with_dead_letters();
+    let json = |arguments: &[&str]| -> Value {
+        let said = ask(&place, &host, &[arguments, &["--json"]].concat());
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said:?}"))
+    };
+    assert_eq!(json(&["dead", "redrive", "orders", "--dry-run"])["messages"], 3);
+    let edited = json(&["dead", "list", "orders"])["dead-letters"][0]["id"].clone();
+    let edited = edited.as_str().unwrap();
+    assert!(json(&["pause", "orders"])["since-ms"].is_u64());
+    let sent = json(&["send", "orders", "x"])["id"].clone();
+    assert!(sent.is_string());
+    assert!(json(&["send", "orders", "--again", sent.as_str().unwrap()])["id"].is_string());
+    assert!(json(&["dead", "edit", "orders", edited, "--attr", "a=b"])["id"].is_string());
+    assert_eq!(
+        json(&["dead", "delete", "orders", "--where", "age > 1h", "--yes"])["messages"],
+        0
+    );
+    assert_eq!(json(&["dead", "purge", "orders", "--yes"])["messages"], 2);
+    assert_eq!(json(&["purge", "orders", "--yes"])["messages"], 3);
+    assert!(json(&["resume", "orders"])["ended"].is_object());
+    assert_eq!(json(&["reload"])["changed"], json!([]));
+    let lines = ask_with_input(&place, &host, &["send", "orders", "--lines", "--json"], b"a\nb\n");
+    let ids: Vec<Value> = lines
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{lines:?}");
+    assert!(ids.iter().all(|line| line["id"].is_string()), "{lines:?}");
+}

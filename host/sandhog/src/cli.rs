@@ -207,7 +207,7 @@ pub fn steer(
         SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
         SteeringCommand::Purge(args) => deletions::purge(args, &client, streams),
         SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
-        SteeringCommand::Reload(_) => reloading::reload(&client, streams.output),
+        SteeringCommand::Reload(args) => reloading::reload(args, &client, streams.output),
     }
 }
 
@@ -345,6 +345,19 @@ impl HostArgs {
             (None, None) => format!("http://{DEFAULT_LISTEN}"),
         }
     }
+}
+
+/// Writes an answer of the host: as JSON, or else as `text` says it to people.
+fn write_answer<T: serde::Serialize>(
+    output: &mut dyn Write,
+    is_json: bool,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CliError> {
+    if is_json {
+        return Ok(write_json(output, answer)?);
+    }
+    Ok(writeln!(output, "{}", text(answer))?)
 }
 
 fn write_json(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {

@@ -305,6 +305,9 @@ pub struct CompactArgs {
     /// Where the queues are kept [default: .sandhog]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `sandhog compile`: the fields of a [`CompileOrder`].
@@ -386,6 +389,9 @@ pub struct SendArgs {
     /// Send every line of standard input as a message, without its line end
     #[arg(long)]
     pub lines: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -491,6 +497,9 @@ pub struct RollbackArgs {
     /// The number of the version [default: the one that served before]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub version: Option<u64>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -507,6 +516,9 @@ again, without probation.")]
 pub struct PromoteArgs {
     /// The handler: the name of its file without .wasm
     pub name: String,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -537,6 +549,9 @@ pub struct DeployArgs {
     /// How long to wait for the end of the probation
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub timeout: Duration,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -585,3 +600,6 @@ fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use super::{
     CliError, CommandStreams, DeadCommand, confirmation,
     shown::{age, since, time},
     table::{TextColumn, TextTable},
-    write_json,
+    write_answer, write_json,
 };
 use crate::{
     admin::wire::{AttributeForm, DeadLetterList, MessageForm},
@@ -57,15 +57,20 @@ pub(crate) fn dead(
                 Ok(show(&letter, streams.output)?)
             }
         }
-        DeadCommand::Redrive { choice, .. } => chosen::redrive(choice, client, streams),
-        DeadCommand::Delete { choice, yes, .. } => chosen::delete(choice, *yes, client, streams),
+        DeadCommand::Redrive { choice, json, .. } => chosen::redrive(choice, *json, client, streams),
+        DeadCommand::Delete { choice, yes, json, .. } => {
+            chosen::confirm_deletion(choice, *yes, client, streams)?;
+            chosen::delete(choice, *json, client, streams)
+        }
         DeadCommand::Edit(args) => edit::edit(args, client, environment, streams),
-        DeadCommand::Purge { queue, yes, .. } => {
+        DeadCommand::Purge { queue, yes, json, .. } => {
             if !yes {
                 confirm(queue, dead_of(queue, client)?, streams)?;
             }
-            let purged = client.purge_dead(queue.as_str())?.messages;
-            Ok(writeln!(streams.output, "deleted {} of {queue}", count(purged))?)
+            let purged = client.purge_dead(queue.as_str())?;
+            write_answer(streams.output, *json, &purged, |purged| {
+                format!("deleted {} of {queue}", count(purged.messages))
+            })
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::{
 
 use self::{
     host::{DeployHost, PlacedFiles, joined},
+    report::DeployReport,
     staged::{HandlerBytes, StagedFiles},
     watch::{DeployEnd, DeployWatch},
 };
@@ -27,6 +28,7 @@ use sandhog_executor::MAX_WASM_BYTES;
 use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
 
 mod host;
+mod report;
 mod staged;
 mod watch;
 
@@ -112,24 +114,28 @@ async fn run(
     }
     staged.put_into_place()?;
     let placed = host.placed(&bytes)?;
-    writeln!(streams.output, "{}", placed_sentence(&bytes, &host))?;
     let mut waiting = DeployWaiting {
         watch: DeployWatch::new(placed.files.clone(), &before),
+        report: DeployReport::new(&placed.files, args.json),
         host,
         placed,
         spinner: spinner(streams.progress),
     };
+    waiting.say(&[placed_sentence(&bytes, &waiting.host)], streams.output)?;
     let ended = tokio::select! {
         code = stop(&mut signals) => Err(code),
         ended = waiting.end(until, streams.output) => Ok(ended),
     };
     waiting.spinner.finish_and_clear();
+    if ended.is_err() {
+        waiting.say(&[goes_on(&waiting.watch)], streams.output)?;
+    }
+    waiting
+        .report
+        .write(ended.as_ref().ok().map(Result::as_ref), streams.output)?;
     match ended {
         Ok(ended) => ended.map(|()| ExitCode::Ok),
-        Err(code) => {
-            writeln!(streams.output, "{}", goes_on(&waiting.watch))?;
-            Ok(code)
-        }
+        Err(code) => Ok(code),
     }
 }
 
@@ -156,6 +162,7 @@ struct DeployWaiting {
     host: DeployHost,
     placed: PlacedFiles,
     watch: DeployWatch,
+    report: DeployReport,
     spinner: ProgressBar,
 }
 
@@ -168,6 +175,7 @@ impl DeployWaiting {
                 Ok(view) => {
                     is_silent = false;
                     let (lines, end) = self.watch.saw(&view);
+                    self.report.saw(view.versions);
                     self.say(&lines, output)?;
                     match end {
                         None => {}
@@ -193,10 +201,8 @@ impl DeployWaiting {
         }
     }
 
-    fn say(&self, lines: &[String], output: &mut dyn Write) -> Result<(), CliError> {
-        self.spinner
-            .suspend(|| lines.iter().try_for_each(|line| writeln!(output, "{line}")))?;
-        output.flush()?;
+    fn say(&mut self, lines: &[String], output: &mut dyn Write) -> Result<(), CliError> {
+        self.spinner.suspend(|| self.report.say(lines, output))?;
         Ok(())
     }
 }

@@ -8,7 +8,7 @@ use super::{
     CliError, PromoteArgs, RollbackArgs, VersionsArgs,
     shown::{age, millis, percent, time},
     table::{TextColumn, TextTable},
-    write_json,
+    write_answer, write_json,
 };
 use crate::{
     admin::wire::{HandlerList, ProbationForm, VersionForm, VersionList},
@@ -40,12 +40,12 @@ pub(crate) fn versions(args: &VersionsArgs, client: &HostClient, output: &mut dy
 
 pub(crate) fn roll_back(args: &RollbackArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     let list = client.roll_back(&args.name, args.version)?;
-    Ok(writeln!(output, "{}", serving_sentence(&list))?)
+    write_answer(output, args.json, &list, serving_sentence)
 }
 
 pub(crate) fn promote(args: &PromoteArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     let list = client.promote(&args.name)?;
-    Ok(writeln!(output, "{}", serving_sentence(&list))?)
+    write_answer(output, args.json, &list, serving_sentence)
 }
 
 fn write_handlers(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> {

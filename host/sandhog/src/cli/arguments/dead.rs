@@ -52,6 +52,9 @@ pub enum DeadCommand {
         /// Which.
         #[command(flatten)]
         choice: DeadChoice,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -64,6 +67,9 @@ pub enum DeadCommand {
         /// Do not ask; without a terminal nothing is deleted otherwise
         #[arg(long)]
         yes: bool,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -78,6 +84,9 @@ pub enum DeadCommand {
         /// Do not ask; without a terminal nothing is deleted otherwise
         #[arg(long)]
         yes: bool,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -125,6 +134,9 @@ pub struct EditArgs {
     /// The name of an attribute that is taken away; may be given up to 10 times
     #[arg(long = "unset-attr", value_name = "NAME")]
     pub unset_attributes: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,

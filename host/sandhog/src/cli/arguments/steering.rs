@@ -74,6 +74,9 @@ pub struct PauseArgs {
     /// The same as a time, such as 2026-12-01T08:00:00Z
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -93,6 +96,9 @@ pub struct ResumeArgs {
     /// Resume the handler of this name and not the queue
     #[arg(long)]
     pub handler: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -113,6 +119,9 @@ pub struct PurgeArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -137,6 +146,9 @@ pub struct DeleteArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -148,6 +160,9 @@ pub struct DeleteArgs {
 The settings of Simple queues, and new ones, take effect at once. What needs a restart is named. A file with mistakes changes
 nothing, and all of them are named. The signal SIGHUP does the same.")]
 pub struct ReloadArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
