@@ -816,3 +816,19 @@ fn with_json_a_change_writes_what_the_host_answered_and_nothing_else() {
     assert_eq!(ids.len(), 2, "{lines:?}");
     assert!(ids.iter().all(|line| line["id"].is_string()), "{lines:?}");
 }
+
+#[test]
+fn a_pipe_gets_colours_only_on_request() {
+    let (place, host) = host_with_dead_letters();
+    let plain = ask(&place, &host, &["handlers"]);
+    assert!(!plain.out.contains('\u{1b}'), "{plain:?}");
+    let painted = ask(&place, &host, &["handlers", "--color", "always"]);
+    assert!(
+        painted.out.contains("\u{1b}[32mserving\u{1b}[0m") || painted.out.contains("\u{1b}[33mpaused\u{1b}[0m"),
+        "{painted:?}"
+    );
+    let letters = ask(&place, &host, &["dead", "list", "orders", "--color=always"]);
+    assert!(letters.out.contains("\u{1b}[31mreject\u{1b}[0m"), "{letters:?}");
+    let json = ask(&place, &host, &["handlers", "--json", "--color=always"]);
+    assert!(!json.out.contains('\u{1b}'), "{json:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use clap::ColorChoice;
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
@@ -35,6 +36,9 @@ pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: w
 #[derive(Debug, Parser)]
 #[command(name = "sandhog", version = VERSION, after_help = exit_code::HELP, max_term_width = 100)]
 pub struct Cli {
+    /// When output has colours; auto: on a terminal, without NO_COLOR
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t)]
+    pub color: ColorChoice,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,

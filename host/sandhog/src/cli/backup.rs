@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Component, Path, PathBuf},
     process,
@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{BackupArgs, CliError, write_json};
+use super::{BackupArgs, CliError, CommandStreams, send::byte_bar, write_json};
 use crate::{
     backup::{BackupFacts, FACTS, FAILED},
     client::HostClient,
@@ -77,9 +77,13 @@ struct BackupAnswer<'a> {
     longest_step_us: u64,
 }
 
-pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+pub(crate) fn backup(args: &BackupArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let started = Instant::now();
-    let facts = UnfinishedBackup::begin(&args.directory)?.fill(|| client.backup())?;
+    let progress = byte_bar(streams.progress);
+    let copied =
+        UnfinishedBackup::begin(&args.directory)?.fill(|| client.backup().map(|archive| progress.wrap_read(archive)));
+    progress.finish_and_clear();
+    let facts = copied?;
     let took = started.elapsed();
     if args.json {
         let answer = BackupAnswer {
@@ -89,12 +93,12 @@ pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Wr
             milliseconds: whole_ms(took),
             longest_step_us: facts.longest_step_us,
         };
-        write_json(output, &answer)?;
+        write_json(streams.output, &answer)?;
     } else {
         let bytes = ByteSize::b(facts.bytes).display().iec();
         let (messages, directory) = (facts.messages, args.directory.display());
         writeln!(
-            output,
+            streams.output,
             "{messages} messages, {bytes}, in {directory} after {:.1} s",
             took.as_secs_f64()
         )?;

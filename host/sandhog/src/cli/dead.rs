@@ -114,18 +114,17 @@ pub(crate) fn count(letters: u64) -> String {
 fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     let letters = &page.dead_letters;
     let columns = streams.columns;
-    let output = &mut *streams.output;
     let Some(last) = letters.last() else {
         let such = if filtered { "such " } else { "" };
-        return writeln!(output, "{queue} has no {such}dead letters.");
+        return writeln!(streams.output, "{queue} has no {such}dead letters.");
     };
     // A narrow terminal shows what fits, and a pipe gets all of it.
     let with_bodies = columns.is_none_or(|columns| columns >= WITH_BODIES);
     let mut headings = vec![
         TextColumn::Text("ID"),
         TextColumn::Text(if columns.is_some() { "DEAD FOR" } else { "DEAD SINCE" }),
-        TextColumn::Number("RECEIVES"),
-        TextColumn::Text("FAILURE"),
+        TextColumn::Extra("RECEIVES"),
+        TextColumn::State("FAILURE"),
         TextColumn::Cuttable("REASON"),
     ];
     headings.extend(with_bodies.then_some(TextColumn::Cuttable("BODY")));
@@ -146,11 +145,14 @@ fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut 
         row.extend(with_bodies.then(|| body(letter, 48)));
         table.row(row);
     }
-    table.write_within(output, columns)?;
+    table.write(streams)?;
     if page.more && filtered {
-        writeln!(output, "There may be more: raise --limit, or narrow the filter.")?;
+        writeln!(
+            streams.output,
+            "There may be more: raise --limit, or narrow the filter."
+        )?;
     } else if page.more {
-        writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
+        writeln!(streams.output, "There may be more: --after {}", printable(&last.id, 64))?;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! `sandhog handlers`: shows the handlers, and below them why one stands still. Guests and the files of others chose many texts, so
 //! these are escaped.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::{
-    CliError, HandlersArgs,
+    CliError, CommandStreams, HandlersArgs,
     table::{TextColumn, TextTable},
     write_json,
 };
@@ -17,28 +17,32 @@ use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
 /// The longest name or word in a cell, in bytes.
 const MAX_CELL_BYTES: usize = 256;
 
-pub(crate) fn handlers(args: &HandlersArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+pub(crate) fn handlers(
+    args: &HandlersArgs,
+    client: &HostClient,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     let list = client.handlers()?;
     let written = if args.json {
-        write_json(output, &list)
+        write_json(streams.output, &list)
     } else {
-        write_table(&list, output)
+        write_table(&list, streams)
     };
     Ok(written?)
 }
 
-fn write_table(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> {
+fn write_table(list: &HandlerList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if list.handlers.is_empty() {
-        return writeln!(output, "The host has no handlers.");
+        return writeln!(streams.output, "The host has no handlers.");
     }
     let mut table = TextTable::new(vec![
-        TextColumn::Text("HANDLER"),
-        TextColumn::Text("QUEUE"),
-        TextColumn::Text("STATE"),
+        TextColumn::Cuttable("HANDLER"),
+        TextColumn::Cuttable("QUEUE"),
+        TextColumn::State("STATE"),
         TextColumn::Number("VERSION"),
         TextColumn::Number("IN FLIGHT"),
-        TextColumn::Number("CALLS"),
-        TextColumn::Number("BROKE"),
+        TextColumn::Extra("CALLS"),
+        TextColumn::Extra("BROKE"),
     ]);
     for handler in &list.handlers {
         let version = match handler.version {
@@ -59,7 +63,7 @@ fn write_table(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> {
             handler.breaks.to_string(),
         ]);
     }
-    table.write(output)?;
+    table.write(streams)?;
     for handler in &list.handlers {
         let fallback = handler.last_error.as_deref().filter(|_| handler.fallback);
         let fallback =
@@ -67,7 +71,7 @@ fn write_table(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> {
         let sentences = [handler.standstill.clone(), fallback];
         for sentence in sentences.into_iter().flatten() {
             let sentence = printable(&sentence, MAX_REASON_BYTES);
-            writeln!(output, "{}: {sentence}", cell(&handler.name))?;
+            writeln!(streams.output, "{}: {sentence}", cell(&handler.name))?;
         }
     }
     Ok(())

@@ -1,9 +1,9 @@
 //! `sandhog queues`: shows the counts of the queues.
 
-use std::io::{self, Write};
+use std::io;
 
 use super::{
-    CliError, QueuesArgs,
+    CliError, CommandStreams, QueuesArgs,
     shown::age,
     table::{TextColumn, TextTable},
     write_json,
@@ -11,13 +11,13 @@ use super::{
 use crate::{admin::wire::QueueList, client::HostClient};
 use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
 
-pub(crate) fn queues(args: &QueuesArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+pub(crate) fn queues(args: &QueuesArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let answer = client.queues()?;
     let unknown = answer.queues.iter().filter(|queue| queue.error.is_some()).count();
     if args.json {
-        write_json(output, &answer)?;
+        write_json(streams.output, &answer)?;
     } else {
-        write_table(answer, output)?;
+        write_table(answer, streams)?;
     }
     match unknown {
         0 => Ok(()),
@@ -26,15 +26,15 @@ pub(crate) fn queues(args: &QueuesArgs, client: &HostClient, output: &mut dyn Wr
     }
 }
 
-fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
+fn write_table(answer: QueueList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if answer.queues.is_empty() {
         return writeln!(
-            output,
+            streams.output,
             "The host has no queues: no handler is loaded and none is configured."
         );
     }
     let mut columns = vec![
-        TextColumn::Text("QUEUE"),
+        TextColumn::Cuttable("QUEUE"),
         TextColumn::Number("READY"),
         TextColumn::Number("IN FLIGHT"),
         TextColumn::Number("DELAYED"),
@@ -71,12 +71,12 @@ fn write_table(answer: QueueList, output: &mut dyn Write) -> io::Result<()> {
         }
         table.row(row);
     }
-    table.write(output)?;
+    table.write(streams)?;
     for sentence in sentences {
-        writeln!(output, "{sentence}")?;
+        writeln!(streams.output, "{sentence}")?;
     }
     for error in errors {
-        writeln!(output, "{}", printable(&error, MAX_REASON_BYTES))?;
+        writeln!(streams.output, "{}", printable(&error, MAX_REASON_BYTES))?;
     }
     Ok(())
 }

@@ -122,12 +122,24 @@ fn send_lines(
 
 /// Returns a count that goes up, for people who wait.
 pub(crate) fn progress_bar(visible: bool, what: &str) -> ProgressBar {
+    bar(
+        visible,
+        &format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"),
+    )
+}
+
+/// Returns the same of bytes.
+pub(crate) fn byte_bar(visible: bool) -> ProgressBar {
+    bar(visible, "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}")
+}
+
+fn bar(visible: bool, template: &str) -> ProgressBar {
     let target = if visible {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"));
+    let style = ProgressStyle::with_template(template);
     let progress = ProgressBar::with_draw_target(None, target);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     progress
