@@ -709,7 +709,18 @@ fn a_component_that_the_host_would_refuse_ends_with_1() {
     let said = run_in(&place, &["check", &file]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("size-bytes             15\n"), "{}", said.out);
-    assert!(said.err.starts_with("sandhog: "), "{}", said.err);
+    assert!(said.out.starts_with("refused: "), "{}", said.out);
+    assert_eq!(said.err, "");
+    let json = run_in(&place, &["check", &file, "--json"]);
+    let facts: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!((json.code, &facts["accepted"]), (Some(1), &json!(false)));
+    assert!(
+        facts["refusal"]
+            .as_str()
+            .expect("a text")
+            .contains("is not a WebAssembly component"),
+        "{facts}"
+    );
 }
 
 #[test]
@@ -721,16 +732,34 @@ fn a_component_without_its_grants_is_described_with_what_it_needs() {
     for words in ["(needs grant.send)", "flavour                handler", "cpu-time"] {
         assert!(said.out.contains(words), "{words} in {}", said.out);
     }
-    assert!(said.err.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.err);
+    assert!(said.out.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.out);
+    assert_eq!(said.err, "");
     // Once for what it is, and once more for what it wants.
-    assert_eq!(said.err.matches("compiled (fast)").count(), 1, "{}", said.err);
+    let told = place
+        .command()
+        .env("SANDHOG_LOG", "info")
+        .args(["check", "plugins/orders.wasm"])
+        .output();
+    let told = self::said(told.expect("the binary runs"));
+    assert_eq!(told.err.matches("compiled (fast)").count(), 1, "{}", told.err);
     let granting = place.path().join("granting.toml");
     std::fs::write(&granting, "[grant]\nsend = [\"out\"]\n").expect("a file");
     let granting = granting.to_str().expect("text");
     for command in [["check", "plugins/orders.wasm"], ["invoke", "plugins/orders.wasm"]] {
         let said = run_in(&place, &[command[0], command[1], "--manifest", granting]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
     }
+    let said = run_in(&place, &["check", "plugins/orders.wasm", "--manifest", granting]);
+    assert!(
+        said.out.starts_with("ok: the host would run plugins/orders.wasm\n"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("sandhog:worker/sender@0.1.0 (granted by grant.send)"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]

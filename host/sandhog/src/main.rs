@@ -98,12 +98,14 @@ fn start(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
 struct Panicked;
 
 fn start_log(command: &Command, color: ColorChoice) -> Result<Option<LogGuard>, TelemetryError> {
-    let format = match command {
+    let (format, usual) = match command {
         // Confines itself before it has a second thread.
         Command::Compile(_) => return Ok(None),
-        Command::Run(args) => args.log_format,
-        Command::Dev(_)
-        | Command::Send(_)
+        Command::Run(args) => (args.log_format, None),
+        // A session shows by itself what becomes of messages and versions.
+        Command::Dev(_) => (LogFormat::Text, Some("off")),
+        // Their answer is their output.
+        Command::Send(_)
         | Command::Invoke(_)
         | Command::Replay(_)
         | Command::Check(_)
@@ -119,11 +121,9 @@ fn start_log(command: &Command, color: ColorChoice) -> Result<Option<LogGuard>, 
         | Command::Rollback(_)
         | Command::Promote(_)
         | Command::Backup(_)
-        | Command::Dead(_) => LogFormat::Text,
+        | Command::Dead(_) => (LogFormat::Text, Some("warn")),
     };
-    // A session shows by itself what becomes of messages and versions.
-    let usual = matches!(command, Command::Dev(_)).then(|| "off".to_owned());
-    let filter = environment(telemetry::FILTER_VARIABLE).or(usual);
+    let filter = environment(telemetry::FILTER_VARIABLE).or(usual.map(str::to_owned));
     telemetry::init(format, filter.as_deref(), paints(color, io::stderr().is_terminal())).map(Some)
 }
 

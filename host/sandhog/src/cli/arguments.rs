@@ -440,7 +440,9 @@ pub struct InvokeArgs {
 /// `sandhog check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the flavour of the component, its imports with the grants that they need, and its limits.
+Its first line is the verdict: \"ok: the host would run FILE\", or \"refused:\" with why, and what to do. Below it stand the flavour,
+the imports with the grants that they need, and the limits.
+
 The exit code is 1 if the host would refuse the component, 64 if it would refuse the manifest beside it, and 70 if the machine
 did not let it find out.")]
 pub struct CheckArgs {
