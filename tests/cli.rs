@@ -353,7 +353,7 @@ fn what_a_server_says_is_escaped() {
     answering.join().expect("the server ends");
     assert_eq!(
         (said.code, said.err.as_str()),
-        (Some(1), "sandhog: \\u{1b}[2J\\nsandhog: all is well\n")
+        (Some(1), "sandhog: \\u{1b}[2J\n  sandhog: all is well\n")
     );
 }
 

@@ -41,6 +41,7 @@ mod journal;
 mod keyvalue;
 mod lease;
 mod listener;
+mod operator;
 mod pausing;
 mod peek;
 mod processed_messages;

@@ -84,7 +84,8 @@ fn what_stands_still_says_why_in_one_sentence() {
         paused.starts_with("queue in is paused by an operator since 2"),
         "{paused}"
     );
-    assert!(paused.ends_with(", until it is resumed: stocktaking"), "{paused}");
+    let expected = ", until it is resumed: stocktaking (no message waits for that)";
+    assert!(paused.ends_with(expected), "{paused}");
     assert_eq!(host.get("/handlers")["handlers"][0]["standstill"], paused);
     let (_, table, _) = sandhog(&place, &host, &["handlers"]);
     assert!(table.contains(&format!("in: {paused}")), "{table}");

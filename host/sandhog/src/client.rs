@@ -13,13 +13,13 @@ use ureq::{
 
 use crate::{
     admin::wire::{
-        AffectedMessages, BatchResults, DeadLetterList, EditRequest, ErrorAnswer, HandlerList, MessageForm, PeekedList,
-        QueueList, SendBatch, SentMessage, SweepAnswer, SweepRequest, VersionList,
+        AffectedMessages, BatchResults, DeadLetterList, EditRequest, ErrorAnswer, HandlerList, MessageForm, PeekedForm,
+        PeekedList, QueueList, SendBatch, SentMessage, SweepAnswer, SweepRequest, VersionList,
     },
     config::ListenerSecret,
     exit_code::ExitCode,
 };
-use sandhog_queue::printable::printable;
+use sandhog_queue::printable::printable_lines;
 
 mod events;
 
@@ -192,6 +192,16 @@ impl HostClient {
             &format!("/queues/{}/messages{query}", escape(queue)),
             None::<&()>,
         )
+    }
+
+    /// Looks at one message of a queue, whole, without receiving it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. The status 404 says that the queue has no such message.
+    pub fn peek_one(&self, queue: &str, id: &str) -> Result<PeekedForm, ClientError> {
+        let path = format!("/queues/{}/messages/{}", escape(queue), escape(id));
+        self.call("GET", &path, None::<&()>)
     }
 
     /// Sends a copy of a message of a queue, or of a dead letter of it.
@@ -391,7 +401,8 @@ impl HostClient {
             (StatusCode::UNAUTHORIZED, Some(_)) => {
                 format!("the host at {} has another secret than SANDHOG_SECRET says", self.url)
             }
-            _ => printable(&refusal.error, MAX_WHY_BYTES),
+            // A line that the server adds is no line of this command.
+            _ => printable_lines(&refusal.error, MAX_WHY_BYTES).replace('\n', "\n  "),
         };
         ClientError::Refused {
             status: status.as_u16(),

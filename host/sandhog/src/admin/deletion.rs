@@ -5,13 +5,21 @@ use std::sync::Arc;
 use axum::{Extension, Json, extract::State, http::StatusCode};
 
 use super::{
-    AdminState, Answer,
+    AdminState,
+    audit::DryRun,
     parameters::{Path, QueryParameters},
     refused::RefusedRequest,
     wire::{self, DeletedQueue},
 };
-use crate::{endpoint::SqsEndpoint, halts::HaltTarget, handler_status::HandlerStatus, queue_set::DeletedMessages};
+use crate::{
+    endpoint::SqsEndpoint,
+    halts::HaltTarget,
+    handler_status::HandlerStatus,
+    queue_set::{DeletedMessages, QueueChangeRefused},
+};
 use sandhog_queue::{Queue as _, message::QueueName};
+
+type AnswerOfDeletion = Result<(Option<Extension<DryRun>>, Json<DeletedQueue>), RefusedRequest>;
 
 #[utoipa::path(
     delete,
@@ -21,6 +29,7 @@ use sandhog_queue::{Queue as _, message::QueueName};
     params(
         ("name" = String, Path, description = "The name of the queue"),
         ("with-messages" = Option<bool>, Query, description = "true deletes a queue that has messages or dead letters, with them"),
+        ("dry-run" = Option<bool>, Query, description = "true says what would go, or why it can't, and changes nothing"),
     ),
     responses(
         (status = 200, body = DeletedQueue, description = "The queue is deleted, and its dead-letter queue if that was made for it and is empty"),
@@ -35,13 +44,19 @@ pub(crate) async fn delete(
     Path(name): Path<String>,
     Extension(endpoint): Extension<Arc<SqsEndpoint>>,
     mut parameters: QueryParameters,
-) -> Answer<DeletedQueue> {
+) -> AnswerOfDeletion {
     let with_messages = parameters.flag("with-messages")?;
+    let dry_run = parameters.flag("dry-run")?;
     parameters.finish()?;
     let queue = state.find(&name)?.name().clone();
     if let Some(need) = state.need_of(&queue, None) {
         let why = format!("queue {queue} can't be deleted: {need}");
         return Err(RefusedRequest::new(StatusCode::CONFLICT, why));
+    }
+    if dry_run {
+        let messages = state.messages_to_delete(&queue, with_messages).await?;
+        let queues = vec![queue.to_string()];
+        return Ok((Some(Extension(DryRun)), Json(DeletedQueue { queues, messages })));
     }
     let dead_letter_queue = state.queues.made_dead_letter_queue(&queue);
     let messages = state.delete_one(&endpoint, &queue, with_messages).await?;
@@ -55,7 +70,7 @@ pub(crate) async fn delete(
             deleted.queues.push(target.to_string());
         }
     }
-    Ok(Json(deleted))
+    Ok((None, Json(deleted)))
 }
 
 impl AdminState {
@@ -74,6 +89,17 @@ impl AdminState {
         let handlers = self.handlers.list();
         let of_handlers = handlers.iter().find_map(of_handler);
         of_handlers.or_else(|| self.queues.need_of(queue, beside))
+    }
+
+    /// Returns the number of messages and dead letters that would go with a queue.
+    async fn messages_to_delete(&self, name: &QueueName, with_messages: bool) -> Result<u64, RefusedRequest> {
+        let counts = self.find(name.as_str())?.counts().await?;
+        let messages = counts.ready + counts.in_flight + counts.delayed + counts.damaged + counts.dead;
+        if messages > 0 && !with_messages {
+            let queue = name.clone();
+            return Err(QueueChangeRefused::HasMessages { queue, messages }.into());
+        }
+        Ok(messages)
     }
 
     /// Deletes one queue, and returns the number of messages that went with it.

@@ -490,11 +490,7 @@ impl MessageForm {
 
     /// Returns the bytes of the body; empty if the server sent wrong base64.
     pub fn body_bytes(&self) -> Vec<u8> {
-        match (&self.body, &self.body_base64) {
-            (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
-            (None, None) => Vec::new(),
-        }
+        body_bytes(self.body.as_deref(), self.body_base64.as_deref())
     }
 
     fn new(queue: &QueueName, message: Message, receive_count: u32) -> Self {
@@ -514,6 +510,15 @@ impl MessageForm {
             failure: None,
             dead_at_ms: None,
         }
+    }
+}
+
+/// Returns the bytes of a body of either form; empty if the base64 is none.
+fn body_bytes(text: Option<&str>, base64: Option<&str>) -> Vec<u8> {
+    match (text, base64) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
+        (None, None) => Vec::new(),
     }
 }
 

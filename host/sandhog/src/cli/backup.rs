@@ -37,6 +37,14 @@ pub enum BackupError {
     /// The directory is in use.
     #[error("{} is there already and is not an empty directory: name one that is not there", .0.display())]
     Taken(PathBuf),
+    /// There is no directory in which the copy could be made.
+    #[error("{} can't be made, because {} is not a directory that is there: make it first", place.display(), parent.display())]
+    NoParent {
+        /// The place of the copy.
+        place: PathBuf,
+        /// The directory that is missing.
+        parent: PathBuf,
+    },
     /// A file can't be written.
     #[error("cannot write {}", path.display())]
     Local {
@@ -61,7 +69,7 @@ impl BackupError {
     /// Returns the exit code of the command.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Taken(_) | Self::Local { .. } => ExitCode::Refused,
+            Self::Taken(_) | Self::NoParent { .. } | Self::Local { .. } => ExitCode::Refused,
             Self::Host(_) | Self::Cut(_) | Self::Foreign(_) => ExitCode::Unavailable,
         }
     }
@@ -122,6 +130,13 @@ impl UnfinishedBackup {
         let Some(name) = place.file_name().filter(|_| is_free) else {
             return Err(BackupError::Taken(place.to_owned()));
         };
+        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+            return Err(BackupError::NoParent {
+                place: place.to_owned(),
+                parent: parent.to_owned(),
+            });
+        }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.unfinished", process::id()));

@@ -23,8 +23,8 @@ pub(crate) fn purge(args: &PurgeArgs, client: &HostClient, streams: &mut Command
 pub(crate) fn delete(args: &DeleteArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let queue = &args.queue;
     if !args.yes {
-        let counts = counts_of(queue, client)?;
-        let here = counts.ready + counts.in_flight + counts.delayed + counts.damaged + counts.dead;
+        // Nobody is asked about what can't be done.
+        let here = client.delete_queue(queue.as_str(), args.with_messages, true)?.messages;
         let with = if args.with_messages {
             format!(" with {}", messages(here))
         } else {
@@ -32,7 +32,7 @@ pub(crate) fn delete(args: &DeleteArgs, client: &HostClient, streams: &mut Comma
         };
         confirm(&format!("this deletes queue {queue}{with} for good"), streams)?;
     }
-    let deleted = client.delete_queue(queue.as_str(), args.with_messages)?;
+    let deleted = client.delete_queue(queue.as_str(), args.with_messages, false)?;
     write_answer(streams.output, args.json, &deleted, |deleted| {
         let names = deleted.queues.iter().map(|name| printable(name, MAX_REASON_BYTES));
         let with = match deleted.messages {

@@ -1,7 +1,7 @@
 //! `sandhog deploy`: puts a component into the plugin directory of the running host, and waits for what becomes of it.
 //!
 //! Invariant: a deploy that is stopped before its files are in place leaves nothing behind. One that is stopped later only ends the
-//! waiting: the rollout is the host's.
+//! waiting: the rollout is the host's. Files that the host refuses for good are not left in its directory.
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use tokio::{
 use self::{
     host::{DeployHost, PlacedFiles, joined},
     report::DeployReport,
-    staged::{HandlerBytes, StagedFiles},
+    staged::{EarlierFiles, HandlerBytes, StagedFiles},
     watch::{DeployEnd, DeployWatch},
 };
 use super::{CliError, CommandStreams, DeployArgs, arguments::handler_name};
@@ -25,7 +25,7 @@ use crate::{
     signals::{HostSignals, SignalOrder},
 };
 use sandhog_executor::MAX_WASM_BYTES;
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::printable::{MAX_REASON_BYTES, chain, printable};
 
 mod host;
 mod report;
@@ -112,6 +112,7 @@ async fn run(
     if let Some(code) = stopped {
         return Ok(code);
     }
+    let earlier = staged.keep_earlier()?;
     staged.put_into_place()?;
     let placed = host.placed(&bytes)?;
     let mut waiting = DeployWaiting {
@@ -119,6 +120,7 @@ async fn run(
         report: DeployReport::new(&placed.files, args.json),
         host,
         placed,
+        earlier,
         spinner: spinner(streams.progress),
     };
     waiting.say(&[placed_sentence(&bytes, &waiting.host)], streams.output)?;
@@ -161,6 +163,7 @@ fn goes_on(watch: &DeployWatch) -> String {
 struct DeployWaiting {
     host: DeployHost,
     placed: PlacedFiles,
+    earlier: EarlierFiles,
     watch: DeployWatch,
     report: DeployReport,
     spinner: ProgressBar,
@@ -181,6 +184,7 @@ impl DeployWaiting {
                         None => {}
                         Some(DeployEnd::Serves(text)) => return self.say(&[text], output),
                         Some(DeployEnd::Refused(text)) => return Err(CliError::Refused(text)),
+                        Some(DeployEnd::Unfit(text)) => return Err(CliError::Refused(self.take_back(text))),
                         Some(DeployEnd::WentBack(text)) => return Err(CliError::RolledBack(text)),
                     }
                 }
@@ -198,6 +202,23 @@ impl DeployWaiting {
             }
             self.spinner.set_message(self.watch.standing().to_owned());
             sleep_until(until.min(Instant::now() + LOOK_EVERY)).await;
+        }
+    }
+
+    /// Puts the earlier files back in place of those that the host refused, so that the directory shows what serves, also to the next
+    /// start of the host. Returns the sentence with what was done. No message is lost in either case: the version that serves goes on,
+    /// and without one the messages wait.
+    fn take_back(&mut self, refused: String) -> String {
+        let name = printable(self.host.name(), MAX_REASON_BYTES);
+        match self.earlier.put_back() {
+            Ok(true) => format!("{refused}\nthe earlier files of {name} are back in the plugin directory"),
+            Ok(false) => {
+                format!("{refused}\nits files were taken out of the plugin directory, which had none of {name} before")
+            }
+            Err(error) => format!(
+                "{refused}\nits files are still in the plugin directory, because the earlier ones can't be put back: {}",
+                chain(&error)
+            ),
         }
     }
 

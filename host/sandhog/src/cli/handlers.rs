@@ -12,7 +12,7 @@ use crate::{
     admin::wire::{HandlerForm, HandlerList},
     client::HostClient,
 };
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable, printable_lines};
 
 /// The longest name or word in a cell, in bytes.
 const MAX_CELL_BYTES: usize = 256;
@@ -65,16 +65,27 @@ fn write_table(list: &HandlerList, streams: &mut CommandStreams<'_>) -> io::Resu
     }
     table.write(streams)?;
     for handler in &list.handlers {
-        let fallback = handler.last_error.as_deref().filter(|_| handler.fallback);
-        let fallback =
-            fallback.map(|why| format!("the version that served last serves, because its file was refused: {why}"));
-        let sentences = [handler.standstill.clone(), fallback];
-        for sentence in sentences.into_iter().flatten() {
-            let sentence = printable(&sentence, MAX_REASON_BYTES);
-            writeln!(streams.output, "{}: {sentence}", cell(&handler.name))?;
+        for sentence in [handler.standstill.clone(), instead(handler)].into_iter().flatten() {
+            // The lines of a reason can be ones to copy.
+            let sentence = printable_lines(&sentence, MAX_REASON_BYTES).replace('\n', "\n  ");
+            let name = streams.paint.state_of(state(handler), &cell(&handler.name));
+            writeln!(streams.output, "{name}: {sentence}")?;
         }
     }
     Ok(())
+}
+
+/// Says why another version serves than the one in the plugin directory.
+fn instead(handler: &HandlerForm) -> Option<String> {
+    let why = handler.last_error.as_deref().filter(|_| handler.version > 0)?;
+    let version = handler.version;
+    Some(if handler.fallback {
+        format!(
+            "version {version}, which served last, serves, because the files in the plugin directory were refused: {why}"
+        )
+    } else {
+        format!("version {version} serves, and not the files in the plugin directory: {why}")
+    })
 }
 
 /// Returns the state in one word. A pause is one, whoever has ordered it: the sentence tells who.

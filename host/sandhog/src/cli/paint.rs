@@ -56,6 +56,11 @@ impl Paint {
     /// Paints a text by the state or verdict that it begins with; one that is none stays as it is.
     pub(crate) fn state(self, text: &str) -> String {
         let word = text.trim_start().split([' ', ',', ':']).next().unwrap_or_default();
+        self.state_of(word, text)
+    }
+
+    /// Paints a text as that of something in this state.
+    pub(crate) fn state_of(self, word: &str, text: &str) -> String {
         let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
         let style = if GOOD.contains(&word) {
             colour(AnsiColor::Green)

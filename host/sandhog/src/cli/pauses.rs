@@ -27,9 +27,13 @@ pub(crate) fn resume(args: &ResumeArgs, client: &HostClient, output: &mut dyn Wr
     let answer = client.resume(&args.name, args.handler)?;
     write_answer(output, args.json, &answer, |answer| {
         let what = shown(&args.name, args.handler);
-        match &answer.ended {
-            Some(halt) => format!("{what} goes on; it was paused at {}.", time(Some(halt.since_ms))),
-            None => format!("{what} was not paused by an operator."),
+        let still = answer.still.as_deref();
+        let still = still.map(|still| printable(still, MAX_REASON_BYTES));
+        match (&answer.ended, still) {
+            (Some(halt), None) => format!("{what} goes on; it was paused at {}.", time(Some(halt.since_ms))),
+            (Some(_), Some(still)) => format!("{what} is resumed, and stands still all the same: {still}."),
+            (None, None) => format!("{what} was not paused by an operator."),
+            (None, Some(still)) => format!("{what} was not paused by an operator, but {still}."),
         }
     })
 }

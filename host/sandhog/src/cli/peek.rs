@@ -39,6 +39,9 @@ pub(crate) fn peek(args: &PeekArgs, client: &HostClient, streams: &mut CommandSt
     if args.json {
         return Ok(write_json(streams.output, &found)?);
     }
+    if args.id.is_some() && args.whole && streams.columns.is_none() {
+        return raw(args, &found, streams.output);
+    }
     match streams.columns {
         None => lines(&found, streams.output)?,
         Some(_) => table(args, &found, streams)?,
@@ -77,6 +80,19 @@ fn parameters(args: &PeekArgs, limit: usize, after: Option<&str>) -> Vec<(String
 
 fn duration(duration: std::time::Duration) -> String {
     humantime::format_duration(duration).to_string()
+}
+
+/// Writes the bytes of one message's body as they are, and nothing else: `sandhog peek orders --id ID --whole > body`.
+fn raw(args: &PeekArgs, found: &PeekedList, output: &mut dyn Write) -> Result<(), CliError> {
+    let queue = &args.queue;
+    let Some(message) = found.messages.first() else {
+        return Err(CliError::Refused(format!("{queue} has no such message")));
+    };
+    if let Some(damage) = &message.damage {
+        let damage = printable(damage, 256);
+        return Err(CliError::Refused(format!("the message is damaged: {damage}")));
+    }
+    Ok(output.write_all(&message.shown_bytes())?)
 }
 
 /// Writes a line for each message, for other programs.

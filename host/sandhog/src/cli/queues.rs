@@ -9,7 +9,7 @@ use super::{
     write_json,
 };
 use crate::{admin::wire::QueueList, client::HostClient};
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::printable::{MAX_REASON_BYTES, printable, printable_lines};
 
 pub(crate) fn queues(args: &QueuesArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let answer = client.queues()?;
@@ -52,7 +52,11 @@ fn write_table(answer: QueueList, streams: &mut CommandStreams<'_>) -> io::Resul
     for mut queue in answer.queues {
         queue.name = printable(&queue.name, MAX_REASON_BYTES);
         if let Some(standstill) = queue.standstill.take().filter(|_| queue.error.is_none()) {
-            sentences.push(format!("{}: {}", queue.name, printable(&standstill, MAX_REASON_BYTES)));
+            let standstill = printable_lines(&standstill, MAX_REASON_BYTES).replace('\n', "\n  ");
+            sentences.push(format!(
+                "{}: {standstill}",
+                streams.paint.state_of("paused", &queue.name)
+            ));
         }
         if let Some(error) = queue.error {
             errors.push(error);

@@ -14,7 +14,7 @@ pub(crate) fn reload(args: &ReloadArgs, client: &HostClient, output: &mut dyn Wr
     let ReloadAnswer { changed, needs_restart } = answer;
     let list = |keys: &[String]| printable(&keys.join(", "), MAX_REASON_BYTES);
     if changed.is_empty() && needs_restart.is_empty() {
-        writeln!(output, "nothing has changed")?;
+        writeln!(output, "the configuration has not changed")?;
     }
     if !changed.is_empty() {
         writeln!(output, "in force now: {}", list(&changed))?;
@@ -22,5 +22,9 @@ pub(crate) fn reload(args: &ReloadArgs, client: &HostClient, output: &mut dyn Wr
     if !needs_restart.is_empty() {
         writeln!(output, "needs a restart: {}", list(&needs_restart))?;
     }
-    Ok(())
+    // What becomes of other files is known once they are compiled and tried.
+    Ok(writeln!(
+        output,
+        "the host looks at the plugin directory now: `sandhog handlers` shows what serves, and `sandhog deploy` waits for it"
+    )?)
 }

@@ -18,6 +18,10 @@ pub(crate) fn tail(args: &TailArgs, client: &HostClient, streams: &mut CommandSt
         failed: args.failed,
         version: None,
     };
+    if let Some(handler) = &args.handler {
+        // A name that nobody has would be waited for in silence.
+        client.check_handler(handler)?;
+    }
     for event in client.events(&filter, args.last, !args.no_follow)? {
         let event = event.map_err(|error| CliError::Transient(format!("the host has ended the events: {error}")))?;
         match event {

@@ -27,6 +27,7 @@ pub(crate) struct AttemptMetrics {
     sent: MetricSeries<QueueLabel, Counter>,
     dropped_log_lines: MetricSeries<HandlerLabel, Counter>,
     paused: MetricSeries<HandlerLabel, Gauge>,
+    halted: MetricSeries<HandlerLabel, Gauge>,
     pauses: MetricSeries<HandlerLabel, Counter>,
     in_flight: MetricSeries<HandlerLabel, Gauge>,
 }
@@ -43,6 +44,7 @@ impl Default for AttemptMetrics {
             sent: MetricSeries::default(),
             dropped_log_lines: MetricSeries::default(),
             paused: MetricSeries::default(),
+            halted: MetricSeries::default(),
             pauses: MetricSeries::default(),
             in_flight: MetricSeries::default(),
         }
@@ -62,6 +64,8 @@ impl AttemptMetrics {
         let help = "Lines of guests over their limit";
         families.series("dropped_log_lines", help, &self.dropped_log_lines);
         families.series("handler_paused", "1 while a handler is paused", &self.paused);
+        let help = "1 while an operator has paused the handler";
+        families.series("handler_halted", help, &self.halted);
         families.series("handler_pauses", "Pauses of a handler that began", &self.pauses);
         families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
     }
@@ -70,6 +74,7 @@ impl AttemptMetrics {
     pub(crate) fn handler_removed(&self, handler: &str) {
         let label = HandlerLabel::new(handler);
         self.paused.end(&label);
+        self.halted.end(&label);
         self.in_flight.end(&label);
     }
 }
@@ -137,6 +142,12 @@ impl Metrics {
         }
         let gauge = &self.attempts.paused;
         gauge.with(&HandlerLabel::new(handler), |metric| metric.set(i64::from(paused)));
+    }
+
+    /// An operator has paused a handler, or has not.
+    pub fn handler_halted(&self, handler: &str, halted: bool) {
+        let gauge = &self.attempts.halted;
+        gauge.with(&HandlerLabel::new(handler), |metric| metric.set(i64::from(halted)));
     }
 
     /// A handler has this number of attempts under way.

@@ -36,12 +36,36 @@ fn the_way_of_a_message_is_a_tree() {
         }],
         more: false,
     };
-    let text = written(None, |streams| {
-        let (paint, output) = (streams.paint, &mut *streams.output);
-        write_way(&way, 1, &mut AttemptLines { output, paint })
-    });
+    let place = MessagePlace {
+        queue: Some("totals".to_owned()),
+        state: "delayed".to_owned(),
+    };
+    let above = |message: &str, handler: Option<&str>| MessageAbove {
+        message: message.to_owned(),
+        queue: handler.map(|_| "web".to_owned()),
+        handler: handler.map(str::to_owned),
+        version: handler.map(|_| 2),
+    };
+    let places = [
+        ("m2".to_owned(), place),
+        ("m1".to_owned(), MessagePlace::nowhere("handled")),
+    ];
+    let trace = MessageTrace {
+        way,
+        above: vec![above("a", Some("web")), above("b", None)],
+        places: places.into_iter().collect(),
+    };
+    let text = written(None, |streams| write_trace(&trace, streams));
     assert_eq!(
         text,
-        "  1970-01-02T00:00:00.123Z orders v3 m1 success, 4.2ms\n    sent to totals: m2, 12 bytes\n      1970-01-02T00:00:00.123Z orders v3 m2 success, 4.2ms\n"
+        "\
+b: sent by web v2 for message a of queue web
+m1: sent by somebody, as a copy of message b
+  1970-01-02T00:00:00.123Z orders v3 m1 success, 4.2ms
+    sent to totals: m2, 12 bytes
+      1970-01-02T00:00:00.123Z orders v3 m2 success, 4.2ms
+      now in queue totals: delayed
+  handled, and no longer in any queue
+"
     );
 }

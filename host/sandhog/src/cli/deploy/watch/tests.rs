@@ -262,7 +262,7 @@ fn a_refusal_ends_the_deploy_and_one_from_before_does_not() {
     assert_eq!(end(&mut watch, &before), None);
     assert_eq!(
         end(&mut watch, &with_error(4, false)),
-        Some(refused("the host refuses it: no such export"))
+        Some(DeployEnd::Unfit("the host refuses it: no such export".to_owned()))
     );
     // A host that was started again counts from 0.
     let mut watch = deploy(&before);
