@@ -403,9 +403,9 @@ fn the_queues_are_a_table_for_people() {
     host.post("/queues/orders/receive", &Value::Null);
     let said = ask(&place, &host, &["queues"]);
     let expected = "\
-QUEUE        READY  IN FLIGHT  DELAYED  OLDEST  DEAD
-orders           0          1        0       -     0
-orders-dead      0          0        0       -     0
+QUEUE        READY  IN FLIGHT  DELAYED  OLDEST  DEAD  IN/MIN  DONE/MIN  FAILED/MIN
+orders           0          1        0       -     0       1         0           0
+orders-dead      0          0        0       -     0       0         0           0
 ";
     assert_eq!((said.code, said.out.as_str()), (Some(0), expected), "{}", said.err);
 }
@@ -417,7 +417,7 @@ fn the_queues_are_json_for_programs() {
     let answer: Value = serde_json::from_str(&said.out).expect("JSON");
     let orders = json!({
         "name": "orders", "ready": 0, "in-flight": 0, "delayed": 0, "oldest-age-ms": null, "dead": 0, "damaged": 0,
-        "standstill": null, "halt": null,
+        "standstill": null, "halt": null, "last-minute": { "arrived": 0, "handled": 0, "failed": 0 },
     });
     assert_eq!(answer["queues"][0], orders);
 }

@@ -57,9 +57,10 @@ fn a_manifest_that_was_refused_is_told_with_what_serves_instead() {
 #[test]
 fn the_lines_to_copy_of_a_refusal_are_lines() {
     let place = Place::new();
+    place.configure("[queues.in]\n");
     place.install("in", &obedient("out"), "");
     let host = place.start();
-    let expected = "add to plugins/in.toml:\n  [grant]\n  send = [\"QUEUE\"]";
+    let expected = "in.toml:\n  [grant]\n  send = [\"QUEUE\"]";
     wait_for(expected, || {
         told(&place, &host, &["handlers"]).contains(expected).then_some(())
     });

@@ -43,6 +43,8 @@ fn write_table(list: &HandlerList, streams: &mut CommandStreams<'_>) -> io::Resu
         TextColumn::Number("IN FLIGHT"),
         TextColumn::Extra("CALLS"),
         TextColumn::Extra("BROKE"),
+        TextColumn::Extra("DONE/MIN"),
+        TextColumn::Extra("FAILED/MIN"),
     ]);
     for handler in &list.handlers {
         let version = match handler.version {
@@ -61,6 +63,8 @@ fn write_table(list: &HandlerList, streams: &mut CommandStreams<'_>) -> io::Resu
             slots,
             handler.calls.to_string(),
             handler.breaks.to_string(),
+            handler.last_minute.handled.to_string(),
+            handler.last_minute.failed.to_string(),
         ]);
     }
     table.write(streams)?;

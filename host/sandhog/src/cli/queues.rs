@@ -40,6 +40,9 @@ fn write_table(answer: QueueList, streams: &mut CommandStreams<'_>) -> io::Resul
         TextColumn::Number("DELAYED"),
         TextColumn::Number("OLDEST"),
         TextColumn::Number("DEAD"),
+        TextColumn::Extra("IN/MIN"),
+        TextColumn::Extra("DONE/MIN"),
+        TextColumn::Extra("FAILED/MIN"),
     ];
     // Damaged messages are rare and alarming, so only a host that has some shows the column.
     let any_damaged = answer.queues.iter().any(|queue| queue.damaged > 0);
@@ -61,7 +64,7 @@ fn write_table(answer: QueueList, streams: &mut CommandStreams<'_>) -> io::Resul
         if let Some(error) = queue.error {
             errors.push(error);
             let mut row = vec![queue.name];
-            row.resize(if any_damaged { 7 } else { 6 }, "?".to_owned());
+            row.resize(if any_damaged { 10 } else { 9 }, "?".to_owned());
             table.row(row);
             continue;
         }
@@ -70,6 +73,10 @@ fn write_table(answer: QueueList, streams: &mut CommandStreams<'_>) -> io::Resul
         let mut row = vec![queue.name];
         row.extend(numbers);
         row.extend([oldest, queue.dead.to_string()]);
+        let minute = queue.last_minute;
+        row.extend(
+            [minute.arrived.unwrap_or_default(), minute.handled, minute.failed].map(|number| number.to_string()),
+        );
         if any_damaged {
             row.push(queue.damaged.to_string());
         }

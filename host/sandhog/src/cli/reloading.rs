@@ -25,6 +25,6 @@ pub(crate) fn reload(args: &ReloadArgs, client: &HostClient, output: &mut dyn Wr
     // What becomes of other files is known once they are compiled and tried.
     Ok(writeln!(
         output,
-        "the host looks at the plugin directory now: `sandhog handlers` shows what serves, and `sandhog deploy` waits for it"
+        "the host looks at the plugin directory now; `sandhog handlers` shows what comes of it"
     )?)
 }

@@ -62,11 +62,13 @@ pub(crate) fn trace(args: &TraceArgs, client: &HostClient, streams: &mut Command
     let mut finder = MessageFinder {
         client,
         looks: MAX_LOOKS,
+        queue: None,
         places: BTreeMap::new(),
     };
     let (way, peeked) = finder.way(&args.message)?;
     let above = finder.above(&way, peeked)?;
-    finder.find_all(&way, None)?;
+    let queue = finder.queue.take();
+    finder.find_all(&way, queue.as_deref())?;
     let trace = MessageTrace {
         way,
         above,
@@ -82,6 +84,8 @@ pub(crate) fn trace(args: &TraceArgs, client: &HostClient, streams: &mut Command
 struct MessageFinder<'c> {
     client: &'c HostClient,
     looks: usize,
+    /// The queue to which the traced message was sent, if its sender is known.
+    queue: Option<String>,
     places: BTreeMap<String, MessagePlace>,
 }
 
@@ -129,7 +133,12 @@ impl MessageFinder<'_> {
             }
             above.push(step);
             next = match self.client.way(&id) {
-                Ok(way) => way.sent_by.map(MessageAbove::from),
+                Ok(sender) => {
+                    let mut sends = sender.attempts.iter().flat_map(|attempt| &attempt.sends);
+                    let send = sends.find(|send| send.message == way.message);
+                    self.queue = self.queue.take().or_else(|| Some(send?.queue.clone()));
+                    sender.sent_by.map(MessageAbove::from)
+                }
                 Err(ClientError::Refused { status: 404, .. }) => None,
                 Err(error) => return Err(error.into()),
             };

@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
 use super::{
-    Metrics, SendDoor,
+    Metrics, MinuteCounts, SendDoor,
     labels::{HandlerLabel, OutcomeLabel, SettlementLabel},
 };
 use sandhog_queue::metric_series::{MetricFamilies, MetricSeries, QueueLabel, QueueResultLabel};
@@ -107,12 +107,25 @@ impl Metrics {
         let seconds = duration.as_secs_f64();
         let durations = &self.attempts.durations;
         durations.with(&HandlerLabel::new(handler), |metric| metric.observe(seconds));
+        let counts = match outcome {
+            "success" | "already-handled" => MinuteCounts::HANDLED,
+            // It comes to nothing, and is no failure.
+            "conflict" | "interrupted" => return,
+            _ => MinuteCounts::FAILED,
+        };
+        self.handler_rates.add(handler, counts);
     }
 
     /// A delivery was settled: `delete`, `retry`, `dead-letter` or `release`.
     pub fn settled(&self, queue: &str, settlement: &'static str) {
         let labels = SettlementLabel::new(queue, settlement);
         self.attempts.settled.with(&labels, Counter::inc);
+        let counts = match settlement {
+            "delete" => MinuteCounts::HANDLED,
+            "release" => return,
+            _ => MinuteCounts::FAILED,
+        };
+        self.queue_rates.add(queue, counts);
     }
 
     /// A message stayed in its queue instead of becoming a dead letter: it has no dead-letter queue, or that queue did not take

@@ -1,3 +1,5 @@
+//! That no command forgets `--json`.
+
 use clap::CommandFactory as _;
 
 use super::Cli;

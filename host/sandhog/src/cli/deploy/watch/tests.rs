@@ -63,6 +63,7 @@ fn handler(refusals: u64) -> HandlerForm {
         slots: 1,
         calls: 0,
         breaks: 0,
+        last_minute: crate::admin::wire::MinuteForm::default(),
         name: "orders".to_owned(),
         queue: None,
         state: "serving".to_owned(),
