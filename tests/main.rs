@@ -41,6 +41,7 @@ mod journal;
 mod keyvalue;
 mod lease;
 mod listener;
+mod look_into_a_host;
 mod operator;
 mod pausing;
 mod peek;
