@@ -94,7 +94,7 @@ fn run_amid_messages(place: &Place, host: &Host, line: &str) -> String {
         scope.spawn(|| {
             while !is_over.load(Relaxed) {
                 host.send("orders", b"customer-18 wants tea, too");
-                thread::sleep(std::time::Duration::from_millis(20));
+                host.wait_empty("orders");
             }
         });
         let said = run(place, host, line);

@@ -184,7 +184,7 @@ impl DeployWaiting {
                         None => {}
                         Some(DeployEnd::Serves(text)) => return self.say(&[text], output),
                         Some(DeployEnd::Refused(text)) => return Err(CliError::Refused(text)),
-                        Some(DeployEnd::Unfit(text)) => return Err(CliError::Refused(self.take_back(text))),
+                        Some(DeployEnd::Unfit(text)) => return Err(CliError::Refused(self.take_back(&text))),
                         Some(DeployEnd::WentBack(text)) => return Err(CliError::RolledBack(text)),
                     }
                 }
@@ -208,7 +208,7 @@ impl DeployWaiting {
     /// Puts the earlier files back in place of those that the host refused, so that the directory shows what serves, also to the next
     /// start of the host. Returns the sentence with what was done. No message is lost in either case: the version that serves goes on,
     /// and without one the messages wait.
-    fn take_back(&mut self, refused: String) -> String {
+    fn take_back(&mut self, refused: &str) -> String {
         let name = printable(self.host.name(), MAX_REASON_BYTES);
         match self.earlier.put_back() {
             Ok(true) => format!("{refused}\nthe earlier files of {name} are back in the plugin directory"),

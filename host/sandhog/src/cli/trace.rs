@@ -252,7 +252,7 @@ impl MessageAbove {
         let sender = peeked.sent_by.as_ref();
         Some(Self {
             message: peeked.parent.clone()?,
-            queue: sender.map(|sender| sender.queue.to_string()),
+            queue: sender.map(|sender| sender.queue.clone()),
             handler: sender.map(|sender| sender.handler.clone()),
             version: sender.map(|sender| sender.version),
         })

@@ -76,19 +76,17 @@ impl MinuteRates {
     pub(crate) fn add(&self, name: &str, counts: MinuteCounts) {
         let second = self.second();
         let mut rings = self.rings.lock();
-        let ring = match rings.get_mut(name) {
-            Some(ring) => ring,
-            None => {
-                if rings.len() >= MAX_NAMES {
-                    rings.retain(|_, ring| ring.newest + SECONDS > second);
-                }
-                if rings.len() >= MAX_NAMES {
-                    return;
-                }
-                rings.entry(name.to_owned()).or_insert_with(RateRing::new)
-            }
-        };
-        ring.add(second, counts);
+        if let Some(ring) = rings.get_mut(name) {
+            ring.add(second, counts);
+            return;
+        }
+        if rings.len() >= MAX_NAMES {
+            rings.retain(|_, ring| ring.newest + SECONDS > second);
+        }
+        if rings.len() < MAX_NAMES {
+            let ring = rings.entry(name.to_owned()).or_insert_with(RateRing::new);
+            ring.add(second, counts);
+        }
     }
 
     /// Returns what happened in the last 60 seconds, the one that has begun included.

@@ -117,7 +117,7 @@ Examples:
   sandhog dead edit orders ID --body fixed.json
   sandhog dead edit orders ID --attr tenant=b --unset-attr trace
 
-The new message has an id of its own, which is printed, and names the dead letter as what it was made from. Both happen in one
+The new message has an id of its own, which is printed, and names the dead letter as what it was made from. Both happen in one \
 transaction: the message is sent and the dead letter is deleted, or neither.")]
 pub struct EditArgs {
     /// The queue in which the message failed

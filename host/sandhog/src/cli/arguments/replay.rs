@@ -14,8 +14,8 @@ Examples:
   sandhog replay orders --with build/orders.wasm                          what would become of all dead letters
   sandhog replay orders --with orders.wasm --where 'kind = trap' --redrive  and those that are handled now go back
 
-The letters run here, one after another, in the sandbox and with the limits of the manifest beside the component, as messages that are
-received for the first time. Nothing has an effect: sends and writes are shown, the key-value store is empty, directories can't be
+The letters run here, one after another, in the sandbox and with the limits of the manifest beside the component, as messages that are \
+received for the first time. Nothing has an effect: sends and writes are shown, the key-value store is empty, directories can't be \
 written, and servers are reached only with --http. The exit code is 0 if all of them are handled, and 1 if some are not.")]
 pub struct ReplayArgs {
     /// The queue in which the messages failed

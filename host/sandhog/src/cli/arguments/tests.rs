@@ -36,3 +36,21 @@ fn every_command_that_reads_or_changes_something_writes_json() {
     found.sort_unstable();
     assert_eq!(found, expected);
 }
+
+/// Lines of prose that were broken by hand would be broken once more by a narrower terminal.
+#[test]
+fn the_prose_of_a_help_has_no_line_ends_but_those_of_paragraphs() {
+    fn check(command: &clap::Command) {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let is_prose = |line: &str| !line.is_empty() && !line.starts_with(' ') && !line.ends_with(':');
+        for (line, next) in help.lines().zip(help.lines().skip(1)) {
+            let name = command.get_name();
+            assert!(
+                !is_prose(line) || next.is_empty() || next.starts_with(' '),
+                "{name}: {line}"
+            );
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
+}

@@ -105,8 +105,9 @@ fn dry_run(
     write_answer(streams.output, is_json, &known, |known| {
         let colon = if known.messages == 0 { "" } else { ":" };
         let ids = known.ids.iter().flatten();
-        let ids: String = ids.map(|id| format!("\n{}", printable(id, 64))).collect();
-        format!("would {what} {}{colon}{ids}", count(known.messages))
+        let ids = ids.map(|id| printable(id, 64));
+        let counted = format!("would {what} {}{colon}", count(known.messages));
+        std::iter::once(counted).chain(ids).collect::<Vec<_>>().join("\n")
     })?;
     complain(&choice, known.messages)
 }

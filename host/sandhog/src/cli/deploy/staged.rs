@@ -105,9 +105,11 @@ impl StagedFiles {
             let kept = PathBuf::from(name);
             drop(fs::remove_file(&kept));
             // A link is the same file, which the host knows. Not every file system has links.
-            let linked = fs::hard_link(&file.place, &kept).or_else(|error| match error.kind() {
-                io::ErrorKind::NotFound => Err(error),
-                _ => fs::copy(&file.place, &kept).map(drop),
+            let linked = fs::hard_link(&file.place, &kept).or_else(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+                fs::copy(&file.place, &kept).map(drop)
             });
             let kept = match linked {
                 Ok(()) => Some(kept),

@@ -270,7 +270,7 @@ fn a_refusal_ends_the_deploy_and_one_from_before_does_not() {
     assert_eq!(end(&mut watch, &with_error(0, false)), None);
     assert_eq!(
         end(&mut watch, &with_error(1, false)),
-        Some(refused("the host refuses it: no such export"))
+        Some(DeployEnd::Unfit("the host refuses it: no such export".to_owned()))
     );
 }
 
