@@ -353,7 +353,7 @@ fn what_a_server_says_is_escaped() {
     answering.join().expect("the server ends");
     assert_eq!(
         (said.code, said.err.as_str()),
-        (Some(1), "sandhog: \\u{1b}[2J\\nsandhog: all is well\n")
+        (Some(1), "sandhog: \\u{1b}[2J\n  sandhog: all is well\n")
     );
 }
 
@@ -403,9 +403,9 @@ fn the_queues_are_a_table_for_people() {
     host.post("/queues/orders/receive", &Value::Null);
     let said = ask(&place, &host, &["queues"]);
     let expected = "\
-QUEUE        READY  IN FLIGHT  DELAYED  OLDEST  DEAD
-orders           0          1        0       -     0
-orders-dead      0          0        0       -     0
+QUEUE        READY  IN FLIGHT  DELAYED  OLDEST  DEAD  IN/MIN  DONE/MIN  FAILED/MIN
+orders           0          1        0       -     0       1         0           0
+orders-dead      0          0        0       -     0       0         0           0
 ";
     assert_eq!((said.code, said.out.as_str()), (Some(0), expected), "{}", said.err);
 }
@@ -417,7 +417,7 @@ fn the_queues_are_json_for_programs() {
     let answer: Value = serde_json::from_str(&said.out).expect("JSON");
     let orders = json!({
         "name": "orders", "ready": 0, "in-flight": 0, "delayed": 0, "oldest-age-ms": null, "dead": 0, "damaged": 0,
-        "standstill": null, "halt": null,
+        "standstill": null, "halt": null, "last-minute": { "arrived": 0, "handled": 0, "failed": 0 },
     });
     assert_eq!(answer["queues"][0], orders);
 }
@@ -709,7 +709,18 @@ fn a_component_that_the_host_would_refuse_ends_with_1() {
     let said = run_in(&place, &["check", &file]);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.out.contains("size-bytes             15\n"), "{}", said.out);
-    assert!(said.err.starts_with("sandhog: "), "{}", said.err);
+    assert!(said.out.starts_with("refused: "), "{}", said.out);
+    assert_eq!(said.err, "");
+    let json = run_in(&place, &["check", &file, "--json"]);
+    let facts: Value = serde_json::from_str(&json.out).expect("JSON");
+    assert_eq!((json.code, &facts["accepted"]), (Some(1), &json!(false)));
+    assert!(
+        facts["refusal"]
+            .as_str()
+            .expect("a text")
+            .contains("is not a WebAssembly component"),
+        "{facts}"
+    );
 }
 
 #[test]
@@ -721,16 +732,34 @@ fn a_component_without_its_grants_is_described_with_what_it_needs() {
     for words in ["(needs grant.send)", "flavour                handler", "cpu-time"] {
         assert!(said.out.contains(words), "{words} in {}", said.out);
     }
-    assert!(said.err.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.err);
+    assert!(said.out.contains("[grant]\nsend = [\"QUEUE\"]"), "{}", said.out);
+    assert_eq!(said.err, "");
     // Once for what it is, and once more for what it wants.
-    assert_eq!(said.err.matches("compiled (fast)").count(), 1, "{}", said.err);
+    let told = place
+        .command()
+        .env("SANDHOG_LOG", "info")
+        .args(["check", "plugins/orders.wasm"])
+        .output();
+    let told = self::said(told.expect("the binary runs"));
+    assert_eq!(told.err.matches("compiled (fast)").count(), 1, "{}", told.err);
     let granting = place.path().join("granting.toml");
     std::fs::write(&granting, "[grant]\nsend = [\"out\"]\n").expect("a file");
     let granting = granting.to_str().expect("text");
     for command in [["check", "plugins/orders.wasm"], ["invoke", "plugins/orders.wasm"]] {
         let said = run_in(&place, &[command[0], command[1], "--manifest", granting]);
-        assert_eq!(said.code, Some(0), "{said:?}");
+        assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
     }
+    let said = run_in(&place, &["check", "plugins/orders.wasm", "--manifest", granting]);
+    assert!(
+        said.out.starts_with("ok: the host would run plugins/orders.wasm\n"),
+        "{}",
+        said.out
+    );
+    assert!(
+        said.out.contains("sandhog:worker/sender@0.1.0 (granted by grant.send)"),
+        "{}",
+        said.out
+    );
 }
 
 #[test]
@@ -782,4 +811,53 @@ fn a_component_that_is_invoked_again_is_not_compiled_again() {
         let mode = std::fs::metadata(&directory).expect("a directory").permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "{}", directory.display());
     }
+}
+
+#[test]
+fn with_json_a_change_writes_what_the_host_answered_and_nothing_else() {
+    let (place, host) = host_with_dead_letters();
+    let json = |arguments: &[&str]| -> Value {
+        let said = ask(&place, &host, &[arguments, &["--json"]].concat());
+        serde_json::from_str(&said.out).unwrap_or_else(|error| panic!("{arguments:?}: {error}: {said:?}"))
+    };
+    assert_eq!(json(&["dead", "redrive", "orders", "--dry-run"])["messages"], 3);
+    let edited = json(&["dead", "list", "orders"])["dead-letters"][0]["id"].clone();
+    let edited = edited.as_str().unwrap();
+    assert!(json(&["pause", "orders"])["since-ms"].is_u64());
+    let sent = json(&["send", "orders", "x"])["id"].clone();
+    assert!(sent.is_string());
+    assert!(json(&["send", "orders", "--again", sent.as_str().unwrap()])["id"].is_string());
+    assert!(json(&["dead", "edit", "orders", edited, "--attr", "a=b"])["id"].is_string());
+    assert_eq!(
+        json(&["dead", "delete", "orders", "--where", "age > 1h", "--yes"])["messages"],
+        0
+    );
+    assert_eq!(json(&["dead", "purge", "orders", "--yes"])["messages"], 2);
+    assert_eq!(json(&["purge", "orders", "--yes"])["messages"], 3);
+    assert!(json(&["resume", "orders"])["ended"].is_object());
+    assert_eq!(json(&["reload"])["changed"], json!([]));
+    let lines = ask_with_input(&place, &host, &["send", "orders", "--lines", "--json"], b"a\nb\n");
+    let ids: Vec<Value> = lines
+        .out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(ids.len(), 2, "{lines:?}");
+    assert!(ids.iter().all(|line| line["id"].is_string()), "{lines:?}");
+}
+
+#[test]
+fn a_pipe_gets_colours_only_on_request() {
+    let (place, host) = host_with_dead_letters();
+    let plain = ask(&place, &host, &["handlers"]);
+    assert!(!plain.out.contains('\u{1b}'), "{plain:?}");
+    let painted = ask(&place, &host, &["handlers", "--color", "always"]);
+    assert!(
+        painted.out.contains("\u{1b}[32mserving\u{1b}[0m") || painted.out.contains("\u{1b}[33mpaused\u{1b}[0m"),
+        "{painted:?}"
+    );
+    let letters = ask(&place, &host, &["dead", "list", "orders", "--color=always"]);
+    assert!(letters.out.contains("\u{1b}[31mreject\u{1b}[0m"), "{letters:?}");
+    let json = ask(&place, &host, &["handlers", "--json", "--color=always"]);
+    assert!(!json.out.contains('\u{1b}'), "{json:?}");
 }

@@ -233,8 +233,16 @@ fn a_file_that_the_host_refuses_ends_with_1() {
     let desk = Desk::new();
     let host = ToldHost::new(&desk.plugins(), 1, vec![before()]);
     let said = desk.deploy(&host, &[]);
-    let expected = "sandhog: the host refuses it: no such export\n";
+    let expected =
+        "sandhog: the host refuses it: no such export\nthe earlier files of orders are back in the plugin directory\n";
     assert_eq!((said.code, said.err.as_str()), (Some(1), expected));
+    assert_eq!(
+        (desk.deployed().as_str(), desk.names()),
+        ("the old one", vec!["orders.wasm".to_owned()])
+    );
+    let said = desk.deploy(&ToldHost::new(&desk.plugins(), 1, vec![before()]), &["--json"]);
+    let report: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!((said.code, &report["outcome"]), (Some(1), &json!("refused")));
 }
 
 #[test]

@@ -41,6 +41,8 @@ mod journal;
 mod keyvalue;
 mod lease;
 mod listener;
+mod look_into_a_host;
+mod operator;
 mod pausing;
 mod peek;
 mod processed_messages;

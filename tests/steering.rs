@@ -84,7 +84,8 @@ fn what_stands_still_says_why_in_one_sentence() {
         paused.starts_with("queue in is paused by an operator since 2"),
         "{paused}"
     );
-    assert!(paused.ends_with(", until it is resumed: stocktaking"), "{paused}");
+    let expected = ", until it is resumed: stocktaking (no message waits for that)";
+    assert!(paused.ends_with(expected), "{paused}");
     assert_eq!(host.get("/handlers")["handlers"][0]["standstill"], paused);
     let (_, table, _) = sandhog(&place, &host, &["handlers"]);
     assert!(table.contains(&format!("in: {paused}")), "{table}");
@@ -145,7 +146,11 @@ fn the_table_of_handlers_has_one_line_for_each_and_fits_a_terminal() {
     let (code, table, _) = sandhog(&place, &host, &["handlers"]);
     assert_eq!(code, Some(0));
     let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(lines[1], ["in", "in", "serving", "1", "0/3", "1", "0"], "{table}");
+    assert_eq!(
+        lines[1],
+        ["in", "in", "serving", "1", "0/3", "1", "0", "1", "0"],
+        "{table}"
+    );
     assert!(table.lines().all(|line| line.len() <= 80), "{table}");
     let (_, json, _) = sandhog(&place, &host, &["handlers", "--json"]);
     let list: Value = serde_json::from_str(&json).unwrap();
@@ -312,7 +317,10 @@ fn a_reload_applies_what_can_change_and_names_what_needs_a_restart() {
     let (code, said, error) = sandhog(&place, &host, &["reload"]);
     assert_eq!(
         (code, said.as_str()),
-        (Some(0), "in force now: queues.in, queues.new\n"),
+        (
+            Some(0),
+            "in force now: queues.in, queues.new\nthe host looks at the plugin directory now; `sandhog handlers` shows what comes of it\n"
+        ),
         "{error}"
     );
     host.send("in", b"y");

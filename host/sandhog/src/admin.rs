@@ -24,7 +24,7 @@
 //! | `POST /queues/{name}/pause` | nobody receives from the queue any more; parameters `reason`, `for` or `until` |
 //! | `POST /queues/{name}/resume` | ends that |
 //! | `POST /queues/{name}` | sends the body as a message; parameters `group`, `delay`, `priority`, `dedup`, `attr.NAME` |
-//! | `DELETE /queues/{name}` | deletes a queue that nothing declares; parameter `with-messages` |
+//! | `DELETE /queues/{name}` | deletes a queue that nothing declares; parameters `with-messages`, `dry-run` |
 //! | `POST /queues/{name}/batch` | sends up to 1000 messages given as JSON; one result each |
 //! | `POST /queues/{name}/receive` | up to `max` messages (1 to 1000), waiting `wait` (0s to 20s), hidden for `visibility` |
 //! | `POST /queues/{name}/settle` | ends one delivery that was received here, or up to 1000: `delete`, `release`, `retry` or `reject` |
@@ -306,10 +306,12 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
     let mut queues = state.queues.lasting_names(&state.metrics.handlers().used_queues());
     for (queue, counts) in all_counts(&state).await {
         let name = queue.name().as_str();
+        let is_halted = state.halts.of_queue(queue.name()).is_some();
         match counts {
-            Ok(counts) if counts == Counts::default() && !queues.contains(name) => {}
+            Ok(counts) if counts == Counts::default() && !queues.contains(name) && !is_halted => {}
             Ok(counts) => {
                 state.metrics.queues().counts(name, &counts);
+                state.metrics.queues().halted(name, is_halted);
                 queues.insert(name.to_owned());
             }
             // The gauges of a failed queue stay as they were, so that its metrics still say that it failed.
@@ -319,7 +321,11 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
     if let Ok(Ok(Some(disk))) = timeout(COUNTS_LIMIT, state.queues.disk_use()).await {
         state.metrics.queues().disk_use(&disk);
     }
-    let handlers = state.handlers.list().into_iter().map(|handler| handler.name);
+    let handlers = state.handlers.list().into_iter().map(|handler| {
+        let is_halted = state.halts.of_handler(&handler.name).is_some();
+        state.metrics.handler_halted(&handler.name, is_halted);
+        handler.name
+    });
     state.metrics.keep_only(handlers.collect(), queues);
     let accept = headers.get_all(header::ACCEPT).iter();
     let format = PageFormat::accepted(accept.filter_map(|line| line.to_str().ok()));

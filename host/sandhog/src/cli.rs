@@ -15,6 +15,7 @@ use crate::{
 use sandhog_queue::message::MAX_BODY_BYTES;
 
 mod arguments;
+mod attempt_lines;
 mod backup;
 mod body_line;
 mod confirmation;
@@ -26,6 +27,7 @@ mod generated;
 mod handlers;
 pub mod local;
 mod new;
+mod paint;
 mod pauses;
 mod peek;
 mod queues;
@@ -34,14 +36,18 @@ mod send;
 mod shown;
 mod table;
 mod tail;
+#[cfg(test)]
+mod test_streams;
+mod trace;
 mod versions;
 
 pub use self::arguments::{
-    AttemptsCommand, BackupArgs, CheckArgs, Cli, Command, CompactArgs, CompletionsArgs, DeadChoice, DeadCommand,
-    DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HostArgs, InvokeArgs, Language,
-    ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs, ReloadArgs, ReplayArgs, ResumeArgs,
-    RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs, VersionsArgs,
+    AttemptsCommand, BackupArgs, CheckArgs, Cli, ColorChoice, Command, CompactArgs, CompletionsArgs, DeadChoice,
+    DeadCommand, DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HostArgs,
+    InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs, ReloadArgs,
+    ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs, VersionsArgs,
 };
+pub use self::paint::Paint;
 pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
 
 /// The streams of a command.
@@ -55,6 +61,8 @@ pub struct CommandStreams<'s> {
     pub progress: bool,
     /// The width of the terminal on which a person sees standard output, in characters; `None` if it is none.
     pub columns: Option<usize>,
+    /// Whether standard output gets colours.
+    pub paint: Paint,
     /// A person sees standard output and types on standard input, so a command may ask.
     pub asks: bool,
 }
@@ -178,7 +186,7 @@ pub fn queues(
     environment: Environment<'_>,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
-    queues::queues(args, &args.host.client(environment)?, streams.output)
+    queues::queues(args, &args.host.client(environment)?, streams)
 }
 
 /// `sandhog peek`.
@@ -202,12 +210,12 @@ pub fn steer(
 ) -> Result<(), CliError> {
     let client = command.host().client(environment)?;
     match command {
-        SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams.output),
+        SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams),
         SteeringCommand::Pause(args) => pauses::pause(args, &client, streams.output),
         SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
         SteeringCommand::Purge(args) => deletions::purge(args, &client, streams),
         SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
-        SteeringCommand::Reload(_) => reloading::reload(&client, streams.output),
+        SteeringCommand::Reload(args) => reloading::reload(args, &client, streams.output),
     }
 }
 
@@ -221,7 +229,7 @@ pub fn backup(
     environment: Environment<'_>,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
-    backup::backup(args, &args.host.client(environment)?, streams.output)
+    backup::backup(args, &args.host.client(environment)?, streams)
 }
 
 /// `sandhog versions`.
@@ -234,7 +242,7 @@ pub fn versions(
     environment: Environment<'_>,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
-    versions::versions(args, &args.host.client(environment)?, streams.output)
+    versions::versions(args, &args.host.client(environment)?, streams)
 }
 
 /// `sandhog rollback`.
@@ -274,8 +282,8 @@ pub fn attempts(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     match command {
-        AttemptsCommand::Tail(args) => tail::tail(args, &args.host.client(environment)?, streams.output),
-        AttemptsCommand::Trace(args) => tail::trace(args, &args.host.client(environment)?, streams.output),
+        AttemptsCommand::Tail(args) => tail::tail(args, &args.host.client(environment)?, streams),
+        AttemptsCommand::Trace(args) => trace::trace(args, &args.host.client(environment)?, streams),
     }
 }
 
@@ -345,6 +353,19 @@ impl HostArgs {
             (None, None) => format!("http://{DEFAULT_LISTEN}"),
         }
     }
+}
+
+/// Writes an answer of the host: as JSON, or else as `text` says it to people.
+fn write_answer<T: serde::Serialize>(
+    output: &mut dyn Write,
+    is_json: bool,
+    answer: &T,
+    text: impl FnOnce(&T) -> String,
+) -> Result<(), CliError> {
+    if is_json {
+        return Ok(write_json(output, answer)?);
+    }
+    Ok(writeln!(output, "{}", text(answer))?)
 }
 
 fn write_json(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {

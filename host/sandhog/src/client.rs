@@ -19,7 +19,7 @@ use crate::{
     config::ListenerSecret,
     exit_code::ExitCode,
 };
-use sandhog_queue::printable::printable;
+use sandhog_queue::printable::printable_lines;
 
 mod events;
 
@@ -194,11 +194,11 @@ impl HostClient {
         )
     }
 
-    /// Looks at one message of a queue, with its whole body.
+    /// Looks at one message of a queue, whole, without receiving it.
     ///
     /// # Errors
     ///
-    /// See [`ClientError`].
+    /// See [`ClientError`]. The status 404 says that the queue has no such message.
     pub fn peek_one(&self, queue: &str, id: &str) -> Result<PeekedForm, ClientError> {
         let path = format!("/queues/{}/messages/{}", escape(queue), escape(id));
         self.call("GET", &path, None::<&()>)
@@ -421,7 +421,8 @@ impl HostClient {
             (StatusCode::UNAUTHORIZED, Some(_)) => {
                 format!("the host at {} has another secret than SANDHOG_SECRET says", self.url)
             }
-            _ => printable(&refusal.error, MAX_WHY_BYTES),
+            // A line that the server adds is no line of this command.
+            _ => printable_lines(&refusal.error, MAX_WHY_BYTES).replace('\n', "\n  "),
         };
         ClientError::Refused {
             status: status.as_u16(),

@@ -9,7 +9,7 @@ use std::{
 
 use sandhog::{
     cli::{
-        self, Cli, CliError, Command, CommandStreams,
+        self, Cli, CliError, ColorChoice, Command, CommandStreams, Paint,
         local::{self, LocalError},
     },
     config::environment,
@@ -29,8 +29,8 @@ use sandhog_queue::printable::printable_lines;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> process::ExitCode {
-    let command = match Cli::of_this_process() {
-        Ok(cli) => cli.command,
+    let (command, color) = match Cli::of_this_process() {
+        Ok(cli) => (cli.command, cli.color),
         Err(answer) => {
             // Help and version are such answers too. Whoever closed the pipe has seen enough.
             let code = if answer.use_stderr() {
@@ -44,17 +44,21 @@ fn main() -> process::ExitCode {
     };
     let is_child = matches!(command, Command::Compile(_));
     // That the compiler panics is an answer, which its parent understands.
-    let done = if is_child { start(command) } else { guarded(command) };
+    let done = if is_child {
+        start(command, color)
+    } else {
+        guarded(command, color)
+    };
     let code = done.unwrap_or_else(Failure::report);
     code.into()
 }
 
 /// A panic is an exit code of ours, too: libraries know no other way to say that the machine denied them a thread or a pipe.
-fn guarded(command: Command) -> Result<ExitCode, Failure> {
-    panic::catch_unwind(AssertUnwindSafe(|| start(command))).unwrap_or_else(|_| Err(Panicked.into()))
+fn guarded(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
+    panic::catch_unwind(AssertUnwindSafe(|| start(command, color))).unwrap_or_else(|_| Err(Panicked.into()))
 }
 
-fn start(command: Command) -> Result<ExitCode, Failure> {
+fn start(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
     match &command {
         // It has no thread yet, and would have to confine each.
         Command::Compile(_) => {}
@@ -82,10 +86,10 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
         | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.
-    let _guard = start_log(&command)?;
+    let _guard = start_log(&command, color)?;
     pages::keep_small();
     descriptors::raise();
-    dispatch(command)
+    dispatch(command, color)
 }
 
 /// The panic itself has been written already.
@@ -93,13 +97,15 @@ fn start(command: Command) -> Result<ExitCode, Failure> {
 #[error("a panic ended it: the machine has denied what it needs, or this is a bug; the lines before say where")]
 struct Panicked;
 
-fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
-    let format = match command {
+fn start_log(command: &Command, color: ColorChoice) -> Result<Option<LogGuard>, TelemetryError> {
+    let (format, usual) = match command {
         // Confines itself before it has a second thread.
         Command::Compile(_) => return Ok(None),
-        Command::Run(args) => args.log_format,
-        Command::Dev(_)
-        | Command::Send(_)
+        Command::Run(args) => (args.log_format, None),
+        // A session shows by itself what becomes of messages and versions.
+        Command::Dev(_) => (LogFormat::Text, Some("off")),
+        // Their answer is their output.
+        Command::Send(_)
         | Command::Invoke(_)
         | Command::Replay(_)
         | Command::Check(_)
@@ -115,15 +121,13 @@ fn start_log(command: &Command) -> Result<Option<LogGuard>, TelemetryError> {
         | Command::Rollback(_)
         | Command::Promote(_)
         | Command::Backup(_)
-        | Command::Dead(_) => LogFormat::Text,
+        | Command::Dead(_) => (LogFormat::Text, Some("warn")),
     };
-    // A session shows by itself what becomes of messages and versions.
-    let usual = matches!(command, Command::Dev(_)).then(|| "off".to_owned());
-    let filter = environment(telemetry::FILTER_VARIABLE).or(usual);
-    telemetry::init(format, filter.as_deref(), io::stderr().is_terminal()).map(Some)
+    let filter = environment(telemetry::FILTER_VARIABLE).or(usual.map(str::to_owned));
+    telemetry::init(format, filter.as_deref(), paints(color, io::stderr().is_terminal())).map(Some)
 }
 
-fn dispatch(command: Command) -> Result<ExitCode, Failure> {
+fn dispatch(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
     // Standard input is not locked: `sandhog dev` reads it on a thread of its own.
     let (mut input, mut output) = (io::stdin(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
@@ -133,6 +137,7 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
         output: &mut output,
         progress,
         columns,
+        paint: Paint::new(paints(color, columns.is_some())),
         asks: columns.is_some() && io::stdin().is_terminal(),
     };
     let done = match command {
@@ -160,6 +165,19 @@ fn dispatch(command: Command) -> Result<ExitCode, Failure> {
     };
     output.flush().map_err(CliError::from)?;
     Ok(done)
+}
+
+/// Returns whether a stream gets colours.
+fn paints(color: ColorChoice, is_terminal: bool) -> bool {
+    let is_plain = || {
+        let is_set = |name| environment(name).is_some_and(|value| !value.is_empty());
+        is_set("NO_COLOR") || environment("TERM").as_deref() == Some("dumb")
+    };
+    match color {
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => is_terminal && !is_plain(),
+    }
 }
 
 /// Returns the width of the terminal that standard output is, if it is one.

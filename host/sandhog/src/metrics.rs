@@ -8,8 +8,10 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use prometheus_client::encoding::text::encode;
 
-use self::{arrivals::ArrivalMetrics, attempts::AttemptMetrics, calls::CallMetrics, process::ProcessMetrics};
-pub use self::{arrivals::SendDoor, page::PageFormat};
+use self::{
+    arrivals::ArrivalMetrics, attempts::AttemptMetrics, calls::CallMetrics, process::ProcessMetrics, rates::MinuteRates,
+};
+pub use self::{arrivals::SendDoor, page::PageFormat, rates::MinuteCounts};
 use crate::{
     admin::ListenerMetrics,
     handler_set::{HandlerMetrics, HeldLeases},
@@ -27,6 +29,7 @@ mod calls;
 pub(crate) mod labels;
 mod page;
 mod process;
+mod rates;
 
 /// Every metric of the host. Each method of a group is one observation; all are cheap and none blocks for long.
 pub struct Metrics {
@@ -41,6 +44,8 @@ pub struct Metrics {
     process: ProcessMetrics,
     queues: QueueMetrics,
     sqs: Arc<SqsMetrics>,
+    handler_rates: MinuteRates,
+    queue_rates: MinuteRates,
 }
 
 impl fmt::Debug for Metrics {
@@ -72,6 +77,8 @@ impl Metrics {
             process: ProcessMetrics::default(),
             queues: QueueMetrics::default(),
             sqs,
+            handler_rates: MinuteRates::default(),
+            queue_rates: MinuteRates::default(),
         };
         metrics.arrivals.register(&mut metrics.families);
         metrics.attempts.register(&mut metrics.families);
@@ -114,6 +121,16 @@ impl Metrics {
     /// The metrics of the SQS queues.
     pub fn sqs(&self) -> &Arc<SqsMetrics> {
         &self.sqs
+    }
+
+    /// Returns what became of the messages of a handler in the last minute.
+    pub fn handler_minute(&self, handler: &str) -> MinuteCounts {
+        self.handler_rates.last_minute(handler)
+    }
+
+    /// Returns what came to a queue in the last minute, and what handlers made of its messages.
+    pub fn queue_minute(&self, queue: &str) -> MinuteCounts {
+        self.queue_rates.last_minute(queue)
     }
 
     /// A handler is gone. Its gauges end now, and its counters with the next look at the page.

@@ -86,8 +86,19 @@ pub fn standstill(facts: &StandingFacts) -> Option<String> {
     if facts.is_draining {
         return Some("the host drains: it receives nothing more, and is about to stop".to_owned());
     }
+    let is_empty = facts.queue.as_ref().is_some_and(|queue| {
+        let QueueFacts {
+            ready,
+            in_flight,
+            delayed,
+            error,
+            ..
+        } = queue;
+        error.is_none() && ready + in_flight + delayed == 0
+    });
     if let Some((target, halt)) = &facts.halt {
-        return Some(halted(target, halt));
+        let nothing = if is_empty { " (no message waits for that)" } else { "" };
+        return Some(halted(target, halt) + nothing);
     }
     let of_handler = facts
         .handler
@@ -110,7 +121,8 @@ pub fn standstill(facts: &StandingFacts) -> Option<String> {
     busy(handler, facts.now_ms).or_else(|| hidden(&queue))
 }
 
-fn halted(target: &HaltTarget, halt: &Halt) -> String {
+/// Says that somebody has paused a queue or a handler: since when, until when, and why.
+pub fn halted(target: &HaltTarget, halt: &Halt) -> String {
     let what = match target {
         HaltTarget::Queue(queue) => format!("queue {queue} is paused"),
         HaltTarget::Handler(handler) => format!("handler {handler} is paused"),
@@ -279,7 +291,7 @@ mod tests {
                 facts.halt = Some((target, halt(None, "")));
                 queue.ready = 0;
             },
-            "handler orders is paused by an operator since 2026-11-30T00:52:20Z, until it is resumed",
+            "handler orders is paused by an operator since 2026-11-30T00:52:20Z, until it is resumed (no message waits for that)",
         );
     }
 

@@ -91,13 +91,14 @@ pub(crate) async fn audit(State(state): State<AdminState>, request: Request, nex
     let Some(mut line) = line_of(&state, &request) else {
         return next.run(request).await;
     };
+    let has_body = request.body().size_hint().exact() != Some(0);
     let answer = next.run(request).await;
     let result = if answer.extensions().get::<DryRun>().is_some() {
         "done: a dry run, which changes nothing".to_owned()
     } else {
         result_of(answer.status())
     };
-    let (answer, facts) = read(answer).await;
+    let (answer, facts) = read(answer, has_body).await;
     line.write(&result, facts);
     answer
 }
@@ -162,7 +163,7 @@ fn text(escaped: &str) -> String {
 }
 
 /// Reads the count and the error of an answer of ours, which is in memory as a whole.
-async fn read(answer: Response) -> (Response, AnswerFacts) {
+async fn read(answer: Response, has_body: bool) -> (Response, AnswerFacts) {
     let is_small = answer
         .body()
         .size_hint()
@@ -176,9 +177,9 @@ async fn read(answer: Response) -> (Response, AnswerFacts) {
         Ok(collected) => {
             let bytes = collected.to_bytes();
             let mut facts: AnswerFacts = serde_json::from_slice(&bytes).unwrap_or_default();
-            if parts.status == StatusCode::BAD_REQUEST {
-                // It repeats what the client has sent, which may be a part of a message.
-                facts.error = None;
+            if parts.status == StatusCode::BAD_REQUEST && has_body {
+                // It repeats what the client has sent, which may be a part of a message. Without a body that is the path alone.
+                facts.error = Some("the body of the request is wrong; the answer says in what".to_owned());
             }
             (Response::from_parts(parts, Body::from(bytes)), facts)
         }

@@ -11,7 +11,10 @@ use super::{
     refused::RefusedRequest,
     wire::{self, HaltForm, ResumeAnswer},
 };
-use crate::halts::{Halt, HaltRefused, HaltTarget, MAX_REASON_BYTES};
+use crate::{
+    halts::{Halt, HaltRefused, HaltTarget, MAX_REASON_BYTES},
+    standing::halted,
+};
 use sandhog_queue::{
     machine_clock::{wall_ms, whole_ms},
     message::QueueName,
@@ -167,8 +170,28 @@ impl AdminState {
     }
 
     async fn resume(&self, target: HaltTarget) -> Answer<ResumeAnswer> {
-        let ended = self.halts.resume(target).await?.map(HaltForm::from);
-        Ok(Json(ResumeAnswer { ended }))
+        let ended = self.halts.resume(target.clone()).await?.map(HaltForm::from);
+        let still = self.still_halted(&target);
+        Ok(Json(ResumeAnswer { ended, still }))
+    }
+
+    /// Says what else keeps a handler or a queue that was resumed from going on.
+    fn still_halted(&self, target: &HaltTarget) -> Option<String> {
+        let other = match target {
+            HaltTarget::Handler(handler) => HaltTarget::Queue(self.handlers.get(handler)?.queue?),
+            HaltTarget::Queue(queue) => {
+                let handlers = self.handlers.list().into_iter();
+                let of_queue = handlers.filter(|handler| handler.queue.as_ref() == Some(queue));
+                let mut targets = of_queue.map(|handler| HaltTarget::Handler(handler.name));
+                targets.find(|handler| self.halts.of(handler).is_some())?
+            }
+        };
+        let halt = self.halts.of(&other)?;
+        let command = match &other {
+            HaltTarget::Queue(queue) => format!("sandhog resume {queue}"),
+            HaltTarget::Handler(handler) => format!("sandhog resume {handler} --handler"),
+        };
+        Some(format!("{}; `{command}` ends that", halted(&other, &halt)))
     }
 }
 

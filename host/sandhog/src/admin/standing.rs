@@ -31,6 +31,7 @@ impl AdminState {
         wire::HandlerForm {
             standstill: standstill(&facts),
             halt: self.halts.of_handler(&status.name).map(Into::into),
+            last_minute: wire::MinuteForm::of_handler(self.metrics.handler_minute(&status.name)),
             calls,
             breaks,
             ..status.into()
@@ -55,6 +56,7 @@ impl AdminState {
         wire::QueueForm {
             standstill: standstill(&facts),
             halt: self.halts.of_queue(&name).map(Into::into),
+            last_minute: wire::MinuteForm::of_queue(self.metrics.queue_minute(name.as_str())),
             error,
             ..wire::QueueForm::new(&name, counts)
         }

@@ -22,13 +22,15 @@ mod attempts;
 mod bounded;
 mod deletion;
 mod halts;
+mod minute;
 mod peek;
 mod reload;
 mod versions;
 
 pub use attempts::AttemptList;
-pub use deletion::DeletedQueue;
+pub use deletion::{AffectedMessages, DeletedQueue};
 pub use halts::{HaltForm, ResumeAnswer};
+pub use minute::MinuteForm;
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
 pub use reload::ReloadAnswer;
 pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
@@ -88,6 +90,9 @@ pub struct HandlerForm {
     /// Those of them that broke: a trap, a timeout, a limit, a wrong answer.
     #[serde(default)]
     pub breaks: u64,
+    /// What became of its messages in the last minute.
+    #[serde(default)]
+    pub last_minute: MinuteForm,
     /// An operator has paused the handler.
     #[serde(default)]
     pub halt: Option<HaltForm>,
@@ -140,6 +145,7 @@ impl From<HandlerStatus> for HandlerForm {
             slots: status.slots,
             calls: 0,
             breaks: 0,
+            last_minute: MinuteForm::default(),
             halt: None,
             flavour: status.flavour,
             digest: status.digest,
@@ -186,6 +192,9 @@ pub struct QueueForm {
     /// Why nothing moves, for people; null if it does, or there is nothing to move.
     #[serde(default)]
     pub standstill: Option<String>,
+    /// What came in the last minute, and what handlers made of its messages.
+    #[serde(default)]
+    pub last_minute: MinuteForm,
     /// An operator has paused the queue.
     #[serde(default)]
     pub halt: Option<HaltForm>,
@@ -215,6 +224,7 @@ impl QueueForm {
             dead,
             damaged,
             standstill: None,
+            last_minute: MinuteForm::default(),
             halt: None,
             error: None,
         }
@@ -490,11 +500,7 @@ impl MessageForm {
 
     /// Returns the bytes of the body; empty if the server sent wrong base64.
     pub fn body_bytes(&self) -> Vec<u8> {
-        match (&self.body, &self.body_base64) {
-            (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
-            (None, None) => Vec::new(),
-        }
+        body_bytes(self.body.as_deref(), self.body_base64.as_deref())
     }
 
     fn new(queue: &QueueName, message: Message, receive_count: u32) -> Self {
@@ -514,6 +520,15 @@ impl MessageForm {
             failure: None,
             dead_at_ms: None,
         }
+    }
+}
+
+/// Returns the bytes of a body of either form; empty if the base64 is none.
+fn body_bytes(text: Option<&str>, base64: Option<&str>) -> Vec<u8> {
+    match (text, base64) {
+        (Some(text), _) => text.as_bytes().to_vec(),
+        (None, Some(base64)) => BASE64.decode(base64).unwrap_or_default(),
+        (None, None) => Vec::new(),
     }
 }
 
@@ -677,11 +692,4 @@ impl EntryResult {
             again,
         }
     }
-}
-
-/// The answer to a request that changes many messages.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct AffectedMessages {
-    /// The number of messages that were deleted or put back.
-    pub messages: u64,
 }

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use clap::ColorChoice;
 use clap::{
     Args, CommandFactory as _, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue},
@@ -35,6 +36,19 @@ pub(crate) const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (engine: w
 #[derive(Debug, Parser)]
 #[command(name = "sandhog", version = VERSION, after_help = exit_code::HELP, max_term_width = 100)]
 pub struct Cli {
+    /// When output has colours.
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value_t,
+        display_order = 900,
+        hide_possible_values = true,
+        hide_default_value = true,
+        help = "Colours: auto (on a terminal, without NO_COLOR), always or never [default: auto]"
+    )]
+    pub color: ColorChoice,
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
@@ -76,7 +90,7 @@ pub enum Command {
     Send(SendArgs),
     /// Run one message through a component here and now, without a queue and without a host
     Invoke(InvokeArgs),
-    /// Say what a component is and what it needs, and whether the host would accept it
+    /// Say whether the host would run a component, and what it is, needs and may do
     Check(CheckArgs),
     /// Make a handler project that builds with one command
     New(NewArgs),
@@ -187,7 +201,7 @@ Examples:
   sandhog run --ephemeral plugins/     nothing is kept when the host ends
   sandhog run --until-empty jobs.toml  ends with exit code 0 once all queues are empty
 
-SIGTERM and SIGINT let attempts under way end within the grace period; a second one cuts it short. SIGHUP looks at the
+SIGTERM and SIGINT let attempts under way end within the grace period; a second one cuts it short. SIGHUP looks at the \
 plugin directory now.
 
 Environment:
@@ -242,9 +256,9 @@ Examples:
   sandhog dev checkout --test          ./checkout; its own tests run after each build, too
   sandhog dev --build 'just wasm' --output out/handler.wasm
 
-The project is one that `sandhog new` makes, or any with a Cargo.toml, a package.json with a script \"build\", a go.mod, a
-Makefile, a build.zig or a file of Python. Each file in its folder input/ is a message, which is sent after each build; so is
-each line that is typed. The manifest applies; queues and key-value store are in memory and begin empty after each build.
+The project is one that `sandhog new` makes, or any with a Cargo.toml, a package.json with a script \"build\", a go.mod, a \
+Makefile, a build.zig or a file of Python. Each file in its folder input/ is a message, which is sent after each build; so is \
+each line that is typed. The manifest applies; queues and key-value store are in memory and begin empty after each build. \
 Its table [dev] can name the commands and the component: build = \"CMD\", test = \"CMD\", output = \"FILE\".")]
 pub struct DevArgs {
     /// The directory of the project [default: the current directory]
@@ -276,7 +290,7 @@ Examples:
   sandhog backup /backups/monday       a copy of the queues, the key-value stores and the versions of the handlers
   sandhog run --data /backups/monday   a host on the copy
 
-The host works meanwhile. Every message that was acknowledged before the command is in the copy. The directory is whole or not
+The host works meanwhile. Every message that was acknowledged before the command is in the copy. The directory is whole or not \
 there. sandhog.toml, the plugin directory and compiled code are not in it.")]
 pub struct BackupArgs {
     /// Where the copy is put: a directory that is not there, or is empty
@@ -305,6 +319,9 @@ pub struct CompactArgs {
     /// Where the queues are kept [default: .sandhog]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `sandhog compile`: the fields of a [`CompileOrder`].
@@ -386,6 +403,9 @@ pub struct SendArgs {
     /// Send every line of standard input as a message, without its line end
     #[arg(long)]
     pub lines: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -398,8 +418,8 @@ Examples:
   sandhog invoke plugins/resize.wasm '{\"image\": \"a.png\"}'
   sandhog invoke plugins/resize.wasm - < message.json
 
-The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere. Compiled code is
-kept in the user's cache directory ($XDG_CACHE_HOME/sandhog), so that the same file is compiled once.
+The manifest beside the file (plugins/resize.toml) applies. What the component sends is shown and goes nowhere. Compiled code is \
+kept in the user's cache directory ($XDG_CACHE_HOME/sandhog), so that the same file is compiled once. \
 The exit code is 0 if the message would be deleted, 1 if not, and 70 if the machine did not let it run.")]
 pub struct InvokeArgs {
     /// The component
@@ -430,8 +450,10 @@ pub struct InvokeArgs {
 /// `sandhog check`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the flavour of the component, its imports with the grants that they need, and its limits.
-The exit code is 1 if the host would refuse the component, 64 if it would refuse the manifest beside it, and 70 if the machine
+Its first line is the verdict: \"ok: the host would run FILE\", or \"refused:\" with why, and what to do. Below it stand the flavour, \
+the imports with the grants that they need, and the limits.
+
+The exit code is 1 if the host would refuse the component, 64 if it would refuse the manifest beside it, and 70 if the machine \
 did not let it find out.")]
 pub struct CheckArgs {
     /// The component
@@ -446,6 +468,9 @@ pub struct CheckArgs {
 
 /// `sandhog queues`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+IN/MIN are the messages that came in the last minute, DONE/MIN those that handlers have handled, and FAILED/MIN the attempts that \
+failed.")]
 pub struct QueuesArgs {
     /// Write JSON
     #[arg(long)]
@@ -463,7 +488,7 @@ Examples:
   sandhog versions orders              every version that is kept, newest first, and how the newest one proves itself
   sandhog versions orders --json
 
-BROKE counts calls that ended in a trap, a timeout, a limit or a wrong answer. P50, P99 and CPU are times of one call, and
+BROKE counts calls that ended in a trap, a timeout, a limit or a wrong answer. P50, P99 and CPU are times of one call, and \
 MEMORY is the most that a call took.")]
 pub struct VersionsArgs {
     /// The handler: the name of its file without .wasm [default: one line for each handler]
@@ -483,7 +508,7 @@ Examples:
   sandhog rollback orders              to the version before
   sandhog rollback orders 4            to version 4
 
-The older component runs under the newest manifest, so that grants that were taken away stay away. The file in the plugin
+The older component runs under the newest manifest, so that grants that were taken away stay away. The file in the plugin \
 directory stays, and does not serve until another file is put there or `sandhog promote` is run.")]
 pub struct RollbackArgs {
     /// The handler: the name of its file without .wasm
@@ -491,6 +516,9 @@ pub struct RollbackArgs {
     /// The number of the version [default: the one that served before]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     pub version: Option<u64>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -502,11 +530,14 @@ pub struct RollbackArgs {
 Examples:
   sandhog promote orders
 
-A version on probation is proven at once. If the host or somebody went back from the file in the plugin directory, it serves
+A version on probation is proven at once. If the host or somebody went back from the file in the plugin directory, it serves \
 again, without probation.")]
 pub struct PromoteArgs {
     /// The handler: the name of its file without .wasm
     pub name: String,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -520,10 +551,11 @@ Examples:
   sandhog deploy build/a.wasm --name orders --manifest orders.toml
   sandhog deploy orders.wasm --timeout 2h                 waits for longer
 
-The host runs on this machine. The files get into its plugin directory whole and together. Then the command waits: the version
-is on probation, and the host goes back by itself if it breaks more messages than the one before.
+The host runs on this machine. The files get into its plugin directory whole and together. Then the command waits: the version \
+is on probation, and the host goes back by itself if it breaks more messages than the one before. Files that the host refuses do not \
+stay: the earlier ones come back.
 
-The exit code is 0 if the version is proven, or there is nothing to compare it with; 1 if the host refuses it, or went back
+The exit code is 0 if the version is proven, or there is nothing to compare it with; 1 if the host refuses it, or went back \
 from this component before; 4 if the host goes back from it; 5 if the time is up before that is decided.")]
 pub struct DeployArgs {
     /// The component
@@ -537,6 +569,9 @@ pub struct DeployArgs {
     /// How long to wait for the end of the probation
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = duration)]
     pub timeout: Duration,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -585,3 +620,6 @@ fn attribute(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("use NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
+
+#[cfg(test)]
+mod tests;

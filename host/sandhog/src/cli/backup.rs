@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Read, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Component, Path, PathBuf},
     process,
@@ -14,7 +14,7 @@ use bytesize::ByteSize;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::{BackupArgs, CliError, write_json};
+use super::{BackupArgs, CliError, CommandStreams, send::byte_bar, write_json};
 use crate::{
     backup::{BackupFacts, FACTS, FAILED},
     client::HostClient,
@@ -37,6 +37,14 @@ pub enum BackupError {
     /// The directory is in use.
     #[error("{} is there already and is not an empty directory: name one that is not there", .0.display())]
     Taken(PathBuf),
+    /// There is no directory in which the copy could be made.
+    #[error("{} can't be made, because {} is not a directory that is there: make it first", place.display(), parent.display())]
+    NoParent {
+        /// The place of the copy.
+        place: PathBuf,
+        /// The directory that is missing.
+        parent: PathBuf,
+    },
     /// A file can't be written.
     #[error("cannot write {}", path.display())]
     Local {
@@ -61,7 +69,7 @@ impl BackupError {
     /// Returns the exit code of the command.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Taken(_) | Self::Local { .. } => ExitCode::Refused,
+            Self::Taken(_) | Self::NoParent { .. } | Self::Local { .. } => ExitCode::Refused,
             Self::Host(_) | Self::Cut(_) | Self::Foreign(_) => ExitCode::Unavailable,
         }
     }
@@ -77,9 +85,13 @@ struct BackupAnswer<'a> {
     longest_step_us: u64,
 }
 
-pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+pub(crate) fn backup(args: &BackupArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let started = Instant::now();
-    let facts = UnfinishedBackup::begin(&args.directory)?.fill(|| client.backup())?;
+    let progress = byte_bar(streams.progress);
+    let copied =
+        UnfinishedBackup::begin(&args.directory)?.fill(|| client.backup().map(|archive| progress.wrap_read(archive)));
+    progress.finish_and_clear();
+    let facts = copied?;
     let took = started.elapsed();
     if args.json {
         let answer = BackupAnswer {
@@ -89,12 +101,12 @@ pub(crate) fn backup(args: &BackupArgs, client: &HostClient, output: &mut dyn Wr
             milliseconds: whole_ms(took),
             longest_step_us: facts.longest_step_us,
         };
-        write_json(output, &answer)?;
+        write_json(streams.output, &answer)?;
     } else {
         let bytes = ByteSize::b(facts.bytes).display().iec();
         let (messages, directory) = (facts.messages, args.directory.display());
         writeln!(
-            output,
+            streams.output,
             "{messages} messages, {bytes}, in {directory} after {:.1} s",
             took.as_secs_f64()
         )?;
@@ -118,6 +130,13 @@ impl UnfinishedBackup {
         let Some(name) = place.file_name().filter(|_| is_free) else {
             return Err(BackupError::Taken(place.to_owned()));
         };
+        let parent = place.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if let Some(parent) = parent.filter(|parent| !parent.is_dir()) {
+            return Err(BackupError::NoParent {
+                place: place.to_owned(),
+                parent: parent.to_owned(),
+            });
+        }
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.unfinished", process::id()));

@@ -45,6 +45,7 @@ fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::Paint;
 
     #[test]
     fn a_script_is_not_asked() {
@@ -54,6 +55,7 @@ mod tests {
             output: &mut output,
             progress: false,
             columns: None,
+            paint: Paint::default(),
             asks: false,
         };
         let refused = confirm("this deletes it", &mut streams).unwrap_err();
@@ -76,6 +78,7 @@ mod tests {
                 output: &mut output,
                 progress: false,
                 columns: Some(80),
+                paint: Paint::default(),
                 asks: true,
             };
             assert_eq!(ask("This deletes it.", &mut streams).is_ok(), expected, "{typed:?}");

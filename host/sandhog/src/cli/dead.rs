@@ -6,7 +6,7 @@ use super::{
     CliError, CommandStreams, DeadCommand, confirmation,
     shown::{age, since, time},
     table::{TextColumn, TextTable},
-    write_json,
+    write_answer, write_json,
 };
 use crate::{
     admin::wire::{AttributeForm, DeadLetterList, MessageForm},
@@ -57,15 +57,20 @@ pub(crate) fn dead(
                 Ok(show(&letter, streams.output)?)
             }
         }
-        DeadCommand::Redrive { choice, .. } => chosen::redrive(choice, client, streams),
-        DeadCommand::Delete { choice, yes, .. } => chosen::delete(choice, *yes, client, streams),
+        DeadCommand::Redrive { choice, json, .. } => chosen::redrive(choice, *json, client, streams),
+        DeadCommand::Delete { choice, yes, json, .. } => {
+            chosen::confirm_deletion(choice, *yes, client, streams)?;
+            chosen::delete(choice, *json, client, streams)
+        }
         DeadCommand::Edit(args) => edit::edit(args, client, environment, streams),
-        DeadCommand::Purge { queue, yes, .. } => {
+        DeadCommand::Purge { queue, yes, json, .. } => {
             if !yes {
                 confirm(queue, dead_of(queue, client)?, streams)?;
             }
-            let purged = client.purge_dead(queue.as_str())?.messages;
-            Ok(writeln!(streams.output, "deleted {} of {queue}", count(purged))?)
+            let purged = client.purge_dead(queue.as_str())?;
+            write_answer(streams.output, *json, &purged, |purged| {
+                format!("deleted {} of {queue}", count(purged.messages))
+            })
         }
     }
 }
@@ -109,18 +114,17 @@ pub(crate) fn count(letters: u64) -> String {
 fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     let letters = &page.dead_letters;
     let columns = streams.columns;
-    let output = &mut *streams.output;
     let Some(last) = letters.last() else {
         let such = if filtered { "such " } else { "" };
-        return writeln!(output, "{queue} has no {such}dead letters.");
+        return writeln!(streams.output, "{queue} has no {such}dead letters.");
     };
     // A narrow terminal shows what fits, and a pipe gets all of it.
     let with_bodies = columns.is_none_or(|columns| columns >= WITH_BODIES);
     let mut headings = vec![
         TextColumn::Text("ID"),
         TextColumn::Text(if columns.is_some() { "DEAD FOR" } else { "DEAD SINCE" }),
-        TextColumn::Number("RECEIVES"),
-        TextColumn::Text("FAILURE"),
+        TextColumn::Extra("RECEIVES"),
+        TextColumn::State("FAILURE"),
         TextColumn::Cuttable("REASON"),
     ];
     headings.extend(with_bodies.then_some(TextColumn::Cuttable("BODY")));
@@ -141,11 +145,14 @@ fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut 
         row.extend(with_bodies.then(|| body(letter, 48)));
         table.row(row);
     }
-    table.write_within(output, columns)?;
+    table.write(streams)?;
     if page.more && filtered {
-        writeln!(output, "There may be more: raise --limit, or narrow the filter.")?;
+        writeln!(
+            streams.output,
+            "There may be more: raise --limit, or narrow the filter."
+        )?;
     } else if page.more {
-        writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
+        writeln!(streams.output, "There may be more: --after {}", printable(&last.id, 64))?;
     }
     Ok(())
 }

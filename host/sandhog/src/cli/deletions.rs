@@ -1,6 +1,6 @@
 //! `sandhog purge` and `delete`: what is gone for good, so a person is asked before.
 
-use super::{CliError, CommandStreams, DeleteArgs, PurgeArgs, confirmation::confirm};
+use super::{CliError, CommandStreams, DeleteArgs, PurgeArgs, confirmation::confirm, write_answer};
 use crate::{admin::wire::QueueForm, client::HostClient};
 use sandhog_queue::{
     message::QueueName,
@@ -14,15 +14,17 @@ pub(crate) fn purge(args: &PurgeArgs, client: &HostClient, streams: &mut Command
         let number = messages(counts.ready + counts.delayed);
         confirm(&format!("this deletes {number} of {queue} for good"), streams)?;
     }
-    let deleted = client.purge(queue.as_str())?.messages;
-    Ok(writeln!(streams.output, "deleted {} of {queue}", messages(deleted))?)
+    let deleted = client.purge(queue.as_str())?;
+    write_answer(streams.output, args.json, &deleted, |deleted| {
+        format!("deleted {} of {queue}", messages(deleted.messages))
+    })
 }
 
 pub(crate) fn delete(args: &DeleteArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     let queue = &args.queue;
     if !args.yes {
-        let counts = counts_of(queue, client)?;
-        let here = counts.ready + counts.in_flight + counts.delayed + counts.damaged + counts.dead;
+        // Nobody is asked about what can't be done.
+        let here = client.delete_queue(queue.as_str(), args.with_messages, true)?.messages;
         let with = if args.with_messages {
             format!(" with {}", messages(here))
         } else {
@@ -30,17 +32,15 @@ pub(crate) fn delete(args: &DeleteArgs, client: &HostClient, streams: &mut Comma
         };
         confirm(&format!("this deletes queue {queue}{with} for good"), streams)?;
     }
-    let deleted = client.delete_queue(queue.as_str(), args.with_messages)?;
-    let names: Vec<String> = deleted
-        .queues
-        .iter()
-        .map(|name| printable(name, MAX_REASON_BYTES))
-        .collect();
-    let with = match deleted.messages {
-        0 => String::new(),
-        number => format!(", with {}", messages(number)),
-    };
-    Ok(writeln!(streams.output, "deleted {}{with}", names.join(" and "))?)
+    let deleted = client.delete_queue(queue.as_str(), args.with_messages, false)?;
+    write_answer(streams.output, args.json, &deleted, |deleted| {
+        let names = deleted.queues.iter().map(|name| printable(name, MAX_REASON_BYTES));
+        let with = match deleted.messages {
+            0 => String::new(),
+            number => format!(", with {}", messages(number)),
+        };
+        format!("deleted {}{with}", names.collect::<Vec<_>>().join(" and "))
+    })
 }
 
 fn counts_of(queue: &QueueName, client: &HostClient) -> Result<QueueForm, CliError> {

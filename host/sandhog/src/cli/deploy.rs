@@ -1,7 +1,7 @@
 //! `sandhog deploy`: puts a component into the plugin directory of the running host, and waits for what becomes of it.
 //!
 //! Invariant: a deploy that is stopped before its files are in place leaves nothing behind. One that is stopped later only ends the
-//! waiting: the rollout is the host's.
+//! waiting: the rollout is the host's. Files that the host refuses for good are not left in its directory.
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
@@ -13,7 +13,8 @@ use tokio::{
 
 use self::{
     host::{DeployHost, PlacedFiles, joined},
-    staged::{HandlerBytes, StagedFiles},
+    report::DeployReport,
+    staged::{EarlierFiles, HandlerBytes, StagedFiles},
     watch::{DeployEnd, DeployWatch},
 };
 use super::{CliError, CommandStreams, DeployArgs, arguments::handler_name};
@@ -24,9 +25,10 @@ use crate::{
     signals::{HostSignals, SignalOrder},
 };
 use sandhog_executor::MAX_WASM_BYTES;
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::printable::{MAX_REASON_BYTES, chain, printable};
 
 mod host;
+mod report;
 mod staged;
 mod watch;
 
@@ -110,26 +112,32 @@ async fn run(
     if let Some(code) = stopped {
         return Ok(code);
     }
+    let earlier = staged.keep_earlier()?;
     staged.put_into_place()?;
     let placed = host.placed(&bytes)?;
-    writeln!(streams.output, "{}", placed_sentence(&bytes, &host))?;
     let mut waiting = DeployWaiting {
         watch: DeployWatch::new(placed.files.clone(), &before),
+        report: DeployReport::new(&placed.files, args.json),
         host,
         placed,
+        earlier,
         spinner: spinner(streams.progress),
     };
+    waiting.say(&[placed_sentence(&bytes, &waiting.host)], streams.output)?;
     let ended = tokio::select! {
         code = stop(&mut signals) => Err(code),
         ended = waiting.end(until, streams.output) => Ok(ended),
     };
     waiting.spinner.finish_and_clear();
+    if ended.is_err() {
+        waiting.say(&[goes_on(&waiting.watch)], streams.output)?;
+    }
+    waiting
+        .report
+        .write(ended.as_ref().ok().map(Result::as_ref), streams.output)?;
     match ended {
         Ok(ended) => ended.map(|()| ExitCode::Ok),
-        Err(code) => {
-            writeln!(streams.output, "{}", goes_on(&waiting.watch))?;
-            Ok(code)
-        }
+        Err(code) => Ok(code),
     }
 }
 
@@ -155,7 +163,9 @@ fn goes_on(watch: &DeployWatch) -> String {
 struct DeployWaiting {
     host: DeployHost,
     placed: PlacedFiles,
+    earlier: EarlierFiles,
     watch: DeployWatch,
+    report: DeployReport,
     spinner: ProgressBar,
 }
 
@@ -168,11 +178,13 @@ impl DeployWaiting {
                 Ok(view) => {
                     is_silent = false;
                     let (lines, end) = self.watch.saw(&view);
+                    self.report.saw(view.versions);
                     self.say(&lines, output)?;
                     match end {
                         None => {}
                         Some(DeployEnd::Serves(text)) => return self.say(&[text], output),
                         Some(DeployEnd::Refused(text)) => return Err(CliError::Refused(text)),
+                        Some(DeployEnd::Unfit(text)) => return Err(CliError::Refused(self.take_back(&text))),
                         Some(DeployEnd::WentBack(text)) => return Err(CliError::RolledBack(text)),
                     }
                 }
@@ -193,10 +205,25 @@ impl DeployWaiting {
         }
     }
 
-    fn say(&self, lines: &[String], output: &mut dyn Write) -> Result<(), CliError> {
-        self.spinner
-            .suspend(|| lines.iter().try_for_each(|line| writeln!(output, "{line}")))?;
-        output.flush()?;
+    /// Puts the earlier files back in place of those that the host refused, so that the directory shows what serves, also to the next
+    /// start of the host. Returns the sentence with what was done. No message is lost in either case: the version that serves goes on,
+    /// and without one the messages wait.
+    fn take_back(&mut self, refused: &str) -> String {
+        let name = printable(self.host.name(), MAX_REASON_BYTES);
+        match self.earlier.put_back() {
+            Ok(true) => format!("{refused}\nthe earlier files of {name} are back in the plugin directory"),
+            Ok(false) => {
+                format!("{refused}\nits files were taken out of the plugin directory, which had none of {name} before")
+            }
+            Err(error) => format!(
+                "{refused}\nits files are still in the plugin directory, because the earlier ones can't be put back: {}",
+                chain(&error)
+            ),
+        }
+    }
+
+    fn say(&mut self, lines: &[String], output: &mut dyn Write) -> Result<(), CliError> {
+        self.spinner.suspend(|| self.report.say(lines, output))?;
         Ok(())
     }
 }

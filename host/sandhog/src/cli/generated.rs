@@ -45,6 +45,7 @@ mod tests {
     use clap_complete::Shell;
 
     use super::*;
+    use crate::cli::Paint;
 
     #[test]
     fn completions_know_every_command_but_the_one_of_the_host() {
@@ -55,6 +56,7 @@ mod tests {
                 output: &mut output,
                 progress: false,
                 columns: None,
+                paint: Paint::default(),
                 asks: false,
             };
             completions(&CompletionsArgs { shell }, &mut streams).unwrap();

@@ -3,8 +3,9 @@
 use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use serde_json::{Value, json};
 
-use super::{CommandStreams, CompactArgs, RunArgs};
+use super::{CommandStreams, CompactArgs, RunArgs, write_json};
 use crate::{
     app::{self, StartError},
     client::ClientError,
@@ -117,11 +118,20 @@ pub fn compact(
     };
     let config = Config::load(args.path.as_deref(), overrides, environment)?;
     let Some(directory) = config.data else {
-        writeln!(streams.output, "the queues of this configuration are in memory only")?;
+        if args.json {
+            write_json(streams.output, &Value::Null)?;
+        } else {
+            writeln!(streams.output, "the queues of this configuration are in memory only")?;
+        }
         return Ok(ExitCode::Ok);
     };
     let (before, after) = SimpleStore::compact(&StoreOptions::new(directory)).map_err(StartError::from)?;
-    writeln!(streams.output, "{before} bytes before, {after} bytes now")?;
+    if args.json {
+        let sizes = json!({ "before-bytes": before, "after-bytes": after });
+        write_json(streams.output, &sizes)?;
+    } else {
+        writeln!(streams.output, "{before} bytes before, {after} bytes now")?;
+    }
     Ok(ExitCode::Ok)
 }
 

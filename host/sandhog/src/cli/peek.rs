@@ -39,9 +39,12 @@ pub(crate) fn peek(args: &PeekArgs, client: &HostClient, streams: &mut CommandSt
     if args.json {
         return Ok(write_json(streams.output, &found)?);
     }
+    if args.id.is_some() && args.whole && streams.columns.is_none() {
+        return raw(args, &found, streams.output);
+    }
     match streams.columns {
         None => lines(&found, streams.output)?,
-        Some(columns) => table(args, &found, columns, streams.output)?,
+        Some(_) => table(args, &found, streams)?,
     }
     Ok(())
 }
@@ -79,6 +82,19 @@ fn duration(duration: std::time::Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
+/// Writes the bytes of one message's body as they are, and nothing else: `sandhog peek orders --id ID --whole > body`.
+fn raw(args: &PeekArgs, found: &PeekedList, output: &mut dyn Write) -> Result<(), CliError> {
+    let queue = &args.queue;
+    let Some(message) = found.messages.first() else {
+        return Err(CliError::Refused(format!("{queue} has no such message")));
+    };
+    if let Some(damage) = &message.damage {
+        let damage = printable(damage, 256);
+        return Err(CliError::Refused(format!("the message is damaged: {damage}")));
+    }
+    Ok(output.write_all(&message.shown_bytes())?)
+}
+
 /// Writes a line for each message, for other programs.
 fn lines(found: &PeekedList, output: &mut dyn Write) -> io::Result<()> {
     for message in &found.messages {
@@ -97,30 +113,30 @@ fn lines(found: &PeekedList, output: &mut dyn Write) -> io::Result<()> {
     Ok(())
 }
 
-fn table(args: &PeekArgs, found: &PeekedList, columns: usize, output: &mut dyn Write) -> io::Result<()> {
+fn table(args: &PeekArgs, found: &PeekedList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if found.messages.is_empty() {
-        writeln!(output, "{} has no such messages.", args.queue)?;
+        writeln!(streams.output, "{} has no such messages.", args.queue)?;
     } else if args.whole {
         for message in &found.messages {
-            show(message, output)?;
+            show(message, streams.output)?;
         }
     } else {
-        rows(found, columns, output)?;
+        rows(found, streams)?;
     }
     if found.more {
         let next = found.next.as_deref().unwrap_or_default();
-        writeln!(output, "There may be more: --after {}", printable(next, 64))?;
+        writeln!(streams.output, "There may be more: --after {}", printable(next, 64))?;
     }
     Ok(())
 }
 
-fn rows(found: &PeekedList, columns: usize, output: &mut dyn Write) -> io::Result<()> {
+fn rows(found: &PeekedList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     let has_groups = found.messages.iter().any(|message| message.group_id.is_some());
     let mut headings = vec![
         TextColumn::Text("ID"),
-        TextColumn::Text("STATE"),
+        TextColumn::State("STATE"),
         TextColumn::Number("AGE"),
-        TextColumn::Number("RECEIVES"),
+        TextColumn::Extra("RECEIVES"),
     ];
     if has_groups {
         headings.push(TextColumn::Cuttable("GROUP"));
@@ -140,7 +156,7 @@ fn rows(found: &PeekedList, columns: usize, output: &mut dyn Write) -> io::Resul
         row.push(body(message, ROW_BYTES));
         table.row(row);
     }
-    table.write_within(output, Some(columns))
+    table.write(streams)
 }
 
 /// Writes all there is to know of a message.

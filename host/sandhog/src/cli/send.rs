@@ -1,12 +1,12 @@
 //! `sandhog send`: one message, or every line of standard input.
 
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, CommandStreams, SendArgs, body_line::BodyLine, read_body};
+use super::{CliError, CommandStreams, SendArgs, body_line::BodyLine, read_body, write_answer};
 use crate::{
-    admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch},
+    admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch, SentMessage},
     client::HostClient,
 };
 use sandhog_queue::{
@@ -21,7 +21,7 @@ const READ_BUFFER_BYTES: usize = 256 * 1024;
 pub(crate) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     if let Some(id) = &args.again {
         let sent = client.send_again(args.queue.as_str(), id)?;
-        return Ok(writeln!(streams.output, "{}", printable(&sent.id, MAX_REASON_BYTES))?);
+        return write_sent(args, &sent, streams);
     }
     let template = template(args)?;
     let body = match &args.body {
@@ -38,10 +38,16 @@ pub(crate) fn send(args: &SendArgs, client: &HostClient, streams: &mut CommandSt
         messages: vec![template.with_body(body)],
     };
     match client.send(args.queue.as_str(), &batch)?.results.pop() {
-        Some(BatchResult::Sent { id }) => Ok(writeln!(streams.output, "{}", printable(&id, MAX_REASON_BYTES))?),
+        Some(BatchResult::Sent { id }) => write_sent(args, &SentMessage { id }, streams),
         Some(BatchResult::Refused { error, again }) => Err(refusal(&error, again)),
         None => Err(CliError::Refused("the host gave no result".to_owned())),
     }
+}
+
+fn write_sent(args: &SendArgs, sent: &SentMessage, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+    write_answer(streams.output, args.json, sent, |sent| {
+        printable(&sent.id, MAX_REASON_BYTES)
+    })
 }
 
 /// Returns the error for a message that the host refused. The server may not be a host, so its words are escaped.
@@ -100,9 +106,12 @@ fn send_lines(
         waiting_bytes: 0,
         sent: 0,
     };
-    let result = lines.send_all(template, streams.input);
+    let result = lines.send_all(template, streams.input, streams.output);
     lines.progress.finish_and_clear();
     result?;
+    if args.json {
+        return Ok(());
+    }
     let s = if lines.sent == 1 { "" } else { "s" };
     Ok(writeln!(
         streams.output,
@@ -113,19 +122,45 @@ fn send_lines(
 
 /// Returns a count that goes up, for people who wait.
 pub(crate) fn progress_bar(visible: bool, what: &str) -> ProgressBar {
+    bar(
+        visible,
+        &format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"),
+    )
+}
+
+/// Returns the same of bytes.
+pub(crate) fn byte_bar(visible: bool) -> ProgressBar {
+    bar(visible, "{spinner} {binary_bytes}, {binary_bytes_per_sec}, {elapsed}")
+}
+
+fn bar(visible: bool, template: &str) -> ProgressBar {
     let target = if visible {
         ProgressDrawTarget::stderr()
     } else {
         ProgressDrawTarget::hidden()
     };
-    let style = ProgressStyle::with_template(&format!("{{spinner}} {{human_pos}} {what}, {{per_sec}}, {{elapsed}}"));
+    let style = ProgressStyle::with_template(template);
     let progress = ProgressBar::with_draw_target(None, target);
     progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
     progress
 }
 
+/// Writes a line of JSON for each result.
+fn write_lines(results: &[BatchResult], output: &mut dyn Write) -> io::Result<()> {
+    for result in results {
+        serde_json::to_writer(&mut *output, result)?;
+        writeln!(output)?;
+    }
+    output.flush()
+}
+
 impl Lines<'_> {
-    fn send_all(&mut self, template: &OutgoingForm, input: &mut dyn Read) -> Result<(), CliError> {
+    fn send_all(
+        &mut self,
+        template: &OutgoingForm,
+        input: &mut dyn Read,
+        output: &mut dyn Write,
+    ) -> Result<(), CliError> {
         let mut reader = BufReader::with_capacity(READ_BUFFER_BYTES, input);
         while let Some(line) = self.read_line(&mut reader)? {
             self.waiting_bytes += line.len();
@@ -133,10 +168,10 @@ impl Lines<'_> {
             // The lines of a slow producer do not wait for later ones: they are sent before reading blocks.
             let would_block = !reader.buffer().contains(&b'\n');
             if would_block || self.waiting.len() == MAX_BATCH || self.waiting_bytes >= BATCH_BODY_BYTES {
-                self.flush()?;
+                self.flush(output)?;
             }
         }
-        self.flush()
+        self.flush(output)
     }
 
     /// Reads the next line without its end; `None` at the end of the input.
@@ -153,7 +188,7 @@ impl Lines<'_> {
         Ok(line.map(|line| line.body))
     }
 
-    fn flush(&mut self) -> Result<(), CliError> {
+    fn flush(&mut self, output: &mut dyn Write) -> Result<(), CliError> {
         if self.waiting.is_empty() {
             return Ok(());
         }
@@ -164,6 +199,9 @@ impl Lines<'_> {
         self.waiting_bytes = 0;
         let answer = self.client.send(self.args.queue.as_str(), &batch);
         let results = answer.inspect_err(|_| self.progress.finish_and_clear())?.results;
+        if self.args.json {
+            self.progress.suspend(|| write_lines(&results, output))?;
+        }
         let mut refused = None;
         for (number, result) in (first..).zip(results) {
             match result {

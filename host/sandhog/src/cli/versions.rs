@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use bytesize::ByteSize;
 
 use super::{
-    CliError, PromoteArgs, RollbackArgs, VersionsArgs,
+    CliError, CommandStreams, PromoteArgs, RollbackArgs, VersionsArgs,
     shown::{age, millis, percent, time},
     table::{TextColumn, TextTable},
-    write_json,
+    write_answer, write_json,
 };
 use crate::{
     admin::wire::{HandlerList, ProbationForm, VersionForm, VersionList},
@@ -19,45 +19,49 @@ use sandhog_queue::printable::{MAX_REASON_BYTES, printable, printable_lines};
 /// The longest word, name or path in a cell, in bytes.
 const MAX_CELL_BYTES: usize = 256;
 
-pub(crate) fn versions(args: &VersionsArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
+pub(crate) fn versions(
+    args: &VersionsArgs,
+    client: &HostClient,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     let Some(name) = &args.name else {
         let list = client.handlers()?;
         let written = if args.json {
-            write_json(output, &list)
+            write_json(streams.output, &list)
         } else {
-            write_handlers(&list, output)
+            write_handlers(&list, streams)
         };
         return Ok(written?);
     };
     let list = client.versions(name)?;
     let written = if args.json {
-        write_json(output, &list)
+        write_json(streams.output, &list)
     } else {
-        write_versions(&list, output)
+        write_versions(&list, streams)
     };
     Ok(written?)
 }
 
 pub(crate) fn roll_back(args: &RollbackArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     let list = client.roll_back(&args.name, args.version)?;
-    Ok(writeln!(output, "{}", serving_sentence(&list))?)
+    write_answer(output, args.json, &list, serving_sentence)
 }
 
 pub(crate) fn promote(args: &PromoteArgs, client: &HostClient, output: &mut dyn Write) -> Result<(), CliError> {
     let list = client.promote(&args.name)?;
-    Ok(writeln!(output, "{}", serving_sentence(&list))?)
+    write_answer(output, args.json, &list, serving_sentence)
 }
 
-fn write_handlers(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> {
+fn write_handlers(list: &HandlerList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if list.handlers.is_empty() {
-        return writeln!(output, "The host has no handlers.");
+        return writeln!(streams.output, "The host has no handlers.");
     }
     let mut table = TextTable::new(vec![
-        TextColumn::Text("HANDLER"),
-        TextColumn::Text("QUEUE"),
-        TextColumn::Text("HANDLER STATE"),
+        TextColumn::Cuttable("HANDLER"),
+        TextColumn::Cuttable("QUEUE"),
+        TextColumn::State("HANDLER STATE"),
         TextColumn::Number("VERSION"),
-        TextColumn::Text("STATE"),
+        TextColumn::State("STATE"),
         TextColumn::Text("PROBATION"),
         TextColumn::Text("COMPONENT"),
     ]);
@@ -78,7 +82,7 @@ fn write_handlers(list: &HandlerList, output: &mut dyn Write) -> io::Result<()> 
             handler.digest.as_deref().map_or_else(|| "-".to_owned(), short),
         ]);
     }
-    table.write(output)
+    table.write(streams)
 }
 
 /// Returns the beginning of a digest, which tells components apart.
@@ -87,17 +91,17 @@ fn short(digest: &str) -> String {
     printable(&beginning, MAX_CELL_BYTES)
 }
 
-fn write_versions(list: &VersionList, output: &mut dyn Write) -> io::Result<()> {
+fn write_versions(list: &VersionList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if list.versions.is_empty() {
         let name = printable(&list.handler, MAX_CELL_BYTES);
-        writeln!(output, "No version of {name} has been accepted.")?;
+        writeln!(streams.output, "No version of {name} has been accepted.")?;
     } else {
-        version_table(list).write(output)?;
+        version_table(list).write(streams)?;
     }
     for version in list.versions.iter().filter(|version| version.reason.is_some()) {
         let reason = version.reason.as_deref().unwrap_or_default();
         writeln!(
-            output,
+            streams.output,
             "version {} ({}): {}",
             version.number,
             printable(&version.state, MAX_CELL_BYTES),
@@ -109,7 +113,7 @@ fn write_versions(list: &VersionList, output: &mut dyn Write) -> io::Result<()> 
         .as_ref()
         .map(|probation| probation_sentence(list, probation));
     for sentence in sentences.into_iter().chain(note(list)) {
-        writeln!(output, "{sentence}")?;
+        writeln!(streams.output, "{sentence}")?;
     }
     Ok(())
 }
@@ -117,16 +121,16 @@ fn write_versions(list: &VersionList, output: &mut dyn Write) -> io::Result<()> 
 fn version_table(list: &VersionList) -> TextTable {
     let mut table = TextTable::new(vec![
         TextColumn::Number("VERSION"),
-        TextColumn::Text("STATE"),
+        TextColumn::State("STATE"),
         TextColumn::Text("ACCEPTED"),
-        TextColumn::Number("SERVED"),
+        TextColumn::Extra("SERVED"),
         TextColumn::Number("CALLS"),
         TextColumn::Number("BROKE"),
-        TextColumn::Number("P50"),
-        TextColumn::Number("P99"),
-        TextColumn::Number("CPU"),
-        TextColumn::Number("MEMORY"),
-        TextColumn::Text("FILE"),
+        TextColumn::Extra("P50"),
+        TextColumn::Extra("P99"),
+        TextColumn::Extra("CPU"),
+        TextColumn::Extra("MEMORY"),
+        TextColumn::Cuttable("FILE"),
     ]);
     for version in &list.versions {
         table.row(vec![

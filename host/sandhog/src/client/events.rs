@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, BufReader, Read};
 
 use super::{ClientError, HostClient, escape, query};
+use crate::admin::wire::AttemptList;
 use crate::journal::{JournalEntry, JournalFilter, MessageWay};
 
 /// The longest line of a stream, in bytes: more than an attempt with all that is kept of it.
@@ -50,6 +51,17 @@ impl HostClient {
         Ok(EventStream {
             lines: Box::new(BufReader::new(self.stream("GET", &path)?)),
         })
+    }
+
+    /// Checks that the host has a handler of this name, or keeps an attempt of one.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]. The status 404 says that it has none, with the names of those that it has.
+    pub fn check_handler(&self, handler: &str) -> Result<(), ClientError> {
+        let path = format!("/handlers/{}/attempts?limit=1", escape(handler));
+        let _kept: AttemptList = self.call("GET", &path, None::<&()>)?;
+        Ok(())
     }
 
     /// Returns the way of a message.

@@ -64,13 +64,16 @@ impl HostClient {
         self.call("GET", &format!("/queues/{}", escape(queue)), None::<&()>)
     }
 
-    /// Deletes a queue that nothing declares.
+    /// Deletes a queue that nothing declares; with `dry_run` only says what would go, or why it can't.
     ///
     /// # Errors
     ///
     /// See [`ClientError`].
-    pub fn delete_queue(&self, queue: &str, with_messages: bool) -> Result<DeletedQueue, ClientError> {
-        let path = format!("/queues/{}?with-messages={with_messages}", escape(queue));
+    pub fn delete_queue(&self, queue: &str, with_messages: bool, dry_run: bool) -> Result<DeletedQueue, ClientError> {
+        let path = format!(
+            "/queues/{}?with-messages={with_messages}&dry-run={dry_run}",
+            escape(queue)
+        );
         self.call("DELETE", &path, None::<&()>)
     }
 

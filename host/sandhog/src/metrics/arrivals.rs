@@ -2,7 +2,7 @@
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter};
 
-use super::Metrics;
+use super::{Metrics, MinuteCounts};
 use sandhog_queue::{
     SendError,
     metric_series::{LivingNames, MetricFamilies, MetricSeries, SeriesLabels},
@@ -86,6 +86,11 @@ impl Metrics {
             door: door.as_str(),
         };
         self.arrivals.arrived.with(&labels, |metric| metric.inc_by(messages));
+        let counts = MinuteCounts {
+            arrived: messages,
+            ..MinuteCounts::default()
+        };
+        self.queue_rates.add(queue, counts);
     }
 
     /// A queue answered so to messages that were sent to it.

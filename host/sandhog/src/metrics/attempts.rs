@@ -5,7 +5,7 @@ use std::time::Duration;
 use prometheus_client::metrics::{counter::Counter, gauge::Gauge, histogram::Histogram};
 
 use super::{
-    Metrics, SendDoor,
+    Metrics, MinuteCounts, SendDoor,
     labels::{HandlerLabel, OutcomeLabel, SettlementLabel},
 };
 use sandhog_queue::metric_series::{MetricFamilies, MetricSeries, QueueLabel, QueueResultLabel};
@@ -27,6 +27,7 @@ pub(crate) struct AttemptMetrics {
     sent: MetricSeries<QueueLabel, Counter>,
     dropped_log_lines: MetricSeries<HandlerLabel, Counter>,
     paused: MetricSeries<HandlerLabel, Gauge>,
+    halted: MetricSeries<HandlerLabel, Gauge>,
     pauses: MetricSeries<HandlerLabel, Counter>,
     in_flight: MetricSeries<HandlerLabel, Gauge>,
 }
@@ -43,6 +44,7 @@ impl Default for AttemptMetrics {
             sent: MetricSeries::default(),
             dropped_log_lines: MetricSeries::default(),
             paused: MetricSeries::default(),
+            halted: MetricSeries::default(),
             pauses: MetricSeries::default(),
             in_flight: MetricSeries::default(),
         }
@@ -62,6 +64,8 @@ impl AttemptMetrics {
         let help = "Lines of guests over their limit";
         families.series("dropped_log_lines", help, &self.dropped_log_lines);
         families.series("handler_paused", "1 while a handler is paused", &self.paused);
+        let help = "1 while an operator has paused the handler";
+        families.series("handler_halted", help, &self.halted);
         families.series("handler_pauses", "Pauses of a handler that began", &self.pauses);
         families.series("handler_in_flight_attempts", "Attempts under way", &self.in_flight);
     }
@@ -70,6 +74,7 @@ impl AttemptMetrics {
     pub(crate) fn handler_removed(&self, handler: &str) {
         let label = HandlerLabel::new(handler);
         self.paused.end(&label);
+        self.halted.end(&label);
         self.in_flight.end(&label);
     }
 }
@@ -102,12 +107,25 @@ impl Metrics {
         let seconds = duration.as_secs_f64();
         let durations = &self.attempts.durations;
         durations.with(&HandlerLabel::new(handler), |metric| metric.observe(seconds));
+        let counts = match outcome {
+            "success" | "already-handled" => MinuteCounts::HANDLED,
+            // It comes to nothing, and is no failure.
+            "conflict" | "interrupted" => return,
+            _ => MinuteCounts::FAILED,
+        };
+        self.handler_rates.add(handler, counts);
     }
 
     /// A delivery was settled: `delete`, `retry`, `dead-letter` or `release`.
     pub fn settled(&self, queue: &str, settlement: &'static str) {
         let labels = SettlementLabel::new(queue, settlement);
         self.attempts.settled.with(&labels, Counter::inc);
+        let counts = match settlement {
+            "delete" => MinuteCounts::HANDLED,
+            "release" => return,
+            _ => MinuteCounts::FAILED,
+        };
+        self.queue_rates.add(queue, counts);
     }
 
     /// A message stayed in its queue instead of becoming a dead letter: it has no dead-letter queue, or that queue did not take
@@ -137,6 +155,12 @@ impl Metrics {
         }
         let gauge = &self.attempts.paused;
         gauge.with(&HandlerLabel::new(handler), |metric| metric.set(i64::from(paused)));
+    }
+
+    /// An operator has paused a handler, or has not.
+    pub fn handler_halted(&self, handler: &str, halted: bool) {
+        let gauge = &self.attempts.halted;
+        gauge.with(&HandlerLabel::new(handler), |metric| metric.set(i64::from(halted)));
     }
 
     /// A handler has this number of attempts under way.

@@ -21,6 +21,7 @@ pub struct QueueMetrics {
     delayed: MetricSeries<QueueLabel, Gauge>,
     dead: MetricSeries<QueueLabel, Gauge>,
     damaged: MetricSeries<QueueLabel, Gauge>,
+    halted: MetricSeries<QueueLabel, Gauge>,
     oldest_age: MetricSeries<QueueLabel, Gauge<f64, AtomicU64>>,
     expired: MetricSeries<QueueLabel, Counter>,
     store_database: Gauge,
@@ -40,6 +41,8 @@ impl QueueMetrics {
         families.series("queue_dead_letters", "Dead letters of the queue", &self.dead);
         let help = "Messages that cannot be read";
         families.series("queue_damaged_messages", help, &self.damaged);
+        let help = "1 while an operator has paused the queue";
+        families.series("queue_halted", help, &self.halted);
         let help = "Age of the oldest message not in flight";
         families.series("queue_oldest_message_age_seconds", help, &self.oldest_age);
         let help = "Messages that the time to live has removed";
@@ -74,6 +77,12 @@ impl QueueMetrics {
         // The queue counts from 0 on by itself, and never down.
         let raise = |expired: &Counter| expired.inner().fetch_max(counts.expired, Relaxed);
         self.expired.with(&label, raise);
+    }
+
+    /// An operator has paused a queue, or has not.
+    pub fn halted(&self, queue: &str, halted: bool) {
+        let label = QueueLabel::new(queue);
+        self.halted.with(&label, |gauge| gauge.set(i64::from(halted)));
     }
 
     /// The store takes this much room on its disk.

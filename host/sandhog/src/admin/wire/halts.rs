@@ -36,4 +36,8 @@ impl From<Halt> for HaltForm {
 pub struct ResumeAnswer {
     /// The pause that has ended; null if there was none.
     pub ended: Option<HaltForm>,
+    /// What still stands still, for people, and the command that ends it: the queue of a handler, or a handler of a queue. Null if
+    /// nothing does.
+    #[serde(default)]
+    pub still: Option<String>,
 }

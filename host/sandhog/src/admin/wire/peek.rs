@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AttributeForm, FailureForm, attribute_forms, bounded, text_or_base64};
+use super::{AttributeForm, FailureForm, attribute_forms, body_bytes, bounded, text_or_base64};
 use sandhog_queue::{
     FailureRecord, SendingAttempt,
     message::{Attributes, CheckedMessage, InvalidMessage, Message, Outgoing},
@@ -107,6 +107,13 @@ struct SendingAttemptForm {
     queue: String,
     /// The receive count of the message in the attempt.
     receive_count: u32,
+}
+
+impl PeekedForm {
+    /// Returns the bytes of what is shown of the body; empty if the server sent wrong base64.
+    pub(crate) fn shown_bytes(&self) -> Vec<u8> {
+        body_bytes(self.body.as_deref(), self.body_base64.as_deref())
+    }
 }
 
 impl From<PeekedMessage> for PeekedForm {

@@ -10,7 +10,7 @@ use sandhog_queue::message::QueueName;
 pub enum AttemptsCommand {
     /// Show attempts as they end: outcome, version, time, what was sent and printed
     Tail(TailArgs),
-    /// Show the way of a message across queues: its attempts, which one sent it, and what they sent
+    /// Show the way of a message across queues: what it came from, its attempts, what they sent, and where it lies now
     Trace(TraceArgs),
 }
 
@@ -23,8 +23,8 @@ Examples:
   sandhog tail --last 500 --no-follow  what is kept, and no more
   sandhog tail --json                  a line of JSON for each attempt
 
-The host keeps the last 1000 attempts of each handler in memory, up to 1 MiB ([journal] in sandhog.toml). The command ends with
-exit code 69 when the host stops.")]
+The host keeps the last 1000 attempts of each handler in memory, up to 1 MiB ([journal] in sandhog.toml). The command ends with \
+exit code 69 when the host stops, and with 1 if no handler has the name.")]
 pub struct TailArgs {
     /// The handler: the name of its file without .wasm [default: all handlers]
     pub handler: Option<String>,
@@ -60,7 +60,7 @@ pub struct TailArgs {
 Example:
   sandhog trace 0198f3a2-6d3e-7c51-b1f3-5d1c8a7e9f20
 
-It knows the attempts that the host keeps: see sandhog tail --help.")]
+It knows the attempts that the host keeps (see `sandhog tail --help`), and what the messages that lie in queues say themselves.")]
 pub struct TraceArgs {
     /// The id of the message
     #[arg(value_name = "ID")]

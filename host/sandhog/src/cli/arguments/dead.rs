@@ -52,6 +52,9 @@ pub enum DeadCommand {
         /// Which.
         #[command(flatten)]
         choice: DeadChoice,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -64,6 +67,9 @@ pub enum DeadCommand {
         /// Do not ask; without a terminal nothing is deleted otherwise
         #[arg(long)]
         yes: bool,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -78,6 +84,9 @@ pub enum DeadCommand {
         /// Do not ask; without a terminal nothing is deleted otherwise
         #[arg(long)]
         yes: bool,
+        /// Write JSON
+        #[arg(long)]
+        json: bool,
         /// Where the host is.
         #[command(flatten)]
         host: HostArgs,
@@ -108,7 +117,7 @@ Examples:
   sandhog dead edit orders ID --body fixed.json
   sandhog dead edit orders ID --attr tenant=b --unset-attr trace
 
-The new message has an id of its own, which is printed, and names the dead letter as what it was made from. Both happen in one
+The new message has an id of its own, which is printed, and names the dead letter as what it was made from. Both happen in one \
 transaction: the message is sent and the dead letter is deleted, or neither.")]
 pub struct EditArgs {
     /// The queue in which the message failed
@@ -125,6 +134,9 @@ pub struct EditArgs {
     /// The name of an attribute that is taken away; may be given up to 10 times
     #[arg(long = "unset-attr", value_name = "NAME")]
     pub unset_attributes: Vec<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,

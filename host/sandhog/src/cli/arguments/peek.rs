@@ -21,7 +21,7 @@ Examples:
   sandhog peek orders-dead --where 'reason ~ \"timeout\" and age > 1h'
 
 No message is received by that, and no receive counted. A terminal gets a table that fits it. Elsewhere each message is a line:
-id, state, when it was sent, receives, group and body, with tabs between.")]
+id, state, when it was sent, receives, group and body, with tabs between; --id ID --whole gives the bytes of the body alone.")]
 pub struct PeekArgs {
     /// The queue; a dead-letter queue is one, too
     #[arg(value_parser = queue_name)]

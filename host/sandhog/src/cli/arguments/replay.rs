@@ -16,9 +16,8 @@ Examples:
   sandhog replay orders --version 3                                       the same with a version that the host has kept
   sandhog replay orders --messages --with build/orders.wasm               what would become of the messages that wait
 
-The messages run here, one after another, in the sandbox and with the limits of the manifest beside the component, as messages that are
-received for the first time. Nothing has an
-effect: sends and writes are shown, the key-value store is empty, directories can't be
+The messages run here, one after another, in the sandbox and with the limits of the manifest beside the component, as messages that are \
+received for the first time. Nothing has an effect: sends and writes are shown, the key-value store is empty, directories can't be \
 written, and servers are reached only with --http. The exit code is 0 if all of them are handled, and 1 if some are not.")]
 pub struct ReplayArgs {
     /// The queue in which the messages failed, or are

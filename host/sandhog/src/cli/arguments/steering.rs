@@ -40,6 +40,11 @@ impl SteeringCommand {
 
 /// `sandhog handlers`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+CALLS and BROKE count the calls of the version that serves, and those that ended in a trap, a timeout, a limit or a wrong answer. \
+DONE/MIN are the messages that were handled in the last minute, and FAILED/MIN the attempts that failed.
+
+Below the table stands why a handler stands still, or why another version serves than the files in the plugin directory.")]
 pub struct HandlersArgs {
     /// Write JSON
     #[arg(long)]
@@ -57,7 +62,7 @@ Examples:
   sandhog pause orders --until 2026-12-01T08:00:00Z
   sandhog pause resize --handler       others still receive from its queue
 
-Sends are accepted, what is under way ends, and nothing more is received. A pause is on disk once it is answered, and a restart
+Sends are accepted, what is under way ends, and nothing more is received. A pause is on disk once it is answered, and a restart \
 keeps it. It is no fault: the host stays ready.")]
 pub struct PauseArgs {
     /// The queue, or with --handler the handler
@@ -74,6 +79,9 @@ pub struct PauseArgs {
     /// The same as a time, such as 2026-12-01T08:00:00Z
     #[arg(long, value_name = "TIME")]
     pub until: Option<String>,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -86,13 +94,17 @@ Examples:
   sandhog resume orders
   sandhog resume resize --handler
 
-A handler that the host itself has paused, because its messages failed in a row, goes on by itself once a message succeeds.")]
+A handler that the host itself has paused, because its messages failed in a row, goes on by itself once a message succeeds. If the \
+handler is paused and its queue, too, each has to be resumed: the command says so.")]
 pub struct ResumeArgs {
     /// The queue, or with --handler the handler
     pub name: String,
     /// Resume the handler of this name and not the queue
     #[arg(long)]
     pub handler: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -113,6 +125,9 @@ pub struct PurgeArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -125,7 +140,7 @@ Examples:
   sandhog delete totls                 asks first; refuses a queue with messages
   sandhog delete totls --with-messages --yes
 
-The queue has to be a Simple one that nothing declares: no handler takes it or may send to it, sandhog.toml does not name it, and
+The queue has to be a Simple one that nothing declares: no handler takes it or may send to it, sandhog.toml does not name it, and \
 it is not the dead-letter queue of another. Its own dead-letter queue goes with it if that was made for it and is empty.")]
 pub struct DeleteArgs {
     /// The queue
@@ -137,6 +152,9 @@ pub struct DeleteArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,
@@ -145,9 +163,13 @@ pub struct DeleteArgs {
 /// `sandhog reload`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The settings of Simple queues, and new ones, take effect at once. What needs a restart is named. A file with mistakes changes
-nothing, and all of them are named. The signal SIGHUP does the same.")]
+The settings of Simple queues, and new ones, take effect at once. What needs a restart is named. A file with mistakes changes \
+nothing, and all of them are named. The signal SIGHUP does the same. What comes of new files is known once they are compiled: \
+`sandhog handlers` shows it.")]
 pub struct ReloadArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
     /// Where the host is.
     #[command(flatten)]
     pub host: HostArgs,

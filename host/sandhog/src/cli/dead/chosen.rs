@@ -3,7 +3,7 @@
 use indicatif::ProgressBar;
 
 use super::{
-    super::{CliError, CommandStreams, DeadChoice, send::progress_bar},
+    super::{CliError, CommandStreams, DeadChoice, send::progress_bar, write_answer},
     confirm, count,
 };
 use crate::{
@@ -17,23 +17,29 @@ type Ask<'a> = &'a dyn Fn(&SweepRequest) -> Result<SweepAnswer, ClientError>;
 
 pub(crate) fn redrive(
     choice: &DeadChoice,
+    is_json: bool,
     client: &HostClient,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     let queue = &choice.queue;
     let ask = |request: &SweepRequest| client.redrive(queue.as_str(), request);
     if choice.dry_run {
-        return dry_run(choice, "put back", &ask, streams);
+        return dry_run(choice, &ask, is_json, "put back", streams);
     }
     let redriven = each(choice, &ask, streams.progress)?;
-    writeln!(streams.output, "put {} back into {queue}", count(redriven.messages))?;
-    if redriven.more {
-        writeln!(streams.output, "There are more: run the command again.")?;
-    }
+    write_answer(streams.output, is_json, &redriven, |redriven| {
+        let more = if redriven.more {
+            "\nThere are more: run the command again."
+        } else {
+            ""
+        };
+        format!("put {} back into {queue}{more}", count(redriven.messages))
+    })?;
     complain(choice, redriven.messages)
 }
 
-pub(crate) fn delete(
+/// Asks whether dead letters are to be deleted, unless `yes` says so or none are there.
+pub(crate) fn confirm_deletion(
     choice: &DeadChoice,
     yes: bool,
     client: &HostClient,
@@ -44,20 +50,33 @@ pub(crate) fn delete(
             "say which dead letters: give their ids, or --where FILTER; `dead purge` deletes all",
         ));
     }
+    if yes || choice.dry_run {
+        return Ok(());
+    }
+    let ask = |request: &SweepRequest| client.delete_dead(choice.queue.as_str(), request);
+    let known = each(&asked(choice, true), &ask, streams.progress)?;
+    if known.messages > 0 {
+        confirm(&choice.queue, known.messages, streams)?;
+    }
+    Ok(())
+}
+
+pub(crate) fn delete(
+    choice: &DeadChoice,
+    is_json: bool,
+    client: &HostClient,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     let queue = &choice.queue;
     let ask = |request: &SweepRequest| client.delete_dead(queue.as_str(), request);
     if choice.dry_run {
-        return dry_run(choice, "delete", &ask, streams);
+        return dry_run(choice, &ask, is_json, "delete", streams);
     }
-    if !yes {
-        let known = each(&asked(choice, true), &ask, streams.progress)?;
-        if known.messages > 0 {
-            confirm(queue, known.messages, streams)?;
-        }
-    }
-    let deleted = each(choice, &ask, streams.progress)?.messages;
-    writeln!(streams.output, "deleted {} of {queue}", count(deleted))?;
-    complain(choice, deleted)
+    let deleted = each(choice, &ask, streams.progress)?;
+    write_answer(streams.output, is_json, &deleted, |deleted| {
+        format!("deleted {} of {queue}", count(deleted.messages))
+    })?;
+    complain(choice, deleted.messages)
 }
 
 fn asked(choice: &DeadChoice, dry_run: bool) -> DeadChoice {
@@ -70,18 +89,26 @@ fn asked(choice: &DeadChoice, dry_run: bool) -> DeadChoice {
 }
 
 /// Says what would be done, and to which.
-fn dry_run(choice: &DeadChoice, what: &str, ask: Ask<'_>, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
+fn dry_run(
+    choice: &DeadChoice,
+    ask: Ask<'_>,
+    is_json: bool,
+    what: &str,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
     // Without ids and a filter all are meant, and a filter that all pass says which these are.
     let mut choice = asked(choice, true);
     if choice.ids.is_empty() && choice.filter.is_none() {
         choice.filter = Some("body ~ \"\"".to_owned());
     }
     let known = each(&choice, ask, streams.progress)?;
-    let colon = if known.messages == 0 { "" } else { ":" };
-    writeln!(streams.output, "would {what} {}{colon}", count(known.messages))?;
-    for id in known.ids.unwrap_or_default() {
-        writeln!(streams.output, "{}", printable(&id, 64))?;
-    }
+    write_answer(streams.output, is_json, &known, |known| {
+        let colon = if known.messages == 0 { "" } else { ":" };
+        let ids = known.ids.iter().flatten();
+        let ids = ids.map(|id| printable(id, 64));
+        let counted = format!("would {what} {}{colon}", count(known.messages));
+        std::iter::once(counted).chain(ids).collect::<Vec<_>>().join("\n")
+    })?;
     complain(&choice, known.messages)
 }
 

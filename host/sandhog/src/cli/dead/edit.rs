@@ -2,7 +2,7 @@
 
 use std::{fs::File, path::PathBuf};
 
-use super::super::{CliError, CommandStreams, EditArgs, editor, read_body};
+use super::super::{CliError, CommandStreams, EditArgs, editor, read_body, write_answer};
 use crate::{
     admin::wire::{AttributeForm, EditRequest},
     client::HostClient,
@@ -30,7 +30,7 @@ pub(crate) fn edit(
         request = request.with_body(body);
     }
     let sent = client.edit_dead(args.queue.as_str(), &args.id, &request)?;
-    Ok(writeln!(streams.output, "{}", printable(&sent.id, 64))?)
+    write_answer(streams.output, args.json, &sent, |sent| printable(&sent.id, 64))
 }
 
 /// Returns the new body, if there is to be one.

@@ -60,6 +60,10 @@ impl DeployHost {
         Ok(Self { client, name, plugins })
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn plugins(&self) -> &PluginDir {
         &self.plugins
     }

@@ -43,7 +43,87 @@ pub struct StagingError {
     source: io::Error,
 }
 
+/// The files that were in place before, each under a hidden name beside its own. They are removed at the end.
+#[derive(Debug)]
+pub(crate) struct EarlierFiles {
+    directory: PathBuf,
+    /// In the order in which the new ones got into place.
+    files: Vec<EarlierFile>,
+}
+
+#[derive(Debug)]
+struct EarlierFile {
+    place: PathBuf,
+    /// `None` if there was none.
+    kept: Option<PathBuf>,
+}
+
+impl EarlierFiles {
+    /// Puts the earlier files back, and removes those that had none before. Returns whether there were earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be replaced. What is in the directory is then a part of both.
+    pub(crate) fn put_back(&mut self) -> Result<bool, StagingError> {
+        let mut had_some = false;
+        for EarlierFile { place, kept } in self.files.drain(..) {
+            let put = match &kept {
+                Some(kept) => fs::rename(kept, &place),
+                None => fs::remove_file(&place),
+            };
+            had_some |= kept.is_some();
+            put.map_err(|source| StagingError { file: place, source })?;
+        }
+        sync(&self.directory)?;
+        Ok(had_some)
+    }
+}
+
+impl Drop for EarlierFiles {
+    fn drop(&mut self) {
+        for kept in self.files.iter().filter_map(|file| file.kept.as_ref()) {
+            // The host passes over what can't be removed.
+            drop(fs::remove_file(kept));
+        }
+    }
+}
+
 impl StagedFiles {
+    /// Keeps the files that are in the places of these, to put them back.
+    ///
+    /// # Errors
+    ///
+    /// A file that is there can't be linked or copied. Nothing has changed.
+    pub(crate) fn keep_earlier(&self) -> Result<EarlierFiles, StagingError> {
+        let mut earlier = EarlierFiles {
+            directory: self.directory.clone(),
+            files: Vec::new(),
+        };
+        for file in &self.files {
+            let mut name = file.hidden.clone().into_os_string();
+            name.push(".before");
+            let kept = PathBuf::from(name);
+            drop(fs::remove_file(&kept));
+            // A link is the same file, which the host knows. Not every file system has links.
+            let linked = fs::hard_link(&file.place, &kept).or_else(|error| {
+                if error.kind() == io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+                fs::copy(&file.place, &kept).map(drop)
+            });
+            let kept = match linked {
+                Ok(()) => Some(kept),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Err(source) => return Err(StagingError { file: kept, source }),
+            };
+            earlier.files.push(EarlierFile {
+                place: file.place.clone(),
+                kept,
+            });
+        }
+        Ok(earlier)
+    }
+
     /// Writes the files under hidden names, down to the disk.
     pub(crate) fn write(directory: &Path, bytes: &HandlerBytes) -> Result<Self, StagingError> {
         let mut staged = Self {
@@ -75,12 +155,16 @@ impl StagedFiles {
             })?;
             self.files.remove(0);
         }
-        let synced = File::open(&self.directory).and_then(|directory| directory.sync_all());
-        synced.map_err(|source| StagingError {
-            file: self.directory.clone(),
-            source,
-        })
+        sync(&self.directory)
     }
+}
+
+fn sync(directory: &Path) -> Result<(), StagingError> {
+    let synced = File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|source| StagingError {
+        file: directory.to_owned(),
+        source,
+    })
 }
 
 impl Drop for StagedFiles {
@@ -140,6 +224,28 @@ mod tests {
             .put_into_place()
             .unwrap();
         assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
+    }
+
+    #[test]
+    fn files_that_are_refused_make_room_for_the_earlier_ones() {
+        let plugins = tempfile::tempdir().unwrap();
+        let deploy = || {
+            let staged = StagedFiles::write(plugins.path(), &bytes(Some("new"))).unwrap();
+            let earlier = staged.keep_earlier().unwrap();
+            staged.put_into_place().unwrap();
+            assert_eq!(fs::read(plugins.path().join("orders.wasm")).unwrap(), b"new");
+            earlier
+        };
+        assert!(!deploy().put_back().unwrap());
+        assert!(names(plugins.path()).is_empty());
+        fs::write(plugins.path().join("orders.wasm"), "old").unwrap();
+        assert!(deploy().put_back().unwrap());
+        assert_eq!(names(plugins.path()), ["orders.wasm"]);
+        assert_eq!(fs::read(plugins.path().join("orders.wasm")).unwrap(), b"old");
+        // A deploy that is not refused leaves nothing of the earlier ones.
+        drop(deploy());
+        assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
+        assert_eq!(fs::read(plugins.path().join("orders.wasm")).unwrap(), b"new");
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) enum DeployEnd {
     Serves(String),
     /// The version does not serve, and the host has not gone back from it.
     Refused(String),
+    /// The host refused the files for good, and they are still in its directory.
+    Unfit(String),
     /// The host, or somebody, went back from the version.
     WentBack(String),
 }
@@ -175,7 +177,11 @@ impl DeployWatch {
         }
         if let Some(why) = self.refusal(view.handler.as_ref()) {
             let text = format!("the host refuses it: {why}");
-            return Some(DeployEnd::Refused(text));
+            return Some(if view.is_in_place {
+                DeployEnd::Unfit(text)
+            } else {
+                DeployEnd::Refused(text)
+            });
         }
         let text = || format!("somebody put other files into place before these served: {serves} {name}");
         (!view.is_in_place).then(|| DeployEnd::Refused(text()))

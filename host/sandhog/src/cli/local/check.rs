@@ -16,7 +16,7 @@ use sandhog_executor::{
     ComponentImport, ComponentInfo, ImportGrant, ImportOffer,
     policy::{DirGrant, Grants, LimitEntry, LimitQuantity, Limits, Reuse},
 };
-use sandhog_queue::printable::printable;
+use sandhog_queue::printable::{chain, printable, printable_lines};
 
 /// `sandhog check`.
 ///
@@ -27,29 +27,40 @@ pub fn check(args: &CheckArgs, streams: &mut CommandStreams<'_>) -> Result<ExitC
     let spinner = spinner(format!("compiling {}", args.file.display()), streams.progress);
     let inspection = ComponentTrial::inspect(&args.file, args.manifest.as_deref());
     spinner.finish_and_clear();
-    let inspection = inspection?;
+    let mut inspection = inspection?;
+    if let Some(refusal) = inspection.refusal.take_if(|refusal| refusal.is_transient()) {
+        // The machine did not let it find out.
+        return Err(TrialError::Refused(refusal).into());
+    }
     let facts = facts(&inspection);
+    let refusal = inspection.refusal.as_ref().map(|refusal| chain(refusal));
     if args.json {
-        let accepted = ("accepted", json!(inspection.refusal.is_none()));
-        let facts: serde_json::Map<_, _> = facts
+        let verdict = [
+            ("accepted", json!(refusal.is_none())),
+            ("refusal", json!(refusal.as_deref())),
+        ];
+        let facts: serde_json::Map<_, _> = verdict
             .into_iter()
-            .chain([accepted])
+            .chain(facts)
             .map(|(name, value)| (name.to_owned(), value))
             .collect();
         write_json(streams.output, &facts)?;
     } else {
+        let verdict = streams.paint.state(if refusal.is_none() { "ok" } else { "refused" });
+        let why = match &refusal {
+            None => format!("the host would run {}", args.file.display()),
+            Some(refusal) => refusal.clone(),
+        };
+        writeln!(streams.output, "{verdict}: {}", printable_lines(&why, usize::MAX))?;
         for (name, value) in &facts {
             writeln!(streams.output, "{name:<22} {}", shown(value))?;
         }
     }
-    match inspection.refusal {
-        Some(refusal) => Err(TrialError::Refused(refusal).into()),
-        None if args.json => Ok(ExitCode::Ok),
-        None => {
-            writeln!(streams.output, "the host would accept it")?;
-            Ok(ExitCode::Ok)
-        }
-    }
+    Ok(if refusal.is_none() {
+        ExitCode::Ok
+    } else {
+        ExitCode::Refused
+    })
 }
 
 /// Lines of the output: a name and a value.
@@ -57,17 +68,15 @@ type Facts = Vec<(&'static str, Value)>;
 
 fn facts(inspection: &ComponentInspection) -> Facts {
     let manifest = &inspection.manifest;
-    let mut facts = vec![
-        ("size-bytes", json!(inspection.size)),
-        ("digest", json!(inspection.digest)),
-    ];
+    let mut facts = Vec::new();
     if let Some(info) = &inspection.info {
-        facts.extend(facts_of_component(info));
+        facts.extend(facts_of_component(info, &manifest.grants));
     }
-    if let Some(dry_run) = inspection.dry_run {
-        facts.push(("dry-run-ms", json!(dry_run.as_secs_f64() * 1000.0)));
-    }
+    let info = inspection.info.iter();
+    let unused = info.flat_map(|info| info.unused_grants(&manifest.grants));
+    let warnings: Vec<_> = unused.map(ImportGrant::unused).collect();
     facts.extend([
+        ("warnings", json!(warnings)),
         ("queue", json!(manifest.queue.as_str())),
         ("concurrency", json!(manifest.concurrency)),
         ("timeout", duration(manifest.timeout)),
@@ -75,10 +84,16 @@ fn facts(inspection: &ComponentInspection) -> Facts {
     ]);
     facts.extend(facts_of_limits(&manifest.limits));
     facts.extend(facts_of_grants(&manifest.grants));
-    let info = inspection.info.iter();
-    let unused = info.flat_map(|info| info.unused_grants(&manifest.grants));
-    let warnings: Vec<_> = unused.map(ImportGrant::unused).collect();
-    facts.push(("warnings", json!(warnings)));
+    if let Some(info) = &inspection.info {
+        facts.extend(facts_of_sizes(info));
+    }
+    if let Some(dry_run) = inspection.dry_run {
+        facts.push(("dry-run-ms", json!(dry_run.as_secs_f64() * 1000.0)));
+    }
+    facts.extend([
+        ("size-bytes", json!(inspection.size)),
+        ("digest", json!(inspection.digest)),
+    ]);
     facts
 }
 
@@ -92,9 +107,12 @@ fn instance(reuse: Option<Reuse>) -> String {
     )
 }
 
-fn facts_of_component(info: &ComponentInfo) -> Facts {
+fn facts_of_component(info: &ComponentInfo, grants: &Grants) -> Facts {
     let import = |import: &ComponentImport| match import.offer {
         ImportOffer::Always => import.name.clone(),
+        ImportOffer::With(grant) if grant.is_in(grants) => {
+            format!("{} (granted by grant.{})", import.name, grant.key())
+        }
         ImportOffer::With(grant) => format!("{} (needs grant.{})", import.name, grant.key()),
         ImportOffer::Never => format!("{} (not offered)", import.name),
     };
@@ -102,9 +120,14 @@ fn facts_of_component(info: &ComponentInfo) -> Facts {
     let made_by = [&info.toolchain.languages, &info.toolchain.tools, &info.toolchain.sdks];
     vec![
         ("flavour", json!(info.flavour.as_str())),
+        ("imports", json!(info.imports.iter().map(import).collect::<Vec<_>>())),
         ("form", json!(form)),
         ("made-by", json!(made_by.into_iter().flatten().collect::<Vec<_>>())),
-        ("imports", json!(info.imports.iter().map(import).collect::<Vec<_>>())),
+    ]
+}
+
+fn facts_of_sizes(info: &ComponentInfo) -> Facts {
+    vec![
         ("memories", json!(info.needs.memories)),
         ("largest-memory", size(info.needs.memory_bytes)),
         ("tables", json!(info.needs.tables)),
@@ -174,7 +197,11 @@ fn shown(value: &Value) -> String {
     match value {
         Value::String(text) => printable(text, SHOWN_BYTES),
         Value::Array(values) if values.is_empty() => "nothing".to_owned(),
-        Value::Array(values) => values.iter().map(shown).collect::<Vec<_>>().join("\n                "),
+        Value::Array(values) => values
+            .iter()
+            .map(shown)
+            .collect::<Vec<_>>()
+            .join(&format!("\n{:<22} ", "")),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => value.to_string(),
     }
 }

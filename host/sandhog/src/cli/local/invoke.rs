@@ -5,7 +5,7 @@ use std::io;
 use serde_json::{Number, Value, json};
 
 use super::{
-    super::{CommandStreams, InvokeArgs, read_body, write_json},
+    super::{CommandStreams, InvokeArgs, Paint, read_body, write_json},
     LocalError, SHOWN_BYTES, kept_artifacts, spinner,
 };
 use crate::{
@@ -66,13 +66,17 @@ pub fn invoke(
         }
         write_json(streams.output, &json)?;
     } else {
-        write_text(&invocation, streams.output)?;
+        write_text(&invocation, streams.paint, streams.output)?;
         let code = if info.from_cache {
             "compiled before".to_owned()
         } else {
             format!("compiled in {:.1} s ({tier})", info.compile_time.as_secs_f64())
         };
-        InvokeLines(streams.output).line("code", &code)?;
+        InvokeLines {
+            output: streams.output,
+            paint: streams.paint,
+        }
+        .line("code", &code)?;
     }
     Ok(match invocation.report.verdicts.first() {
         Some(Verdict::Success) => ExitCode::Ok,
@@ -147,14 +151,14 @@ fn as_json(invocation: &TrialInvocation) -> Value {
     })
 }
 
-pub(super) fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn write_text(invocation: &TrialInvocation, paint: Paint, output: &mut dyn io::Write) -> io::Result<()> {
     let CallReport {
         verdicts,
         sends,
         writes,
         usage,
     } = &invocation.report;
-    let mut lines = InvokeLines(output);
+    let mut lines = InvokeLines { output, paint };
     for entry in &invocation.log {
         lines.lines(entry.stream.as_str(), &entry.text)?;
     }
@@ -179,11 +183,14 @@ pub(super) fn write_text(invocation: &TrialInvocation, output: &mut dyn io::Writ
 }
 
 /// Writes lines with a name in front.
-struct InvokeLines<'o>(&'o mut dyn io::Write);
+struct InvokeLines<'o> {
+    output: &'o mut dyn io::Write,
+    paint: Paint,
+}
 
 impl InvokeLines<'_> {
     fn line(&mut self, name: &str, value: &str) -> io::Result<()> {
-        writeln!(self.0, "{name:<10} {value}")
+        writeln!(self.output, "{name:<10} {value}")
     }
 
     /// Writes the lines of a text, each below the first.
@@ -223,9 +230,9 @@ impl InvokeLines<'_> {
 
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         match verdict {
-            Verdict::Success => self.line("verdict", "success"),
+            Verdict::Success => self.line("verdict", &self.paint.state("success")),
             Verdict::Failed(failure) => {
-                self.line("verdict", failure.kind.as_str())?;
+                self.line("verdict", &self.paint.state(failure.kind.as_str()))?;
                 self.lines("reason", &failure.reason)?;
                 if let Some(after) = failure.retry_after {
                     self.line("again in", &humantime::format_duration(after).to_string())?;

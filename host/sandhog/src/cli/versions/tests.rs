@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::cli::test_streams::written;
 
 fn list() -> VersionList {
     serde_json::from_value(json!({
@@ -54,12 +55,6 @@ fn version(number: u64, state: &str, reason: Option<&str>) -> serde_json::Value 
     })
 }
 
-fn written(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> String {
-    let mut output = Vec::new();
-    write(&mut output).unwrap();
-    String::from_utf8(output).unwrap()
-}
-
 #[test]
 fn the_versions_are_a_table_with_the_reasons_and_the_probation_below() {
     let expected = "\
@@ -70,7 +65,7 @@ VERSION  STATE                      ACCEPTED              SERVED  CALLS  BROKE  
 version 5 (quarantined): it broke\\u{1b}[2J
 version 7 is on probation: 120 of 300 calls, 3m 2s of 10m; 2 of its 118 calls broke, and 1 of 1100 of version 6; it gets 10 % of the messages
 ";
-    assert_eq!(written(|output| write_versions(&list(), output)), expected);
+    assert_eq!(written(None, |streams| write_versions(&list(), streams)), expected);
 }
 
 #[test]
@@ -78,7 +73,7 @@ fn a_handler_without_a_version_has_no_table() {
     let mut none = VersionList::none("orders");
     none.note = Some("the files are refused".to_owned());
     let expected = "No version of orders has been accepted.\nthe files are refused\n";
-    assert_eq!(written(|output| write_versions(&none, output)), expected);
+    assert_eq!(written(None, |streams| write_versions(&none, streams)), expected);
 }
 
 #[test]
@@ -128,5 +123,8 @@ HANDLER  QUEUE   HANDLER STATE  VERSION  STATE      PROBATION  COMPONENT
 orders   orders  serving              7  probation  doubt      0123456789ab
 resize   -       refused              -  -          -          -
 ";
-    assert_eq!(written(|output| write_handlers(&handlers.unwrap(), output)), expected);
+    assert_eq!(
+        written(None, |streams| write_handlers(&handlers.unwrap(), streams)),
+        expected
+    );
 }

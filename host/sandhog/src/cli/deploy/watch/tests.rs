@@ -63,6 +63,7 @@ fn handler(refusals: u64) -> HandlerForm {
         slots: 1,
         calls: 0,
         breaks: 0,
+        last_minute: crate::admin::wire::MinuteForm::default(),
         name: "orders".to_owned(),
         queue: None,
         state: "serving".to_owned(),
@@ -262,14 +263,14 @@ fn a_refusal_ends_the_deploy_and_one_from_before_does_not() {
     assert_eq!(end(&mut watch, &before), None);
     assert_eq!(
         end(&mut watch, &with_error(4, false)),
-        Some(refused("the host refuses it: no such export"))
+        Some(DeployEnd::Unfit("the host refuses it: no such export".to_owned()))
     );
     // A host that was started again counts from 0.
     let mut watch = deploy(&before);
     assert_eq!(end(&mut watch, &with_error(0, false)), None);
     assert_eq!(
         end(&mut watch, &with_error(1, false)),
-        Some(refused("the host refuses it: no such export"))
+        Some(DeployEnd::Unfit("the host refuses it: no such export".to_owned()))
     );
 }
 

@@ -8,6 +8,7 @@ use super::{
     super::{invoke, spinner},
     observed::ObservedCall,
 };
+use crate::cli::Paint;
 use sandhog_queue::printable::printable_lines;
 
 /// The most lines of a guest's output that are shown of one call.
@@ -73,7 +74,7 @@ impl<'o> Screen<'o> {
         let more = log.len().saturating_sub(MAX_LOG_LINES);
         log.truncate(MAX_LOG_LINES);
         let mut text = Vec::new();
-        invoke::write_text(&call.invocation, &mut text)?;
+        invoke::write_text(&call.invocation, Paint::default(), &mut text)?;
         let text = String::from_utf8_lossy(&text).into_owned();
         self.write(|output| {
             text.lines().try_for_each(|line| writeln!(output, "  {line}"))?;

@@ -1,7 +1,7 @@
-//! The lines of attempts and ways.
+//! The lines of attempts.
 
 use super::*;
-use crate::journal::{JournalLine, WaySender};
+use crate::journal::JournalLine;
 
 fn entry(message: &str) -> JournalEntry {
     let json = format!(
@@ -11,9 +11,13 @@ fn entry(message: &str) -> JournalEntry {
     serde_json::from_str(&json).unwrap()
 }
 
-fn written(write: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+fn written(entry: &JournalEntry) -> String {
     let mut output = Vec::new();
-    write(&mut output).unwrap();
+    let mut lines = AttemptLines {
+        output: &mut output,
+        paint: Paint::default(),
+    };
+    lines.entry(entry).unwrap();
     String::from_utf8(output).unwrap()
 }
 
@@ -34,7 +38,7 @@ fn an_attempt_is_a_line_with_what_it_sent_and_printed_below() {
         }],
         ..entry("m1")
     };
-    let text = written(|output| write_entry(&entry, output));
+    let text = written(&entry);
     assert_eq!(
         text,
         "1970-01-02T00:00:00.123Z orders v3 m1 success, 4.2ms (processor 1.5ms), 3.0 MiB\n  stdout | one\n  stdout | two \\u{1b}[31m\n  sent to totals: m2, 12 bytes\n"
@@ -51,40 +55,9 @@ fn an_attempt_that_failed_says_why_and_what_becomes_of_its_message() {
         reason: Some("out of paper".to_owned()),
         ..entry("m1")
     };
-    let text = written(|output| write_entry(&failed, output));
+    let text = written(&failed);
     assert_eq!(
         text,
         "1970-01-02T00:00:00.123Z orders v3 m1 trap, receive 2, 4.2ms: again in 2s\n  reason | out of paper\n"
-    );
-}
-
-#[test]
-fn the_way_of_a_message_is_a_tree() {
-    let first = JournalEntry {
-        sends: vec![JournalSend {
-            queue: "totals".to_owned(),
-            message: "m2".to_owned(),
-            bytes: 12,
-            deduplication_id: None,
-        }],
-        ..entry("m1")
-    };
-    let way = MessageWay {
-        message: "m1".to_owned(),
-        sent_by: None::<WaySender>,
-        attempts: vec![first],
-        sent: vec![MessageWay {
-            message: "m2".to_owned(),
-            sent_by: None,
-            attempts: vec![entry("m2")],
-            sent: Vec::new(),
-            more: false,
-        }],
-        more: false,
-    };
-    let text = written(|output| write_way(&way, 1, output));
-    assert_eq!(
-        text,
-        "  1970-01-02T00:00:00.123Z orders v3 m1 success, 4.2ms\n    sent to totals: m2, 12 bytes\n      1970-01-02T00:00:00.123Z orders v3 m2 success, 4.2ms\n"
     );
 }
