@@ -77,6 +77,12 @@ impl PeekSearch {
         self.start
     }
 
+    /// Returns how many messages are done with.
+    #[cfg(test)]
+    pub(crate) fn looked_at(&self) -> usize {
+        self.looked_at
+    }
+
     /// Returns whether the page is full, or nothing is left.
     pub(crate) fn is_done(&self) -> bool {
         self.is_at_end
