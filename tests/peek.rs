@@ -213,6 +213,47 @@ fn dead_letters_are_chosen_by_a_filter() {
 }
 
 #[test]
+fn a_list_by_a_filter_goes_on_where_it_ended_and_one_after_an_unknown_id_is_refused() {
+    let (place, host, ids) = host_with_dead_letters();
+    let list = |arguments: &[&str]| ask(&place, &host, &[&["dead", "list", "orders"], arguments].concat());
+    let two = ["--where", "kind = reject", "--limit", "2"];
+    let (code, first, complaint) = list(&two);
+    assert_eq!(code, Some(0), "{complaint}");
+    let (letters, rest_is) = first.split_once("There may be more: --after ").expect("a part");
+    assert!(letters.contains(&ids[1]) && !letters.contains(&ids[2]), "{letters}");
+    let (code, rest, complaint) = list(&[&two[..], &["--after", rest_is.trim_end()]].concat());
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(rest.contains(&ids[2]) && rest.lines().count() == 1, "{rest}");
+    let (code, nothing, complaint) = list(&["--after", "zzz"]);
+    assert_eq!((code, &*nothing), (Some(1), ""));
+    assert!(
+        complaint.contains("after=zzz: queue orders has no dead letter with this id"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_deletion_of_what_a_dry_run_has_counted_leaves_what_died_later() {
+    let (_place, host, _) = host_with_dead_letters();
+    let mut request = json!({ "where": "kind = reject", "dry-run": true });
+    let counted = host.post("/queues/orders/dead/delete", &request);
+    assert_eq!(counted["messages"], 3, "{counted}");
+    host.send("orders", b"four");
+    wait_for("a fourth dead letter", || {
+        (host.count("orders", "dead") == 4).then_some(())
+    });
+    request = json!({ "where": "kind = reject", "after": counted["counted"] });
+    let deleted = host.post("/queues/orders/dead/delete", &request);
+    assert_eq!(deleted["messages"], 3, "{deleted}");
+    let left: Vec<_> = host
+        .dead("orders")
+        .iter()
+        .map(|letter| letter["body"].clone())
+        .collect();
+    assert_eq!(left, [json!("four")]);
+}
+
+#[test]
 fn dead_letters_are_deleted_one_by_one_or_by_a_filter_and_only_on_confirmation() {
     let (place, host, ids) = host_with_dead_letters();
     let delete = |arguments: &[&str]| ask(&place, &host, &[&["dead", "delete", "orders"], arguments].concat());

@@ -40,7 +40,7 @@ pub(crate) fn dead(
             ..
         } => {
             let answer = match filter {
-                Some(filter) => filtered(queue, filter, *limit, client)?,
+                Some(filter) => filtered(queue, filter, *limit, client, after.clone())?,
                 None => client.dead_letters(queue.as_str(), *limit, after.as_deref())?,
             };
             if *json {
@@ -71,12 +71,18 @@ pub(crate) fn dead(
 }
 
 /// Lists dead letters that pass a filter, page by page, because a page can end early.
-fn filtered(queue: &QueueName, filter: &str, limit: u16, client: &HostClient) -> Result<DeadLetterList, CliError> {
+fn filtered(
+    queue: &QueueName,
+    filter: &str,
+    limit: u16,
+    client: &HostClient,
+    after: Option<String>,
+) -> Result<DeadLetterList, CliError> {
     let limit = usize::from(limit);
     let mut found = DeadLetterList {
         dead_letters: Vec::new(),
         more: true,
-        next: None,
+        next: after,
     };
     while found.more && found.dead_letters.len() < limit {
         let left = limit - found.dead_letters.len();
@@ -142,10 +148,10 @@ fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut 
         table.row(row);
     }
     table.write_within(output, columns)?;
-    if page.more && filtered {
-        writeln!(output, "There may be more: raise --limit, or narrow the filter.")?;
-    } else if page.more {
-        writeln!(output, "There may be more: --after {}", printable(&last.id, 64))?;
+    if page.more {
+        // With a filter the host says where the list goes on, and without one the last letter does.
+        let place = page.next.as_ref().unwrap_or(&last.id);
+        writeln!(output, "There may be more: --after {}", printable(place, 64))?;
     }
     Ok(())
 }
