@@ -82,7 +82,7 @@ impl SimpleQueue {
                 let step = which.clone();
                 let act = StoreOperation::new(move |rules, now| match action {
                     DeadLetterAction::Redrive => rules.redrive(key, &step, now),
-                    DeadLetterAction::Delete => rules.purge_dead(key, &step),
+                    DeadLetterAction::Delete => rules.purge_dead(key, &step, now),
                 });
                 let (count, next) = self.ask(act).await?;
                 messages += count;

@@ -104,10 +104,13 @@ impl StoreRules {
                 Some(letter) => self.rows.meta(letter.seq)?,
                 None => None,
             };
-            let Some(meta) = meta.filter(|meta| !meta.state.is_in_flight()) else {
-                return Ok(Ok(None));
+            replaced = match meta {
+                Some(meta) => self.free(meta, now)?,
+                None => None,
             };
-            replaced = Some(meta);
+            if replaced.is_none() {
+                return Ok(Ok(None));
+            }
         }
         if let Some(limit) = self.overfull(key, 1, now)? {
             return Ok(Err(SendError::Full { queue: name, limit }));
