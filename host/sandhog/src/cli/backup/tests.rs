@@ -93,10 +93,10 @@ fn refused(facts: &str) -> BackupError {
         &archive(&[("queues.db", "hello"), (FACTS, facts)]),
     );
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
-    match error.unwrap_err() {
-        CliError::Backup(error) => error,
-        other => panic!("{other}"),
-    }
+    let CliError::Backup(error) = error.unwrap_err() else {
+        panic!("no error of a backup")
+    };
+    error
 }
 
 #[test]
