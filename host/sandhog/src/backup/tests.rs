@@ -69,10 +69,14 @@ async fn backups_that_are_given_up_at_any_moment_leave_nothing_and_the_next_one_
     assert_eq!(begun, 40);
     tasks.close();
     tasks.wait().await;
-    let left = || data.path().join(STAGING).exists();
-    while left() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let gone = async {
+        while data.path().join(STAGING).exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone)
+        .await
+        .expect("nothing is left of them");
     tasks.reopen();
     let mut pieces = desk.begin(&tasks).await.unwrap();
     let mut archive = Vec::new();
