@@ -5,7 +5,7 @@
 //! one statement of bare SQLite that reads every body and keeps its transaction open meanwhile; that of the handlers is the same load
 //! without a search, in turns with it.
 //!
-//! `cargo bench --workspace --bench peek`; with `-- MESSAGES RATE` for others.
+//! `cargo bench --workspace --bench peek`; with `-- MESSAGES RATE ROUNDS` for others.
 
 #![expect(
     clippy::unwrap_used,
@@ -52,15 +52,20 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BODY_BYTES: usize = 256;
 const NEEDLE: &str = "the needle";
-const ROUNDS: usize = 3;
+/// The longest time for which the load is watched without a search.
+const LONGEST: Duration = Duration::from_secs(30);
 /// How many messages are sent to see how many are handled in a second.
 const BURST: usize = 20_000;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|each| each != "--bench").collect();
-    let (messages, rate) = match arguments.as_slice() {
-        [messages, rate] => (messages.parse().unwrap(), rate.parse().unwrap()),
-        _ => (2_000_000, 10_000.0),
+    let (messages, rate, rounds) = match arguments.as_slice() {
+        [messages, rate, rounds] => (
+            messages.parse().unwrap(),
+            rate.parse().unwrap(),
+            rounds.parse().unwrap(),
+        ),
+        _ => (2_000_000, 10_000.0, 3),
     };
     let profile = if cfg!(debug_assertions) {
         "without optimisation, the profile of the tests"
@@ -71,7 +76,7 @@ fn main() {
     let runtime = control_runtime();
     runtime.block_on(async {
         let mut bench = Bench::new(&runtime, messages).await;
-        bench.run(messages, rate).await;
+        bench.run(messages, rate, rounds).await;
         bench.pipeline.stop().await;
     });
 }
@@ -128,18 +133,18 @@ impl Bench {
         }
     }
 
-    async fn run(&mut self, messages: usize, wished: f64) {
+    async fn run(&mut self, messages: usize, wished: f64, rounds: usize) {
         let reached = self.burst().await;
         let rate = wished.min(reached / 2.0);
         println!("{reached:.0} messages a second are handled at most; beside the search, {rate:.0}");
         let (mut bare, mut idle, mut without, mut with) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
+        for _ in 0..rounds {
             let path = self.directory.path().join("queues.db");
             bare.push(tokio::task::spawn_blocking(move || bare_scan(&path)).await.unwrap());
             let alone = self.search().await;
             idle.push(alone);
             without.push(
-                self.beside(rate, tokio::time::sleep(Duration::from_secs_f64(alone)))
+                self.beside(rate, tokio::time::sleep(Duration::from_secs_f64(alone).min(LONGEST)))
                     .await,
             );
             let backlog = Arc::clone(&self.backlog);
@@ -148,12 +153,12 @@ impl Bench {
             };
             with.push(self.beside(rate, looking).await);
         }
-        print_header(&format!("a text is sought in {messages} messages"), "s", ROUNDS);
+        print_header(&format!("a text is sought in {messages} messages"), "s", rounds);
         let [bare, idle] = [bare, idle].map(Figures::new);
         print_row("bare SQLite, one statement, nobody works", &bare, &bare, None);
         print_row("peek, nobody works", &idle, &bare, None);
         print_row("peek, handlers work", &of(&with, |seen| seen.seconds), &bare, None);
-        print_header("handlers beside the search, and without it", "", ROUNDS);
+        print_header("handlers beside the search, and without it", "", rounds);
         let show = |name: &str, figure: fn(&Watched) -> f64| show(name, &without, &with, figure);
         show("messages handled a second", |seen| seen.rate);
         show("from send to start, p50, us", |seen| quantile(&seen.waits, 0.5));
