@@ -41,9 +41,17 @@ fn refused(output: &Output, code: i32, why: &str) {
     assert!(error.contains(why), "{error}");
 }
 
-/// The directory in which the host makes its copy.
+/// The directory in which the host makes its copies.
 fn staging(place: &Place) -> PathBuf {
     place.data().join("backup.tmp")
+}
+
+/// Waits until a copy is begun.
+fn wait_for_copy(place: &Place) {
+    wait_for("the copy", || {
+        let mut copies = fs::read_dir(staging(place)).ok()?.flatten();
+        copies.find(|copy| copy.path().join("queues.db").exists())
+    });
 }
 
 /// Asks for a backup and reads nothing of it.
@@ -175,7 +183,7 @@ fn a_kill_during_a_backup_leaves_a_data_directory_that_starts_and_nothing_else()
     let place = filled("ballast");
     let host = place.start();
     let client = deaf_client(&host);
-    wait_for("the copy", || staging(&place).join("queues.db").exists().then_some(()));
+    wait_for_copy(&place);
     host.kill();
     drop(client);
     assert!(staging(&place).exists(), "it was under way");
@@ -191,7 +199,7 @@ fn one_backup_is_made_at_a_time_and_a_client_that_goes_away_ends_its_own() {
     let place = filled("ballast");
     let host = place.start();
     let client = deaf_client(&host);
-    wait_for("the copy", || staging(&place).join("queues.db").exists().then_some(()));
+    wait_for_copy(&place);
     let monday = place.path().join("monday");
     refused(
         &backup(&place, &host, &monday),

@@ -2,12 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "a wrong answer fails the test")]
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::Output,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::{collections::BTreeSet, fs, process::Output};
 
 use harness::{
     guests::{forward, handler, obedient},
@@ -213,6 +208,47 @@ fn dead_letters_are_chosen_by_a_filter() {
 }
 
 #[test]
+fn a_list_by_a_filter_goes_on_where_it_ended_and_one_after_an_unknown_id_is_refused() {
+    let (place, host, ids) = host_with_dead_letters();
+    let list = |arguments: &[&str]| ask(&place, &host, &[&["dead", "list", "orders"], arguments].concat());
+    let two = ["--where", "kind = reject", "--limit", "2"];
+    let (code, first, complaint) = list(&two);
+    assert_eq!(code, Some(0), "{complaint}");
+    let (letters, rest_is) = first.split_once("There may be more: --after ").expect("a part");
+    assert!(letters.contains(&ids[1]) && !letters.contains(&ids[2]), "{letters}");
+    let (code, rest, complaint) = list(&[&two[..], &["--after", rest_is.trim_end()]].concat());
+    assert_eq!(code, Some(0), "{complaint}");
+    assert!(rest.contains(&ids[2]) && !rest.contains(&ids[1]), "{rest}");
+    let (code, nothing, complaint) = list(&["--after", "zzz"]);
+    assert_eq!((code, &*nothing), (Some(1), ""));
+    assert!(
+        complaint.contains("after=zzz: queue orders has no dead letter with this id"),
+        "{complaint}"
+    );
+}
+
+#[test]
+fn a_deletion_of_what_a_dry_run_has_counted_leaves_what_died_later() {
+    let (_place, host, _) = host_with_dead_letters();
+    let mut request = json!({ "where": "kind = reject", "dry-run": true });
+    let counted = host.post("/queues/orders/dead/delete", &request);
+    assert_eq!(counted["messages"], 3, "{counted}");
+    host.send("orders", b"four");
+    wait_for("a fourth dead letter", || {
+        (host.count("orders", "dead") == 4).then_some(())
+    });
+    request = json!({ "where": "kind = reject", "after": counted["counted"] });
+    let deleted = host.post("/queues/orders/dead/delete", &request);
+    assert_eq!(deleted["messages"], 3, "{deleted}");
+    let left: Vec<_> = host
+        .dead("orders")
+        .iter()
+        .map(|letter| letter["body"].clone())
+        .collect();
+    assert_eq!(left, [json!("four")]);
+}
+
+#[test]
 fn dead_letters_are_deleted_one_by_one_or_by_a_filter_and_only_on_confirmation() {
     let (place, host, ids) = host_with_dead_letters();
     let delete = |arguments: &[&str]| ask(&place, &host, &[&["dead", "delete", "orders"], arguments].concat());
@@ -296,57 +332,4 @@ fn a_message_that_was_looked_at_is_sent_again_and_names_the_old_one() {
     }
     let (code, _, _) = ask(&place, &host, &["send", "orders", "--again", "nope"]);
     assert_eq!(code, Some(1));
-}
-
-/// Prints what a search of a large backlog costs, while a handler works in the same store.
-#[test]
-#[ignore = "a long suite: cargo suites"]
-fn a_search_of_two_million_messages_neither_fills_memory_nor_stops_the_handler() {
-    const MESSAGES: usize = 2_000_000;
-    let place = Place::new();
-    place.fill("backlog", MESSAGES, &[b'x'; 256], 1000);
-    place.configure("[queues.backlog]\n");
-    place.install("orders", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
-    let host = place.start();
-    host.wait_ready();
-    let needle = host.send("backlog", b"the needle");
-    let (resident_before, _, _) = host.resources();
-    let handled = |host: &Host| host.count("out", "ready");
-    let stopped = AtomicBool::new(false);
-    let (found, took, most, sent) = std::thread::scope(|scope| {
-        let sender = scope.spawn(|| {
-            let mut sent = 0_u64;
-            while !stopped.load(Relaxed) {
-                host.send("orders", b"hello");
-                sent += 1;
-            }
-            sent
-        });
-        let began = std::time::Instant::now();
-        let mut found = Vec::new();
-        let mut after = String::new();
-        let mut most = 0;
-        loop {
-            let page = host.get(&format!("/queues/backlog/messages?contains=needle{after}"));
-            found.extend(page["messages"].as_array().unwrap().clone());
-            most = most.max(host.resources().0);
-            match page["next"].as_str() {
-                Some(next) => after = format!("&after={next}"),
-                None => break,
-            }
-        }
-        let took = began.elapsed();
-        stopped.store(true, Relaxed);
-        (found, took, most, sender.join().unwrap())
-    });
-    let log = fs::metadata(place.data().join("queues.db-wal")).unwrap().len();
-    println!(
-        "{MESSAGES} messages searched in {took:.1?} while {sent} were sent and handled; resident {} MiB before, {} MiB at most; log {} MiB",
-        resident_before / 1024,
-        most / 1024,
-        log / 1024 / 1024
-    );
-    assert_eq!(ids(&found), [needle]);
-    wait_for("all to be handled", || (handled(&host) == sent).then_some(()));
-    assert!(most < 300 * 1024, "{most} KiB");
 }

@@ -5,6 +5,9 @@
 //!
 //! Meanwhile somebody sets the wall clock, and the machine sleeps. The model knows nothing of the wall clock: no message ends
 //! earlier, no delay lasts longer and no deduplication id is forgotten because of it.
+//!
+//! An operator looks at the messages, corrects, copies, deletes and puts back single dead letters, and deletes the queue. A peek shows
+//! what the model has, with what each message was made from and who sent it. The store knows no pauses: the host holds those.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,9 +22,11 @@ use std::{cmp::Reverse, collections::BTreeMap, num::NonZeroU32, sync::Arc, time:
 use harness::set_clock::SetClock;
 use proptest::prelude::*;
 use sandhog_queue::{
-    Counts, Delivery, EffectSend, EffectsRefused, ExtendError, FailureKind, FailureRecord, Queue, Receipt, SendError,
-    SettleError, SettleRequest, Settlement,
-    message::{Outgoing, QueueName},
+    Counts, Delivery, EffectSend, Effects, EffectsRefused, ExtendError, FailureKind, FailureRecord, Queue, Receipt,
+    SendError, SendIds, SendOrigin, SendingAttempt, SentAgain, SettleError, SettleRequest, Settlement,
+    message::{MessageId, Outgoing, QueueName},
+    message_filter::{MessageFilter, MessageStanding},
+    peek::{PeekRequest, PeekScope, PeekedMessage},
 };
 use sandhog_simple::{
     HistoricDelivery, ProcessedMessageSettings, SimpleQueue, SimpleStore, StoreOptions,
@@ -87,6 +92,23 @@ enum Step {
         limit: usize,
     },
     Purge,
+    /// An operator looks at everything.
+    Look,
+    /// Somebody sends a message that is made from a dead letter, in the place of that one or beside it.
+    SendAgain {
+        which: prop::sample::Index,
+        replaces: bool,
+        group: Option<u8>,
+    },
+    RedriveOne {
+        which: prop::sample::Index,
+    },
+    DeleteDead {
+        which: prop::sample::Index,
+    },
+    PurgeDead,
+    /// The queue is deleted, and another one gets its name.
+    DeleteQueue,
     /// A receive that waits if it has to while something happens.
     Wait {
         max: usize,
@@ -146,6 +168,20 @@ fn settle() -> impl Strategy<Value = Step> + Clone {
     ]
 }
 
+/// What an operator does.
+fn operate() -> impl Strategy<Value = Step> + Clone {
+    let which = any::<prop::sample::Index>();
+    let again = (which.clone(), any::<bool>(), prop::option::of(0..3_u8));
+    prop_oneof![
+        12 => Just(Step::Look),
+        8 => again.prop_map(|(which, replaces, group)| Step::SendAgain { which, replaces, group }),
+        6 => which.clone().prop_map(|which| Step::RedriveOne { which }),
+        4 => which.prop_map(|which| Step::DeleteDead { which }),
+        1 => Just(Step::PurgeDead),
+        1 => Just(Step::DeleteQueue),
+    ]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let redrive = (1..4_usize).prop_map(|limit| Step::Redrive { limit });
     let pass = (1..60_u64).prop_map(|seconds| Step::Pass { seconds });
@@ -175,6 +211,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Purge),
         2 => jump,
         1 => sleep,
+        10 => operate(),
     ];
     prop::collection::vec(step, 1..80)
 }
@@ -573,15 +610,48 @@ impl Model {
     fn redrive(&mut self, limit: usize) -> u64 {
         let chosen: Vec<(usize, usize)> = self.dead().into_iter().take(limit).collect();
         for (_, index) in &chosen {
-            self.last_seq += 1;
-            let entry = &mut self.entries[*index];
-            entry.seq = self.last_seq;
-            entry.queued_at = self.now;
-            entry.receives = 0;
-            entry.lapsed = None;
-            self.join(*index);
+            self.redrive_one(*index);
         }
         u64::try_from(chosen.len()).unwrap()
+    }
+
+    fn redrive_one(&mut self, index: usize) {
+        self.last_seq += 1;
+        let entry = &mut self.entries[index];
+        entry.seq = self.last_seq;
+        entry.queued_at = self.now;
+        entry.receives = 0;
+        entry.lapsed = None;
+        self.join(index);
+    }
+
+    fn purge_dead(&mut self) -> u64 {
+        let before = self.entries.len();
+        self.entries.retain(|entry| !matches!(entry.place, Place::Dead(_)));
+        u64::try_from(before - self.entries.len()).unwrap()
+    }
+
+    /// Another queue has the name, which knows nothing of this one.
+    fn delete_queue(&mut self) {
+        self.entries.clear();
+        self.remembered.clear();
+        self.expired = 0;
+    }
+
+    /// The messages of the queue in the order in which they came to it, as an operator is shown them.
+    fn shown(&self) -> Vec<(&Entry, MessageStanding)> {
+        let standing = |entry: &Entry| match entry.place {
+            Place::InFlight { .. } => Some(MessageStanding::InFlight),
+            Place::Delayed(_) => Some(MessageStanding::Delayed),
+            Place::Dead(_) => None,
+            Place::Visible | Place::Retry(_) if entry.lane.is_some() && !entry.leads => Some(MessageStanding::Held),
+            Place::Visible => Some(MessageStanding::Ready),
+            Place::Retry(_) => Some(MessageStanding::Retry),
+        };
+        let shown = self.entries.iter().filter_map(|entry| Some((entry, standing(entry)?)));
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort_unstable_by_key(|(entry, _)| entry.seq);
+        shown
     }
 
     fn purge(&mut self) -> u64 {
@@ -621,13 +691,24 @@ fn plain(received: Vec<HistoricDelivery>) -> Vec<Delivery> {
     received.into_iter().map(|received| received.delivery).collect()
 }
 
+/// Where a message comes from.
+#[derive(Debug, Clone)]
+struct Provenance {
+    id: MessageId,
+    parent: Option<MessageId>,
+    sender: Option<SendingAttempt>,
+}
+
 /// A queue and its model, side by side.
 struct Pair {
+    store: SimpleStore,
     queue: Arc<SimpleQueue>,
     clock: SetClock,
     model: Model,
     /// When each body was sent, by the wall clock.
     sent_at: BTreeMap<String, u64>,
+    /// By the body.
+    provenance: BTreeMap<String, Provenance>,
     receipts: Vec<(Receipt, usize)>,
     sent: usize,
 }
@@ -645,10 +726,12 @@ fn failure() -> FailureRecord {
 impl Pair {
     async fn new(store: &SimpleStore, clock: SetClock, shape: Shape) -> Self {
         Self {
+            store: store.clone(),
             queue: declare(store, shape).await,
             clock,
             model: Model::new(shape),
             sent_at: BTreeMap::new(),
+            provenance: BTreeMap::new(),
             receipts: Vec::new(),
             sent: 0,
         }
@@ -658,6 +741,8 @@ impl Pair {
         for step in steps {
             self.step(step).await;
         }
+        self.model.catch_up();
+        self.look().await;
         self.compare_dead().await;
     }
 
@@ -713,6 +798,9 @@ impl Pair {
                 assert_eq!(self.queue.purge().await.unwrap(), self.model.purge());
             }
             Step::Wait { max, terms, step } => self.wait((*max, *terms), step).await,
+            Step::Look | Step::PurgeDead | Step::DeleteQueue => self.operate(step).await,
+            Step::SendAgain { which, replaces, group } => self.send_again(which, *replaces, *group).await,
+            Step::RedriveOne { which } | Step::DeleteDead { which } => self.choose(step, which).await,
         }
     }
 
@@ -771,6 +859,7 @@ impl Pair {
             (Ok(id), _) => {
                 assert!(!self.model.is_full());
                 self.model.add(&body, group, priority, delay);
+                self.note(&body, id.clone(), None, None);
                 if let Some(key) = key {
                     let until = self.model.now + DEDUPLICATION;
                     self.model.remembered.insert(key, (id.to_string(), until));
@@ -830,9 +919,21 @@ impl Pair {
             _ => Vec::new(),
         };
         let follows = !sends.is_empty();
+        let origin = self.origin(token);
+        let (id, parent) = (origin.ids.id(0), origin.message.clone());
+        let sender = SendingAttempt {
+            handler: origin.handler.clone(),
+            version: origin.version,
+            queue: origin.queue.to_string(),
+            receive_count: origin.receive_count,
+        };
+        let effects = Effects {
+            origin: Some(origin),
+            ..sends.into()
+        };
         let answer = self
             .queue
-            .settle(vec![SettleRequest { receipt, settlement }], sends.into())
+            .settle(vec![SettleRequest { receipt, settlement }], effects)
             .await
             .map(|mut answers| answers.pop().unwrap());
         match (self.model.held(token), answer) {
@@ -842,11 +943,138 @@ impl Pair {
                 if follows {
                     assert!(!self.model.is_full());
                     self.model.add(&child, None, 0, None);
+                    self.note(&child, id, Some(parent), Some(sender));
                 }
                 self.model.settle(index, how);
             }
             (held, answer) => panic!("{answer:?}, but the model says {held:?}"),
         }
+    }
+
+    fn note(&mut self, body: &str, id: MessageId, parent: Option<MessageId>, sender: Option<SendingAttempt>) {
+        self.provenance
+            .insert(body.to_owned(), Provenance { id, parent, sender });
+    }
+
+    /// The attempt that a delivery stands for, which is no more if its message is not held.
+    fn origin(&self, token: usize) -> SendOrigin {
+        let entry = self.model.held(token).map(|index| &self.model.entries[index]);
+        SendOrigin {
+            message: entry.map_or_else(MessageId::random, |entry| self.provenance[&entry.body].id.clone()),
+            queue: self.queue.name().clone(),
+            handler: "model".to_owned(),
+            version: 7,
+            receive_count: entry.map_or(0, |entry| entry.receives),
+            ids: SendIds::random(),
+        }
+    }
+
+    /// A dead letter, as its place in the model and its id; if there is none, an id that nobody has.
+    fn pick_dead(&self, which: prop::sample::Index) -> (Option<usize>, MessageId) {
+        let dead = self.model.dead();
+        if dead.is_empty() {
+            return (None, MessageId::random());
+        }
+        let (_, index) = dead[which.index(dead.len())];
+        (Some(index), self.provenance[&self.model.entries[index].body].id.clone())
+    }
+
+    async fn operate(&mut self, step: &Step) {
+        match step {
+            Step::PurgeDead => assert_eq!(self.queue.purge_dead().await.unwrap(), self.model.purge_dead()),
+            Step::DeleteQueue => {
+                self.queue.delete().await.unwrap();
+                self.queue = declare(&self.store, self.model.shape).await;
+                self.model.delete_queue();
+            }
+            _ => self.look().await,
+        }
+    }
+
+    async fn choose(&mut self, step: &Step, which: &prop::sample::Index) {
+        let (index, id) = self.pick_dead(*which);
+        // An id that nobody has changes nothing about the others.
+        let ids = vec![MessageId::random(), id];
+        let done = match step {
+            Step::RedriveOne { .. } => self.queue.redrive(Some(ids), 2).await.unwrap(),
+            _ => self.queue.delete_dead(ids).await.unwrap(),
+        };
+        assert_eq!(done, u64::from(index.is_some()));
+        match (step, index) {
+            (Step::RedriveOne { .. }, Some(index)) => self.model.redrive_one(index),
+            (_, Some(index)) => self.model.remove(index),
+            (_, None) => {}
+        }
+    }
+
+    async fn send_again(&mut self, which: &prop::sample::Index, replaces: bool, group: Option<u8>) {
+        let (index, parent) = self.pick_dead(*which);
+        let body = self.body();
+        let message = Outgoing {
+            body: body.clone().into(),
+            group_id: group.map(|group| group.to_string()),
+            priority: Some(1),
+            // A message that is made from another one is no duplicate of any.
+            deduplication_id: Some("0".to_owned()),
+            ..Outgoing::default()
+        };
+        let again = SentAgain {
+            message: message.check().unwrap(),
+            parent: parent.clone(),
+            replaces,
+        };
+        match self.queue.send_again(again).await {
+            Ok(None) => assert!(replaces && index.is_none()),
+            Ok(Some(id)) => {
+                assert!(!self.model.is_full() && (index.is_some() || !replaces));
+                if let Some(index) = index.filter(|_| replaces) {
+                    self.model.remove(index);
+                }
+                self.model.add(&body, group, 1, None);
+                self.note(&body, id, Some(parent), None);
+            }
+            Err(SendError::Full { .. }) => assert!(self.model.is_full()),
+            Err(other) => panic!("{other:?}"),
+        }
+    }
+
+    async fn peek(&self, scope: PeekScope) -> Vec<PeekedMessage> {
+        let request = PeekRequest {
+            scope,
+            filter: MessageFilter::default(),
+            after: None,
+            limit: 1000,
+            body_limit: None,
+        };
+        let page = self.queue.peek(request).await.unwrap();
+        assert_eq!(page.next, None);
+        page.messages
+    }
+
+    /// The body of a message that has the id, the parent and the sender that it was sent with, whatever became of it since.
+    fn checked_body(&self, peeked: &PeekedMessage) -> String {
+        let body = String::from_utf8(peeked.message.body.to_vec()).unwrap();
+        let Provenance { id, parent, sender } = &self.provenance[&body];
+        assert_eq!(
+            (&peeked.message.id, &peeked.parent, &peeked.sent_by),
+            (id, parent, sender),
+            "{body}"
+        );
+        body
+    }
+
+    /// What an operator is shown is what the model has.
+    async fn look(&self) {
+        let shown = self.peek(PeekScope::Messages).await;
+        let got: Vec<(String, u32, MessageStanding)> = shown
+            .iter()
+            .map(|message| (self.checked_body(message), message.receive_count, message.standing))
+            .collect();
+        let wanted = self.model.shown().into_iter();
+        let wanted: Vec<_> = wanted
+            .map(|(entry, standing)| (entry.body.clone(), entry.receives, standing))
+            .collect();
+        assert_eq!(got, wanted);
     }
 
     async fn extend(&mut self, which: &prop::sample::Index, by: u64) {
@@ -933,6 +1161,9 @@ impl Pair {
             .map(|(_, index)| self.model.entries[index].body.clone())
             .collect();
         assert_eq!(got, wanted);
+        let shown = self.peek(PeekScope::DeadLetters).await;
+        let shown: Vec<String> = shown.iter().map(|message| self.checked_body(message)).collect();
+        assert_eq!(shown, wanted);
     }
 }
 
@@ -987,6 +1218,7 @@ async fn run_durable(shape: Shape, steps: &[Step], later: &[Step]) {
         store.close().await;
         // What is counted in memory is what is on the disk, and every group goes on where it was.
         store = SimpleStore::open(&options).unwrap();
+        pair.store = store.clone();
         pair.queue = declare(&store, shape).await;
         pair.model.restart();
         pair.receipts.clear();

@@ -21,28 +21,26 @@ use std::{
     fs::File,
     io::Write as _,
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use harness::{
+    clocked::Clocked,
     guests::{forward, no_op, obedient},
     pipeline::{Pipeline, control_runtime},
     ratios::{Bound, Figures, Row, compare, machine, print_row},
 };
 use rusqlite::{Connection, params};
 use sandhog::{attempt::policy, config::Manifest};
-use sandhog_executor::{
-    CallReport, Component, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, LocalExecutor,
-};
+use sandhog_executor::{Component, EngineOptions, Executor, LocalExecutor};
 use sandhog_queue::{
     Queue,
     message::{Outgoing, QueueName},
 };
 use sandhog_simple::{SimpleStore, StoreOptions};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::task::JoinSet;
 
 /// As the host's program has it.
 #[global_allocator]
@@ -187,11 +185,7 @@ impl Host {
             memory_budget: 1 << 40,
             ..EngineOptions::default()
         });
-        let executor = Arc::new(Clocked {
-            local: local.unwrap(),
-            since: Instant::now(),
-            waits: Mutex::default(),
-        });
+        let executor = Arc::new(Clocked::new(local.unwrap()));
         let runtime = control_runtime();
         let load = |wasm: Vec<u8>, to: &str| {
             let policy = Arc::new(policy("bench", &manifest("bench", Some(to))));
@@ -251,11 +245,11 @@ impl Host {
             let [.., handler] = &self.handlers;
             pipeline.handle(handler, manifest("third", None)).await;
             let queue = pipeline.queue("third").await;
-            self.executor.waits.lock().unwrap().clear();
+            self.executor.take_waits();
             match rate {
                 None => {
                     for number in 1..=messages {
-                        send(&*queue, self.executor.stamp()).await;
+                        send(&*queue, self.executor.stamp(BODY_BYTES)).await;
                         pipeline.deleted(number).await;
                         tokio::time::sleep(Duration::from_millis(2)).await;
                     }
@@ -265,7 +259,7 @@ impl Host {
                     for number in 0..messages {
                         let due = start + Duration::from_secs_f64(number as f64 / rate);
                         tokio::time::sleep_until(due.into()).await;
-                        let (queue, stamp) = (Arc::clone(&queue), self.executor.stamp());
+                        let (queue, stamp) = (Arc::clone(&queue), self.executor.stamp(BODY_BYTES));
                         sending.spawn(async move { send(&*queue, stamp).await });
                     }
                     sending.join_all().await;
@@ -274,7 +268,7 @@ impl Host {
             }
             pipeline.stop().await;
         });
-        std::mem::take(&mut *self.executor.waits.lock().unwrap())
+        self.executor.take_waits()
     }
 }
 
@@ -291,73 +285,6 @@ fn manifest(queue: &str, sends_to: Option<&str>) -> Manifest {
     let mut manifest = Manifest::defaults(queue).unwrap();
     manifest.grants.send = sends_to.map(|to| [QueueName::new(to).unwrap()].into());
     manifest
-}
-
-/// The executor of the host, with a clock before it.
-#[derive(Debug)]
-struct Clocked {
-    local: LocalExecutor,
-    since: Instant,
-    /// In microseconds.
-    waits: Mutex<Vec<f64>>,
-}
-
-impl Clocked {
-    /// A body that says when it was made.
-    fn stamp(&self) -> Vec<u8> {
-        let mut body = vec![b'x'; BODY_BYTES];
-        let now = self.since.elapsed().as_nanos().to_le_bytes();
-        body.splice(..now.len(), now);
-        body
-    }
-}
-
-#[async_trait]
-impl Executor for Clocked {
-    async fn load(&self, file: PathBuf, wasm: Bytes, policy: Arc<GuestPolicy>) -> Result<Component, LoadError> {
-        self.local.load(file, wasm, policy).await
-    }
-
-    async fn relink(
-        &self,
-        file: PathBuf,
-        component: &Component,
-        policy: Arc<GuestPolicy>,
-    ) -> Result<Component, LoadError> {
-        self.local.relink(file, component, policy).await
-    }
-
-    async fn run(&self, component: &Component, call: GuestCall) -> CallReport {
-        let body = call
-            .messages
-            .first()
-            .map(|call| call.message.body.clone())
-            .unwrap_or_default();
-        if let Some(stamp) = body.first_chunk::<16>()
-            && *stamp != [b'x'; 16]
-        {
-            let sent = Duration::from_nanos(u128::from_le_bytes(*stamp).try_into().unwrap());
-            let wait = self.since.elapsed().saturating_sub(sent);
-            self.waits.lock().unwrap().push(wait.as_secs_f64() * 1e6);
-        }
-        self.local.run(component, call).await
-    }
-
-    fn guests(&self) -> Option<Handle> {
-        self.local.guests()
-    }
-
-    fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
-        self.local.most_at_once(component, policy)
-    }
-
-    fn live_instances(&self) -> usize {
-        self.local.live_instances()
-    }
-
-    fn idle_instances(&self) -> usize {
-        self.local.idle_instances()
-    }
 }
 
 /// From send to start. The floor of a durable queue is two transactions of bare SQLite: the message is put, and it is marked.

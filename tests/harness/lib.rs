@@ -17,6 +17,7 @@ pub mod announce;
 pub mod bare;
 pub mod bench;
 pub mod built;
+pub mod clocked;
 pub mod conformance;
 pub mod consumers;
 pub mod elastic_mq;

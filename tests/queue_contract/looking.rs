@@ -26,6 +26,13 @@ contract! {
     dead_letters_are_deleted_by_id_or_by_filter_and_the_others_stay,
     a_dead_letter_is_replaced_as_a_whole_or_not_at_all,
     a_copy_of_a_message_is_no_duplicate_of_it,
+    a_sweep_from_where_a_count_began_leaves_the_dead_letters_that_came_later,
+    every_page_counts_ages_up_to_the_first_one,
+    a_dead_letter_is_found_by_its_id_for_as_long_as_it_is_one,
+    a_dead_letter_that_somebody_holds_is_neither_deleted_nor_replaced_nor_put_back,
+    a_dead_letter_is_free_once_its_holders_time_is_over,
+    a_purge_of_dead_letters_leaves_the_queue_and_the_letters_of_others,
+    what_was_made_from_a_message_says_so_for_as_long_as_it_lives,
 }
 
 fn all() -> PeekRequest {
@@ -378,4 +385,158 @@ async fn a_copy_of_a_message_is_no_duplicate_of_it(backend: &impl Backend) {
         assert_ne!(queue.send_again(again).await.unwrap().unwrap(), id);
     }
     assert_eq!(taken(&queue, 9).await, ["a", "a", "a"]);
+}
+
+/// Lets the next message of a queue die.
+async fn die(queue: &Arc<dyn Queue>, reason: &str) {
+    let settlement = Settlement::DeadLetter {
+        failure: failure(reason),
+    };
+    end(queue, &take_one(queue).await, settlement).await.unwrap();
+}
+
+async fn a_sweep_from_where_a_count_began_leaves_the_dead_letters_that_came_later(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let timeouts_of = timeouts(DeadLetterAction::Delete, 9, None).filter;
+    let count = PeekRequest {
+        scope: PeekScope::DeadLetters,
+        filter: timeouts_of,
+        limit: 1,
+        ..all()
+    };
+    let page = queue.peek(count).await.unwrap();
+    assert_eq!((page.messages.len(), page.next.is_some()), (1, true));
+    send(&queue, [message("four")]).await;
+    die(&queue, "timeout, later").await;
+    let counted = timeouts(DeadLetterAction::Delete, 9, Some(page.start));
+    let swept = queue.sweep_dead(counted).await.unwrap();
+    assert_eq!((swept.messages, swept.next), (2, None));
+    let left = queue.dead_letters(None, 9).await.unwrap();
+    let left: Vec<_> = left.iter().map(|letter| &*letter.message.body).collect();
+    assert_eq!(left, [&b"two"[..], b"four"]);
+}
+
+async fn every_page_counts_ages_up_to_the_first_one(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let old = FilterClause::Age {
+        relation: AgeRelation::Older,
+        age: LONG,
+    };
+    let old = |after| PeekRequest {
+        scope: PeekScope::DeadLetters,
+        filter: MessageFilter::new(vec![old.clone()]).unwrap(),
+        after,
+        ..all()
+    };
+    let first = queue.peek(old(None)).await.unwrap();
+    assert!(first.messages.is_empty());
+    backend.pass(2 * LONG).await;
+    let again = queue.peek(old(Some(first.start))).await.unwrap();
+    assert!(again.messages.is_empty(), "they were young when they were asked for");
+    assert_eq!(queue.peek(old(None)).await.unwrap().messages.len(), 3);
+}
+
+async fn a_dead_letter_is_found_by_its_id_for_as_long_as_it_is_one(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let letters = queue.dead_letters(None, 9).await.unwrap();
+    let id = letters[1].message.id.clone();
+    let by_id = |scope| PeekRequest {
+        scope,
+        filter: MessageFilter::of_id(id.as_str()),
+        ..all()
+    };
+    assert_eq!(seen_by(&queue, by_id(PeekScope::DeadLetters)).await, ["two"]);
+    assert!(seen_by(&queue, by_id(PeekScope::Messages)).await.is_empty());
+    assert_eq!(queue.redrive(Some(vec![id.clone()]), 9).await.unwrap(), 1);
+    assert!(seen_by(&queue, by_id(PeekScope::DeadLetters)).await.is_empty());
+    assert_eq!(seen_by(&queue, by_id(PeekScope::Messages)).await, ["two"]);
+    // What else the filter says counts, too.
+    let clauses = [
+        MessageFilter::of_id(letters[0].message.id.as_str()),
+        text(FilterField::Reason, TextRelation::Contains, "order"),
+    ];
+    let clauses = clauses.into_iter().flat_map(MessageFilter::into_clauses).collect();
+    let none = PeekRequest {
+        filter: MessageFilter::new(clauses).unwrap(),
+        ..by_id(PeekScope::DeadLetters)
+    };
+    assert!(seen_by(&queue, none).await.is_empty());
+}
+
+async fn a_dead_letter_that_somebody_holds_is_neither_deleted_nor_replaced_nor_put_back(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let held = take(&backend.queue("orders-dead").await, 3).await;
+    let ids: Vec<MessageId> = held.into_iter().map(|delivery| delivery.message.id).collect();
+    let again = SentAgain {
+        message: checked(message("right")),
+        parent: ids[0].clone(),
+        replaces: true,
+    };
+    assert_eq!(queue.delete_dead(ids.clone()).await.unwrap(), 0);
+    assert_eq!(queue.redrive(Some(ids), 9).await.unwrap(), 0);
+    assert!(queue.send_again(again).await.unwrap().is_none());
+    assert_eq!(queue.purge_dead().await.unwrap(), 0);
+    assert_eq!(queue.counts().await.unwrap().dead, 3);
+}
+
+async fn a_dead_letter_is_free_once_its_holders_time_is_over(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let dead = backend.queue("orders-dead").await;
+    // Each is the first to ask since that time was over.
+    for left in [2, 1, 0] {
+        let held = take_one(&dead).await.message.id;
+        backend.pass(LONG).await;
+        let done = match left {
+            2 => queue.delete_dead(vec![held]).await.unwrap(),
+            1 => queue.redrive(Some(vec![held]), 9).await.unwrap(),
+            _ => {
+                let again = SentAgain {
+                    message: checked(message("right")),
+                    parent: held,
+                    replaces: true,
+                };
+                u64::from(queue.send_again(again).await.unwrap().is_some())
+            }
+        };
+        assert_eq!((done, queue.counts().await.unwrap().dead), (1, left));
+    }
+    assert_eq!(taken(&queue, 9).await, ["two", "right"]);
+}
+
+async fn a_purge_of_dead_letters_leaves_the_queue_and_the_letters_of_others(backend: &impl Backend) {
+    let queue = three_dead(backend).await;
+    let shared = Settings {
+        dead_letter: defaults("orders").dead_letter,
+        ..defaults("invoices")
+    };
+    let other = backend.queue_with("invoices", shared).await;
+    send(&other, [message("of others")]).await;
+    die(&other, "timeout").await;
+    send(&queue, [message("waits")]).await;
+    assert_eq!(queue.purge_dead().await.unwrap(), 3);
+    let counts = [queue.counts().await.unwrap(), other.counts().await.unwrap()];
+    assert_eq!(counts.map(|counts| counts.dead), [0, 1]);
+    assert_eq!(taken(&queue, 9).await, ["waits"]);
+}
+
+async fn what_was_made_from_a_message_says_so_for_as_long_as_it_lives(backend: &impl Backend) {
+    let queue = backend.queue("orders").await;
+    send(&queue, [message("wrong")]).await;
+    let parent = bury(&queue).await.message.id;
+    let again = SentAgain {
+        message: checked(message("right")),
+        parent: parent.clone(),
+        replaces: true,
+    };
+    let id = queue.send_again(again).await.unwrap().unwrap();
+    let parents = async |scope| {
+        let page = queue.peek(PeekRequest { scope, ..all() }).await.unwrap();
+        let parents = page.messages.into_iter().map(|message| message.parent.unwrap());
+        parents.collect::<Vec<_>>()
+    };
+    assert_eq!(parents(PeekScope::Messages).await, std::slice::from_ref(&parent));
+    die(&queue, "again").await;
+    assert_eq!(parents(PeekScope::DeadLetters).await, std::slice::from_ref(&parent));
+    assert_eq!(queue.redrive(Some(vec![id]), 1).await.unwrap(), 1);
+    assert_eq!(parents(PeekScope::Messages).await, [parent]);
 }

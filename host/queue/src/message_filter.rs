@@ -2,8 +2,11 @@
 //!
 //! Invariant: a filter has a bounded number of clauses, each of a bounded length, and a message passes if it passes all of them. The file
 //! does not know where messages are kept, nor how a filter is written down.
+//! A search in a text takes time that grows with the text and not with what is looked for.
 
 use std::time::Duration;
+
+use memchr::memmem::Finder;
 
 use crate::{
     FailureRecord,
@@ -166,8 +169,28 @@ pub enum InvalidFilter {
 /// Clauses that a message passes together. One without clauses passes every message.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MessageFilter {
-    clauses: Vec<FilterClause>,
+    clauses: Vec<CheckedClause>,
 }
+
+/// A clause of a filter, with what makes it quick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct CheckedClause {
+    clause: FilterClause,
+    /// For a clause that looks for a text in another one.
+    sought: Option<SoughtText>,
+}
+
+/// A text that is looked for in many others. It is prepared once for all of them.
+#[derive(Debug, Clone)]
+struct SoughtText(Finder<'static>);
+
+impl PartialEq for SoughtText {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.needle() == other.0.needle()
+    }
+}
+
+impl Eq for SoughtText {}
 
 impl MessageFilter {
     /// Checks the bounds of a filter.
@@ -186,28 +209,29 @@ impl MessageFilter {
                 return Err(InvalidFilter::TooLong(value.len()));
             }
         }
+        let clauses = clauses.into_iter().map(CheckedClause::new).collect();
         Ok(Self { clauses })
     }
 
     /// Takes the filter apart.
     pub fn into_clauses(self) -> Vec<FilterClause> {
-        self.clauses
+        self.clauses.into_iter().map(|checked| checked.clause).collect()
     }
 
     /// The filter that the message with this id passes alone.
     pub fn of_id(id: &str) -> Self {
         Self {
-            clauses: vec![FilterClause::Text {
+            clauses: vec![CheckedClause::new(FilterClause::Text {
                 field: FilterField::Id,
                 relation: TextRelation::Is,
                 value: id.to_owned(),
-            }],
+            })],
         }
     }
 
     /// Returns whether a message that waits for this may pass.
     pub fn admits(&self, standing: MessageStanding) -> bool {
-        self.clauses.iter().all(|clause| match clause {
+        self.clauses().all(|clause| match clause {
             FilterClause::Standing { is, standing: wanted } => *is == (*wanted == standing),
             FilterClause::Text { .. } | FilterClause::Age { .. } => true,
         })
@@ -215,7 +239,7 @@ impl MessageFilter {
 
     /// Returns the only id that passes, if the filter names one.
     pub fn only_id(&self) -> Option<&str> {
-        self.clauses.iter().find_map(|clause| match clause {
+        self.clauses().find_map(|clause| match clause {
             FilterClause::Text {
                 field: FilterField::Id,
                 relation: TextRelation::Is,
@@ -228,7 +252,7 @@ impl MessageFilter {
     /// Returns whether a message passes of which nothing but its standing and its id can be read. Of the rest nobody knows what a clause
     /// would say, so it passes none.
     pub fn passes_unreadable(&self, standing: MessageStanding, id: &str) -> bool {
-        self.clauses.iter().all(|clause| match clause {
+        self.clauses().all(|clause| match clause {
             FilterClause::Standing { is, standing: wanted } => *is == (*wanted == standing),
             FilterClause::Text {
                 field: FilterField::Id,
@@ -242,34 +266,53 @@ impl MessageFilter {
     /// Returns whether a message passes.
     pub fn passes(&self, subject: &FilterSubject<'_>) -> bool {
         // Most clauses cost nothing beside a search in the body, which comes last.
-        let is_costly = |clause: &&FilterClause| {
-            matches!(
-                clause,
-                FilterClause::Text {
-                    field: FilterField::Body,
-                    ..
-                }
-            )
-        };
-        let (costly, others): (Vec<_>, Vec<_>) = self.clauses.iter().partition(is_costly);
-        others.into_iter().chain(costly).all(|clause| clause.passes(subject))
+        let those = |costly: bool| self.clauses.iter().filter(move |checked| checked.is_costly() == costly);
+        those(false).chain(those(true)).all(|checked| checked.passes(subject))
+    }
+
+    fn clauses(&self) -> impl Iterator<Item = &FilterClause> {
+        self.clauses.iter().map(|checked| &checked.clause)
     }
 }
 
-impl FilterClause {
+impl CheckedClause {
+    fn new(clause: FilterClause) -> Self {
+        let sought = match &clause {
+            FilterClause::Text {
+                relation: TextRelation::Contains,
+                value,
+                ..
+            } => Some(SoughtText(Finder::new(value).into_owned())),
+            FilterClause::Text { .. } | FilterClause::Standing { .. } | FilterClause::Age { .. } => None,
+        };
+        Self { clause, sought }
+    }
+
+    fn is_costly(&self) -> bool {
+        matches!(
+            self.clause,
+            FilterClause::Text {
+                field: FilterField::Body,
+                ..
+            }
+        )
+    }
+
     fn passes(&self, subject: &FilterSubject<'_>) -> bool {
-        match self {
-            Self::Standing { is, standing } => *is == (*standing == subject.standing),
-            Self::Text { field, relation, value } => {
+        match &self.clause {
+            FilterClause::Standing { is, standing } => *is == (*standing == subject.standing),
+            FilterClause::Text { field, relation, value } => {
                 let text = field.of(subject);
-                let value = value.as_bytes();
+                let sought = self.sought.as_ref();
                 match relation {
-                    TextRelation::Is => text == Some(value),
-                    TextRelation::IsNot => text != Some(value),
-                    TextRelation::Contains => text.is_some_and(|text| contains(text, value)),
+                    TextRelation::Is => text == Some(value.as_bytes()),
+                    TextRelation::IsNot => text != Some(value.as_bytes()),
+                    TextRelation::Contains => text
+                        .zip(sought)
+                        .is_some_and(|(text, SoughtText(sought))| sought.find(text).is_some()),
                 }
             }
-            Self::Age { relation, age } => match relation {
+            FilterClause::Age { relation, age } => match relation {
                 AgeRelation::Older => subject.age > *age,
                 AgeRelation::Younger => subject.age < *age,
             },
@@ -298,23 +341,6 @@ impl FilterField {
             Self::Queue => subject.origin.map(str::as_bytes),
         }
     }
-}
-
-/// Returns whether `part` is in `bytes`.
-fn contains(bytes: &[u8], part: &[u8]) -> bool {
-    let Some((first, rest)) = part.split_first() else {
-        return true;
-    };
-    let mut left = bytes;
-    // Comparing single bytes first is what the compiler makes fast.
-    while let Some(at) = left.iter().position(|byte| byte == first) {
-        let Some(behind) = left.get(at + 1..) else { return false };
-        if behind.starts_with(rest) {
-            return true;
-        }
-        left = behind;
-    }
-    false
 }
 
 #[cfg(test)]
@@ -387,6 +413,28 @@ mod tests {
             let clause = text(field, relation, value);
             assert_eq!(passes(clause.clone()), expected, "{clause:?}");
         }
+    }
+
+    #[test]
+    fn a_long_text_that_a_body_nearly_has_at_every_place_is_found_only_where_it_is() {
+        let body = vec![b'a'; 1024 * 1024];
+        let attributes = Attributes::default();
+        let subject = FilterSubject {
+            standing: MessageStanding::Ready,
+            id: "7",
+            group: None,
+            attributes: &attributes,
+            body: &body,
+            failure: None,
+            origin: None,
+            age: HOUR,
+        };
+        let (near, there) = ("a".repeat(MAX_CLAUSE_BYTES - 1), "a".repeat(MAX_CLAUSE_BYTES));
+        let finds = |part: &str| {
+            let clause = text(FilterField::Body, TextRelation::Contains, part);
+            MessageFilter::new(vec![clause]).unwrap().passes(&subject)
+        };
+        assert!(finds(&there) && !finds(&format!("{near}b")) && !finds(&format!("b{near}")));
     }
 
     #[test]

@@ -44,11 +44,13 @@ pub struct PeekCursor {
     pub after: u64,
     /// The place of the last message that was there when the first page was asked for.
     pub last: u64,
+    /// When that was, in milliseconds since 1970-01-01T00:00:00Z. Every page counts ages up to then, so all have one meaning.
+    pub asked_at_ms: u64,
 }
 
 impl fmt::Display for PeekCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}", self.after, self.last)
+        write!(f, "{:x}-{:x}-{:x}", self.after, self.last, self.asked_at_ms)
     }
 }
 
@@ -61,11 +63,17 @@ impl FromStr for PeekCursor {
     type Err = InvalidCursor;
 
     fn from_str(text: &str) -> Result<Self, InvalidCursor> {
-        let (after, last) = text.split_once('-').ok_or(InvalidCursor)?;
+        let mut numbers = text.split('-');
+        let (Some(after), Some(last), Some(asked_at), None) =
+            (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+        else {
+            return Err(InvalidCursor);
+        };
         let number = |text| u64::from_str_radix(text, 16).map_err(|_| InvalidCursor);
         Ok(Self {
             after: number(after)?,
             last: number(last)?,
+            asked_at_ms: number(asked_at)?,
         })
     }
 }
@@ -107,10 +115,12 @@ pub struct PeekedDeath {
 }
 
 /// A page of messages, in the order in which they came to the queue.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct PeekPage {
     /// The messages; perhaps none although others follow.
     pub messages: Vec<PeekedMessage>,
+    /// Where this page began. A peek or a sweep that goes on from there sees no message that came after the first page was asked for.
+    pub start: PeekCursor,
     /// Where the next page goes on; `None` if everything was looked at that was there when the first page was asked for.
     pub next: Option<PeekCursor>,
 }
@@ -155,9 +165,10 @@ mod tests {
         let cursor = PeekCursor {
             after: 12,
             last: u64::MAX,
+            asked_at_ms: 1_700_000_000_000,
         };
         assert_eq!(cursor.to_string().parse(), Ok(cursor));
-        for text in ["", "-", "1", "1-", "x-1", "1-2-3"] {
+        for text in ["", "-", "1", "1-", "1-2", "x-1-1", "1-2-", "1-2-3-4"] {
             assert_eq!(text.parse::<PeekCursor>(), Err(InvalidCursor), "{text}");
         }
     }

@@ -1,14 +1,18 @@
 //! A copy of the data directory of a host that runs: its queues, and the versions of its handlers.
 //!
-//! The copy is made in a directory beside the files, and read out as an archive. Invariants: one is made at a time; nobody but the host
-//! chooses where on its machine; and one that nobody reads any more is removed. Knows nothing of HTTP.
+//! The copy is made in a directory beside the files, and read out as an archive. Invariants: one is made at a time, each in a directory
+//! of its own, so that what an abandoned one still does meets no other; nobody but the host chooses where on its machine; and one that
+//! nobody reads any more is removed. Knows nothing of HTTP.
 
 use std::{
     fs::{self, DirBuilder},
     io,
     os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -24,7 +28,7 @@ mod archive;
 
 use archive::write_archive;
 
-/// The directory below the data directory in which a copy is made.
+/// The directory below the data directory in which copies are made, each in a directory with its number.
 const STAGING: &str = "backup.tmp";
 /// The directory of the versions.
 const VERSIONS: &str = "versions";
@@ -33,7 +37,7 @@ pub const FACTS: &str = "backup.json";
 /// The last file of an archive that could not be made: the reason, as a text.
 pub const FAILED: &str = "FAILED";
 /// The form of archives.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 1;
 /// The room that a copy leaves on the disk (64 MiB): the queues need it more.
 const MIN_FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// The pieces of an archive that wait for the reader, each of at most 64 KiB.
@@ -103,6 +107,8 @@ struct BackupSource {
     store: SimpleStore,
     data: PathBuf,
     one: Arc<Semaphore>,
+    /// The number of the last copy.
+    last: AtomicU64,
 }
 
 impl BackupDesk {
@@ -112,11 +118,12 @@ impl BackupDesk {
             store,
             data,
             one: Arc::new(Semaphore::new(1)),
+            last: AtomicU64::new(0),
         });
         Self { source }
     }
 
-    /// Removes what a backup left in a data directory that was cut short by the end of the host. Blocks on the disk.
+    /// Removes what backups left in a data directory that were cut short by the end of the host. Blocks on the disk.
     pub fn remove_left(data: &Path) {
         remove(&data.join(STAGING));
     }
@@ -140,21 +147,21 @@ impl BackupDesk {
             .saturating_add(disk.log_bytes)
             .saturating_add(MIN_FREE_BYTES);
         let data = source.data.clone();
-        let staging = tokio::task::spawn_blocking(move || StagedCopy::make(&data, needed, permit)).await;
+        let number = source.last.fetch_add(1, Ordering::Relaxed) + 1;
+        let staging = tokio::task::spawn_blocking(move || StagedCopy::make(data, number, needed, permit)).await;
         let staging = staging.map_err(|error| BackupRefused::Io {
             path: source.data.clone(),
             source: io::Error::other(error),
         })??;
         let (pieces, archive) = mpsc::channel(WAITING);
         let store = source.store.clone();
-        tasks.spawn(make(staging, store, pieces));
+        tasks.spawn(make(Arc::new(staging), store, pieces));
         Ok(archive)
     }
 }
 
 /// Makes a copy and gives it to its reader. The copy is removed at the end, whatever happens.
-async fn make(staging: StagedCopy, store: SimpleStore, pieces: mpsc::Sender<Bytes>) {
-    let path = staging.path.clone();
+async fn make(staging: Arc<StagedCopy>, store: SimpleStore, pieces: mpsc::Sender<Bytes>) {
     let copied = tokio::select! {
         copied = copy(&staging, &store) => copied,
         () = pieces.closed() => Err("nobody waits for it".to_owned()),
@@ -168,27 +175,25 @@ async fn make(staging: StagedCopy, store: SimpleStore, pieces: mpsc::Sender<Byte
         ),
         Err(why) => tracing::warn!(why, "a backup could not be made; the queues are as they were"),
     }
-    let written = tokio::task::spawn_blocking(move || write_archive(&path, copied, pieces)).await;
+    // Whatever still works in the directory owns it, too, and the last one removes it.
+    let written = tokio::task::spawn_blocking(move || write_archive(&staging.path, copied, pieces)).await;
     match written.map_err(io::Error::other).flatten() {
         Ok(()) => tracing::info!("a backup was read to its end"),
         Err(error) => tracing::warn!(%error, "a backup was not read to its end"),
     }
-    if let Err(error) = tokio::task::spawn_blocking(move || drop(staging)).await {
-        tracing::error!(%error, "the removal of a backup's copy panicked");
-    }
 }
 
-async fn copy(staging: &StagedCopy, store: &SimpleStore) -> Result<BackupFacts, String> {
+async fn copy(staging: &Arc<StagedCopy>, store: &SimpleStore) -> Result<BackupFacts, String> {
     let copied = store
         .copy_to(&staging.path)
         .await
         .map_err(|error: CopyError| chain(&error))?;
-    let (versions, path) = (staging.data.join(VERSIONS), staging.path.clone());
-    let data = staging.data.clone();
+    let staging = Arc::clone(staging);
     let rest = move || -> io::Result<u64> {
-        copy_versions(&versions, &path.join(VERSIONS))?;
-        halts::copy(&data, &path)?;
-        archive::bytes_below(&path)
+        let StagedCopy { data, path, .. } = &*staging;
+        copy_versions(&data.join(VERSIONS), &path.join(VERSIONS))?;
+        halts::copy(data, path)?;
+        archive::bytes_below(path)
     };
     let bytes = tokio::task::spawn_blocking(rest)
         .await
@@ -213,30 +218,30 @@ struct StagedCopy {
 }
 
 impl StagedCopy {
-    fn make(data: &Path, needed: u64, one: OwnedSemaphorePermit) -> Result<Self, BackupRefused> {
-        let path = data.join(STAGING);
-        remove(&path);
+    fn make(data: PathBuf, number: u64, needed: u64, one: OwnedSemaphorePermit) -> Result<Self, BackupRefused> {
+        let all = data.join(STAGING);
+        // No other is being made, so what is there was left.
+        remove(&all);
+        let path = all.join(number.to_string());
         let failed = |source: io::Error| BackupRefused::Io {
             path: path.clone(),
             source,
         };
-        let disk = rustix::fs::statvfs(data).map_err(|error| failed(error.into()))?;
+        let disk = rustix::fs::statvfs(&data).map_err(|error| failed(error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < needed {
             return Err(BackupRefused::NoRoom { free, needed });
         }
-        DirBuilder::new().mode(0o700).create(&path).map_err(failed)?;
-        Ok(Self {
-            data: data.to_owned(),
-            path,
-            _one: one,
-        })
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&path);
+        made.map_err(failed)?;
+        Ok(Self { data, path, _one: one })
     }
 }
 
 impl Drop for StagedCopy {
     fn drop(&mut self) {
         remove(&self.path);
+        remove(&self.data.join(STAGING));
     }
 }
 
@@ -248,3 +253,6 @@ fn remove(path: &Path) {
         Ok(()) | Err(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,6 +27,8 @@ use sandhog_queue::Cause;
 const SYNC_BYTES: u64 = 16 * 1024 * 1024;
 /// The time after which a copy that gets no further, because another tool holds a lock, is given up.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// A copy that had to begin again more often than this is given up: it may never get to its end.
+const MAX_RESTARTS: u32 = 8;
 /// The shortest time between two steps.
 const MIN_REST: Duration = Duration::from_millis(1);
 
@@ -54,6 +56,15 @@ pub enum CopyError {
     /// The store was closed.
     #[error("the store was closed before the copy was whole")]
     Closed,
+    /// The store did not stand still for long enough.
+    #[error(
+        "the copy of the queues had to begin again {restarts} times, because another program writes to queues.db, or because large \
+         transactions were undone: end that program or try again when less goes wrong, or stop the host and copy its data directory"
+    )]
+    Restarted {
+        /// How often the copy began again.
+        restarts: u32,
+    },
     /// A read of the store or a write of the copy failed.
     #[error("the queues can't be copied to {}: see that the disk has room for them twice", path.display())]
     Failed {
@@ -123,6 +134,7 @@ async fn copy_pages(writer: &Writer, path: &Path) -> Result<StoreCopy, CopyError
                 longest_step,
             });
         }
+        bound_restarts(progress.restarts)?;
         if progress.bytes > 0 {
             advanced_at = Instant::now();
         } else if advanced_at.elapsed() > PATIENCE {
@@ -140,6 +152,13 @@ async fn copy_pages(writer: &Writer, path: &Path) -> Result<StoreCopy, CopyError
         // The others get as much time as the copy.
         sleep(progress.took.max(MIN_REST)).await;
     }
+}
+
+fn bound_restarts(restarts: u32) -> Result<(), CopyError> {
+    if restarts > MAX_RESTARTS {
+        return Err(CopyError::Restarted { restarts });
+    }
+    Ok(())
 }
 
 async fn sync(path: PathBuf) -> io::Result<()> {

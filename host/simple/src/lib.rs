@@ -664,8 +664,7 @@ impl Queue for SimpleQueue {
     }
 
     async fn delete_dead(&self, ids: Vec<MessageId>) -> Result<u64, QueueError> {
-        self.each_id(ids, |rules, queue, which, _now| rules.purge_dead(queue, which))
-            .await
+        self.each_id(ids, <StoreRules>::purge_dead).await
     }
 
     async fn send_again(&self, again: SentAgain) -> Result<Option<MessageId>, SendError> {
@@ -673,8 +672,7 @@ impl Queue for SimpleQueue {
     }
 
     async fn purge_dead(&self) -> Result<u64, QueueError> {
-        self.each_step(usize::MAX, |rules, queue, which, _now| rules.purge_dead(queue, which))
-            .await
+        self.each_step(usize::MAX, <StoreRules>::purge_dead).await
     }
 }
 

@@ -12,26 +12,23 @@ use super::{
 use sandhog_queue::{
     Cause, QueueError, SendError, SentAgain,
     message::MessageId,
-    peek::{
-        DeadLetterAction, DeadLetterSweep, PeekCursor, PeekPage, PeekRequest, PeekScope, PeekedMessage,
-        SweptDeadLetters,
-    },
+    peek::{DeadLetterAction, DeadLetterSweep, PeekPage, PeekRequest, PeekScope, SweptDeadLetters},
 };
 
 impl SimpleQueue {
     /// Returns a page of messages.
     pub(crate) async fn peek_page(&self, request: PeekRequest) -> Result<PeekPage, QueueError> {
-        let (found, next) = self.search(request).await?;
+        let search = self.search(request).await?;
+        let start = search.start();
+        let (found, next) = search.finish();
         Ok(PeekPage {
             messages: found.into_iter().map(|(_, message)| message).collect(),
+            start,
             next,
         })
     }
 
-    async fn search(
-        &self,
-        request: PeekRequest,
-    ) -> Result<(Vec<(u64, PeekedMessage)>, Option<PeekCursor>), QueueError> {
+    async fn search(&self, request: PeekRequest) -> Result<PeekSearch, QueueError> {
         let key = self.key;
         let glance = StoreOperation::new(move |rules, now| rules.glance(key, now));
         let mut search = PeekSearch::new(key, request, self.ask(glance).await?);
@@ -54,7 +51,7 @@ impl SimpleQueue {
                 }
             }
         }
-        Ok(search.finish())
+        Ok(search)
     }
 
     /// Does one step of something with chosen dead letters.
@@ -65,7 +62,7 @@ impl SimpleQueue {
             after,
             limit,
         } = sweep;
-        let (found, next) = self
+        let search = self
             .search(PeekRequest {
                 scope: PeekScope::DeadLetters,
                 filter,
@@ -74,6 +71,7 @@ impl SimpleQueue {
                 body_limit: Some(0),
             })
             .await?;
+        let (found, next) = search.finish();
         // A dead letter that died again meanwhile has another place, and is none of these.
         let places: Vec<u64> = found.into_iter().map(|(seq, _)| seq).collect();
         let key = self.key;
@@ -84,7 +82,7 @@ impl SimpleQueue {
                 let step = which.clone();
                 let act = StoreOperation::new(move |rules, now| match action {
                     DeadLetterAction::Redrive => rules.redrive(key, &step, now),
-                    DeadLetterAction::Delete => rules.purge_dead(key, &step),
+                    DeadLetterAction::Delete => rules.purge_dead(key, &step, now),
                 });
                 let (count, next) = self.ask(act).await?;
                 messages += count;

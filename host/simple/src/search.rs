@@ -38,6 +38,7 @@ pub(crate) struct PeekSearch {
     pub(crate) queue: QueueKey,
     pub(crate) request: PeekRequest,
     glance: StoreGlance,
+    start: PeekCursor,
     cursor: PeekCursor,
     found: Vec<(u64, PeekedMessage)>,
     found_bytes: usize,
@@ -50,12 +51,14 @@ impl PeekSearch {
         let cursor = request.after.unwrap_or(PeekCursor {
             after: 0,
             last: glance.last_seq,
+            asked_at_ms: glance.now.wall_ms,
         });
         let is_at_end = cursor.after >= cursor.last;
         Self {
             queue,
             request,
             glance,
+            start: cursor,
             cursor,
             found: Vec::new(),
             found_bytes: 0,
@@ -67,6 +70,17 @@ impl PeekSearch {
     /// Returns the places that are left: behind the first and up to the second.
     pub(crate) fn rest(&self) -> (u64, u64) {
         (self.cursor.after, self.cursor.last)
+    }
+
+    /// Returns where the page began.
+    pub(crate) fn start(&self) -> PeekCursor {
+        self.start
+    }
+
+    /// Returns how many messages are done with.
+    #[cfg(test)]
+    pub(crate) fn looked_at(&self) -> usize {
+        self.looked_at
     }
 
     /// Returns whether the page is full, or nothing is left.
@@ -146,7 +160,7 @@ impl PeekSearch {
             .death
             .as_ref()
             .map_or(peeked.message.sent_at_ms, |death| death.dead_at_ms);
-        Duration::from_millis(self.glance.now.wall_ms.saturating_sub(since_ms))
+        Duration::from_millis(self.start.asked_at_ms.saturating_sub(since_ms))
     }
 
     fn peeked(&self, id: MessageId, stored: StoredMessage) -> PeekedMessage {

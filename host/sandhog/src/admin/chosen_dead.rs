@@ -229,6 +229,7 @@ async fn found(queue: &dyn Queue, filter: MessageFilter, after: Option<PeekCurso
         ids: Some(ids.collect()),
         more: page.next.is_some(),
         next: page.next.map(|next| next.to_string()),
+        counted: Some(page.start.to_string()),
     })
 }
 
@@ -272,7 +273,7 @@ fn part(messages: u64, after: Option<PeekCursor>) -> SweepAnswer {
         messages,
         more: after.is_some(),
         next: after.map(|next| next.to_string()),
-        ids: None,
+        ..SweepAnswer::default()
     }
 }
 

@@ -56,14 +56,14 @@ pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<Stri
     params(
         ("name" = String, Path, description = "The name of the queue"),
         ("limit" = Option<u16>, Query, description = "1 to 1000, 100 if absent"),
-        ("after" = Option<String>, Query, description = "The id of the last dead letter of the page before"),
+        ("after" = Option<String>, Query, description = "The id of the last dead letter of the page before, which is still there"),
         ("where" = Option<String>, Query, description = "A filter, such as `reason ~ \"timeout\" and age > 1h`"),
         ("cursor" = Option<String>, Query, description = "With `where`: the `next` of the page before"),
     ),
     responses(
         (status = 200, body = wire::DeadLetterList, description = "Dead letters, oldest first"),
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
-        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue"),
+        (status = 404, body = wire::ErrorAnswer, description = "There is no such queue, or no dead letter with the id in `after`"),
         (status = 503, body = wire::ErrorAnswer, description = "The queue is unavailable"),
     ),
 )]
@@ -102,6 +102,9 @@ pub(crate) async fn list(
             next: page.next.map(|next| next.to_string()),
         }));
     }
+    if let Some(after) = &after {
+        check_place(&*queue, after).await?;
+    }
     let letters = queue.dead_letters(after, limit).await?;
     let more = are_behind(&*queue, &letters, limit).await?;
     Ok(Json(wire::DeadLetterList {
@@ -109,6 +112,18 @@ pub(crate) async fn list(
         more,
         next: None,
     }))
+}
+
+/// Refuses a page behind a dead letter that is not there: nobody knows where that would be, and it is not the end.
+async fn check_place(queue: &dyn Queue, after: &MessageId) -> Result<(), RefusedRequest> {
+    if !queue.capabilities().pages_dead_letters || queue.dead_letter(after).await?.is_some() {
+        return Ok(());
+    }
+    let why = format!(
+        "after={after}: queue {} has no dead letter with this id (any more), so begin again without after",
+        queue.name()
+    );
+    Err(RefusedRequest::new(StatusCode::NOT_FOUND, why))
 }
 
 /// Returns whether there are dead letters after a page, which its length does not tell.

@@ -121,7 +121,7 @@ pub(crate) async fn send_again(
     Path((name, id)): Path<(String, String)>,
 ) -> Answer<wire::SentMessage> {
     let queue = state.find(&name)?;
-    // Dead letters are few, as a rule, so they are looked at first.
+    // Dead letters are found by their ids at once; the messages of a queue are looked at one after another.
     let found = match find(&*queue, &id, PeekScope::DeadLetters).await? {
         Some(letter) => Some(letter),
         None => find(&*queue, &id, PeekScope::Messages).await?,

@@ -11,12 +11,12 @@ use std::{
 };
 
 use bytesize::ByteSize;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::{BackupArgs, CliError, CommandStreams, send::byte_bar, write_json};
 use crate::{
-    backup::{BackupFacts, FACTS, FAILED},
+    backup::{BackupFacts, FACTS, FAILED, FORMAT},
     client::HostClient,
     exit_code::ExitCode,
 };
@@ -63,6 +63,25 @@ pub enum BackupError {
     /// The archive is none of a host.
     #[error("what the host sent is not a backup: {0}")]
     Foreign(String),
+    /// The archive has a form that this version does not know.
+    #[error(
+        "the backup has the form {form}, and this sandhog knows the form {FORMAT}: use `sandhog backup` of the host's version{}",
+        made_by.as_ref().map(|made_by| format!(", {made_by}")).unwrap_or_default()
+    )]
+    OtherForm {
+        /// The form.
+        form: u32,
+        /// The version that made it, as it says.
+        made_by: Option<String>,
+    },
+    /// Other bytes came than the host has copied.
+    #[error("the host has copied {said} bytes, and {came} came: its files changed meanwhile, so make the backup again")]
+    OtherSize {
+        /// The size of the copy.
+        said: u64,
+        /// What was received.
+        came: u64,
+    },
 }
 
 impl BackupError {
@@ -70,7 +89,9 @@ impl BackupError {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::Taken(_) | Self::NoParent { .. } | Self::Local { .. } => ExitCode::Refused,
-            Self::Host(_) | Self::Cut(_) | Self::Foreign(_) => ExitCode::Unavailable,
+            Self::Host(_) | Self::Cut(_) | Self::Foreign(_) | Self::OtherForm { .. } | Self::OtherSize { .. } => {
+                ExitCode::Unavailable
+            }
         }
     }
 }
@@ -168,7 +189,7 @@ impl UnfinishedBackup {
 
     fn unpack(&self, archive: impl Read) -> Result<BackupFacts, BackupError> {
         let mut archive = tar::Archive::new(archive);
-        let mut facts = None;
+        let (mut facts, mut came) = (None, 0);
         for entry in archive.entries().map_err(cut)? {
             let mut entry = entry.map_err(cut)?;
             let name = entry.path().map_err(cut)?.into_owned();
@@ -196,10 +217,10 @@ impl UnfinishedBackup {
                 if u64::try_from(text.len()).unwrap_or(u64::MAX) < whole {
                     return Err(BackupError::Cut(None));
                 }
-                facts = Some(serde_json::from_slice(&text).map_err(|error| BackupError::Foreign(error.to_string()))?);
+                facts = Some(read_facts(&text, came)?);
                 write(&path, &mut text.as_slice())?;
             } else {
-                write(&path, &mut entry)?;
+                came += write(&path, &mut entry)?;
             }
         }
         facts.ok_or(BackupError::Cut(None))
@@ -216,8 +237,32 @@ impl Drop for UnfinishedBackup {
     }
 }
 
-/// Writes a file and the directories that it is in.
-fn write(path: &Path, from: &mut dyn Read) -> Result<(), BackupError> {
+/// The part of the facts that every form has.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct FactsOfAnyForm {
+    format: u32,
+    made_by: Option<String>,
+}
+
+/// Reads what a backup says about itself, after the given number of bytes of files.
+fn read_facts(text: &[u8], came: u64) -> Result<BackupFacts, BackupError> {
+    let foreign = |error: serde_json::Error| BackupError::Foreign(error.to_string());
+    let FactsOfAnyForm { format: form, made_by } = serde_json::from_slice(text).map_err(foreign)?;
+    if form != FORMAT {
+        let made_by = made_by.map(|made_by| printable(&made_by, MAX_REASON_BYTES));
+        return Err(BackupError::OtherForm { form, made_by });
+    }
+    let facts: BackupFacts = serde_json::from_slice(text).map_err(foreign)?;
+    if facts.bytes != came {
+        let said = facts.bytes;
+        return Err(BackupError::OtherSize { said, came });
+    }
+    Ok(facts)
+}
+
+/// Writes a file and the directories that it is in. Returns its bytes.
+fn write(path: &Path, from: &mut dyn Read) -> Result<u64, BackupError> {
     if let Some(parent) = path.parent() {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(parent);
         made.map_err(local(parent))?;
@@ -226,7 +271,7 @@ fn write(path: &Path, from: &mut dyn Read) -> Result<(), BackupError> {
     let made = options.write(true).create_new(true).mode(0o600).open(path);
     let mut file = made.map_err(local(path))?;
     let mut piece = vec![0; 256 * 1024];
-    let mut unsynced = 0;
+    let (mut unsynced, mut written) = (0, 0);
     loop {
         let length = from.read(&mut piece).map_err(cut)?;
         let Some(read) = piece.get(..length).filter(|read| !read.is_empty()) else {
@@ -234,13 +279,15 @@ fn write(path: &Path, from: &mut dyn Read) -> Result<(), BackupError> {
         };
         file.write_all(read).map_err(local(path))?;
         unsynced += read.len();
+        written += u64::try_from(read.len()).unwrap_or(u64::MAX);
         if unsynced >= SYNC_EVERY {
             // All at the end would take long, while nobody reads what the host sends.
             file.sync_data().map_err(local(path))?;
             unsynced = 0;
         }
     }
-    file.sync_all().map_err(local(path))
+    file.sync_all().map_err(local(path))?;
+    Ok(written)
 }
 
 /// Syncs the directories below one, so that the names in them are on the disk.

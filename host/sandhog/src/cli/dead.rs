@@ -40,7 +40,7 @@ pub(crate) fn dead(
             ..
         } => {
             let answer = match filter {
-                Some(filter) => filtered(queue, filter, *limit, client)?,
+                Some(filter) => filtered(queue, filter, *limit, client, after.clone())?,
                 None => client.dead_letters(queue.as_str(), *limit, after.as_deref())?,
             };
             if *json {
@@ -58,10 +58,7 @@ pub(crate) fn dead(
             }
         }
         DeadCommand::Redrive { choice, json, .. } => chosen::redrive(choice, *json, client, streams),
-        DeadCommand::Delete { choice, yes, json, .. } => {
-            chosen::confirm_deletion(choice, *yes, client, streams)?;
-            chosen::delete(choice, *json, client, streams)
-        }
+        DeadCommand::Delete { choice, yes, json, .. } => chosen::delete(choice, *yes, *json, client, streams),
         DeadCommand::Edit(args) => edit::edit(args, client, environment, streams),
         DeadCommand::Purge { queue, yes, json, .. } => {
             if !yes {
@@ -76,12 +73,18 @@ pub(crate) fn dead(
 }
 
 /// Lists dead letters that pass a filter, page by page, because a page can end early.
-fn filtered(queue: &QueueName, filter: &str, limit: u16, client: &HostClient) -> Result<DeadLetterList, CliError> {
+fn filtered(
+    queue: &QueueName,
+    filter: &str,
+    limit: u16,
+    client: &HostClient,
+    after: Option<String>,
+) -> Result<DeadLetterList, CliError> {
     let limit = usize::from(limit);
     let mut found = DeadLetterList {
         dead_letters: Vec::new(),
         more: true,
-        next: None,
+        next: after,
     };
     while found.more && found.dead_letters.len() < limit {
         let left = limit - found.dead_letters.len();
@@ -146,13 +149,10 @@ fn list(queue: &QueueName, page: &DeadLetterList, filtered: bool, streams: &mut 
         table.row(row);
     }
     table.write(streams)?;
-    if page.more && filtered {
-        writeln!(
-            streams.output,
-            "There may be more: raise --limit, or narrow the filter."
-        )?;
-    } else if page.more {
-        writeln!(streams.output, "There may be more: --after {}", printable(&last.id, 64))?;
+    if page.more {
+        // With a filter the host says where the list goes on, and without one the last letter does.
+        let place = page.next.as_ref().unwrap_or(&last.id);
+        writeln!(streams.output, "There may be more: --after {}", printable(place, 64))?;
     }
     Ok(())
 }

@@ -169,3 +169,13 @@ async fn a_store_in_memory_has_nothing_to_copy() {
     let refused = SimpleStore::ephemeral().copy_to(target.path()).await.unwrap_err();
     assert!(matches!(refused, CopyError::Ephemeral), "{refused}");
 }
+
+#[test]
+fn a_copy_that_begins_again_and_again_is_given_up_with_what_to_do() {
+    assert!((0..=MAX_RESTARTS).all(|restarts| bound_restarts(restarts).is_ok()));
+    let given_up = bound_restarts(MAX_RESTARTS + 1).unwrap_err().to_string();
+    assert!(
+        given_up.contains("begin again 9 times") && given_up.contains("stop the host and copy its data directory"),
+        "{given_up}"
+    );
+}

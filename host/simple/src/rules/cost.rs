@@ -138,7 +138,8 @@ fn a_step_of_a_long_operation_costs_the_same_whatever_the_backlog() {
         assert_eq!(rules.redrive(queue, &oldest(), now).unwrap().0, 256);
     });
     check("purging dead letters", Store::with_dead, |rules, queue| {
-        assert_eq!(rules.purge_dead(queue, &oldest()).unwrap().0, 256);
+        let now = rules.tick(Instant::now());
+        assert_eq!(rules.purge_dead(queue, &oldest(), now).unwrap().0, 256);
     });
     check("listing dead letters", Store::with_dead, |rules, queue| {
         assert_eq!(rules.dead_letters(queue, 0, usize::MAX).unwrap().0.len(), STEP);

@@ -181,9 +181,10 @@ impl StoreRules {
                 continue;
             };
             let Ok(content) = content else { continue };
-            if meta.state == MessageState::Damaged || meta.state.is_in_flight() {
+            if meta.state == MessageState::Damaged {
                 continue;
             }
+            let Some(meta) = self.free(meta, now)? else { continue };
             let mut to = MessageMeta {
                 seq: self.next_seq(),
                 queue: origin,
@@ -208,16 +209,27 @@ impl StoreRules {
         &mut self,
         origin: QueueKey,
         which: &DeadLetterChoice,
+        now: StoreTime,
     ) -> Result<(u64, Option<u64>), StoreFault> {
         let (chosen, next) = self.chosen(origin, which)?;
         let mut count = 0;
         for seq in chosen {
-            if let Some(meta) = self.rows.meta(seq)?.filter(|meta| !meta.state.is_in_flight()) {
+            let Some(meta) = self.rows.meta(seq)? else { continue };
+            if let Some(meta) = self.free(meta, now)? {
                 self.remove(&meta)?;
                 count += 1;
             }
         }
         Ok((count, next))
+    }
+
+    /// Returns a dead letter that nobody holds. The time of its holder may be over, and nobody has asked the queue that it is in since.
+    pub(super) fn free(&mut self, meta: MessageMeta, now: StoreTime) -> Result<Option<MessageMeta>, StoreFault> {
+        if !meta.state.is_in_flight() {
+            return Ok(Some(meta));
+        }
+        self.end_visibility(meta.queue, now)?;
+        Ok(self.rows.meta(meta.seq)?.filter(|meta| !meta.state.is_in_flight()))
     }
 
     /// Returns the places of the dead letters that one step takes, and the place where the next step goes on.

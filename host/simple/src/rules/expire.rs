@@ -26,7 +26,7 @@ impl StoreRules {
         Ok(expired || due || aged)
     }
 
-    fn end_visibility(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
+    pub(super) fn end_visibility(&mut self, key: QueueKey, now: StoreTime) -> Result<bool, StoreFault> {
         for _ in 0..STEP {
             let Some((deadline, seq)) = self.in_flight.first_deadline(key) else {
                 return Ok(false);

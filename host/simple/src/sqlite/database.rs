@@ -40,7 +40,7 @@ const QUICKLY_WRITTEN: u64 = 16 * 1024 * 1024;
 
 /// An open database.
 pub(crate) struct SqliteRows {
-    /// Before the connection, so that it is dropped first.
+    /// Before the connection, so that it is dropped first: it points to what the connection owns.
     copy: Option<OnlineCopy>,
     connection: Connection,
     /// The number of transactions in the file that changed something.
@@ -288,7 +288,14 @@ impl SqliteRows {
         if self.copy.is_some() {
             return Ok(false);
         }
-        self.copy = Some(OnlineCopy::begin(&self.connection, path, wanted).map_err(fault)?);
+        #[expect(
+            unsafe_code,
+            reason = "a copy and the connection that it is made of live in one value"
+        )]
+        // SAFETY: the field with the copy is dropped before the field with the connection, which is never replaced, and each use of
+        // either takes this value.
+        let begun = unsafe { OnlineCopy::begin(&self.connection, path, wanted) };
+        self.copy = Some(begun.map_err(fault)?);
         Ok(true)
     }
 

@@ -94,6 +94,15 @@ fn next_places(connection: &Connection, search: &PeekSearch) -> rusqlite::Result
         PeekScope::Messages => places_in_queue(connection, search),
         PeekScope::DeadLetters => {
             let (after, last) = search.rest();
+            if let Some(id) = search.request.filter.only_id() {
+                let mut statement = connection.prepare_cached(
+                    "SELECT seq FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2
+                     AND seq > ?3 AND seq <= ?4 ORDER BY seq LIMIT ?5",
+                )?;
+                let bounds = params![search.queue.0, id, signed(after), signed(last), limit(PLACES)];
+                let places = statement.query_map(bounds, |row| number(row, 0))?;
+                return places.collect();
+            }
             let mut statement = connection.prepare_cached(
                 "SELECT seq FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2 AND seq <= ?3
                  ORDER BY seq LIMIT ?4",

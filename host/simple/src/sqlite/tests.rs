@@ -1,7 +1,7 @@
 //! What the rows on disk promise beyond what the rules ask of any rows: the number of the last transaction, and where the messages in
 //! flight are.
 
-use std::path::Path;
+use std::{fs::File, path::Path, sync::Arc};
 
 use bytes::Bytes;
 use sandhog_queue::message::{Attributes, Message, MessageId};
@@ -269,4 +269,33 @@ fn everything_about_a_message_comes_back_and_any_change_of_it_is_damage() {
     let mut rows = open(directory.path());
     rows.begin().unwrap();
     assert!(rows.fetch(9).unwrap().unwrap().content.is_ok());
+}
+
+#[test]
+fn a_copy_counts_how_often_another_program_made_it_begin_again() {
+    let directory = TempDir::new().unwrap();
+    let mut rows = open(directory.path());
+    rows.begin().unwrap();
+    // More than two of the largest steps.
+    for seq in 1..=3000 {
+        let mut large = content(SentDetails::default());
+        large.message.body = Bytes::from(vec![b'x'; 7000]);
+        rows.insert(meta(seq, MessageState::Ready), large).unwrap();
+    }
+    rows.commit().unwrap();
+    let mut other = open(directory.path());
+    let (copy, wanted) = (directory.path().join("copy.db"), Arc::new(()));
+    File::create(&copy).unwrap();
+    assert!(rows.begin_copy(&copy, &wanted).unwrap());
+    let first = rows.step_copy().unwrap().unwrap();
+    assert!(!first.is_whole && first.restarts == 0, "{first:?}");
+    for restarts in 1..=20 {
+        other.begin().unwrap();
+        insert(&mut other, 10_000 + u64::from(restarts), MessageState::Ready);
+        other.commit().unwrap();
+        let step = rows.step_copy().unwrap().unwrap();
+        assert!(!step.is_whole, "{step:?}");
+        assert_eq!(step.restarts, restarts);
+    }
+    while !rows.step_copy().unwrap().unwrap().is_whole {}
 }

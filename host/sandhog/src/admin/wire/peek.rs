@@ -159,7 +159,7 @@ pub struct SweepRequest {
     /// Say which they are, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
-    /// With `where`: the `next` of the answer before.
+    /// With `where`: the `next` of the answer before, or the `counted` of a dry run, for exactly those dead letters that it counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }
@@ -176,6 +176,10 @@ pub struct SweepAnswer {
     /// What `after` is to be in that request, if it has a `where`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// With `dry-run` and `where`: what `after` is to be in a request that is about the dead letters of this count, and about none that
+    /// came later. Of several answers, that of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<String>,
     /// With `dry-run`: their ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ids: Option<Vec<String>>,

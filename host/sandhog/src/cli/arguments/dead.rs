@@ -20,8 +20,8 @@ pub enum DeadCommand {
         /// How many at most, 1 to 1000
         #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
         limit: u16,
-        /// Only those after the one with this id
-        #[arg(long, value_name = "ID", conflicts_with = "filter")]
+        /// Go on where the list before ended, as its last line says: after an id or, with --where, at a place
+        #[arg(long, value_name = "ID | PLACE")]
         after: Option<String>,
         /// Only those that pass a filter
         #[arg(long = "where", value_name = "FILTER", value_parser = filter)]
@@ -59,7 +59,7 @@ pub enum DeadCommand {
         #[command(flatten)]
         host: HostArgs,
     },
-    /// Delete dead letters for good: those named, or those that pass a filter
+    /// Delete dead letters for good: those named, or those that pass a filter and were there when they were counted
     Delete {
         /// Which.
         #[command(flatten)]

@@ -21,7 +21,7 @@ fn fill(place: &Path, archive: &[u8]) -> Result<BackupFacts, CliError> {
 }
 
 const WHOLE: &str =
-    r#"{"format":1,"made-by":"sandhog 0.1.0","made-at-ms":1,"messages":7,"bytes":5,"longest-step-us":3}"#;
+    r#"{"format":1,"made-by":"sandhog 0.1.0","made-at-ms":1,"messages":7,"bytes":7,"longest-step-us":3}"#;
 
 #[test]
 fn a_directory_is_whole_or_not_there() {
@@ -81,6 +81,45 @@ fn a_directory_that_is_in_use_is_left_alone_and_an_empty_one_is_filled() {
     let error = fill(&target, &archive(&[(FACTS, WHOLE)])).unwrap_err();
     assert!(error.to_string().contains("not an empty directory"), "{error}");
     fs::remove_file(target.join("mine")).unwrap();
-    fill(&target, &archive(&[(FACTS, WHOLE)])).unwrap();
+    fill(&target, &archive(&[("queues.db", "1234567"), (FACTS, WHOLE)])).unwrap();
     assert!(target.join(FACTS).exists());
+}
+
+/// Fills a directory with an archive of five bytes that says this about itself, and returns why it is refused.
+fn refused(facts: &str) -> BackupError {
+    let place = tempfile::tempdir().unwrap();
+    let error = fill(
+        &place.path().join("monday"),
+        &archive(&[("queues.db", "hello"), (FACTS, facts)]),
+    );
+    assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
+    let CliError::Backup(error) = error.unwrap_err() else {
+        panic!("no error of a backup")
+    };
+    error
+}
+
+#[test]
+fn a_backup_of_a_form_that_is_not_known_is_refused_by_the_name_of_who_made_it() {
+    let error = refused(r#"{"format":2,"made-by":"sandhog 7.0.0","parts":[]}"#);
+    assert!(matches!(error, BackupError::OtherForm { form: 2, .. }), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("use `sandhog backup` of the host's version, sandhog 7.0.0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_backup_with_more_or_less_than_the_host_has_copied_is_refused() {
+    for said in [4, 6] {
+        let error = refused(&WHOLE.replace("\"bytes\":7", &format!("\"bytes\":{said}")));
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "the host has copied {said} bytes, and 5 came: its files changed meanwhile, so make the backup again"
+            )
+        );
+    }
 }

@@ -26,7 +26,7 @@ pub(crate) fn redrive(
     if choice.dry_run {
         return dry_run(choice, &ask, is_json, "put back", streams);
     }
-    let redriven = each(choice, &ask, streams.progress)?;
+    let redriven = each(choice, &ask, None, streams.progress)?;
     write_answer(streams.output, is_json, &redriven, |redriven| {
         let more = if redriven.more {
             "\nThere are more: run the command again."
@@ -38,10 +38,10 @@ pub(crate) fn redrive(
     complain(choice, redriven.messages)
 }
 
-/// Asks whether dead letters are to be deleted, unless `yes` says so or none are there.
-pub(crate) fn confirm_deletion(
+pub(crate) fn delete(
     choice: &DeadChoice,
     yes: bool,
+    is_json: bool,
     client: &HostClient,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
@@ -50,31 +50,40 @@ pub(crate) fn confirm_deletion(
             "say which dead letters: give their ids, or --where FILTER; `dead purge` deletes all",
         ));
     }
-    if yes || choice.dry_run {
-        return Ok(());
-    }
     let ask = |request: &SweepRequest| client.delete_dead(choice.queue.as_str(), request);
-    let known = each(&asked(choice, true), &ask, streams.progress)?;
-    if known.messages > 0 {
-        confirm(&choice.queue, known.messages, streams)?;
-    }
-    Ok(())
-}
-
-pub(crate) fn delete(
-    choice: &DeadChoice,
-    is_json: bool,
-    client: &HostClient,
-    streams: &mut CommandStreams<'_>,
-) -> Result<(), CliError> {
-    let queue = &choice.queue;
-    let ask = |request: &SweepRequest| client.delete_dead(queue.as_str(), request);
     if choice.dry_run {
         return dry_run(choice, &ask, is_json, "delete", streams);
     }
-    let deleted = each(choice, &ask, streams.progress)?;
+    delete_with(choice, yes, is_json, &ask, streams)
+}
+
+/// Deletes the dead letters; without `yes` a person says so first, and then those that were counted for the question are meant and no
+/// others.
+fn delete_with(
+    choice: &DeadChoice,
+    yes: bool,
+    is_json: bool,
+    ask: Ask<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<(), CliError> {
+    let queue = &choice.queue;
+    let mut counted = None;
+    if !yes {
+        let known = each(&asked(choice, true), ask, None, streams.progress)?;
+        if known.messages > 0 {
+            confirm(queue, known.messages, streams)?;
+        }
+        counted = known.counted;
+    }
+    let was_counted = counted.is_some();
+    let deleted = each(choice, ask, counted, streams.progress)?;
     write_answer(streams.output, is_json, &deleted, |deleted| {
-        format!("deleted {} of {queue}", count(deleted.messages))
+        let others = if was_counted {
+            "\nThose that came after the count are untouched."
+        } else {
+            ""
+        };
+        format!("deleted {} of {queue}{others}", count(deleted.messages))
     })?;
     complain(choice, deleted.messages)
 }
@@ -101,7 +110,7 @@ fn dry_run(
     if choice.ids.is_empty() && choice.filter.is_none() {
         choice.filter = Some("body ~ \"\"".to_owned());
     }
-    let known = each(&choice, ask, streams.progress)?;
+    let known = each(&choice, ask, None, streams.progress)?;
     write_answer(streams.output, is_json, &known, |known| {
         let colon = if known.messages == 0 { "" } else { ":" };
         let ids = known.ids.iter().flatten();
@@ -112,19 +121,25 @@ fn dry_run(
     complain(&choice, known.messages)
 }
 
-/// Asks again and again until it is done to all that were chosen.
-fn each(choice: &DeadChoice, ask: Ask<'_>, is_seen: bool) -> Result<SweepAnswer, CliError> {
+/// Asks again and again until it is done to all that were chosen, and with `counted` to those of a count.
+fn each(choice: &DeadChoice, ask: Ask<'_>, counted: Option<String>, is_seen: bool) -> Result<SweepAnswer, CliError> {
     let progress = progress_bar(is_seen, "dead letters");
-    let done = each_request(choice, ask, &progress);
+    let done = each_request(choice, ask, counted, &progress);
     progress.finish_and_clear();
     done
 }
 
-fn each_request(choice: &DeadChoice, ask: Ask<'_>, progress: &ProgressBar) -> Result<SweepAnswer, CliError> {
+fn each_request(
+    choice: &DeadChoice,
+    ask: Ask<'_>,
+    counted: Option<String>,
+    progress: &ProgressBar,
+) -> Result<SweepAnswer, CliError> {
     let mut all = SweepAnswer::default();
     let mut add = |some: SweepAnswer| {
         all.messages += some.messages;
         all.more |= some.more && some.next.is_none();
+        all.counted = all.counted.take().or(some.counted);
         if let Some(ids) = some.ids {
             all.ids.get_or_insert_default().extend(ids);
         }
@@ -142,7 +157,10 @@ fn each_request(choice: &DeadChoice, ask: Ask<'_>, progress: &ProgressBar) -> Re
         })?);
     }
     if choice.ids.is_empty() {
-        let mut request = request;
+        let mut request = SweepRequest {
+            after: counted,
+            ..request
+        };
         loop {
             let some = ask(&request)?;
             request.after.clone_from(&some.next);
@@ -171,5 +189,89 @@ fn missing(missing: u64, asked: u64, queue: &QueueName) -> String {
         (1, _) => format!("1 of the {asked} ids is not that of a dead letter of {queue}"),
         (all, asked) if all == asked => format!("none of the {asked} ids is that of a dead letter of {queue}"),
         _ => format!("{missing} of the {asked} ids are not those of dead letters of {queue}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::cli::paint::Paint;
+
+    fn choice(ids: &[&str], filter: Option<&str>) -> DeadChoice {
+        DeadChoice {
+            queue: QueueName::new("orders").unwrap(),
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            filter: filter.map(str::to_owned),
+            dry_run: false,
+        }
+    }
+
+    /// Deletes with a person who types `typed`, and returns what was asked of the host and shown.
+    fn deleted(choice: &DeadChoice, typed: &str, yes: bool) -> (Vec<SweepRequest>, String) {
+        let requests = RefCell::new(Vec::new());
+        let ask = |request: &SweepRequest| {
+            requests.borrow_mut().push(request.clone());
+            let is_first = request.after.is_none();
+            Ok(SweepAnswer {
+                messages: 1,
+                // A count, as well as a deletion, takes two requests.
+                next: (request.filter.is_some() && (is_first || request.after.as_deref() == Some("start")))
+                    .then(|| "second".to_owned()),
+                counted: (request.dry_run && request.filter.is_some())
+                    .then(|| if is_first { "start" } else { "second" }.to_owned()),
+                ..SweepAnswer::default()
+            })
+        };
+        let mut output = Vec::new();
+        let mut streams = CommandStreams {
+            input: &mut typed.as_bytes(),
+            output: &mut output,
+            progress: false,
+            columns: Some(80),
+            paint: Paint::default(),
+            asks: true,
+        };
+        // Whoever says no gets an error.
+        drop(delete_with(choice, yes, false, &ask, &mut streams));
+        (requests.into_inner(), String::from_utf8(output).unwrap())
+    }
+
+    fn shape(requests: &[SweepRequest]) -> Vec<(bool, Option<&str>)> {
+        requests
+            .iter()
+            .map(|request| (request.dry_run, request.after.as_deref()))
+            .collect()
+    }
+
+    #[test]
+    fn the_dead_letters_that_were_counted_are_deleted_and_those_that_came_later_are_not() {
+        let all = choice(&[], Some("kind = trap"));
+        let (requests, shown) = deleted(&all, "y\n", false);
+        let expected = [
+            (true, None),
+            (true, Some("second")),
+            (false, Some("start")),
+            (false, Some("second")),
+        ];
+        assert_eq!(shape(&requests), expected);
+        assert!(
+            shown.contains("his deletes 2 dead letters of orders for good")
+                && shown.contains("after the count are untouched"),
+            "{shown}"
+        );
+        let (requests, shown) = deleted(&all, "n\n", false);
+        assert_eq!(shape(&requests), expected[..2], "{shown}");
+        let (requests, shown) = deleted(&all, "", true);
+        assert_eq!(shape(&requests), [(false, None), (false, Some("second"))]);
+        assert!(!shown.contains("untouched"), "nothing was counted before: {shown}");
+    }
+
+    #[test]
+    fn ids_say_by_themselves_which_dead_letters_are_meant() {
+        let (requests, shown) = deleted(&choice(&["a"], None), "y\n", false);
+        assert_eq!(shape(&requests), [(true, None), (false, None)]);
+        assert!(!shown.contains("untouched"), "{shown}");
     }
 }

@@ -1,8 +1,9 @@
 //! A copy of the database that is made while the store works, some pages at a time.
 //!
 //! `SQLite` carries what this connection changes meanwhile into the pages that are copied already, so the copy has the last
-//! commit before its last step, and need not begin again. Invariant: a step runs between transactions, and its errors are those of
-//! the copy: they change nothing about the store.
+//! commit before its last step. It begins again by itself when a transaction was rolled back whose pages were in the log already, or
+//! when another program wrote to the database; the copy counts how often. Invariant: a step runs between transactions, and its errors
+//! are those of the copy: they change nothing about the store.
 
 #![expect(
     clippy::disallowed_methods,
@@ -37,11 +38,15 @@ pub(crate) struct OnlineCopy {
     /// Dropped after the handle was finished, as `SQLite` demands.
     _destination: Connection,
     pages: i32,
+    /// The pages that are copied.
+    done: i32,
+    restarts: u32,
     /// Whoever asked for the copy waits for it as long as this is alive.
     wanted: Weak<()>,
 }
 
-// SAFETY: `SQLite` binds a backup to no thread. The handle is used by one at a time, because each use takes `&mut`.
+// SAFETY: `SQLite` binds a backup to no thread. The handle and the destination are used by one at a time, because each use takes `&mut`,
+// and `begin` asks its caller to keep the source on the same thread.
 #[expect(
     unsafe_code,
     reason = "the writer's thread gets the store with the copy from the thread that opened it"
@@ -65,23 +70,29 @@ pub(crate) struct CopyProgress {
     pub(crate) bytes: u64,
     /// How long the step has held up the store.
     pub(crate) took: Duration,
+    /// How often the copy began again so far.
+    pub(crate) restarts: u32,
 }
 
 impl OnlineCopy {
     /// Begins a copy in an empty file.
-    pub(crate) fn begin(source: &Connection, path: &Path, wanted: &Arc<()>) -> rusqlite::Result<Self> {
+    ///
+    /// # Safety
+    ///
+    /// The source stays open until the copy is dropped, and one thread at a time uses the two.
+    #[expect(
+        unsafe_code,
+        reason = "the safe form borrows the connection, which has work to do between two steps"
+    )]
+    pub(crate) unsafe fn begin(source: &Connection, path: &Path, wanted: &Arc<()>) -> rusqlite::Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let destination = Connection::open_with_flags(path, flags)?;
         // A copy that is not whole is deleted, so nothing protects it. Its owner syncs it, on another thread.
         destination.pragma_update(None, "journal_mode", "off")?;
         destination.pragma_update(None, "synchronous", "off")?;
         destination.pragma_update(None, "cache_size", -512)?;
-        #[expect(
-            unsafe_code,
-            reason = "the safe form borrows the connection, which has work to do between two steps"
-        )]
-        // SAFETY: both connections are open. The destination lives in the same value as the handle and is dropped after it; the source
-        // is a field of the store that is dropped after the field with this value.
+        // SAFETY: both connections are open. The destination lives in the same value as the handle and is dropped after it; the caller
+        // keeps the source open for as long as the value lives.
         let handle =
             unsafe { ffi::sqlite3_backup_init(destination.handle(), MAIN.as_ptr(), source.handle(), MAIN.as_ptr()) };
         let Some(handle) = NonNull::new(handle) else {
@@ -91,6 +102,8 @@ impl OnlineCopy {
             handle,
             _destination: destination,
             pages: FIRST_PAGES,
+            done: 0,
+            restarts: 0,
             wanted: Arc::downgrade(wanted),
         })
     }
@@ -103,7 +116,7 @@ impl OnlineCopy {
     /// Returns whether the next step may be the last one.
     pub(crate) fn is_nearly_whole(&self) -> bool {
         #[expect(unsafe_code, reason = "the safe form of a backup is not used here")]
-        // SAFETY: the handle was not finished.
+        // SAFETY: the handle was not finished, and both connections are open.
         let left = unsafe { ffi::sqlite3_backup_remaining(self.handle.as_ptr()) };
         left <= self.pages
     }
@@ -112,9 +125,25 @@ impl OnlineCopy {
     pub(crate) fn step(&mut self, page_bytes: u64) -> rusqlite::Result<CopyProgress> {
         let started = StdInstant::now();
         #[expect(unsafe_code, reason = "the safe form of a backup is not used here")]
-        // SAFETY: the handle was not finished.
-        let code = unsafe { ffi::sqlite3_backup_step(self.handle.as_ptr(), self.pages) };
+        // SAFETY: the handle was not finished, and both connections are open.
+        let (code, all, left) = unsafe {
+            let handle = self.handle.as_ptr();
+            let code = ffi::sqlite3_backup_step(handle, self.pages);
+            (
+                code,
+                ffi::sqlite3_backup_pagecount(handle),
+                ffi::sqlite3_backup_remaining(handle),
+            )
+        };
         let took = started.elapsed();
+        if code == ffi::SQLITE_OK {
+            // A step that is not the last one adds as many pages as it was asked for, unless the copy began at the first page again.
+            let done = all.saturating_sub(left);
+            if done < self.done.saturating_add(self.pages) {
+                self.restarts = self.restarts.saturating_add(1);
+            }
+            self.done = done;
+        }
         let pages = match code {
             ffi::SQLITE_OK | ffi::SQLITE_DONE => self.pages,
             // Another tool holds a lock: the next step does what this one could not.
@@ -130,6 +159,7 @@ impl OnlineCopy {
             is_whole: code == ffi::SQLITE_DONE,
             bytes: u64::try_from(pages).unwrap_or(0).saturating_mul(page_bytes),
             took,
+            restarts: self.restarts,
         })
     }
 }
