@@ -1,6 +1,6 @@
 //! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, fmt, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
 use tokio::{
@@ -319,7 +319,7 @@ impl App {
         let look = Arc::new(Notify::new());
         let reload = reload(&config, &host, Arc::clone(&look));
         let keys = NamedKeys::new(config.keys.clone());
-        let (mut rereading, reload_desk) =
+        let (rereading, reload_desk) =
             ConfigReload::new(reader, config.clone(), Arc::clone(&queues), keys.clone(), look);
         let orders = Arc::new(Notify::new());
         let state = AdminState {
@@ -335,7 +335,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = Box::pin(beside(&host, &journal_keeper, &mut rereading, &orders));
+        let mut beside = Box::pin(beside(&host, &journal_keeper, rereading, &orders));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -365,17 +365,21 @@ impl App {
                 }
             }
         };
+        // Whoever waits for a reload is answered by that.
         drop(beside);
-        // A reload that somebody waits for is answered by that.
-        drop(rereading);
         stop_listening.cancel();
-        while let Some(ended) = listening.join_next().await {
-            tracing::debug!(?ended, "the listener has ended");
-        }
+        join(listening).await;
         journal_keeper.finish().await;
         close(&queues, store).await;
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
+    }
+}
+
+/// Waits for the listener.
+async fn join<T: fmt::Debug + 'static>(mut listening: JoinSet<T>) {
+    while let Some(ended) = listening.join_next().await {
+        tracing::debug!(?ended, "the listener has ended");
     }
 }
 
@@ -401,7 +405,7 @@ fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Opt
 async fn beside(
     host: &HostContext,
     journal_keeper: &JournalKeeper,
-    rereading: &mut ConfigReload,
+    rereading: ConfigReload,
     orders: &Notify,
 ) -> Infallible {
     tokio::select! {

@@ -131,7 +131,7 @@ impl ConfigReload {
     }
 
     /// Reloads whenever `orders` is notified by a signal, or somebody asks at the desk, for as long as the future is polled.
-    pub async fn follow(&mut self, orders: &Notify) -> Infallible {
+    pub async fn follow(mut self, orders: &Notify) -> Infallible {
         loop {
             tokio::select! {
                 () = orders.notified() => {
@@ -324,7 +324,7 @@ mod tests {
         let read = config("[queues.in]\n");
         let reader = ConfigReader::new(move || Ok(read.clone()));
         let queues = Arc::new(QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::default()));
-        let (mut reload, desk) = ConfigReload::new(
+        let (reload, desk) = ConfigReload::new(
             Some(reader),
             config(""),
             Arc::clone(&queues),

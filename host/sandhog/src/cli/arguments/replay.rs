@@ -19,6 +19,7 @@ Examples:
 The messages run here, one after another, in the sandbox and with the limits of the manifest beside the component, as messages that are \
 received for the first time. Nothing has an effect: sends and writes are shown, the key-value store is empty, directories can't be \
 written, and servers are reached only with --http. The exit code is 0 if all of them are handled, and 1 if some are not.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct ReplayArgs {
     /// The queue in which the messages failed, or are
     #[arg(value_parser = queue_name)]

@@ -197,7 +197,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::cli::paint::Paint;
+    use crate::cli::Paint;
 
     fn choice(ids: &[&str], filter: Option<&str>) -> DeadChoice {
         DeadChoice {
