@@ -173,13 +173,13 @@ fn programs() -> TempDir {
     programs
 }
 
-/// The first number and the last one of a queue in the output of `sandhog queues`: messages that wait, and dead letters.
+/// The first number and the fifth one of a queue in the output of `sandhog queues`: messages that wait, and dead letters.
 fn ready_and_dead(printed: &str, queue: &str) -> Option<(String, String)> {
     let row = printed
         .lines()
         .find(|line| line.split_whitespace().next() == Some(queue))?;
     let mut cells = row.split_whitespace().skip(1).map(str::to_owned);
-    Some((cells.next()?, cells.last()?))
+    Some((cells.next()?, cells.nth(3)?))
 }
 
 /// Runs `sandhog queues` until it shows what the README says: one message in `totals`, one dead letter of `checkout`.
