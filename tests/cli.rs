@@ -545,7 +545,7 @@ fn an_id_that_cannot_be_redriven_ends_with_1() {
 fn dead_letters_are_deleted_only_on_confirmation() {
     let (place, host) = host_with_dead_letters();
     let asked = ask(&place, &host, &["dead", "purge", "orders"]);
-    let expected = "sandhog: this deletes 3 dead letters of orders for good: repeat it with --yes\n";
+    let expected = "sandhog: this deletes all dead letters of orders for good (3 now): repeat it with --yes\n";
     assert_eq!((asked.code, asked.err.as_str()), (Some(2), expected));
     assert_eq!(host.count("orders", "dead"), 3);
     let done = ask(&place, &host, &["dead", "purge", "orders", "--yes"]);

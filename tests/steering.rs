@@ -217,7 +217,7 @@ fn purging_asks_first_and_says_how_many_messages_it_deleted() {
     let (code, _, error) = sandhog(&place, &host, &["purge", "in"]);
     assert_eq!(code, Some(2));
     assert!(
-        error.contains("this deletes 1 message of in for good: repeat it with --yes"),
+        error.contains("this deletes all messages of in that are not in flight for good (1 now): repeat it with --yes"),
         "{error}"
     );
     let (_, said, _) = sandhog(&place, &host, &["purge", "in", "--yes"]);

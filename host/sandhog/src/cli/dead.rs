@@ -62,7 +62,10 @@ pub(crate) fn dead(
         DeadCommand::Edit(args) => edit::edit(args, client, environment, streams),
         DeadCommand::Purge { queue, yes, json, .. } => {
             if !yes {
-                confirm(queue, dead_of(queue, client)?, streams)?;
+                // Those that come until then go as well.
+                let now = dead_of(queue, client)?;
+                let what = format!("this deletes all dead letters of {queue} for good ({now} now)");
+                confirmation::confirm(&what, streams)?;
             }
             let purged = client.purge_dead(queue.as_str())?;
             write_answer(streams.output, *json, &purged, |purged| {

@@ -11,8 +11,10 @@ pub(crate) fn purge(args: &PurgeArgs, client: &HostClient, streams: &mut Command
     let queue = &args.queue;
     if !args.yes {
         let counts = counts_of(queue, client)?;
-        let number = messages(counts.ready + counts.delayed);
-        confirm(&format!("this deletes {number} of {queue} for good"), streams)?;
+        // Those that come until then go as well.
+        let now = counts.ready + counts.delayed;
+        let what = format!("this deletes all messages of {queue} that are not in flight for good ({now} now)");
+        confirm(&what, streams)?;
     }
     let deleted = client.purge(queue.as_str())?;
     write_answer(streams.output, args.json, &deleted, |deleted| {
