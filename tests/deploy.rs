@@ -98,6 +98,7 @@ impl ToldHost {
             "handlers": [{
                 "name": "orders", "queue": "orders", "state": "serving", "version": 1, "in-flight": 0,
                 "last-error": "no such export", "refusals": refusals,
+                "refused-component": digest(b"the new one"),
             }],
         });
         let shown = Mutex::new(shown);

@@ -99,6 +99,8 @@ pub struct ArrangedQueues {
 /// The reason why the newest version of a handler does not serve.
 #[derive(Debug)]
 pub struct RefusedVersion {
+    /// The digest of the component, if its files are refused for good.
+    pub component: Option<String>,
     /// The text names the mistake, and a remedy.
     pub reason: String,
     /// The same files may be accepted another time.
@@ -265,6 +267,7 @@ impl HandlerSet {
     /// Reports a newer version that was refused. The log has each reason once.
     pub fn refused(&self, name: &str, refused: &RefusedVersion) {
         let RefusedVersion {
+            component,
             reason,
             is_transient,
             known,
@@ -277,7 +280,7 @@ impl HandlerSet {
         if *is_transient {
             self.host.statuses.refused_for_now(name, reason);
         } else {
-            self.host.statuses.refused(name, reason);
+            self.host.statuses.refused(name, reason, component.as_deref());
         }
         if *known {
             tracing::debug!(handler = name, reason, "a handler is still not loaded; {serving}");

@@ -92,6 +92,8 @@ pub struct HandlerStatus {
     pub next_probe: Option<Instant>,
     /// The reason why the newest version of the file was refused; an older one may be serving.
     pub last_error: Option<String>,
+    /// The digest of the component that was refused, if its files are refused for good.
+    pub refused_component: Option<String>,
     /// That reason may pass, and the same file is tried again.
     tried_again: bool,
     /// The reason why the last receive failed, until a receive succeeds.
@@ -171,6 +173,7 @@ impl HandlerStatuses {
             status.begun += 1;
             status.is_fallback = false;
             status.last_error = None;
+            status.refused_component = None;
             status.tried_again = false;
         });
         self.judged.notify_one();
@@ -186,19 +189,21 @@ impl HandlerStatuses {
     }
 
     /// The newest version was refused. An older version that serves goes on.
-    pub fn refused(&self, name: &str, why: &str) {
-        self.refuse(name, why, false);
+    /// `component` is the digest of its component, if its files are refused whatever else changes.
+    pub fn refused(&self, name: &str, why: &str, component: Option<&str>) {
+        self.refuse(name, why, false, component);
     }
 
     /// The newest version can't be loaded now, and is tried again. An older version that serves goes on.
     pub fn refused_for_now(&self, name: &str, why: &str) {
-        self.refuse(name, why, true);
+        self.refuse(name, why, true, None);
     }
 
-    fn refuse(&self, name: &str, why: &str, tried_again: bool) {
+    fn refuse(&self, name: &str, why: &str, tried_again: bool, component: Option<&str>) {
         self.update(name, |status| {
             status.last_error = Some(why.to_owned());
             status.tried_again = tried_again;
+            status.refused_component = component.map(str::to_owned);
             status.refusals += 1;
             if !status.serves() {
                 status.state = HandlerState::Refused;
@@ -435,6 +440,7 @@ impl HandlerStatus {
             full_since: None,
             next_probe: None,
             last_error: None,
+            refused_component: None,
             tried_again: false,
             queue_error: None,
             last_receive_at: None,
@@ -532,7 +538,7 @@ mod tests {
         statuses.first_load_finished();
         statuses.loading("orders");
         assert_eq!(statuses.readiness(false), Ok(()));
-        statuses.refused("orders", "no such export");
+        statuses.refused("orders", "no such export", Some("ab"));
         let expected = "handler orders has no version that serves: no such export";
         assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
         statuses.loading("orders");
@@ -546,7 +552,7 @@ mod tests {
         let statuses = serving_statuses();
         statuses.stopping("orders");
         statuses.loading("orders");
-        statuses.refused("orders", "no such export");
+        statuses.refused("orders", "no such export", Some("ab"));
         statuses.stopped("orders");
         assert_eq!(statuses.list().remove(0).state, HandlerState::Refused);
     }
@@ -555,7 +561,7 @@ mod tests {
     fn a_refused_version_leaves_the_older_one_serving() {
         let statuses = serving_statuses();
         statuses.loading("orders");
-        statuses.refused("orders", "no such export");
+        statuses.refused("orders", "no such export", Some("ab"));
         let status = statuses.list().remove(0);
         assert_eq!(status.state, HandlerState::Serving);
         assert_eq!(status.last_error.as_deref(), Some("no such export"));
@@ -570,7 +576,7 @@ mod tests {
         assert!(is_tried_again());
         statuses.loading("orders");
         assert!(is_tried_again());
-        statuses.refused("orders", "no such export");
+        statuses.refused("orders", "no such export", Some("ab"));
         assert!(!is_tried_again());
         statuses.refused_for_now("orders", "too many open files");
         statuses.serving("orders", loaded());

@@ -319,7 +319,7 @@ impl Reload {
         match declared {
             Err(error) if error.is_transient() => {
                 files.try_again(now);
-                self.refused(&name, &no_queue(&error), true);
+                self.refused(&name, &no_queue(&error), true, None);
             }
             Err(error) => return Err(error),
             Ok(()) => {
@@ -373,6 +373,8 @@ impl Reload {
             let clash = arranged.clashes.remove(name);
             if let Some(reason) = clash.clone().filter(|_| files.reported_clash != clash) {
                 let refused = RefusedVersion {
+                    // It serves once the queue is free.
+                    component: None,
                     reason,
                     is_transient: false,
                     known: false,

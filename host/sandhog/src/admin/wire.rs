@@ -117,6 +117,9 @@ pub struct HandlerForm {
     pub in_flight: u32,
     /// The reason why the newest version was refused.
     pub last_error: Option<String>,
+    /// The digest of that version's component, if its files are refused for good.
+    #[serde(default)]
+    pub refused_component: Option<String>,
     /// How often a version was refused since the host started.
     #[serde(default)]
     pub refusals: u64,
@@ -156,6 +159,7 @@ impl From<HandlerStatus> for HandlerForm {
             fallback: status.is_fallback,
             in_flight: status.in_flight,
             last_error: status.last_error,
+            refused_component: status.refused_component,
             refusals: status.refusals,
             tried_again,
             queue_error: status.queue_error,

@@ -216,7 +216,8 @@ impl DeployWaiting {
                 format!("{refused}\nits files were taken out of the plugin directory, which had none of {name} before")
             }
             Err(error) => format!(
-                "{refused}\nits files are still in the plugin directory, because the earlier ones can't be put back: {}",
+                "{refused}\nsome of its files are still in the plugin directory, because the earlier ones can't be put back: {}; \
+                 the rest of these is kept there under hidden names that end with .before",
                 chain(&error)
             ),
         }

@@ -24,7 +24,7 @@ impl Reload {
             digest,
         } = loaded;
         if let Some(history) = history {
-            self.rollouts.know(&name, history, digest);
+            self.rollouts.know(&name, history, digest.clone());
         }
         if older.is_some() {
             self.change(&name, HandlerFiles::loaded_older);
@@ -54,17 +54,17 @@ impl Reload {
             }
             LoadRefusal::Transient(why) => {
                 self.change(&name, |files| files.try_again(now));
-                self.refused(&name, &why, true);
+                self.refused(&name, &why, true, None);
             }
             LoadRefusal::Final(why) => {
                 if let Some(trouble) = fallback_trouble {
                     // The same files are refused again the next time, but the version that served last may be readable.
                     self.change(&name, |files| files.try_again(now));
                     let why = format!("{why}; the version that served last can't serve now: {trouble}");
-                    self.refused(&name, &why, true);
+                    self.refused(&name, &why, true, None);
                 } else {
                     self.change(&name, |files| files.settle(stamps));
-                    self.refused(&name, &why, false);
+                    self.refused(&name, &why, false, digest.as_deref());
                 }
             }
         }
@@ -119,11 +119,13 @@ impl Reload {
         self.handlers.statuses().waiting(name, why);
     }
 
-    /// Reports that the files of a handler were refused. The log has each reason once.
-    pub(crate) fn refused(&mut self, name: &str, reason: &str, is_transient: bool) {
+    /// Reports that the files of a handler were refused. The log has each reason once. `component` is the digest of the component if
+    /// that is for good.
+    pub(crate) fn refused(&mut self, name: &str, reason: &str, is_transient: bool, component: Option<&str>) {
         let Some(files) = self.files.get_mut(name) else { return };
         let known = files.reported.replace(reason.to_owned()).as_deref() == Some(reason);
         let refused = RefusedVersion {
+            component: component.map(str::to_owned),
             reason: reason.to_owned(),
             is_transient,
             known,

@@ -42,10 +42,17 @@ pub(crate) enum DeployEnd {
     Serves(String),
     /// The version does not serve, and the host has not gone back from it.
     Refused(String),
-    /// The host refused the files for good, and they are still in its directory.
+    /// The host refused just these files for good, and they are still in its directory.
     Unfit(String),
     /// The host, or somebody, went back from the version.
     WentBack(String),
+}
+
+/// Why the host refused the version.
+struct DeployRefusal {
+    why: String,
+    /// The same files are refused whatever else changes.
+    is_for_good: bool,
 }
 
 /// A deploy whose end is not known yet.
@@ -175,9 +182,10 @@ impl DeployWatch {
             let text = format!("another version took over before this one was proven: {serves} {name}");
             return Some(DeployEnd::Refused(text));
         }
-        if let Some(why) = self.refusal(view.handler.as_ref()) {
-            let text = format!("the host refuses it: {why}");
-            return Some(if view.is_in_place {
+        if let Some(refusal) = self.refusal(view.handler.as_ref()) {
+            let text = format!("the host refuses it: {}", refusal.why);
+            // A version that waits, as for a queue, may serve later.
+            return Some(if refusal.is_for_good && view.is_in_place {
                 DeployEnd::Unfit(text)
             } else {
                 DeployEnd::Refused(text)
@@ -187,14 +195,21 @@ impl DeployWatch {
         (!view.is_in_place).then(|| DeployEnd::Refused(text()))
     }
 
-    /// Returns why the host refused the version for good.
-    fn refusal(&mut self, handler: Option<&HandlerForm>) -> Option<String> {
+    /// Returns why the host refused the version, and does not try it again. Somebody else's files may have been refused meanwhile.
+    fn refusal(&mut self, handler: Option<&HandlerForm>) -> Option<DeployRefusal> {
         let handler = handler?;
         // A host that was started again counts anew.
         self.refusals = self.refusals.min(handler.refusals);
         let is_refused = handler.refusals > self.refusals && !handler.tried_again;
         let why = handler.last_error.as_deref().filter(|_| is_refused)?;
-        Some(printable_lines(why, MAX_WHY_BYTES))
+        let refused = handler.refused_component.as_deref();
+        if refused.is_some_and(|component| component != self.files.component) {
+            return None;
+        }
+        Some(DeployRefusal {
+            why: printable_lines(why, MAX_WHY_BYTES),
+            is_for_good: refused.is_some(),
+        })
     }
 
     /// Says what else has changed.

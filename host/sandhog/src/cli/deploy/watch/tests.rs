@@ -77,6 +77,7 @@ fn handler(refusals: u64) -> HandlerForm {
         fallback: false,
         in_flight: 0,
         last_error: None,
+        refused_component: None,
         refusals,
         tried_again: false,
         queue_error: None,
@@ -249,6 +250,7 @@ fn with_error(refusals: u64, tried_again: bool) -> HostView {
     HostView {
         handler: Some(HandlerForm {
             last_error: Some("no such export".to_owned()),
+            refused_component: (!tried_again).then(|| "new".to_owned()),
             tried_again,
             ..handler(refusals)
         }),
@@ -272,6 +274,20 @@ fn a_refusal_ends_the_deploy_and_one_from_before_does_not() {
         end(&mut watch, &with_error(1, false)),
         Some(DeployEnd::Unfit("the host refuses it: no such export".to_owned()))
     );
+}
+
+#[test]
+fn only_a_refusal_of_just_these_files_takes_them_back() {
+    let refused_files = |component: Option<&str>| {
+        let mut view = with_error(1, false);
+        view.handler.as_mut().unwrap().refused_component = component.map(str::to_owned);
+        view
+    };
+    // Somebody else's files were being compiled when these were put into their place.
+    assert_eq!(end(&mut deploy(&old()), &refused_files(Some("other"))), None);
+    // A version that waits for its queue serves once that is free.
+    let text = "the host refuses it: no such export";
+    assert_eq!(end(&mut deploy(&old()), &refused_files(None)), Some(refused(text)));
 }
 
 #[test]
