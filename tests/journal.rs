@@ -10,6 +10,7 @@ use std::{
 use harness::{
     guests::{handler, obedient},
     host::{Host, Place},
+    sqs_host::Stage,
     wait_for,
 };
 use serde_json::Value;
@@ -159,6 +160,27 @@ fn tail_follows_attempts_as_they_end_and_ends_with_the_host() {
     assert_eq!(status.code(), Some(0), "{log:#?}");
     assert!(lines.next().is_none());
     assert_eq!(tail.wait().unwrap().code(), Some(69));
+}
+
+#[test]
+fn a_message_in_a_queue_of_sqs_is_followed_as_far_as_the_host_knows_it_and_received_by_nobody() {
+    let mut stage = Stage::new("trace");
+    let remote = stage.queue("out", &[], "");
+    let place = stage.place();
+    place.install("in", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
+    let host = place.start();
+    host.wait_ready();
+    let id = host.send("in", b"x");
+    remote.wait_numbers((1, 0, 0));
+    let way = wait_for("the attempt", || {
+        let way = asked(&place, &host, &["trace", &id]);
+        way.contains("to out").then_some(way)
+    });
+    assert!(way.contains("handled, and no longer in any queue"), "{way}");
+    assert!(!way.contains("no longer in its queue"), "{way}");
+    assert_eq!(remote.numbers(), (1, 0, 0));
+    let received = remote.client.receive(&remote.url, 1, 1);
+    assert_eq!(received[0].receive_count(), 1);
 }
 
 #[test]

@@ -42,7 +42,16 @@ impl AttemptLines<'_> {
     pub(crate) fn send(&mut self, send: &JournalSend, indent: &str) -> io::Result<()> {
         let queue = printable(&send.queue, MAX_CELL_BYTES);
         let id = printable(&send.message, MAX_CELL_BYTES);
-        writeln!(self.output, "{indent}  sent to {queue}: {id}, {} bytes", send.bytes)
+        // With a deduplication id the queue may have kept an earlier message in its place, and does not say so.
+        let once = send.deduplication_id.as_ref().map_or_else(String::new, |id| {
+            let id = printable(id, MAX_CELL_BYTES);
+            format!(", unless one with deduplication id {id} was sent before")
+        });
+        writeln!(
+            self.output,
+            "{indent}  sent to {queue}: {id}, {} bytes{once}",
+            send.bytes
+        )
     }
 
     /// Writes an attempt without what it sent.

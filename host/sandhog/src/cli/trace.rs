@@ -1,11 +1,13 @@
 //! `sandhog trace`: the way of a message, from the first message above it down, and where those messages lie now. Guests chose many
 //! texts in it, so these are escaped.
 //!
-//! Invariant: nothing is received, and the number of questions to the host is bounded.
+//! Invariant: nothing is received, the number of messages that are looked for and the time for it are bounded, and a look that fails
+//! costs no more than its own answer.
 
-use std::{collections::BTreeMap, io};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use serde::Serialize;
+use tokio::time::Instant;
 
 use super::{
     CliError, CommandStreams, TraceArgs,
@@ -13,7 +15,7 @@ use super::{
     write_json,
 };
 use crate::{
-    admin::wire::PeekedForm,
+    admin::wire::{PeekedForm, PeekedList},
     client::{ClientError, HostClient},
     journal::{MessageWay, WaySender},
 };
@@ -23,6 +25,8 @@ use sandhog_queue::printable::printable;
 const MAX_ABOVE: usize = 16;
 /// How many messages are looked for in queues.
 const MAX_LOOKS: usize = 64;
+/// The time for all these looks. A large queue is not searched to its end.
+const LOOK_TIME: Duration = Duration::from_secs(20);
 
 /// All that is known of a message.
 #[derive(Debug, Serialize)]
@@ -54,7 +58,7 @@ struct MessageAbove {
 struct MessagePlace {
     /// The queue; `None` if it is no longer in any.
     queue: Option<String>,
-    /// `handled`, `dead-letter`, `gone`, or the state that `peek` shows.
+    /// `handled`, `dead-letter`, `gone`, `unknown` if that was not found out, or the state that `peek` shows.
     state: String,
 }
 
@@ -62,6 +66,7 @@ pub(crate) fn trace(args: &TraceArgs, client: &HostClient, streams: &mut Command
     let mut finder = MessageFinder {
         client,
         looks: MAX_LOOKS,
+        until: Instant::now() + LOOK_TIME,
         queue: None,
         places: BTreeMap::new(),
     };
@@ -84,6 +89,7 @@ pub(crate) fn trace(args: &TraceArgs, client: &HostClient, streams: &mut Command
 struct MessageFinder<'c> {
     client: &'c HostClient,
     looks: usize,
+    until: Instant,
     /// The queue to which the traced message was sent, if its sender is known.
     queue: Option<String>,
     places: BTreeMap<String, MessagePlace>,
@@ -99,8 +105,9 @@ impl MessageFinder<'_> {
         };
         let queues = self.client.queues()?.queues;
         for queue in queues.iter().filter(|queue| queue.error.is_none()) {
-            if let Some(peeked) = self.peeked(&queue.name, id)? {
-                self.note(&queue.name, &peeked);
+            let peeked = self.look(&queue.name, id)?;
+            let is_here = self.places.get(id).is_some_and(|place| place.queue.is_some());
+            if is_here {
                 let way = MessageWay {
                     message: id.to_owned(),
                     sent_by: None,
@@ -108,7 +115,7 @@ impl MessageFinder<'_> {
                     sent: Vec::new(),
                     more: false,
                 };
-                return Ok((way, Some(peeked)));
+                return Ok((way, peeked));
             }
         }
         Err(unknown.into())
@@ -174,22 +181,62 @@ impl MessageFinder<'_> {
             return Ok(None);
         }
         self.looks -= 1;
-        if let Some(peeked) = self.peeked(queue, id)? {
-            self.note(queue, &peeked);
-            return Ok(Some(peeked));
-        }
-        let place = match self.client.dead_letter(queue, id) {
-            Ok(_) => MessagePlace {
+        let place = match self.find(queue, id)? {
+            Finding::Here(peeked) => {
+                self.note(queue, &peeked);
+                return Ok(Some(*peeked));
+            }
+            Finding::Hidden => return Ok(None),
+            Finding::Dead => MessagePlace {
                 queue: Some(queue.to_owned()),
                 state: "dead-letter".to_owned(),
             },
-            Err(ClientError::Refused { status: 404, .. }) => MessagePlace::nowhere("gone"),
-            // Another kind of queue does not show its messages.
-            Err(ClientError::Refused { status: 501, .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
+            Finding::Gone => MessagePlace::nowhere("gone"),
+            Finding::Unknown => MessagePlace::nowhere("unknown"),
         };
         self.places.insert(id.to_owned(), place);
         Ok(None)
+    }
+
+    /// Searches a queue page by page, and its dead letters after the first page: these are found by their ids at once.
+    fn find(&self, queue: &str, id: &str) -> Result<Finding, CliError> {
+        let mut after = None;
+        loop {
+            let is_first = after.is_none();
+            let page = match self.page(queue, id, after) {
+                Ok(page) => page,
+                Err(error) => return Finding::of(error),
+            };
+            if let Some(peeked) = page.messages.into_iter().next() {
+                return Ok(Finding::Here(Box::new(peeked)));
+            }
+            if is_first {
+                match self.client.dead_letter(queue, id) {
+                    Ok(_) => return Ok(Finding::Dead),
+                    Err(ClientError::Refused { status: 404, .. }) => {}
+                    Err(error) => return Finding::of(error),
+                }
+            }
+            after = page.next.filter(|_| page.more);
+            if after.is_none() {
+                return Ok(Finding::Gone);
+            }
+            if Instant::now() >= self.until {
+                return Ok(Finding::Unknown);
+            }
+        }
+    }
+
+    fn page(&self, queue: &str, id: &str, after: Option<String>) -> Result<PeekedList, ClientError> {
+        let named = [
+            ("id", Some(id.to_owned())),
+            ("limit", Some("1".to_owned())),
+            ("after", after),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.client.peek(queue, &named.collect::<Vec<_>>())
     }
 
     fn note(&mut self, queue: &str, peeked: &PeekedForm) {
@@ -200,12 +247,28 @@ impl MessageFinder<'_> {
         };
         self.places.insert(peeked.id.clone(), place);
     }
+}
 
-    fn peeked(&self, queue: &str, id: &str) -> Result<Option<PeekedForm>, CliError> {
-        match self.client.peek_one(queue, id) {
-            Ok(peeked) => Ok(Some(peeked)),
-            Err(ClientError::Refused { status: 404 | 501, .. }) => Ok(None),
-            Err(error) => Err(error.into()),
+/// What became of the search for a message in a queue.
+enum Finding {
+    Here(Box<PeekedForm>),
+    /// It is a dead letter of the queue.
+    Dead,
+    Gone,
+    /// The queue does not show its messages. Its dead letters are not asked for: that would receive them.
+    Hidden,
+    /// The search took too long, or the queue does not answer.
+    Unknown,
+}
+
+impl Finding {
+    /// Returns what an answer of the host means for a search that could not be made.
+    fn of(error: ClientError) -> Result<Self, CliError> {
+        match error {
+            ClientError::Refused { status: 404, .. } => Ok(Self::Gone),
+            ClientError::Refused { status: 501, .. } => Ok(Self::Hidden),
+            ClientError::Refused { status: 503, .. } => Ok(Self::Unknown),
+            error => Err(error.into()),
         }
     }
 }
@@ -230,6 +293,9 @@ impl MessagePlace {
                 printable(&self.state, MAX_CELL_BYTES)
             ),
             None if self.state == "handled" => "handled, and no longer in any queue".to_owned(),
+            None if self.state == "unknown" => {
+                "where it lies was not found out: its queue is large, or does not answer".to_owned()
+            }
             None => "no longer in its queue".to_owned(),
         }
     }
