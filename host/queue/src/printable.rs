@@ -1,6 +1,6 @@
 //! Makes text that a guest or a sender chose safe to print: no control characters, bounded length.
 
-use std::{error::Error, fmt::Write as _};
+use std::{borrow::Cow, error::Error, fmt::Write as _};
 
 /// The longest reason of a failure, in bytes.
 pub const MAX_REASON_BYTES: usize = 1024;
@@ -53,6 +53,25 @@ fn escaped(text: &str, max_bytes: usize, is_escaped: impl Fn(char) -> bool) -> S
     out
 }
 
+/// Escapes what is deceptive in JSON, where such characters stand in strings alone: the text means the same.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(|c: char| is_deceptive(c) && c != '\n') {
+        return Cow::Borrowed(json);
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for c in json.chars() {
+        if is_deceptive(c) && c != '\n' {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                write!(escaped, "\\u{unit:04x}").expect("writing to a string cannot fail");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// Whether a character changes how a text reads: controls, ends of lines and paragraphs, marks and overrides of direction,
 /// and characters that take no room, such as tags.
 fn is_deceptive(c: char) -> bool {
@@ -98,6 +117,19 @@ pub fn chain(error: &dyn Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_means_the_same_without_what_is_deceptive() {
+        let value = serde_json::json!({ "body": "a\u{9b}b\u{202e}\u{e0001}\n\"", "key\u{7f}": 1 });
+        for json in [
+            serde_json::to_string(&value).unwrap(),
+            serde_json::to_string_pretty(&value).unwrap(),
+        ] {
+            let shown = printable_json(&json);
+            assert!(!shown.chars().any(|c| is_deceptive(c) && c != '\n'), "{shown}");
+            assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        }
+    }
 
     #[test]
     fn what_can_not_be_seen_is_escaped() {

@@ -12,7 +12,7 @@ use crate::{
     config::{self, ConfigErrors, DEFAULT_LISTEN, Environment},
     exit_code::ExitCode,
 };
-use sandhog_queue::message::MAX_BODY_BYTES;
+use sandhog_queue::{message::MAX_BODY_BYTES, printable::printable_json};
 
 mod arguments;
 mod attempt_lines;
@@ -369,6 +369,10 @@ fn write_answer<T: serde::Serialize>(
 }
 
 fn write_json(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *output, value)?;
-    writeln!(output)
+    writeln!(output, "{}", printable_json(&serde_json::to_string_pretty(value)?))
+}
+
+/// Writes JSON as one line.
+fn write_json_line(output: &mut dyn Write, value: &impl serde::Serialize) -> io::Result<()> {
+    writeln!(output, "{}", printable_json(&serde_json::to_string(value)?))
 }

@@ -4,7 +4,7 @@ use std::io::{self, BufReader, Read, Write};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{CliError, CommandStreams, SendArgs, body_line::BodyLine, read_body, write_answer};
+use super::{CliError, CommandStreams, SendArgs, body_line::BodyLine, read_body, write_answer, write_json_line};
 use crate::{
     admin::wire::{AttributeForm, BatchResult, MAX_BATCH, OutgoingForm, SendBatch, SentMessage},
     client::HostClient,
@@ -148,8 +148,7 @@ fn bar(visible: bool, template: &str) -> ProgressBar {
 /// Writes a line of JSON for each result.
 fn write_lines(results: &[BatchResult], output: &mut dyn Write) -> io::Result<()> {
     for result in results {
-        serde_json::to_writer(&mut *output, result)?;
-        writeln!(output)?;
+        write_json_line(output, result)?;
     }
     output.flush()
 }

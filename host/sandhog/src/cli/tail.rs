@@ -1,8 +1,6 @@
 //! `sandhog tail`: attempts as they end.
 
-use std::io;
-
-use super::{CliError, CommandStreams, TailArgs, attempt_lines::AttemptLines};
+use super::{CliError, CommandStreams, TailArgs, attempt_lines::AttemptLines, write_json_line};
 use crate::{
     client::{HostClient, HostEvent},
     journal::JournalFilter,
@@ -26,8 +24,7 @@ pub(crate) fn tail(args: &TailArgs, client: &HostClient, streams: &mut CommandSt
         let event = event.map_err(|error| CliError::Transient(format!("the host has ended the events: {error}")))?;
         match event {
             HostEvent::Attempt(entry) if args.json => {
-                serde_json::to_writer(&mut *output, &entry).map_err(io::Error::from)?;
-                writeln!(output)?;
+                write_json_line(output, &entry)?;
             }
             HostEvent::Attempt(entry) => AttemptLines { output, paint }.entry(&entry)?,
             HostEvent::Missed(attempts) if args.json => writeln!(output, "{{\"missed\":{attempts}}}")?,

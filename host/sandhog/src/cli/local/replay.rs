@@ -7,7 +7,7 @@ use indicatif::ProgressBar;
 use serde_json::json;
 
 use super::{
-    super::{CommandStreams, ReplayArgs, send::progress_bar},
+    super::{CommandStreams, ReplayArgs, send::progress_bar, write_json_line},
     LocalError, SHOWN_BYTES, kept_artifacts, spinner,
 };
 use crate::{
@@ -264,7 +264,7 @@ fn write_one(
             "cpu-ms": report.usage.cpu.as_secs_f64() * 1000.0,
             "memory-peak-bytes": report.usage.memory_peak,
         });
-        return Ok(writeln!(streams.output, "{line}")?);
+        return Ok(write_json_line(streams.output, &line)?);
     }
     let was = failure.map_or_else(
         || replayed.otherwise.clone(),
@@ -317,7 +317,7 @@ fn summarise(
             "redriven": redriven,
             "more": tally.more,
         });
-        writeln!(streams.output, "{line}")?;
+        write_json_line(streams.output, &line)?;
     } else {
         for ((was, now), number) in &tally.changes {
             writeln!(streams.output, "{number} of {}: {was}, now {now}", tally.replayed)?;
