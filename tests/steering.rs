@@ -345,6 +345,17 @@ fn a_configuration_with_mistakes_changes_nothing_and_all_of_them_are_named() {
 }
 
 #[test]
+fn a_configuration_that_is_gone_changes_nothing() {
+    let (place, host) = with_queues("[queues.in]\nmax-messages = 1\n");
+    fs::remove_file(place.path().join("sandhog.toml")).unwrap();
+    let (code, said, error) = sandhog(&place, &host, &["reload"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(error.contains("sandhog.toml: cannot be read"), "{error}");
+    host.send("in", b"x");
+    assert!(host.try_send("in", b"y", "").is_none());
+}
+
+#[test]
 fn the_signal_to_look_reads_the_configuration_again() {
     let (place, host) = with_queues("[queues.in]\n");
     place.configure("[queues.in]\n[queues.new]\n");

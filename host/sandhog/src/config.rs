@@ -201,6 +201,16 @@ impl Config {
         Ok(config)
     }
 
+    /// Returns the `sandhog.toml` that [`Config::load`] reads, if there is one.
+    pub fn file_of(source: Option<&Path>) -> Option<PathBuf> {
+        let file = match source {
+            Some(source) if source.is_dir() => source.join(FILE_NAME),
+            Some(source) => source.to_owned(),
+            None => PathBuf::from(FILE_NAME),
+        };
+        file.exists().then_some(file)
+    }
+
     fn load_file(source: Option<&Path>, noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
         let Some(source) = source else {
             return Self::load_from_current_directory(noted);
@@ -385,4 +395,23 @@ fn read_versions_keep(root: &mut TomlSection<'_>) -> Option<usize> {
     let keep = section.number("keep", VERSIONS_KEEP);
     section.finish();
     usize::try_from(keep?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_of_a_directory_is_known_by_name_so_that_it_is_missed_when_it_is_gone() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(Config::file_of(Some(directory.path())), None);
+        let file = directory.path().join(FILE_NAME);
+        fs::write(&file, "").unwrap();
+        assert_eq!(Config::file_of(Some(directory.path())).as_deref(), Some(&*file));
+        assert_eq!(Config::file_of(Some(&file)).as_deref(), Some(&*file));
+        fs::remove_file(&file).unwrap();
+        let overrides = ConfigOverrides::default();
+        let gone = Config::load(Some(&file), overrides, &|_| None).unwrap_err().to_string();
+        assert!(gone.contains("cannot be read"), "{gone}");
+    }
 }

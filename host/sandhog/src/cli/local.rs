@@ -96,7 +96,9 @@ impl LocalError {
 /// See [`LocalError`].
 pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
     let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
-    let (path, overrides) = (args.path.clone(), args.overrides());
+    // A file that is gone later is a mistake, and not a configuration without a file.
+    let path = Config::file_of(args.path.as_deref()).or_else(|| args.path.clone());
+    let overrides = args.overrides();
     // The environment of a process stays as it is.
     let reader = ConfigReader::new(move || Config::load(path.as_deref(), overrides.clone(), &config::environment));
     Ok(app::run(config, reader, args.until_empty)?)
