@@ -87,6 +87,15 @@ fn run(place: &Place, host: &Host, line: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Ends the messages, also if a command fails.
+struct Over<'o>(&'o AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 /// Runs a deploy while messages come, without which no version proves itself.
 fn run_amid_messages(place: &Place, host: &Host, line: &str) -> String {
     let is_over = AtomicBool::new(false);
@@ -97,9 +106,8 @@ fn run_amid_messages(place: &Place, host: &Host, line: &str) -> String {
                 host.wait_empty("orders");
             }
         });
-        let said = run(place, host, line);
-        is_over.store(true, Relaxed);
-        said
+        let _over = Over(&is_over);
+        run(place, host, line)
     })
 }
 

@@ -147,7 +147,7 @@ fn a_queue_that_a_client_deletes_takes_its_pause_with_it() {
     client.send(&queue, "x");
     assert_eq!(client.receive(&queue, 10, 20).len(), 1);
     let ended = order(&host, "/queues/in/resume");
-    assert_eq!(ended, json!({ "ended": null }));
+    assert_eq!((&ended["ended"], &ended["still"]), (&Value::Null, &Value::Null));
 }
 
 #[test]

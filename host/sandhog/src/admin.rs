@@ -307,11 +307,14 @@ async fn metrics_page(State(state): State<AdminState>, headers: HeaderMap) -> Re
     for (queue, counts) in all_counts(&state).await {
         let name = queue.name().as_str();
         let is_halted = state.halts.of_queue(queue.name()).is_some();
+        let is_idle = matches!(&counts, Ok(counts) if *counts == Counts::default());
+        if is_idle && !is_halted && !queues.contains(name) {
+            continue;
+        }
+        state.metrics.queues().halted(name, is_halted);
         match counts {
-            Ok(counts) if counts == Counts::default() && !queues.contains(name) && !is_halted => {}
             Ok(counts) => {
                 state.metrics.queues().counts(name, &counts);
-                state.metrics.queues().halted(name, is_halted);
                 queues.insert(name.to_owned());
             }
             // The gauges of a failed queue stay as they were, so that its metrics still say that it failed.

@@ -175,7 +175,8 @@ async fn make(staging: Arc<StagedCopy>, store: SimpleStore, pieces: mpsc::Sender
         ),
         Err(why) => tracing::warn!(why, "a backup could not be made; the queues are as they were"),
     }
-    // Whatever still works in the directory owns it, too, and the last one removes it.
+    // What the host still does in the directory owns it, too, and the last one removes it. What the store's threads still write there is
+    // removed by the next backup or start.
     let written = tokio::task::spawn_blocking(move || write_archive(&staging.path, copied, pieces)).await;
     match written.map_err(io::Error::other).flatten() {
         Ok(()) => tracing::info!("a backup was read to its end"),

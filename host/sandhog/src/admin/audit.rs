@@ -179,7 +179,8 @@ async fn read(answer: Response, has_body: bool) -> (Response, AnswerFacts) {
             let mut facts: AnswerFacts = serde_json::from_slice(&bytes).unwrap_or_default();
             if parts.status == StatusCode::BAD_REQUEST && has_body {
                 // It repeats what the client has sent, which may be a part of a message. Without a body that is the path alone.
-                facts.error = Some("the body of the request is wrong; the answer says in what".to_owned());
+                facts.error =
+                    Some("the request is wrong; the answer says in what, and may have words of its body".to_owned());
             }
             (Response::from_parts(parts, Body::from(bytes)), facts)
         }

@@ -28,7 +28,7 @@ type AnswerOfDeletion = Result<(Option<Extension<DryRun>>, Json<DeletedQueue>), 
     params(
         ("name" = String, Path, description = "The name of the queue"),
         ("with-messages" = Option<bool>, Query, description = "true deletes a queue that has messages or dead letters, with them"),
-        ("dry-run" = Option<bool>, Query, description = "true says what would go, or why it can't, and changes nothing"),
+        ("dry-run" = Option<bool>, Query, description = "true says how many messages would go, or why the queue can't, and changes nothing"),
     ),
     responses(
         (status = 200, body = DeletedQueue, description = "The queue is deleted, and its dead-letter queue if that was made for it and is empty"),

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     halts::{Halt, HaltRefused, HaltTarget, MAX_REASON_BYTES},
+    handler_status::HandlerState,
     standing::halted,
 };
 use sandhog_queue::{
@@ -186,12 +187,29 @@ impl AdminState {
                 targets.find(|handler| self.halts.of(handler).is_some())?
             }
         };
-        let halt = self.halts.of(&other)?;
+        let Some(halt) = self.halts.of(&other) else {
+            return self.paused_by_host(target);
+        };
         let command = match &other {
             HaltTarget::Queue(queue) => format!("sandhog resume {queue}"),
             HaltTarget::Handler(handler) => format!("sandhog resume {handler} --handler"),
         };
         Some(format!("{}; `{command}` ends that", halted(&other, &halt)))
+    }
+}
+
+impl AdminState {
+    /// Says that the host itself has paused a handler, which an operator does not end.
+    fn paused_by_host(&self, target: &HaltTarget) -> Option<String> {
+        let HaltTarget::Handler(handler) = target else {
+            return None;
+        };
+        match self.handlers.get(handler)?.state {
+            HandlerState::Paused { reason } => Some(format!(
+                "the host has paused handler {handler} after failures, and probes it until a message is handled: {reason}"
+            )),
+            HandlerState::Loading | HandlerState::Serving | HandlerState::Refused | HandlerState::Stopping => None,
+        }
     }
 }
 

@@ -42,6 +42,13 @@ pub(crate) fn peek(args: &PeekArgs, client: &HostClient, streams: &mut CommandSt
     if args.id.is_some() && args.whole && streams.columns.is_none() {
         return raw(args, &found, streams.output);
     }
+    if streams.columns.is_none() && found.more {
+        let next = found.next.as_deref().unwrap_or_default();
+        tracing::warn!(
+            "there may be more messages: --limit, or --after {}",
+            printable(next, 64)
+        );
+    }
     match streams.columns {
         None => lines(&found, streams.output)?,
         Some(_) => table(args, &found, streams)?,

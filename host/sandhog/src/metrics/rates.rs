@@ -42,7 +42,14 @@ impl MinuteCounts {
 #[derive(Debug)]
 pub(crate) struct MinuteRates {
     began: Instant,
-    rings: Mutex<HashMap<String, RateRing>>,
+    rings: Mutex<RateRings>,
+}
+
+#[derive(Debug, Default)]
+struct RateRings {
+    by_name: HashMap<String, Box<RateRing>>,
+    /// The second in which silent names were last looked for.
+    swept: u32,
 }
 
 /// The counts of a name, at the place of each second.
@@ -76,16 +83,18 @@ impl MinuteRates {
     pub(crate) fn add(&self, name: &str, counts: MinuteCounts) {
         let second = self.second();
         let mut rings = self.rings.lock();
-        if let Some(ring) = rings.get_mut(name) {
+        if let Some(ring) = rings.by_name.get_mut(name) {
             ring.add(second, counts);
             return;
         }
-        if rings.len() >= MAX_NAMES {
-            rings.retain(|_, ring| ring.newest + SECONDS > second);
+        // Every message passes here, so the names are gone through once a second at most.
+        if rings.by_name.len() >= MAX_NAMES && rings.swept < second {
+            rings.swept = second;
+            rings.by_name.retain(|_, ring| ring.newest + SECONDS > second);
         }
-        if rings.len() < MAX_NAMES {
-            let ring = rings.entry(name.to_owned()).or_insert_with(RateRing::new);
-            ring.add(second, counts);
+        if rings.by_name.len() < MAX_NAMES {
+            let ring = rings.by_name.entry(name.to_owned());
+            ring.or_insert_with(|| Box::new(RateRing::new())).add(second, counts);
         }
     }
 
@@ -93,7 +102,7 @@ impl MinuteRates {
     pub(crate) fn last_minute(&self, name: &str) -> MinuteCounts {
         let second = self.second();
         let rings = self.rings.lock();
-        rings.get(name).map(|ring| ring.sum(second)).unwrap_or_default()
+        rings.by_name.get(name).map(|ring| ring.sum(second)).unwrap_or_default()
     }
 
     /// The second that has begun, counted from 1.
@@ -187,6 +196,6 @@ mod tests {
         advance(Duration::from_mins(1)).await;
         rates.add("late", handled(1));
         assert_eq!(rates.last_minute("late"), handled(1));
-        assert_eq!(rates.rings.lock().len(), 1);
+        assert_eq!(rates.rings.lock().by_name.len(), 1);
     }
 }

@@ -89,7 +89,7 @@ pub enum QueueChangeRefused {
     },
     /// The queue has messages, and is to be deleted only if it has none.
     #[error(
-        "queue {queue} has messages ({messages}, with those in flight and its dead letters): delete them first, or ask for it with with-messages"
+        "queue {queue} has messages ({messages}, with those in flight and its dead letters): delete them first, or ask for that (with-messages, --with-messages)"
     )]
     HasMessages {
         /// The queue.

@@ -228,7 +228,7 @@ impl StoreRules {
         if !meta.state.is_in_flight() {
             return Ok(Some(meta));
         }
-        self.end_visibility(meta.queue, now)?;
+        self.end_visibility_of(meta.seq, now)?;
         Ok(self.rows.meta(meta.seq)?.filter(|meta| !meta.state.is_in_flight()))
     }
 

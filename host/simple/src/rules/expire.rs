@@ -43,6 +43,14 @@ impl StoreRules {
         Ok(true)
     }
 
+    /// Ends the visibility timeout of one message, if its time is over.
+    pub(super) fn end_visibility_of(&mut self, seq: u64, now: StoreTime) -> Result<(), StoreFault> {
+        match self.in_flight.get(seq).cloned() {
+            Some(delivery) if delivery.deadline <= now.instant => self.end_expired(delivery),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Ends the visibility timeouts of all messages of a queue that are in flight, and returns their number.
     pub(crate) fn expire_in_flight(&mut self, key: QueueKey, now: StoreTime) -> Result<u64, StoreFault> {
         let in_flight = self.in_flight.of(key);

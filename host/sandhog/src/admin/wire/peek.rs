@@ -159,7 +159,8 @@ pub struct SweepRequest {
     /// Say which they are, and change nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry_run: bool,
-    /// With `where`: the `next` of the answer before, or the `counted` of a dry run, for exactly those dead letters that it counted.
+    /// With `where`: the `next` of the answer before, or the `counted` of a dry run, for those dead letters that
+    /// it counted; one whose state has changed since may pass a filter by `state` that it did not pass then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,
 }

@@ -5,6 +5,23 @@ use clap::{Args, Subcommand};
 use super::HostArgs;
 use sandhog_queue::message::QueueName;
 
+/// The outcomes of an attempt at a message, as the journal names them.
+const OUTCOMES: [&str; 13] = [
+    "success",
+    "already-handled",
+    "retry",
+    "reject",
+    "trap",
+    "timeout",
+    "memory",
+    "wrong-answer",
+    "host-stopped",
+    "conflict",
+    "host-fault",
+    "interrupted",
+    "lease-lost",
+];
+
 /// The commands that show attempts.
 #[derive(Debug, Subcommand)]
 pub enum AttemptsCommand {
@@ -34,8 +51,8 @@ pub struct TailArgs {
     /// Only attempts at the message with this id
     #[arg(long, value_name = "ID")]
     pub message: Option<String>,
-    /// Only attempts with this outcome: success, retry, reject, trap, timeout, memory, wrong-answer, ...
-    #[arg(long)]
+    /// Only attempts with this outcome
+    #[arg(long, value_parser = OUTCOMES)]
     pub outcome: Option<String>,
     /// Only attempts at messages that were not handled
     #[arg(long)]
