@@ -264,11 +264,14 @@ enum Finding {
 impl Finding {
     /// Returns what an answer of the host means for a search that could not be made.
     fn of(error: ClientError) -> Result<Self, CliError> {
-        match error {
-            ClientError::Refused { status: 404, .. } => Ok(Self::Gone),
-            ClientError::Refused { status: 501, .. } => Ok(Self::Hidden),
-            ClientError::Refused { status: 503, .. } => Ok(Self::Unknown),
-            error => Err(error.into()),
+        let ClientError::Refused { status, .. } = &error else {
+            return Err(error.into());
+        };
+        match status {
+            404 => Ok(Self::Gone),
+            501 => Ok(Self::Hidden),
+            503 => Ok(Self::Unknown),
+            _ => Err(error.into()),
         }
     }
 }
