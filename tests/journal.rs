@@ -179,6 +179,7 @@ fn a_message_in_a_queue_of_sqs_is_followed_as_far_as_the_host_knows_it_and_recei
     assert!(way.contains("handled, and no longer in any queue"), "{way}");
     assert!(!way.contains("no longer in its queue"), "{way}");
     assert_eq!(remote.numbers(), (1, 0, 0));
+    assert!(stage.calls(&remote, "ReceiveMessage").is_empty());
 }
 
 #[test]
