@@ -817,7 +817,10 @@ fn the_command_line_sends_lists_shows_redrives_and_purges() {
             .collect::<Vec<_>>()
     };
     wait_for("the dead letters on the list of queues", || {
-        (line("in") == ["in", "0", "0", "0", "-", "3"]).then_some(())
+        // What happened in the last minute stands behind the dead letters.
+        line("in")
+            .starts_with(&["in", "0", "0", "0", "-", "3"].map(str::to_owned))
+            .then_some(())
     });
 
     let letters = wait_for("all dead letters at once", || {
