@@ -203,5 +203,8 @@ fn the_audit_line_of_a_wrong_request_says_what_was_wrong() {
         (errors.len() == 2).then_some(errors)
     });
     assert!(errors[0].contains("for=tomorrow"), "{errors:?}");
-    assert_eq!(errors[1], "the request is wrong; the answer says in what, and may have words of its body");
+    assert_eq!(
+        errors[1],
+        "the request is wrong; the answer says in what, and may have words of its body"
+    );
 }
