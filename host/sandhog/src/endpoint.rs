@@ -89,7 +89,7 @@ pub struct EndpointParts {
 pub struct SqsEndpoint {
     queues: Arc<QueueSet>,
     halts: Arc<Halts>,
-    secret: Option<ListenerSecret>,
+    secret: Option<Arc<ListenerSecret>>,
     keys: NamedKeys,
     metrics: Arc<Metrics>,
     draining: CancellationToken,
@@ -115,7 +115,7 @@ impl SqsEndpoint {
         Self {
             queues,
             halts,
-            secret,
+            secret: secret.map(Arc::new),
             keys,
             metrics,
             draining,

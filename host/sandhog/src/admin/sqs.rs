@@ -24,7 +24,7 @@ use super::{
     guard::CarriesSecret,
     refused::RefusedRequest,
 };
-use crate::endpoint::{ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint};
+use crate::endpoint::{AccessKeys, ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint};
 use sandhog_queue::machine_clock::wall_ms;
 use sandhog_sqs_wire::{
     SqsError, SqsErrorCode, SqsRequest, SqsResponse, WireProtocol, WireRequest, WireResponse, parse, render,
@@ -104,16 +104,17 @@ pub(crate) async fn answer(
         return RefusedRequest::new(StatusCode::NOT_FOUND, "no such route").into_response();
     }
     let (parts, body) = request.into_parts();
+    // A reload may replace the keys meanwhile.
+    let keys = endpoint.keys();
     let requester = SqsRequester {
-        is_open: endpoint.keys().is_open(),
+        is_open: keys.is_open(),
         address: parts.extensions.get().copied(),
     };
     // The guard has read the body, and bounded it.
     let Ok(body) = body.collect().await.map(http_body_util::Collected::to_bytes) else {
         return RefusedRequest::new(StatusCode::BAD_REQUEST, "the body did not come to its end").into_response();
     };
-    let reader = Arc::clone(&endpoint);
-    let read = bodies.parse(body, move |body| Ok(read(&reader, &parts, body))).await;
+    let read = bodies.parse(body, move |body| Ok(read(&keys, &parts, body))).await;
     let (protocol, asked) = match read {
         Ok(read) => read,
         Err(refused) => return refused.into_response(),
@@ -133,11 +134,7 @@ pub(crate) async fn answer(
 }
 
 /// Reads a request, and verifies its signature.
-fn read(
-    endpoint: &SqsEndpoint,
-    parts: &Parts,
-    body: &[u8],
-) -> (WireProtocol, Result<(SqsRequest, ClientView), SqsError>) {
+fn read(keys: &AccessKeys, parts: &Parts, body: &[u8]) -> (WireProtocol, Result<(SqsRequest, ClientView), SqsError>) {
     let text = |name: &HeaderName| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let wire = WireRequest {
         method: parts.method.as_str(),
@@ -148,14 +145,14 @@ fn read(
         body,
     };
     let protocol = WireProtocol::of(&wire);
-    let view = client_view(endpoint, parts, body);
+    let view = client_view(keys, parts, body);
     let asked = view.and_then(|view| Ok((parse(protocol, &wire)?, view)));
     (protocol, asked)
 }
 
 /// Finds out who sent a request. Where there are secrets the signature must be right, or the listener's own secret be in the header
 /// as on the other routes. Without secrets any signature will do, and none, but a `GET` needs one: a link on a web page has none.
-fn client_view(endpoint: &SqsEndpoint, parts: &Parts, body: &[u8]) -> Result<ClientView, SqsError> {
+fn client_view(keys: &AccessKeys, parts: &Parts, body: &[u8]) -> Result<ClientView, SqsError> {
     let headers: Vec<(&str, &str)> = parts
         .headers
         .iter()
@@ -180,7 +177,6 @@ fn client_view(endpoint: &SqsEndpoint, parts: &Parts, body: &[u8]) -> Result<Cli
             .filter(|trace| (1..=MAX_TRACE_BYTES).contains(&trace.len()))
             .map(str::to_owned),
     };
-    let keys = endpoint.keys();
     let is_signed = is_signed(&signed);
     if keys.is_open() {
         // A link has no header.

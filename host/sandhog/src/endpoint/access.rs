@@ -13,7 +13,7 @@ use sandhog_sqs_wire::{
 /// The access keys of a listener.
 #[derive(Debug, Clone, Default)]
 pub struct AccessKeys {
-    owner: Option<ListenerSecret>,
+    owner: Option<Arc<ListenerSecret>>,
     named: Arc<BTreeMap<String, AccessKey>>,
 }
 
@@ -44,7 +44,7 @@ pub enum SqsCaller {
 
 impl AccessKeys {
     /// Returns the listener's secret and the named keys of now as access keys. A request has one answer for all that it asks them.
-    pub fn new(owner: Option<ListenerSecret>, named: &NamedKeys) -> Self {
+    pub fn new(owner: Option<Arc<ListenerSecret>>, named: &NamedKeys) -> Self {
         Self {
             owner,
             named: Arc::clone(&named.0.read()),
@@ -60,7 +60,7 @@ impl AccessKeys {
     pub fn secret_of(&self, access_key: &str) -> Option<String> {
         let secret = match self.named.get(access_key) {
             Some(key) => Some(&key.secret),
-            None if access_key == OWNER => self.owner.as_ref(),
+            None if access_key == OWNER => self.owner.as_deref(),
             None => None,
         };
         secret.map(|secret| secret.expose().to_owned())
