@@ -205,45 +205,35 @@ impl Config {
     pub fn file_of(source: Option<&Path>) -> Option<PathBuf> {
         let file = match source {
             Some(source) if source.is_dir() => source.join(FILE_NAME),
-            Some(source) => source.to_owned(),
+            Some(source) => {
+                let is_toml = source.extension().is_some_and(|extension| extension == "toml");
+                is_toml.then(|| source.to_owned())?
+            }
             None => PathBuf::from(FILE_NAME),
         };
         file.exists().then_some(file)
     }
 
     fn load_file(source: Option<&Path>, noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
+        if let Some(file) = Self::file_of(source) {
+            return Self::read(&file, noted);
+        }
         let Some(source) = source else {
-            return Self::load_from_current_directory(noted);
+            let plugins = Path::new(DEFAULT_PLUGINS);
+            if plugins.is_dir() {
+                return Ok(Self::zero(plugins));
+            }
+            let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
+            return Err(ConfigErrors::one("the current directory", text));
         };
         let place = source.display().to_string();
         match fs::metadata(source) {
-            Ok(metadata) if metadata.is_dir() => {
-                let file = source.join(FILE_NAME);
-                if file.exists() {
-                    Self::read(&file, noted)
-                } else {
-                    Ok(Self::zero(source))
-                }
-            }
-            Ok(_) if source.extension().is_some_and(|extension| extension == "toml") => Self::read(source, noted),
+            Ok(metadata) if metadata.is_dir() => Ok(Self::zero(source)),
             Ok(_) => Err(ConfigErrors::one(
                 &place,
                 "neither a directory nor a sandhog.toml".to_owned(),
             )),
             Err(error) => Err(ConfigErrors::one(&place, format!("cannot be read: {error}"))),
-        }
-    }
-
-    fn load_from_current_directory(noted: &Cell<ListenerNote>) -> Result<Self, ConfigErrors> {
-        let file = Path::new(FILE_NAME);
-        let plugins = Path::new(DEFAULT_PLUGINS);
-        if file.exists() {
-            Self::read(file, noted)
-        } else if plugins.is_dir() {
-            Ok(Self::zero(plugins))
-        } else {
-            let text = "neither sandhog.toml nor a directory plugins is here: name one, or make one".to_owned();
-            Err(ConfigErrors::one("the current directory", text))
         }
     }
 
