@@ -126,7 +126,7 @@ pub enum ReplayedComponent<'a> {
         /// The name of the handler.
         handler: &'a str,
         /// The bytes of the component.
-        wasm: Vec<u8>,
+        wasm: Bytes,
         /// The text of the manifest.
         manifest: Option<&'a str>,
     },
@@ -246,9 +246,11 @@ impl ComponentTrial {
     /// See [`TrialError`].
     pub fn load_for_replay(component: ReplayedComponent<'_>, code: TrialCode, http: bool) -> Result<Self, TrialError> {
         let (file, wasm, mut manifest) = match component {
-            ReplayedComponent::File { file, manifest } => {
-                (file.to_owned(), read(file)?, read_manifest(file, manifest)?)
-            }
+            ReplayedComponent::File { file, manifest } => (
+                file.to_owned(),
+                Bytes::from(read(file)?),
+                read_manifest(file, manifest)?,
+            ),
             ReplayedComponent::Version {
                 handler,
                 wasm,
@@ -318,7 +320,7 @@ impl ComponentTrial {
         Ok(inspection)
     }
 
-    fn new(file: &Path, wasm: Vec<u8>, manifest: Manifest, code: TrialCode) -> Result<Self, TrialError> {
+    fn new(file: &Path, wasm: impl Into<Bytes>, manifest: Manifest, code: TrialCode) -> Result<Self, TrialError> {
         let policy = Arc::new(policy(stem(file), &manifest));
         let executor = LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
@@ -330,7 +332,7 @@ impl ComponentTrial {
             .enable_all()
             .build()
             .map_err(TrialError::Process)?;
-        let component = control.block_on(executor.load(file.to_owned(), Bytes::from(wasm), Arc::clone(&policy)))?;
+        let component = control.block_on(executor.load(file.to_owned(), wasm.into(), Arc::clone(&policy)))?;
         Ok(Self {
             component,
             manifest,

@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytes::Bytes;
+
 use super::super::{super::ReplayArgs, LocalError};
 use crate::{client::HostClient, trial::ReplayedComponent};
 use sandhog_executor::{MAX_WASM_BYTES, digest};
@@ -25,7 +27,7 @@ pub(crate) enum ReplaySource {
 pub(crate) struct KeptVersion {
     handler: String,
     number: u64,
-    wasm: Vec<u8>,
+    wasm: Bytes,
     manifest: Option<String>,
 }
 
@@ -100,7 +102,7 @@ impl KeptVersion {
         Ok(Self {
             handler,
             number,
-            wasm,
+            wasm: wasm.into(),
             manifest,
         })
     }
