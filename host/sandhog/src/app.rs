@@ -324,8 +324,7 @@ impl App {
         let orders = Arc::new(Notify::new());
         let state = AdminState {
             backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
-            keys,
-            ..admin_state(&host, &config, reload_desk, spy)
+            ..admin_state(&host, &config, keys, reload_desk, spy)
         };
         let stop_listening = CancellationToken::new();
         // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
@@ -384,7 +383,13 @@ async fn join<T: fmt::Debug + 'static>(mut listening: JoinSet<T>) {
 }
 
 /// Returns what the listener reads and changes.
-fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Option<TestSpy>) -> AdminState {
+fn admin_state(
+    host: &HostContext,
+    config: &Config,
+    keys: NamedKeys,
+    reload: ReloadDesk,
+    spy: Option<TestSpy>,
+) -> AdminState {
     AdminState {
         queues: Arc::clone(&host.queues),
         handlers: Arc::clone(&host.statuses),
@@ -395,7 +400,7 @@ fn admin_state(host: &HostContext, config: &Config, reload: ReloadDesk, spy: Opt
         journal: Arc::clone(&host.journal),
         backups: Arc::default(),
         secret: config.secret.clone(),
-        keys: NamedKeys::default(),
+        keys,
         spy,
         draining: host.stop_receiving.clone(),
     }
