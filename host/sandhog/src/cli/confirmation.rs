@@ -45,7 +45,7 @@ fn ask(question: &str, streams: &mut CommandStreams<'_>) -> Result<(), CliError>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Paint;
+    use crate::cli::{Paint, test_streams::asked};
 
     #[test]
     fn a_script_is_not_asked() {
@@ -72,17 +72,9 @@ mod tests {
             ("n\n", false),
             ("yesterday\n", false),
         ] {
-            let mut output = Vec::new();
-            let mut streams = CommandStreams {
-                input: &mut typed.as_bytes(),
-                output: &mut output,
-                progress: false,
-                columns: Some(80),
-                paint: Paint::default(),
-                asks: true,
-            };
-            assert_eq!(ask("This deletes it.", &mut streams).is_ok(), expected, "{typed:?}");
-            assert_eq!(output, b"This deletes it. Go on? [y/N] ");
+            let (done, output) = asked(typed, |streams| ask("This deletes it.", streams));
+            assert_eq!(done.is_ok(), expected, "{typed:?}");
+            assert_eq!(output, "This deletes it. Go on? [y/N] ");
         }
     }
 }

@@ -197,7 +197,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::cli::Paint;
+    use crate::cli::test_streams;
 
     fn choice(ids: &[&str], filter: Option<&str>) -> DeadChoice {
         DeadChoice {
@@ -224,18 +224,9 @@ mod tests {
                 ..SweepAnswer::default()
             })
         };
-        let mut output = Vec::new();
-        let mut streams = CommandStreams {
-            input: &mut typed.as_bytes(),
-            output: &mut output,
-            progress: false,
-            columns: Some(80),
-            paint: Paint::default(),
-            asks: true,
-        };
         // Whoever says no gets an error.
-        drop(delete_with(choice, yes, false, &ask, &mut streams));
-        (requests.into_inner(), String::from_utf8(output).unwrap())
+        let (_, output) = test_streams::asked(typed, |streams| delete_with(choice, yes, false, &ask, streams));
+        (requests.into_inner(), output)
     }
 
     fn shape(requests: &[SweepRequest]) -> Vec<(bool, Option<&str>)> {
