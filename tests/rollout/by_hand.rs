@@ -53,6 +53,21 @@ fn rollback_and_promote_by_the_command_line_change_what_serves_at_once() {
 }
 
 #[test]
+fn a_promotion_waits_for_files_that_change_while_they_are_read() {
+    let mut trial = Trial::new(QUICK);
+    let host = proven(&mut trial);
+    for _ in 0..10 {
+        let (code, answer) = order(&host, "rollback");
+        assert_eq!(code, 200, "{answer}");
+        // The same files anew, which the host has not yet seen.
+        trial.place.install("in", &plain("new"), &trial.manifest);
+        let (code, answer) = order(&host, "promote");
+        assert_eq!(code, 200, "{answer}");
+    }
+    handles_with(&mut trial, &host, "new");
+}
+
+#[test]
 fn rollback_and_promote_over_http_answer_with_what_serves_then() {
     let mut trial = Trial::new(QUICK);
     let host = proven(&mut trial);

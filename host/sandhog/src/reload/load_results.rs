@@ -43,7 +43,10 @@ impl Reload {
             },
             Err(refusal) => refusal,
         };
-        self.loaded_promotion(&name, Some(&refusal));
+        // Files that changed are read again at once, and what becomes of them is the answer.
+        if refusal != LoadRefusal::FilesChanged {
+            self.loaded_promotion(&name, Some(&refusal));
+        }
         let now = Instant::now();
         let fallback_trouble = self.fall_back(&name, fallback, &refusal).await?;
         match refusal {
