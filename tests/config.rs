@@ -324,7 +324,7 @@ env = { MODE = "fast" }
 
 #[test]
 fn the_page_about_security_has_every_limit_as_the_host_accepts_it() {
-    let page = fs::read_to_string(repository().join("docs/security.md")).expect("the page");
+    let page = fs::read_to_string(repository().join("docs/explanation/security.md")).expect("the page");
     let documented: Vec<_> = page
         .lines()
         .filter(|line| line.starts_with("| `memory` ") || line.starts_with("| `limits."))

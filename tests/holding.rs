@@ -15,9 +15,9 @@ use sandhog_executor::{
 };
 use tempfile::TempDir;
 
-/// The interfaces of the table in `docs/security.md`, by its first column.
+/// The interfaces of the table in `docs/explanation/security.md`, by its first column.
 fn rows() -> BTreeSet<String> {
-    let page = fs::read_to_string(repository().join("docs/security.md")).unwrap();
+    let page = fs::read_to_string(repository().join("docs/explanation/security.md")).unwrap();
     let table = page.split("## What a guest can make the host hold").nth(1).unwrap();
     let table = table.split("\n## ").next().unwrap();
     let first = |line: &str| line.strip_prefix("| `")?.split(" | ").next().map(str::to_owned);

@@ -188,9 +188,9 @@ impl Stage {
     }
 }
 
-/// The word in the table of `docs/languages.md`.
+/// The word in the table of `docs/reference/languages.md`.
 fn cell(row: &str, column: &str) -> String {
-    let page = fs::read_to_string(repository().join("docs/languages.md")).unwrap();
+    let page = fs::read_to_string(repository().join("docs/reference/languages.md")).unwrap();
     let table: Vec<Vec<_>> = page
         .lines()
         .filter(|line| line.starts_with('|'))

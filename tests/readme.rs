@@ -299,15 +299,18 @@ fn the_readme_has_no_commands_that_no_test_runs() {
 /// Every page of the repository, by its path.
 fn pages() -> Vec<(PathBuf, String)> {
     let here = repository();
-    let mut directories = ["docs", "docs/design", "docs/how-to"]
-        .map(|room| here.join(room))
-        .to_vec();
+    let below = |room: PathBuf| {
+        let entries = fs::read_dir(room).unwrap().map(|entry| entry.unwrap().path());
+        entries.filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    let mut directories = vec![here.join("docs")];
+    let mut read = 0;
+    while let Some(room) = directories.get(read) {
+        directories.extend(below(room.clone()));
+        read += 1;
+    }
     for room in ["guest-sdk", "examples"] {
-        directories.extend(
-            fs::read_dir(here.join(room))
-                .unwrap()
-                .map(|entry| entry.unwrap().path()),
-        );
+        directories.extend(below(here.join(room)));
     }
     directories.push(here.to_owned());
     let mut found = Vec::new();

@@ -151,7 +151,7 @@ fn the_page_has_no_program_that_no_test_runs() {
 
 #[test]
 fn a_key_of_the_page_about_the_listener_may_do_what_its_rights_say() {
-    let blocks = blocks(&section("docs/listener.md", "Access keys"));
+    let blocks = blocks(&section("docs/reference/listener.md", "Access keys"));
     let keys = blocks.iter().find(|block| block.language == "toml").unwrap();
     let place = Place::new();
     place.configure(&format!("{}\n[queues.orders]\n", keys.text));

@@ -50,7 +50,7 @@ fn a_scraper_gets_the_format_that_it_asks_for() {
 
 #[test]
 fn the_page_of_metrics_lists_every_family_and_no_other() {
-    let text = fs::read_to_string(repository().join("docs/metrics.md")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/reference/metrics.md")).unwrap();
     let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
     let described: BTreeSet<(String, String, String)> = rows
         .map(|row| {

@@ -36,7 +36,7 @@ fn check(expression: &str, known: &BTreeSet<String>) -> usize {
 
 #[test]
 fn every_alert_names_metrics_that_exist_and_says_what_to_do() {
-    let text = fs::read_to_string(repository().join("docs/alerts.yml")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/reference/alerts.yml")).unwrap();
     let document = YamlLoader::load_from_str(&text).unwrap().remove(0);
     let known = samples();
     let mut alerts = BTreeSet::new();
@@ -65,7 +65,7 @@ fn every_alert_names_metrics_that_exist_and_says_what_to_do() {
 
 #[test]
 fn every_panel_of_the_dashboard_names_metrics_that_exist() {
-    let text = fs::read_to_string(repository().join("docs/grafana-dashboard.json")).unwrap();
+    let text = fs::read_to_string(repository().join("docs/reference/grafana-dashboard.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let known = samples();
     let panels = dashboard["panels"].as_array().unwrap();

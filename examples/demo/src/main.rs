@@ -336,7 +336,7 @@ fn show_what_is_next_on_sqs(sandhog: &Path, directory: &Path) {
     println!("       {sandhog} send orders - < examples/orders/input/garden.json");
     println!("       {sandhog} queues");
     println!("       {sandhog} dead list orders");
-    println!("docs/sqs.md has the permissions that the host needs, and the numbers that belong together.");
+    println!("docs/how-to/sqs.md has the permissions that the host needs, and the numbers that belong together.");
 }
 
 /// Returns a report's title for an input: `stations.csv` is `Stations`.

@@ -2,7 +2,7 @@
 //!
 //! Labels are names of handlers and of queues, which an operator chose, and a few fixed words. No guest and no sender can make
 //! one up, so the number of series is bounded. A series ends with its handler or its queue. Each family has a line in
-//! `docs/metrics.md`.
+//! `docs/reference/metrics.md`.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 

@@ -3,7 +3,7 @@
 //! [`SimpleStore`] is a directory of queues (or a heap of them), [`SimpleQueue`] one queue of it. The store also remembers
 //! which messages of queues of other kinds were handled, and holds key-value stores, so that a write can be one transaction with a
 //! deletion. The rules are in
-//! `rules.rs`, once for both kinds of store; `docs/simple-queue.md` has the format and the commit protocol. This file only
+//! `rules.rs`, once for both kinds of store; `docs/reference/simple-queue.md` has the format and the commit protocol. This file only
 //! carries commands to the store and waits for its answers.
 
 use std::{

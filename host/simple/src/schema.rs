@@ -1,4 +1,4 @@
-//! The tables of the durable store. `docs/simple-queue.md` explains them; change both together, and the version.
+//! The tables of the durable store. `docs/reference/simple-queue.md` explains them; change both together, and the version.
 
 /// Marks a file as a store of ours: "SAND".
 pub(crate) const APPLICATION_ID: i64 = 0x5341_4E44;

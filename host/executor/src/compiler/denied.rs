@@ -33,10 +33,10 @@ impl fmt::Display for DeniedCall {
 pub(crate) fn advice(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::ACCESS) => {
-            "allow it in the seccomp profile, or in what else confines the host (docs/security.md lists what it needs)"
+            "allow it in the seccomp profile, or in what else confines the host (docs/explanation/security.md lists what it needs)"
         }
         Some(Errno::NOSYS | Errno::INVAL | Errno::OPNOTSUPP) => {
-            "this kernel does not have it, or what confines the host says so (docs/security.md lists what it needs)"
+            "this kernel does not have it, or what confines the host says so (docs/explanation/security.md lists what it needs)"
         }
         Some(Errno::AGAIN) => {
             "no more processes or threads are allowed: raise ulimit -u, or the pids limit of the control group"

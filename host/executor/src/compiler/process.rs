@@ -189,7 +189,7 @@ fn end_without_answer(status: ExitStatus, complaint: &str, order: &CompileOrder)
         )),
         Some(DENIED) => CompileError::Host(
             "the compiler was killed for a system call that the machine denies (SIGSYS): see its seccomp profile, and \
-             docs/security.md for what the compiler needs"
+             docs/explanation/security.md for what the compiler needs"
                 .to_owned(),
         ),
         Some(signal) if !BY_A_CRASH.contains(&signal) => CompileError::Host(format!(

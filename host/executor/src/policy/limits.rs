@@ -1,7 +1,7 @@
 //! The table of limits: one entry for each number that bounds an attempt.
 //!
 //! The fields of [`Limits`], their defaults, the keys of a manifest, the accepted ranges, the output of `sandhog check`
-//! and the table in `docs/security.md` follow from this table. Invariant: a limit is written down in one entry and
+//! and the table in `docs/explanation/security.md` follow from this table. Invariant: a limit is written down in one entry and
 //! nowhere else.
 
 use std::{ops::RangeInclusive, time::Duration};

@@ -24,7 +24,7 @@ const HOSTS: &[OtherHost] = &[
     },
     OtherHost {
         has: |from, _| from == "rb-js-abi-host",
-        advice: "this Ruby is a library for JavaScript: join it with a script to a program, as docs/languages.md says",
+        advice: "this Ruby is a library for JavaScript: join it with a script to a program, as docs/reference/languages.md says",
     },
     OtherHost {
         has: |from, _| from == "dart2wasm",

@@ -113,10 +113,16 @@ fn refuse_features(program: Language) -> Result<(), NewError> {
     let (handler, by_hand) = match program {
         Language::CommandRust => (
             "rust",
-            " (docs/languages/rust.md#programs says how a program uses the SDK)",
+            " (docs/reference/languages/rust.md#programs says how a program uses the SDK)",
         ),
-        Language::CommandC => ("c", " (docs/languages/c.md#programs says how a program uses the SDK)"),
-        Language::CommandGo => ("go", " (docs/languages/go.md#programs says how a program uses the SDK)"),
+        Language::CommandC => (
+            "c",
+            " (docs/reference/languages/c.md#programs says how a program uses the SDK)",
+        ),
+        Language::CommandGo => (
+            "go",
+            " (docs/reference/languages/go.md#programs says how a program uses the SDK)",
+        ),
         Language::CommandZig => ("zig", ""),
         Language::Rust
         | Language::Javascript
@@ -311,9 +317,12 @@ mod tests {
         for (language, handler) in [
             (
                 Language::CommandRust,
-                "use rust instead of command-rust (docs/languages/rust.md",
+                "use rust instead of command-rust (docs/reference/languages/rust.md",
             ),
-            (Language::CommandC, "use c instead of command-c (docs/languages/c.md"),
+            (
+                Language::CommandC,
+                "use c instead of command-c (docs/reference/languages/c.md",
+            ),
             (Language::CommandGo, "use go instead of command-go"),
             (Language::CommandZig, "use zig instead of command-zig"),
         ] {
