@@ -271,6 +271,22 @@ fn a_manifest_beside_the_component_or_named_gets_into_place_with_it() {
 }
 
 #[test]
+fn a_file_that_names_the_queue_of_another_handler_is_not_deployed() {
+    let desk = Desk::new();
+    let host = ToldHost::new(&desk.plugins(), 0, vec![before()]);
+    fs::write(desk.wasm.with_extension("toml"), "queue = \"orders\"\n").unwrap();
+    let said = desk.deploy(&host, &["--name", "jobs"]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    for part in ["queue orders has the handler orders already", "--name orders", "orders.wasm"] {
+        assert!(said.err.contains(part), "{said:?}");
+    }
+    assert_eq!(
+        (desk.deployed().as_str(), desk.names()),
+        ("the old one", vec!["orders.wasm".to_owned()])
+    );
+}
+
+#[test]
 fn nothing_changes_if_the_files_cannot_be_deployed() {
     let desk = Desk::new();
     let host = ToldHost::new(&desk.plugins(), 0, vec![before()]);

@@ -98,6 +98,7 @@ async fn run(
 ) -> Result<ExitCode, CliError> {
     let mut signals = HostSignals::new().map_err(CliError::Process)?;
     let host = DeployHost::find(client, bytes.name.clone()).await?;
+    host.refuse_taken_queue(&bytes)?;
     let before = host.look(None).await?;
     let until = Instant::now() + args.timeout;
     let (bytes, directory) = (Arc::new(bytes), host.plugins().path().to_owned());

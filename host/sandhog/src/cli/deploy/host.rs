@@ -12,13 +12,17 @@ use super::{
     watch::{DeployedFiles, HostView},
 };
 use crate::{
-    admin::wire::VersionList,
+    admin::wire::{HandlerForm, VersionList},
     cli::CliError,
     client::{ClientError, HostClient},
+    config::Manifest,
     plugin_dir::{FileReadError, HandlerStamps, PluginDir},
 };
 use sandhog_executor::{MAX_WASM_BYTES, digest};
-use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
+use sandhog_queue::{
+    message::QueueName,
+    printable::{MAX_REASON_BYTES, printable},
+};
 
 /// The time in which the host looks at a file that was renamed into its directory: it does so every 2 s, also without an event.
 const HOST_LOOKS_WITHIN: Duration = Duration::from_secs(5);
@@ -29,6 +33,8 @@ pub(crate) struct DeployHost {
     client: Arc<HostClient>,
     name: String,
     plugins: PluginDir,
+    /// What ran before the deploy.
+    handlers: Vec<HandlerForm>,
 }
 
 /// The files that were put into the plugin directory.
@@ -57,7 +63,40 @@ impl DeployHost {
             return Err(CliError::Refused(why));
         }
         let plugins = PluginDir::new(path);
-        Ok(Self { client, name, plugins })
+        Ok(Self {
+            client,
+            name,
+            plugins,
+            handlers: list.handlers,
+        })
+    }
+
+    /// Refuses files that name the queue of another handler. The host gives such a queue to the first by name, so that a new file
+    /// could put a handler out that serves.
+    ///
+    /// # Errors
+    ///
+    /// Another handler has the queue, or the manifest in the plugin directory can't be read.
+    pub(crate) fn refuse_taken_queue(&self, bytes: &HandlerBytes) -> Result<(), CliError> {
+        let text = match &bytes.manifest {
+            Some(manifest) => Some(String::from_utf8_lossy(manifest).into_owned()),
+            None => self.plugins.read_manifest(&self.name).map_err(unread)?.map(|(text, _)| text),
+        };
+        // The host says what is wrong with a manifest.
+        let queues = Manifest::queues_in(&text.unwrap_or_default(), &self.name);
+        let has_it = |other: &&HandlerForm| {
+            let queue = other.queue.as_deref();
+            other.name != self.name && queue.is_some() && queue == queues.first().map(QueueName::as_str)
+        };
+        let Some(other) = self.handlers.iter().find(has_it) else {
+            return Ok(());
+        };
+        let shown = |text: &str| printable(text, MAX_REASON_BYTES);
+        let (queue, other) = (shown(other.queue.as_deref().unwrap_or_default()), shown(&other.name));
+        Err(CliError::Refused(format!(
+            "queue {queue} has the handler {other} already, and a queue has one handler: deploy with --name {other}, name another queue \
+             in the manifest, or take {other}.wasm out of the plugin directory first"
+        )))
     }
 
     pub(crate) fn name(&self) -> &str {
