@@ -237,6 +237,10 @@ fn a_pause_that_can_not_be_meant_is_refused_by_name() {
             "/queues/in/pause?until=2001-01-01T00:00:00Z".to_owned(),
             "use a time that is not over",
         ),
+        (
+            "/queues/in/pause?until=2099-01-01T00:00:00".to_owned(),
+            "with a Z at its end",
+        ),
         ("/queues/in/pause?until=2400-01-01T00:00:00Z".to_owned(), "until=2400"),
         (
             "/queues/in/pause?for=1h&until=2400-01-01T00:00:00Z".to_owned(),

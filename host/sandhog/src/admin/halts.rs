@@ -215,8 +215,12 @@ impl AdminState {
 
 /// Returns the milliseconds since 1970-01-01T00:00:00Z of a time in text form, which has to be in the future.
 fn time(text: &str, now_ms: u64) -> Result<u64, RefusedRequest> {
-    let at = humantime::parse_rfc3339(text).ok();
-    let ms = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok()).map(whole_ms);
+    let at = humantime::parse_rfc3339(text).map_err(|_| {
+        RefusedRequest::bad(format!(
+            "until={text}: use a time in UTC, with a Z at its end, such as 2026-12-01T08:00:00Z"
+        ))
+    })?;
+    let ms = at.duration_since(UNIX_EPOCH).ok().map(whole_ms);
     let latest = now_ms.saturating_add(whole_ms(MAX_LENGTH));
     ms.filter(|ms| (now_ms + 1..=latest).contains(ms)).ok_or_else(|| {
         RefusedRequest::bad(format!(
