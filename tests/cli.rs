@@ -595,6 +595,20 @@ fn a_host_with_a_secret_is_asked_with_it() {
 }
 
 #[test]
+fn a_variable_for_the_host_that_is_set_to_nothing_is_not_set() {
+    let place = Place::new();
+    let mut command = place.command();
+    // A host of somebody else may run at the address that it asks then.
+    command.env("SANDHOG_URL", "").args(["queues"]);
+    let answer = said(command.output().expect("the binary runs"));
+    assert!(
+        answer.code == Some(0) || answer.err.contains("http://127.0.0.1:9324"),
+        "{}",
+        answer.err
+    );
+}
+
+#[test]
 fn a_secret_that_is_not_unicode_is_not_taken_for_none() {
     use std::os::unix::ffi::OsStrExt as _;
     let place = Place::new();

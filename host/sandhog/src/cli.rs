@@ -347,7 +347,8 @@ impl HostArgs {
 
     /// Returns the address of the host.
     fn address(&self) -> String {
-        match (self.listen, &self.url) {
+        // A variable that is set to nothing is one that is not set.
+        match (self.listen, self.url.as_ref().filter(|url| !url.is_empty())) {
             (Some(listen), _) => format!("http://{listen}"),
             (None, Some(url)) => url.clone(),
             (None, None) => format!("http://{DEFAULT_LISTEN}"),
