@@ -19,6 +19,7 @@ contract! {
     a_peek_finds_what_was_acknowledged_and_receives_nothing,
     a_peek_says_what_each_message_waits_for,
     a_peek_page_by_page_sees_every_message_that_stays_once,
+    a_peek_sees_what_is_in_flight_however_far_apart_it_lies,
     a_peek_shows_the_messages_that_pass_its_filter,
     a_peek_at_dead_letters_finds_them_where_they_are_and_by_where_they_came_from,
     dead_letters_that_pass_a_filter_are_put_back_and_the_others_stay,
@@ -145,6 +146,50 @@ async fn a_peek_says_what_each_message_waits_for(backend: &impl Backend) {
         ("late", Ready),
     ];
     assert_eq!(standings(&queue).await, expected(later));
+}
+
+async fn a_peek_sees_what_is_in_flight_however_far_apart_it_lies(backend: &impl Backend) {
+    let queue = backend.queue("orders").await;
+    let other = backend.queue("other").await;
+    // Both queues share the places of the store, and the other one has messages in flight in nearly all of these.
+    send(&queue, [message("first")]).await;
+    assert_eq!(take(&queue, 1).await.len(), 1);
+    for _ in 0..9 {
+        send(&other, (0..1000).map(|_| message("of another queue"))).await;
+    }
+    send(&queue, [message("last")]).await;
+    assert_eq!(take(&queue, 1).await.len(), 1);
+    let mut taken = 0;
+    while taken < 9000 {
+        taken += take(&other, 1000).await.len();
+    }
+    let clause = FilterClause::Standing {
+        is: true,
+        standing: MessageStanding::InFlight,
+    };
+    let filter = MessageFilter::new(vec![clause]).unwrap();
+    assert_eq!(seen(&queue, filter.clone()).await, ["first", "last"]);
+    let pages = |queue: Arc<dyn Queue>| {
+        let filter = filter.clone();
+        async move {
+            let (mut found, mut after) = (0, None);
+            loop {
+                let request = PeekRequest {
+                    after,
+                    limit: 100,
+                    filter: filter.clone(),
+                    ..all()
+                };
+                let page = queue.peek(request).await.unwrap();
+                found += page.messages.len();
+                after = page.next;
+                if after.is_none() {
+                    return found;
+                }
+            }
+        }
+    };
+    assert_eq!(pages(Arc::clone(&other)).await, 9000);
 }
 
 async fn a_peek_page_by_page_sees_every_message_that_stays_once(backend: &impl Backend) {

@@ -110,6 +110,12 @@ impl PeekSearch {
         self.cursor.after = seq;
     }
 
+    /// Notes that no message up to this place is wanted.
+    pub(crate) fn skip_to(&mut self, seq: u64) {
+        self.cursor.after = self.cursor.after.max(seq);
+        self.is_at_end = self.cursor.after >= self.cursor.last;
+    }
+
     /// Notes that no message is left.
     pub(crate) fn reach_end(&mut self) {
         self.is_at_end = true;

@@ -103,6 +103,8 @@ impl SqliteRows {
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         // Every plan is forced anyway, and without this option some statements are compiled anew whenever other values are bound.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        // An index that a statement makes for itself reads the whole table first.
+        connection.pragma_update(None, "automatic_index", false)?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "cache_size", -8192)?;
         let found = format::examine(&connection)?;
