@@ -277,7 +277,11 @@ fn a_file_that_names_the_queue_of_another_handler_is_not_deployed() {
     fs::write(desk.wasm.with_extension("toml"), "queue = \"orders\"\n").unwrap();
     let said = desk.deploy(&host, &["--name", "jobs"]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    for part in ["queue orders has the handler orders already", "--name orders", "orders.wasm"] {
+    for part in [
+        "queue orders has the handler orders already",
+        "--name orders",
+        "orders.wasm",
+    ] {
         assert!(said.err.contains(part), "{said:?}");
     }
     assert_eq!(

@@ -45,15 +45,18 @@ const INDEXED: [MessageState; 6] = [
 const DEAD_LETTERS_WITH_ID: &str = "SELECT seq FROM messages INDEXED BY dead_letter_ids WHERE origin = ?1 AND id = ?2
      AND seq > ?3 AND seq <= ?4 ORDER BY seq LIMIT ?5";
 /// The next dead letters of a queue.
-const DEAD_LETTERS: &str = "SELECT seq FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2 AND seq <= ?3
+const DEAD_LETTERS: &str =
+    "SELECT seq FROM messages INDEXED BY dead_letters WHERE origin = ?1 AND seq > ?2 AND seq <= ?3
      ORDER BY seq LIMIT ?4";
 /// The next messages of a queue in a state and of a priority.
-const IN_STATE: &str = "SELECT seq FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND state <> 2
+const IN_STATE: &str =
+    "SELECT seq FROM messages INDEXED BY messages_by_state WHERE queue = ?1 AND state = ?2 AND state <> 2
      AND priority = ?3 AND seq > ?4 AND seq <= ?5 ORDER BY seq LIMIT ?6";
 /// The next zones with messages in flight.
 const NEXT_ZONES: &str = "SELECT zone FROM flights WHERE zone >= ?1 AND zone <= ?2 ORDER BY zone LIMIT ?3";
 /// The messages of a queue in flight between two places.
-const IN_FLIGHT: &str = "SELECT seq FROM messages NOT INDEXED WHERE seq > ?1 AND seq <= ?2 AND state = 2 AND queue = ?3 ORDER BY seq";
+const IN_FLIGHT: &str =
+    "SELECT seq FROM messages NOT INDEXED WHERE seq > ?1 AND seq <= ?2 AND state = 2 AND queue = ?3 ORDER BY seq";
 
 /// A connection that can't write.
 pub(crate) struct GlanceConnection {
@@ -206,7 +209,9 @@ fn add_places_in_flight(
         }
     }
     let looked_at_all = zones.len() < ZONES;
-    let end = zones.last().map(|zone| zone.saturating_mul(ZONE).saturating_add(ZONE - 1));
+    let end = zones
+        .last()
+        .map(|zone| zone.saturating_mul(ZONE).saturating_add(ZONE - 1));
     Ok(end.filter(|_| !looked_at_all).map_or(last, |end| last.min(end)))
 }
 

@@ -80,7 +80,11 @@ impl DeployHost {
     pub(crate) fn refuse_taken_queue(&self, bytes: &HandlerBytes) -> Result<(), CliError> {
         let text = match &bytes.manifest {
             Some(manifest) => Some(String::from_utf8_lossy(manifest).into_owned()),
-            None => self.plugins.read_manifest(&self.name).map_err(unread)?.map(|(text, _)| text),
+            None => self
+                .plugins
+                .read_manifest(&self.name)
+                .map_err(unread)?
+                .map(|(text, _)| text),
         };
         // The host says what is wrong with a manifest.
         let queues = Manifest::queues_in(&text.unwrap_or_default(), &self.name);
