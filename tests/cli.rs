@@ -125,6 +125,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
         "promote",
         "dead",
         "replay",
+        "health",
         "backup",
         "completions",
     ] {
@@ -138,7 +139,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
 #[test]
 fn the_help_of_a_command_has_examples() {
     for command in [
-        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup",
+        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup", "health",
     ] {
         let help = sandhog(&[command, "--help"]);
         assert!(

@@ -32,6 +32,7 @@ mod generated;
 mod grants;
 mod half_written;
 mod handler_set;
+mod health;
 mod holding;
 mod hostile;
 mod http;

@@ -25,6 +25,7 @@ mod deploy;
 mod editor;
 mod generated;
 mod handlers;
+mod health;
 pub mod local;
 mod new;
 mod paint;
@@ -43,9 +44,10 @@ mod versions;
 
 pub use self::arguments::{
     AttemptsCommand, BackupArgs, CheckArgs, Cli, ColorChoice, Command, CompactArgs, CompletionsArgs, DeadChoice,
-    DeadCommand, DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HostArgs,
-    InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs, ReloadArgs,
-    ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs, VersionsArgs,
+    DeadCommand, DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HealthArgs,
+    HostArgs, InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs,
+    ReloadArgs, ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs,
+    VersionsArgs,
 };
 pub use self::paint::Paint;
 pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
@@ -230,6 +232,21 @@ pub fn backup(
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), CliError> {
     backup::backup(args, &args.host.client(environment)?, streams)
+}
+
+/// `sandhog health`. The exit code says whether the host is ready.
+///
+/// # Errors
+///
+/// See [`CliError`].
+pub fn health(
+    args: &HealthArgs,
+    environment: Environment<'_>,
+    streams: &mut CommandStreams<'_>,
+) -> Result<ExitCode, CliError> {
+    let secret = config::secret_from(environment)?;
+    let client = HostClient::for_probes(&args.host.address(), secret, args.timeout)?;
+    health::health(args, &client, streams.output)
 }
 
 /// `sandhog versions`.

@@ -22,9 +22,10 @@ use crate::{
 use sandhog_queue::printable::printable_lines;
 
 mod events;
+mod probes;
+mod steering;
 
 pub use self::events::{EventStream, HostEvent};
-mod steering;
 
 pub use steering::HaltRequest;
 
@@ -113,6 +114,15 @@ impl HostClient {
     ///
     /// [`ClientError::Address`].
     pub fn new(url: &str, secret: Option<ListenerSecret>) -> Result<Self, ClientError> {
+        Self::within(url, secret, [CONNECT_TIMEOUT, REQUEST_TIMEOUT])
+    }
+
+    /// As [`HostClient::new`], with the longest times for a connection and for a request as a whole.
+    fn within(
+        url: &str,
+        secret: Option<ListenerSecret>,
+        [connect, request]: [Duration; 2],
+    ) -> Result<Self, ClientError> {
         // Some tools write a line end behind the value of a variable.
         let url = url.trim();
         let address = url.strip_prefix("http://").unwrap_or(url).trim_end_matches('/');
@@ -125,8 +135,8 @@ impl HostClient {
             // A proxy is for the internet, and the host is nearby.
             .proxy(None)
             .max_redirects(0)
-            .timeout_connect(Some(CONNECT_TIMEOUT))
-            .timeout_global(Some(REQUEST_TIMEOUT))
+            .timeout_connect(Some(connect))
+            .timeout_global(Some(request))
             .build();
         Ok(Self {
             agent: config.new_agent(),
@@ -382,6 +392,16 @@ impl HostClient {
                 .and_then(|request| self.agent.run(request)),
         };
         self.read(answer.map_err(|cause| self.failure(cause))?)
+    }
+
+    /// Returns the status and the bytes of an answer, whatever they are.
+    fn answer(&self, path: &str) -> Result<(StatusCode, Vec<u8>), ClientError> {
+        let request = self.request("GET", path).body(());
+        let answer = request
+            .map_err(ureq::Error::from)
+            .and_then(|request| self.agent.run(request));
+        let answer = answer.map_err(|cause| self.failure(cause))?;
+        Ok((answer.status(), self.bytes(answer)?))
     }
 
     /// Returns a request with the secret, if there is one.

@@ -60,8 +60,8 @@ fn guarded(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
 
 fn start(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
     match &command {
-        // It has no thread yet, and would have to confine each.
-        Command::Compile(_) => {}
+        // The one has no thread yet, and would have to confine each; the other needs none, and has to answer soon.
+        Command::Compile(_) | Command::Health(_) => {}
         Command::Run(_)
         | Command::Dev(_)
         | Command::Invoke(_)
@@ -99,8 +99,8 @@ struct Panicked;
 
 fn start_log(command: &Command, color: ColorChoice) -> Result<Option<LogGuard>, TelemetryError> {
     let (format, usual) = match command {
-        // Confines itself before it has a second thread.
-        Command::Compile(_) => return Ok(None),
+        // The one confines itself before it has a second thread, and the other is run every few seconds.
+        Command::Compile(_) | Command::Health(_) => return Ok(None),
         Command::Run(args) => (args.log_format, None),
         // A session shows by itself what becomes of messages and versions.
         Command::Dev(_) => (LogFormat::Text, Some("off")),
@@ -160,6 +160,7 @@ fn dispatch(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
         Command::Deploy(args) => cli::deploy(&args, &environment, &mut streams)?,
         Command::Rollback(args) => cli::roll_back(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Promote(args) => cli::promote(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
+        Command::Health(args) => cli::health(&args, &environment, &mut streams)?,
         Command::Backup(args) => cli::backup(&args, &environment, &mut streams).map(|()| ExitCode::Ok)?,
         Command::Dead(command) => cli::dead(&command, &environment, &mut streams).map(|()| ExitCode::Ok)?,
     };

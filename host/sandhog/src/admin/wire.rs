@@ -24,6 +24,7 @@ mod deletion;
 mod halts;
 mod minute;
 mod peek;
+mod readiness;
 mod reload;
 mod versions;
 
@@ -32,6 +33,7 @@ pub use deletion::{AffectedMessages, DeletedQueue};
 pub use halts::{HaltForm, ResumeAnswer};
 pub use minute::MinuteForm;
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
+pub use readiness::ReadinessAnswer;
 pub use reload::ReloadAnswer;
 pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
 
@@ -45,15 +47,6 @@ pub const MAX_BATCH_BYTES: usize = 16 * 1024 * 1024;
 pub struct ErrorAnswer {
     /// The reason, for people.
     pub error: String,
-}
-
-/// The answer of `GET /ready`.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ReadinessAnswer {
-    /// The host is ready for messages.
-    pub ready: bool,
-    /// The reasons why not, for people; empty for a caller without the secret.
-    pub reasons: Vec<String>,
 }
 
 /// The answer of `GET /handlers`.

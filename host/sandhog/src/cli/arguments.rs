@@ -15,6 +15,7 @@ use sandhog_queue::message::QueueName;
 mod attempts;
 mod dead;
 mod generated;
+mod health;
 mod peek;
 mod replay;
 mod steering;
@@ -23,6 +24,7 @@ pub use self::{
     attempts::{AttemptsCommand, TailArgs, TraceArgs},
     dead::{DeadChoice, DeadCommand, EditArgs},
     generated::{CompletionsArgs, GeneratedCommand, ManArgs},
+    health::HealthArgs,
     peek::PeekArgs,
     replay::ReplayArgs,
     steering::{DeleteArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand},
@@ -117,6 +119,8 @@ pub enum Command {
     Dead(DeadCommand),
     /// Run dead letters through a component without effects, and put back those that it handles
     Replay(ReplayArgs),
+    /// Say by the exit code whether the running host is ready, for probes
+    Health(HealthArgs),
     /// Copy the data directory of the running host, while it works
     Backup(BackupArgs),
     /// Give the room back to the disk that messages took which are gone; the host must be stopped
