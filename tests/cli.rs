@@ -116,6 +116,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
         "trace",
         "pause",
         "resume",
+        "drain",
         "purge",
         "delete",
         "reload",
@@ -131,7 +132,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
     ] {
         assert!(help.out.contains(&format!("\n  {word} ")), "{word} in {}", help.out);
     }
-    for code in [0, 1, 2, 3, 4, 5, 64, 69, 70, 74, 75, 130, 143] {
+    for code in [0, 1, 2, 3, 4, 5, 6, 64, 69, 70, 74, 75, 130, 143] {
         assert!(help.out.contains(&format!("\n  {code:<3}  ")), "{code} in {}", help.out);
     }
 }
@@ -139,7 +140,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
 #[test]
 fn the_help_of_a_command_has_examples() {
     for command in [
-        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup", "health",
+        "run", "send", "invoke", "versions", "deploy", "rollback", "promote", "backup", "drain", "health",
     ] {
         let help = sandhog(&[command, "--help"]);
         assert!(

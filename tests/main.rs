@@ -24,6 +24,7 @@ mod delivery;
 mod deploy;
 mod dev;
 mod disk;
+mod drain;
 mod entries;
 mod examples;
 mod flavours;

@@ -6,6 +6,9 @@
 //! | `GET /ready` | 200, or 503 with the reasons |
 //! | `GET /metrics` | the page for Prometheus; as `OpenMetrics` if the header `accept` says so |
 //! | `POST /reload` | reads `sandhog.toml` again, and looks at the plugin directory |
+//! | `POST /drain` | no handler receives any more; what is in flight ends |
+//! | `GET /drain` | how far that has come, by handler; parameter `wait` |
+//! | `POST /drain/end` | ends that |
 //! | `GET /handlers` | every handler with its state |
 //! | `GET /handlers/{name}/versions` | the versions of a handler, newest first, and how the newest one proves itself |
 //! | `GET /handlers/{name}/versions/{number}/component` | the component of a version that is kept |
@@ -91,6 +94,7 @@ mod chosen_dead;
 mod connections;
 mod dead_letters;
 mod deletion;
+mod drain;
 mod guard;
 mod halts;
 mod journal;
@@ -154,23 +158,15 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         bodies: Arc::clone(&bodies),
         limit: limits.request,
     };
-    let endpoint = Arc::new(SqsEndpoint::new(
-        EndpointParts {
-            queues: Arc::clone(&state.queues),
-            halts: Arc::clone(&state.halts),
-            metrics: Arc::clone(&state.metrics),
-            secret: state.secret.clone(),
-            keys: state.keys.clone(),
-        },
-        state.draining.clone(),
-        tasks.clone(),
-    ));
+    let endpoint = endpoint_of(&state, &tasks);
     endpoint.finish_deletions();
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(metrics_page))
         .routes(routes!(reload::reload))
+        .routes(routes!(drain::order, drain::show))
+        .routes(routes!(drain::end))
         .routes(routes!(handlers))
         .routes(routes!(versions::list))
         .routes(routes!(versions::roll_back))
@@ -219,6 +215,20 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(Extension(endpoint))
         .layer(Extension(tasks))
         .with_state(state)
+}
+
+fn endpoint_of(state: &AdminState, tasks: &TaskTracker) -> Arc<SqsEndpoint> {
+    Arc::new(SqsEndpoint::new(
+        EndpointParts {
+            queues: Arc::clone(&state.queues),
+            halts: Arc::clone(&state.halts),
+            metrics: Arc::clone(&state.metrics),
+            secret: state.secret.clone(),
+            keys: state.keys.clone(),
+        },
+        state.draining.clone(),
+        tasks.clone(),
+    ))
 }
 
 /// The `OpenAPI` document. The routes add themselves.
@@ -271,7 +281,8 @@ async fn ready(
     uri: Uri,
     headers: HeaderMap,
 ) -> (StatusCode, Json<wire::ReadinessAnswer>) {
-    match state.handlers.readiness(state.draining.is_cancelled()) {
+    let drain = state.halts.drain_cause(state.draining.is_cancelled());
+    match state.handlers.readiness(drain) {
         Ok(()) => (
             StatusCode::OK,
             Json(wire::ReadinessAnswer {

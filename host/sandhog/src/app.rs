@@ -506,7 +506,7 @@ async fn close(queues: &QueueSet, store: SimpleStore) {
 fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
     let EmptyQueues { refused, unserved } = emptied;
     for queue in unserved {
-        tracing::warn!(%queue, "messages wait in a queue that no handler serves, or that is paused by an operator");
+        tracing::warn!(%queue, "messages wait in a queue that no handler serves, or that an operator has paused, as a drain does");
     }
     let waiting = (!unserved.is_empty()).then_some(ExitCode::Unserved);
     refused.then_some(ExitCode::Refused).or(waiting)

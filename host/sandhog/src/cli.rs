@@ -22,6 +22,7 @@ mod confirmation;
 mod dead;
 mod deletions;
 mod deploy;
+mod drain;
 mod editor;
 mod generated;
 mod handlers;
@@ -44,10 +45,10 @@ mod versions;
 
 pub use self::arguments::{
     AttemptsCommand, BackupArgs, CheckArgs, Cli, ColorChoice, Command, CompactArgs, CompletionsArgs, DeadChoice,
-    DeadCommand, DeleteArgs, DeployArgs, DevArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs, HealthArgs,
-    HostArgs, InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs, QueuesArgs,
-    ReloadArgs, ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs, TraceArgs,
-    VersionsArgs,
+    DeadCommand, DeleteArgs, DeployArgs, DevArgs, DrainArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs,
+    HealthArgs, HostArgs, InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs,
+    QueuesArgs, ReloadArgs, ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs,
+    TraceArgs, VersionsArgs,
 };
 pub use self::paint::Paint;
 pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
@@ -115,6 +116,9 @@ pub enum CliError {
     /// The time was up before the version that was deployed was proven or not.
     #[error("the time is up: {0}")]
     Undecided(String),
+    /// The time was up, and something is in flight.
+    #[error("the time is up: {0}")]
+    Undrained(String),
     /// A file could not be put into the plugin directory.
     #[error(transparent)]
     Staging(#[from] StagingError),
@@ -144,6 +148,7 @@ impl CliError {
             Self::Transient(_) => ExitCode::Unavailable,
             Self::RolledBack(_) => ExitCode::RolledBack,
             Self::Undecided(_) => ExitCode::Undecided,
+            Self::Undrained(_) => ExitCode::Undrained,
             Self::Process(_) => ExitCode::Internal,
             Self::New(NewError::Name(_) | NewError::Taken { .. } | NewError::Program { .. })
             | Self::Unconfirmed(_)
@@ -215,6 +220,7 @@ pub fn steer(
         SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams),
         SteeringCommand::Pause(args) => pauses::pause(args, &client, streams.output),
         SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
+        SteeringCommand::Drain(args) => drain::drain(args, &client, streams),
         SteeringCommand::Purge(args) => deletions::purge(args, &client, streams),
         SteeringCommand::Delete(args) => deletions::delete(args, &client, streams),
         SteeringCommand::Reload(args) => reloading::reload(args, &client, streams.output),

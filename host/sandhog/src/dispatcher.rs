@@ -24,7 +24,7 @@ use self::{
 use crate::{
     attempt::{AttemptContext, AttemptInput, HandlerVersion, SettledAttempt, SettledMessage},
     group_backlog::{CallLimits, GroupBacklog, LeasedDelivery, NextCall},
-    halts::HaltWatch,
+    halts::{HaltCause, HaltWatch},
     handler_status::HandlerStatuses,
     pause::{HandlerPause, PauseChange},
     poller::{FinishedReceive, Poller, ReceiveDecision},
@@ -64,8 +64,8 @@ pub struct Dispatcher {
     /// The next probe, as it is shown.
     shown_probe: Option<Instant>,
     halts: HaltWatch,
-    /// An operator has halted the handler or its queue: nothing is received.
-    is_halted: bool,
+    /// Why nothing is received, if an operator has ordered that.
+    halt: Option<HaltCause>,
     /// Each attempt takes one, and one for each message that waits behind one of its batch.
     slots: Slots,
     /// Each attempt takes one until it is settled.
@@ -122,7 +122,7 @@ impl Dispatcher {
             pause: HandlerPause::default(),
             shown_probe: None,
             halts: HaltWatch::new(Arc::clone(&context.halts), &context.handler, context.queue.name()),
-            is_halted: false,
+            halt: None,
             slots: Slots::default(),
             unsettled: Slots::default(),
             context,
@@ -238,19 +238,20 @@ impl Dispatcher {
 
     /// Stands still while an operator has ordered that: gives back every message whose attempt has not started, uncounted.
     fn look_for_halt(&mut self) {
-        let is_halted = self.halts.is_halted();
-        if is_halted == self.is_halted {
+        let halt = self.halts.cause();
+        if halt == self.halt {
             return;
         }
-        self.is_halted = is_halted;
-        self.report.halted(is_halted);
-        if is_halted {
+        let before = std::mem::replace(&mut self.halt, halt);
+        if halt.is_some() {
             self.poller.clear();
             self.release_undisputed();
             for messages in self.backlog.take_followers() {
                 self.settlements.release(messages);
             }
         }
+        // Last, because a drain counts on it: from now on the handler holds only what its leases say.
+        self.report.halted(halt, before);
     }
 
     /// Ends a pause: other versions have a fresh start.
@@ -366,7 +367,7 @@ impl Dispatcher {
             let free = calls.saturating_sub(self.occupied_slots(calls) + self.poller.reserved());
             let waits = [self.receive_health.not_before(), self.pause.until()];
             let hold_back = waits.into_iter().flatten().filter(|until| *until > now).max();
-            if free == 0 || hold_back.is_some() || self.is_halted || self.backlog.has_waiting() {
+            if free == 0 || hold_back.is_some() || self.halt.is_some() || self.backlog.has_waiting() {
                 // A wait after a failed receive is not on purpose: the time of the last good one stands.
                 if !self.receive_health.is_failing() && self.poller.is_idle() {
                     self.report.not_listening();
@@ -525,7 +526,7 @@ impl Dispatcher {
         self.backlog.settled(next);
         if self.is_draining() {
             self.release_waiting();
-        } else if self.is_halted {
+        } else if self.halt.is_some() {
             self.release_undisputed();
         }
         let mut pause_changed = false;

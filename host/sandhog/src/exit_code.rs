@@ -18,6 +18,8 @@ pub enum ExitCode {
     RolledBack,
     /// 5: the time was up before the version that was deployed was proven or not. The rollout goes on.
     Undecided,
+    /// 6: the time was up before nothing was in flight. The host goes on draining.
+    Undrained,
     /// 64: the configuration is wrong. The command lists every mistake.
     Config,
     /// 69: no host answers at the address, the host can't answer now (try again), or the listener's address is taken.
@@ -46,6 +48,7 @@ impl ExitCode {
             Self::Unserved => 3,
             Self::RolledBack => 4,
             Self::Undecided => 5,
+            Self::Undrained => 6,
             Self::Config => 64,
             Self::Unavailable => 69,
             Self::Internal => 70,
@@ -72,6 +75,7 @@ Exit codes:
   3    with --until-empty: messages wait in queues that no handler serves
   4    deploy: the host went back from the version
   5    deploy: the time was up before the version was proven or not; the rollout goes on
+  6    drain: the time was up, and something is in flight; the host goes on draining
   64   wrong configuration; every mistake is listed
   69   no host answers, or it can't do it now (try again), or the listener's address is taken
   70   internal error of the host, or the machine denies what it needs

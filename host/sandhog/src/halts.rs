@@ -3,6 +3,9 @@
 //! They are kept in one file of the data directory, which is replaced as a whole. Invariants: a halt counts, and is answered, once
 //! it is on the disk; a halt whose end has come counts no more, wherever the clock goes afterwards. The file holds no messages, so
 //! no state of it can lose one. Knows nothing of dispatchers and of HTTP.
+//!
+//! An ordered drain is told here as well, because those who receive have to see both at once. It is on no disk: a host that is
+//! started again receives.
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +24,14 @@ use tokio::{sync::watch, time::sleep};
 
 use self::record::HaltFile;
 pub use self::{
+    drain::DrainCause,
     record::{Halt, HaltTarget, MAX_REASON_BYTES},
-    watched::{HaltWatch, receive_unhalted},
+    watched::{HaltCause, HaltWatch, receive_unhalted},
 };
 use crate::whole_file::{self, WriteEnd};
 use sandhog_queue::{machine_clock::wall_ms, message::QueueName};
 
+mod drain;
 mod record;
 mod watched;
 
@@ -90,6 +95,8 @@ pub struct Halts {
     writing: Mutex<()>,
     /// The disk has not confirmed the last change.
     unconfirmed: AtomicBool,
+    /// Since when the host drains by an order: milliseconds since 1970-01-01T00:00:00Z.
+    draining_since: Mutex<Option<u64>>,
     changes: watch::Sender<()>,
 }
 
@@ -116,6 +123,7 @@ impl Halts {
             table: Mutex::new(table),
             writing: Mutex::new(()),
             unconfirmed: AtomicBool::new(false),
+            draining_since: Mutex::new(None),
             changes: watch::Sender::new(()),
         }
     }
@@ -187,7 +195,7 @@ impl Halts {
         all
     }
 
-    /// Returns a receiver that sees that halts were given or taken back.
+    /// Returns a receiver that sees that halts, or a drain, were ordered or taken back.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }

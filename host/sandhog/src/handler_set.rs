@@ -474,7 +474,7 @@ impl HandlerSet {
         let handler = name.to_owned();
         let probed = Arc::clone(&keeper);
         let probe = Box::new(move || probed.in_flight());
-        let watch = host.metrics.held_leases().watch(queue.name().as_str(), probe);
+        let watch = host.metrics.held_leases().watch(name, queue.name().as_str(), probe);
         self.tasks.spawn(async move {
             // The keeper extends leases until the last attempt is settled, and ends with the dispatcher.
             let stop_extending = CancellationToken::new();

@@ -8,6 +8,7 @@ use std::{collections::BTreeMap, time::Duration};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::{sync::Notify, time::Instant};
 
+use crate::{date::to_the_second, halts::DrainCause};
 use sandhog_executor::WaitingCalls;
 use sandhog_queue::message::QueueName;
 use sandhog_simple::StoreHealth;
@@ -78,7 +79,7 @@ pub struct HandlerStatus {
     pub sends_to: Vec<QueueName>,
     /// The calls of the version that wait until the host has room for an instance.
     pub waiting: WaitingCalls,
-    /// An operator has halted the handler or its queue.
+    /// An operator has halted the handler, its queue or the whole host, and the handler receives nothing any more.
     pub halted: bool,
     /// A look at the queue since the handler was paused has found it empty.
     pub idle: bool,
@@ -248,7 +249,7 @@ impl HandlerStatuses {
         });
     }
 
-    /// An operator has halted the handler or its queue, or has not: an order is no trouble.
+    /// An operator has halted the handler, its queue or the whole host, or has not: an order is no trouble.
     pub fn halted(&self, name: &str, halted: bool) {
         self.update(name, |status| status.halted = halted);
     }
@@ -380,17 +381,28 @@ impl HandlerStatuses {
         self.table().handlers.values().cloned().collect()
     }
 
+    /// Returns whether every handler that serves has stopped to receive, as an operator has ordered.
+    pub fn all_halted(&self) -> bool {
+        let table = self.table();
+        let mut serving = table.handlers.values().filter(|status| status.serves());
+        serving.all(|status| status.halted)
+    }
+
     /// Checks that this host is ready for messages.
     ///
     /// # Errors
     ///
     /// The reasons why the host is not ready, for people, one each.
-    pub fn readiness(&self, draining: bool) -> Result<(), Vec<String>> {
+    pub fn readiness(&self, drain: Option<DrainCause>) -> Result<(), Vec<String>> {
         let table = self.table();
         let mut reasons = Vec::new();
-        if draining {
-            reasons.push("draining: the host is about to stop".to_owned());
-        }
+        reasons.extend(drain.map(|cause| match cause {
+            DrainCause::Stopping => "draining: the host is about to stop".to_owned(),
+            DrainCause::Ordered { since_ms } => {
+                let since = to_the_second(since_ms);
+                format!("draining: an operator has ordered it at {since}; `sandhog drain --end` ends it")
+            }
+        }));
         reasons.extend(table.store.iter().flat_map(|store| store.troubles()));
         if !table.first_load_finished {
             reasons.push(match &table.directory_failure {
@@ -523,12 +535,12 @@ mod tests {
         let statuses = HandlerStatuses::default();
         statuses.loading("orders");
         assert_eq!(
-            statuses.readiness(false).unwrap_err(),
+            statuses.readiness(None).unwrap_err(),
             ["loading: the first load of the handlers is under way"]
         );
         statuses.serving("orders", loaded());
         statuses.first_load_finished();
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
     }
 
     /// The host was ready then, so that a rollout went on with a host that handled nothing.
@@ -537,14 +549,14 @@ mod tests {
         let statuses = HandlerStatuses::default();
         statuses.first_load_finished();
         statuses.loading("orders");
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
         statuses.refused("orders", "no such export", Some("ab"));
         let expected = "handler orders has no version that serves: no such export";
-        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        assert_eq!(statuses.readiness(None).unwrap_err(), [expected]);
         statuses.loading("orders");
-        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        assert_eq!(statuses.readiness(None).unwrap_err(), [expected]);
         statuses.serving("orders", loaded());
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
     }
 
     #[test]
@@ -588,21 +600,43 @@ mod tests {
     #[test]
     fn a_draining_host_is_not_ready() {
         assert_eq!(
-            serving_statuses().readiness(true).unwrap_err(),
+            serving_statuses().readiness(Some(DrainCause::Stopping)).unwrap_err(),
             ["draining: the host is about to stop"]
         );
+    }
+
+    #[test]
+    fn a_host_that_drains_by_an_order_says_how_that_ends() {
+        let drain = DrainCause::Ordered {
+            since_ms: 1_796_000_000_000,
+        };
+        assert_eq!(
+            serving_statuses().readiness(Some(drain)).unwrap_err(),
+            ["draining: an operator has ordered it at 2026-11-30T00:53:20Z; `sandhog drain --end` ends it"]
+        );
+    }
+
+    #[test]
+    fn a_handler_that_serves_counts_as_halted_once_it_says_so() {
+        let statuses = serving_statuses();
+        statuses.loading("other");
+        assert!(!statuses.all_halted());
+        statuses.halted("orders", true);
+        assert!(statuses.all_halted());
+        statuses.serving("other", loaded());
+        assert!(!statuses.all_halted());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_poller_that_completes_no_receive_for_a_minute_is_deaf() {
         let statuses = serving_statuses();
         tokio::time::advance(DEAF_AFTER).await;
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
         tokio::time::advance(Duration::from_secs(1)).await;
         let expected = "handler orders has received nothing for 61 s: no answer from the queue";
-        assert_eq!(statuses.readiness(false).unwrap_err(), [expected]);
+        assert_eq!(statuses.readiness(None).unwrap_err(), [expected]);
         statuses.received("orders");
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
@@ -610,7 +644,7 @@ mod tests {
         let statuses = serving_statuses();
         statuses.not_listening("orders");
         tokio::time::advance(DEAF_AFTER * 10).await;
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
     }
 
     #[test]
@@ -618,11 +652,11 @@ mod tests {
         let statuses = serving_statuses();
         statuses.paused("orders", "timeout, 20 times in a row");
         assert_eq!(
-            statuses.readiness(false).unwrap_err(),
+            statuses.readiness(None).unwrap_err(),
             ["handler orders is paused: timeout, 20 times in a row"]
         );
         statuses.resumed("orders");
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
     }
 
     /// Behind a load balancer no message would come any more, and so no probe ever did.
@@ -631,9 +665,9 @@ mod tests {
         let statuses = serving_statuses();
         statuses.paused("orders", "timeout, 20 times in a row");
         statuses.idle("orders", true);
-        assert_eq!(statuses.readiness(false), Ok(()));
+        assert_eq!(statuses.readiness(None), Ok(()));
         statuses.idle("orders", false);
-        assert!(statuses.readiness(false).is_err());
+        assert!(statuses.readiness(None).is_err());
     }
 
     #[derive(Debug)]
@@ -650,7 +684,7 @@ mod tests {
         let statuses = serving_statuses();
         statuses.watch_store(Box::new(Failed));
         assert_eq!(
-            statuses.readiness(false).unwrap_err(),
+            statuses.readiness(None).unwrap_err(),
             ["the store has failed: disk full"]
         );
     }

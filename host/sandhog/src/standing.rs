@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{
     date::to_the_second,
-    halts::{Halt, HaltTarget},
+    halts::{DrainCause, Halt, HaltTarget},
     handler_status::HandlerState,
 };
 use sandhog_queue::machine_clock::whole_ms;
@@ -70,8 +70,8 @@ pub struct QueueFacts {
 pub struct StandingFacts {
     /// Milliseconds since 1970-01-01T00:00:00Z.
     pub now_ms: u64,
-    /// The host is about to stop.
-    pub is_draining: bool,
+    /// Why the host drains, if it does.
+    pub drain: Option<DrainCause>,
     /// What an operator has halted: the handler, or its queue.
     pub halt: Option<(HaltTarget, Halt)>,
     /// The handler; `None` if the queue has none.
@@ -83,9 +83,6 @@ pub struct StandingFacts {
 /// Returns why nothing moves, for people; `None` if it does, or there is nothing to move.
 pub fn standstill(facts: &StandingFacts) -> Option<String> {
     let queue = facts.queue.clone().unwrap_or_default();
-    if facts.is_draining {
-        return Some("the host drains: it receives nothing more, and is about to stop".to_owned());
-    }
     let is_empty = facts.queue.as_ref().is_some_and(|queue| {
         let QueueFacts {
             ready,
@@ -96,8 +93,15 @@ pub fn standstill(facts: &StandingFacts) -> Option<String> {
         } = queue;
         error.is_none() && ready + in_flight + delayed == 0
     });
+    let nothing = if is_empty { " (no message waits for that)" } else { "" };
+    // Consumers outside go on while a drain is ordered, so a queue that no handler takes does not stand still for it.
+    if let Some(cause) = facts
+        .drain
+        .filter(|cause| *cause == DrainCause::Stopping || facts.handler.is_some())
+    {
+        return Some(drains(cause) + nothing);
+    }
     if let Some((target, halt)) = &facts.halt {
-        let nothing = if is_empty { " (no message waits for that)" } else { "" };
         return Some(halted(target, halt) + nothing);
     }
     let of_handler = facts
@@ -119,6 +123,34 @@ pub fn standstill(facts: &StandingFacts) -> Option<String> {
         return None;
     }
     busy(handler, facts.now_ms).or_else(|| hidden(&queue))
+}
+
+fn drains(cause: DrainCause) -> String {
+    match cause {
+        DrainCause::Stopping => "the host drains: it receives nothing more, and is about to stop".to_owned(),
+        DrainCause::Ordered { since_ms } => format!(
+            "the host is draining by an operator's order since {}: no handler receives until `sandhog drain --end`",
+            to_the_second(since_ms)
+        ),
+    }
+}
+
+/// Says how many messages handlers have received and not settled, and which handlers those are: those with the most first.
+pub fn in_flight<'h>(handlers: impl IntoIterator<Item = (&'h str, u64)>) -> String {
+    /// The most handlers that are named.
+    const NAMED: usize = 5;
+    let mut handlers: Vec<(&str, u64)> = handlers.into_iter().filter(|(_, messages)| *messages > 0).collect();
+    handlers.sort_by_key(|(_, messages)| std::cmp::Reverse(*messages));
+    let all: u64 = handlers.iter().map(|(_, messages)| messages).sum();
+    if handlers.is_empty() {
+        return "nothing is in flight".to_owned();
+    }
+    let named = handlers.iter().take(NAMED);
+    let mut named: Vec<String> = named.map(|(name, messages)| format!("{name} {messages}")).collect();
+    if handlers.len() > NAMED {
+        named.push(format!("{} other handlers", handlers.len() - NAMED));
+    }
+    format!("{all} in flight ({})", named.join(", "))
 }
 
 /// Says that somebody has paused a queue or a handler: since when, until when, and why.
@@ -426,10 +458,40 @@ mod tests {
     fn a_host_that_drains_says_so_before_all_else() {
         check(
             |facts, _, _| {
-                facts.is_draining = true;
+                facts.drain = Some(DrainCause::Stopping);
                 facts.halt = Some((HaltTarget::Handler("orders".to_owned()), halt(None, "")));
             },
             "the host drains: it receives nothing more, and is about to stop",
+        );
+    }
+
+    #[test]
+    fn a_drain_that_an_operator_has_ordered_says_how_it_ends() {
+        let since_ms = NOW_MS - 60_000;
+        check(
+            |facts, _, _| facts.drain = Some(DrainCause::Ordered { since_ms }),
+            "the host is draining by an operator's order since 2026-11-30T00:52:20Z: no handler receives until `sandhog drain --end`",
+        );
+        let facts = StandingFacts {
+            now_ms: NOW_MS,
+            drain: Some(DrainCause::Ordered { since_ms }),
+            queue: Some(QueueFacts::default()),
+            ..StandingFacts::default()
+        };
+        assert_eq!(standstill(&facts), None, "consumers outside go on");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_told_by_handler_with_the_most_first() {
+        assert_eq!(in_flight([("orders", 0)]), "nothing is in flight");
+        assert_eq!(
+            in_flight([("mail", 1), ("orders", 3)]),
+            "4 in flight (orders 3, mail 1)"
+        );
+        let many = [("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1), ("f", 9), ("g", 1)];
+        assert_eq!(
+            in_flight(many),
+            "15 in flight (f 9, a 1, b 1, c 1, d 1, 2 other handlers)"
         );
     }
 }

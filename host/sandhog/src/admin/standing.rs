@@ -31,6 +31,7 @@ impl AdminState {
         wire::HandlerForm {
             standstill: standstill(&facts),
             halt: self.halts.of_handler(&status.name).map(Into::into),
+            draining: facts.drain.is_some(),
             last_minute: wire::MinuteForm::of_handler(self.metrics.handler_minute(&status.name)),
             calls,
             breaks,
@@ -81,7 +82,7 @@ impl AdminState {
         };
         StandingFacts {
             now_ms: wall_ms(),
-            is_draining: self.draining.is_cancelled(),
+            drain: self.halts.drain_cause(self.draining.is_cancelled()),
             halt: handler.and_then(of_handler).or_else(of_queue),
             handler: handler.map(handler_facts),
             queue,

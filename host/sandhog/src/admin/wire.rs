@@ -21,6 +21,7 @@ use sandhog_queue::{
 mod attempts;
 mod bounded;
 mod deletion;
+mod drain;
 mod halts;
 mod minute;
 mod peek;
@@ -30,6 +31,7 @@ mod versions;
 
 pub use attempts::AttemptList;
 pub use deletion::{AffectedMessages, DeletedQueue};
+pub use drain::{DrainForm, EndedDrain, HeldMessages};
 pub use halts::{HaltForm, ResumeAnswer};
 pub use minute::MinuteForm;
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
@@ -89,6 +91,9 @@ pub struct HandlerForm {
     /// An operator has paused the handler.
     #[serde(default)]
     pub halt: Option<HaltForm>,
+    /// The host drains: no handler receives.
+    #[serde(default)]
+    pub draining: bool,
     /// The flavour of the version that serves.
     pub flavour: Option<String>,
     /// The SHA-256 digest of the version that serves.
@@ -143,6 +148,7 @@ impl From<HandlerStatus> for HandlerForm {
             breaks: 0,
             last_minute: MinuteForm::default(),
             halt: None,
+            draining: false,
             flavour: status.flavour,
             digest: status.digest,
             version: status.version,

@@ -26,7 +26,7 @@ const TRIED_AGAIN_LIMIT: Duration = Duration::from_mins(2);
 pub(crate) struct EmptyQueues {
     /// A handler was refused, so the host did not wait for its queue.
     pub(crate) refused: bool,
-    /// Queues with messages that no handler serves, or whose handler an operator has halted.
+    /// Queues with messages that no handler serves, or whose handler an operator has halted, as a drain halts all.
     pub(crate) unserved: Vec<QueueName>,
 }
 
@@ -86,8 +86,11 @@ async fn unserved(host: &HostContext, handlers: &[HandlerStatus]) -> Vec<QueueNa
     unserved
 }
 
-/// Returns whether an operator has halted the handler or its queue, without an end.
+/// Returns whether an operator has halted the handler, its queue or the whole host, without an end.
 fn is_halted_for_good(host: &HostContext, handler: &HandlerStatus) -> bool {
+    if host.halts.draining_since().is_some() {
+        return true;
+    }
     let of_queue = handler.queue.as_ref().and_then(|queue| host.halts.of_queue(queue));
     let halts = [host.halts.of_handler(&handler.name), of_queue];
     halts.iter().flatten().any(|halt| halt.until_ms.is_none())

@@ -94,7 +94,10 @@ fn instead(handler: &HandlerForm) -> Option<String> {
 
 /// Returns the state in one word. A pause is one, whoever has ordered it: the sentence tells who.
 fn state(handler: &HandlerForm) -> &str {
-    if handler.halt.is_some() {
+    let receives = ["serving", "paused"].contains(&handler.state.as_str());
+    if handler.draining && receives {
+        "draining"
+    } else if handler.halt.is_some() {
         "paused"
     } else {
         &handler.state

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use super::{ClientError, HostClient, escape};
-use crate::admin::wire::{AffectedMessages, DeletedQueue, HaltForm, QueueForm, ReloadAnswer, ResumeAnswer};
+use crate::admin::wire::{
+    AffectedMessages, DeletedQueue, DrainForm, EndedDrain, HaltForm, QueueForm, ReloadAnswer, ResumeAnswer,
+};
 
 /// An order to pause.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +77,33 @@ impl HostClient {
             escape(queue)
         );
         self.call("DELETE", &path, None::<&()>)
+    }
+
+    /// Orders that no handler receives. Returns what is in flight.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn drain(&self) -> Result<DrainForm, ClientError> {
+        self.call("POST", "/drain", None::<&()>)
+    }
+
+    /// Waits until the host is drained, for at most `wait` (20 s at most), and returns how far that has come.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn drained(&self, wait: Duration) -> Result<DrainForm, ClientError> {
+        self.call("GET", &format!("/drain?wait={}ms", wait.as_millis()), None::<&()>)
+    }
+
+    /// Ends a drain.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn end_drain(&self) -> Result<EndedDrain, ClientError> {
+        self.call("POST", "/drain/end", None::<&()>)
     }
 
     /// Lets the host read its configuration again.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use crate::{attempt::AttemptContext, handler_status::HandlerStatuses, pause::PauseChange};
+use crate::{attempt::AttemptContext, halts::HaltCause, handler_status::HandlerStatuses, pause::PauseChange};
 
 /// Reports on one handler.
 #[derive(Debug)]
@@ -61,19 +61,22 @@ impl HandlerReport {
         self.context.metrics.in_flight(&self.context.handler, attempts);
     }
 
-    /// An operator has halted the handler or its queue, or has not.
-    pub(crate) fn halted(&self, is_halted: bool) {
+    /// An operator has halted the handler, its queue or the whole host, or has not any more.
+    pub(crate) fn halted(&self, halt: Option<HaltCause>, before: Option<HaltCause>) {
         let handler = &self.context.handler;
-        if is_halted {
-            tracing::info!(
+        match (halt, before) {
+            (Some(HaltCause::Operator), _) => tracing::info!(
                 handler,
                 "paused by an operator: nothing is received, and what is under way ends"
-            );
-        } else {
-            tracing::info!(handler, "no longer paused by an operator");
+            ),
+            (Some(HaltCause::Drain), _) => {
+                tracing::info!(handler, "draining: nothing is received, and what is under way ends");
+            }
+            (None, Some(HaltCause::Drain)) => tracing::info!(handler, "no longer draining"),
+            (None, Some(HaltCause::Operator) | None) => tracing::info!(handler, "no longer paused by an operator"),
         }
         if !self.has_successor() {
-            self.statuses.halted(handler, is_halted);
+            self.statuses.halted(handler, halt.is_some());
         }
     }
 

@@ -12,7 +12,16 @@ use tokio::{
 use super::Halts;
 use sandhog_queue::message::QueueName;
 
-/// Watches the halts of one handler and of its queue.
+/// Why a handler receives nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HaltCause {
+    /// The host drains, by an operator's order.
+    Drain,
+    /// An operator has halted the handler or its queue.
+    Operator,
+}
+
+/// Watches the halts of one handler and of its queue, and the drain of the host.
 #[derive(Debug)]
 pub struct HaltWatch {
     halts: Arc<Halts>,
@@ -32,10 +41,14 @@ impl HaltWatch {
         }
     }
 
-    /// Returns whether the handler receives nothing, and takes the changes so far as seen.
-    pub fn is_halted(&mut self) -> bool {
+    /// Returns why the handler receives nothing, and takes the changes so far as seen. Of both causes it is the drain.
+    pub fn cause(&mut self) -> Option<HaltCause> {
         self.changes.mark_unchanged();
-        self.halts.stopping(&self.handler, &self.queue).is_some()
+        if self.halts.draining_since().is_some() {
+            return Some(HaltCause::Drain);
+        }
+        let halt = self.halts.stopping(&self.handler, &self.queue);
+        halt.map(|_| HaltCause::Operator)
     }
 
     /// Returns whether halts have changed since the last look. Costs next to nothing.

@@ -24,6 +24,7 @@ pub struct HeldLeases {
 }
 
 struct QueueProbe {
+    handler: String,
     queue: String,
     probe: LeaseProbe,
 }
@@ -49,14 +50,15 @@ impl HeldLeases {
         families.series("oldest_lease_age_seconds", help, &self.oldest);
     }
 
-    /// Shows the leases of a keeper of this queue until the answer is dropped.
-    pub fn watch(self: &Arc<Self>, queue: &str, probe: LeaseProbe) -> LeaseWatch {
+    /// Shows the leases of a keeper, of this handler and queue, until the answer is dropped.
+    pub fn watch(self: &Arc<Self>, handler: &str, queue: &str, probe: LeaseProbe) -> LeaseWatch {
         let mut probes = self.probes();
         let key = probes.last_key_value().map_or(0, |(last, _)| last + 1);
         let queue = queue.to_owned();
         probes.insert(
             key,
             QueueProbe {
+                handler: handler.to_owned(),
                 queue: queue.clone(),
                 probe,
             },
@@ -73,7 +75,7 @@ impl HeldLeases {
     pub fn look(&self) {
         let mut queues: BTreeMap<&str, QueueLeases> = BTreeMap::new();
         let probes = self.probes();
-        for QueueProbe { queue, probe } in probes.values() {
+        for QueueProbe { queue, probe, .. } in probes.values() {
             let (held, oldest) = probe();
             let leases = queues.entry(queue).or_default();
             leases.held += held;
@@ -86,6 +88,18 @@ impl HeldLeases {
             let oldest = leases.oldest.as_secs_f64();
             self.oldest.with(&label, |metric| metric.set(oldest));
         }
+    }
+
+    /// Returns the handlers that hold leases, with the number of each. A handler that was replaced may have two keepers for a while.
+    pub fn by_handler(&self) -> BTreeMap<String, u64> {
+        let mut handlers = BTreeMap::new();
+        for QueueProbe { handler, probe, .. } in self.probes().values() {
+            let (held, _) = probe();
+            if held > 0 {
+                *handlers.entry(handler.clone()).or_default() += u64::try_from(held).unwrap_or(u64::MAX);
+            }
+        }
+        handlers
     }
 
     fn probes(&self) -> MutexGuard<'_, BTreeMap<u64, QueueProbe>> {

@@ -16,6 +16,8 @@ pub enum SteeringCommand {
     Pause(PauseArgs),
     /// End a pause that was ordered with `pause`
     Resume(ResumeArgs),
+    /// Let no handler receive, and wait until nothing is in flight
+    Drain(DrainArgs),
     /// Delete the messages of a queue that are not in flight
     Purge(PurgeArgs),
     /// Delete a queue that no handler takes and no configuration names
@@ -31,6 +33,7 @@ impl SteeringCommand {
             Self::Handlers(args) => &args.host,
             Self::Pause(args) => &args.host,
             Self::Resume(args) => &args.host,
+            Self::Drain(args) => &args.host,
             Self::Purge(args) => &args.host,
             Self::Delete(args) => &args.host,
             Self::Reload(args) => &args.host,
@@ -102,6 +105,34 @@ pub struct ResumeArgs {
     /// Resume the handler of this name and not the queue
     #[arg(long)]
     pub handler: bool,
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog drain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog drain                        waits until nothing is in flight
+  sandhog drain --timeout 25s          for so long at most
+  sandhog drain --timeout 0s           orders it, and waits for nothing
+  sandhog drain --end                  handlers receive again
+
+No handler receives any more, and what is under way ends. Sends are accepted, and clients of SQS receive as before. /ready is red \
+until the drain is ended. A restart ends it as well. The host goes on draining if this command is stopped.
+
+The exit code is 0 once nothing is in flight, and 6 if the time is up before.")]
+pub struct DrainArgs {
+    /// How long to wait [default: until nothing is in flight]
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "end")]
+    pub timeout: Option<Duration>,
+    /// End a drain that was ordered
+    #[arg(long)]
+    pub end: bool,
     /// Write JSON
     #[arg(long)]
     pub json: bool,

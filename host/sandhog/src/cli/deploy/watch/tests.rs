@@ -59,6 +59,7 @@ fn barred(version: &VersionForm) -> Option<BarredForm> {
 fn handler(refusals: u64) -> HandlerForm {
     HandlerForm {
         halt: None,
+        draining: false,
         standstill: None,
         slots: 1,
         calls: 0,
