@@ -84,6 +84,7 @@ mod starvation;
 mod steering;
 mod store_crash;
 mod store_format;
+mod systemd;
 mod templates;
 mod tidy;
 mod typed;

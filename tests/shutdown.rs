@@ -6,6 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+#[cfg(target_os = "linux")]
+use std::{
+    fs::File,
+    io::Read as _,
+    os::fd::{FromRawFd as _, OwnedFd},
+    sync::{Arc, Mutex},
+};
+
 use harness::{
     guests::{FORWARD, body_starts_with, forward, handler},
     host::Place,
@@ -248,4 +256,80 @@ fn a_host_that_should_empty_its_queues_says_when_it_was_stopped_before() {
     wait_for("the attempt", || (host.count("in", "in-flight") == 1).then_some(()));
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(143), "{log:#?}");
+}
+
+/// The two ends of a terminal with long lines: that of a person, and that of a program.
+#[cfg(target_os = "linux")]
+fn terminal() -> (File, OwnedFd) {
+    let (mut person, mut program) = (0, 0);
+    let size = libc::winsize {
+        ws_row: 24,
+        ws_col: 200,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    #[expect(unsafe_code, reason = "the standard library opens no terminals")]
+    // SAFETY: the pointers are those of values that live, or null where the call allows that; nobody else owns what it opens.
+    unsafe {
+        let opened = libc::openpty(
+            &raw mut person,
+            &raw mut program,
+            std::ptr::null_mut(),
+            std::ptr::null(),
+            &raw const size,
+        );
+        assert_eq!(opened, 0);
+        (File::from_raw_fd(person), OwnedFd::from_raw_fd(program))
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_person_at_a_terminal_sees_what_a_stop_waits_for() {
+    let place = Place::new();
+    place.configure("grace-period = \"10m\"\n");
+    place.install("in", &spinner(), &format!("timeout = \"10m\"\n{GRANT}"));
+    let (mut person, program) = terminal();
+    let mut command = place.run();
+    let mut child = command.stdout(Stdio::null()).stderr(program).spawn().unwrap();
+    let screen = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&screen);
+    let reader = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        // An error is the end: no program has the terminal any more.
+        while let Ok(length) = person.read(&mut bytes) {
+            seen.lock().unwrap().extend_from_slice(bytes.get(..length).unwrap());
+        }
+    });
+    let shown = || String::from_utf8_lossy(&screen.lock().unwrap()).into_owned();
+    let url = wait_for("the address", || {
+        let shown = shown();
+        let (_, address) = shown.split_once("\"address\":\"")?;
+        Some(format!("http://{}", address.split_once('"')?.0))
+    });
+    wait_for("readiness", || ureq::get(format!("{url}/ready")).call().ok());
+    ureq::post(format!("{url}/queues/in")).send("spin").unwrap();
+    wait_for("the attempt", || {
+        let mut counts = ureq::get(format!("{url}/queues/in")).call().unwrap();
+        let counts = counts.body_mut().read_to_string().unwrap();
+        counts.contains("\"in-flight\":1").then_some(())
+    });
+    let order = || {
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    };
+    assert!(!shown().contains("in flight ("), "{}", shown());
+    order();
+    wait_for("the line", || {
+        shown().contains("stopping: 1 in flight (in 1), 59").then_some(())
+    });
+    order();
+    let status = wait_for("the end", || child.try_wait().unwrap());
+    assert_eq!(status.code(), Some(143));
+    drop(command);
+    reader.join().unwrap();
+    // The last line of the log stands alone.
+    let shown = shown();
+    let last = shown.trim_end().lines().next_back().unwrap();
+    assert!(last.contains("\"message\":\"stopped\""), "{shown}");
 }

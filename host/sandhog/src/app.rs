@@ -29,6 +29,7 @@ use crate::{
     shutdown::StopTokens,
     signals::HostSignals,
     spy::{SpyClock, TestSpy},
+    supervision::Supervision,
     versions::{VersionBoard, VersionStore},
 };
 use sandhog_executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget, descriptors};
@@ -107,14 +108,19 @@ impl StartError {
 /// Starts a host with guests in this process, and runs it until a signal or, with `until_empty`, until its queues are empty.
 /// Blocks. The control plane and the guests have threads of their own, so that a guest on every core delays no extension.
 ///
-/// `reader` reads the configuration again when an operator asks for it.
+/// `reader` reads the configuration again when an operator asks for it, and `supervision` tells whoever started the host how it is.
 ///
 /// Only `sandhog` itself calls it, because each compilation starts the program again. Other programs call [`run_with`].
 ///
 /// # Errors
 ///
 /// See [`StartError`]. The exit code and the log tell what happened after the start.
-pub fn run(config: Config, reader: ConfigReader, until_empty: bool) -> Result<ExitCode, StartError> {
+pub fn run(
+    config: Config,
+    reader: ConfigReader,
+    until_empty: bool,
+    supervision: Supervision,
+) -> Result<ExitCode, StartError> {
     let defaults = EngineOptions::default();
     let options = EngineOptions {
         max_live_instances: config.max_live_instances,
@@ -123,12 +129,8 @@ pub fn run(config: Config, reader: ConfigReader, until_empty: bool) -> Result<Ex
         artifacts: config.data.as_ref().map(|data| data.join("artifacts")),
         ..defaults
     };
-    run_reading(
-        config,
-        Some(reader),
-        until_empty,
-        Arc::new(LocalExecutor::new(options)?),
-    )
+    let executor = Arc::new(LocalExecutor::new(options)?);
+    run_reading(config, Some(reader), until_empty, executor, supervision)
 }
 
 /// Returns the budget for instances in bytes, and logs where it comes from.
@@ -151,7 +153,7 @@ fn budget(configured: Option<u64>) -> u64 {
 ///
 /// See [`StartError`].
 pub fn run_with(config: Config, until_empty: bool, executor: Arc<dyn Executor>) -> Result<ExitCode, StartError> {
-    run_reading(config, None, until_empty, executor)
+    run_reading(config, None, until_empty, executor, Supervision::default())
 }
 
 fn run_reading(
@@ -159,6 +161,7 @@ fn run_reading(
     reader: Option<ConfigReader>,
     until_empty: bool,
     executor: Arc<dyn Executor>,
+    supervision: Supervision,
 ) -> Result<ExitCode, StartError> {
     let control = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -168,7 +171,7 @@ fn run_reading(
     let ended = control.block_on(async {
         let signals = HostSignals::new()?;
         let app = App::start(config, executor).await?.with_reader(reader);
-        app.run(signals, until_empty).await
+        app.supervised_by(supervision).run(signals, until_empty).await
     });
     control.shutdown_timeout(RELEASE_LIMIT);
     ended
@@ -196,6 +199,7 @@ pub struct HostControls {
 pub struct App {
     config: Config,
     reader: Option<ConfigReader>,
+    supervision: Supervision,
     store: SimpleStore,
     clock: SpyClock,
     listener: TcpListener,
@@ -209,6 +213,13 @@ impl App {
     #[must_use]
     pub fn with_reader(mut self, reader: Option<ConfigReader>) -> Self {
         self.reader = reader;
+        self
+    }
+
+    /// Lets the host tell whoever started it how it is.
+    #[must_use]
+    pub fn supervised_by(mut self, supervision: Supervision) -> Self {
+        self.supervision = supervision;
         self
     }
 
@@ -263,6 +274,7 @@ impl App {
         Ok(Self {
             config,
             reader: None,
+            supervision: Supervision::default(),
             store,
             clock,
             listener,
@@ -306,6 +318,7 @@ impl App {
         let Self {
             config,
             reader,
+            supervision,
             store,
             clock: _,
             listener,
@@ -313,8 +326,7 @@ impl App {
             journal_keeper,
             stop,
         } = self;
-        let address = listener.local_addr()?;
-        announce(address, &config);
+        announce(listener.local_addr()?, &config);
         let queues = Arc::clone(&host.queues);
         let look = Arc::new(Notify::new());
         let reload = reload(&config, &host, Arc::clone(&look));
@@ -334,7 +346,8 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = Box::pin(beside(&host, &journal_keeper, rereading, &orders));
+        let mut beside = Box::pin(beside(&host, &journal_keeper, rereading.told_to(&supervision), &orders));
+        let mut supervising = pin!(supervision.follow(&host, config.grace_period));
         let mut watch_empty = until_empty;
         let mut not_all = None;
         let mut forced = None;
@@ -358,6 +371,7 @@ impl App {
                     stop.receiving.cancel();
                 }
                 never = &mut beside => match never {},
+                never = &mut supervising => match never {},
                 () = wake_at(give_up_at) => {
                     tracing::error!("interrupted deliveries could not be released in time; their messages return by themselves");
                     break forced.unwrap_or(ExitCode::Internal);
@@ -366,17 +380,17 @@ impl App {
         };
         // Whoever waits for a reload is answered by that.
         drop(beside);
-        stop_listening.cancel();
-        join(listening).await;
-        journal_keeper.finish().await;
-        close(&queues, store).await;
+        end(listening, &stop_listening).await;
+        close(&journal_keeper, &queues, store).await;
+        supervision.finish();
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }
 }
 
-/// Waits for the listener.
-async fn join<T: fmt::Debug + 'static>(mut listening: JoinSet<T>) {
+/// Ends the listener.
+async fn end<T: fmt::Debug + 'static>(mut listening: JoinSet<T>, stop_listening: &CancellationToken) {
+    stop_listening.cancel();
     while let Some(ended) = listening.join_next().await {
         tracing::debug!(?ended, "the listener has ended");
     }
@@ -493,7 +507,8 @@ fn announce(address: SocketAddr, config: &Config) {
     tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
 }
 
-async fn close(queues: &QueueSet, store: SimpleStore) {
+async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleStore) {
+    journal_keeper.finish().await;
     if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
         tracing::error!("a queue did not close in time; its messages in flight return by themselves");
     }

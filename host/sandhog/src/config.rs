@@ -32,6 +32,7 @@ mod queues;
 mod rollout;
 mod secret;
 mod section;
+mod supervisor;
 
 pub use self::{
     access::{AccessKey, AccessRight, OWNER, QueuePattern},
@@ -40,6 +41,7 @@ pub use self::{
     mistake::{ConfigErrors, ConfigMistake},
     queues::QueueSettings,
     secret::{BadSecret, ListenerSecret},
+    supervisor::SupervisorSettings,
 };
 
 /// The default address of the listener. Other stand-ins for SQS use the same port.

@@ -11,6 +11,7 @@ use crate::{
     config::{Config, ConfigErrors, QueueSettings},
     endpoint::NamedKeys,
     queue_set::QueueSet,
+    supervision::Supervision,
 };
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
 use sandhog_simple::settings::Settings;
@@ -96,6 +97,7 @@ pub struct ConfigReload {
     running: Config,
     look: Arc<Notify>,
     asked: mpsc::Receiver<ReloadAnswer>,
+    supervision: Supervision,
 }
 
 /// What a new configuration changes.
@@ -126,8 +128,16 @@ impl ConfigReload {
             running,
             look,
             asked,
+            supervision: Supervision::default(),
         };
         (reload, ReloadDesk(ask))
+    }
+
+    /// Tells the service manager of each reload.
+    #[must_use]
+    pub fn told_to(mut self, supervision: &Supervision) -> Self {
+        self.supervision = supervision.clone();
+        self
     }
 
     /// Reloads whenever `orders` is notified by a signal, or somebody asks at the desk, for as long as the future is polled.
@@ -135,18 +145,25 @@ impl ConfigReload {
         loop {
             tokio::select! {
                 () = orders.notified() => {
-                    let done = self.reload().await;
+                    let done = self.reload_told().await;
                     let result = if done.is_ok() { "done" } else { "refused" };
                     let (who, action) = ("signal SIGHUP", "reload");
                     tracing::info!(target: "audit", who, peer = "-", action, what = "-", result, "audit");
                 }
                 Some(answer) = self.asked.recv() => {
-                    let done = self.reload().await;
+                    let done = self.reload_told().await;
                     // Who asked may be gone.
                     drop(answer.send(done));
                 }
             }
         }
+    }
+
+    async fn reload_told(&mut self) -> Result<ReloadReport, ReloadRefused> {
+        self.supervision.reloading().await;
+        let done = self.reload().await;
+        self.supervision.reloaded().await;
+        done
     }
 
     /// Reads the configuration again, applies what it can, and looks at the plugin directory. The log says what came of it.

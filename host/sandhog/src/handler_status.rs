@@ -361,6 +361,19 @@ impl HandlerStatuses {
         self.table().first_load_finished = true;
     }
 
+    /// Returns whether there is a first verdict on every handler of the start, or none will come soon, because the plugin directory
+    /// can't be read.
+    pub fn has_first_verdicts(&self) -> bool {
+        let table = self.table();
+        table.first_load_finished || table.directory_failure.is_some()
+    }
+
+    /// Returns the number of handlers of which a version serves.
+    pub fn serving_count(&self) -> usize {
+        let table = self.table();
+        table.handlers.values().filter(|status| status.serves()).count()
+    }
+
     /// Returns whether the handlers of the start are still being loaded.
     pub fn is_first_load_under_way(&self) -> bool {
         !self.table().first_load_finished

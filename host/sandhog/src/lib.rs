@@ -44,6 +44,7 @@ pub mod queue_set;
 pub mod shutdown;
 pub mod signals;
 pub mod standing;
+pub mod supervision;
 
 pub mod admin;
 pub mod app;

@@ -15,7 +15,7 @@ use sandhog::{
     config::environment,
     exit_code::ExitCode,
     pages,
-    telemetry::{self, LogFormat, LogGuard, TelemetryError},
+    telemetry::{self, LogFormat, LogGuard, StatusLine, TelemetryError},
 };
 use sandhog_executor::{
     compile_and_answer, descriptors,
@@ -86,10 +86,11 @@ fn start(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
         | Command::Dead(_) => threads::check_for(1)?,
     }
     // The guard goes after the last event: what is buffered is written then.
-    let _guard = start_log(&command, color)?;
+    let log = start_log(&command, color)?;
     pages::keep_small();
     descriptors::raise();
-    dispatch(command, color)
+    let line = log.as_ref().filter(|_| io::stderr().is_terminal()).map(LogGuard::line);
+    dispatch(command, color, line.unwrap_or_default())
 }
 
 /// The panic itself has been written already.
@@ -127,7 +128,7 @@ fn start_log(command: &Command, color: ColorChoice) -> Result<Option<LogGuard>, 
     telemetry::init(format, filter.as_deref(), paints(color, io::stderr().is_terminal())).map(Some)
 }
 
-fn dispatch(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
+fn dispatch(command: Command, color: ColorChoice, line: StatusLine) -> Result<ExitCode, Failure> {
     // Standard input is not locked: `sandhog dev` reads it on a thread of its own.
     let (mut input, mut output) = (io::stdin(), io::stdout().lock());
     let progress = io::stderr().is_terminal();
@@ -141,7 +142,7 @@ fn dispatch(command: Command, color: ColorChoice) -> Result<ExitCode, Failure> {
         asks: columns.is_some() && io::stdin().is_terminal(),
     };
     let done = match command {
-        Command::Run(args) => local::run(&args, &environment)?,
+        Command::Run(args) => local::run(&args, &environment, line)?,
         Command::Dev(args) => local::dev(&args, &environment, &mut streams)?,
         Command::Invoke(args) => local::invoke(&args, &environment, &mut streams)?,
         Command::Replay(args) => local::replay(&args, &environment, &mut streams)?,

@@ -1,9 +1,16 @@
-//! The log: events on standard error, for people or for machines.
+//! The log: events on standard error, for people or for machines. And a line below it on a terminal, for work that lasts.
+//!
+//! Invariant: one thread alone writes both, so that no other waits for a terminal or a pipe that takes nothing.
 
-use std::{fmt, io, str::FromStr as _};
+use std::{
+    fmt,
+    io::{self, Write as _},
+    str::FromStr as _,
+};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::field::{Field, Visit};
-use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_appender::non_blocking::{NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     EnvFilter,
     field::RecordFields,
@@ -62,7 +69,10 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
         .buffered_lines_limit(MAX_BUFFERED_LINES)
         .lossy(true)
         .thread_name("sandhog-log")
-        .finish(io::stderr());
+        .finish(LogOutput {
+            line: ProgressBar::hidden(),
+        });
+    let line = StatusLine(Some(writer.clone()));
     let builder = subscriber()
         .with_env_filter(filter)
         .with_writer(writer)
@@ -76,7 +86,64 @@ pub fn init(format: LogFormat, filter: Option<&str>, colour: bool) -> Result<Log
             .try_init(),
         LogFormat::Json => builder.json().finish().try_init(),
     };
-    set.map(|()| LogGuard(guard)).map_err(TelemetryError::AlreadySet)
+    let guard = LogGuard { _worker: guard, line };
+    set.map(|()| guard).map_err(TelemetryError::AlreadySet)
+}
+
+/// What a text for the line begins with. No event does.
+const OF_LINE: &[u8] = b"\0";
+
+/// Writes what work is under way, and how far it is, below the log on a terminal.
+#[derive(Debug, Clone, Default)]
+pub struct StatusLine(Option<NonBlocking>);
+
+impl StatusLine {
+    /// Shows the text in place of the one before; an empty one takes the line away. Never waits: if the terminal takes nothing, some
+    /// texts are not shown.
+    pub fn show(&self, text: &str) {
+        let Some(mut writer) = self.0.clone() else { return };
+        let text = [OF_LINE, text.as_bytes()].concat();
+        // It is lossy, as the log is.
+        drop(writer.write_all(&text));
+    }
+}
+
+/// What the thread of the log writes to.
+struct LogOutput {
+    line: ProgressBar,
+}
+
+impl LogOutput {
+    fn show(&mut self, text: &str) {
+        if text.is_empty() {
+            self.line.finish_and_clear();
+            self.line = ProgressBar::hidden();
+            return;
+        }
+        if self.line.is_hidden() {
+            self.line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
+                self.line.set_style(style);
+            }
+        }
+        self.line.set_message(text.to_owned());
+        self.line.tick();
+    }
+}
+
+impl io::Write for LogOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if let Some(text) = bytes.strip_prefix(OF_LINE) {
+            self.show(&String::from_utf8_lossy(text));
+        } else {
+            self.line.suspend(|| io::stderr().write_all(bytes))?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
 }
 
 /// The form of an event's fields for people. Others choose the names of files, queues and messages, so a value can't begin a
@@ -157,7 +224,17 @@ impl Visit for FieldWriter<'_> {
 /// Writes the buffered lines when it is dropped. A binary holds it until it ends.
 #[derive(Debug)]
 #[must_use = "the log ends with it"]
-pub struct LogGuard(#[expect(dead_code, reason = "held for its drop")] WorkerGuard);
+pub struct LogGuard {
+    line: StatusLine,
+    _worker: WorkerGuard,
+}
+
+impl LogGuard {
+    /// Returns the line below the log. A caller uses it only where standard error is a terminal.
+    pub fn line(&self) -> StatusLine {
+        self.line.clone()
+    }
+}
 
 fn parse(filter: Option<&str>) -> Result<EnvFilter, TelemetryError> {
     let filter = filter.filter(|filter| !filter.is_empty()).unwrap_or("info");

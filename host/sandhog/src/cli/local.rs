@@ -1,6 +1,6 @@
 //! The commands that need no running host: `run`, which is one, `compact`, and `invoke` and `check`, which try one component.
 
-use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, time::Duration};
+use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, process, time::Duration};
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde_json::{Value, json};
@@ -9,9 +9,11 @@ use super::{CommandStreams, CompactArgs, RunArgs, write_json};
 use crate::{
     app::{self, StartError},
     client::ClientError,
-    config::{self, Config, ConfigErrors, ConfigOverrides, Environment},
+    config::{self, Config, ConfigErrors, ConfigOverrides, Environment, SupervisorSettings},
     config_reload::ConfigReader,
     exit_code::ExitCode,
+    supervision::Supervision,
+    telemetry::StatusLine,
     trial::TrialError,
 };
 use sandhog_queue::message::InvalidMessage;
@@ -89,19 +91,25 @@ impl LocalError {
     }
 }
 
-/// `sandhog run`.
+/// `sandhog run`. The end of the host shows its progress in `line`.
 ///
 /// # Errors
 ///
 /// See [`LocalError`].
-pub fn run(args: &RunArgs, environment: Environment<'_>) -> Result<ExitCode, LocalError> {
+pub fn run(args: &RunArgs, environment: Environment<'_>, line: StatusLine) -> Result<ExitCode, LocalError> {
     let config = Config::load(args.path.as_deref(), args.overrides(), environment)?;
+    let settings = SupervisorSettings::read(environment, process::id())?;
     // A file that is gone later is a mistake, and not a configuration without a file.
     let path = Config::file_of(args.path.as_deref()).or_else(|| args.path.clone());
     let overrides = args.overrides();
     // The environment of a process stays as it is.
     let reader = ConfigReader::new(move || Config::load(path.as_deref(), overrides.clone(), &config::environment));
-    Ok(app::run(config, reader, args.until_empty)?)
+    Ok(app::run(
+        config,
+        reader,
+        args.until_empty,
+        Supervision::new(settings, line),
+    )?)
 }
 
 /// `sandhog compact`.
