@@ -94,8 +94,8 @@ mod linux {
     /// Closes inherited files. The host's own files are not inherited, but files that the host has inherited may be.
     fn close_inherited() {
         #[expect(unsafe_code, reason = "no value owns the closed files")]
-        // SAFETY: this process has opened no file yet, so no value in it owns a closed descriptor.
-        let done = unsafe { libc::close_range(FIRST_INHERITED.unsigned_abs(), libc::c_uint::MAX, 0) };
+        // SAFETY: this process has opened no file yet, so no value in it owns a closed descriptor. musl has no function for the call.
+        let done = unsafe { libc::syscall(libc::SYS_close_range, FIRST_INHERITED, libc::c_uint::MAX, 0) };
         if done != 0 {
             // Linux before 5.9 and old filters do not know the call.
             inherited().into_iter().for_each(close);
