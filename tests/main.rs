@@ -6,6 +6,7 @@
     reason = "what is not as expected fails the test"
 )]
 
+mod archives;
 mod asynchronous;
 mod backlog;
 mod backup;

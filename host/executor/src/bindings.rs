@@ -2,7 +2,7 @@
 
 pub(crate) mod worker {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "wit/worker",
         world: "worker",
         exports: { default: async },
     });
@@ -10,7 +10,7 @@ pub(crate) mod worker {
 
 pub(crate) mod batch_worker {
     wasmtime::component::bindgen!({
-        path: "../../wit",
+        path: "wit/worker",
         world: "batch-worker",
         exports: { default: async },
         with: {

@@ -23,13 +23,13 @@ const EXIT_INTERFACE: &str = "wasi:cli/exit@0.2.12";
 const EXIT: &str = "exit-with-code";
 
 const WORKER: [(&str, &str); 7] = [
-    ("types.wit", include_str!("../../../../wit/types.wit")),
-    ("crash.wit", include_str!("../../../../wit/crash.wit")),
-    ("sender.wit", include_str!("../../../../wit/sender.wit")),
-    ("handler.wit", include_str!("../../../../wit/handler.wit")),
-    ("async-handler.wit", include_str!("../../../../wit/async-handler.wit")),
-    ("batch-handler.wit", include_str!("../../../../wit/batch-handler.wit")),
-    ("world.wit", include_str!("../../../../wit/world.wit")),
+    ("types.wit", include_str!("../../wit/worker/types.wit")),
+    ("crash.wit", include_str!("../../wit/worker/crash.wit")),
+    ("sender.wit", include_str!("../../wit/worker/sender.wit")),
+    ("handler.wit", include_str!("../../wit/worker/handler.wit")),
+    ("async-handler.wit", include_str!("../../wit/worker/async-handler.wit")),
+    ("batch-handler.wit", include_str!("../../wit/worker/batch-handler.wit")),
+    ("world.wit", include_str!("../../wit/worker/world.wit")),
 ];
 const KEYVALUE: [(&str, &str); 2] = [
     ("keyvalue.wit", include_str!("../../wit/keyvalue/keyvalue.wit")),

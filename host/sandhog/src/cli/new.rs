@@ -1,5 +1,9 @@
 //! `sandhog new`: makes a project that builds with one command. The program carries the templates and the SDKs, so that a
 //! project has the SDK that fits the host.
+//!
+//! Invariants: what is embedded lies in this package, so that its archive carries it: `guest-sdk` has symbolic links to the SDKs,
+//! which cargo follows. A manifest of cargo is named `Cargo.toml.template` there, because cargo leaves out of an archive whatever
+//! looks like another package.
 
 use std::{
     fs,
@@ -21,6 +25,8 @@ const NAME: &str = "{{name}}";
 const NAME_OF_FILE: &str = "NAME";
 /// The placeholder of the project's name where a hyphen can't stand.
 const MODULE: &str = "{{module}}";
+/// The end of the name of a file that must not bear its own name in this package.
+const TEMPLATE: &str = ".template";
 /// The directory of the SDK in a project.
 const SDK_DIRECTORY: &str = "sandhog";
 /// The longest name of a project, which is also the name of its queue.
@@ -36,7 +42,7 @@ const WORKSPACE_LINTS: &str = "[lints]\nworkspace = true\n";
 struct Templates;
 
 #[derive(Embed)]
-#[folder = "../../guest-sdk"]
+#[folder = "guest-sdk"]
 #[exclude = "*/target/*"]
 #[exclude = "*/tests/*"]
 #[exclude = "*/test/*"]
@@ -219,6 +225,7 @@ fn below(
 ) -> Vec<(String, Vec<u8>)> {
     let files = paths.filter_map(|path| {
         let below = path.strip_prefix(directory)?.strip_prefix('/')?;
+        let below = below.strip_suffix(TEMPLATE).unwrap_or(below);
         Some((below.to_owned(), get(&path)?.data.into_owned()))
     });
     files.collect()
@@ -230,9 +237,11 @@ mod tests {
 
     #[test]
     fn nothing_is_embedded_that_does_not_belong_to_the_repository() {
+        // The manifest of the SDK bears its own name where it belongs.
+        let of_sdk = |path: std::borrow::Cow<'static, str>| path.trim_end_matches(TEMPLATE).to_owned();
         for (folder, paths) in [
-            ("templates", Templates::iter().collect::<Vec<_>>()),
-            ("../../guest-sdk", Sdks::iter().collect()),
+            ("templates", Templates::iter().map(String::from).collect::<Vec<_>>()),
+            ("../../guest-sdk", Sdks::iter().map(of_sdk).collect()),
         ] {
             let listed = std::process::Command::new("git")
                 .args(["ls-files", "--cached", "--others", "--exclude-standard", "."])
@@ -244,6 +253,20 @@ mod tests {
             for path in paths {
                 assert!(listed.contains(&&*path), "{folder}/{path} is embedded");
             }
+        }
+    }
+
+    #[test]
+    fn a_project_in_rust_has_the_manifests_of_cargo() {
+        for (language, expected) in [
+            (Language::Rust, &["Cargo.toml", "sandhog/Cargo.toml"][..]),
+            (Language::CommandRust, &["Cargo.toml"]),
+        ] {
+            let files = files(language, "orders", &[]);
+            let mut manifests: Vec<_> = files.iter().map(|(path, _)| path.as_str()).collect();
+            manifests.retain(|path| path.contains("Cargo.toml"));
+            manifests.sort_unstable();
+            assert_eq!(manifests, expected);
         }
     }
 
