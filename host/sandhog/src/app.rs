@@ -521,7 +521,7 @@ async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleS
 fn code_of(emptied: &EmptyQueues) -> Option<ExitCode> {
     let EmptyQueues { refused, unserved } = emptied;
     for queue in unserved {
-        tracing::warn!(%queue, "messages wait in a queue that no handler serves, or that an operator has paused, as a drain does");
+        tracing::warn!(%queue, "messages wait in a queue that no handler serves, or that is paused by an operator or by a drain");
     }
     let waiting = (!unserved.is_empty()).then_some(ExitCode::Unserved);
     refused.then_some(ExitCode::Refused).or(waiting)
