@@ -46,6 +46,7 @@ mod lease;
 mod listener;
 mod look_into_a_host;
 mod operator;
+mod packaging;
 mod pausing;
 mod peek;
 mod processed_messages;

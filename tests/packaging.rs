@@ -1,0 +1,158 @@
+//! What packaging ships for systemd and Debian is accepted by those it is for, and by the host itself.
+
+#![expect(clippy::indexing_slicing, reason = "a wrong answer fails the test")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use harness::{announce::announced, guests::no_op, host::Place, repository, sandhog_binary};
+use sandhog::config::Config;
+use serde_json::Value;
+
+fn shipped(file: &str) -> PathBuf {
+    repository().join("host/sandhog/packaging").join(file)
+}
+
+fn text(output: &Output) -> String {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// The unit with a program that is there, in a directory of its own. Returns its path.
+fn unit(directory: &Path) -> PathBuf {
+    let unit = fs::read_to_string(shipped("debian/sandhog.service")).unwrap();
+    let unit = unit
+        .replace("/usr/bin/sandhog", sandhog_binary().to_str().unwrap())
+        .replace("man:sandhog(1) ", "");
+    let path = directory.join("sandhog.service");
+    fs::write(&path, unit).unwrap();
+    path
+}
+
+/// Runs `systemd-analyze`; `None` where the machine has none.
+fn analyze(arguments: &[&str], unit: &Path) -> Option<Output> {
+    let output = Command::new("systemd-analyze").args(arguments).arg(unit).output();
+    if output.is_err() {
+        announced("the unit was not checked: there is no systemd-analyze here", || ());
+    }
+    output.ok()
+}
+
+#[test]
+fn systemd_accepts_the_unit_and_finds_it_confined() {
+    let place = tempfile::tempdir().unwrap();
+    let unit = unit(place.path());
+    let Some(said) = analyze(&["verify", "--man=no"], &unit) else {
+        return;
+    };
+    assert!(said.status.success(), "{}", text(&said));
+    // A key that this systemd does not know is a warning.
+    assert_eq!(text(&said), "");
+    // Of 100, where a unit without a line about that has 96.
+    let said = analyze(&["security", "--offline=true", "--threshold=15"], &unit).unwrap();
+    assert!(said.status.success(), "{}", text(&said));
+}
+
+/// A path in the words of `[package.metadata.deb]`, and whether there is a file.
+fn is_there(source: &str) -> bool {
+    let crate_directory = repository().join("host/sandhog");
+    match source.split_once("/**") {
+        Some((directory, _)) => crate_directory.join(directory).is_dir(),
+        None => crate_directory.join(source).is_file(),
+    }
+}
+
+fn deb() -> Value {
+    let mut cargo = Command::new(env!("CARGO"));
+    let output = cargo
+        .current_dir(repository())
+        .args(["metadata", "--locked", "--no-deps", "--format-version", "1"])
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let packages = metadata["packages"].as_array().unwrap();
+    let sandhog = packages.iter().find(|package| package["name"] == "sandhog");
+    sandhog.unwrap()["metadata"]["deb"].clone()
+}
+
+#[test]
+fn every_file_of_the_debian_package_is_there_or_is_made_by_its_script() {
+    let place = tempfile::tempdir().unwrap();
+    let release = place.path().join("release");
+    fs::create_dir(&release).unwrap();
+    let program = release.join("sandhog");
+    fs::copy(sandhog_binary(), &program).unwrap();
+    let made = Command::new(shipped("debian/prepare")).arg(&program).output().unwrap();
+    assert!(made.status.success(), "{}", text(&made));
+    let deb = deb();
+    let mut missing = Vec::new();
+    let assets = deb["assets"].as_array().unwrap();
+    for asset in assets {
+        let source = asset[0].as_str().unwrap();
+        let found = match source.strip_prefix("target/release/") {
+            Some(built) => match built.strip_suffix("*.1") {
+                Some(directory) => fs::read_dir(release.join(directory)).is_ok_and(|pages| pages.count() > 20),
+                None => release.join(built).is_file(),
+            },
+            None => is_there(source),
+        };
+        if !found {
+            missing.push(source);
+        }
+    }
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(assets.len() > 10, "{assets:?}");
+    let units = shipped("..").join(deb["systemd-units"]["unit-scripts"].as_str().unwrap());
+    for file in ["sandhog.service", "sandhog.sysusers"] {
+        assert!(units.join(file).is_file(), "{file}");
+    }
+}
+
+/// The configuration with another path in place of each of these.
+fn configuration(file: &str, directory: &Path, paths: &[(&str, &Path)]) -> PathBuf {
+    let mut text = fs::read_to_string(shipped(file)).unwrap();
+    for (from, to) in paths {
+        text = text.replace(from, to.to_str().unwrap());
+    }
+    let path = directory.join("sandhog.toml");
+    fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn the_host_runs_with_the_configuration_of_the_debian_package() {
+    let mut place = Place::new();
+    place.install("in", &no_op(), "");
+    configuration(
+        "debian/sandhog.toml",
+        place.path(),
+        &[("/var/lib/sandhog", &place.data())],
+    );
+    place.arguments.clear();
+    let host = place.start();
+    host.wait_ready();
+    host.send("in", b"x");
+    host.wait_empty("in");
+    // The lines that a person takes the # from are accepted, too.
+    let secret = place.path().join("secret");
+    fs::write(&secret, "0123456789abcdef").unwrap();
+    let text = fs::read_to_string(shipped("debian/sandhog.toml")).unwrap();
+    let listening = text
+        .replace("listen = \"127.0.0.1:9324\"\n", "")
+        .replace("# listen", "listen")
+        .replace("# secret-file", "secret-file")
+        .replace(
+            "/run/credentials/sandhog.service/sandhog.secret",
+            secret.to_str().unwrap(),
+        )
+        .replace("# [queues", "[queues")
+        .replace("# visibility", "visibility")
+        .replace("# max-receives", "max-receives");
+    assert!(listening.contains(secret.to_str().unwrap()), "{listening}");
+    let config = Config::parse(&listening, "sandhog.toml", place.path()).unwrap();
+    assert_eq!(config.queues.len(), 1);
+    assert!(!config.listen.ip().is_loopback());
+}
