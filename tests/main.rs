@@ -42,6 +42,7 @@ mod instructions;
 mod isolation;
 mod journal;
 mod keyvalue;
+mod kubernetes;
 mod lease;
 mod listener;
 mod look_into_a_host;

@@ -137,6 +137,52 @@ pub fn python() -> &'static Path {
     })
 }
 
+/// What the files of `host/sandhog/packaging` are checked with.
+#[derive(Debug)]
+pub struct PackagingTools {
+    /// Does what `main.go` of the pins says.
+    pub reader: PathBuf,
+    /// A Python with what `validate.py` of the pins needs.
+    pub python: PathBuf,
+    /// That script.
+    pub validate: PathBuf,
+    /// The definitions of KEDA's objects.
+    pub keda: PathBuf,
+}
+
+/// Those tools: a Python environment with the schemas of Kubernetes, and programs in Go that are built from the pins.
+pub fn packaging() -> &'static PackagingTools {
+    const KEDA: &str = "github.com/kedacore/keda/v2@v2.21.0";
+    static MADE: OnceLock<PackagingTools> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let made = directory().join("packaging");
+        let pinned = ["requirements.txt", "go.mod", "go.sum", "main.go"].map(|file| format!("packaging/{file}"));
+        made_of(&pinned.each_ref().map(String::as_str), &made, |made| {
+            run(Command::new("python3").args(["-m", "venv"]).arg(made));
+            run(Command::new(made.join("bin/pip"))
+                .args(["install", "--quiet", "--disable-pip-version-check", "-r"])
+                .arg(pins().join("packaging/requirements.txt")));
+            let go = || {
+                let mut go = Command::new(made.join("bin/go"));
+                let modules = made.join("modules");
+                go.env("GOTOOLCHAIN", "local")
+                    .env("GOFLAGS", "-modcacherw")
+                    .env("GOMODCACHE", modules);
+                go.current_dir(pins().join("packaging"));
+                go
+            };
+            run(go().args(["build", "-o"]).arg(made.join("bin/reader")).arg("."));
+            run(go().args(["mod", "download", KEDA]));
+        });
+        PackagingTools {
+            reader: made.join("bin/reader"),
+            python: made.join("bin/python"),
+            validate: pins().join("packaging/validate.py"),
+            keda: made.join("modules").join(KEDA).join("config/crd/bases"),
+        }
+    })
+}
+
 /// A directory with the `node_modules` of the pins.
 pub fn node() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();
