@@ -72,7 +72,7 @@ fn host_with_a_bug() -> (Place, Host) {
 }
 
 /// Runs a command of the page, as its shell would. It has to succeed.
-fn run(place: &Place, host: &Host, line: &str) -> String {
+pub(crate) fn run(place: &Place, host: &Host, line: &str) -> String {
     let words = line.strip_prefix("sandhog ").unwrap_or_else(|| panic!("{line}"));
     let binary = harness::sandhog_binary();
     let mut shell = std::process::Command::new("sh");
@@ -97,7 +97,7 @@ impl Drop for Over<'_> {
 }
 
 /// Runs a deploy while messages come, without which no version proves itself.
-fn run_amid_messages(place: &Place, host: &Host, line: &str) -> String {
+pub(crate) fn run_amid_messages(place: &Place, host: &Host, line: &str) -> String {
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -2,7 +2,6 @@
 //! configuration that a page shows is accepted; every file that a page names is there.
 
 use std::{
-    collections::BTreeSet,
     ffi::OsString,
     fmt::Write as _,
     fs,
@@ -17,7 +16,11 @@ use std::{
     thread,
 };
 
-use harness::{repository, sandhog_binary, toolchains::with_rust_for_wasm, wait_for};
+use harness::{
+    repository, sandhog_binary,
+    toolchains::{self, with_rust_for_wasm},
+    wait_for,
+};
 use sandhog::config::{Config, ConfigErrors, ConfigOverrides, Manifest};
 use sandhog_demo::{guests::target, toolchain::TARGET};
 use tempfile::TempDir;
@@ -29,7 +32,7 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    fn lines(&self) -> Vec<&str> {
+    pub(crate) fn lines(&self) -> Vec<&str> {
         self.text.lines().collect()
     }
 }
@@ -54,21 +57,41 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
 /// The last line that a terminal prints for a command.
 const ENDED: &str = "the command ended with";
 
+/// A PATH with the programs before everything else.
+fn with_programs(programs: &Path, path: OsString) -> OsString {
+    std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap()
+}
+
 /// A shell that stays open, as a terminal of a person does. Its output is that of everything that runs in it.
-struct Terminal {
+pub(crate) struct Terminal {
     shell: Child,
     keyboard: ChildStdin,
     screen: Arc<Mutex<String>>,
 }
 
 impl Terminal {
-    /// A shell in `directory` with the command `sandhog` on its PATH.
+    /// A shell in `directory` with the command `sandhog` on its PATH, and a Rust that compiles to WebAssembly.
     fn open(directory: &Path, programs: &Path, url: Option<&str>) -> Self {
         let mut command = Command::new("sh");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let path: OsString =
-            std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap();
+        let path = with_programs(programs, std::env::var_os("PATH").unwrap_or_default());
         with_rust_for_wasm(&mut command, path);
+        Self::start(command, directory, url)
+    }
+
+    /// The same with the tools of other languages.
+    pub(crate) fn open_with_tools(directory: &Path, programs: &Path, url: Option<&str>) -> Self {
+        let mut command = Command::new("sh");
+        for (name, value) in toolchains::shell(directory, "").get_envs() {
+            match value {
+                Some(value) if name == "PATH" => command.env(name, with_programs(programs, value.to_owned())),
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        Self::start(command, directory, url)
+    }
+
+    fn start(mut command: Command, directory: &Path, url: Option<&str>) -> Self {
         command
             .env_remove("SANDHOG_URL")
             .envs(url.map(|url| ("SANDHOG_URL", url)));
@@ -102,12 +125,12 @@ impl Terminal {
         writeln!(self.keyboard, "{line}").unwrap();
     }
 
-    fn screen(&self) -> String {
+    pub(crate) fn screen(&self) -> String {
         self.screen.lock().unwrap().clone()
     }
 
     /// Runs a command, and returns what it printed. The command has to succeed.
-    fn run(&mut self, line: &str) -> String {
+    pub(crate) fn run(&mut self, line: &str) -> String {
         let before = self.screen().len();
         self.type_in(line);
         self.type_in(&format!("echo \"{ENDED} $?\""));
@@ -125,7 +148,7 @@ impl Terminal {
     }
 
     /// Starts a host that stays in the foreground, and returns where it listens.
-    fn run_host(&mut self, line: &str) -> String {
+    pub(crate) fn run_host(&mut self, line: &str) -> String {
         self.type_in(line);
         wait_for(line, || {
             let screen = self.screen();
@@ -142,7 +165,7 @@ impl Terminal {
     }
 
     /// Presses Ctrl-C, and waits until the host has stopped.
-    fn press_ctrl_c(&self) {
+    pub(crate) fn press_ctrl_c(&self) {
         self.signal("INT");
         wait_for("the host to stop", || {
             self.screen().contains("stopped code=").then_some(())
@@ -161,7 +184,7 @@ impl Drop for Terminal {
 }
 
 /// A directory with the command `sandhog`: the binary of the tests, which listens on a free port instead of the usual one.
-fn programs() -> TempDir {
+pub(crate) fn programs() -> TempDir {
     let programs = tempfile::tempdir().unwrap();
     let command = programs.path().join("sandhog");
     let script = format!(
@@ -183,7 +206,7 @@ fn ready_and_dead(printed: &str, queue: &str) -> Option<(String, String)> {
 }
 
 /// Runs `sandhog queues` until it shows what the README says: one message in `totals`, one dead letter of `checkout`.
-fn see_the_queues(terminal: &mut Terminal, line: &str) {
+pub(crate) fn see_the_queues(terminal: &mut Terminal, line: &str) {
     wait_for("the queues that the README describes", || {
         let printed = terminal.run(line);
         let (waiting, _) = ready_and_dead(&printed, "totals")?;
@@ -241,7 +264,7 @@ fn compare(project: &Path, shown: &[Block]) {
 }
 
 /// Types the commands of the second terminal. The list of dead letters has to say why.
-fn use_the_host(terminal: &mut Terminal, commands: &Block, reason: &str) {
+pub(crate) fn use_the_host(terminal: &mut Terminal, commands: &Block, reason: &str) {
     for line in commands.lines() {
         if line == "sandhog queues" {
             see_the_queues(terminal, line);
@@ -297,7 +320,7 @@ fn the_readme_has_no_commands_that_no_test_runs() {
 }
 
 /// Every page of the repository, by its path.
-fn pages() -> Vec<(PathBuf, String)> {
+pub(crate) fn pages() -> Vec<(PathBuf, String)> {
     let here = repository();
     let below = |room: PathBuf| {
         let entries = fs::read_dir(room).unwrap().map(|entry| entry.unwrap().path());
@@ -375,47 +398,6 @@ fn every_configuration_that_a_page_shows_is_accepted() {
         }
     }
     assert!(accepted > 12, "only {accepted} configurations were found");
-}
-
-/// The anchors of a page: its headings, as a viewer makes them.
-fn anchors(page: &str) -> BTreeSet<String> {
-    let headings = page.lines().filter_map(|line| line.strip_prefix('#'));
-    headings
-        .map(|heading| {
-            let words = heading.trim_start_matches('#').trim().to_lowercase();
-            let kept = words.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-            kept.map(|c| if c == ' ' { '-' } else { c }).collect()
-        })
-        .collect()
-}
-
-#[test]
-fn every_link_of_a_page_leads_somewhere() {
-    let (mut lost, mut followed) = (Vec::new(), 0);
-    for (path, text) in pages() {
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if link.contains("://") {
-                continue;
-            }
-            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
-            let leads_to = if file.is_empty() {
-                path.clone()
-            } else {
-                path.parent().unwrap().join(file)
-            };
-            let is_there = if anchor.is_empty() {
-                leads_to.exists()
-            } else {
-                fs::read_to_string(&leads_to).is_ok_and(|text| anchors(&text).contains(anchor))
-            };
-            followed += 1;
-            if !is_there {
-                lost.push(format!("{}: {link}", path.display()));
-            }
-        }
-    }
-    assert!(followed > 100, "only {followed} links were found");
-    assert!(lost.is_empty(), "links that lead nowhere: {lost:#?}");
 }
 
 #[test]

@@ -160,7 +160,36 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
     };
     let endpoint = endpoint_of(&state, &tasks);
     endpoint.finish_deletions();
-    let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
+    let (router, document) = documented();
+    let document = Json(document);
+    let router = match state.spy.clone() {
+        Some(spy) => router.merge(spy::routes(spy)),
+        None => router,
+    };
+    router
+        .route("/openapi.json", get(async move || document))
+        .fallback(sqs::answer)
+        .method_not_allowed_fallback(async || {
+            RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
+        })
+        // The guard reads the body, with a bound of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
+        .layer(middleware::from_fn_with_state(guard, guard::guard))
+        .layer(Extension(bodies))
+        .layer(Extension(endpoint))
+        .layer(Extension(tasks))
+        .with_state(state)
+}
+
+/// Returns what `GET /openapi.json` answers.
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    documented().1
+}
+
+/// Returns the routes, and what each takes and answers.
+fn documented() -> (Router<AdminState>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(live))
         .routes(routes!(ready))
         .routes(routes!(metrics_page))
@@ -195,26 +224,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .routes(routes!(dead_letters::redrive))
         .routes(routes!(chosen_dead::delete))
         .routes(routes!(chosen_dead::edit))
-        .split_for_parts();
-    let document = Json(document);
-    let router = match state.spy.clone() {
-        Some(spy) => router.merge(spy::routes(spy)),
-        None => router,
-    };
-    router
-        .route("/openapi.json", get(async move || document))
-        .fallback(sqs::answer)
-        .method_not_allowed_fallback(async || {
-            RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
-        })
-        // The guard reads the body, with a bound of its own.
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
-        .layer(middleware::from_fn_with_state(guard, guard::guard))
-        .layer(Extension(bodies))
-        .layer(Extension(endpoint))
-        .layer(Extension(tasks))
-        .with_state(state)
+        .split_for_parts()
 }
 
 fn endpoint_of(state: &AdminState, tasks: &TaskTracker) -> Arc<SqsEndpoint> {
