@@ -130,7 +130,7 @@ fn kind(schema: &Value) -> String {
         (None, Some(names)) => names.iter().filter_map(Value::as_str).collect(),
         (None, None) => vec!["any"],
     };
-    let named = names.into_iter().map(|name| match name {
+    let kinds = names.into_iter().map(|name| match name {
         "array" => format!("list of {}", kind(at(schema, "/items"))),
         "object" if schema.get("additionalProperties").is_some() => {
             format!("{} by name", kind(at(schema, "/additionalProperties")))
@@ -141,7 +141,7 @@ fn kind(schema: &Value) -> String {
         },
         name => name.to_owned(),
     });
-    named.collect::<Vec<_>>().join(" or ")
+    kinds.collect::<Vec<_>>().join(" or ")
 }
 
 /// The fields of an object without a name, as one line.
