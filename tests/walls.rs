@@ -84,6 +84,21 @@ fn the_executor_pulls_in_no_backend_and_no_host() {
     check_tree("sandhog-executor", &[&sdk[..], &STORE, &host].concat());
 }
 
+#[test]
+fn the_traces_pull_in_no_queue_no_engine_and_no_host() {
+    // They are exported over HTTP, over TLS of the same library as the SDK.
+    let host: Vec<_> = HOST.iter().copied().filter(|name| *name != "hyper").collect();
+    let others = [
+        "aws-config",
+        "aws-sdk-*",
+        "aws-smithy-*",
+        "sandhog-sqs*",
+        "tonic",
+        "reqwest",
+    ];
+    check_tree("sandhog-traces", &[&ENGINE[..], &others, &STORE, &host].concat());
+}
+
 /// Fails with each file of a package that uses `path` and lies outside `allowed`: files below `src/`, or folders that end
 /// in `/`.
 fn check_wall(imports: &PackageImports, path: &str, allowed: &[&str]) {
@@ -128,6 +143,15 @@ fn inside_the_host_only_the_listener_and_the_client_know_http() {
     check_wall(&imports, "clap", &["cli.rs", "cli/"]);
     check_wall(&imports, "toml", &["config.rs", "config/"]);
     check_wall(&imports, "sd_notify", &["supervision.rs"]);
+}
+
+#[test]
+fn inside_the_traces_only_one_module_knows_the_protocol_and_one_the_network() {
+    let imports = PackageImports::read("traces");
+    check_wall(&imports, "prost", &["otlp.rs"]);
+    check_wall(&imports, "hyper", &["collector.rs"]);
+    check_wall(&imports, "hyper_util", &["collector.rs"]);
+    check_wall(&imports, "tokio_rustls", &["collector.rs"]);
 }
 
 #[test]

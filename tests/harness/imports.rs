@@ -25,7 +25,7 @@ use syn::{
 use crate::repository;
 
 /// The names of the folders below `host/`, each a package.
-pub const PACKAGES: [&str; 6] = ["executor", "queue", "sandhog", "simple", "sqs", "sqs-wire"];
+pub const PACKAGES: [&str; 7] = ["executor", "queue", "sandhog", "simple", "sqs", "sqs-wire", "traces"];
 /// A chain of re-exports is not longer.
 const MAX_REEXPORTS: usize = 8;
 

@@ -50,7 +50,8 @@ pub fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn wall() -> Duration {
+/// Returns the time since 1970-01-01T00:00:00Z that the wall clock shows; zero if it shows an earlier time.
+pub fn wall() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
