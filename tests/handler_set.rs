@@ -40,6 +40,7 @@ impl Handlers {
         let queues = QueueSet::new(SimpleStore::ephemeral(), BTreeMap::new(), Arc::clone(metrics.sqs()));
         let queues = Arc::new(queues);
         let set = HandlerSet::new(HostContext {
+            traces: None,
             queues: Arc::clone(&queues),
             executor: executor.clone(),
             statuses: Arc::new(HandlerStatuses::default()),

@@ -18,9 +18,21 @@ const MANY: u64 = 3_000;
 
 /// The instructions of a message from its send to its deletion, without the guest.
 const STATED: u64 = 169_500;
+/// The same, with a span that is exported.
+const TRACED: u64 = 200_000;
 
 #[test]
 fn a_message_costs_no_more_instructions_than_it_did() {
+    check(&[], STATED);
+}
+
+#[test]
+fn a_message_with_a_span_costs_no_more_instructions_than_it_did() {
+    check(&["traced"], TRACED);
+}
+
+#[track_caller]
+fn check(arguments: &[&str], stated: u64) {
     if Command::new("valgrind").arg("--version").output().is_err() {
         assert!(
             std::env::var_os("CI").is_none(),
@@ -29,25 +41,26 @@ fn a_message_costs_no_more_instructions_than_it_did() {
         println!("valgrind is not installed: no instructions are counted");
         return;
     }
-    let [few, many] = [FEW, MANY].map(count);
+    let [few, many] = [FEW, MANY].map(|messages| count(messages, arguments));
     let each = (many - few) / (MANY - FEW);
-    println!("{each} instructions for a message, stated {STATED}");
+    println!("{each} instructions for a message, stated {stated}");
     assert!(
-        each * 100 <= STATED * (100 + TOLERANCE),
-        "{each} instructions for a message, where {STATED} are stated: find what costs more, or state the new number"
+        each * 100 <= stated * (100 + TOLERANCE),
+        "{each} instructions for a message, where {stated} are stated: find what costs more, or state the new number"
     );
     assert!(
-        each * 100 >= STATED * (100 - TOLERANCE),
-        "{each} instructions for a message, where {STATED} are stated: state the new number, so that it is kept"
+        each * 100 >= stated * (100 - TOLERANCE),
+        "{each} instructions for a message, where {stated} are stated: state the new number, so that it is kept"
     );
 }
 
 /// The instructions of a whole run.
-fn count(messages: u64) -> u64 {
+fn count(messages: u64, arguments: &[&str]) -> u64 {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(hot_path_binary())
         .arg(messages.to_string())
+        .args(arguments)
         .env("RUST_BACKTRACE", "0")
         .output()
         .unwrap();

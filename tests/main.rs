@@ -94,6 +94,7 @@ mod store_format;
 mod systemd;
 mod templates;
 mod tidy;
+mod traces;
 mod tutorials;
 mod typed;
 mod until_empty;

@@ -817,6 +817,8 @@ async fn the_queue_says_what_is_special_about_it(sqs: &Sqs) {
         has_dead_letter_queue: false,
         pages_dead_letters: false,
         keeps_failure: false,
+        carries_trace_header: true,
+        messaging_system: "aws_sqs",
         max_receives: None,
     };
     let (moved, dead) = sqs.with_policy();

@@ -91,6 +91,7 @@ impl Bench {
                 .grants
                 .keyvalue
                 .then(|| SimpleStore::ephemeral().keyvalue(&policy.handler)),
+            trace: None,
         }
     }
 

@@ -320,6 +320,7 @@ fn address() -> SocketAddr {
             );
             queues.declare(&QueueName::new("orders").unwrap()).await.unwrap();
             let state = AdminState {
+                traces: None,
                 queues: Arc::new(queues),
                 handlers: Arc::default(),
                 versions: Arc::new(VersionBoard::new(Path::new("plugins"))),

@@ -1,7 +1,8 @@
 //! Receives, handles and deletes so many messages on a queue in memory and ends: for a tool that counts instructions.
 //!
-//! `sandhog-hot-path MESSAGES`. The executor answers at once and runs no guest: such a tool can't follow the engine, whose guests have
+//! `sandhog-hot-path MESSAGES [traced]`. The executor answers at once and runs no guest: such a tool can't follow the engine, whose guests have
 //! stacks of their own. Time passes by the looks at the clock alone, since the host does more together the less time it takes.
+//! With `traced`, a span of each attempt goes to a collector in this process, which reads and forgets it.
 
 #![expect(clippy::unwrap_used, reason = "a program of the tests")]
 
@@ -12,11 +13,16 @@ use std::sync::{
 
 use bytes::Bytes;
 use harness::{
+    http_server::HttpServer,
     pipeline::{Pipeline, manifest},
     prompt::Prompt,
 };
+use sandhog::traces::HostTraces;
 use sandhog_queue::message::Outgoing;
 use sandhog_simple::SimpleStore;
+use sandhog_traces::TraceSettings;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// As the host's program has it.
 #[global_allocator]
@@ -44,7 +50,9 @@ extern "C" fn clock_gettime(_clock: i32, time: &mut TimeSpec) -> i32 {
 }
 
 fn main() {
-    let messages: usize = std::env::args().nth(1).unwrap().parse().unwrap();
+    let mut arguments = std::env::args().skip(1);
+    let messages: usize = arguments.next().unwrap().parse().unwrap();
+    let traced = arguments.next().is_some_and(|argument| argument == "traced");
     // One thread, so that it does the same each time.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -55,6 +63,19 @@ fn main() {
         executor.awaited.store(messages, Ordering::SeqCst);
         let component = executor.component().await;
         let mut pipeline = Pipeline::new(runtime.handle(), SimpleStore::ephemeral(), executor.clone());
+        let (mut exporting, stop) = (JoinSet::new(), CancellationToken::new());
+        let mut collector = None;
+        if traced {
+            let server = collector.insert(HttpServer::start().await);
+            let settings = TraceSettings::read(&|name| match name {
+                "OTEL_EXPORTER_OTLP_ENDPOINT" => Some(server.url("")),
+                "OTEL_BSP_MAX_QUEUE_SIZE" => Some("65536".to_owned()),
+                _ => None,
+            });
+            let (host, exporter) = HostTraces::new(&settings, true, pipeline.metrics.traces()).unwrap();
+            pipeline.traces = Some(host);
+            exporting.spawn(exporter.unwrap().run(stop.clone()));
+        }
         let queue = pipeline.queue("bench").await;
         let message = Outgoing::new(Bytes::from_static(&[b'x'; 256])).check().unwrap();
         queue.send_many(vec![message; messages]).await;
@@ -62,5 +83,10 @@ fn main() {
         executor.all_came.notified().await;
         // Settles what is under way.
         pipeline.stop().await;
+        stop.cancel();
+        while let Some(exported) = exporting.join_next().await {
+            exported.unwrap().unwrap();
+        }
+        drop(collector);
     });
 }

@@ -19,6 +19,7 @@ use sandhog::{
     pages,
     queue_set::QueueSet,
     served_versions::ServedVersions,
+    traces::HostTraces,
     versions::VersionBoard,
 };
 use sandhog_executor::{Component, Executor, policy::Reuse};
@@ -88,6 +89,8 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     stop: CancellationToken,
     stop_working: CancellationToken,
+    /// The traces of handlers that are started from now on.
+    pub traces: Option<Arc<HostTraces>>,
     tasks: JoinSet<()>,
     versions: Vec<watch::Sender<Arc<ServedVersions>>>,
 }
@@ -121,6 +124,7 @@ impl Pipeline {
             metrics,
             stop: CancellationToken::new(),
             stop_working: CancellationToken::new(),
+            traces: None,
             tasks: JoinSet::new(),
             versions: Vec::new(),
         }
@@ -158,6 +162,7 @@ impl Pipeline {
             queues: Arc::clone(&self.queues),
             metrics: Arc::clone(&self.metrics),
             journal: Arc::default(),
+            traces: self.traces.clone(),
             halts: Arc::default(),
             stop_receiving: self.stop.clone(),
             stop_working: self.stop_working.clone(),

@@ -66,6 +66,7 @@ impl Served {
         let orders = runtime.block_on(queues.declare(&name)).unwrap();
         let metrics: Arc<Metrics> = Arc::default();
         let state = AdminState {
+            traces: None,
             queues: Arc::new(queues),
             handlers: Arc::default(),
             versions: Arc::new(VersionBoard::new(std::path::Path::new("plugins"))),

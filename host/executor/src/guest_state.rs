@@ -13,7 +13,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
-    CallMessage, GuestPolicy, LogSink, LogStream,
+    CallMessage, CallTrace, GuestPolicy, LogSink, LogStream,
     blocking_threads::BlockingThreads,
     console::{Console, VARIABLE_PREFIX},
     crash_report::CrashReport,
@@ -52,6 +52,8 @@ pub(crate) struct CallContext<'a> {
     pub(crate) output: &'a Arc<OutputAccount>,
     /// The message that a program is started with; `None` if the instance is only tried.
     pub(crate) message: Option<&'a CallMessage>,
+    /// The trace context that a program finds in its environment.
+    pub(crate) trace: Option<&'a CallTrace>,
 }
 
 /// The data of a guest's store.
@@ -99,6 +101,10 @@ impl GuestState {
             open_dirs(&mut builder, policy)?;
             if resources.is_program {
                 console = call.message.map(|message| Console::new(&mut builder, message, policy));
+                let is_set = |name: &str| policy.grants.env.contains_key(name);
+                for (name, value) in call.trace.map(|trace| trace.variables(is_set)).unwrap_or_default() {
+                    builder.env(name, value);
+                }
             }
             wasi = Some(builder.build());
         }

@@ -50,6 +50,7 @@ pub(crate) async fn dry_run(component: &LocalComponent, policy: &Arc<GuestPolicy
         time: &time,
         output: &output,
         message: None,
+        trace: None,
     };
     let state = GuestState::new(&component.resources, context).map_err(DryRunError::Host)?;
     let mut store = state.into_store(component.engine());
@@ -80,6 +81,7 @@ pub(crate) async fn run(
         policy,
         log,
         keyvalue,
+        trace,
     } = call;
     let count = messages.len();
     let started = Instant::now();
@@ -95,6 +97,7 @@ pub(crate) async fn run(
             time: &time,
             output: &output,
             message: messages.first(),
+            trace: trace.as_deref(),
         };
         GuestInstance::new(component, context)
     };
@@ -102,7 +105,9 @@ pub(crate) async fn run(
         Ok(instance) => instance,
         Err(reason) => return (CallReport::not_run(count, &reason), None),
     };
-    instance.store.data_mut().keyvalue = KeyValueState::new(keyvalue, &policy.limits);
+    let state = instance.store.data_mut();
+    state.keyvalue = KeyValueState::new(keyvalue, &policy.limits);
+    state.http.trace(trace);
     let stderr = instance.store.data().stderr().clone();
     let answer = stderr.attend(time.hold(instance.call(component, messages))).await;
     let is_whole = matches!(&answer, Ok(verdicts) if verdicts.len() == count);

@@ -22,6 +22,7 @@ mod artifacts;
 mod bindings;
 mod blocking_threads;
 mod budget;
+mod call_trace;
 mod compiler;
 mod component;
 mod console;
@@ -57,6 +58,7 @@ mod wasm;
 mod worst_case;
 
 pub use budget::MemoryBudget;
+pub use call_trace::CallTrace;
 pub use compiler::{
     COMPILER_FAILED, CodeTier, CompileOrder, Compiler, CompilerFailed, Toolchain, UnknownCodeTier, compile_and_answer,
 };
@@ -229,6 +231,8 @@ pub struct GuestCall {
     pub log: LogSink,
     /// The handler's key-value store; `None` if it is granted none.
     pub keyvalue: Option<Arc<dyn KeyValue>>,
+    /// The trace context that the call passes on; `None` if it is part of no trace.
+    pub trace: Option<Arc<CallTrace>>,
 }
 
 impl fmt::Debug for GuestCall {

@@ -47,6 +47,10 @@ pub struct QueueCapabilities {
     /// The queue makes a dead letter of a message that was received too often, and keeps the failure of its last
     /// retry with it.
     pub keeps_failure: bool,
+    /// The attribute `AWSTraceHeader` does not count to the attributes that a message may have.
+    pub carries_trace_header: bool,
+    /// The name of the messaging system in traces.
+    pub messaging_system: &'static str,
     /// A failed message that was received this often is to be settled as a dead letter. `None` if the queue makes the
     /// dead letter by itself.
     pub max_receives: Option<NonZeroU32>,
@@ -69,6 +73,8 @@ impl QueueCapabilities {
         has_dead_letter_queue: true,
         pages_dead_letters: true,
         keeps_failure: true,
+        carries_trace_header: false,
+        messaging_system: "sandhog",
         max_receives: None,
     };
 }

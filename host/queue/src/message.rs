@@ -214,6 +214,13 @@ impl Attributes {
         }
     }
 
+    /// Adds a text, unless there is an attribute of that name. For what the host adds by itself: the caller keeps the limits.
+    pub fn add_text(&mut self, name: &str, text: String) {
+        if self.get(name).is_none() {
+            self.pairs.push((name.to_owned(), AttributeValue::Text(text)));
+        }
+    }
+
     /// Returns the label of an attribute, if it has one.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)

@@ -82,6 +82,7 @@ use crate::{
     metrics::{Metrics, PageFormat},
     queue_set::QueueSet,
     spy::TestSpy,
+    traces::HostTraces,
     versions::VersionBoard,
 };
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
@@ -109,6 +110,7 @@ mod spy;
 mod sqs;
 mod standing;
 mod stream;
+mod traced;
 mod version_files;
 mod versions;
 pub mod wire;
@@ -138,6 +140,8 @@ pub struct AdminState {
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
     pub journal: Arc<Journal>,
+    /// The traces; `None` if the host has nothing to do with any.
+    pub traces: Option<Arc<HostTraces>>,
     /// Makes backups.
     pub backups: Arc<BackupDesk>,
     /// The secret that requests carry, if they need one.
@@ -148,6 +152,19 @@ pub struct AdminState {
     pub spy: Option<TestSpy>,
     /// The token is cancelled when the host begins to stop. Then readiness turns red, and waiting receives end.
     pub draining: CancellationToken,
+}
+
+impl AdminState {
+    fn endpoint_parts(&self) -> EndpointParts {
+        EndpointParts {
+            queues: Arc::clone(&self.queues),
+            halts: Arc::clone(&self.halts),
+            metrics: Arc::clone(&self.metrics),
+            secret: self.secret.clone(),
+            keys: self.keys.clone(),
+            traces: self.traces.clone(),
+        }
+    }
 }
 
 /// Returns the routes behind their guard.
@@ -229,13 +246,7 @@ fn documented() -> (Router<AdminState>, utoipa::openapi::OpenApi) {
 
 fn endpoint_of(state: &AdminState, tasks: &TaskTracker) -> Arc<SqsEndpoint> {
     Arc::new(SqsEndpoint::new(
-        EndpointParts {
-            queues: Arc::clone(&state.queues),
-            halts: Arc::clone(&state.halts),
-            metrics: Arc::clone(&state.metrics),
-            secret: state.secret.clone(),
-            keys: state.keys.clone(),
-        },
+        state.endpoint_parts(),
         state.draining.clone(),
         tasks.clone(),
     ))

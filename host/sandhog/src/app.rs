@@ -30,11 +30,13 @@ use crate::{
     signals::HostSignals,
     spy::{SpyClock, TestSpy},
     supervision::Supervision,
+    traces::{HostTraces, TraceKeeper},
     versions::{VersionBoard, VersionStore},
 };
 use sandhog_executor::{Compiler, EngineError, EngineOptions, Executor, LocalExecutor, MemoryBudget, descriptors};
 use sandhog_queue::{QueueError, alarm::wake_at, printable::chain};
 use sandhog_simple::{OpenError, SimpleStore, StoreOptions};
+use sandhog_traces::TraceExporter;
 
 mod waiting;
 
@@ -205,6 +207,7 @@ pub struct App {
     listener: TcpListener,
     host: HostContext,
     journal_keeper: JournalKeeper,
+    trace_keeper: TraceKeeper,
     stop: StopTokens,
 }
 
@@ -260,12 +263,14 @@ impl App {
         let statuses = Arc::new(HandlerStatuses::default());
         statuses.watch_store(Box::new(store.clone()));
         let stop = StopTokens::default();
+        let (traces, exporter) = traces(&config, &metrics);
         let host = HostContext {
             queues,
             executor,
             statuses,
             metrics,
             journal: Arc::clone(journal_keeper.journal()),
+            traces,
             versions: Arc::new(VersionBoard::new(&config.plugins).stored_in(stored_versions(&config))),
             halts: Arc::new(halts),
             stop_receiving: stop.receiving.clone(),
@@ -280,6 +285,7 @@ impl App {
             listener,
             host,
             journal_keeper,
+            trace_keeper: TraceKeeper::new(exporter),
             stop,
         })
     }
@@ -324,6 +330,7 @@ impl App {
             listener,
             host,
             journal_keeper,
+            trace_keeper,
             stop,
         } = self;
         announce(listener.local_addr()?, &config);
@@ -381,7 +388,7 @@ impl App {
         // Whoever waits for a reload is answered by that.
         drop(beside);
         end(listening, &stop_listening).await;
-        close(&journal_keeper, &queues, store).await;
+        close(&journal_keeper, &queues, store, trace_keeper).await;
         supervision.finish();
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
@@ -412,6 +419,7 @@ fn admin_state(
         reload: Some(reload),
         metrics: Arc::clone(&host.metrics),
         journal: Arc::clone(&host.journal),
+        traces: host.traces.clone(),
         backups: Arc::default(),
         secret: config.secret.clone(),
         keys,
@@ -465,6 +473,20 @@ async fn open_journal(config: &Config) -> Result<JournalKeeper, StartError> {
     opened.map_err(|source| StartError::Journal { data, source })
 }
 
+/// Returns the traces that the host takes part in, and what exports its spans. The log says which variables can't be used.
+fn traces(config: &Config, metrics: &Metrics) -> (Option<Arc<HostTraces>>, Option<TraceExporter>) {
+    for mistake in &config.traces.mistakes {
+        tracing::warn!("{mistake}");
+    }
+    let Some((traces, exporter)) = HostTraces::new(&config.traces, config.trace_parents, metrics.traces()) else {
+        return (None, None);
+    };
+    if let Some(export) = &config.traces.export {
+        tracing::info!(endpoint = %export.endpoint, "spans are exported");
+    }
+    (Some(traces), exporter)
+}
+
 /// Listens at an address.
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
@@ -507,7 +529,8 @@ fn announce(address: SocketAddr, config: &Config) {
     tracing::info!(%address, plugins = %config.plugins.display(), data, "listening");
 }
 
-async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleStore) {
+/// Closes what is left when nothing is handled any more.
+async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleStore, traces: TraceKeeper) {
     journal_keeper.finish().await;
     if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
         tracing::error!("a queue did not close in time; its messages in flight return by themselves");
@@ -515,6 +538,7 @@ async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleS
     if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
         tracing::error!("the store did not close in time; it recovers when it is opened again");
     }
+    traces.finish().await;
 }
 
 /// Returns the exit code of a host that ends because its queues are empty, if some of them are not.

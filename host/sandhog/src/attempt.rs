@@ -25,6 +25,7 @@ use crate::{
     rollout::SecondOpinions,
     settlement::AttemptOutcome,
     slots::TakenSlots,
+    traces::HostTraces,
     versions::SharedTally,
 };
 use sandhog_executor::{
@@ -46,8 +47,10 @@ mod entries;
 mod log;
 mod planned;
 mod settle;
+mod traced;
 
 pub use self::settle::settle;
+use self::traced::AttemptTrace;
 
 /// A component with its manifest. A delivery runs on one version from its start to its end, whatever is reloaded meanwhile.
 #[derive(Debug)]
@@ -117,6 +120,8 @@ pub struct AttemptContext {
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
     pub journal: Arc<Journal>,
+    /// The traces; `None` if the host has nothing to do with any.
+    pub traces: Option<Arc<HostTraces>>,
     /// What operators have halted.
     pub halts: Arc<Halts>,
     /// Cancelled when nothing new may be started.
@@ -162,6 +167,8 @@ struct HandlerAttempt {
     opinions: SecondOpinions,
     /// What the guest prints.
     printed: Arc<Mutex<PrintedLines>>,
+    /// The place of the attempt in a trace, if it has one.
+    trace: Option<Box<AttemptTrace>>,
 }
 
 /// One message of an attempt whose guest is done.
@@ -192,6 +199,10 @@ pub(crate) struct SettledAs {
 }
 
 impl SettledAs {
+    fn word(&self) -> &'static str {
+        self.word
+    }
+
     /// `becomes_dead` says that the queue makes a dead letter of the message instead of a retry.
     fn new(settlement: &Settlement, becomes_dead: bool) -> Self {
         if becomes_dead {
@@ -298,12 +309,14 @@ pub async fn attempt(input: AttemptInput) -> GuestFinished {
         deliveries.push(delivery);
         leases.push(lease);
     }
+    let trace = AttemptTrace::of(&context, &version, &deliveries);
     let attempt = HandlerAttempt {
         context,
         version,
         began,
         opinions,
         printed: Arc::default(),
+        trace,
     };
     let called = attempt.outcomes(deliveries, &leases).await;
     let mut messages = received;
@@ -416,6 +429,7 @@ impl HandlerAttempt {
             policy,
             log: self.log_sink(first),
             keyvalue,
+            trace: self.trace.as_ref().and_then(|trace| trace.of_call()),
         };
         let is_lost = Lease::is_lost;
         if !context.stop_working.is_cancelled() && !leases.iter().any(is_lost) {

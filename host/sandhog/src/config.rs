@@ -21,6 +21,7 @@ use self::{
 use crate::journal::{JournalLimits, JournalSettings};
 use sandhog_queue::message::{MAX_DELAY, QueueName};
 use sandhog_simple::ProcessedMessageSettings;
+use sandhog_traces::TraceSettings;
 
 mod access;
 mod exit_codes;
@@ -95,6 +96,11 @@ pub struct Config {
     /// What the journal keeps of each handler, and where. Table `[journal]`: `keep`, 0 to 100,000 attempts, default 1000; `size`, 64 KiB to
     /// 1 GiB, default 1 MiB; `durable`, default false.
     pub journal: JournalSettings,
+    /// What the standard variables of OpenTelemetry say about traces.
+    pub traces: TraceSettings,
+    /// The context of a message is the parent of the span of its attempt, and not only linked. Key `parent` of the table `[traces]`:
+    /// default true.
+    pub trace_parents: bool,
     /// Tests may spy on the host, which keeps nothing. Only the command line sets it.
     pub spy: bool,
     /// The directory that paths in manifests are relative to; `None` is `plugins`. Only `sandhog dev` sets it.
@@ -197,6 +203,7 @@ impl Config {
         if overrides.ephemeral {
             config.data = None;
         }
+        config.traces = TraceSettings::read(environment);
         config.spy = overrides.spy && config.data.is_none();
         config.manifest_base = overrides.manifest_base;
         check_listen(config.listen, config.secret.is_some())?;
@@ -254,6 +261,8 @@ impl Config {
             ledger: ProcessedMessageSettings::default(),
             versions_keep: DEFAULT_VERSIONS_KEEP,
             journal: JournalSettings::default(),
+            traces: TraceSettings::default(),
+            trace_parents: true,
             spy: false,
             manifest_base: None,
         }
@@ -316,6 +325,7 @@ impl Config {
             config.ledger = read_ledger(root, config.ledger);
             config.versions_keep = read_versions_keep(root).unwrap_or(config.versions_keep);
             config.journal = read_journal(root, config.journal);
+            config.trace_parents = read_trace_parents(root).unwrap_or(config.trace_parents);
             config
         })
     }
@@ -380,6 +390,13 @@ fn read_journal(root: &mut TomlSection<'_>, defaults: JournalSettings) -> Journa
         },
         durable: durable.unwrap_or(defaults.durable),
     }
+}
+
+fn read_trace_parents(root: &mut TomlSection<'_>) -> Option<bool> {
+    let mut section = root.section("traces");
+    let parents = section.flag("parent");
+    section.finish();
+    parents
 }
 
 fn read_versions_keep(root: &mut TomlSection<'_>) -> Option<usize> {

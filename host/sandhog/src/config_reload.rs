@@ -269,6 +269,9 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
         ledger,
         versions_keep,
         journal,
+        // A process keeps its environment.
+        traces: _,
+        trace_parents,
         spy: _,
         manifest_base: _,
     } = read;
@@ -283,6 +286,7 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
         ("ledger", *ledger != running.ledger),
         ("versions.keep", *versions_keep != running.versions_keep),
         ("journal", *journal != running.journal),
+        ("traces.parent", *trace_parents != running.trace_parents),
     ];
     let changed = others.into_iter().filter(|(_, differs)| *differs);
     change.needs_restart.extend(changed.map(|(key, _)| key.to_owned()));

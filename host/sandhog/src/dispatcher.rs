@@ -231,7 +231,12 @@ impl Dispatcher {
                 self.start_afresh();
             }
             DispatcherEvent::HaltsChanged => self.look_for_halt(),
-            DispatcherEvent::ReceiveEnded(receive) => self.received(receive.answer)?,
+            DispatcherEvent::ReceiveEnded(receive) => {
+                if let (Some(traces), Some(began)) = (&self.context.traces, receive.began) {
+                    traces.received(&*self.context.queue, began, &receive.answer);
+                }
+                self.received(receive.answer)?;
+            }
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::{
     halts::Halts,
     metrics::Metrics,
     queue_set::{QueueSet, SimpleQueueEntry},
+    traces::HostTraces,
 };
 use sandhog_queue::{QueueError, message::QueueName, printable::chain};
 use sandhog_sqs_wire::{QueueArn, SqsError, SqsRequest, SqsResponse, WireQueueName, queue_url};
@@ -49,7 +50,8 @@ pub struct ClientView {
     pub region: String,
     /// Who it is.
     pub caller: SqsCaller,
-    /// The header `X-Amzn-Trace-Id`, which messages keep that have no trace header of their own.
+    /// The header `X-Amzn-Trace-Id`, or else the context of the request in its form, which messages keep that have no trace header of
+    /// their own.
     pub trace: Option<String>,
 }
 
@@ -82,6 +84,8 @@ pub struct EndpointParts {
     pub secret: Option<ListenerSecret>,
     /// The named access keys.
     pub keys: NamedKeys,
+    /// The traces; `None` if the host has nothing to do with any.
+    pub traces: Option<Arc<HostTraces>>,
 }
 
 /// The endpoint. It lives as long as the listener.
@@ -92,6 +96,7 @@ pub struct SqsEndpoint {
     secret: Option<Arc<ListenerSecret>>,
     keys: NamedKeys,
     metrics: Arc<Metrics>,
+    traces: Option<Arc<HostTraces>>,
     draining: CancellationToken,
     purges: RecentPurges,
     replays: ReceiveReplays,
@@ -110,6 +115,7 @@ impl SqsEndpoint {
             metrics,
             secret,
             keys,
+            traces,
         } = parts;
         let moves = MoveTasks::new(draining.clone(), tasks.clone());
         Self {
@@ -118,12 +124,18 @@ impl SqsEndpoint {
             secret: secret.map(Arc::new),
             keys,
             metrics,
+            traces,
             draining,
             purges: RecentPurges::default(),
             replays: ReceiveReplays::default(),
             moves,
             work: tasks,
         }
+    }
+
+    /// Returns the traces, if the host has to do with any.
+    pub fn traces(&self) -> Option<&Arc<HostTraces>> {
+        self.traces.as_ref()
     }
 
     /// Returns the access keys of now.

@@ -21,6 +21,7 @@ use crate::{
     queue_set::QueueSet,
     served_versions::ServedVersions,
     slots::Slots,
+    traces::HostTraces,
     versions::VersionBoard,
 };
 use sandhog_executor::Executor;
@@ -58,6 +59,8 @@ pub struct HostContext {
     pub metrics: Arc<Metrics>,
     /// The recent attempts of all handlers.
     pub journal: Arc<Journal>,
+    /// The traces; `None` if the host has nothing to do with any.
+    pub traces: Option<Arc<HostTraces>>,
     /// What is known about the versions of all handlers.
     pub versions: Arc<VersionBoard>,
     /// What operators have halted.
@@ -454,6 +457,7 @@ impl HandlerSet {
             queues: Arc::clone(&host.queues),
             metrics: Arc::clone(&host.metrics),
             journal: Arc::clone(&host.journal),
+            traces: host.traces.clone(),
             halts: Arc::clone(&host.halts),
             stop_receiving,
             stop_working: host.stop_working.clone(),

@@ -45,6 +45,7 @@ pub mod shutdown;
 pub mod signals;
 pub mod standing;
 pub mod supervision;
+pub mod traces;
 
 pub mod admin;
 pub mod app;

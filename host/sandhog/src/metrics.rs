@@ -22,6 +22,7 @@ use sandhog_queue::{
     metric_series::{LivingNames, MetricDescription, MetricFamilies},
 };
 use sandhog_sqs::SqsMetrics;
+use sandhog_traces::TraceMetrics;
 
 mod arrivals;
 mod attempts;
@@ -44,6 +45,7 @@ pub struct Metrics {
     process: ProcessMetrics,
     queues: QueueMetrics,
     sqs: Arc<SqsMetrics>,
+    traces: Arc<TraceMetrics>,
     handler_rates: MinuteRates,
     queue_rates: MinuteRates,
 }
@@ -77,6 +79,7 @@ impl Metrics {
             process: ProcessMetrics::default(),
             queues: QueueMetrics::default(),
             sqs,
+            traces: Arc::default(),
             handler_rates: MinuteRates::default(),
             queue_rates: MinuteRates::default(),
         };
@@ -90,6 +93,7 @@ impl Metrics {
         metrics.process.register(&mut metrics.families);
         metrics.queues.register(&mut metrics.families);
         metrics.sqs.register(&mut metrics.families);
+        metrics.traces.register(&mut metrics.families);
         metrics
     }
 
@@ -121,6 +125,11 @@ impl Metrics {
     /// The metrics of the SQS queues.
     pub fn sqs(&self) -> &Arc<SqsMetrics> {
         &self.sqs
+    }
+
+    /// The metrics of the export of spans.
+    pub fn traces(&self) -> &Arc<TraceMetrics> {
+        &self.traces
     }
 
     /// Returns what became of the messages of a handler in the last minute.

@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use self::receive_plan::ReceivePlan;
 use sandhog_queue::{Delivery, Queue, QueueError, ReceiveDemand};
+use sandhog_traces::SpanStart;
 
 mod receive_plan;
 
@@ -28,6 +29,8 @@ pub struct FinishedReceive {
     pub asked: usize,
     /// The number of slots that were reserved for it.
     slots: usize,
+    /// When it began, if it is a request to a remote queue.
+    pub began: Option<SpanStart>,
     /// The messages that came.
     pub answer: Result<Vec<Delivery>, QueueError>,
 }
@@ -144,6 +147,7 @@ impl Poller {
             added_slots: 0,
             batch_size,
         });
+        let began = queue.capabilities().calls_cost.then(SpanStart::now);
         self.receives.push(Box::pin(async move {
             let receive = queue.receive_on_demand(&demand, RECEIVE_WAIT);
             let answer = timeout(RECEIVE_WAIT + RECEIVE_MARGIN, receive)
@@ -158,6 +162,7 @@ impl Poller {
             FinishedReceive {
                 asked: max,
                 slots,
+                began,
                 answer,
             }
         }));

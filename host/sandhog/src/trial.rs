@@ -374,6 +374,7 @@ impl ComponentTrial {
             policy: Arc::clone(&self.policy),
             log,
             keyvalue,
+            trace: None,
         };
         let report = self.control.block_on(self.executor.run(&self.component, call));
         let log = std::mem::take(&mut *lines.lock());

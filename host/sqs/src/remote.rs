@@ -201,6 +201,8 @@ impl Remote {
             pages_dead_letters: false,
             // SQS moves a message by its redrive policy without its failure.
             keeps_failure: false,
+            carries_trace_header: true,
+            messaging_system: "aws_sqs",
             max_receives: (configured && !redrive).then_some(self.settings.max_receives),
         }
     }

@@ -156,6 +156,7 @@ async fn connection(executor: Arc<LocalExecutor>, socket: StdStream) {
                     policy,
                     log: Arc::new(|_| {}),
                     keyvalue: None,
+                    trace: None,
                 };
                 session.start(number, component, call);
             }

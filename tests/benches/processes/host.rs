@@ -269,6 +269,7 @@ impl Host {
             policy: Arc::clone(&self.policies[which]),
             log: Arc::new(|_| {}),
             keyvalue: None,
+            trace: None,
         }
     }
 

@@ -29,7 +29,10 @@ use self::{
     texts::TextAccount,
 };
 use super::super::output::OutputAccount;
-use crate::policy::{Limits, OriginPattern};
+use crate::{
+    CallTrace,
+    policy::{Limits, OriginPattern},
+};
 
 pub(crate) use outbound::{Network, Outbound};
 pub use resolver::{NameResolver, SystemResolver};
@@ -87,6 +90,7 @@ impl HttpState {
             requests: outbound.map(|outbound| Arc::new(AttemptRequests::new(outbound, limits, output))),
             count: 0,
             limit: limits.http_requests,
+            trace: None,
         };
         Self {
             ctx,
@@ -101,6 +105,11 @@ impl HttpState {
             table,
             ctx: &mut self.ctx,
         }
+    }
+
+    /// Gives the requests of the call this trace context, unless they have one of their own.
+    pub(crate) fn trace(&mut self, trace: Option<Arc<CallTrace>>) {
+        self.hooks.trace = trace;
     }
 
     /// Returns the account of the texts that the guest sets.
@@ -134,11 +143,13 @@ struct Hooks {
     /// The number of requests so far.
     count: u64,
     limit: u64,
+    /// The trace context of requests that have none of their own.
+    trace: Option<Arc<CallTrace>>,
 }
 
 impl Hooks {
     /// Admits a request, by what can be told from the request alone.
-    fn admit(&mut self, request: Request<WasiBody>) -> Result<(Arc<AttemptRequests>, AdmittedRequest), Error> {
+    fn admit(&mut self, mut request: Request<WasiBody>) -> Result<(Arc<AttemptRequests>, AdmittedRequest), Error> {
         let requests = self.requests.as_ref().ok_or(Error::HttpRequestDenied)?;
         if self.count >= self.limit {
             requests.account.note(&format!(
@@ -157,6 +168,9 @@ impl Hooks {
             };
             requests.account.note(&format!("{shown} is not granted{how}"));
             return Err(Error::HttpRequestDenied);
+        }
+        if let Some(trace) = &self.trace {
+            trace.add_to(request.headers_mut());
         }
         let admitted = AdmittedRequest {
             turn: requests.account.turn(),

@@ -2,13 +2,19 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
+use axum::{
+    Extension, Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 
 use super::{
     AdminState, Answer, ReceivedBody,
     body::{RequestBodies, json},
     parameters::{Path, QueryParameters},
     refused::RefusedRequest,
+    traced::RequestTrace,
     wire::{self, AffectedMessages},
 };
 use crate::{halts::receive_unhalted, metrics::SendDoor};
@@ -49,11 +55,15 @@ pub(crate) async fn send(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     parameters: QueryParameters,
+    headers: HeaderMap,
     body: ReceivedBody,
 ) -> Answer<wire::SentMessage> {
     let queue = state.find(&name)?;
     let invalid = |_: &RefusedRequest| state.metrics.refused_as_invalid(&name, SendDoor::Http);
-    let message = outgoing(parameters, body?).inspect_err(invalid)?;
+    let mut message = outgoing(parameters, body?).inspect_err(invalid)?;
+    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers) {
+        message = trace.given_to(&*queue, message).await;
+    }
     let sent = queue.send(message).await;
     let answers = std::slice::from_ref(&sent);
     state.metrics.sent_through(SendDoor::Http, &name, answers);
@@ -97,6 +107,7 @@ pub(crate) async fn send_batch(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     Extension(bodies): Extension<Arc<RequestBodies>>,
+    headers: HeaderMap,
     body: ReceivedBody,
 ) -> Answer<wire::BatchResults> {
     let queue = state.find(&name)?;
@@ -106,6 +117,11 @@ pub(crate) async fn send_batch(
         .into_iter()
         .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
+    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers) {
+        for message in &mut valid {
+            *message = trace.given_to(&*queue, message.clone()).await;
+        }
+    }
     let sent = queue.send_many(valid).await;
     state.metrics.sent_through(SendDoor::Http, &name, &sent);
     let mut sent = sent.into_iter();

@@ -23,6 +23,7 @@ use super::{
     body::RequestBodies,
     guard::CarriesSecret,
     refused::RefusedRequest,
+    traced::RequestTrace,
 };
 use crate::endpoint::{AccessKeys, ClientView, DEFAULT_REGION, SqsCaller, SqsEndpoint};
 use sandhog_queue::machine_clock::wall_ms;
@@ -104,6 +105,7 @@ pub(crate) async fn answer(
         return RefusedRequest::new(StatusCode::NOT_FOUND, "no such route").into_response();
     }
     let (parts, body) = request.into_parts();
+    let trace = RequestTrace::of(endpoint.traces(), &parts.headers);
     // A reload may replace the keys meanwhile.
     let keys = endpoint.keys();
     let requester = SqsRequester {
@@ -120,7 +122,8 @@ pub(crate) async fn answer(
         Err(refused) => return refused.into_response(),
     };
     let answer = match asked {
-        Ok((request, view)) => {
+        Ok((request, mut view)) => {
+            view.trace = view.trace.or_else(|| trace?.header());
             let audit = SqsAudit::of(&request, &view.caller, requester);
             let answer = endpoint.answer(request, &view).await;
             if let Some(audit) = audit {

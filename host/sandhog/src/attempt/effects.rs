@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AttemptContext, FinishedMessage, HandlerAttempt, derived::derived_deduplication_id};
+use super::{AttemptContext, FinishedMessage, HandlerAttempt, derived::derived_deduplication_id, traced::SendSpan};
 use crate::{journal::JournalSend, settlement::AttemptOutcome};
 use sandhog_executor::GuestFailure;
 use sandhog_queue::{
@@ -40,14 +40,15 @@ impl HandlerAttempt {
             return CommittedEffects::default();
         }
         let Effects { sends, writes, origin } = effects;
-        let (together, before): (Vec<_>, Vec<_>) = sends.into_iter().partition(|send| self.goes_with_deletion(send));
+        let (mut together, before): (Vec<_>, Vec<_>) =
+            sends.into_iter().partition(|send| self.goes_with_deletion(send));
         if !messages
             .iter()
             .any(|message| message.outcome == AttemptOutcome::Success)
         {
             return CommittedEffects::default();
         }
-        let (stored, remote): (Vec<_>, Vec<_>) = before
+        let (mut stored, remote): (Vec<_>, Vec<_>) = before
             .into_iter()
             .partition(|send| context.queues.commits_sends_to(&send.queue));
         // A remote send cannot be taken back. Most conflicts are known before it.
@@ -73,6 +74,7 @@ impl HandlerAttempt {
             .filter(|message| message.outcome == AttemptOutcome::Success)
             .map(|message| message.id.clone())
             .collect();
+        let stored_spans = self.trace_sends(&mut stored);
         let in_store = Effects {
             sends: stored.clone(),
             writes: writes_before,
@@ -84,12 +86,15 @@ impl HandlerAttempt {
         };
         let mut stored_sends = JournalSend::of(&in_store);
         let committed = context.queues.note_handled(&*context.queue, &handled, in_store).await;
+        let refused = committed.as_ref().err().map(|error| chain(error));
+        self.end_sends(stored_spans, &stored_sends, refused.as_deref());
         if let Err(error) = committed {
             self.fail_successes(messages, &RefusedEffects::from(&error));
             return CommittedEffects::sent(sent);
         }
         context.count_sends(&stored);
         sent.append(&mut stored_sends);
+        let traced = self.trace_sends(&mut together);
         CommittedEffects {
             with_deletion: Effects {
                 sends: together,
@@ -97,6 +102,7 @@ impl HandlerAttempt {
                 origin,
             },
             sends: sent,
+            traced,
         }
     }
 
@@ -130,12 +136,13 @@ impl HandlerAttempt {
             let refused = |error| format!("a send to queue {name} was refused: {}", chain(&error));
             queue.check_sends(messages).await.map_err(refused)?;
         }
-        for (name, messages) in by_queue {
+        for (name, mut messages) in by_queue {
             let queue = self
                 .context
                 .queues
                 .get(&name)
                 .ok_or_else(|| format!("queue {name} does not exist"))?;
+            let span = self.trace_remote_sends(&*queue, &mut messages).await;
             let mut taken = 0;
             let mut refused = None;
             for (answer, entry) in queue.send_many(messages).await.into_iter().zip(&mut entries) {
@@ -151,8 +158,10 @@ impl HandlerAttempt {
                 }
             }
             self.context.metrics.sends(name.as_str(), taken);
-            if let Some(error) = refused {
-                return Err(format!("a send to queue {name} was refused: {}", chain(&error)));
+            let refused = refused.map(|error| format!("a send to queue {name} was refused: {}", chain(&error)));
+            self.end_sends(span.into_iter().collect(), sent, refused.as_deref());
+            if let Some(refused) = refused {
+                return Err(refused);
             }
         }
         Ok(())
@@ -201,6 +210,8 @@ pub(crate) struct CommittedEffects {
     pub(crate) with_deletion: Effects,
     /// What was sent before it.
     pub(crate) sends: Vec<JournalSend>,
+    /// The spans of the sends that go with it.
+    pub(crate) traced: Vec<SendSpan>,
 }
 
 impl CommittedEffects {

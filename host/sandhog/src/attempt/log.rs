@@ -35,7 +35,8 @@ impl HandlerAttempt {
                     kind, reason, stack, ..
                 }) => {
                     let stack = unsaid(stack.as_deref(), &mut last_stack);
-                    tracing::warn!(handler, %queue, message_id = %id, receive_count, component, kind = %kind, reason, stack, "not handled");
+                    let trace_id = self.recorded_trace();
+                    tracing::warn!(handler, %queue, message_id = %id, trace_id, receive_count, component, kind = %kind, reason, stack, "not handled");
                     if *kind == FailureKind::Reject && !self.context.queue.capabilities().has_dead_letter_queue {
                         tracing::warn!(handler, %queue, message_id = %id, "rejected, and the queue has no dead-letter queue: it stays, and is tried again as rarely as possible");
                         self.context.metrics.dead_letter_not_taken(queue.as_str());
@@ -45,8 +46,8 @@ impl HandlerAttempt {
                     kind, reason, stack, ..
                 }) => {
                     let stack = unsaid(stack.as_deref(), &mut last_stack);
-                    let version = self.version.number;
-                    tracing::warn!(handler, %queue, message_id = %id, receive_count, version, component, kind = %kind, reason, stack, "not handled by the new version; its predecessor is asked");
+                    let (version, trace_id) = (self.version.number, self.recorded_trace());
+                    tracing::warn!(handler, %queue, message_id = %id, trace_id, receive_count, version, component, kind = %kind, reason, stack, "not handled by the new version; its predecessor is asked");
                 }
                 AttemptOutcome::HostFault(reason) => {
                     tracing::error!(handler, %queue, message_id = %id, reason, "the host could not run the handler; the message is released");

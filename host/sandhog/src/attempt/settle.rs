@@ -14,7 +14,7 @@ use crate::{
     rollout::SecondOpinions,
     settlement::{AttemptOutcome, SettlementPolicy, follower_settlement, settlement},
 };
-use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease};
+use sandhog_queue::{Effects, QueueCapabilities, QueueError, Settlement, lease::Lease, printable::chain};
 
 /// Settles one attempt, or several attempts that are all [plain](GuestFinished::is_plain), in one call of a queue that is not
 /// remote. Returns one settled attempt per attempt, in order.
@@ -104,6 +104,7 @@ impl GuestFinished {
         } = self;
         // The settlement may have changed outcomes: a send was refused, or a lease was lost.
         attempt.log(&messages, duration);
+        attempt.end_trace(&messages, duration, usage);
         attempt.enter(&messages, duration, usage, end.sends);
         let mut settled = Vec::with_capacity(messages.len());
         let mut next = Vec::new();
@@ -169,7 +170,9 @@ impl HandlerAttempt {
         let CommittedEffects {
             with_deletion: effects,
             mut sends,
+            traced,
         } = self.commit_before_deletion(messages, effects).await;
+        let settling = self.trace_settlement();
         let mut plan = Vec::with_capacity(messages.len());
         self.plan_all(messages, leases, &mut plan);
         let refused_letters = match context.settle_with_effects(plan, &effects).await {
@@ -177,11 +180,14 @@ impl HandlerAttempt {
                 let refused_letters = context.record_all(answered, &mut tally)?;
                 if tally.deleted {
                     context.count_sends(&effects.sends);
-                    sends.append(&mut JournalSend::of(&effects));
+                    let mut sent = JournalSend::of(&effects);
+                    self.end_sends(traced, &sent, None);
+                    sends.append(&mut sent);
                 }
                 refused_letters
             }
             Err(undone) => {
+                self.end_sends(traced, &[], Some(&chain(&undone.error)));
                 let plan = self.plan_without_effects(undone);
                 let answered = context.settle_without_effects(plan).await;
                 context.record_all(answered, &mut tally)?
@@ -203,6 +209,7 @@ impl HandlerAttempt {
                 "a dead-letter queue refuses dead letters alone"
             );
         }
+        self.end_settlement(settling, messages);
         Ok(AttemptEnd {
             back_in: tally.back_in,
             sends,

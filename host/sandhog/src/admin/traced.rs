@@ -1,0 +1,43 @@
+//! The trace context of a request, for the messages that it sends.
+//!
+//! A client that is traced says in its request where in a trace it is, whether or not it knows of messages. The message is made by
+//! that request, so the place of the request is the context of a message that has none of its own.
+
+use std::sync::Arc;
+
+use axum::http::HeaderMap;
+
+use crate::traces::HostTraces;
+use sandhog_queue::{Queue, message::CheckedMessage};
+use sandhog_traces::SpanContext;
+
+/// The trace context of one request.
+#[derive(Debug)]
+pub(crate) struct RequestTrace {
+    traces: Arc<HostTraces>,
+    context: SpanContext,
+}
+
+impl RequestTrace {
+    /// Returns the context of a request that has one, if the host takes part in traces.
+    pub(crate) fn of(traces: Option<&Arc<HostTraces>>, headers: &HeaderMap) -> Option<Self> {
+        let traces = traces?;
+        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+        let context = traces.context_of_request(text("traceparent")?, text("tracestate"))?;
+        Some(Self {
+            traces: Arc::clone(traces),
+            context,
+        })
+    }
+
+    /// Gives a message the context, if it has none and the queue takes it with one.
+    pub(crate) async fn given_to(&self, queue: &dyn Queue, message: CheckedMessage) -> CheckedMessage {
+        self.traces.give(&self.context, queue, message).await
+    }
+
+    /// Returns the context as a trace header, for a client of the SQS protocol: an attribute would be one that the client has not sent,
+    /// and whose digest it does not know.
+    pub(crate) fn header(&self) -> Option<String> {
+        self.traces.header(&self.context)
+    }
+}
