@@ -351,12 +351,13 @@ pub(crate) fn pages() -> Vec<(PathBuf, String)> {
 
 /// Why a manifest is refused on a machine that has every variable and every file with a value that it names.
 fn refused_manifest(text: &str) -> Option<ConfigErrors> {
-    let secret = tempfile::NamedTempFile::new().unwrap();
+    // Closed: the host does not read what somebody is writing.
+    let secret = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     let files = text
         .split("from-file = \"")
         .skip(1)
         .filter_map(|rest| rest.split('"').next());
-    let here = secret.path().to_str().unwrap();
+    let here = secret.to_str().unwrap();
     let text = files.fold(text.to_owned(), |text, file| text.replace(file, here));
     Manifest::parse_in(&text, "orders", Path::new(""), &|_| Some("value".to_owned())).err()
 }
