@@ -24,13 +24,12 @@ fn packages() -> (Vec<String>, Vec<String>) {
         .output()
         .unwrap();
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let packages = metadata["packages"].as_array().unwrap().iter();
-    let (private, public): (Vec<_>, Vec<_>) = packages.partition(|package| package["publish"] == serde_json::json!([]));
+    let packages = metadata.get("packages").and_then(Value::as_array).unwrap().iter();
+    let is_private = |package: &&Value| package.get("publish") == Some(&serde_json::json!([]));
+    let (private, public): (Vec<_>, Vec<_>) = packages.partition(is_private);
     let names = |packages: Vec<&Value>| -> Vec<String> {
-        let names = packages
-            .iter()
-            .map(|package| package["name"].as_str().unwrap().to_owned());
-        names.collect()
+        let names = packages.into_iter().filter_map(|package| package.get("name")?.as_str());
+        names.map(str::to_owned).collect()
     };
     (names(public), names(private))
 }

@@ -145,10 +145,7 @@ fn the_list_of_the_book_has_every_page_once() {
 /// The paths of pages that a text names.
 fn named_pages(text: &str) -> Vec<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || "_./#-".contains(c)));
-    let paths = words.filter_map(|word| match word.split_once("/main/") {
-        Some((_, below)) => Some(below),
-        None => Some(word),
-    });
+    let paths = words.map(|word| word.split_once("/main/").map_or(word, |(_, below)| below));
     let is_page = |path: &str| {
         let file = path.split('#').next().unwrap_or_default().trim_end_matches('.');
         path.starts_with("docs/")

@@ -231,7 +231,10 @@ fn a_host_that_ends_when_its_queues_are_empty_does_not_wait_for_the_end_of_a_dra
     order(&host, "/drain");
     let (status, log) = host.wait();
     assert_eq!(status.code(), Some(3), "{log:#?}");
-    assert!(log.iter().any(|line| line.contains("by an operator or by a drain")), "{log:#?}");
+    assert!(
+        log.iter().any(|line| line.contains("by an operator or by a drain")),
+        "{log:#?}"
+    );
 }
 
 #[test]

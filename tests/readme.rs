@@ -2,7 +2,7 @@
 //! configuration that a page shows is accepted; every file that a page names is there.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fmt::Write as _,
     fs,
     io::{BufRead as _, BufReader, Write as _},
@@ -58,8 +58,8 @@ pub(crate) fn blocks(page: &str) -> Vec<Block> {
 const ENDED: &str = "the command ended with";
 
 /// A PATH with the programs before everything else.
-fn with_programs(programs: &Path, path: OsString) -> OsString {
-    std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(&path))).unwrap()
+fn with_programs(programs: &Path, path: &OsStr) -> OsString {
+    std::env::join_paths([programs.to_owned()].into_iter().chain(std::env::split_paths(path))).unwrap()
 }
 
 /// A shell that stays open, as a terminal of a person does. Its output is that of everything that runs in it.
@@ -73,7 +73,7 @@ impl Terminal {
     /// A shell in `directory` with the command `sandhog` on its PATH, and a Rust that compiles to WebAssembly.
     fn open(directory: &Path, programs: &Path, url: Option<&str>) -> Self {
         let mut command = Command::new("sh");
-        let path = with_programs(programs, std::env::var_os("PATH").unwrap_or_default());
+        let path = with_programs(programs, &std::env::var_os("PATH").unwrap_or_default());
         with_rust_for_wasm(&mut command, path);
         Self::start(command, directory, url)
     }
@@ -83,7 +83,7 @@ impl Terminal {
         let mut command = Command::new("sh");
         for (name, value) in toolchains::shell(directory, "").get_envs() {
             match value {
-                Some(value) if name == "PATH" => command.env(name, with_programs(programs, value.to_owned())),
+                Some(value) if name == "PATH" => command.env(name, with_programs(programs, value)),
                 Some(value) => command.env(name, value),
                 None => command.env_remove(name),
             };

@@ -356,9 +356,7 @@ impl App {
         let mut beside = Box::pin(beside(&host, &journal_keeper, rereading.told_to(&supervision), &orders));
         let mut supervising = pin!(supervision.follow(&host, config.grace_period));
         let mut watch_empty = until_empty;
-        let mut not_all = None;
-        let mut forced = None;
-        let mut give_up_at = None;
+        let (mut not_all, mut forced, mut give_up_at) = (None, None, None);
         let code = loop {
             tokio::select! {
                 Some(ended) = reloading.join_next() => {
