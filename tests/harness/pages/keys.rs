@@ -37,7 +37,7 @@ const WRONG: &str = "1979-05-27T07:32:00Z";
 /// A key that no table has, and that is like none.
 const UNKNOWN: &str = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
 
-const TABLES: [Table; 14] = [
+const TABLES: [Table; 15] = [
     Table {
         file: File::Host,
         name: "",
@@ -185,6 +185,17 @@ const TABLES: [Table; 14] = [
                 "Also in `journal.jsonl` in the data directory, so that they outlive the process.",
             ),
         ],
+    },
+    Table {
+        file: File::Host,
+        name: "traces",
+        given: "",
+        what: "Spans for a collector of OpenTelemetry. [See a trace](../how-to/traces.md) has the variables that turn them on.",
+        keys: &[(
+            "parent",
+            "true",
+            "The context of a message is the parent of the span of its attempt; else it is only linked, and the span begins a trace of its own.",
+        )],
     },
     Table {
         file: File::Host,
