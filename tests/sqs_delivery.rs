@@ -603,16 +603,16 @@ fn a_group_whose_first_message_waits_for_its_retry_does_not_keep_the_others_wait
             let mut hidings = stage.hidings(&source);
             hidings.retain(|each| each.seconds == Some(3600) && each.answered_at.is_some());
             // Under load an answer may be lost and asked for again: then its messages have two handles.
-            hidings
-                .iter()
-                .any(|hidden| handed.iter().any(|each| each.handle == hidden.handle))
-                .then_some(hidings)
+            let is_first = |hidden: &Called| handed.iter().any(|each| each.handle == hidden.handle);
+            // The calls may be noted in any order.
+            hidings.sort_by_key(|hidden| !is_first(hidden));
+            hidings.first().is_some_and(is_first).then_some(hidings)
         });
         let messages = for_groups(8, 3, || "x");
         source.put_all_in(&messages);
         wait_for("the others", || (host.count("out", "ready") == 24).then_some(()));
-        // As if the hour were over. The first was given back after those behind it.
-        for each in given_back.iter().rev() {
+        // As if the hour were over, for the first one first.
+        for each in &given_back {
             source.change_visibility(&source.url, &each.handle, 0).unwrap();
         }
         wait_for("the stuck group", || (host.count("out", "ready") == 26).then_some(()));
