@@ -12,6 +12,9 @@ use crate::printable::printable;
 
 /// The largest body, in bytes (1 MiB, as on SQS).
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+/// The attribute that carries the context of a trace in the form of X-Ray. It does not count to [`MAX_ATTRIBUTES`], as on SQS, so
+/// that a handler can pass on what it was given.
+pub const TRACE_HEADER: &str = "AWSTraceHeader";
 /// The most attributes on one message (as on SQS).
 pub const MAX_ATTRIBUTES: usize = 10;
 /// The longest attribute name, in bytes (as on SQS).
@@ -156,10 +159,10 @@ impl Attributes {
     ///
     /// [`InvalidMessage`] names the attribute and the limit it breaks.
     pub fn new(pairs: Vec<(String, AttributeValue)>) -> Result<Self, InvalidMessage> {
-        if pairs.len() > MAX_ATTRIBUTES {
+        let counted = pairs.iter().filter(|(name, _)| name != TRACE_HEADER).count();
+        if counted > MAX_ATTRIBUTES {
             return Err(InvalidMessage(format!(
-                "{} attributes: a message has at most {MAX_ATTRIBUTES}",
-                pairs.len()
+                "{counted} attributes: a message has at most {MAX_ATTRIBUTES}"
             )));
         }
         for (index, (name, value)) in pairs.iter().enumerate() {
@@ -375,5 +378,23 @@ impl Deref for CheckedMessage {
 
     fn deref(&self) -> &Outgoing {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_header_does_not_count_to_the_ten_attributes() {
+        let ten = || (0..MAX_ATTRIBUTES).map(|number| (format!("a{number}"), AttributeValue::Text("x".to_owned())));
+        let one_more = |name: &str| {
+            ten()
+                .chain([(name.to_owned(), AttributeValue::Text("x".to_owned()))])
+                .collect()
+        };
+        assert!(Attributes::new(one_more(TRACE_HEADER)).is_ok());
+        let refused = Attributes::new(one_more("traceparent")).unwrap_err();
+        assert_eq!(refused.to_string(), "11 attributes: a message has at most 10");
     }
 }

@@ -191,7 +191,8 @@ impl Supervision {
 
 /// Tells twice in the time of a watchdog, each time after an answer. Without one within half of that time it tells nothing.
 async fn feed(watchdog: Duration, ask: impl AsyncFn(), tell: impl AsyncFn()) -> Infallible {
-    let every = watchdog / 2;
+    // Often enough that a slow answer, or one that fails, is not the last before the deadline.
+    let every = watchdog / 6;
     loop {
         if timeout(every, ask()).await.is_ok() {
             tell().await;
@@ -337,11 +338,29 @@ mod tests {
         let tell = async || {
             told.fetch_add(1, Ordering::Relaxed);
         };
-        let fed = timeout(Duration::from_secs(100), feed(watchdog, async || {}, &tell)).await;
-        assert_eq!((fed.is_err(), told.swap(0, Ordering::Relaxed)), (true, 4));
+        let fed = timeout(Duration::from_secs(95), feed(watchdog, async || {}, &tell)).await;
+        assert_eq!((fed.is_err(), told.swap(0, Ordering::Relaxed)), (true, 10));
         let silent = async || std::future::pending().await;
         let fed = timeout(Duration::from_secs(100), feed(watchdog, silent, &tell)).await;
         assert_eq!((fed.is_err(), told.into_inner()), (true, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watchdog_hears_of_a_store_that_answers_again_shortly_before_its_time_is_up() {
+        let watchdog = Duration::from_mins(1);
+        let began = Instant::now();
+        let answers_at = began + Duration::from_secs(49);
+        let told_at = AtomicUsize::new(0);
+        let tell = async || {
+            let seconds = usize::try_from(began.elapsed().as_secs()).unwrap();
+            told_at.store(seconds, Ordering::Relaxed);
+        };
+        let fed = timeout(
+            watchdog,
+            feed(watchdog, async || tokio::time::sleep_until(answers_at).await, &tell),
+        )
+        .await;
+        assert_eq!((fed.is_err(), told_at.into_inner()), (true, 59));
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use sandhog_executor::CallTrace;
 use sandhog_queue::{
     Queue,
-    message::{AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, Message},
+    message::{AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, Message, TRACE_HEADER},
 };
 use sandhog_traces::{Propagation, SpanContext, TraceExporter, TraceMetrics, TraceSettings, Tracer};
 
@@ -22,7 +22,6 @@ pub(crate) use receives::messaging;
 /// The attributes of a message in which a context travels.
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
-const TRACE_HEADER: &str = "AWSTraceHeader";
 
 /// The traces that a host takes part in.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use bytes::Bytes;
 /// The attribute that tells how the body is written.
 pub const BODY_ENCODING: &str = "sandhog-encoding";
 /// The system attribute of SQS that may be sent. The messages of the host have it among their attributes.
-pub const TRACE_HEADER: &str = "AWSTraceHeader";
+pub use sandhog_queue::message::TRACE_HEADER;
 
 const BASE64_NAME: &str = "base64";
 const EMPTY_NAME: &str = "empty";

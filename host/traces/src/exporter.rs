@@ -24,6 +24,8 @@ use sandhog_queue::printable::{chain, printable};
 /// The wait before the first repetition of a request, and the longest one.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
+/// The longest wait that a collector may ask for.
+const LONGEST_ASKED: Duration = Duration::from_hours(1);
 /// The longest time for the request under way when the host stops, and again for what waits behind it.
 const FLUSH: Duration = Duration::from_secs(3);
 /// The length to which the log cuts what a collector says.
@@ -133,6 +135,11 @@ impl TraceExporter {
                 Ok(None) => return self.taken(spans),
                 Ok(Some(rejection)) => {
                     let why = printable(&rejection.why, SHOWN_BYTES);
+                    // It took everything, and has something to say.
+                    if rejection.spans == 0 {
+                        tracing::debug!(why, "the collector of spans warns");
+                        return self.taken(spans);
+                    }
                     self.note_failure(&format!("it did not take {} spans: {why}", rejection.spans));
                     self.give_up(rejection.spans.min(spans));
                     return self.metrics.exported(spans.saturating_sub(rejection.spans));
@@ -145,7 +152,8 @@ impl TraceExporter {
                 ExportError::NoAnswer(_) | ExportError::Late(_) | ExportError::Refused(_) => None,
             };
             // Half of the wait is drawn, so that hosts that failed together do not come back together.
-            let next = asked.unwrap_or_else(|| wait.mul_f64(0.5 + rand::random::<f64>() / 2.0));
+            let next = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            let next = waited(next, asked);
             wait = (wait * 2).min(LONGEST_WAIT);
             if !error.is_transient() || !limits.wait(next).await {
                 return self.give_up(spans);
@@ -177,6 +185,11 @@ impl TraceExporter {
     }
 }
 
+/// Returns the wait before the next try. A collector may ask for a longer one, up to a bound, and for none that is shorter.
+fn waited(own: Duration, asked: Option<Duration>) -> Duration {
+    asked.map_or(own, |asked| asked.clamp(own, LONGEST_ASKED))
+}
+
 /// The time that a batch has.
 #[derive(Debug)]
 struct Limits {
@@ -201,14 +214,16 @@ impl Limits {
         self.by.saturating_duration_since(Instant::now())
     }
 
-    /// Waits until the batch has no time left.
-    async fn ended(&self) {
-        let Some(stop) = &self.stop else {
-            return sleep_until(self.by).await;
-        };
-        if timeout_at(self.by, stop.cancelled()).await.is_ok() {
-            sleep_until(self.by.min(Instant::now() + FLUSH)).await;
+    /// Waits until the batch has no time left. The end of the host shortens that once.
+    async fn ended(&mut self) {
+        if let Some(stop) = &self.stop {
+            if timeout_at(self.by, stop.cancelled()).await.is_err() {
+                return;
+            }
+            self.stop = None;
+            self.by = self.by.min(Instant::now() + FLUSH);
         }
+        sleep_until(self.by).await;
     }
 
     /// Waits. Returns whether the batch has time for another try.
@@ -231,5 +246,23 @@ impl Limits {
             self.stop = None;
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collector_may_ask_for_a_longer_wait_and_for_no_endless_or_shorter_one() {
+        let own = Duration::from_secs(2);
+        for (asked, expected) in [
+            (None, own),
+            (Some(0), own),
+            (Some(5), Duration::from_secs(5)),
+            (Some(u64::MAX), LONGEST_ASKED),
+        ] {
+            assert_eq!(waited(own, asked.map(Duration::from_secs)), expected);
+        }
     }
 }

@@ -71,6 +71,14 @@ pub struct SpanLink {
     pub attributes: Vec<(&'static str, AttributeValue)>,
 }
 
+impl SpanLink {
+    /// Makes a link. It has no room for what vendors have noted in the context, which a sender chooses.
+    pub fn new(mut context: SpanContext, attributes: Vec<(&'static str, AttributeValue)>) -> Self {
+        context.state = None;
+        Self { context, attributes }
+    }
+}
+
 /// A span that has ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SpanRecord {

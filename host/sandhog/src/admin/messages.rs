@@ -117,7 +117,11 @@ pub(crate) async fn send_batch(
         .into_iter()
         .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
-    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers) {
+    // A queue that can't be asked now would be asked once for each message. It answers the send itself.
+    let is_away = |checked: Result<(), SendError>| matches!(checked, Err(SendError::Queue(_)));
+    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers)
+        && !is_away(queue.check_sends(&valid).await)
+    {
         for message in &mut valid {
             *message = trace.given_to(&*queue, message.clone()).await;
         }

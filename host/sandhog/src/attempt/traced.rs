@@ -68,10 +68,8 @@ impl AttemptTrace {
         let parent = single.filter(|_| host.makes_parents());
         let context = tracer.begin(parent.as_ref());
         let link = |delivery: &Delivery| {
-            Some(SpanLink {
-                context: host.context_of(&delivery.message)?,
-                attributes: vec![("messaging.message.id", delivery.message.id.as_str().to_owned().into())],
-            })
+            let id = ("messaging.message.id", delivery.message.id.as_str().to_owned().into());
+            Some(SpanLink::new(host.context_of(&delivery.message)?, vec![id]))
         };
         let links = if context.is_sampled() {
             deliveries.iter().filter_map(link).take(MAX_LINKS).collect()
@@ -182,8 +180,7 @@ impl SendSpan {
         if self.links.len() < MAX_LINKS
             && let Some(context) = trace.traces.context_in(attributes)
         {
-            let attributes = Vec::new();
-            self.links.push(SpanLink { context, attributes });
+            self.links.push(SpanLink::new(context, Vec::new()));
         }
         false
     }

@@ -20,10 +20,8 @@ impl HostTraces {
             return;
         }
         let link = |delivery: &Delivery| {
-            Some(SpanLink {
-                context: self.context_of(&delivery.message)?,
-                attributes: vec![("messaging.message.id", delivery.message.id.as_str().to_owned().into())],
-            })
+            let id = ("messaging.message.id", delivery.message.id.as_str().to_owned().into());
+            Some(SpanLink::new(self.context_of(&delivery.message)?, vec![id]))
         };
         let mut attributes = messaging(queue, "receive");
         attributes.push(("messaging.batch.message_count", messages.into()));

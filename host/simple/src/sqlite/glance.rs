@@ -29,7 +29,7 @@ const BUSY: Duration = Duration::from_secs(1);
 /// The number of places that are looked up at a time.
 const PLACES: usize = 512;
 /// The number of zones in which messages in flight are looked up at a time.
-const ZONES: usize = 64;
+const ZONES: usize = 8;
 
 /// The states that the index of states has.
 const INDEXED: [MessageState; 6] = [
