@@ -204,7 +204,7 @@ mod tests {
         for wrong in [
             "",
             "no pair",
-            "a=\n",
+            "a=\nb=1",
             "a=\u{e9}",
             &format!("a={}", "x".repeat(MAX_STATE_BYTES)),
         ] {
