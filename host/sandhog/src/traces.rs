@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sandhog_executor::CallTrace;
 use sandhog_queue::{
-    Queue,
+    Queue, SendError,
     message::{AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, Message, TRACE_HEADER},
 };
 use sandhog_traces::{Propagation, SpanContext, TraceExporter, TraceMetrics, TraceSettings, Tracer};
@@ -122,36 +122,46 @@ impl HostTraces {
         }
     }
 
-    /// Gives a message that has no context this one. What its queue would not take with all forms of it gets the one that counts to no
-    /// limit, or none: a body in another form takes an attribute on some queues, and a limit of bytes may be near.
+    /// Gives the messages that have no context this one. What their queue would not take with all forms of it gets the one that counts
+    /// to no limit, or none: a body in another form takes an attribute on some queues, and a limit of bytes may be near.
     ///
     /// # Cancel safety
     ///
     /// Safe.
-    pub(crate) async fn give(
-        &self,
-        context: &SpanContext,
-        queue: &dyn Queue,
-        message: CheckedMessage,
-    ) -> CheckedMessage {
-        if has_context(&message.attributes) {
-            return message;
+    pub(crate) async fn give(&self, context: &SpanContext, queue: &dyn Queue, messages: &mut [CheckedMessage]) {
+        if messages.iter().all(|message| has_context(&message.attributes)) {
+            return;
         }
         let capabilities = queue.capabilities();
-        if !capabilities.calls_cost {
-            return carrying(message, |attributes| self.carry(context, attributes, HeaderRoom::Among));
-        }
-        let has_header = capabilities.carries_trace_header;
-        let room = if has_header {
-            HeaderRoom::Beside
-        } else {
-            HeaderRoom::Nowhere
+        let room = match (capabilities.calls_cost, capabilities.carries_trace_header) {
+            (false, _) => HeaderRoom::Among,
+            (true, true) => HeaderRoom::Beside,
+            (true, false) => HeaderRoom::Nowhere,
         };
-        let traced = carrying(message.clone(), |attributes| self.carry(context, attributes, room));
-        if queue.check_sends(std::slice::from_ref(&traced)).await.is_ok() {
-            return traced;
+        let mut traced = messages.to_vec();
+        for message in &mut traced {
+            if !has_context(&message.attributes) {
+                *message = carrying(message.clone(), |attributes| self.carry(context, attributes, room));
+            }
         }
-        match self.header(context).filter(|_| has_header) {
+        if let HeaderRoom::Beside | HeaderRoom::Nowhere = room
+            && let Err(refused) = queue.check_sends(&traced).await
+        {
+            // A queue that is away answers the send itself, and is asked no more.
+            let is_away = matches!(refused, SendError::Queue(_));
+            for (message, given) in messages.iter().zip(&mut traced) {
+                if is_away || queue.check_sends(std::slice::from_ref(given)).await.is_err() {
+                    *given = self.with_header_alone(context, message.clone(), room);
+                }
+            }
+        }
+        messages.clone_from_slice(&traced);
+    }
+
+    /// Gives a message that has no context this one in the form that counts to no limit, if the queue has that.
+    fn with_header_alone(&self, context: &SpanContext, message: CheckedMessage, room: HeaderRoom) -> CheckedMessage {
+        let header = self.header(context).filter(|_| room == HeaderRoom::Beside);
+        match header.filter(|_| !has_context(&message.attributes)) {
             Some(header) => carrying(message, |attributes| attributes.add_text(TRACE_HEADER, header)),
             None => message,
         }

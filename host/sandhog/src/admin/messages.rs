@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{
-    Extension, Json,
-    body::Bytes,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
+use axum::{Extension, Json, body::Bytes, extract::State, http::StatusCode};
 
 use super::{
     AdminState, Answer, ReceivedBody,
@@ -55,14 +50,14 @@ pub(crate) async fn send(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     parameters: QueryParameters,
-    headers: HeaderMap,
+    trace: Option<RequestTrace>,
     body: ReceivedBody,
 ) -> Answer<wire::SentMessage> {
     let queue = state.find(&name)?;
     let invalid = |_: &RefusedRequest| state.metrics.refused_as_invalid(&name, SendDoor::Http);
     let mut message = outgoing(parameters, body?).inspect_err(invalid)?;
-    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers) {
-        message = trace.given_to(&*queue, message).await;
+    if let Some(trace) = trace {
+        trace.give(&*queue, std::slice::from_mut(&mut message)).await;
     }
     let sent = queue.send(message).await;
     let answers = std::slice::from_ref(&sent);
@@ -107,7 +102,7 @@ pub(crate) async fn send_batch(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     Extension(bodies): Extension<Arc<RequestBodies>>,
-    headers: HeaderMap,
+    trace: Option<RequestTrace>,
     body: ReceivedBody,
 ) -> Answer<wire::BatchResults> {
     let queue = state.find(&name)?;
@@ -117,14 +112,8 @@ pub(crate) async fn send_batch(
         .into_iter()
         .map(|entry| entry.map(|message| valid.push(message)))
         .collect();
-    // A queue that can't be asked now would be asked once for each message. It answers the send itself.
-    let is_away = |checked: Result<(), SendError>| matches!(checked, Err(SendError::Queue(_)));
-    if let Some(trace) = RequestTrace::of(state.traces.as_ref(), &headers)
-        && !is_away(queue.check_sends(&valid).await)
-    {
-        for message in &mut valid {
-            *message = trace.given_to(&*queue, message.clone()).await;
-        }
+    if let Some(trace) = trace {
+        trace.give(&*queue, &mut valid).await;
     }
     let sent = queue.send_many(valid).await;
     state.metrics.sent_through(SendDoor::Http, &name, &sent);

@@ -3,15 +3,19 @@
 //! A client that is traced says in its request where in a trace it is, whether or not it knows of messages. The message is made by
 //! that request, so the place of the request is the context of a message that has none of its own.
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::http::HeaderMap;
+use axum::{
+    extract::OptionalFromRequestParts,
+    http::{HeaderMap, request::Parts},
+};
 
+use super::AdminState;
 use crate::traces::HostTraces;
 use sandhog_queue::{Queue, message::CheckedMessage};
 use sandhog_traces::SpanContext;
 
-/// The trace context of one request.
+/// The trace context of one request. A route takes it as an option.
 #[derive(Debug)]
 pub(crate) struct RequestTrace {
     traces: Arc<HostTraces>,
@@ -30,14 +34,22 @@ impl RequestTrace {
         })
     }
 
-    /// Gives a message the context, if it has none and the queue takes it with one.
-    pub(crate) async fn given_to(&self, queue: &dyn Queue, message: CheckedMessage) -> CheckedMessage {
-        self.traces.give(&self.context, queue, message).await
+    /// Gives the messages the context that have none, as far as the queue takes them with one.
+    pub(crate) async fn give(&self, queue: &dyn Queue, messages: &mut [CheckedMessage]) {
+        self.traces.give(&self.context, queue, messages).await;
     }
 
     /// Returns the context as a trace header, for a client of the SQS protocol: an attribute would be one that the client has not sent,
     /// and whose digest it does not know.
     pub(crate) fn header(&self) -> Option<String> {
         self.traces.header(&self.context)
+    }
+}
+
+impl OptionalFromRequestParts<AdminState> for RequestTrace {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Option<Self>, Infallible> {
+        Ok(Self::of(state.traces.as_ref(), &parts.headers))
     }
 }

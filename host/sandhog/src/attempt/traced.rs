@@ -228,12 +228,10 @@ impl HandlerAttempt {
     ) -> Option<SendSpan> {
         let trace = self.trace.as_ref()?;
         let mut span = SendSpan::new(trace, queue.name().clone());
-        for message in messages {
-            if span.takes(trace, &message.attributes) {
-                let context = &span.part.context;
-                *message = trace.traces.give(context, queue, message.clone()).await;
-            }
+        for message in &*messages {
+            span.takes(trace, &message.attributes);
         }
+        trace.traces.give(&span.part.context, queue, messages).await;
         Some(span)
     }
 
