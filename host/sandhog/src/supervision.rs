@@ -189,7 +189,7 @@ impl Supervision {
     }
 }
 
-/// Tells twice in the time of a watchdog, each time after an answer. Without one within half of that time it tells nothing.
+/// Tells six times in the time of a watchdog, each time after an answer. It waits a sixth of that time for one, and asks again.
 async fn feed(watchdog: Duration, ask: impl AsyncFn(), tell: impl AsyncFn()) -> Infallible {
     // Often enough that a slow answer, or one that fails, is not the last before the deadline.
     let every = watchdog / 6;
