@@ -36,6 +36,7 @@ mod queues;
 mod reloading;
 mod send;
 mod shown;
+mod spinner;
 mod table;
 mod tail;
 #[cfg(test)]

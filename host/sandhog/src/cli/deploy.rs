@@ -5,7 +5,7 @@
 
 use std::{io::Write, path::Path, sync::Arc, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, sleep_until},
@@ -17,7 +17,7 @@ use self::{
     staged::{EarlierFiles, HandlerBytes, StagedFiles},
     watch::{DeployEnd, DeployWatch},
 };
-use super::{CliError, CommandStreams, DeployArgs, arguments::handler_name};
+use super::{CliError, CommandStreams, DeployArgs, arguments::handler_name, spinner::spinner};
 use crate::{
     client::HostClient,
     exit_code::ExitCode,
@@ -36,8 +36,6 @@ pub use self::staged::StagingError;
 
 /// The time between two looks at the host.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// The time between two pictures of the spinner.
-const SPINNER_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn deploy(
     args: &DeployArgs,
@@ -122,7 +120,7 @@ async fn run(
         host,
         placed,
         earlier,
-        spinner: spinner(streams.progress),
+        spinner: spinner("{spinner} {wide_msg}", streams.progress),
     };
     waiting.say(&[placed_sentence(&bytes, &waiting.host)], streams.output)?;
     let ended = tokio::select! {
@@ -237,17 +235,4 @@ async fn stop(signals: &mut HostSignals) -> ExitCode {
         // The terminal is gone.
         SignalOrder::Look | SignalOrder::Nothing | SignalOrder::Failed => ExitCode::Terminated,
     }
-}
-
-/// Shows a person that the command waits, and for what.
-fn spinner(progress: bool) -> ProgressBar {
-    if !progress {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(SPINNER_EVERY);
-    spinner
 }

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use tokio::time::Instant;
 
-use super::{CliError, CommandStreams, DrainArgs, shown::time, write_answer, write_json};
+use super::{CliError, CommandStreams, DrainArgs, shown::time, spinner::spinner, write_answer, write_json};
 use crate::{
     admin::wire::DrainForm,
     client::{ClientError, HostClient},
@@ -17,8 +17,6 @@ use sandhog_queue::printable::{MAX_REASON_BYTES, printable};
 
 /// The longest wait of one request: a person sees news so often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// The time between two pictures of the spinner.
-const SPINNER_EVERY: Duration = Duration::from_millis(100);
 
 pub(crate) fn drain(args: &DrainArgs, client: &HostClient, streams: &mut CommandStreams<'_>) -> Result<(), CliError> {
     if args.end {
@@ -32,7 +30,7 @@ pub(crate) fn drain(args: &DrainArgs, client: &HostClient, streams: &mut Command
         });
     }
     let began = Instant::now();
-    let spinner = spinner(streams.progress);
+    let spinner = spinner("{spinner} {wide_msg} {elapsed}", streams.progress);
     let waited = wait(client, args.timeout.map(|timeout| began + timeout), &spinner);
     spinner.finish_and_clear();
     let form = waited?;
@@ -89,16 +87,4 @@ fn shown(form: &DrainForm) -> String {
         .map(|held| (printable(&held.handler, MAX_REASON_BYTES), held.messages))
         .collect();
     in_flight(names.iter().map(|(name, messages)| (name.as_str(), *messages)))
-}
-
-fn spinner(progress: bool) -> ProgressBar {
-    if !progress {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner();
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(SPINNER_EVERY);
-    spinner
 }

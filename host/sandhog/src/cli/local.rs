@@ -1,8 +1,8 @@
 //! The commands that need no running host: `run`, which is one, `compact`, and `invoke` and `check`, which try one component.
 
-use std::{fmt, fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, process, time::Duration};
+use std::{fs::DirBuilder, io, os::unix::fs::DirBuilderExt as _, path::PathBuf, process};
 
-use indicatif::{ProgressBar, ProgressState, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use super::{CommandStreams, CompactArgs, RunArgs, write_json};
@@ -155,20 +155,8 @@ fn kept_artifacts(environment: Environment<'_>) -> Option<PathBuf> {
 
 /// Shows a person what is under way, and for how long.
 fn spinner(what: String, progress: bool) -> ProgressBar {
-    let spinner = if progress {
-        ProgressBar::new_spinner()
-    } else {
-        ProgressBar::hidden()
-    };
-    let seconds = |state: &ProgressState, text: &mut dyn fmt::Write| {
-        // The width of a terminal's line cuts it at worst.
-        let _cut = write!(text, "{:.1} s", state.elapsed().as_secs_f64());
-    };
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {seconds}") {
-        spinner.set_style(style.with_key("seconds", seconds));
-    }
+    let spinner = super::spinner::spinner("{spinner} {msg} {seconds}", progress);
     spinner.set_message(what);
-    spinner.enable_steady_tick(Duration::from_millis(100));
     spinner
 }
 
