@@ -6,6 +6,8 @@ use harness::{
     guests::{FORWARD, body_starts_with, handler, no_op},
     host::{Host, Place},
     sqs_client::SqsClient,
+    sqs_host::Stage,
+    sqs_obedient::NEVER,
     wait_for,
 };
 use serde_json::{Value, json};
@@ -84,6 +86,25 @@ fn a_drain_waits_for_what_is_in_flight_and_lets_nothing_begin() {
     host.wait_ready();
     let (_, said, _) = sandhog(&place, &host, &["drain", "--end"]);
     assert_eq!(said, "the host did not drain\n");
+}
+
+#[test]
+fn a_drained_host_takes_nothing_from_amazon_sqs() {
+    let mut stage = Stage::new("drained");
+    let source = stage.queue("in", &NEVER, "");
+    let place = stage.place();
+    place.install("in", &no_op(), "");
+    let host = place.start();
+    host.wait_ready();
+    wait_for("a receive that waits", || {
+        (!stage.calls(&source, "ReceiveMessage").is_empty()).then_some(())
+    });
+    let (code, _, error) = sandhog(&place, &host, &["drain"]);
+    assert_eq!(code, Some(0), "{error}");
+    // No receive that was under way before takes it.
+    source.put_all(&["later"]);
+    let received = source.receive(&source.url, 1, 1);
+    assert_eq!((received.len(), received[0].receive_count()), (1, 1));
 }
 
 #[test]

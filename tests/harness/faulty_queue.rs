@@ -254,6 +254,10 @@ impl Queue for FaultyQueue {
         self.receive(demand.close(), wait).await
     }
 
+    fn is_receiving(&self) -> bool {
+        self.inner.is_receiving()
+    }
+
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         let (from, count) = (Instant::now(), receipts.len());
         let slow = match &*self.extensions.lock().unwrap() {

@@ -321,6 +321,12 @@ pub trait Queue: Send + Sync + fmt::Debug {
         self.receive(demand.close(), wait).await
     }
 
+    /// Returns whether a receive is under way, also one that was dropped and whose messages have yet to be released.
+    /// A queue that takes no message once a receive is dropped has nothing to say here.
+    fn is_receiving(&self) -> bool {
+        false
+    }
+
     /// Hides deliveries from other consumers for another `by` (1 s to 12 h), counted from now, not from the old deadline.
     /// One answer per receipt, in order: the new deadline. A queue may grant another period than `by`, and only the answer
     /// counts. Any number of receipts. The host extends no [`DeliveryLease::WhileConnected`].

@@ -220,6 +220,11 @@ impl QueueSet {
         join_all(queues.iter().map(|queue| queue.close())).await;
     }
 
+    /// Returns whether a receive is under way that may take messages, see [`Queue::is_receiving`].
+    pub fn is_receiving(&self) -> bool {
+        self.list().iter().any(|queue| queue.is_receiving())
+    }
+
     /// Returns whether the store can send to this queue in its own transaction.
     pub fn commits_sends_to(&self, name: &QueueName) -> bool {
         !self.remote.contains_key(name) && self.get(name).is_some_and(|queue| queue.commits_sends_to(name))

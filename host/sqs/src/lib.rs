@@ -147,6 +147,10 @@ impl Queue for SqsQueue {
         self.long_polls.receive(max, wait).await
     }
 
+    fn is_receiving(&self) -> bool {
+        self.long_polls.is_receiving()
+    }
+
     async fn extend(&self, receipts: Vec<Receipt>, by: Duration) -> Vec<Result<Instant, ExtendError>> {
         self.remote.extend(receipts, by).await
     }

@@ -20,6 +20,7 @@ use tokio::{
     sync::{Notify, oneshot},
     time::{Instant, sleep_until},
 };
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
@@ -68,6 +69,8 @@ struct Shared {
     remote: Arc<Remote>,
     tasks: Tasks,
     exhausted: Arc<Exhausted>,
+    /// The tasks of calls, and of the releases of what they brought for nobody.
+    under_way: TaskTracker,
     // Never held across an await.
     calls: Mutex<Calls>,
 }
@@ -106,9 +109,15 @@ impl LongPolls {
                 exhausted: Arc::new(Exhausted::new(Arc::clone(&remote), tasks.clone())),
                 remote,
                 tasks,
+                under_way: TaskTracker::new(),
                 calls: Mutex::default(),
             }),
         }
+    }
+
+    /// See [`sandhog_queue::Queue::is_receiving`].
+    pub(crate) fn is_receiving(&self) -> bool {
+        !self.shared.under_way.is_empty()
     }
 
     /// See [`sandhog_queue::Queue::receive`].
@@ -191,6 +200,7 @@ impl LongPolls {
             number,
         };
         let run = open.run(attempt, changed, Arc::clone(facts));
+        let run = shared.under_way.track_future(run);
         shared.tasks.spawn_on(&Handle::current(), run);
         Waiting::new(shared, number, answer, None)
     }
@@ -415,8 +425,8 @@ impl Shared {
     fn release_later(self: &Arc<Self>, deliveries: Vec<Delivery>, runtime: &Handle) {
         if !deliveries.is_empty() {
             let shared = Arc::clone(self);
-            self.tasks
-                .spawn_on(runtime, async move { shared.release(deliveries).await });
+            let release = async move { shared.release(deliveries).await };
+            self.tasks.spawn_on(runtime, self.under_way.track_future(release));
         }
     }
 }

@@ -91,7 +91,8 @@ impl AdminState {
         DrainForm {
             since_ms,
             stopping,
-            drained: none_receives && held.is_empty(),
+            // A request to a remote queue outlives its receive for a moment, and gives back what it brings.
+            drained: none_receives && held.is_empty() && !self.queues.is_receiving(),
             in_flight: held
                 .into_iter()
                 .map(|(handler, messages)| HeldMessages { handler, messages })
