@@ -73,6 +73,8 @@ fn supervised(environment: &[(&'static str, &str)]) -> (Place, Manager, Host) {
     place.install("in", &spinner, "timeout = \"10m\"\n");
     let host = place.start();
     manager.hear("EXTEND_TIMEOUT_USEC=15000000");
+    manager.hear("STATUS=starting: the queues' storage is opened");
+    manager.hear("EXTEND_TIMEOUT_USEC=15000000");
     manager.hear("STATUS=starting: handlers are being compiled");
     manager.hear("READY=1");
     // What was told is so.
@@ -95,6 +97,28 @@ fn systemd_is_told_when_the_host_has_started_and_how_it_ends() {
     manager.hear("EXTEND_TIMEOUT_USEC=15000000");
     let (status, log) = host.terminate();
     assert_eq!(status.code(), Some(143), "{log:#?}");
+    manager.hear("EXTEND_TIMEOUT_USEC=15000000");
+    manager.hear("STATUS=stopping: the queues' storage is closed");
+}
+
+#[test]
+fn a_manager_that_does_not_read_holds_up_no_reload_and_hears_at_last_that_the_host_is_ready() {
+    let mut place = Place::new();
+    let mut manager = Manager::of(&mut place);
+    place.configure("");
+    let path = place.path().join("notify");
+    let filler = UnixDatagram::unbound().unwrap();
+    filler.set_nonblocking(true).unwrap();
+    while filler.send_to(b"STATUS=filler", &path).is_ok() {}
+    place.install("in", &no_op(), "");
+    let host = place.start();
+    host.wait_ready();
+    wait_for("the warning", || host.events("the service manager can't be told").pop());
+    place.configure("[queues.in]\nvisibility-timeout = \"45s\"\n");
+    let reloaded = host.post("/reload", &serde_json::Value::Null);
+    assert_eq!(reloaded["changed"][0], "queues.in", "{reloaded}");
+    manager.hear("READY=1");
+    manager.hear("STATUS=ready: 1 handler serves");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{convert::Infallible, fmt, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytesize::ByteSize;
+use futures_util::FutureExt as _;
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::Notify,
@@ -172,7 +173,8 @@ fn run_reading(
         .build()?;
     let ended = control.block_on(async {
         let signals = HostSignals::new()?;
-        let app = App::start(config, executor).await?.with_reader(reader);
+        let opened = supervision.while_opening(App::start(config, executor)).await;
+        let app = opened?.with_reader(reader);
         app.supervised_by(supervision).run(signals, until_empty).await
     });
     control.shutdown_timeout(RELEASE_LIMIT);
@@ -385,9 +387,9 @@ impl App {
         };
         // Whoever waits for a reload is answered by that.
         drop(beside);
-        end(listening, &stop_listening).await;
-        close(&journal_keeper, &queues, store, trace_keeper).await;
-        supervision.finish();
+        let closed = close(&journal_keeper, &queues, store, trace_keeper);
+        let ended = end(listening, &stop_listening).then(|()| closed);
+        supervision.while_closing(ended).await;
         tracing::info!(code = code.code(), "stopped");
         Ok(code)
     }

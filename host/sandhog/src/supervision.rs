@@ -14,15 +14,14 @@ use std::{
 };
 
 use sd_notify::NotifyState;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
     config::SupervisorSettings, halts::DrainCause, handler_set::HostContext, standing::in_flight, telemetry::StatusLine,
 };
 use sandhog_queue::printable::printable;
+
+mod socket;
 
 /// The time between two looks at a host that starts or stops, which a person or another unit waits for.
 const LOOK_SOON: Duration = Duration::from_millis(200);
@@ -32,6 +31,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const EXTENSION: Duration = Duration::from_secs(15);
 /// The time between two such requests.
 const EXTEND_EVERY: Duration = Duration::from_secs(5);
+/// How long the manager is asked to wait until the queues' storage is open. A large store that was not closed, or that has another
+/// format, takes minutes.
+const OPENING_LIMIT: Duration = Duration::from_mins(30);
+/// How long it is asked to wait for the end of a host whose attempts have ended. Each part of that has a bound of its own.
+const CLOSING_LIMIT: Duration = Duration::from_mins(1);
 /// The longest name of a handler in a sentence, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
@@ -41,8 +45,8 @@ pub struct Supervision {
     settings: SupervisorSettings,
     /// For a person at a terminal.
     line: StatusLine,
-    /// The manager knows that the host has started.
-    is_started: Arc<AtomicBool>,
+    /// The manager knows that the host has started, and that no reload is under way.
+    is_ready_told: Arc<AtomicBool>,
     /// The manager could not be told, and the log says so.
     has_failed: Arc<AtomicBool>,
 }
@@ -61,8 +65,9 @@ struct HostState {
 }
 
 /// What was told already.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct ToldBefore {
+    is_ready: bool,
     status: String,
     is_stopping: bool,
     extended_at: Option<Instant>,
@@ -86,8 +91,43 @@ impl Supervision {
         }
     }
 
+    /// Polls the future, and asks the manager to wait for it all that time: the queues' storage is opened.
+    pub(crate) async fn while_opening<T>(&self, opening: impl Future<Output = T>) -> T {
+        let status = "starting: the queues' storage is opened";
+        tokio::select! {
+            opened = opening => opened,
+            never = self.ask_for_time(status, OPENING_LIMIT) => match never {},
+        }
+    }
+
+    /// Polls the future, and asks the manager to wait for it all that time: the storage is closed, and spans are exported.
+    /// Then takes the line from the terminal.
+    pub(crate) async fn while_closing<T>(&self, closing: impl Future<Output = T>) -> T {
+        let status = "stopping: the queues' storage is closed";
+        let closed = tokio::select! {
+            closed = closing => closed,
+            never = self.ask_for_time(status, CLOSING_LIMIT) => match never {},
+        };
+        self.line.show("");
+        closed
+    }
+
+    async fn ask_for_time(&self, status: &str, limit: Duration) -> Infallible {
+        let until = Instant::now() + limit;
+        while Instant::now() < until {
+            let mut news = vec![extension(), NotifyState::Status(status).to_string()];
+            // Its watchdog goes on until the process has ended.
+            news.extend(self.settings.watchdog.map(|_| NotifyState::Watchdog.to_string()));
+            self.tell(&news).await;
+            let watched = self.settings.watchdog.map(|watchdog| watchdog / 6);
+            sleep(watched.unwrap_or(EXTEND_EVERY).min(EXTEND_EVERY)).await;
+        }
+        std::future::pending().await
+    }
+
     async fn report(&self, host: &HostContext, grace_period: Duration) -> Infallible {
-        if !self.settings.notifies {
+        let notifies = self.settings.socket.is_some();
+        if !notifies {
             // Only a person is there, and only the end takes its time.
             host.stop_receiving.cancelled().await;
         }
@@ -103,41 +143,21 @@ impl Supervision {
             if is_stopping {
                 self.line.show(&sentence);
             }
-            if self.settings.notifies {
-                let news = self.news(&state, &sentence, &mut told);
-                self.tell(news).await;
+            told.is_ready = self.is_ready_told.load(Ordering::Relaxed);
+            let (news, then) = news(&state, &sentence, &told);
+            let is_told = self.tell(&news).await;
+            if is_told {
+                self.is_ready_told.store(then.is_ready, Ordering::Relaxed);
+                told = then;
             }
-            let is_waited_for = is_stopping || !self.is_started.load(Ordering::Relaxed);
+            // What could not be told is told with the next look.
+            let is_waited_for = is_stopping || (is_told && !told.is_ready);
             let next = if is_waited_for { LOOK_SOON } else { LOOK };
             tokio::select! {
                 () = sleep(next) => {}
                 () = host.stop_receiving.cancelled(), if !is_stopping => {}
             }
         }
-    }
-
-    /// Returns what the manager has to be told of a state.
-    fn news(&self, state: &HostState, sentence: &str, told: &mut ToldBefore) -> Vec<String> {
-        let mut news = Vec::new();
-        let is_stopping = state.drain == Some(DrainCause::Stopping);
-        if state.has_first_verdicts && !self.is_started.swap(true, Ordering::Relaxed) {
-            news.push(NotifyState::Ready.to_string());
-        }
-        if is_stopping && !std::mem::replace(&mut told.is_stopping, true) {
-            news.push(NotifyState::Stopping.to_string());
-        }
-        let is_waited_for = is_stopping || !self.is_started.load(Ordering::Relaxed);
-        let is_due = told.extended_at.is_none_or(|at| at.elapsed() >= EXTEND_EVERY);
-        if is_waited_for && is_due {
-            told.extended_at = Some(Instant::now());
-            let microseconds = u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX);
-            news.push(NotifyState::ExtendTimeoutUsec(microseconds).to_string());
-        }
-        if told.status != sentence {
-            sentence.clone_into(&mut told.status);
-            news.push(NotifyState::Status(sentence).to_string());
-        }
-        news
     }
 
     /// Tells the manager that the process is alive, as often as it wants to hear it: this task runs, and the writer of the store has
@@ -147,46 +167,71 @@ impl Supervision {
             return std::future::pending().await;
         };
         let ask = async || drop(host.queues.disk_use().await);
-        let tell = async || self.tell(vec![NotifyState::Watchdog.to_string()]).await;
+        let tell = async || {
+            self.tell(&[NotifyState::Watchdog.to_string()]).await;
+        };
         feed(watchdog, ask, tell).await
     }
 
     /// Tells the manager that the configuration is being read again.
     pub(crate) async fn reloading(&self) {
-        let is_wanted = self.settings.notifies && self.is_started.load(Ordering::Relaxed);
         if let Ok(now) = NotifyState::monotonic_usec_now()
-            && is_wanted
+            && self.is_ready_told.load(Ordering::Relaxed)
         {
-            self.tell(vec![NotifyState::Reloading.to_string(), now.to_string()])
-                .await;
+            self.tell(&[NotifyState::Reloading.to_string(), now.to_string()]).await;
         }
     }
 
     /// Tells the manager that this is done. Mistakes in the configuration change nothing, and are no end of the service.
     pub(crate) async fn reloaded(&self) {
-        if self.settings.notifies && self.is_started.load(Ordering::Relaxed) {
-            self.tell(vec![NotifyState::Ready.to_string()]).await;
+        if self.is_ready_told.load(Ordering::Relaxed) {
+            let is_told = self.tell(&[NotifyState::Ready.to_string()]).await;
+            // Else it is told with the next look.
+            self.is_ready_told.store(is_told, Ordering::Relaxed);
         }
     }
 
-    /// Takes the line from the terminal.
-    pub(crate) fn finish(&self) {
-        self.line.show("");
-    }
-
-    /// Sends assignments to the manager in one datagram, on a thread that may wait for it.
-    async fn tell(&self, news: Vec<String>) {
-        if news.is_empty() {
-            return;
-        }
-        let text = news.join("\n");
-        let told = spawn_blocking(move || sd_notify::notify(&[NotifyState::Custom(&text)])).await;
-        if let Ok(Err(error)) = told
+    /// Sends assignments to the manager. Returns whether it has them, or wants none.
+    async fn tell(&self, news: &[String]) -> bool {
+        let Some(socket) = self.settings.socket.as_deref().filter(|_| !news.is_empty()) else {
+            return true;
+        };
+        let told = socket::send(socket, news).await;
+        if let Err(error) = &told
             && !self.has_failed.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(%error, "the service manager can't be told how the host is (NOTIFY_SOCKET)");
         }
+        told.is_ok()
     }
+}
+
+/// Returns what the manager has to be told of a state, and what it was told then.
+fn news(state: &HostState, sentence: &str, told: &ToldBefore) -> (Vec<String>, ToldBefore) {
+    let (mut news, mut then) = (Vec::new(), told.clone());
+    let is_stopping = state.drain == Some(DrainCause::Stopping);
+    if state.has_first_verdicts && !std::mem::replace(&mut then.is_ready, true) {
+        news.push(NotifyState::Ready.to_string());
+    }
+    if is_stopping && !std::mem::replace(&mut then.is_stopping, true) {
+        news.push(NotifyState::Stopping.to_string());
+    }
+    let is_due = told.extended_at.is_none_or(|at| at.elapsed() >= EXTEND_EVERY);
+    if is_due && (is_stopping || !then.is_ready) {
+        then.extended_at = Some(Instant::now());
+        news.push(extension());
+    }
+    if told.status != sentence {
+        sentence.clone_into(&mut then.status);
+        news.push(NotifyState::Status(sentence).to_string());
+    }
+    (news, then)
+}
+
+/// Returns the request for more time.
+fn extension() -> String {
+    let microseconds = u32::try_from(EXTENSION.as_micros()).unwrap_or(u32::MAX);
+    NotifyState::ExtendTimeoutUsec(microseconds).to_string()
 }
 
 /// Tells six times in the time of a watchdog, each time after an answer. It waits a sixth of that time for one, and asks again.
@@ -303,32 +348,28 @@ mod tests {
         check(&cut_short, "stopping: 3 in flight (orders 3), and is given back now");
     }
 
-    fn told(state: &HostState, before: &mut ToldBefore, supervision: &Supervision) -> String {
-        supervision.news(state, &state.sentence(), before).join("\n")
+    fn told(state: &HostState, before: &mut ToldBefore) -> String {
+        let (news, then) = news(state, &state.sentence(), before);
+        *before = then;
+        news.join("\n")
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_manager_is_told_once_that_the_host_has_started() {
-        let (supervision, mut before) = (Supervision::default(), ToldBefore::default());
+        let mut before = ToldBefore::default();
         let starting = HostState {
             has_first_verdicts: false,
             ..running()
         };
         assert_eq!(
-            told(&starting, &mut before, &supervision),
+            told(&starting, &mut before),
             "EXTEND_TIMEOUT_USEC=15000000\nSTATUS=starting: handlers are being compiled"
         );
-        assert_eq!(told(&starting, &mut before, &supervision), "");
+        assert_eq!(told(&starting, &mut before), "");
         tokio::time::advance(EXTEND_EVERY).await;
-        assert_eq!(
-            told(&starting, &mut before, &supervision),
-            "EXTEND_TIMEOUT_USEC=15000000"
-        );
-        assert_eq!(
-            told(&running(), &mut before, &supervision),
-            "READY=1\nSTATUS=ready: 2 handlers serve"
-        );
-        assert_eq!(told(&running(), &mut before, &supervision), "");
+        assert_eq!(told(&starting, &mut before), "EXTEND_TIMEOUT_USEC=15000000");
+        assert_eq!(told(&running(), &mut before), "READY=1\nSTATUS=ready: 2 handlers serve");
+        assert_eq!(told(&running(), &mut before), "");
     }
 
     #[tokio::test(start_paused = true)]
@@ -365,21 +406,18 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_manager_is_asked_to_wait_for_a_host_that_stops() {
-        let (supervision, mut before) = (Supervision::default(), ToldBefore::default());
-        told(&running(), &mut before, &supervision);
+        let mut before = ToldBefore::default();
+        told(&running(), &mut before);
         let stopping = HostState {
             drain: Some(DrainCause::Stopping),
             grace: Some(Duration::from_secs(30)),
             ..running()
         };
         assert_eq!(
-            told(&stopping, &mut before, &supervision),
+            told(&stopping, &mut before),
             "STOPPING=1\nEXTEND_TIMEOUT_USEC=15000000\nSTATUS=stopping: 3 in flight (orders 3), 30 s of the grace period are left"
         );
         tokio::time::advance(EXTEND_EVERY).await;
-        assert_eq!(
-            told(&stopping, &mut before, &supervision),
-            "EXTEND_TIMEOUT_USEC=15000000"
-        );
+        assert_eq!(told(&stopping, &mut before), "EXTEND_TIMEOUT_USEC=15000000");
     }
 }

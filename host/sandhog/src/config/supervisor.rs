@@ -1,10 +1,10 @@
 //! What a service manager says in the environment: systemd, or another one that speaks its notify protocol.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use super::{ConfigErrors, Environment};
 
-/// The variable with the socket on which the manager wants to be told. The crate that tells it reads the variable once more.
+/// The variable with the socket on which the manager wants to be told.
 const SOCKET: &str = "NOTIFY_SOCKET";
 /// The variable with the microseconds after which the manager takes a silent process for dead.
 const WATCHDOG: &str = "WATCHDOG_USEC";
@@ -12,10 +12,11 @@ const WATCHDOG: &str = "WATCHDOG_USEC";
 const WATCHDOG_PROCESS: &str = "WATCHDOG_PID";
 
 /// What the manager of this process wants to be told.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SupervisorSettings {
-    /// There is a manager, which wants to know how the process is.
-    pub notifies: bool,
+    /// The socket of a manager that wants to know how the process is; one that begins with `@` is in the abstract namespace of
+    /// Linux. `None` if there is no such manager.
+    pub socket: Option<PathBuf>,
     /// The time after which the manager restarts a process that has not told that it is alive; `None` if it never does.
     pub watchdog: Option<Duration>,
 }
@@ -27,13 +28,16 @@ impl SupervisorSettings {
     ///
     /// The time of the watchdog is none.
     pub fn read(environment: Environment<'_>, process: u32) -> Result<Self, ConfigErrors> {
-        let notifies = environment(SOCKET).is_some_and(|path| !path.is_empty());
+        let socket = environment(SOCKET).filter(|path| !path.is_empty());
         let is_ours = environment(WATCHDOG_PROCESS).is_none_or(|id| id == process.to_string());
-        let watchdog = match environment(WATCHDOG).filter(|_| notifies && is_ours) {
+        let watchdog = match environment(WATCHDOG).filter(|_| socket.is_some() && is_ours) {
             None => None,
             Some(text) => Some(microseconds(&text)?),
         };
-        Ok(Self { notifies, watchdog })
+        Ok(Self {
+            socket: socket.map(PathBuf::from),
+            watchdog,
+        })
     }
 }
 
@@ -61,7 +65,7 @@ mod tests {
     fn a_watchdog_counts_for_the_process_that_it_names() {
         let watched = |watchdog| {
             Ok(SupervisorSettings {
-                notifies: true,
+                socket: Some(PathBuf::from("/run/systemd/notify")),
                 watchdog,
             })
         };
