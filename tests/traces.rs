@@ -392,6 +392,28 @@ fn what_waits_is_exported_when_the_host_stops() {
 }
 
 #[test]
+fn what_waits_behind_a_busy_collector_is_exported_when_the_host_stops() {
+    let collector = OtlpCollector::busy(1);
+    let mut place = traced(&collector);
+    place
+        .environment
+        .push(("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "1".to_owned()));
+    place.install("in", &no_op(), "");
+    let host = started(&place);
+    for _ in 0..5 {
+        host.send("in", b"x");
+    }
+    host.wait_empty("in");
+    let (status, log) = host.terminate();
+    assert!(status.success(), "{log:#?}");
+    wait_for("the spans of all attempts", || {
+        let spans = collector.spans();
+        let attempts = spans.iter().filter(|span| span["name"] == "process in").count();
+        (attempts == 5).then_some(())
+    });
+}
+
+#[test]
 fn a_value_that_can_not_be_used_is_a_warning_by_name() {
     let collector = OtlpCollector::start();
     let mut place = traced(&collector);

@@ -482,7 +482,7 @@ fn traces(config: &Config, metrics: &Metrics) -> (Option<Arc<HostTraces>>, Optio
         return (None, None);
     };
     if let Some(export) = &config.traces.export {
-        tracing::info!(endpoint = %export.endpoint, "spans are exported");
+        tracing::info!(endpoint = export.shown_endpoint(), "spans are exported");
     }
     (Some(traces), exporter)
 }
@@ -531,6 +531,11 @@ fn announce(address: SocketAddr, config: &Config) {
 
 /// Closes what is left when nothing is handled any more.
 async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleStore, traces: TraceKeeper) {
+    // Every attempt has ended, so no span comes any more.
+    tokio::join!(close_store(journal_keeper, queues, store), traces.finish());
+}
+
+async fn close_store(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleStore) {
     journal_keeper.finish().await;
     if timeout(RELEASE_LIMIT, queues.close()).await.is_err() {
         tracing::error!("a queue did not close in time; its messages in flight return by themselves");
@@ -538,7 +543,6 @@ async fn close(journal_keeper: &JournalKeeper, queues: &QueueSet, store: SimpleS
     if timeout(RELEASE_LIMIT, store.close()).await.is_err() {
         tracing::error!("the store did not close in time; it recovers when it is opened again");
     }
-    traces.finish().await;
 }
 
 /// Returns the exit code of a host that ends because its queues are empty, if some of them are not.

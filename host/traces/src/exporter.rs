@@ -176,11 +176,15 @@ impl TraceExporter {
 
     /// Logs a failure, unless the last request failed too.
     fn note_failure(&mut self, error: &str) {
-        let endpoint = &self.settings.endpoint;
+        let endpoint = self.settings.shown_endpoint();
         if std::mem::replace(&mut self.is_failing, true) {
-            tracing::debug!(%endpoint, error, "spans could not be exported");
+            tracing::debug!(endpoint, error, "spans could not be exported");
         } else {
-            tracing::warn!(%endpoint, error, "spans could not be exported; messages are handled all the same");
+            tracing::warn!(
+                endpoint,
+                error,
+                "spans could not be exported; messages are handled all the same"
+            );
         }
     }
 }

@@ -70,10 +70,18 @@ pub struct ExportSettings {
     pub batch_time: Duration,
 }
 
+impl ExportSettings {
+    /// Returns the address without its query, where some collectors take a key: for logs.
+    pub fn shown_endpoint(&self) -> String {
+        let text = self.endpoint.to_string();
+        text.split('?').next().unwrap_or_default().to_owned()
+    }
+}
+
 impl fmt::Debug for ExportSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ExportSettings")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", &self.shown_endpoint())
             .field("sampler", &self.sampler)
             .finish_non_exhaustive()
     }
@@ -278,6 +286,18 @@ mod tests {
         assert_eq!(export(&[own]).endpoint, "https://other/api/otel");
         let below = ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://other/otlp");
         assert_eq!(read(&[below]).export.unwrap().endpoint, "https://other/otlp/v1/traces");
+    }
+
+    #[test]
+    fn the_query_of_an_endpoint_is_in_no_log() {
+        let own = (
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            "https://other/api/otel?key=secret",
+        );
+        let settings = export(&[own]);
+        assert_eq!(settings.endpoint.query(), Some("key=secret"));
+        assert_eq!(settings.shown_endpoint(), "https://other/api/otel");
+        assert!(!format!("{settings:?}").contains("secret"));
     }
 
     #[test]
