@@ -9,7 +9,9 @@ use std::sync::Arc;
 use sandhog_executor::CallTrace;
 use sandhog_queue::{
     Queue, SendError,
-    message::{AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, Message, TRACE_HEADER},
+    message::{
+        AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES, Message, TRACE_HEADER,
+    },
 };
 use sandhog_traces::{Propagation, SpanContext, TraceExporter, TraceMetrics, TraceSettings, Tracer};
 
@@ -95,6 +97,18 @@ impl HostTraces {
             .or_else(|| SpanContext::of_xray(text(TRACE_HEADER).filter(|_| self.propagation.xray)?))
     }
 
+    /// Returns what a message is given that came with this trace header of X-Ray: the header, unless it names no span and the request
+    /// has a context of its own. A load balancer sets one that names a trace alone.
+    pub(crate) fn header_of_request(&self, header: Option<String>, context: &SpanContext) -> Option<String> {
+        let is_whole = header
+            .as_deref()
+            .is_some_and(|text| SpanContext::of_xray(text).is_some());
+        if is_whole {
+            return header;
+        }
+        self.header(context).or(header)
+    }
+
     /// Returns the context of a request, for a message that has none of its own.
     pub(crate) fn context_of_request(&self, traceparent: &str, tracestate: Option<&str>) -> Option<SpanContext> {
         self.propagation
@@ -102,13 +116,13 @@ impl HostTraces {
             .then(|| SpanContext::of_w3c(traceparent, tracestate))?
     }
 
-    /// Gives a message a context, in the forms that are wanted and have room: `traceparent` and `tracestate` as long as there are not as
-    /// many attributes as there may be.
+    /// Gives a message a context, in the forms that are wanted and have room: `traceparent` and `tracestate` as long as there are
+    /// neither as many attributes as there may be, nor as many bytes of them.
     pub(crate) fn carry(&self, context: &SpanContext, attributes: &mut Attributes, room: HeaderRoom) {
         if self.propagation.w3c && has_room(attributes) {
-            attributes.add_text(TRACEPARENT, context.traceparent());
-            if let Some(state) = context.tracestate().filter(|_| has_room(attributes)) {
-                attributes.add_text(TRACESTATE, state.to_owned());
+            let is_added = add(attributes, TRACEPARENT, context.traceparent());
+            if let Some(state) = context.tracestate().filter(|_| is_added && has_room(attributes)) {
+                add(attributes, TRACESTATE, state.to_owned());
             }
         }
         let fits = match room {
@@ -118,7 +132,7 @@ impl HostTraces {
             HeaderRoom::Nowhere => false,
         };
         if self.propagation.xray && fits {
-            attributes.add_text(TRACE_HEADER, context.xray());
+            add(attributes, TRACE_HEADER, context.xray());
         }
     }
 
@@ -162,7 +176,9 @@ impl HostTraces {
     fn with_header_alone(&self, context: &SpanContext, message: CheckedMessage, room: HeaderRoom) -> CheckedMessage {
         let header = self.header(context).filter(|_| room == HeaderRoom::Beside);
         match header.filter(|_| !has_context(&message.attributes)) {
-            Some(header) => carrying(message, |attributes| attributes.add_text(TRACE_HEADER, header)),
+            Some(header) => carrying(message, |attributes| {
+                add(attributes, TRACE_HEADER, header);
+            }),
             None => message,
         }
     }
@@ -190,8 +206,21 @@ pub(crate) fn carrying(message: CheckedMessage, carry: impl FnOnce(&mut Attribut
 
 /// Whether a message carries a context of its own, or what stands where one would.
 pub(crate) fn has_context(attributes: &Attributes) -> bool {
-    let names = [TRACEPARENT, TRACESTATE, TRACE_HEADER];
-    names.into_iter().any(|name| attributes.get(name).is_some())
+    attributes.pairs().iter().any(|(name, _)| is_context(name))
+}
+
+/// Whether an attribute of this name is a part of a context.
+pub(crate) fn is_context(name: &str) -> bool {
+    [TRACEPARENT, TRACESTATE, TRACE_HEADER].contains(&name)
+}
+
+/// Adds a text, unless the attributes would have too many bytes with it. Returns whether it was added.
+fn add(attributes: &mut Attributes, name: &str, text: String) -> bool {
+    let fits = attributes.size() + name.len() + text.len() <= MAX_ATTRIBUTES_BYTES;
+    if fits {
+        attributes.add_text(name, text);
+    }
+    fits
 }
 
 /// Whether a message may have another attribute. The trace header does not count where it stands beside the attributes.
@@ -266,6 +295,43 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn no_context_makes_attributes_too_large() {
+        let traces = traces(true, true);
+        let context = SpanContext::of_w3c(PARENT, Some("a=1")).unwrap();
+        let parent = TRACEPARENT.len() + PARENT.len();
+        for (left, expected) in [
+            (parent - 1, vec![]),
+            (parent, vec![TRACEPARENT]),
+            (parent + TRACESTATE.len() + 3, vec![TRACEPARENT, TRACESTATE]),
+        ] {
+            let full = (
+                "a".to_owned(),
+                AttributeValue::Text("x".repeat(MAX_ATTRIBUTES_BYTES - 1 - left)),
+            );
+            let mut carried = Attributes::new(vec![full]).unwrap();
+            traces.carry(&context, &mut carried, HeaderRoom::Among);
+            assert_eq!(names(&carried), expected);
+            Attributes::new(carried.pairs().to_vec()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_trace_header_without_a_span_gives_way_to_the_context_of_the_request() {
+        let context = SpanContext::of_w3c(PARENT, None).unwrap();
+        let balancer = "Root=1-67891233-abcdef012345678912345678";
+        let found = |xray, header: Option<&str>| {
+            let header = header.map(str::to_owned);
+            traces(true, xray).header_of_request(header, &context)
+        };
+        assert_eq!(found(true, Some(balancer)).unwrap(), HEADER);
+        let other = "Root=1-67891233-abcdef012345678912345678;Parent=53995c3f42cd8ad8;Sampled=0";
+        assert_eq!(found(true, Some(other)).unwrap(), other);
+        assert_eq!(found(false, Some(balancer)).unwrap(), balancer);
+        assert_eq!(found(true, None).unwrap(), HEADER);
+        assert_eq!(found(false, None), None);
     }
 
     #[test]

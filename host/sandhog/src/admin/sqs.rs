@@ -123,7 +123,9 @@ pub(crate) async fn answer(
     };
     let answer = match asked {
         Ok((request, mut view)) => {
-            view.trace = view.trace.or_else(|| trace?.header());
+            if let Some(trace) = trace {
+                view.trace = trace.header(view.trace);
+            }
             let audit = SqsAudit::of(&request, &view.caller, requester);
             let answer = endpoint.answer(request, &view).await;
             if let Some(audit) = audit {

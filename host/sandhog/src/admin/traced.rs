@@ -15,6 +15,9 @@ use crate::traces::HostTraces;
 use sandhog_queue::{Queue, message::CheckedMessage};
 use sandhog_traces::SpanContext;
 
+/// The most headers `tracestate` that are read. All of them have to fit one.
+const MAX_STATES: usize = 32;
+
 /// The trace context of one request. A route takes it as an option.
 #[derive(Debug)]
 pub(crate) struct RequestTrace {
@@ -26,8 +29,13 @@ impl RequestTrace {
     /// Returns the context of a request that has one, if the host takes part in traces.
     pub(crate) fn of(traces: Option<&Arc<HostTraces>>, headers: &HeaderMap) -> Option<Self> {
         let traces = traces?;
-        let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let context = traces.context_of_request(text("traceparent")?, text("tracestate"))?;
+        let texts = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let mut parents = texts("traceparent");
+        // Two of them are two places, and none of them is the one of the request. The lists of states are one list.
+        let parent = parents.next().filter(|_| parents.next().is_none())?;
+        let states: Vec<&str> = texts("tracestate").take(MAX_STATES).collect();
+        let state = (!states.is_empty()).then(|| states.join(","));
+        let context = traces.context_of_request(parent, state.as_deref())?;
         Some(Self {
             traces: Arc::clone(traces),
             context,
@@ -39,10 +47,10 @@ impl RequestTrace {
         self.traces.give(&self.context, queue, messages).await;
     }
 
-    /// Returns the context as a trace header, for a client of the SQS protocol: an attribute would be one that the client has not sent,
-    /// and whose digest it does not know.
-    pub(crate) fn header(&self) -> Option<String> {
-        self.traces.header(&self.context)
+    /// Returns the trace header of messages that a client of the SQS protocol sends, whose request has `header`. An attribute would be
+    /// one that the client has not sent, and whose digest it does not know.
+    pub(crate) fn header(&self, header: Option<String>) -> Option<String> {
+        self.traces.header_of_request(header, &self.context)
     }
 }
 

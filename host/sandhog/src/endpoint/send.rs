@@ -29,8 +29,8 @@ impl SqsEndpoint {
         let name = queue.queue.name().as_str();
         let invalid = |_: &SqsError| self.metrics.refused_as_invalid(name, SendDoor::Sqs);
         let checked = message.check(send_rules(&queue)).map_err(SendRefusal::into_error);
-        let checked = traced(checked.inspect_err(invalid)?, view);
-        let draft = draft(&message, &checked).inspect_err(invalid)?;
+        let checked = checked.inspect_err(invalid)?;
+        let draft = draft(&message, &checked, view).inspect_err(invalid)?;
         let mut answers = queue.queue.send_numbered(vec![draft]).await;
         self.metrics.sent_through(SendDoor::Sqs, name, &answers);
         let sent = answers
@@ -59,14 +59,14 @@ impl SqsEndpoint {
         for entry in &input.entries {
             let message = OutgoingMessage::of_entry(entry);
             let checked = match message.check(rules) {
-                Ok(checked) => traced(checked, view),
+                Ok(checked) => checked,
                 Err(SendRefusal::Call(error)) => return Err(error),
                 Err(SendRefusal::Message(error)) => {
                     failures.push(BatchFailure::new(&entry.id, &error));
                     continue;
                 }
             };
-            match draft(&message, &checked) {
+            match draft(&message, &checked, view) {
                 Ok(draft) => {
                     drafts.push(draft);
                     accepted.push((entry.id.clone(), checked));
@@ -115,16 +115,8 @@ pub(super) fn sequence_number(sequence: u64) -> String {
     (FIRST_SEQUENCE + u128::from(sequence)).to_string()
 }
 
-/// Gives a message the trace header of its request, if it has none of its own.
-fn traced(checked: CheckedSend, view: &ClientView) -> CheckedSend {
-    CheckedSend {
-        trace_header: checked.trace_header.or_else(|| view.trace.clone()),
-        ..checked
-    }
-}
-
-/// Returns the message as the store takes it.
-fn draft(message: &OutgoingMessage<'_>, checked: &CheckedSend) -> Result<CheckedMessage, SqsError> {
+/// Returns the message as the store takes it. One without a trace header gets that of its request, if there is room for it.
+fn draft(message: &OutgoingMessage<'_>, checked: &CheckedSend, view: &ClientView) -> Result<CheckedMessage, SqsError> {
     // Where there is none the queue makes one of the body, which is checked by now.
     let deduplication_id = message.deduplication_id.map(str::to_owned);
     let encoding = message
@@ -133,11 +125,19 @@ fn draft(message: &OutgoingMessage<'_>, checked: &CheckedSend) -> Result<Checked
         .and_then(|value| value.string_value.as_deref());
     let decoded = encoding.and_then(|encoding| body_form::decoded(message.body, encoding));
     let skipped = if decoded.is_some() { BODY_ENCODING } else { "" };
-    let attributes = attributes(message.attributes, skipped, checked.trace_header.as_deref());
+    let mut attributes = attributes(message.attributes, skipped);
+    if let Some(header) = &checked.trace_header {
+        attributes.add_text(TRACE_HEADER, header.clone());
+    }
     if attributes.size() > MAX_ATTRIBUTES_BYTES {
         return Err(SqsError::invalid_parameter(format!(
             "The attributes of a message take at most {MAX_ATTRIBUTES_BYTES} bytes."
         )));
+    }
+    if let Some(header) = &view.trace
+        && attributes.size() + TRACE_HEADER.len() + header.len() <= MAX_ATTRIBUTES_BYTES
+    {
+        attributes.add_text(TRACE_HEADER, header.clone());
     }
     let draft = Outgoing {
         body: decoded.unwrap_or_else(|| message.body.to_owned().into()),
@@ -150,7 +150,7 @@ fn draft(message: &OutgoingMessage<'_>, checked: &CheckedSend) -> Result<Checked
     draft.check().map_err(|error| invalid(&error))
 }
 
-fn attributes(wire: &BTreeMap<String, MessageAttributeValue>, skipped: &str, trace_header: Option<&str>) -> Attributes {
+fn attributes(wire: &BTreeMap<String, MessageAttributeValue>, skipped: &str) -> Attributes {
     let mut pairs = Vec::with_capacity(wire.len() + 1);
     for (name, value) in wire.iter().filter(|(name, _)| *name != skipped) {
         let kind = value.data_type.split('.').next().unwrap_or_default();
@@ -163,9 +163,6 @@ fn attributes(wire: &BTreeMap<String, MessageAttributeValue>, skipped: &str, tra
                 _ => AttributeValue::Text(text()),
             },
         ));
-    }
-    if let Some(trace) = trace_header.filter(|_| !wire.contains_key(TRACE_HEADER)) {
-        pairs.push((TRACE_HEADER.to_owned(), AttributeValue::Text(trace.to_owned())));
     }
     // The protocol's own checks are as strict as those of a message but for the bytes, and do not count the trace header to the ten.
     let mut attributes = Attributes::from_queue(pairs);
