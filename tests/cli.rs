@@ -114,6 +114,7 @@ fn the_help_lists_every_command_and_every_exit_code() {
         "peek",
         "tail",
         "trace",
+        "profile",
         "pause",
         "resume",
         "drain",

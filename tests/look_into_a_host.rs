@@ -22,7 +22,7 @@ const SHOWN_ID: &str = "0198f3a2-6d3e-7c51-b1f3-5d1c8a7e9f20";
 const MANIFEST: &str = "[rollout]\nattempts = 10\ntime = \"0s\"\n[grant]\nsend = [\"out\"]\n";
 
 /// What the commands of the page say, by their beginnings. Each one is there.
-const ANSWERS: [(&str, &str); 16] = [
+const ANSWERS: [(&str, &str); 17] = [
     ("sandhog queues", "queue orders is paused by an operator"),
     ("sandhog peek orders", "customer-17 wants tea"),
     ("sandhog peek orders --contains customer-17", "customer-17 wants tea"),
@@ -32,6 +32,10 @@ const ANSWERS: [(&str, &str); 16] = [
     ("sandhog tail orders --failed", "reason | "),
     ("sandhog trace", "now in queue out: ready"),
     ("sandhog versions orders", "VERSION  STATE"),
+    (
+        "sandhog profile orders",
+        "No samples: the handler computed next to nothing",
+    ),
     ("sandhog dead list orders", "by a bug"),
     ("sandhog replay orders", "1 of 1: trap, now success"),
     (

@@ -55,6 +55,7 @@ mod packaging;
 mod pausing;
 mod peek;
 mod processed_messages;
+mod profiling;
 mod programs;
 mod queue_contract;
 mod queue_model;

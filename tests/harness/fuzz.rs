@@ -19,6 +19,7 @@ use sandhog::{
     queue_set::QueueSet,
     versions::VersionBoard,
 };
+use sandhog_executor::{EngineOptions, LocalExecutor};
 use sandhog_queue::{
     Queue as _,
     message::{Attributes, MAX_DELAY, Outgoing, QueueName},
@@ -323,6 +324,7 @@ fn address() -> SocketAddr {
                 traces: None,
                 queues: Arc::new(queues),
                 handlers: Arc::default(),
+                executor: Arc::new(LocalExecutor::new(EngineOptions::default()).unwrap()),
                 versions: Arc::new(VersionBoard::new(Path::new("plugins"))),
                 halts: Arc::default(),
                 reload: None,

@@ -15,6 +15,7 @@ use sandhog::{
     queue_set::QueueSet,
     versions::VersionBoard,
 };
+use sandhog_executor::{EngineOptions, LocalExecutor};
 use sandhog_queue::{
     Counts, Queue,
     message::{Outgoing, QueueName},
@@ -66,6 +67,7 @@ impl Served {
         let orders = runtime.block_on(queues.declare(&name)).unwrap();
         let metrics: Arc<Metrics> = Arc::default();
         let state = AdminState {
+            executor: Arc::new(LocalExecutor::new(EngineOptions::default()).unwrap()),
             traces: None,
             queues: Arc::new(queues),
             handlers: Arc::default(),

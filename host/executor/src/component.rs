@@ -25,6 +25,7 @@ use super::{
         Linkers, files,
         http::{Network, Outbound},
     },
+    profiler::Profiler,
     tiers::{CompiledComponent, Source},
     wasm::shown,
 };
@@ -45,6 +46,7 @@ pub(crate) struct Code {
 pub(crate) struct ComponentLinker {
     linkers: Linkers,
     network: Arc<Network>,
+    profiler: Arc<Profiler>,
 }
 
 /// A component that can be instantiated at once.
@@ -111,10 +113,11 @@ impl Code {
 }
 
 impl ComponentLinker {
-    pub(crate) fn new(engine: &Engine, network: Network) -> Self {
+    pub(crate) fn new(engine: &Engine, network: Network, profiler: Arc<Profiler>) -> Self {
         Self {
             linkers: Linkers::new(engine),
             network: Arc::new(network),
+            profiler,
         }
     }
 
@@ -156,6 +159,7 @@ impl ComponentLinker {
                 config: Arc::new(config_variables(&policy.grants)),
                 outbound: Outbound::new(policy, &self.network),
                 files,
+                profiler: Arc::clone(&self.profiler),
                 is_program: code.info.flavour == Flavour::Command,
             },
             outlives_answer,

@@ -76,6 +76,11 @@ impl CpuAccount {
         self.used_in_poll() > self.limit
     }
 
+    /// Returns when the current poll began. Must be called from inside a poll.
+    pub(crate) fn polled_since(&self) -> Instant {
+        self.made_at + Duration::from_nanos(self.poll_began.load(Ordering::Relaxed))
+    }
+
     /// Returns the processor time of all polls that have ended.
     pub(crate) fn used(&self) -> Duration {
         Duration::from_nanos(self.used.load(Ordering::Relaxed))

@@ -28,8 +28,8 @@ pub(crate) struct EpochThread {
 }
 
 impl EpochThread {
-    /// Starts the thread. It calls `each_tick` after each tick, which must not block; `live` counts the guests that are
-    /// alive.
+    /// Starts the thread. It calls `before_tick` and `after_tick` around each tick, which must not block; `live` counts the guests that
+    /// are alive.
     ///
     /// # Errors
     ///
@@ -37,7 +37,8 @@ impl EpochThread {
     pub(crate) fn start(
         engine: &Engine,
         live: Arc<AtomicUsize>,
-        each_tick: impl Fn() + Send + 'static,
+        before_tick: impl Fn() + Send + 'static,
+        after_tick: impl Fn() + Send + 'static,
     ) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel::<()>();
         let engine = engine.weak();
@@ -53,8 +54,9 @@ impl EpochThread {
                     Ok(()) | Err(mpsc::RecvTimeoutError::Disconnected) => break,
                 }
                 let Some(engine) = engine.upgrade() else { return };
+                before_tick();
                 engine.increment_epoch();
-                each_tick();
+                after_tick();
             }
             // The guests that still run were told to stop, and notice it at one of these ticks.
             for _ in 0..LAST_TICKS {

@@ -7,16 +7,15 @@ use wasmtime_wasi::I32Exit;
 
 use super::{
     GuestPolicy, Verdict,
+    frames::frame_name,
     guest_state::GuestState,
     random::RandomUsedUp,
     time_limits::{CpuTimePassed, DeadlinePassed},
 };
-use sandhog_queue::{FailureKind, printable::printable};
+use sandhog_queue::FailureKind;
 
 /// The most frames of a stack.
 const MAX_FRAMES: usize = 32;
-/// The most bytes of the name of a function or a module in a stack.
-const MAX_NAME_BYTES: usize = 128;
 
 /// The engine could not make an instance.
 #[derive(Debug, thiserror::Error)]
@@ -111,11 +110,6 @@ fn used_up(error: &wasmtime::Error, state: &GuestState, policy: &GuestPolicy) ->
 /// Returns the frames of a backtrace, innermost first; `None` if no name says more than that there are frames. The names are the
 /// guest's own: they are cut, escaped, and never demangled, since a short mangled name can stand for gigabytes.
 fn frames(trace: &WasmBacktrace) -> Option<String> {
-    let name = |frame: &wasmtime::FrameInfo| match (frame.func_name(), frame.module().name()) {
-        (Some(name), _) => printable(name, MAX_NAME_BYTES),
-        (None, Some(module)) => format!("{}!function {}", printable(module, MAX_NAME_BYTES), frame.func_index()),
-        (None, None) => format!("function {}", frame.func_index()),
-    };
-    let names: Vec<_> = trace.frames().iter().take(MAX_FRAMES).map(name).collect();
+    let names: Vec<_> = trace.frames().iter().take(MAX_FRAMES).map(frame_name).collect();
     (!names.is_empty()).then(|| names.join("\n"))
 }

@@ -28,6 +28,7 @@ use super::{
     },
     memory::MemoryAccount,
     output::{GuestOutput, OutputAccount},
+    profiler::Profiler,
     random::RandomAccount,
     time_limits::TimeLimits,
 };
@@ -40,6 +41,8 @@ pub(crate) struct GuestResources {
     pub(crate) outbound: Option<Arc<Outbound>>,
     /// The threads that wait for files; `None` if the component is granted no directory.
     pub(crate) files: Option<Arc<BlockingThreads>>,
+    /// Counts what guests compute, if somebody wants to know.
+    pub(crate) profiler: Arc<Profiler>,
     /// The component is a program, which finds its message in its environment.
     pub(crate) is_program: bool,
 }
@@ -77,6 +80,7 @@ pub(crate) struct GuestState {
     /// Standard output and standard error.
     streams: [GuestOutput; 2],
     time: TimeLimits,
+    profiler: Arc<Profiler>,
     pub(crate) random: Arc<RandomAccount>,
 }
 
@@ -126,6 +130,7 @@ impl GuestState {
             output: Arc::clone(output),
             streams,
             time: call.time.clone(),
+            profiler: Arc::clone(&resources.profiler),
             random,
         })
     }
@@ -141,6 +146,9 @@ impl GuestState {
         store.epoch_deadline_callback(|store: StoreContextMut<'_, Self>| {
             store.data().time.check()?;
             store.data().random.check()?;
+            let state = store.data();
+            let computes_since = || state.time.cpu.polled_since().into();
+            state.profiler.sample(&state.policy.handler, computes_since, &store);
             Ok(UpdateDeadline::YieldCustom(1, Box::pin(tokio::task::yield_now())))
         });
         store.set_hostcall_fuel(usize::try_from(host_call_bytes).unwrap_or(usize::MAX));

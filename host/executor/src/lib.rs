@@ -35,6 +35,7 @@ mod entry;
 mod epoch;
 mod failure;
 mod flavour;
+mod frames;
 mod guest_state;
 mod idle_instances;
 mod import;
@@ -48,6 +49,7 @@ mod offer;
 mod output;
 pub mod policy;
 mod process_limit;
+mod profiler;
 mod random;
 mod report;
 pub mod threads;
@@ -68,6 +70,7 @@ pub use import::http::{NameResolver, SystemResolver};
 pub use load_error::LoadError;
 pub use local::LocalExecutor;
 pub use offer::{ComponentImport, ImportGrant, ImportOffer};
+pub use profiler::{GuestProfile, ProfiledStack, ProfilerBusy};
 pub use report::{CallReport, CallUsage, GuestFailure, Verdict};
 pub use tiers::CodeTiers;
 pub use waiting_calls::WaitingCalls;
@@ -296,6 +299,22 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// Returns the number of calls of this component under this policy that can run at one time, if nothing else runs; at least
     /// one. A caller that receives no more messages than this never holds messages that wait for an instance.
     fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize;
+
+    /// Samples what the guests of a handler compute for this time: all of its calls, of every version. Few samples come of an
+    /// executor that runs few of them, and none of one that samples nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ProfilerBusy`]: another profile is being taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: dropping the future ends the profile.
+    async fn profile(&self, handler: &str, time: Duration) -> Result<GuestProfile, ProfilerBusy> {
+        let _ = handler;
+        tokio::time::sleep(time).await;
+        Ok(GuestProfile::default())
+    }
 
     /// Returns the number of instances that run now.
     fn live_instances(&self) -> usize;

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,8 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 use wasmtime::Engine;
 
 use super::{
-    CallReport, Component, EngineError, EngineOptions, Executor, GuestCall, GuestPolicy, LoadError, MemoryAllocation,
-    NameResolver, SystemResolver,
+    CallReport, Component, EngineError, EngineOptions, Executor, GuestCall, GuestPolicy, GuestProfile, LoadError,
+    MemoryAllocation, NameResolver, ProfilerBusy, SystemResolver,
     admission::{Admission, InstanceCost},
     artifacts::Artifacts,
     component::{Code, ComponentLinker},
@@ -31,6 +32,7 @@ use super::{
     idle_instances::IdleInstances,
     import::http::Network,
     instance_runner::{AdmittedComponent, InstanceRunner, KeptInstance, STOPPING},
+    profiler::Profiler,
     tiers::{Compilations, Source},
 };
 use crate::descriptors::GuestDescriptors;
@@ -44,6 +46,7 @@ pub struct LocalExecutor {
     runner: Arc<InstanceRunner>,
     compilations: Arc<Compilations>,
     live: Arc<AtomicUsize>,
+    profiler: Arc<Profiler>,
     // Both runtimes are dropped when nothing can be spawned any more; see `Drop`.
     runtime: Option<Runtime>,
     /// Guests that compute for long must not hold up the tasks that start compilers and read their answers. The one thread
@@ -96,15 +99,17 @@ impl LocalExecutor {
             .map(|path| Artifacts::new(path, &engine, options.artifacts_bytes));
         let compilations = Compilations::new(&engine, options.compiler, options.tiers, artifacts, options.urgent);
         let idle: Arc<IdleInstances<KeptInstance>> = Arc::default();
+        let profiler = Profiler::new();
         let drop_expired = drop_expired(&idle, runtime.handle());
-        let epoch_thread =
-            EpochThread::start(&engine, Arc::clone(&live), drop_expired).map_err(EngineError::Threads)?;
+        let ticking = Arc::clone(&profiler);
+        let epoch_thread = EpochThread::start(&engine, Arc::clone(&live), move || ticking.tick(), drop_expired)
+            .map_err(EngineError::Threads)?;
         let descriptors = GuestDescriptors::of_this_process();
         let network = Network::new(resolver, descriptors.idle).map_err(EngineError::Threads)?;
         let slots = u32::try_from(options.max_live_instances).unwrap_or(u32::MAX);
         let all = InstanceCost::new(options.memory_budget, descriptors.attempts, slots);
         let runner = InstanceRunner::new(
-            ComponentLinker::new(&engine, network),
+            ComponentLinker::new(&engine, network, Arc::clone(&profiler)),
             Admission::new(all, Arc::clone(&live)),
             idle,
         );
@@ -113,6 +118,7 @@ impl LocalExecutor {
             runner: Arc::new(runner),
             compilations,
             live,
+            profiler,
             runtime: Some(runtime),
             compiling: Some(compiling),
             epoch_thread: Some(epoch_thread),
@@ -281,6 +287,10 @@ impl Executor for LocalExecutor {
 
     fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize {
         self.runner.most_at_once(component.loaded.downcast_ref(), policy)
+    }
+
+    async fn profile(&self, handler: &str, time: Duration) -> Result<GuestProfile, ProfilerBusy> {
+        self.profiler.profile(handler, time).await
     }
 
     fn live_instances(&self) -> usize {

@@ -18,6 +18,7 @@
 //! | `GET /handlers/{name}/attempts` | the newest attempts of a handler, oldest first; parameters `limit`, `before`, `message`, `outcome`, `version`, `failed` |
 //! | `GET /events` | attempts as they end, as server-sent events; parameters `handler`, `queue`, `message`, `outcome`, `failed`, `last` |
 //! | `GET /messages/{id}` | the way of a message: its attempts, the one that sent it, and what they sent |
+//! | `GET /handlers/{name}/profile` | in which functions the processor time of a handler goes; parameter `for` |
 //! | `POST /handlers/{name}/pause` | the handler receives nothing more; parameters `reason`, `for` or `until` |
 //! | `POST /handlers/{name}/resume` | ends that |
 //! | `GET /queues` | every queue with its counts |
@@ -85,6 +86,7 @@ use crate::{
     traces::HostTraces,
     versions::VersionBoard,
 };
+use sandhog_executor::Executor;
 use sandhog_queue::{Counts, Queue, message::QueueName, printable::chain};
 
 mod accept;
@@ -103,6 +105,7 @@ mod messages;
 mod metrics;
 mod parameters;
 mod peek;
+mod profile;
 mod refused;
 mod reload;
 mod settlements;
@@ -130,6 +133,8 @@ pub struct AdminState {
     pub queues: Arc<QueueSet>,
     /// All handlers.
     pub handlers: Arc<HandlerStatuses>,
+    /// Runs the guests of all handlers.
+    pub executor: Arc<dyn Executor>,
     /// The versions of all handlers.
     pub versions: Arc<VersionBoard>,
     /// What operators have halted.
@@ -222,6 +227,7 @@ fn documented() -> (Router<AdminState>, utoipa::openapi::OpenApi) {
         .routes(routes!(journal::attempts))
         .routes(routes!(journal::events))
         .routes(routes!(journal::way))
+        .routes(routes!(profile::take))
         .routes(routes!(halts::pause_handler))
         .routes(routes!(halts::resume_handler))
         .routes(routes!(halts::pause_queue))

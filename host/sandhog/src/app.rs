@@ -414,6 +414,7 @@ fn admin_state(
     AdminState {
         queues: Arc::clone(&host.queues),
         handlers: Arc::clone(&host.statuses),
+        executor: Arc::clone(&host.executor),
         versions: Arc::clone(&host.versions),
         halts: Arc::clone(&host.halts),
         reload: Some(reload),

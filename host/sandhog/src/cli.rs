@@ -32,6 +32,7 @@ mod new;
 mod paint;
 mod pauses;
 mod peek;
+mod profile;
 mod queues;
 mod reloading;
 mod send;
@@ -47,9 +48,9 @@ mod versions;
 pub use self::arguments::{
     AttemptsCommand, BackupArgs, CheckArgs, Cli, ColorChoice, Command, CompactArgs, CompletionsArgs, DeadChoice,
     DeadCommand, DeleteArgs, DeployArgs, DevArgs, DrainArgs, EditArgs, Feature, GeneratedCommand, HandlersArgs,
-    HealthArgs, HostArgs, InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, PromoteArgs, PurgeArgs,
-    QueuesArgs, ReloadArgs, ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand, TailArgs,
-    TraceArgs, VersionsArgs,
+    HealthArgs, HostArgs, InvokeArgs, Language, ManArgs, NewArgs, PauseArgs, PeekArgs, ProfileArgs, PromoteArgs,
+    PurgeArgs, QueuesArgs, ReloadArgs, ReplayArgs, ResumeArgs, RollbackArgs, RunArgs, SendArgs, SteeringCommand,
+    TailArgs, TraceArgs, VersionsArgs,
 };
 pub use self::paint::Paint;
 pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
@@ -219,6 +220,7 @@ pub fn steer(
     let client = command.host().client(environment)?;
     match command {
         SteeringCommand::Handlers(args) => handlers::handlers(args, &client, streams),
+        SteeringCommand::Profile(args) => profile::profile(args, &client, streams),
         SteeringCommand::Pause(args) => pauses::pause(args, &client, streams.output),
         SteeringCommand::Resume(args) => pauses::resume(args, &client, streams.output),
         SteeringCommand::Drain(args) => drain::drain(args, &client, streams),

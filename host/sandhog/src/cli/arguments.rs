@@ -27,7 +27,9 @@ pub use self::{
     health::HealthArgs,
     peek::PeekArgs,
     replay::ReplayArgs,
-    steering::{DeleteArgs, DrainArgs, HandlersArgs, PauseArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand},
+    steering::{
+        DeleteArgs, DrainArgs, HandlersArgs, PauseArgs, ProfileArgs, PurgeArgs, ReloadArgs, ResumeArgs, SteeringCommand,
+    },
 };
 
 /// The longest name of a handler, in bytes: with what `deploy` adds to it, it is still the name of a file.

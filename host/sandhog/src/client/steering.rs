@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{ClientError, HostClient, escape};
 use crate::admin::wire::{
-    AffectedMessages, DeletedQueue, DrainForm, EndedDrain, HaltForm, QueueForm, ReloadAnswer, ResumeAnswer,
+    AffectedMessages, DeletedQueue, DrainForm, EndedDrain, HaltForm, ProfileForm, QueueForm, ReloadAnswer, ResumeAnswer,
 };
 
 /// An order to pause.
@@ -46,6 +46,16 @@ impl HostClient {
     /// See [`ClientError`].
     pub fn resume(&self, name: &str, is_handler: bool) -> Result<ResumeAnswer, ClientError> {
         self.call("POST", &format!("{}/resume", place(name, is_handler)), None::<&()>)
+    }
+
+    /// Takes a profile of a handler for this time, 20 s at most, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn profile(&self, handler: &str, time: Duration) -> Result<ProfileForm, ClientError> {
+        let path = format!("{}/profile?for={}ms", place(handler, true), time.as_millis());
+        self.call("GET", &path, None::<&()>)
     }
 
     /// Deletes the messages of a queue that are not in flight.

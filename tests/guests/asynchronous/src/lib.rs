@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `get URL` | a request; its status comes of it, or `failed` |
 //! | `wait MS` | waits |
+//! | `compute ROUNDS` | computes |
 //! | `behind MS` | starts a task that waits and then sends `late`, and goes on without it |
 //! | `reject` `trap` | fails |
 
@@ -45,6 +46,7 @@ async fn answer(line: &str) -> Result<String, Failure> {
             wait(rest).await;
             Ok("waited".to_owned())
         }
+        "compute" => Ok(compute(rest)),
         "behind" => {
             let rest = rest.to_owned();
             wit_bindgen::spawn_local(async move {
@@ -56,6 +58,15 @@ async fn answer(line: &str) -> Result<String, Failure> {
         "reject" => Err(Failure::Reject("as I was told".to_owned())),
         _ => panic!("{does} is no command"),
     }
+}
+
+#[inline(never)]
+fn compute(rounds: &str) -> String {
+    let mut state = 1_u32;
+    for round in 0..rounds.parse::<u32>().unwrap() {
+        state = std::hint::black_box(state.wrapping_mul(1_664_525) ^ round);
+    }
+    state.to_string()
 }
 
 async fn wait(ms: &str) {

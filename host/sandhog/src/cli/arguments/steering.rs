@@ -12,6 +12,8 @@ use sandhog_queue::message::QueueName;
 pub enum SteeringCommand {
     /// Show the handlers of the running host: queue, state, version, attempts under way, and why one stands still
     Handlers(HandlersArgs),
+    /// Take samples of what a handler computes, and show in which functions its processor time goes
+    Profile(ProfileArgs),
     /// Let nobody receive from a queue, or let a handler receive nothing, until that is resumed or its end comes
     Pause(PauseArgs),
     /// End a pause that was ordered with `pause`
@@ -31,6 +33,7 @@ impl SteeringCommand {
     pub fn host(&self) -> &HostArgs {
         match self {
             Self::Handlers(args) => &args.host,
+            Self::Profile(args) => &args.host,
             Self::Pause(args) => &args.host,
             Self::Resume(args) => &args.host,
             Self::Drain(args) => &args.host,
@@ -49,6 +52,35 @@ DONE/MIN are the messages that were handled in the last minute, and FAILED/MIN t
 
 Below the table stands why a handler stands still, or why another version serves than the files in the plugin directory.")]
 pub struct HandlersArgs {
+    /// Write JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Where the host is.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `sandhog profile`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sandhog profile orders               for five seconds
+  sandhog profile orders --for 20s --folded >orders.folded
+
+SELF is the share of the samples in a function itself, TOTAL with what it calls. A sample is taken every 5 ms of each call that \
+computes then, at the next entry of a function or head of a loop; waits are not sampled. Handlers in JavaScript, Python and other \
+languages with an interpreter show the functions of that. Handlers in compiled languages have names unless they were stripped.
+
+One profile is taken at a time, of all versions of a handler together.")]
+pub struct ProfileArgs {
+    /// The name of the handler
+    pub handler: String,
+    /// How long to take samples, at most 20s
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, default_value = "5s")]
+    pub time: Duration,
+    /// Write a line for each stack, as tools for flame graphs read them
+    #[arg(long, conflicts_with = "json")]
+    pub folded: bool,
     /// Write JSON
     #[arg(long)]
     pub json: bool,
