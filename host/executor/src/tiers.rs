@@ -30,6 +30,8 @@ use super::{
 };
 use crate::policy::Limits;
 
+/// A component of this size is compiled for so long that the log says so.
+const LARGE_BYTES: usize = 4 * 1024 * 1024;
 /// The most files that are compiled at a time: one that takes long must not hold up the next.
 const MAX_AT_ONCE: usize = 2;
 /// The most bytes of files that are held for code that is to be made well (256 MiB), in units of [`HELD_UNIT`]. Further files
@@ -147,6 +149,11 @@ impl Compilations {
             CodeTiers::FastThenOptimised | CodeTiers::Fast => CodeTier::Fast,
             CodeTiers::Optimised => CodeTier::Optimised,
         };
+        if source.wasm.len() >= LARGE_BYTES {
+            let size = u64::try_from(source.wasm.len()).unwrap_or(u64::MAX);
+            let size = bytesize::ByteSize::b(size).display().iec().to_string();
+            tracing::info!(file = %source.file.display(), size, "compiling, which takes some seconds");
+        }
         let mut made = self.made(source, tier).await?;
         if !self.improves(&made) {
             self.keep(&source.file, &source.digest, &mut made).await;

@@ -211,7 +211,11 @@ const TABLES: [Table; 15] = [
         what: "The top of the file. Paths are relative to the file.",
         keys: &[
             ("queue", "the file's name", "The queue that the handler serves."),
-            ("concurrency", "16", "Calls at a time, each with one message or a batch."),
+            (
+                "concurrency",
+                "16",
+                "Calls at a time, each with one message or a batch.",
+            ),
             ("timeout", "\"30s\"", "The longest time of one attempt."),
             (
                 "batch-size",

@@ -34,7 +34,9 @@ pub(crate) fn completions(args: &CompletionsArgs, streams: &mut CommandStreams<'
 }
 
 pub(crate) fn man(args: &ManArgs) -> Result<(), CliError> {
-    clap_mangen::generate_to(shown(), &args.directory).map_err(|source| CliError::File {
+    let written =
+        std::fs::create_dir_all(&args.directory).and_then(|()| clap_mangen::generate_to(shown(), &args.directory));
+    written.map_err(|source| CliError::File {
         path: args.directory.clone(),
         source,
     })
@@ -75,16 +77,17 @@ mod tests {
     #[test]
     fn every_command_has_a_man_page() {
         let place = tempfile::tempdir().unwrap();
+        let directory = place.path().join("not/yet/there");
         let args = ManArgs {
-            directory: place.path().to_owned(),
+            directory: directory.clone(),
         };
         man(&args).unwrap();
-        let page = std::fs::read_to_string(place.path().join("sandhog-dead-redrive.1")).unwrap();
+        let page = std::fs::read_to_string(directory.join("sandhog-dead-redrive.1")).unwrap();
         assert!(page.contains("Put dead letters back"), "{page}");
-        assert!(place.path().join("sandhog.1").exists() && !place.path().join("sandhog-compile.1").exists());
-        let missing = ManArgs {
-            directory: place.path().join("missing"),
+        assert!(directory.join("sandhog.1").exists() && !directory.join("sandhog-compile.1").exists());
+        let a_file = ManArgs {
+            directory: directory.join("sandhog.1"),
         };
-        assert!(man(&missing).unwrap_err().to_string().contains("missing"));
+        assert!(man(&a_file).unwrap_err().to_string().contains("sandhog.1"));
     }
 }

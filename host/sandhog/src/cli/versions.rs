@@ -94,7 +94,10 @@ fn short(digest: &str) -> String {
 fn write_versions(list: &VersionList, streams: &mut CommandStreams<'_>) -> io::Result<()> {
     if list.versions.is_empty() {
         let name = printable(&list.handler, MAX_CELL_BYTES);
-        writeln!(streams.output, "No version of {name} has been accepted.")?;
+        writeln!(
+            streams.output,
+            "No version of {name} has been accepted yet: `sandhog handlers` says why."
+        )?;
     } else {
         version_table(list).write(streams)?;
     }

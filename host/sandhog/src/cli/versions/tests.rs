@@ -72,7 +72,7 @@ version 7 is on probation: 120 of 300 calls, 3m 2s of 10m; 2 of its 118 calls br
 fn a_handler_without_a_version_has_no_table() {
     let mut none = VersionList::none("orders");
     none.note = Some("the files are refused".to_owned());
-    let expected = "No version of orders has been accepted.\nthe files are refused\n";
+    let expected = "No version of orders has been accepted yet: `sandhog handlers` says why.\nthe files are refused\n";
     assert_eq!(written(None, |streams| write_versions(&none, streams)), expected);
 }
 
