@@ -10,7 +10,7 @@ use std::{
 
 use harness::{announce::announced, guests::no_op, host::Place, repository, sandhog_binary};
 use sandhog::config::Config;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn shipped(file: &str) -> PathBuf {
     repository().join("host/sandhog/packaging").join(file)
@@ -154,4 +154,68 @@ fn the_host_runs_with_the_configuration_of_the_debian_package() {
     let config = Config::parse(&listening, "sandhog.toml", place.path()).unwrap();
     assert_eq!(config.queues.len(), 1);
     assert!(!config.listen.ip().is_loopback());
+}
+
+#[test]
+fn the_list_of_what_the_program_is_made_of_has_its_packages_and_no_path() {
+    let place = tempfile::tempdir().unwrap();
+    let packages = place.path().join("packages");
+    // As `cargo tree` has them: once where they are wanted and again, and with where they lie.
+    fs::write(
+        &packages,
+        "sandhog v0.1.0 (/src/host/sandhog)\nbytes v1.12.1\nqueue v0.1.0 (/src/queue)\nbytes v1.12.1\n",
+    )
+    .unwrap();
+    let component = |name: &str, version: &str, reference: &str| json!({ "name": name, "version": version, "bom-ref": reference, "purl": "pkg:cargo/x?download_url=file://." });
+    let listed = json!({
+        "metadata": {
+            "component": {
+                "name": "sandhog", "version": "0.1.0", "bom-ref": "path+file:///src/host/sandhog#0.1.0", "purl": "file:",
+                "components": [component("sandhog", "0.1.0", "path+file:///src/host/sandhog#0.1.0 bin-target-0")],
+            },
+            "properties": [],
+        },
+        "components": [
+            component("bytes", "1.12.1", "registry#bytes@1.12.1"),
+            component("bytes", "0.1.0", "registry#bytes@0.1.0"),
+            component("queue", "0.1.0", "path+file:///src/queue#queue@0.1.0"),
+        ],
+        "dependencies": [
+            { "ref": "path+file:///src/host/sandhog#0.1.0", "dependsOn": ["path+file:///src/queue#queue@0.1.0", "registry#bytes@0.1.0"] },
+            { "ref": "path+file:///src/queue#queue@0.1.0", "dependsOn": ["registry#bytes@1.12.1"] },
+            { "ref": "registry#bytes@0.1.0" },
+            { "ref": "registry#bytes@1.12.1" },
+        ],
+    });
+    let input = place.path().join("listed");
+    fs::write(&input, listed.to_string()).unwrap();
+    let made = |packages: &Path| {
+        let mut sbom = Command::new(shipped("sbom"));
+        sbom.arg(packages).stdin(fs::File::open(&input).unwrap());
+        sbom.output().unwrap()
+    };
+    let made_of = made(&packages);
+    assert!(made_of.status.success(), "{}", text(&made_of));
+    let made_of: Value = serde_json::from_slice(&made_of.stdout).unwrap();
+    let reference = |name: &str| format!("pkg:cargo/{name}");
+    let known = |name: &str, version: &str| {
+        let reference = format!("pkg:cargo/{name}@{version}");
+        json!({ "name": name, "version": version, "bom-ref": reference, "purl": reference })
+    };
+    assert_eq!(
+        made_of,
+        json!({
+            "metadata": { "component": known("sandhog", "0.1.0") },
+            "components": [known("bytes", "1.12.1"), known("queue", "0.1.0")],
+            "dependencies": [
+                { "ref": reference("sandhog@0.1.0"), "dependsOn": [reference("queue@0.1.0")] },
+                { "ref": reference("queue@0.1.0"), "dependsOn": [reference("bytes@1.12.1")] },
+                { "ref": reference("bytes@1.12.1") },
+            ],
+        })
+    );
+    // A package that the program has, and the list of cargo-cyclonedx has not, is no list.
+    fs::write(&packages, "sandhog v0.1.0\nring v0.17.14\n").unwrap();
+    let refused = made(&packages);
+    assert!(!refused.status.success() && text(&refused).contains("ring"), "{}", text(&refused));
 }
