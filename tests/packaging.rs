@@ -217,5 +217,9 @@ fn the_list_of_what_the_program_is_made_of_has_its_packages_and_no_path() {
     // A package that the program has, and the list of cargo-cyclonedx has not, is no list.
     fs::write(&packages, "sandhog v0.1.0\nring v0.17.14\n").unwrap();
     let refused = made(&packages);
-    assert!(!refused.status.success() && text(&refused).contains("ring"), "{}", text(&refused));
+    assert!(
+        !refused.status.success() && text(&refused).contains("ring"),
+        "{}",
+        text(&refused)
+    );
 }

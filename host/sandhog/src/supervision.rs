@@ -282,7 +282,7 @@ impl HostState {
                     left.as_secs()
                 )
             }
-            (Some(DrainCause::Stopping), None) => format!("stopping: {in_flight}, and is given back now"),
+            (Some(DrainCause::Stopping), None) => format!("stopping: {in_flight}, and no grace period is left"),
             (Some(DrainCause::Ordered { .. }), _) => format!("draining by an operator's order: {in_flight}"),
             (None, _) if !self.has_first_verdicts => "starting: handlers are being compiled".to_owned(),
             (None, _) if !self.is_ready => "not ready: `sandhog health` says why".to_owned(),
@@ -345,7 +345,18 @@ mod tests {
             grace: None,
             ..stopping
         };
-        check(&cut_short, "stopping: 3 in flight (orders 3), and is given back now");
+        check(
+            &cut_short,
+            "stopping: 3 in flight (orders 3), and no grace period is left",
+        );
+        let given_back = HostState {
+            in_flight: in_flight([]),
+            ..cut_short
+        };
+        check(
+            &given_back,
+            "stopping: nothing is in flight, and no grace period is left",
+        );
     }
 
     fn told(state: &HostState, before: &mut ToldBefore) -> String {
