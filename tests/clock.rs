@@ -7,14 +7,11 @@
     reason = "the steps of a test must succeed"
 )]
 
-use std::{fs, path::Path, process::Command, sync::Arc, sync::mpsc, time::Duration};
+use std::{fs, path::Path, sync::Arc, sync::mpsc, time::Duration};
 
 use harness::{
     faulty_store::{Fault, FaultyStore},
-    host::Place,
-    repository,
     set_clock::SetClock,
-    wait_for,
 };
 use sandhog_queue::{
     Effects, FailureKind, FailureRecord, Queue as _, SettleRequest, Settlement,
@@ -23,6 +20,12 @@ use sandhog_queue::{
 use sandhog_simple::{ProcessedMessageKey, SimpleQueue, SimpleStore, StoreOptions, settings::Settings};
 use tempfile::TempDir;
 use tokio::time::Instant;
+
+#[cfg(target_os = "linux")]
+use {
+    harness::{host::Place, repository, wait_for},
+    std::process::Command,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -379,6 +382,7 @@ async fn an_earlier_versions_delay_under_a_clock_that_was_ahead_lasts_no_longer_
 }
 
 /// A library that moves the wall clock of the processes that load it by what a file says, in seconds.
+#[cfg(target_os = "linux")]
 const SHIM: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>

@@ -1,14 +1,17 @@
 //! A machine that denies what a host asks for: it works all the same, or says what it was denied. The file is not blamed.
 
-use std::{
-    fs,
-    process::{Command, Output},
-};
-
-use harness::{guests::no_op, host::Place, wait_for};
+use harness::{host::Place, wait_for};
 
 #[cfg(target_os = "linux")]
-use std::{collections::BTreeMap, os::unix::process::CommandExt as _};
+use {
+    harness::guests::no_op,
+    std::{
+        collections::BTreeMap,
+        fs,
+        os::unix::process::CommandExt as _,
+        process::{Command, Output},
+    },
+};
 
 /// The command, in a process for which these system calls fail with this error.
 #[cfg(target_os = "linux")]

@@ -160,7 +160,7 @@ fn spinner(what: String, progress: bool) -> ProgressBar {
     spinner
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::path::Path;
 
@@ -168,7 +168,6 @@ mod tests {
     use crate::trial::ComponentTrial;
 
     // A component that the machine could not read once had the exit code of a refused one, as if another try could not succeed.
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_file_is_not_refused_for_what_the_machine_does() {
         let place = tempfile::tempdir().unwrap();
