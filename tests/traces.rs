@@ -11,6 +11,7 @@ use harness::{
     guests::{batch_handler, forward, handler, no_op, obedient, program},
     host::{Host, Place},
     http_server::{HttpServer, authority},
+    otel_collector::OtelCollector,
     otlp_collector::OtlpCollector,
     sqs_host::{Stage, metric},
     sqs_server::Kind,
@@ -163,6 +164,68 @@ fn a_span_says_what_the_conventions_ask_for() {
     );
     // Somebody who reads the log finds the trace.
     assert_eq!(host.event("not handled")["fields"]["trace_id"], failed["trace"]);
+}
+
+/// What a collector gets of a message that goes through two handlers and of one that fails, without what differs from run to run.
+fn told(environment: Vec<(&'static str, String)>, reader: &OtlpCollector) -> Vec<String> {
+    let mut place = Place::new();
+    place.environment = environment;
+    place.configure("[queues.in]\nmax-receives = 1\n");
+    place.install("in", &obedient("calls"), "[grant]\nsend = [\"calls\"]\n");
+    place.install("calls", &obedient("out"), GRANT);
+    let host = started(&place);
+    host.try_send(
+        "in",
+        b"x",
+        &format!("attr.traceparent={PARENT}&attr.tracestate=vendor%3D1"),
+    )
+    .unwrap();
+    reader.span("send out");
+    host.send("in", b"t");
+    let mut spans = wait_for("all spans", || {
+        let spans = reader.spans();
+        (spans.len() == 5).then_some(spans)
+    });
+    let names = spans.iter().map(|span| (span["span"].clone(), span["name"].clone()));
+    let names: Vec<_> = names.chain([(json!(SPAN), json!("elsewhere"))]).collect();
+    let named = |id: &Value| names.iter().find(|(each, _)| each == id).map(|(_, name)| name.clone());
+    for span in &mut spans {
+        span["parent"] = named(&span["parent"]).unwrap_or_default();
+        if let Some(link) = span["links"].get_mut(0) {
+            link["span"] = named(&link["span"]).unwrap();
+            link["attributes"].take();
+        }
+        for changing in [
+            "messaging.message.id",
+            "sandhog.guest.duration",
+            "sandhog.guest.cpu_time",
+        ] {
+            span["attributes"][changing] = json!(span["attributes"][changing].is_null());
+        }
+        span["resource"]["service.instance.id"].take();
+        // The trace of the message that failed is its own.
+        if span["trace"] != TRACE {
+            span["trace"].take();
+        }
+        for changing in ["span", "nanoseconds"] {
+            span[changing].take();
+        }
+    }
+    let mut told: Vec<_> = spans.iter().map(Value::to_string).collect();
+    told.sort();
+    told
+}
+
+#[test]
+#[ignore = "a long suite: cargo suites"]
+fn the_collector_of_opentelemetry_hands_on_every_span_whole() {
+    let reader = OtlpCollector::start();
+    let direct = told(reader.environment(), &reader);
+    let reader = OtlpCollector::start();
+    let between = OtelCollector::before(&reader);
+    assert_eq!(told(between.environment(), &reader), direct);
+    let chain = direct.iter().filter(|span| span.contains(TRACE)).count();
+    assert_eq!(chain, 4, "{direct:#?}");
 }
 
 #[test]

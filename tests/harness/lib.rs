@@ -32,6 +32,7 @@ pub mod http_server;
 pub mod imports;
 pub mod interfaces;
 pub mod keeping;
+pub mod otel_collector;
 pub mod otlp_collector;
 pub mod pages;
 pub mod pipeline;

@@ -39,6 +39,14 @@ fn python() -> &'static str {
     })
 }
 
+/// The variables of a host that exports to a collector on this port of 127.0.0.1 without much delay.
+pub(crate) fn environment(port: u64) -> Vec<(&'static str, String)> {
+    vec![
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{port}")),
+        ("OTEL_BSP_SCHEDULE_DELAY", "20".to_owned()),
+    ]
+}
+
 impl OtlpCollector {
     /// Listens on a free port of 127.0.0.1.
     pub fn start() -> Self {
@@ -83,10 +91,7 @@ impl OtlpCollector {
 
     /// The variables of a host that exports to it without much delay.
     pub fn environment(&self) -> Vec<(&'static str, String)> {
-        vec![
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
-            ("OTEL_BSP_SCHEDULE_DELAY", "20".to_owned()),
-        ]
+        environment(self.port)
     }
 
     /// The requests that it took.

@@ -183,6 +183,26 @@ pub fn packaging() -> &'static PackagingTools {
     })
 }
 
+/// Builds the program in Go in this folder of pins, with the Go of [`python`]; returns where it is.
+pub(crate) fn go_program(pin: &str, made: &Path) -> PathBuf {
+    let pinned = ["go.mod", "go.sum", "main.go"].map(|file| format!("{pin}/{file}"));
+    let program = made.join("program");
+    made_of(&pinned.each_ref().map(String::as_str), made, |made| {
+        run(Command::new(python().join("go"))
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg(".")
+            .env("GOTOOLCHAIN", "local")
+            .env("GOFLAGS", "-modcacherw")
+            .env("CGO_ENABLED", "0")
+            .env("GOMODCACHE", made.join("modules"))
+            .current_dir(pins().join(pin)));
+        // Their sources are many times the program, and are not needed any more.
+        fs::remove_dir_all(made.join("modules")).unwrap();
+    });
+    program
+}
+
 /// A directory with the `node_modules` of the pins.
 pub fn node() -> &'static Path {
     static MADE: OnceLock<PathBuf> = OnceLock::new();

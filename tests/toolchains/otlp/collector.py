@@ -44,6 +44,7 @@ def spans(request):
                 yield {
                     "resource": resource,
                     "scope": of_scope.scope.name,
+                    "schema": of_scope.schema_url,
                     "name": span.name,
                     "kind": Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
                     "trace": span.trace_id.hex(),
