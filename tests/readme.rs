@@ -384,6 +384,11 @@ fn every_configuration_that_a_page_shows_is_accepted() {
                 for file in secrets.filter_map(|rest| rest.split('"').next()) {
                     fs::write(place.path().join(file), "0123456789abcdef").unwrap();
                 }
+                let mut lines = block.text.lines();
+                let reader = lines.find_map(|line| line.strip_prefix("read-only-secret-file = \""));
+                if let Some(file) = reader.and_then(|rest| rest.split('"').next()) {
+                    fs::write(place.path().join(file), "fedcba9876543210").unwrap();
+                }
                 Config::load(Some(place.path()), ConfigOverrides::default(), &|_: &str| None).err()
             } else {
                 refused_manifest(&block.text)

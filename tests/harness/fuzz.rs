@@ -332,6 +332,7 @@ fn address() -> SocketAddr {
                 journal: Arc::default(),
                 backups: Arc::default(),
                 secret: None,
+                dashboard: Arc::default(),
                 keys: NamedKeys::default(),
                 spy: None,
                 draining: CancellationToken::new(),

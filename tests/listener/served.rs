@@ -78,6 +78,7 @@ impl Served {
             journal: Arc::default(),
             backups: Arc::default(),
             secret: None,
+            dashboard: Arc::default(),
             keys: NamedKeys::default(),
             spy: None,
             draining: draining.clone(),

@@ -45,7 +45,7 @@
 //! | `DELETE /queues/{name}/dead/{id}` | deletes one dead letter |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
-//! Everything else is the SQS protocol, see `admin/sqs.rs`.
+//! Below `/ui` is the dashboard, see `admin/ui.rs`. Everything else is the SQS protocol, see `admin/sqs.rs`.
 //!
 //! An error is `{"error": ".."}` with 400 (wrong request), 401 (no secret), 403 (a browser's request from
 //! elsewhere), 404 (no such queue, message or handler), 409 (the receipt is no longer valid, or the versions do not allow the order), 413 (too large), 501 (this
@@ -71,10 +71,12 @@ use utoipa::{
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use self::{body::RequestBodies, guard::RequestGuard, parameters::Path, refused::RefusedRequest};
+use self::{
+    body::RequestBodies, caller::Caller, guard::RequestGuard, parameters::Path, refused::RefusedRequest, ui::UiDoor,
+};
 use crate::{
     backup::BackupDesk,
-    config::ListenerSecret,
+    config::{DashboardSettings, ListenerSecret},
     config_reload::ReloadDesk,
     endpoint::{EndpointParts, NamedKeys, SqsEndpoint},
     halts::Halts,
@@ -93,6 +95,7 @@ mod accept;
 mod audit;
 mod backup;
 mod body;
+mod caller;
 mod chosen_dead;
 mod connections;
 mod dead_letters;
@@ -106,6 +109,7 @@ mod metrics;
 mod parameters;
 mod peek;
 mod profile;
+mod redaction;
 mod refused;
 mod reload;
 mod settlements;
@@ -114,6 +118,7 @@ mod sqs;
 mod standing;
 mod stream;
 mod traced;
+mod ui;
 mod version_files;
 mod versions;
 pub mod wire;
@@ -151,6 +156,8 @@ pub struct AdminState {
     pub backups: Arc<BackupDesk>,
     /// The secret that requests carry, if they need one.
     pub secret: Option<ListenerSecret>,
+    /// The settings of the dashboard, with the read-only secret.
+    pub dashboard: Arc<DashboardSettings>,
     /// The access keys of SQS clients.
     pub keys: NamedKeys,
     /// What tests may ask, if they may.
@@ -175,9 +182,11 @@ impl AdminState {
 /// Returns the routes behind their guard.
 fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Router {
     let bodies = Arc::new(RequestBodies::new(limits.body_bytes, limits.body));
+    let door = Arc::new(UiDoor::new(state.secret.clone(), state.dashboard.reader_secret.clone()));
     let guard = RequestGuard {
         state: state.clone(),
         bodies: Arc::clone(&bodies),
+        door: Arc::clone(&door),
         limit: limits.request,
     };
     let endpoint = endpoint_of(&state, &tasks);
@@ -188,20 +197,26 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         Some(spy) => router.merge(spy::routes(spy)),
         None => router,
     };
-    router
+    let inside = router
         .route("/openapi.json", get(async move || document))
+        // The guard reads the body, with a bound of its own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
+        .layer(Extension(Arc::clone(&bodies)))
+        .layer(Extension(Arc::clone(&endpoint)))
+        .layer(Extension(tasks))
+        .with_state(state.clone());
+    inside
+        .clone()
+        .merge(ui::routes(state, inside, door))
         .fallback(sqs::answer)
         .method_not_allowed_fallback(async || {
             RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
         })
-        // The guard reads the body, with a bound of its own.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
-        .layer(Extension(tasks))
-        .with_state(state)
 }
 
 /// Returns what `GET /openapi.json` answers.
@@ -305,6 +320,7 @@ async fn live() -> &'static str {
 )]
 async fn ready(
     State(state): State<AdminState>,
+    caller: Option<Extension<Caller>>,
     uri: Uri,
     headers: HeaderMap,
 ) -> (StatusCode, Json<wire::ReadinessAnswer>) {
@@ -319,7 +335,7 @@ async fn ready(
         ),
         Err(reasons) => {
             // A reason can hold words of a guest, which only a client with the secret may see.
-            let reasons = if guard::admit(&state, &uri, &headers).is_ok() {
+            let reasons = if caller.is_some() || guard::admit(&state, &uri, &headers).is_ok() {
                 reasons
             } else {
                 vec![]

@@ -423,6 +423,7 @@ fn admin_state(
         traces: host.traces.clone(),
         backups: Arc::default(),
         secret: config.secret.clone(),
+        dashboard: Arc::new(config.dashboard.clone()),
         keys,
         spy,
         draining: host.stop_receiving.clone(),

@@ -15,6 +15,7 @@ use std::{
 
 use self::{
     access::read_keys,
+    dashboard::read_dashboard,
     queues::read_queues,
     section::{TomlDocument, TomlSection},
 };
@@ -24,6 +25,7 @@ use sandhog_simple::ProcessedMessageSettings;
 use sandhog_traces::TraceSettings;
 
 mod access;
+mod dashboard;
 mod exit_codes;
 mod grants;
 mod limits;
@@ -37,6 +39,7 @@ mod supervisor;
 
 pub use self::{
     access::{AccessKey, AccessRight, OWNER, QueuePattern},
+    dashboard::{DashboardSettings, RedactedPath, Redaction},
     limits::limit_rows,
     manifest::{DevSettings, Manifest, RetryDelays},
     mistake::{ConfigErrors, ConfigMistake},
@@ -49,6 +52,8 @@ pub use self::{
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9324);
 /// The variable that holds the secret of the listener.
 pub const SECRET_VARIABLE: &str = "SANDHOG_SECRET";
+/// The variable that holds the secret of those who may look and change nothing.
+pub const READER_VARIABLE: &str = "SANDHOG_READ_ONLY_SECRET";
 /// The name of the host's own configuration file.
 pub const FILE_NAME: &str = "sandhog.toml";
 
@@ -78,6 +83,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The secret that requests carry: `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
     pub secret: Option<ListenerSecret>,
+    /// What people may see and do: the key `read-only-secret-file`, and the table `[redact]`.
+    pub dashboard: DashboardSettings,
     /// The access keys of SQS clients, by name. Tables `keys.NAME`.
     pub keys: BTreeMap<String, AccessKey>,
     /// The time that attempts under way get to end when the host stops. Key `grace-period`: 0 to 12 h, default 30 s.
@@ -144,12 +151,16 @@ pub fn cache_directory(environment: Environment<'_>) -> Option<PathBuf> {
 ///
 /// The variable exists, and its value can't be a secret.
 pub fn secret_from(environment: Environment<'_>) -> Result<Option<ListenerSecret>, ConfigErrors> {
-    let Some(text) = environment(SECRET_VARIABLE) else {
+    secret_of(environment, SECRET_VARIABLE)
+}
+
+fn secret_of(environment: Environment<'_>, variable: &str) -> Result<Option<ListenerSecret>, ConfigErrors> {
+    let Some(text) = environment(variable) else {
         return Ok(None);
     };
     ListenerSecret::new(&text)
         .map(Some)
-        .map_err(|why| ConfigErrors::one(SECRET_VARIABLE, why.to_string()))
+        .map_err(|why| ConfigErrors::one(variable, why.to_string()))
 }
 
 /// Parses an address of a listener: an IP address, or `localhost`, and a port.
@@ -191,6 +202,7 @@ impl Config {
         if let Some(secret) = secret {
             config.secret = Some(secret);
         }
+        config.take_reader(secret_of(environment, READER_VARIABLE)?)?;
         if let Some(listen) = overrides.listen {
             config.listen = listen;
         }
@@ -208,6 +220,23 @@ impl Config {
         config.manifest_base = overrides.manifest_base;
         check_listen(config.listen, config.secret.is_some())?;
         Ok(config)
+    }
+
+    /// Takes the read-only secret of the environment, and checks the one that there is then.
+    fn take_reader(&mut self, secret: Option<ListenerSecret>) -> Result<(), ConfigErrors> {
+        if let Some(secret) = secret {
+            self.dashboard.reader_secret = Some(secret);
+        }
+        let why = match (&self.dashboard.reader_secret, &self.secret) {
+            (Some(_), None) => {
+                "without a secret of the listener everybody on this machine may do everything: set that one too"
+            }
+            (Some(reader), Some(secret)) if reader == secret => {
+                "it is the secret of the listener, which may do everything: take another"
+            }
+            (Some(_) | None, _) => return Ok(()),
+        };
+        Err(ConfigErrors::one("the read-only secret", why.to_owned()))
     }
 
     /// Returns the `sandhog.toml` that [`Config::load`] reads, if there is one.
@@ -258,6 +287,7 @@ impl Config {
             memory_budget: None,
             queues: BTreeMap::new(),
             keys: BTreeMap::new(),
+            dashboard: DashboardSettings::default(),
             ledger: ProcessedMessageSettings::default(),
             versions_keep: DEFAULT_VERSIONS_KEEP,
             journal: JournalSettings::default(),
@@ -322,6 +352,7 @@ impl Config {
             config.memory_budget = root.size("memory-budget", MEMORY_BUDGET);
             config.queues = read_queues(root);
             config.keys = read_keys(root, directory);
+            config.dashboard = read_dashboard(root, directory);
             config.ledger = read_ledger(root, config.ledger);
             config.versions_keep = read_versions_keep(root).unwrap_or(config.versions_keep);
             config.journal = read_journal(root, config.journal);

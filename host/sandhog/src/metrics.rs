@@ -137,9 +137,19 @@ impl Metrics {
         self.handler_rates.last_minute(handler)
     }
 
+    /// Returns the same, second by second, oldest first; empty of a handler that did nothing.
+    pub(crate) fn handler_seconds(&self, handler: &str) -> Vec<MinuteCounts> {
+        self.handler_rates.seconds(handler)
+    }
+
     /// Returns what came to a queue in the last minute, and what handlers made of its messages.
     pub fn queue_minute(&self, queue: &str) -> MinuteCounts {
         self.queue_rates.last_minute(queue)
+    }
+
+    /// Returns the same, second by second, oldest first; empty of a queue to which nothing came.
+    pub(crate) fn queue_seconds(&self, queue: &str) -> Vec<MinuteCounts> {
+        self.queue_rates.seconds(queue)
     }
 
     /// A handler is gone. Its gauges end now, and its counters with the next look at the page.

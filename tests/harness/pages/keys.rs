@@ -37,7 +37,7 @@ const WRONG: &str = "1979-05-27T07:32:00Z";
 /// A key that no table has, and that is like none.
 const UNKNOWN: &str = "qqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqqq";
 
-const TABLES: [Table; 15] = [
+const TABLES: [Table; 16] = [
     Table {
         file: File::Host,
         name: "",
@@ -63,6 +63,11 @@ const TABLES: [Table; 15] = [
                 "secret-file",
                 "none",
                 "The file with the listener's secret. `SANDHOG_SECRET` wins.",
+            ),
+            (
+                "read-only-secret-file",
+                "none",
+                "The file with the secret of those who may look and change nothing. `SANDHOG_READ_ONLY_SECRET` wins.",
             ),
             (
                 "grace-period",
@@ -159,6 +164,21 @@ const TABLES: [Table; 15] = [
             ),
             ("rights", "none: they have to be there", "What the key may do."),
             ("queues", "all queues", "With which queues."),
+        ],
+    },
+    Table {
+        file: File::Host,
+        name: "redact",
+        given: "",
+        what: "What the dashboard, and clients with the read-only secret, are not shown of messages. [Redaction](../how-to/dashboard.md#redaction) says more.",
+        keys: &[
+            ("bodies", "false", "Hides all bodies."),
+            (
+                "paths",
+                "[]",
+                "Values inside bodies of JSON. `*` stands for any name or index. Other bodies are hidden as a whole.",
+            ),
+            ("attributes", "[]", "The values of the attributes with these names."),
         ],
     },
     Table {

@@ -17,7 +17,7 @@ use http_body_util::BodyExt as _;
 use percent_encoding::percent_decode_str;
 use serde::Deserialize;
 
-use super::AdminState;
+use super::{AdminState, caller::Caller};
 use crate::endpoint::{SqsCaller, queues_of};
 use sandhog_queue::printable::printable;
 use sandhog_sqs_wire::{SqsAction, SqsError, SqsRequest};
@@ -103,6 +103,12 @@ pub(crate) async fn audit(State(state): State<AdminState>, request: Request, nex
     answer
 }
 
+/// Writes a line about the dashboard itself: somebody has logged in or out, or has not.
+pub(crate) fn note(who: &str, address: Option<&ClientAddress>, action: &str, result: &str) {
+    let peer = peer_of(address);
+    tracing::info!(target: "audit", who, peer, action, what = "/ui", result, "audit");
+}
+
 fn result_of(status: StatusCode) -> String {
     if status.is_success() {
         "done".to_owned()
@@ -118,18 +124,24 @@ fn line_of(state: &AdminState, request: &Request) -> Option<AuditLine> {
     }
     // Other requests are those of SQS clients, which have lines of their own, and those that no route has.
     let route = request.extensions().get::<MatchedPath>()?.as_str();
-    if method == Method::POST && OF_MESSAGES.contains(&route) {
+    let caller = match request.extensions().get::<Caller>() {
+        Some(caller) => caller.clone(),
+        None => Caller::owner(state.secret.is_some()),
+    };
+    let is_of_messages = method == Method::POST && OF_MESSAGES.contains(&route);
+    if is_of_messages && !caller.is_person {
         return None;
     }
-    let who = if state.secret.is_some() { "secret" } else { "local" };
     let query = request
         .uri()
         .query()
         .map(|query| format!("?{query}"))
         .unwrap_or_default();
+    // The parameters of a send are a part of the message.
+    let query = if is_of_messages { String::new() } else { query };
     let what = format!("{}{query}", request.uri().path());
     Some(AuditLine {
-        who: who.to_owned(),
+        who: caller.who,
         peer: peer_of(request.extensions().get()),
         action: action_of(method, route),
         what: text(&what),
@@ -139,6 +151,9 @@ fn line_of(state: &AdminState, request: &Request) -> Option<AuditLine> {
 
 /// Returns the words for what a route does: `pause queue`, `redrive queue dead`, `delete queue messages`.
 fn action_of(method: &Method, route: &str) -> String {
+    if *method == Method::POST && route == "/queues/{name}" {
+        return "send message".to_owned();
+    }
     let words = route
         .split('/')
         .filter(|word| !word.is_empty() && !word.starts_with('{'));
@@ -272,6 +287,7 @@ mod tests {
             (Method::POST, "/queues/{name}/dead/redrive", "redrive queue dead"),
             (Method::POST, "/handlers/{name}/rollback", "rollback handler"),
             (Method::POST, "/reload", "reload"),
+            (Method::POST, "/queues/{name}", "send message"),
         ] {
             assert_eq!(action_of(&method, route), expected);
         }

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::{refused::RefusedRequest, sqs::speaks_sqs, wire};
+use super::{refused::RefusedRequest, sqs::speaks_sqs, ui, wire};
 use sandhog_queue::{message::MAX_BODY_BYTES, printable::printable};
 
 /// The bytes of one permit.
@@ -62,6 +62,8 @@ impl RequestBodies {
         check_headers(request.headers())?;
         let (limit, room) = if speaks_sqs(&request) {
             (MAX_SQS_BYTES, &self.sqs_bytes)
+        } else if let Some(limit) = ui::body_limit(request.uri().path()) {
+            (limit, &self.bytes)
         } else if is_batch(request.uri().path()) {
             (wire::MAX_BATCH_BYTES, &self.bytes)
         } else {

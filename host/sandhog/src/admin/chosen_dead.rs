@@ -11,6 +11,7 @@ use super::{
     body::{RequestBodies, json},
     parameters::Path,
     peek::{parsed, parsed_cursor},
+    redaction::RedactedView,
     refused::RefusedRequest,
     wire::{self, AffectedMessages, SweepAnswer, SweepRequest},
 };
@@ -52,13 +53,14 @@ pub(crate) type AnswerOfSweep = Result<(Option<Extension<DryRun>>, Json<SweepAns
 pub(crate) async fn delete(
     State(state): State<AdminState>,
     Path(name): Path<String>,
+    view: RedactedView,
     Extension(bodies): Extension<Arc<RequestBodies>>,
     body: ReceivedBody,
 ) -> AnswerOfSweep {
     let queue = state.find(&name)?;
     let request: SweepRequest = bodies.parse(body?, json).await?;
     let dry_run = request.dry_run.then_some(Extension(DryRun));
-    match ChosenDeadLetters::of(request)? {
+    match ChosenDeadLetters::of(request, &view)? {
         Some(chosen) => Ok((dry_run, Json(chosen.apply(&*queue, DeadLetterAction::Delete).await?))),
         None => Err(RefusedRequest::bad(
             "use ids or where; DELETE /queues/{name}/dead deletes all",
@@ -151,7 +153,7 @@ enum DeadLetterNames {
 
 impl ChosenDeadLetters {
     /// Reads a request; `None` if it names none.
-    pub(crate) fn of(request: SweepRequest) -> Result<Option<Self>, RefusedRequest> {
+    pub(crate) fn of(request: SweepRequest, view: &RedactedView) -> Result<Option<Self>, RefusedRequest> {
         let SweepRequest {
             ids,
             filter,
@@ -166,7 +168,7 @@ impl ChosenDeadLetters {
             (None, None) => return Ok(None),
             (Some(ids), None) => DeadLetterNames::Ids(ids.iter().map(|id| MessageId::from_queue(id)).collect()),
             (None, Some(text)) => DeadLetterNames::Filter {
-                filter: parsed(&text)?,
+                filter: visible(&text, view)?,
                 after: after.map(|after| parsed_cursor(&after, "after")).transpose()?,
             },
         };
@@ -196,6 +198,13 @@ impl ChosenDeadLetters {
             DeadLetterNames::Filter { filter, after } => Ok(sweep(queue, action, filter, after).await?),
         }
     }
+}
+
+/// Returns the filter of a text, which asks for nothing that is hidden from the one who wrote it.
+fn visible(text: &str, view: &RedactedView) -> Result<MessageFilter, RefusedRequest> {
+    let filter = parsed(text)?;
+    view.check(&filter)?;
+    Ok(filter)
 }
 
 /// Returns which of the ids are those of dead letters.

@@ -12,6 +12,7 @@ use super::{
     chosen_dead::{AnswerOfSweep, ChosenDeadLetters},
     parameters::{Path, QueryParameters},
     peek::{cursor, parsed},
+    redaction::RedactedView,
     refused::RefusedRequest,
     wire::{self, AffectedMessages},
 };
@@ -70,6 +71,7 @@ pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<Stri
 pub(crate) async fn list(
     State(state): State<AdminState>,
     Path(name): Path<String>,
+    view: RedactedView,
     mut parameters: QueryParameters,
 ) -> Answer<wire::DeadLetterList> {
     let queue = state.find(&name)?;
@@ -79,6 +81,8 @@ pub(crate) async fn list(
     let cursor = cursor(&mut parameters, "cursor")?;
     parameters.finish()?;
     if let Some(filter) = filter {
+        let filter = parsed(&filter)?;
+        view.check(&filter)?;
         if after.is_some() {
             return Err(RefusedRequest::bad(
                 "a page with where goes on with cursor, and not with after",
@@ -87,17 +91,16 @@ pub(crate) async fn list(
         let page = queue
             .peek(PeekRequest {
                 scope: PeekScope::DeadLetters,
-                filter: parsed(&filter)?,
+                filter,
                 after: cursor,
                 limit,
                 body_limit: None,
             })
             .await?;
         let letters = page.messages.into_iter();
+        let letters = letters.map(|letter| wire::MessageForm::peeked(queue.name(), letter));
         return Ok(Json(wire::DeadLetterList {
-            dead_letters: letters
-                .map(|letter| wire::MessageForm::peeked(queue.name(), letter))
-                .collect(),
+            dead_letters: redacted(&view, letters),
             more: page.next.is_some(),
             next: page.next.map(|next| next.to_string()),
         }));
@@ -108,10 +111,19 @@ pub(crate) async fn list(
     let letters = queue.dead_letters(after, limit).await?;
     let more = are_behind(&*queue, &letters, limit).await?;
     Ok(Json(wire::DeadLetterList {
-        dead_letters: letters.into_iter().map(wire::MessageForm::dead).collect(),
+        dead_letters: redacted(&view, letters.into_iter().map(wire::MessageForm::dead)),
         more,
         next: None,
     }))
+}
+
+fn redacted(view: &RedactedView, letters: impl Iterator<Item = wire::MessageForm>) -> Vec<wire::MessageForm> {
+    letters
+        .map(|mut letter| {
+            view.letter(&mut letter);
+            letter
+        })
+        .collect()
 }
 
 /// Refuses a page behind a dead letter that is not there: nobody knows where that would be, and it is not the end.
@@ -155,10 +167,13 @@ async fn are_behind(queue: &dyn Queue, page: &[DeadLetter], limit: usize) -> Res
 pub(crate) async fn show(
     State(state): State<AdminState>,
     Path((name, id)): Path<(String, String)>,
+    view: RedactedView,
 ) -> Answer<wire::MessageForm> {
     let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
     let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
-    Ok(Json(wire::MessageForm::dead(letter.ok_or_else(unknown)?)))
+    let mut letter = wire::MessageForm::dead(letter.ok_or_else(unknown)?);
+    view.letter(&mut letter);
+    Ok(Json(letter))
 }
 
 #[utoipa::path(
@@ -179,6 +194,7 @@ pub(crate) async fn show(
 pub(crate) async fn redrive(
     State(state): State<AdminState>,
     Path(name): Path<String>,
+    view: RedactedView,
     Extension(bodies): Extension<Arc<RequestBodies>>,
     body: ReceivedBody,
 ) -> AnswerOfSweep {
@@ -190,7 +206,7 @@ pub(crate) async fn redrive(
         bodies.parse(body, json).await?
     };
     let dry_run = request.dry_run.then_some(Extension(DryRun));
-    match ChosenDeadLetters::of(request)? {
+    match ChosenDeadLetters::of(request, &view)? {
         Some(chosen) => Ok((dry_run, Json(chosen.apply(&*queue, DeadLetterAction::Redrive).await?))),
         None => Ok((None, Json(redrive_all(&*queue).await?))),
     }

@@ -16,9 +16,11 @@ use axum::{
 use super::{
     AdminState,
     body::RequestBodies,
+    caller::Caller,
     connections::{ClientConnection, ConnectionPhase},
     refused::RefusedRequest,
     sqs::{protocol_of, refusal, speaks_sqs},
+    ui::{self, DoorAnswer, GuardedRequest, UiDoor},
 };
 
 /// The routes without a secret, because a probe has none and learns nothing.
@@ -29,6 +31,8 @@ const OPEN: [&str; 2] = ["/live", "/ready"];
 pub(crate) struct RequestGuard {
     pub(crate) state: AdminState,
     pub(crate) bodies: Arc<RequestBodies>,
+    /// Where people come in.
+    pub(crate) door: Arc<UiDoor>,
     /// The longest that a request may take, its body included.
     pub(crate) limit: Duration,
 }
@@ -36,10 +40,12 @@ pub(crate) struct RequestGuard {
 /// Lets a request through with the whole of its body, or refuses it.
 pub(crate) async fn guard(State(guard): State<RequestGuard>, request: Request, next: Next) -> Response {
     let protocol = protocol_of(&request);
-    match (guard.answer(request, next).await, protocol) {
-        (Ok(answer), _) => answer,
-        (Err(refused), Some(protocol)) => refusal(protocol, &refused),
-        (Err(refused), None) => refused.into_response(),
+    let page = is_page(&request).then(|| GuardedRequest::of(&request));
+    match (guard.answer(request, next).await, protocol, page) {
+        (Ok(answer), _, _) => answer,
+        (Err(refused), Some(protocol), _) => refusal(protocol, &refused),
+        (Err(refused), None, Some(page)) => ui::dressed(&refused, &page),
+        (Err(refused), None, None) => refused.into_response(),
     }
 }
 
@@ -58,8 +64,19 @@ impl RequestGuard {
             if self.state.secret.is_some() && carries_secret(&self.state, request.headers()) {
                 request.extensions_mut().insert(CarriesSecret);
             }
+        } else if is_page(&request) {
+            refuse_pages(request.headers())?;
+            check_name(&self.state, request.uri(), request.headers())?;
+            // A person has a session instead of a header.
+            request = match self.door.admit(request) {
+                Ok(request) => request,
+                Err(DoorAnswer::Login(form)) => return Ok(ui::to_login(&form)),
+                Err(DoorAnswer::Refused(refused)) => return Err(refused),
+            };
         } else {
-            admit(&self.state, request.uri(), request.headers())?;
+            let caller = admit(&self.state, request.uri(), request.headers())?;
+            caller.check(request.method())?;
+            request.extensions_mut().insert(caller);
         }
         let connection = request.extensions().get::<Arc<ClientConnection>>().map(Arc::clone);
         if connection.as_ref().is_some_and(|connection| connection.for_probes) {
@@ -84,6 +101,11 @@ impl RequestGuard {
     }
 }
 
+/// Returns whether a request is one for the dashboard.
+fn is_page(request: &Request) -> bool {
+    ui::is_page(request.uri().path()) && !speaks_sqs(request)
+}
+
 /// Refuses a request that does not name its host once, as HTTP/1.1 demands.
 fn check_host(request: &Request) -> Result<(), RefusedRequest> {
     let why = match request.headers().get_all(header::HOST).iter().count() {
@@ -97,26 +119,42 @@ fn check_host(request: &Request) -> Result<(), RefusedRequest> {
 /// Returns whether the request carries the secret, if the listener has one.
 fn carries_secret(state: &AdminState, headers: &HeaderMap) -> bool {
     let Some(secret) = &state.secret else { return true };
-    let bearer = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    bearer.is_some_and(|candidate| secret.matches(candidate))
+    bearer(headers).is_some_and(|candidate| secret.matches(candidate))
+}
+
+/// Returns whether the request carries the read-only secret.
+fn is_reader(state: &AdminState, headers: &HeaderMap) -> bool {
+    let candidate = bearer(headers);
+    let secret = state.dashboard.reader_secret.as_ref();
+    secret
+        .zip(candidate)
+        .is_some_and(|(secret, candidate)| secret.matches(candidate))
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?;
+    value.as_bytes().strip_prefix(b"Bearer ")
 }
 
 /// Marks a request that carries the secret of the listener.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CarriesSecret;
 
-/// Refuses a request without the secret, or from a web page elsewhere.
-pub(crate) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<(), RefusedRequest> {
+/// Returns who makes a request. Refuses one without a secret, or from a web page elsewhere.
+pub(crate) fn admit(state: &AdminState, uri: &Uri, headers: &HeaderMap) -> Result<Caller, RefusedRequest> {
     refuse_pages(headers)?;
-    if !carries_secret(state, headers) {
+    let caller = if carries_secret(state, headers) {
+        Caller::owner(state.secret.is_some())
+    } else if is_reader(state, headers) {
+        Caller::reader()
+    } else {
         return Err(RefusedRequest::new(
             StatusCode::UNAUTHORIZED,
             "the header \"authorization: Bearer SECRET\" is needed",
         ));
-    }
-    check_name(state, uri, headers)
+    };
+    check_name(state, uri, headers)?;
+    Ok(caller)
 }
 
 /// Refuses a request that a web page elsewhere makes.

@@ -58,7 +58,7 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, RefusedRequest> {
 }
 
 /// Decodes an escaped text. A wrong escape is refused and not guessed at, because two texts would become the same.
-fn decode(escaped: &str) -> Result<String, &'static str> {
+pub(crate) fn decode(escaped: &str) -> Result<String, &'static str> {
     let is_escape = |rest: &str| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit());
     if !escaped.split('%').skip(1).all(is_escape) {
         return Err("a % is followed by two hexadecimal digits; the sign itself is %25");

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::{
     AdminState, Answer,
     parameters::{Path, QueryParameters},
+    redaction::RedactedView,
     refused::RefusedRequest,
     wire,
 };
@@ -59,10 +60,11 @@ const MAX_AGE: Duration = Duration::from_hours(24 * 365 * 100);
 pub(crate) async fn list(
     State(state): State<AdminState>,
     Path(name): Path<String>,
+    view: RedactedView,
     mut parameters: QueryParameters,
 ) -> Answer<wire::PeekedList> {
     let queue = state.find(&name)?;
-    let request = PeekRequest {
+    let mut request = PeekRequest {
         scope: PeekScope::Messages,
         limit: parameters.number("limit", 1..=1000)?.unwrap_or(100),
         after: cursor(&mut parameters, "after")?,
@@ -70,7 +72,16 @@ pub(crate) async fn list(
         body_limit: body_limit(&mut parameters)?,
     };
     parameters.finish()?;
-    Ok(Json(queue.peek(request).await?.into()))
+    view.check(&request.filter)?;
+    let shown = request.body_limit;
+    if view.needs_whole() {
+        request.body_limit = None;
+    }
+    let mut page = wire::PeekedList::from(queue.peek(request).await?);
+    for message in &mut page.messages {
+        view.peeked(message, shown);
+    }
+    Ok(Json(page))
 }
 
 #[utoipa::path(
@@ -92,10 +103,13 @@ pub(crate) async fn list(
 pub(crate) async fn show(
     State(state): State<AdminState>,
     Path((name, id)): Path<(String, String)>,
+    view: RedactedView,
 ) -> Answer<wire::PeekedForm> {
     let queue = state.find(&name)?;
     let found = find(&*queue, &id, PeekScope::Messages).await?;
-    Ok(Json(found.ok_or_else(|| unknown(queue.name(), &id))?.into()))
+    let mut found = wire::PeekedForm::from(found.ok_or_else(|| unknown(queue.name(), &id))?);
+    view.peeked(&mut found, None);
+    Ok(Json(found))
 }
 
 #[utoipa::path(

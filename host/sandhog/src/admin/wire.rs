@@ -22,6 +22,7 @@ mod attempts;
 mod bounded;
 mod deletion;
 mod drain;
+mod extend;
 mod halts;
 mod minute;
 mod peek;
@@ -33,6 +34,7 @@ mod versions;
 pub use attempts::AttemptList;
 pub use deletion::{AffectedMessages, DeletedQueue};
 pub use drain::{DrainForm, EndedDrain, HeldMessages};
+pub use extend::{EntryResult, ExtendAnswer, ExtendRequest};
 pub use halts::{HaltForm, ResumeAnswer};
 pub use minute::MinuteForm;
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
@@ -457,6 +459,9 @@ pub struct MessageForm {
     /// When the message became a dead letter: milliseconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_at_ms: Option<u64>,
+    /// The configuration hides a part of the body or of the attributes from this client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// How the last delivery of a message failed.
@@ -524,6 +529,7 @@ impl MessageForm {
             receipt: None,
             failure: None,
             dead_at_ms: None,
+            redacted: false,
         }
     }
 }
@@ -655,46 +661,4 @@ pub enum SettleAnswer {
         /// The results.
         results: Vec<EntryResult>,
     },
-}
-
-/// The request of `POST /queues/{name}/extend`.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-#[serde(deny_unknown_fields, expecting = "an object with receipts and visibility")]
-pub struct ExtendRequest {
-    /// The receipts, at most 1000.
-    #[serde(deserialize_with = "bounded::receipts")]
-    pub receipts: Vec<String>,
-    /// How long the messages stay invisible from now on: 1 s to 12 h.
-    pub visibility: String,
-}
-
-/// The answer of `POST /queues/{name}/extend`: one result for each receipt, in order.
-#[derive(Debug, Clone, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct ExtendAnswer {
-    /// The results.
-    pub results: Vec<EntryResult>,
-}
-
-/// What became of one entry: `{}` if it was done, else `{"error": ..}`, or `{"error": .., "again": true}`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-pub struct EntryResult {
-    /// The reason why it was not done, for people.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub error: Option<String>,
-    /// The same may work another time.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub again: bool,
-}
-
-impl EntryResult {
-    pub(crate) fn done() -> Self {
-        Self::default()
-    }
-
-    pub(crate) fn refused(error: String, again: bool) -> Self {
-        Self {
-            error: Some(error),
-            again,
-        }
-    }
 }

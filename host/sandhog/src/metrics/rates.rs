@@ -105,11 +105,29 @@ impl MinuteRates {
         rings.by_name.get(name).map(|ring| ring.sum(second)).unwrap_or_default()
     }
 
+    /// Returns what happened in each of the last 60 seconds, oldest first, the one that has begun included.
+    pub(crate) fn seconds(&self, name: &str) -> Vec<MinuteCounts> {
+        let second = self.second();
+        let rings = self.rings.lock();
+        let ring = rings.by_name.get(name);
+        ring.map(|ring| ring.each(second)).unwrap_or_default()
+    }
+
     /// The second that has begun, counted from 1.
     fn second(&self) -> u32 {
         u32::try_from(self.began.elapsed().as_secs())
             .unwrap_or(u32::MAX)
             .saturating_add(1)
+    }
+}
+
+impl RateSlot {
+    fn counts(&self) -> MinuteCounts {
+        MinuteCounts {
+            arrived: u64::from(self.arrived),
+            handled: u64::from(self.handled),
+            failed: u64::from(self.failed),
+        }
     }
 }
 
@@ -135,6 +153,16 @@ impl RateRing {
         more(&mut slot.arrived, counts.arrived);
         more(&mut slot.handled, counts.handled);
         more(&mut slot.failed, counts.failed);
+    }
+
+    fn each(&self, now: u32) -> Vec<MinuteCounts> {
+        let seconds = (0..SECONDS).rev().map(|ago| now.saturating_sub(ago));
+        let slot = |second: u32| {
+            let place = usize::try_from(second % SECONDS).unwrap_or(0);
+            let slot = self.slots.get(place).filter(|slot| second > 0 && slot.second == second);
+            slot.map(RateSlot::counts).unwrap_or_default()
+        };
+        seconds.map(slot).collect()
     }
 
     fn sum(&self, second: u32) -> MinuteCounts {

@@ -92,6 +92,9 @@ pub struct PeekedForm {
     /// For a damaged message: what is damaged, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// The configuration hides a part of the body or of the attributes from this client.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub redacted: bool,
 }
 
 /// The attempt that sent a message.
@@ -142,6 +145,7 @@ impl From<PeekedMessage> for PeekedForm {
             dead_receive_count: death.as_ref().map(|death| death.receive_count),
             dead_letter_of: death.and_then(|death| death.queue).map(|queue| queue.to_string()),
             damage: peeked.damage,
+            redacted: false,
         }
     }
 }

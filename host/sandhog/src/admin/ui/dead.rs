@@ -1,0 +1,198 @@
+//! The dead letters of a queue: by reason, chosen by boxes or by a filter, put back or deleted.
+
+use std::collections::BTreeMap;
+
+use axum::{
+    Extension,
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::Response,
+};
+use maud::{Markup, html};
+
+use super::{
+    UiState,
+    form::FormPairs,
+    inside::{path, with_query},
+    layout::{Frame, page as framed, token},
+    queue::{head, preview},
+    queue_actions::page_of,
+    sessions::UiCaller,
+    shown::{count, foreign, number, short, when},
+};
+use crate::admin::{
+    parameters::Path,
+    refused::RefusedRequest,
+    wire::{DeadLetterList, MessageForm, QueueForm},
+};
+
+/// The dead letters of a page.
+const LETTERS: &str = "100";
+/// The most reasons that are named.
+const MOST_REASONS: usize = 12;
+/// A filter that every dead letter passes. A page without a filter has no cursor.
+const ALL: &str = "id != \"\"";
+
+/// Shows the page.
+pub(super) async fn page(
+    State(state): State<UiState>,
+    Extension(caller): Extension<UiCaller>,
+    Path(name): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, RefusedRequest> {
+    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
+    let letters = letters(&state, &caller, &name, &asked).await?;
+    let place = page_of(&name);
+    let frame = Frame::of(&caller, &format!("{name}, dead letters")).live();
+    let main = html! {
+        (head(&queue, &place, "dead"))
+        (search(&asked, &place))
+        section #letters data-part {
+            (reasons(&letters, &place))
+            @if letters.dead_letters.is_empty() {
+                p.empty { @if asked.text("where").is_some() { "No dead letter passes." } @else { "No dead letters." } }
+            } @else if caller.may_change() {
+                form method="post" action={ (place) "/dead/redrive" } {
+                    (token(&caller))
+                    input type="hidden" name="where" value=(asked.or_empty("where"));
+                    (buttons(&asked, queue.dead, &place))
+                    (table(&letters, &place, true))
+                }
+            } @else {
+                (table(&letters, &place, false))
+            }
+            (pages(&letters, &asked, &place))
+        }
+    };
+    Ok(framed(&frame.with_notice(state.notice(query.as_deref())), main))
+}
+
+async fn letters(
+    state: &UiState,
+    caller: &UiCaller,
+    name: &str,
+    asked: &FormPairs,
+) -> Result<DeadLetterList, RefusedRequest> {
+    let pairs = [
+        ("limit", LETTERS),
+        ("where", asked.text("where").unwrap_or(ALL)),
+        ("cursor", asked.or_empty("after")),
+    ];
+    let target = path(&["queues", name, "dead"]);
+    let first = state.inside.get(caller, &with_query(&target, &pairs)).await;
+    match first {
+        // SQS knows no filter, and shows the first ones.
+        Err(refused) if refused.status() == StatusCode::NOT_IMPLEMENTED && asked.text("where").is_none() => {
+            state
+                .inside
+                .get(caller, &with_query(&target, &[("limit", LETTERS)]))
+                .await
+        }
+        other => other,
+    }
+}
+
+fn search(asked: &FormPairs, place: &str) -> Markup {
+    html! {
+        form.filter method="get" action={ (place) "/dead" } data-search role="search" aria-label="Dead letters" {
+            label { "Filter" input type="search" name="where" value=(asked.or_empty("where")) maxlength="4000" autocomplete="off" placeholder="reason ~ \"timeout\" and age > 1h"; }
+            button type="submit" { "Search" }
+            span.bad data-why role="status" {}
+        }
+    }
+}
+
+/// Returns the reasons of the dead letters of this page, each with the filter that finds those with it.
+fn reasons(letters: &DeadLetterList, place: &str) -> Markup {
+    let mut reasons: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for failure in letters.dead_letters.iter().filter_map(|letter| letter.failure.as_ref()) {
+        *reasons.entry((failure.kind.as_str(), &failure.reason)).or_default() += 1;
+    }
+    let mut reasons: Vec<_> = reasons.into_iter().collect();
+    reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    html! {
+        @if reasons.len() > 1 {
+            details.fold #reasons open {
+                summary { "By reason" @if letters.more { span.dim { ", of those on this page" } } }
+                table { tbody { @for ((kind, reason), many) in reasons.iter().take(MOST_REASONS) { tr {
+                    td.num { (number(*many)) }
+                    td { a href=(with_query(&format!("{place}/dead"), &[("where", &filter_of(kind, reason))])) { span.pill.bad { (kind) } " " (short(reason, 200)) } }
+                } } } }
+            }
+        }
+    }
+}
+
+fn filter_of(kind: &str, reason: &str) -> String {
+    let quoted = reason.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("kind = {kind} and reason = \"{quoted}\"")
+}
+
+fn buttons(asked: &FormPairs, dead: u64, place: &str) -> Markup {
+    let all = if asked.text("where").is_some() {
+        "all that pass the filter".to_owned()
+    } else {
+        format!("all {}", number(dead))
+    };
+    html! {
+        div.actions {
+            button type="submit" name="scope" value="selected" { "Redrive selected" }
+            button.danger type="submit" name="scope" value="selected" formaction={ (place) "/dead/delete" } { "Delete selected …" }
+            button type="submit" name="scope" value="all" { "Redrive " (all) " …" }
+            button.danger type="submit" name="scope" value="all" formaction={ (place) "/dead/delete" } { "Delete " (all) " …" }
+        }
+    }
+}
+
+fn table(letters: &DeadLetterList, place: &str, with_boxes: bool) -> Markup {
+    html! {
+        table.rows {
+            thead { tr {
+                @if with_boxes { th { input type="checkbox" data-all aria-label="All on this page"; } }
+                th { "message" } th { "why" } th.w2 { "dead" } th.num.w2 { "receives" } th.w3 { "handler" } th.w2 { "body" }
+            } }
+            tbody { @for letter in &letters.dead_letters { (row(letter, place, with_boxes)) } }
+        }
+    }
+}
+
+fn row(letter: &MessageForm, place: &str, with_boxes: bool) -> Markup {
+    html! {
+        tr data-row {
+            @if with_boxes { td { input type="checkbox" name="id" value=(letter.id) aria-label={ "Select " (letter.id) }; } }
+            td { a.mono href={ (place) (path(&["dead", &letter.id])) } { (short(&letter.id, 40)) } }
+            td { @if let Some(failure) = &letter.failure { span.pill.bad { (failure.kind.as_str()) } " " (foreign(&failure.reason)) } }
+            td.w2 { @if let Some(at) = letter.dead_at_ms { (when(at)) } }
+            td.num.w2 { (count(u64::from(letter.receive_count))) }
+            td.w3 { @if let Some(failure) = &letter.failure { (short(&failure.handler, 60)) } }
+            td.w2 { span.preview { (preview(letter.body.as_deref(), letter.body_base64.as_deref())) } }
+        }
+    }
+}
+
+fn pages(letters: &DeadLetterList, asked: &FormPairs, place: &str) -> Markup {
+    let filter = asked.or_empty("where");
+    let at = |after: &str| with_query(&format!("{place}/dead"), &[("where", filter), ("after", after)]);
+    html! {
+        div.pages {
+            @if asked.text("after").is_some() { a href=(at("")) { "First page" } }
+            @if let Some(next) = &letters.next { a href=(at(next)) rel="next" { "Next page" } }
+            @else if letters.more { span.dim { "There are more than this kind of queue shows." } }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter_text::parse_filter;
+
+    #[test]
+    fn a_reason_becomes_a_filter_whatever_is_in_it() {
+        for reason in ["timeout", "a \"quoted\" \\ text", "and age > 1h", ""] {
+            assert!(parse_filter(&filter_of("trap", reason)).is_ok(), "{reason}");
+        }
+        assert!(parse_filter(ALL).is_ok());
+    }
+}

@@ -1,0 +1,147 @@
+//! The stream that keeps an open page as it is now: the page is rendered again and again, and sent when it has changed.
+//!
+//! Invariant: a host at which nobody looks renders nothing. The number of streams is bounded; one ends with its session, with the host, and
+//! when its client goes.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Extension,
+    body::Body,
+    extract::{RawQuery, Request, State},
+    http::{HeaderMap, StatusCode},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures_util::{Stream, stream};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use tokio::time::{Instant, sleep_until};
+
+use super::{UiState, door::cookie, form::FormPairs, layout::MainPart, sessions::UiCaller};
+use crate::admin::refused::RefusedRequest;
+
+/// The most pages that are live at a time.
+const MOST: usize = 32;
+/// The time between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The rest after a look, as a multiple of its time: a page that takes long is looked at more rarely.
+const REST: u32 = 49;
+/// How often a client to which nothing happens hears that the host is there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How many pages are live.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LivePages(Arc<AtomicUsize>);
+
+/// The right to one stream. Dropping it gives the room back.
+#[derive(Debug)]
+struct LivePlace(Arc<AtomicUsize>);
+
+impl LivePages {
+    fn place(&self) -> Option<LivePlace> {
+        let more = |open: usize| (open < MOST).then_some(open + 1);
+        let placed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        placed.is_ok().then(|| LivePlace(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for LivePlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A page that is open somewhere.
+struct OpenPage {
+    pages: TowerToHyperService<axum::Router>,
+    target: String,
+    caller: UiCaller,
+    cookie: Option<String>,
+    state: UiState,
+    next: Instant,
+    shown: String,
+    is_over: bool,
+    _place: LivePlace,
+}
+
+/// Begins a stream of the page of the parameter `page`.
+pub(super) async fn stream_page(
+    State(state): State<UiState>,
+    Extension(caller): Extension<UiCaller>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, RefusedRequest> {
+    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let target = asked.or_empty("page").to_owned();
+    if !super::is_page(target.split('?').next().unwrap_or_default()) || target.starts_with("/ui/live") {
+        return Err(RefusedRequest::bad("page: use the path of a page below /ui"));
+    }
+    let place = state.live.place().ok_or_else(|| {
+        let why = format!("{MOST} pages are live already: close one, or load this one again yourself");
+        RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
+    })?;
+    let stop = state.admin.draining.clone();
+    let page = OpenPage {
+        pages: TowerToHyperService::new(super::pages(&state)),
+        target,
+        caller,
+        cookie: cookie(&headers),
+        state,
+        next: Instant::now() + LOOK_EVERY,
+        shown: String::new(),
+        is_over: false,
+        _place: place,
+    };
+    let events = stream::unfold((page, stop), async |(mut page, stop)| {
+        let event = stop.run_until_cancelled(page.next()).await??;
+        Some((Ok(event), (page, stop)))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+impl OpenPage {
+    /// Waits until the page has changed. `None` after the last event.
+    async fn next(&mut self) -> Option<Event> {
+        while !self.is_over {
+            sleep_until(self.next).await;
+            if !self.has_session() {
+                self.is_over = true;
+                return Some(Event::default().event("end").data("the session is over"));
+            }
+            let began = Instant::now();
+            let main = self.render().await;
+            let now = Instant::now();
+            self.next = now + LOOK_EVERY.max((now - began) * REST);
+            if let Some(main) = main.filter(|main| *main != self.shown) {
+                // An event has no line ends of the other kind.
+                let data = main.replace('\r', "");
+                self.shown = main;
+                return Some(Event::default().event("page").data(data));
+            }
+        }
+        None
+    }
+
+    fn has_session(&self) -> bool {
+        if !self.caller.has_session {
+            return true;
+        }
+        let cookie = self.cookie.as_deref().unwrap_or_default();
+        self.state.door.sessions.caller(cookie, self.caller.address).is_some()
+    }
+
+    /// Renders the page; `None` if it can't be shown now.
+    async fn render(&self) -> Option<String> {
+        let mut request = Request::builder().uri(&self.target).body(Body::empty()).ok()?;
+        request.extensions_mut().insert(self.caller.clone());
+        let answer = self.pages.call(request).await.unwrap_or_else(|never| match never {});
+        answer.extensions().get::<MainPart>().map(|main| main.0.clone())
+    }
+}
