@@ -22,6 +22,7 @@ mod config;
 mod conformance;
 mod connection_lease;
 mod crash;
+mod dashboard;
 mod delivery;
 mod deploy;
 mod dev;

@@ -16,6 +16,7 @@
 pub mod announce;
 pub mod bare;
 pub mod bench;
+pub mod browser;
 pub mod built;
 pub mod clocked;
 pub mod conformance;
