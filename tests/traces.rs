@@ -188,11 +188,11 @@ fn told(environment: Vec<(&'static str, String)>, reader: &OtlpCollector) -> Vec
     });
     let names = spans.iter().map(|span| (span["span"].clone(), span["name"].clone()));
     let names: Vec<_> = names.chain([(json!(SPAN), json!("elsewhere"))]).collect();
-    let named = |id: &Value| names.iter().find(|(each, _)| each == id).map(|(_, name)| name.clone());
+    let called = |id: &Value| names.iter().find(|(each, _)| each == id).map(|(_, name)| name.clone());
     for span in &mut spans {
-        span["parent"] = named(&span["parent"]).unwrap_or_default();
+        span["parent"] = called(&span["parent"]).unwrap_or_default();
         if let Some(link) = span["links"].get_mut(0) {
-            link["span"] = named(&link["span"]).unwrap();
+            link["span"] = called(&link["span"]).unwrap();
             link["attributes"].take();
         }
         for changing in [
