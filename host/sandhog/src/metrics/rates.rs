@@ -194,6 +194,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn each_second_of_the_last_minute_is_told_oldest_first() {
+        let rates = MinuteRates::default();
+        assert!(rates.seconds("orders").is_empty());
+        rates.add("orders", MinuteCounts::HANDLED);
+        advance(Duration::from_secs(2)).await;
+        rates.add("orders", MinuteCounts::FAILED);
+        let seconds = rates.seconds("orders");
+        assert_eq!(seconds.len(), 60);
+        assert_eq!(
+            seconds[57..],
+            [MinuteCounts::HANDLED, MinuteCounts::default(), MinuteCounts::FAILED]
+        );
+        advance(Duration::from_secs(58)).await;
+        assert_eq!(rates.seconds("orders")[1], MinuteCounts::FAILED);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_happened_counts_for_a_minute() {
         let rates = MinuteRates::default();
         rates.add("orders", handled(3));

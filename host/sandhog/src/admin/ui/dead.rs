@@ -25,6 +25,7 @@ use crate::admin::{
     refused::RefusedRequest,
     wire::{DeadLetterList, MessageForm, QueueForm},
 };
+use sandhog_queue::message::QueueName;
 
 /// The dead letters of a page.
 const LETTERS: &str = "100";
@@ -44,10 +45,16 @@ pub(super) async fn page(
     let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
     let letters = letters(&state, &caller, &name, &asked).await?;
     let place = page_of(&name);
-    let frame = Frame::of(&caller, &format!("{name}, dead letters")).live();
+    let frame = Frame::of(&caller, &format!("{name}, dead letters"));
+    let is_remote = state.is_remote(&name);
+    let frame = if is_remote { frame } else { frame.live() };
     let main = html! {
         (head(&queue, &place, "dead"))
-        (search(&asked, &place))
+        @if is_remote {
+            p.dim { "This kind of queue shows its dead letters by receiving them for a moment, so this page does not update itself." }
+        } @else {
+            (search(&asked, &place))
+        }
         section #letters data-part {
             (reasons(&letters, &place))
             @if letters.dead_letters.is_empty() {
@@ -66,6 +73,14 @@ pub(super) async fn page(
         }
     };
     Ok(framed(&frame.with_notice(state.notice(query.as_deref())), main))
+}
+
+impl UiState {
+    /// Returns whether each look at a queue costs, and may hide its messages.
+    fn is_remote(&self, name: &str) -> bool {
+        let queue = QueueName::new(name).ok().and_then(|name| self.admin.queues.get(&name));
+        queue.is_some_and(|queue| queue.capabilities().calls_cost)
+    }
 }
 
 async fn letters(

@@ -31,6 +31,8 @@ use crate::admin::refused::RefusedRequest;
 const MOST: usize = 32;
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The same on a host with queues whose calls cost: a page asks each of them for its counts.
+const LOOK_AT_REMOTE_EVERY: Duration = Duration::from_secs(15);
 /// The rest after a look, as a multiple of its time: a page that takes long is looked at more rarely.
 const REST: u32 = 49;
 /// How often a client to which nothing happens hears that the host is there.
@@ -93,10 +95,10 @@ pub(super) async fn stream_page(
         target,
         caller,
         cookie: cookie(&headers),
-        state,
-        next: Instant::now() + LOOK_EVERY,
+        next: Instant::now() + state.pace(),
         shown: String::new(),
         is_over: false,
+        state,
         _place: place,
     };
     let events = stream::unfold((page, stop), async |(mut page, stop)| {
@@ -104,6 +106,19 @@ pub(super) async fn stream_page(
         Some((Ok(event), (page, stop)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+impl UiState {
+    /// Returns the time between two looks.
+    fn pace(&self) -> Duration {
+        let costs = self
+            .admin
+            .queues
+            .list()
+            .iter()
+            .any(|queue| queue.capabilities().calls_cost);
+        if costs { LOOK_AT_REMOTE_EVERY } else { LOOK_EVERY }
+    }
 }
 
 impl OpenPage {
@@ -118,7 +133,7 @@ impl OpenPage {
             let began = Instant::now();
             let main = self.render().await;
             let now = Instant::now();
-            self.next = now + LOOK_EVERY.max((now - began) * REST);
+            self.next = now + self.state.pace().max((now - began) * REST);
             if let Some(main) = main.filter(|main| *main != self.shown) {
                 // An event has no line ends of the other kind.
                 let data = main.replace('\r', "");
