@@ -3,6 +3,7 @@
 use harness::{
     guests::{body_starts_with, handler, no_op},
     host::{Host, Place},
+    sqs_host::Stage,
     wait_for,
 };
 use serde_json::json;
@@ -495,5 +496,33 @@ fn what_the_configuration_hides_is_on_no_page() {
             .get("/queues/orders/messages?contains=4111")
             .text
             .contains("4111111111111111")
+    );
+}
+
+#[test]
+fn a_queue_of_sqs_is_on_the_same_pages() {
+    let mut stage = Stage::new("dashboard");
+    let queue = stage.queue("in", &[], "");
+    queue.put("hello");
+    let place = stage.place();
+    std::fs::create_dir(place.data()).unwrap();
+    let host = place.start();
+    let person = Browser::new(&host);
+    wait_for("the message to be counted", || {
+        person.get("/ui").text.contains("href=\"/ui/queues/in\"").then_some(())
+    });
+    let page = person.get("/ui/queues/in");
+    assert_eq!(page.status, 200, "{}", page.text);
+    assert!(page.text.contains("looked at without receiving them"), "{}", page.text);
+    let done = person.act("/ui/queues/in", "/ui/queues/in/pause", &[("reason", "stocktaking")]);
+    assert!(person.notice(&done).contains("is paused"));
+    assert!(person.get("/ui/queues/in").text.contains("stocktaking"));
+    // Looking at dead letters receives them, so that page does not go on doing so.
+    let dead = person.get("/ui/queues/in/dead");
+    assert_eq!(dead.status, 200, "{}", dead.text);
+    assert!(
+        dead.text.contains("does not update itself") && !dead.text.contains("data-live"),
+        "{}",
+        dead.text
     );
 }
