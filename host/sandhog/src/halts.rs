@@ -10,7 +10,9 @@
 use std::{
     collections::BTreeMap,
     convert::Infallible,
+    fs::DirBuilder,
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -284,7 +286,10 @@ impl Halts {
         };
         let bytes = serde_json::to_vec_pretty(&HaltFile::of(table)).expect("our own types have a JSON form");
         let path = directory.join(FILE);
-        if let Err(source) = whole_file::write(directory, FILE, &bytes, WriteEnd::Synced) {
+        // A host without Simple queues has made no directory so far.
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        let written = made.and_then(|()| whole_file::write(directory, FILE, &bytes, WriteEnd::Synced));
+        if let Err(source) = written {
             return Err(HaltRefused::Disk { path, source });
         }
         whole_file::sync_names(directory).map_err(|source| HaltRefused::Unconfirmed { path, source })
@@ -370,7 +375,9 @@ mod tests {
     #[tokio::test]
     async fn a_halt_that_can_not_be_written_does_not_count() {
         let place = tempfile::tempdir().unwrap();
-        let halts = reopened(&place.path().join("gone"));
+        std::fs::write(place.path().join("file"), "x").unwrap();
+        let below_a_file = place.path().join("file/data");
+        let halts = Arc::new(Halts::with(Some(below_a_file), BTreeMap::new()));
         let refused = halts.halt(queue("orders"), halt(None)).await.unwrap_err();
         assert!(refused.to_string().contains("halts.json can't be written"), "{refused}");
         assert_eq!(halts.of(&queue("orders")), None);
