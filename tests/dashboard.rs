@@ -195,7 +195,7 @@ fn without_a_session_there_is_the_form_for_the_secret_alone() {
 }
 
 #[test]
-fn who_tries_secrets_has_to_wait() {
+fn who_tries_secrets_has_to_wait_and_keeps_nobody_else_out() {
     let (_place, host) = secured("");
     let stranger = Browser::new(&host);
     for _ in 0..10 {
@@ -204,8 +204,81 @@ fn who_tries_secrets_has_to_wait() {
             401
         );
     }
-    let seen = stranger.post("/ui/login", &[("secret", SECRET)]);
-    assert_eq!((seen.status, seen.header("set-cookie")), (429, ""), "{}", seen.text);
+    for _ in 0..10 {
+        let seen = stranger.post("/ui/login", &[("secret", "wrong-wrong-wrong")]);
+        assert_eq!((seen.status, seen.header("set-cookie")), (429, ""), "{}", seen.text);
+    }
+    let lines = host.log().concat().matches("refused: a wrong secret").count();
+    assert_eq!(lines, 10, "one line for each try that was looked at");
+    let owner = Browser::session(&host, SECRET);
+    assert_eq!(owner.get("/ui").status, 200);
+}
+
+#[test]
+fn a_login_behind_tls_gets_a_cookie_for_tls_alone_and_ends_the_session_before() {
+    let (_place, host) = secured("");
+    let login = |headers: &[(&'static str, &str)]| {
+        let seen = Browser::with(&host, headers).post("/ui/login", &[("secret", SECRET)]);
+        assert_eq!(seen.status, 303, "{}", seen.text);
+        (seen.header("set-cookie").to_owned(), seen.cookie())
+    };
+    let (plain, first) = login(&[]);
+    assert!(!plain.contains("Secure"), "{plain}");
+    let name = host.url.strip_prefix("http://").unwrap();
+    let (by_tls, _) = login(&[("origin", &format!("https://{name}")), ("cookie", &first)]);
+    assert!(by_tls.contains("; Secure"), "{by_tls}");
+    assert_eq!(Browser::with(&host, &[("cookie", &first)]).get("/ui").status, 303);
+}
+
+#[test]
+fn the_body_of_somebody_who_has_not_logged_in_is_not_read() {
+    let (_place, host) = secured("");
+    let stranger = Browser::new(&host);
+    let large = "x".repeat(100_000);
+    for path in ["/ui/assets/ui.js", "/ui/queues/orders/send", "/ui/logout"] {
+        let seen = stranger.post(path, &[("body", &large)]);
+        assert_eq!(seen.status, 401, "{path}: {}", seen.text);
+    }
+    assert_eq!(stranger.post("/ui/login", &[("secret", &large)]).status, 413);
+    let reader = Browser::session(&host, READER);
+    let seen = reader.post("/ui/queues/orders/send", &[("body", &large)]);
+    assert_eq!(seen.status, 403, "{}", seen.text);
+    assert_eq!(reader.get("/ui/queues/orders/purge").status, 403);
+}
+
+#[test]
+fn a_deletion_of_all_is_one_of_those_that_were_counted() {
+    let place = Place::new();
+    place.configure("[queues.orders]\nmax-receives = 1\n");
+    place.install("orders", &handler("unreachable"), "");
+    let host = place.start();
+    host.wait_ready();
+    let dead = |number: u64| {
+        wait_for("dead letters", || {
+            (host.count("orders", "dead") == number).then_some(())
+        });
+    };
+    host.send("orders", b"1");
+    host.send("orders", b"2");
+    dead(2);
+    let person = Browser::new(&host);
+    let token = person.get("/ui/queues/orders/dead").token();
+    let delete = "/ui/queues/orders/dead/delete";
+    let asked = person.post(delete, &[("token", &token), ("scope", "all")]);
+    assert!(asked.text.contains("Delete 2 messages"), "{}", asked.text);
+    let after = between(&asked.text, "name=\"after\" value=\"", "\"").to_owned();
+    host.send("orders", b"3");
+    dead(3);
+    let fields = [
+        ("token", token.as_str()),
+        ("scope", "all"),
+        ("after", &after),
+        ("expected", "2"),
+        ("typed", "2"),
+    ];
+    let done = person.post(delete, &fields);
+    assert!(person.notice(&done).contains("2 messages were deleted"));
+    assert_eq!(host.count("orders", "dead"), 1);
 }
 
 #[test]
@@ -505,7 +578,6 @@ fn a_queue_of_sqs_is_on_the_same_pages() {
     let queue = stage.queue("in", &[], "");
     queue.put("hello");
     let place = stage.place();
-    std::fs::create_dir(place.data()).unwrap();
     let host = place.start();
     let person = Browser::new(&host);
     wait_for("the message to be counted", || {
@@ -525,4 +597,21 @@ fn a_queue_of_sqs_is_on_the_same_pages() {
         "{}",
         dead.text
     );
+    assert_eq!(person.get("/ui/live?page=/ui/queues/in/dead").status, 400);
+}
+
+#[test]
+fn the_read_only_secret_receives_no_dead_letters_of_amazon_sqs() {
+    let mut stage = Stage::new("reader");
+    stage.queue("in", &[], "");
+    stage.set("secret-file = \"secret\"\nread-only-secret-file = \"reader\"\n");
+    let place = stage.place();
+    std::fs::write(place.path().join("secret"), SECRET).unwrap();
+    std::fs::write(place.path().join("reader"), READER).unwrap();
+    let host = place.start();
+    for (secret, status) in [(READER, 403), (SECRET, 200)] {
+        let api = Browser::with(&host, &[("authorization", &format!("Bearer {secret}"))]);
+        let seen = api.get("/queues/in/dead");
+        assert_eq!(seen.status, status, "{}", seen.text);
+    }
 }

@@ -79,15 +79,19 @@
   }
 
   // Search as one types.
-  let turn = 0, timer = 0;
+  let turn = 0, timer = 0, asking = null;
   const search = async (form) => {
     const mine = ++turn;
     const query = new URLSearchParams([...new FormData(form)].filter(([, value]) => value !== ""));
     const target = form.getAttribute("action") + (query.size ? "?" + query : "");
-    const answer = await fetch(target, { headers: { accept: "text/html" } }).catch(() => null);
+    // The host searches no more for what nobody waits for.
+    asking?.abort();
+    asking = new AbortController();
+    const answer = await fetch(target, { headers: { accept: "text/html" }, signal: asking.signal }).catch(() => null);
     if (!answer || mine !== turn) return;
     const field = form.querySelector("input[type=search]");
-    const html = await answer.text();
+    const html = await answer.text().catch(() => "");
+    if (mine !== turn) return;
     field?.setAttribute("aria-invalid", String(!answer.ok));
     const why = form.querySelector("[data-why]");
     if (why) why.textContent = answer.ok ? "" : new DOMParser().parseFromString(html, "text/html").querySelector("[role=alert]")?.textContent ?? "";

@@ -234,6 +234,9 @@ impl Config {
             (Some(reader), Some(secret)) if reader == secret => {
                 "it is the secret of the listener, which may do everything: take another"
             }
+            (Some(reader), _) if self.keys.values().any(|key| key.secret == *reader) => {
+                "it is the secret of an access key, which may do more: take another"
+            }
             (Some(_) | None, _) => return Ok(()),
         };
         Err(ConfigErrors::one("the read-only secret", why.to_owned()))

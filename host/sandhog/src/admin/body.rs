@@ -17,7 +17,12 @@ use tokio::{
     time::timeout,
 };
 
-use super::{refused::RefusedRequest, sqs::speaks_sqs, ui, wire};
+use super::{
+    refused::RefusedRequest,
+    sqs::speaks_sqs,
+    ui::{self, PageBody},
+    wire,
+};
 use sandhog_queue::{message::MAX_BODY_BYTES, printable::printable};
 
 /// The bytes of one permit.
@@ -28,6 +33,8 @@ const SHORT: usize = 64 * 1024;
 const PARSERS: usize = 2;
 /// The longest body of a request of SQS, in bytes: a batch of 1 MiB, each byte of which takes up to six.
 const MAX_SQS_BYTES: usize = 8 * 1024 * 1024;
+/// The bytes for all secrets of people who log in at a time.
+const SECRETS_BYTES: usize = 256 * 1024;
 /// The longest part of a wrong header that an answer repeats, in bytes.
 const SHOWN_BYTES: usize = 100;
 
@@ -38,6 +45,8 @@ pub(crate) struct RequestBodies {
     /// A share of its own for those whose signature is verified with the body, so that nobody who can't sign takes the room of the
     /// others.
     sqs_bytes: Arc<Semaphore>,
+    /// A share of their own for those who log in, likewise.
+    secret_bytes: Arc<Semaphore>,
     parsers: Arc<Semaphore>,
     limit: Duration,
 }
@@ -48,6 +57,7 @@ impl RequestBodies {
         Self {
             bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
             sqs_bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
+            secret_bytes: Arc::new(Semaphore::new(SECRETS_BYTES / UNIT)),
             parsers: Arc::new(Semaphore::new(PARSERS)),
             limit,
         }
@@ -62,8 +72,12 @@ impl RequestBodies {
         check_headers(request.headers())?;
         let (limit, room) = if speaks_sqs(&request) {
             (MAX_SQS_BYTES, &self.sqs_bytes)
-        } else if let Some(limit) = ui::body_limit(request.uri().path()) {
-            (limit, &self.bytes)
+        } else if let Some(body) = ui::body_of(request.uri().path()) {
+            match body {
+                PageBody::Form(limit) => (limit, &self.bytes),
+                PageBody::Secret(limit) => (limit, &self.secret_bytes),
+                PageBody::Nothing => (0, &self.secret_bytes),
+            }
         } else if is_batch(request.uri().path()) {
             (wire::MAX_BATCH_BYTES, &self.bytes)
         } else {

@@ -9,6 +9,7 @@ use super::{
     AdminState, Answer, ReceivedBody,
     audit::DryRun,
     body::{RequestBodies, json},
+    caller::{Caller, CallerRight},
     chosen_dead::{AnswerOfSweep, ChosenDeadLetters},
     parameters::{Path, QueryParameters},
     peek::{cursor, parsed},
@@ -72,9 +73,11 @@ pub(crate) async fn list(
     State(state): State<AdminState>,
     Path(name): Path<String>,
     view: RedactedView,
+    caller: Option<Extension<Caller>>,
     mut parameters: QueryParameters,
 ) -> Answer<wire::DeadLetterList> {
     let queue = state.find(&name)?;
+    check_receive(caller, &*queue)?;
     let limit = parameters.number("limit", 1..=1000)?.unwrap_or(100);
     let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
     let filter = parameters.take("where");
@@ -115,6 +118,17 @@ pub(crate) async fn list(
         more,
         next: None,
     }))
+}
+
+/// Refuses to look at dead letters that have to be received for that, which hides them from others and is counted, for somebody who may
+/// change nothing.
+fn check_receive(caller: Option<Extension<Caller>>, queue: &dyn Queue) -> Result<(), RefusedRequest> {
+    let may_change = caller.is_some_and(|Extension(caller)| caller.right == CallerRight::All);
+    if may_change || !queue.capabilities().calls_cost {
+        return Ok(());
+    }
+    let why = "to look at dead letters of this queue is to receive them, which hides them for a while: this needs the secret of the listener";
+    Err(RefusedRequest::new(StatusCode::FORBIDDEN, why))
 }
 
 fn redacted(view: &RedactedView, letters: impl Iterator<Item = wire::MessageForm>) -> Vec<wire::MessageForm> {
@@ -168,8 +182,11 @@ pub(crate) async fn show(
     State(state): State<AdminState>,
     Path((name, id)): Path<(String, String)>,
     view: RedactedView,
+    caller: Option<Extension<Caller>>,
 ) -> Answer<wire::MessageForm> {
-    let letter = state.find(&name)?.dead_letter(&MessageId::from_queue(&id)).await?;
+    let queue = state.find(&name)?;
+    check_receive(caller, &*queue)?;
+    let letter = queue.dead_letter(&MessageId::from_queue(&id)).await?;
     let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
     let mut letter = wire::MessageForm::dead(letter.ok_or_else(unknown)?);
     view.letter(&mut letter);

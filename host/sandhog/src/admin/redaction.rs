@@ -32,7 +32,7 @@ impl FromRequestParts<AdminState> for RedactedView {
         let applies = parts
             .extensions
             .get()
-            .is_some_and(|caller: &Caller| caller.sees_redacted);
+            .is_none_or(|caller: &Caller| caller.sees_redacted);
         let settings = &state.dashboard;
         Ok(Self(
             (applies && !settings.redaction.is_empty()).then(|| Arc::clone(settings)),
@@ -121,31 +121,33 @@ impl RedactedView {
             }
         }
         let shown = match (&*fields.body, &*fields.base64) {
-            _ if rules.bodies => Some(HIDDEN.to_owned()),
+            _ if rules.bodies => Some((HIDDEN.to_owned(), true)),
             _ if rules.paths.is_empty() => None,
-            (Some(text), _) => redacted(text.as_bytes(), rules),
-            (None, Some(base64)) => redacted(&BASE64.decode(base64).unwrap_or_default(), rules),
+            (Some(text), _) => Some(redacted(text.as_bytes(), rules)),
+            (None, Some(base64)) => Some(redacted(&BASE64.decode(base64).unwrap_or_default(), rules)),
             (None, None) => None,
         };
-        if let Some(shown) = shown {
+        if let Some((shown, is_hidden)) = shown {
             (*fields.body, *fields.base64) = (Some(shown), None);
-            hidden = true;
+            hidden |= is_hidden;
         }
         hidden
     }
 }
 
-/// Returns a body without what is hidden; `None` if there is nothing to hide.
-fn redacted(body: &[u8], rules: &Redaction) -> Option<String> {
-    let Ok(mut value) = serde_json::from_slice::<Value>(body) else {
-        return Some(HIDDEN.to_owned());
+/// Returns a body without what is hidden, and whether something is.
+fn redacted(body: &[u8], rules: &Redaction) -> (String, bool) {
+    let is_structure = |value: &Value| value.is_object() || value.is_array();
+    // A text may hold what a path means once more, in JSON of its own.
+    let Some(mut value) = serde_json::from_slice::<Value>(body).ok().filter(is_structure) else {
+        return (HIDDEN.to_owned(), true);
     };
     let mut hidden = false;
     for path in &rules.paths {
         hidden |= hide(&mut value, path.segments());
     }
     // What is shown is what was read: of a name that occurs twice the first value would be there otherwise.
-    hidden.then(|| value.to_string())
+    (value.to_string(), hidden)
 }
 
 /// Hides the values at a path, and returns whether there was one.
@@ -186,11 +188,8 @@ mod tests {
     }
 
     fn check(paths: &[&str], body: &str, expected: Option<&str>) {
-        assert_eq!(
-            redacted(body.as_bytes(), &rules(paths)).as_deref(),
-            expected,
-            "{paths:?} {body}"
-        );
+        let (shown, hidden) = redacted(body.as_bytes(), &rules(paths));
+        assert_eq!(hidden.then_some(shown).as_deref(), expected, "{paths:?} {body}");
     }
 
     #[test]
@@ -216,7 +215,15 @@ mod tests {
 
     #[test]
     fn a_body_that_cannot_be_hidden_in_part_is_hidden_as_a_whole() {
-        for body in ["{\"a\":1}\n{\"a\":2}", "a=1", "", "{\"a\":", "\u{0}"] {
+        for body in [
+            "{\"a\":1}\n{\"a\":2}",
+            "a=1",
+            "",
+            "{\"a\":",
+            "\u{0}",
+            r#""{\"a\":1}""#,
+            "1",
+        ] {
             check(&["/a"], body, Some(HIDDEN));
         }
     }
@@ -224,5 +231,7 @@ mod tests {
     #[test]
     fn a_name_that_occurs_twice_shows_no_hidden_value() {
         check(&["/a"], r#"{"a":"first","a":"second"}"#, Some(r#"{"a":"(redacted)"}"#));
+        let (shown, hidden) = redacted(br#"{"a":{"b":"first"},"a":0}"#, &rules(&["/a/b"]));
+        assert_eq!((shown.as_str(), hidden), (r#"{"a":0}"#, false));
     }
 }

@@ -74,10 +74,28 @@ pub(crate) fn is_page(path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Returns the most bytes of the body of a request, if its path is one of the dashboard.
-pub(crate) fn body_limit(path: &str) -> Option<usize> {
-    // A form escapes each byte of a body as three.
-    is_page(path).then(|| if path == door::LOGIN { 4096 } else { form::MAX_BYTES })
+/// What the body of a request may be, if its path is one of the dashboard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PageBody {
+    /// A form of an action, of at most so many bytes.
+    Form(usize),
+    /// A secret, of at most so many bytes, from somebody who is not known yet.
+    Secret(usize),
+    /// None.
+    Nothing,
+}
+
+/// Returns what the body of a request may be, if its path is one of the dashboard.
+pub(crate) fn body_of(path: &str) -> Option<PageBody> {
+    let body = if path == door::LOGIN {
+        PageBody::Secret(4096)
+    } else if path.starts_with(door::ASSETS) {
+        PageBody::Nothing
+    } else {
+        // A form escapes each byte of a body as three.
+        PageBody::Form(form::MAX_BYTES)
+    };
+    is_page(path).then_some(body)
 }
 
 /// Returns the pages. `inside` are the listener's routes with their audit.
@@ -123,7 +141,7 @@ fn pages(state: &UiState) -> Router {
 fn actions() -> Router<UiState> {
     Router::new()
         .route(door::LOGIN, get(door::show).post(door::log_in))
-        .route("/ui/logout", post(door::log_out))
+        .route(door::LOGOUT, post(door::log_out))
         .route("/ui/queues/{name}/send", post(queue_actions::send))
         .route("/ui/queues/{name}/pause", post(queue_actions::pause))
         .route("/ui/queues/{name}/resume", post(queue_actions::resume))

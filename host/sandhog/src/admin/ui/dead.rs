@@ -32,7 +32,7 @@ const LETTERS: &str = "100";
 /// The most reasons that are named.
 const MOST_REASONS: usize = 12;
 /// A filter that every dead letter passes. A page without a filter has no cursor.
-const ALL: &str = "id != \"\"";
+pub(super) const ALL: &str = "id != \"\"";
 
 /// Shows the page.
 pub(super) async fn page(

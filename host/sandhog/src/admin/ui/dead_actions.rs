@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use axum::{Extension, body::Bytes, extract::State, response::Response};
+use axum::{Extension, body::Bytes, extract::State, http::Method, response::Response};
 use maud::html;
 use tokio::time::Instant;
 
@@ -25,9 +25,12 @@ use crate::admin::{
         AffectedMessages, AttributeForm, EditRequest, MessageForm, QueueForm, SentMessage, SweepAnswer, SweepRequest,
     },
 };
+use sandhog_queue::{message::QueueName, printable::printable};
 
 /// How long an action goes on: a person waits for it.
 const TIME: Duration = Duration::from_secs(30);
+/// The most bytes of a filter in a sentence.
+const SHOWN_FILTER: usize = 600;
 /// How long dead letters are counted.
 const COUNT_TIME: Duration = Duration::from_secs(10);
 
@@ -87,6 +90,30 @@ struct CountedLetters {
     is_all: bool,
 }
 
+/// What became of an action.
+struct SweepDone {
+    messages: u64,
+    /// Why not all of them, if so.
+    rest: Option<String>,
+}
+
+impl SweepDone {
+    fn new(messages: u64, more: bool) -> Self {
+        Self {
+            messages,
+            rest: more.then(|| "the time was up".to_owned()),
+        }
+    }
+
+    fn text(&self, action: LetterAction) -> String {
+        let done = messages_were(self.messages, action.done());
+        match &self.rest {
+            Some(why) => format!("{done} Not all were: {why}. Do it again for the rest."),
+            None => done,
+        }
+    }
+}
+
 impl<'s> LetterSweep<'s> {
     fn new(state: &'s UiState, name: String, form: ActionForm) -> Self {
         let ActionForm { caller, pairs } = form;
@@ -99,7 +126,7 @@ impl<'s> LetterSweep<'s> {
     }
 
     async fn run(self, action: LetterAction) -> Result<Response, RefusedRequest> {
-        let messages = match self.pairs.text("scope") {
+        let done = match self.pairs.text("scope") {
             Some("selected") => {
                 let ids = self.pairs.all("id");
                 if ids.is_empty() {
@@ -112,14 +139,15 @@ impl<'s> LetterSweep<'s> {
                     ids: Some(ids),
                     ..SweepRequest::default()
                 };
-                self.sweep(action, &request).await?.messages
+                let answer = self.sweep(action, &request).await?;
+                SweepDone::new(answer.messages, answer.more)
             }
             Some("all") if !is_answered(&self.pairs)? => return self.ask_all(action).await,
             Some("all") => self.all(action).await?,
             Some(_) | None => return Err(RefusedRequest::bad("nothing was done: scope is selected or all")),
         };
         let place = format!("{}/dead", page_of(&self.name));
-        Ok(self.state.done(&place, messages_were(messages, action.done())))
+        Ok(self.state.done(&place, done.text(action)))
     }
 
     fn ask_selected(&self, ids: Vec<String>) -> Response {
@@ -147,13 +175,20 @@ impl<'s> LetterSweep<'s> {
                 "nothing was done: no dead letter passes the filter",
             ));
         }
+        if !counted.is_all && action == LetterAction::Delete {
+            // A number that is too small would be typed for more.
+            return Err(RefusedRequest::bad(
+                "nothing was done: more dead letters pass than can be counted in time, so narrow the filter, or use `sandhog dead purge`",
+            ));
+        }
         let many = if counted.is_all {
             ""
         } else {
             "More dead letters pass than could be counted in time. "
         };
         let which = match self.pairs.text("where") {
-            Some(filter) => format!("those that pass {filter}"),
+            Some(filter) => format!("those that pass {}", printable(filter, SHOWN_FILTER)),
+            None if counted.counted.is_none() => "all of the queue, also those that come until you go on".to_owned(),
             None => "all of the queue".to_owned(),
         };
         let (title, what) = match action {
@@ -185,7 +220,7 @@ impl<'s> LetterSweep<'s> {
     }
 
     async fn count(&self) -> Result<CountedLetters, RefusedRequest> {
-        let Some(filter) = self.pairs.text("where") else {
+        let Some(filter) = self.filter() else {
             let target = path(&["queues", &self.name]);
             let queue: QueueForm = self.state.inside.get(&self.caller, &target).await?;
             return Ok(CountedLetters {
@@ -223,16 +258,28 @@ impl<'s> LetterSweep<'s> {
         }
     }
 
+    /// Returns the filter of the form, or the one that every dead letter passes, so that an action is about those that were counted.
+    /// `None` for a remote queue, which knows no filter.
+    fn filter(&self) -> Option<&str> {
+        let name = QueueName::new(&self.name).ok();
+        let queue = name.and_then(|name| self.state.admin.queues.get(&name));
+        let is_remote = queue.is_some_and(|queue| queue.capabilities().calls_cost);
+        self.pairs.text("where").or((!is_remote).then_some(super::dead::ALL))
+    }
+
     /// Does something with all that were counted, for as long as a person waits.
-    async fn all(&self, action: LetterAction) -> Result<u64, RefusedRequest> {
+    async fn all(&self, action: LetterAction) -> Result<SweepDone, RefusedRequest> {
         let end = Instant::now() + TIME;
-        let Some(filter) = self.pairs.text("where") else {
+        let Some(filter) = self.filter() else {
             return match action {
-                LetterAction::Redrive => Ok(self.sweep(action, &SweepRequest::default()).await?.messages),
+                LetterAction::Redrive => {
+                    let answer = self.sweep(action, &SweepRequest::default()).await?;
+                    Ok(SweepDone::new(answer.messages, answer.more))
+                }
                 LetterAction::Delete => {
                     let target = path(&["queues", &self.name, "dead"]);
                     let gone: AffectedMessages = self.state.inside.delete(&self.caller, &target).await?;
-                    Ok(gone.messages)
+                    Ok(SweepDone::new(gone.messages, false))
                 }
             };
         };
@@ -243,11 +290,23 @@ impl<'s> LetterSweep<'s> {
         };
         let mut messages = 0;
         loop {
-            let answer = self.sweep(action, &request).await?;
+            let answer = match self.sweep(action, &request).await {
+                Ok(answer) => answer,
+                Err(refused) if messages == 0 => return Err(refused),
+                Err(refused) => {
+                    return Ok(SweepDone {
+                        messages,
+                        rest: Some(refused.to_string()),
+                    });
+                }
+            };
             messages += answer.messages;
             request.after = answer.next;
-            if !answer.more || request.after.is_none() || Instant::now() >= end {
-                return Ok(messages);
+            if !answer.more || request.after.is_none() {
+                return Ok(SweepDone::new(messages, false));
+            }
+            if Instant::now() >= end {
+                return Ok(SweepDone::new(messages, true));
             }
         }
     }
@@ -271,18 +330,19 @@ pub(super) async fn show_edit(
     Extension(caller): Extension<UiCaller>,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Response, RefusedRequest> {
+    caller.caller.check(&Method::POST)?;
     let form: MessageForm = state
         .inside
         .get(&caller, &path(&["queues", &name, "dead", &id]))
         .await?;
     let place = format!("{}{}", page_of(&name), path(&["dead", &id]));
     let texts = form.attributes.iter().filter_map(|(name, value)| match value {
-        AttributeForm::Text(text) if !text.contains(['\n', '\r']) => Some(format!("{name}={text}")),
+        AttributeForm::Text(text) if fits_a_line(name, text) => Some(format!("{name}={text}")),
         AttributeForm::Text(_) | AttributeForm::Number(_) | AttributeForm::BinaryBase64(_) => None,
     });
     let lines: Vec<String> = texts.collect();
-    // A browser would write the end of a line otherwise.
-    let text = form.body.as_ref().filter(|text| !text.contains('\r'));
+    // A browser would write the end of a line otherwise, and something else for a zero.
+    let text = form.body.as_ref().filter(|text| !text.contains(['\r', '\0']));
     let main = html! {
         p.crumbs { a href="/ui" { "Overview" } " / " a href=(page_of(&name)) { (short(&name, 80)) } " / " a href=(place) { "Dead letter" } }
         h1 { "Edit and send" }
@@ -330,15 +390,21 @@ pub(super) async fn edit(
     let request = serde_json::to_string(&request).expect("texts have a JSON form");
     let target = path(&["queues", &name, "dead", &id, "edit"]);
     let sent: SentMessage = state.inside.post(&form.caller, &target, Bytes::from(request)).await?;
-    let id = sandhog_queue::printable::printable(&sent.id, 100);
+    let id = printable(&sent.id, 100);
     let text = format!("1 message was sent in the place of the dead letter: {id}");
     Ok(state.done(&format!("{}/dead", page_of(&name)), text))
 }
 
+/// Whether an attribute can stand in the form as a line NAME=VALUE that comes back as it is. Others stay as they are.
+fn fits_a_line(name: &str, value: &str) -> bool {
+    let odd = ['\n', '\r', '\0'];
+    !name.contains(['=', '\n', '\r', '\0']) && !value.is_empty() && !value.contains(odd) && value.trim_end() == value
+}
+
 /// Returns the names of the text attributes that the form has no more.
 fn gone(before: &BTreeMap<String, AttributeForm>, wanted: &BTreeMap<String, String>) -> Vec<String> {
-    let texts = before.iter().filter(|(_, value)| match value {
-        AttributeForm::Text(text) => !text.contains(['\n', '\r']),
+    let texts = before.iter().filter(|(name, value)| match value {
+        AttributeForm::Text(text) => fits_a_line(name, text),
         AttributeForm::Number(_) | AttributeForm::BinaryBase64(_) => false,
     });
     let gone = texts.filter(|(name, _)| !wanted.contains_key(*name));

@@ -1,7 +1,7 @@
 //! The door of the dashboard: who may see a page, the form for the secret, and the end of a session.
 //!
-//! Invariant: a request without a session, on a listener with a secret, reaches the form, the style and the script alone, and its body
-//! is not read before that is clear.
+//! Invariant: a request without a session, on a listener with a secret, reaches the form, the style and the script alone. Its body is
+//! not read, but for a secret, which has room of its own.
 
 use axum::{
     Extension,
@@ -30,8 +30,10 @@ use crate::{
 
 /// The path of the form for the secret.
 pub(super) const LOGIN: &str = "/ui/login";
+/// The path of its end.
+pub(super) const LOGOUT: &str = "/ui/logout";
 /// The path below which the style and the script are.
-const ASSETS: &str = "/ui/assets/";
+pub(super) const ASSETS: &str = "/ui/assets/";
 /// The name of the cookie.
 const COOKIE: &str = "sandhog_session";
 
@@ -76,13 +78,18 @@ impl UiDoor {
             cookie(request.headers()).and_then(|cookie| self.sessions.caller(&cookie, address))
         };
         let path = request.uri().path();
+        let looks = matches!(*request.method(), Method::GET | Method::HEAD);
         match caller {
             Some(caller) => {
+                // Before the body is read. Who may only look logs in and out all the same.
+                if path != LOGIN && path != LOGOUT {
+                    caller.caller.check(request.method()).map_err(DoorAnswer::Refused)?;
+                }
                 request.extensions_mut().insert(caller);
                 Ok(request)
             }
-            None if path == LOGIN || path.starts_with(ASSETS) => Ok(request),
-            None if request.method() == Method::GET => {
+            None if path == LOGIN || (path.starts_with(ASSETS) && looks) => Ok(request),
+            None if looks => {
                 let target = request.uri().path_and_query().map_or(path, |target| target.as_str());
                 Err(DoorAnswer::Login(with_query(LOGIN, &[("to", target)])))
             }
@@ -165,6 +172,7 @@ fn form_page(state: &UiState, to: &str, wrong: Option<&str>) -> Response {
 pub(super) async fn log_in(
     State(state): State<UiState>,
     address: Option<Extension<ClientAddress>>,
+    headers: HeaderMap,
     pairs: FormPairs,
 ) -> Response {
     let address = address.map(|Extension(address)| address);
@@ -175,21 +183,30 @@ pub(super) async fn log_in(
         answer
     };
     let sessions = &state.door.sessions;
-    if !sessions.may_try(address) {
-        note("-", address.as_ref(), "log in", "refused: too many tries");
-        let why = "Too many wrong secrets within a minute: wait for one, and try again.";
-        return with(StatusCode::TOO_MANY_REQUESTS, why);
-    }
+    // The right secret opens the door whatever others have tried: nobody can guess one of 16 characters.
     let Some(right) = state.door.right_of(pairs.text("secret").unwrap_or_default()) else {
+        if !sessions.may_try(address) {
+            // Without a line for the audit, which has one for each of the tries before.
+            let why = "Too many wrong secrets within a minute: wait for one, and try again.";
+            return with(StatusCode::TOO_MANY_REQUESTS, why);
+        }
         sessions.tried(address);
         note("-", address.as_ref(), "log in", "refused: a wrong secret");
         return with(StatusCode::UNAUTHORIZED, "That is not the secret.");
     };
+    if let Some(before) = cookie(&headers) {
+        sessions.end(&before);
+    }
     let cookie = sessions.begin(right);
     if let Some(caller) = sessions.caller(&cookie, address) {
         note(&caller.caller.who, address.as_ref(), "log in", "done");
     }
-    ([set_cookie(&cookie, "")], Redirect::to(&to)).into_response()
+    // A browser that came by TLS sends the cookie by nothing else from then on.
+    let by_tls = headers
+        .get(header::ORIGIN)
+        .is_some_and(|origin| origin.as_bytes().starts_with(b"https://"));
+    let more = if by_tls { "; Secure" } else { "" };
+    ([set_cookie(&cookie, more)], Redirect::to(&to)).into_response()
 }
 
 /// Ends the session.

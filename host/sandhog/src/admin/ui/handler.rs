@@ -11,7 +11,7 @@ use super::{
     UiState, chart,
     form::FormPairs,
     inside::{path, with_query},
-    layout::{Frame, page as framed},
+    layout::{Frame, page as framed, token},
     message::button,
     overview::{handler_state, minute_label},
     queue::halt_form,
@@ -118,10 +118,14 @@ fn totals(state: &UiState, handler: &HandlerForm) -> Markup {
 
 fn actions(caller: &UiCaller, handler: &HandlerForm, versions: &VersionList, place: &str) -> Markup {
     html! {
-        div.actions #actions {
+        div.actions #actions data-part {
             (halt_form(caller, handler.halt.as_ref(), place))
             @if let Some(before) = versions.predecessor {
-                (button(caller, &format!("{place}/rollback"), &format!("Roll back to version {before}"), ""))
+                form method="post" action={ (place) "/rollback" } {
+                    (token(caller))
+                    input type="hidden" name="version" value=(before);
+                    button type="submit" { "Roll back to version " (before) }
+                }
             }
             @if versions.probation.is_some() || !versions.barred.is_empty() {
                 (button(caller, &format!("{place}/promote"), "Promote the newest version", ""))

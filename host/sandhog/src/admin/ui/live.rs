@@ -22,10 +22,12 @@ use axum::{
 use futures_util::{Stream, stream};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, sleep_until};
 
 use super::{UiState, door::cookie, form::FormPairs, layout::MainPart, sessions::UiCaller};
 use crate::admin::refused::RefusedRequest;
+use sandhog_queue::message::QueueName;
 
 /// The most pages that are live at a time.
 const MOST: usize = 32;
@@ -33,7 +35,7 @@ const MOST: usize = 32;
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same on a host with queues whose calls cost: a page asks each of them for its counts.
 const LOOK_AT_REMOTE_EVERY: Duration = Duration::from_secs(15);
-/// The rest after a look, as a multiple of its time: a page that takes long is looked at more rarely.
+/// The rest after a look, as a multiple of its time and of the number of pages: pages that take long are looked at more rarely.
 const REST: u32 = 49;
 /// How often a client to which nothing happens hears that the host is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -51,6 +53,13 @@ impl LivePages {
         let more = |open: usize| (open < MOST).then_some(open + 1);
         let placed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
         placed.is_ok().then(|| LivePlace(Arc::clone(&self.0)))
+    }
+}
+
+impl LivePages {
+    /// Returns how many pages are live: 1 or more for one that asks.
+    fn open(&self) -> u32 {
+        u32::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(u32::MAX).max(1)
     }
 }
 
@@ -85,6 +94,10 @@ pub(super) async fn stream_page(
     if !super::is_page(target.split('?').next().unwrap_or_default()) || target.starts_with("/ui/live") {
         return Err(RefusedRequest::bad("page: use the path of a page below /ui"));
     }
+    if !state.may_be_live(&target) {
+        let why = "page: this one is not looked at again by itself, because its queue would have to be received from";
+        return Err(RefusedRequest::bad(why));
+    }
     let place = state.live.place().ok_or_else(|| {
         let why = format!("{MOST} pages are live already: close one, or load this one again yourself");
         RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -109,6 +122,24 @@ pub(super) async fn stream_page(
 }
 
 impl UiState {
+    /// Returns whether a page may be rendered again and again: not if that receives dead letters, which hides them from others.
+    fn may_be_live(&self, target: &str) -> bool {
+        let path = target.split('?').next().unwrap_or_default();
+        let Some((name, "dead")) = path
+            .strip_prefix("/ui/queues/")
+            .and_then(|rest| rest.split_once('/'))
+            .map(|(name, rest)| (name, rest.split('/').next().unwrap_or_default()))
+        else {
+            return true;
+        };
+        let name = percent_decode_str(name)
+            .decode_utf8()
+            .ok()
+            .and_then(|name| QueueName::new(&name).ok());
+        let queue = name.and_then(|name| self.admin.queues.get(&name));
+        queue.is_some_and(|queue| !queue.capabilities().calls_cost)
+    }
+
     /// Returns the time between two looks.
     fn pace(&self) -> Duration {
         let costs = self
@@ -133,7 +164,9 @@ impl OpenPage {
             let began = Instant::now();
             let main = self.render().await;
             let now = Instant::now();
-            self.next = now + self.state.pace().max((now - began) * REST);
+            // All pages together take the share of one.
+            let rest = (now - began) * REST * self.state.live.open();
+            self.next = now + self.state.pace().max(rest);
             if let Some(main) = main.filter(|main| *main != self.shown) {
                 // An event has no line ends of the other kind.
                 let data = main.replace('\r', "");
@@ -149,7 +182,7 @@ impl OpenPage {
             return true;
         }
         let cookie = self.cookie.as_deref().unwrap_or_default();
-        self.state.door.sessions.caller(cookie, self.caller.address).is_some()
+        self.state.door.sessions.is_open(cookie)
     }
 
     /// Renders the page; `None` if it can't be shown now.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Extension, body::Bytes, extract::State, response::Response};
+use axum::{Extension, body::Bytes, extract::State, http::Method, response::Response};
 
 use super::{
     UiState,
@@ -96,6 +96,7 @@ pub(super) async fn ask_purge(
     Extension(caller): Extension<UiCaller>,
     Path(name): Path<String>,
 ) -> Result<Response, RefusedRequest> {
+    caller.caller.check(&Method::POST)?;
     let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
     let place = page_of(&name);
     let title = format!("Purge {}?", printable(&name, 100));

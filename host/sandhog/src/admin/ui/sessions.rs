@@ -1,7 +1,7 @@
 //! The sessions of people who have logged in, and how often somebody may try to.
 //!
 //! Invariant: a session ends after an hour without a request and after twelve hours in any case; there are at most [`MOST`] of them,
-//! and the one that was used least recently makes room. What is kept are digests of the cookies, so that nothing here lets anybody in. A
+//! and the one that was used least recently makes room, one that may only look before all others. What is kept are digests of the cookies, so that nothing here lets anybody in. A
 //! host that is started again has none.
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
@@ -145,7 +145,10 @@ impl UiSessions {
         let mut open = self.open.lock();
         open.retain(|_, session| !session.is_over(now));
         if open.len() >= MOST {
-            let oldest = open.iter().min_by_key(|(_, session)| session.used);
+            // Whoever may only look throws nobody out who may do more.
+            let oldest = open
+                .iter()
+                .min_by_key(|(_, session)| (session.right == CallerRight::All, session.used));
             let oldest = oldest.map(|(key, _)| key.clone());
             oldest.map(|key| open.remove(&key));
         }
@@ -160,6 +163,14 @@ impl UiSessions {
         };
         drop(open.insert(key, session));
         cookie
+    }
+
+    /// Returns whether this is the cookie of a session. Asking keeps it no longer open.
+    pub(super) fn is_open(&self, cookie: &str) -> bool {
+        let now = Instant::now();
+        let open = self.open.lock();
+        let session = open.get(&digest(cookie.as_bytes()));
+        session.is_some_and(|session| !session.is_over(now))
     }
 
     /// Returns the caller whose cookie this is.
