@@ -77,6 +77,11 @@ fn tail_shows_what_an_attempt_sent_and_what_it_took() {
         "the id is that of the message in the next queue"
     );
     assert_eq!(kept(&place, &host, &["middle"]), attempts[1..]);
+    let none = asked(&place, &host, &["tail", "in", "--outcome", "timeout", "--no-follow"]);
+    assert!(
+        none.starts_with("No such attempt is kept. A host that was started again"),
+        "{none}"
+    );
     let text = asked(&place, &host, &["tail", "in", "--no-follow"]);
     assert!(text.contains(" in v1 ") && text.contains("sent to middle: "), "{text}");
 }

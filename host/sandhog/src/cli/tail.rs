@@ -20,8 +20,10 @@ pub(crate) fn tail(args: &TailArgs, client: &HostClient, streams: &mut CommandSt
         // A name that nobody has would be waited for in silence.
         client.check_handler(handler)?;
     }
+    let mut is_empty = true;
     for event in client.events(&filter, args.last, !args.no_follow)? {
         let event = event.map_err(|error| CliError::Transient(format!("the host has ended the events: {error}")))?;
+        is_empty = false;
         match event {
             HostEvent::Attempt(entry) if args.json => {
                 write_json_line(output, &entry)?;
@@ -33,6 +35,12 @@ pub(crate) fn tail(args: &TailArgs, client: &HostClient, streams: &mut CommandSt
         output.flush()?;
     }
     if args.no_follow {
+        if is_empty && !args.json {
+            writeln!(
+                output,
+                "No such attempt is kept. A host that was started again begins with none, unless [journal] in sandhog.toml says durable = true."
+            )?;
+        }
         return Ok(());
     }
     Err(CliError::Transient("the host has ended the events".to_owned()))
