@@ -24,7 +24,7 @@ use sandhog_queue::printable::printable;
 mod socket;
 
 /// The time between two looks at a host that starts or stops, which a person or another unit waits for.
-const LOOK_SOON: Duration = Duration::from_millis(200);
+const LOOK_SOON: Duration = Duration::from_millis(50);
 /// The time between two looks at a host that runs.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the manager is asked to wait for the start and for the stop, again and again.
