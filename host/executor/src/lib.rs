@@ -300,8 +300,8 @@ pub trait Executor: fmt::Debug + Send + Sync {
     /// one. A caller that receives no more messages than this never holds messages that wait for an instance.
     fn most_at_once(&self, component: &Component, policy: &GuestPolicy) -> usize;
 
-    /// Samples what the guests of a handler compute for this time: all of its calls, of every version. Few samples come of an
-    /// executor that runs few of them, and none of one that samples nothing.
+    /// Samples what the guests of a handler compute for this time: all of its calls, of every version. An executor that
+    /// knows no samples returns a profile without any.
     ///
     /// # Errors
     ///

@@ -88,9 +88,13 @@ struct RunningProfile {
     stacks: HashMap<Vec<usize>, u64>,
 }
 
-/// The turn of one profile; it ends with its drop.
+/// The turn of one profile; it ends with its drop at the latest.
 #[derive(Debug)]
-struct ProfileTurn(Arc<Profiler>);
+struct ProfileTurn {
+    profiler: Arc<Profiler>,
+    /// The next profile may have begun.
+    is_over: bool,
+}
 
 impl Profiler {
     pub(crate) fn new() -> Arc<Self> {
@@ -112,11 +116,9 @@ impl Profiler {
     ///
     /// Safe: a future that is dropped ends the profile.
     pub(crate) async fn profile(self: &Arc<Self>, handler: &str, time: Duration) -> Result<GuestProfile, ProfilerBusy> {
-        let turn = self.begin(handler)?;
+        let mut turn = self.begin(handler)?;
         tokio::time::sleep(time).await;
-        let taken = turn.0.running.lock().take();
-        drop(turn);
-        Ok(taken.map(RunningProfile::finish).unwrap_or_default())
+        Ok(turn.end().map(RunningProfile::finish).unwrap_or_default())
     }
 
     fn begin(self: &Arc<Self>, handler: &str) -> Result<ProfileTurn, ProfilerBusy> {
@@ -128,7 +130,10 @@ impl Profiler {
         }
         *running = Some(RunningProfile::new(handler));
         self.is_on.store(true, Ordering::Relaxed);
-        Ok(ProfileTurn(Arc::clone(self)))
+        Ok(ProfileTurn {
+            profiler: Arc::clone(self),
+            is_over: false,
+        })
     }
 
     /// Notes that the epoch ticks now.
@@ -162,11 +167,21 @@ impl Profiler {
     }
 }
 
+impl ProfileTurn {
+    /// Ends the turn, once, and returns what was taken in it.
+    fn end(&mut self) -> Option<RunningProfile> {
+        if std::mem::replace(&mut self.is_over, true) {
+            return None;
+        }
+        let mut running = self.profiler.running.lock();
+        self.profiler.is_on.store(false, Ordering::Relaxed);
+        running.take()
+    }
+}
+
 impl Drop for ProfileTurn {
     fn drop(&mut self) {
-        let mut running = self.0.running.lock();
-        self.0.is_on.store(false, Ordering::Relaxed);
-        *running = None;
+        drop(self.end());
     }
 }
 
@@ -334,5 +349,11 @@ mod tests {
         assert!(tokio::time::timeout(Duration::from_secs(1), second).await.is_err());
         assert!(!profiler.is_on.load(Ordering::Relaxed));
         profiler.profile("in", Duration::ZERO).await.unwrap();
+        let mut ended = profiler.begin("in").unwrap();
+        assert!(ended.end().is_some());
+        let next = profiler.begin("other").unwrap();
+        drop(ended);
+        assert_eq!(profiler.begin("in").unwrap_err().handler, "other");
+        drop(next);
     }
 }
