@@ -147,7 +147,10 @@ impl Supervision {
             let (news, then) = news(&state, &sentence, &told);
             let is_told = self.tell(&news).await;
             if is_told {
-                self.is_ready_told.store(then.is_ready, Ordering::Relaxed);
+                // A reload may have ended meanwhile, and its end is owed.
+                if then.is_ready && !told.is_ready {
+                    self.is_ready_told.store(true, Ordering::Relaxed);
+                }
                 told = then;
             }
             // What could not be told is told with the next look.
