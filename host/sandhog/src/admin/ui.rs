@@ -37,6 +37,7 @@ mod done;
 mod door;
 mod dress;
 mod form;
+mod halts;
 mod handler;
 mod inside;
 mod layout;
@@ -143,8 +144,8 @@ fn actions() -> Router<UiState> {
         .route(door::LOGIN, get(door::show).post(door::log_in))
         .route(door::LOGOUT, post(door::log_out))
         .route("/ui/queues/{name}/send", post(queue_actions::send))
-        .route("/ui/queues/{name}/pause", post(queue_actions::pause))
-        .route("/ui/queues/{name}/resume", post(queue_actions::resume))
+        .route("/ui/queues/{name}/pause", post(halts::pause_queue))
+        .route("/ui/queues/{name}/resume", post(halts::resume_queue))
         .route(
             "/ui/queues/{name}/purge",
             get(queue_actions::ask_purge).post(queue_actions::purge),
@@ -158,8 +159,8 @@ fn actions() -> Router<UiState> {
             "/ui/queues/{name}/dead/{id}/edit",
             get(dead_actions::show_edit).post(dead_actions::edit),
         )
-        .route("/ui/handlers/{name}/pause", post(versions::pause))
-        .route("/ui/handlers/{name}/resume", post(versions::resume))
+        .route("/ui/handlers/{name}/pause", post(halts::pause_handler))
+        .route("/ui/handlers/{name}/resume", post(halts::resume_handler))
         .route("/ui/handlers/{name}/rollback", post(versions::roll_back))
         .route("/ui/handlers/{name}/promote", post(versions::promote))
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use axum::{
     Extension,
     extract::{RawQuery, State},
-    http::StatusCode,
     response::Response,
 };
 use maud::{Markup, html};
@@ -32,7 +31,7 @@ const LETTERS: &str = "100";
 /// The most reasons that are named.
 const MOST_REASONS: usize = 12;
 /// A filter that every dead letter passes. A page without a filter has no cursor.
-pub(super) const ALL: &str = "id != \"\"";
+const ALL: &str = "id != \"\"";
 
 /// Shows the page.
 pub(super) async fn page(
@@ -41,7 +40,7 @@ pub(super) async fn page(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
     let letters = letters(&state, &caller, &name, &asked).await?;
     let place = page_of(&name);
@@ -76,8 +75,13 @@ pub(super) async fn page(
 }
 
 impl UiState {
+    /// Returns the filter of a form, or the one that every dead letter passes. `None` for a remote queue, which knows no filter.
+    pub(super) fn dead_filter<'f>(&self, name: &str, asked: &'f FormPairs) -> Option<&'f str> {
+        asked.text("where").or_else(|| (!self.is_remote(name)).then_some(ALL))
+    }
+
     /// Returns whether each look at a queue costs, and may hide its messages.
-    fn is_remote(&self, name: &str) -> bool {
+    pub(super) fn is_remote(&self, name: &str) -> bool {
         let queue = QueueName::new(name).ok().and_then(|name| self.admin.queues.get(&name));
         queue.is_some_and(|queue| queue.capabilities().calls_cost)
     }
@@ -89,23 +93,15 @@ async fn letters(
     name: &str,
     asked: &FormPairs,
 ) -> Result<DeadLetterList, RefusedRequest> {
+    let filter = state.dead_filter(name, asked);
     let pairs = [
         ("limit", LETTERS),
-        ("where", asked.text("where").unwrap_or(ALL)),
-        ("cursor", asked.or_empty("after")),
+        ("where", filter.unwrap_or_default()),
+        // A page without a filter is the only one.
+        ("cursor", filter.map_or("", |_| asked.or_empty("after"))),
     ];
     let target = path(&["queues", name, "dead"]);
-    let first = state.inside.get(caller, &with_query(&target, &pairs)).await;
-    match first {
-        // SQS knows no filter, and shows the first ones.
-        Err(refused) if refused.status() == StatusCode::NOT_IMPLEMENTED && asked.text("where").is_none() => {
-            state
-                .inside
-                .get(caller, &with_query(&target, &[("limit", LETTERS)]))
-                .await
-        }
-        other => other,
-    }
+    state.inside.get(caller, &with_query(&target, &pairs)).await
 }
 
 fn search(asked: &FormPairs, place: &str) -> Markup {

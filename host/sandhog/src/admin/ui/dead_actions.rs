@@ -25,7 +25,7 @@ use crate::admin::{
         AffectedMessages, AttributeForm, EditRequest, MessageForm, QueueForm, SentMessage, SweepAnswer, SweepRequest,
     },
 };
-use sandhog_queue::{message::QueueName, printable::printable};
+use sandhog_queue::printable::printable;
 
 /// How long an action goes on: a person waits for it.
 const TIME: Duration = Duration::from_secs(30);
@@ -220,7 +220,7 @@ impl<'s> LetterSweep<'s> {
     }
 
     async fn count(&self) -> Result<CountedLetters, RefusedRequest> {
-        let Some(filter) = self.filter() else {
+        let Some(filter) = self.state.dead_filter(&self.name, &self.pairs) else {
             let target = path(&["queues", &self.name]);
             let queue: QueueForm = self.state.inside.get(&self.caller, &target).await?;
             return Ok(CountedLetters {
@@ -258,19 +258,10 @@ impl<'s> LetterSweep<'s> {
         }
     }
 
-    /// Returns the filter of the form, or the one that every dead letter passes, so that an action is about those that were counted.
-    /// `None` for a remote queue, which knows no filter.
-    fn filter(&self) -> Option<&str> {
-        let name = QueueName::new(&self.name).ok();
-        let queue = name.and_then(|name| self.state.admin.queues.get(&name));
-        let is_remote = queue.is_some_and(|queue| queue.capabilities().calls_cost);
-        self.pairs.text("where").or((!is_remote).then_some(super::dead::ALL))
-    }
-
     /// Does something with all that were counted, for as long as a person waits.
     async fn all(&self, action: LetterAction) -> Result<SweepDone, RefusedRequest> {
         let end = Instant::now() + TIME;
-        let Some(filter) = self.filter() else {
+        let Some(filter) = self.state.dead_filter(&self.name, &self.pairs) else {
             return match action {
                 LetterAction::Redrive => {
                     let answer = self.sweep(action, &SweepRequest::default()).await?;

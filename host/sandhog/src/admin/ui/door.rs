@@ -139,7 +139,7 @@ fn target(text: Option<&str>) -> String {
 /// Shows the form.
 pub(super) async fn show(State(state): State<UiState>, request: Request) -> Response {
     let caller: Option<&UiCaller> = request.extensions().get();
-    let pairs = FormPairs::parse(request.uri().query().unwrap_or_default().as_bytes());
+    let pairs = FormPairs::of_query(request.uri().query());
     let to = target(pairs.as_ref().ok().and_then(|pairs| pairs.text("to")));
     if caller.is_some() {
         return Redirect::to(&to).into_response();

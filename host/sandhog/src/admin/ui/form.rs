@@ -46,6 +46,11 @@ impl FormPairs {
         Ok(Self(pairs))
     }
 
+    /// Reads the parameters of a page.
+    pub(super) fn of_query(query: Option<&str>) -> Result<Self, RefusedRequest> {
+        Self::parse(query.unwrap_or_default().as_bytes())
+    }
+
     /// Returns the value of a field, if it is not empty.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         let values = self.0.iter().filter(|(other, _)| other == name);

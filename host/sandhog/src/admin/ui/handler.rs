@@ -10,11 +10,11 @@ use maud::{Markup, html};
 use super::{
     UiState, chart,
     form::FormPairs,
-    inside::{path, with_query},
+    halts::halt_form,
+    inside::{page_path, path, with_query},
     layout::{Frame, page as framed, token},
     message::button,
     overview::{handler_state, minute_label},
-    queue::halt_form,
     sessions::UiCaller,
     shown::{digest, foreign, foreign_lines, number, percent, short, when},
     versions::{VersionPart, history},
@@ -41,7 +41,7 @@ pub(super) async fn page(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let versions: VersionList = state
         .inside
         .get(&caller, &path(&["handlers", &name, "versions"]))
@@ -79,7 +79,7 @@ pub(super) async fn page(
 
 /// Returns the path of the page of a handler.
 pub(super) fn page_of(name: &str) -> String {
-    format!("/ui{}", path(&["handlers", name]))
+    page_path(&["handlers", name])
 }
 
 fn standstill(handler: &HandlerForm) -> Markup {

@@ -47,6 +47,11 @@ pub(super) fn path(segments: &[&str]) -> String {
         .collect()
 }
 
+/// Returns the path of the page that shows what the route of these segments does.
+pub(super) fn page_path(segments: &[&str]) -> String {
+    format!("{}{}", super::ROOT, path(segments))
+}
+
 /// Returns a path with the parameters that have a value.
 pub(super) fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
     let escaped = |text| utf8_percent_encode(text, ESCAPED);

@@ -27,7 +27,6 @@ use tokio::time::{Instant, sleep_until};
 
 use super::{UiState, door::cookie, form::FormPairs, layout::MainPart, sessions::UiCaller};
 use crate::admin::refused::RefusedRequest;
-use sandhog_queue::message::QueueName;
 
 /// The most pages that are live at a time.
 const MOST: usize = 32;
@@ -89,7 +88,7 @@ pub(super) async fn stream_page(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let target = asked.or_empty("page").to_owned();
     if !super::is_page(target.split('?').next().unwrap_or_default()) || target.starts_with("/ui/live") {
         return Err(RefusedRequest::bad("page: use the path of a page below /ui"));
@@ -132,12 +131,9 @@ impl UiState {
         else {
             return true;
         };
-        let name = percent_decode_str(name)
+        percent_decode_str(name)
             .decode_utf8()
-            .ok()
-            .and_then(|name| QueueName::new(&name).ok());
-        let queue = name.and_then(|name| self.admin.queues.get(&name));
-        queue.is_some_and(|queue| !queue.capabilities().calls_cost)
+            .is_ok_and(|name| !self.is_remote(&name))
     }
 
     /// Returns the time between two looks.

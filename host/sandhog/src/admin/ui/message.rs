@@ -22,7 +22,7 @@ use super::{
     queue_actions::page_of,
     sessions::UiCaller,
     shown::{digest, foreign, foreign_lines, number, short, when},
-    way::way_part,
+    way::{handler_link, way_part},
 };
 use crate::admin::{
     parameters::Path,
@@ -42,7 +42,7 @@ pub(super) async fn page(
     Path((name, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let form: PeekedForm = match state
         .inside
         .get(&caller, &path(&["queues", &name, "messages", &id]))
@@ -96,7 +96,7 @@ pub(super) async fn letter(
     Path((name, id)): Path<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let form: MessageForm = state
         .inside
         .get(&caller, &path(&["queues", &name, "dead", &id]))
@@ -152,7 +152,7 @@ fn delete_button(caller: &UiCaller, name: &str, id: &str) -> Markup {
 fn peeked_facts(form: &PeekedForm) -> Markup {
     html! {
         dl.facts {
-            dt { "Sent" } dd { (when(form.sent_at_ms)) @if let Some(by) = &form.sent_by { " by " a href={ "/ui" (path(&["handlers", &by.handler])) } { (short(&by.handler, 80)) } span.dim { " version " (by.version) } } }
+            dt { "Sent" } dd { (when(form.sent_at_ms)) @if let Some(by) = &form.sent_by { " by " (handler_link(&by.handler)) span.dim { " version " (by.version) } } }
             dt { "Receives" } dd { (number(u64::from(form.receive_count))) }
             @if let Some(group) = &form.group_id { dt { "Message group" } dd { (foreign(group)) } }
             dt { "Priority" } dd { (form.priority) }
@@ -184,7 +184,7 @@ fn failure(failure: Option<&FailureRecord>) -> Markup {
                 span.pill.bad { (failure.kind.as_str()) } " " (foreign_lines(&failure.reason, 2048))
                 p.dim {
                     @if failure.handler.is_empty() { "No handler was called." } @else {
-                        "Last failure, in handler " a href={ "/ui" (path(&["handlers", &failure.handler])) } { (short(&failure.handler, 80)) }
+                        "Last failure, in handler " (handler_link(&failure.handler))
                         @if !failure.component.is_empty() { ", component " (digest(&failure.component)) }
                     }
                 }

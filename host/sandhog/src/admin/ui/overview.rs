@@ -11,8 +11,10 @@ use super::{
     UiState, chart,
     inside::path,
     layout::{Frame, page as framed},
+    queue_actions::page_of,
     sessions::UiCaller,
     shown::{count, foreign, length, number, of, percent, short},
+    way::queue_link,
 };
 use crate::admin::{
     refused::RefusedRequest,
@@ -102,7 +104,7 @@ fn handler_row(state: &UiState, handler: &HandlerForm) -> Markup {
             td { a.name href={ "/ui" (path(&["handlers", &handler.name])) } { (short(&handler.name, 80)) } }
             td { (handler_state(handler)) }
             td.num { @if handler.version > 0 { (handler.version) } @else { span.zero { "–" } } }
-            td.w2 { @if let Some(queue) = &handler.queue { a href={ "/ui" (path(&["queues", queue])) } { (short(queue, 80)) } } }
+            td.w2 { @if let Some(queue) = &handler.queue { (queue_link(queue)) } }
             td.w3 { (chart::minute(&seconds, &minute_label(minute.handled, minute.failed))) }
             td.num { (count(minute.handled)) }
             td.num.bad[minute.failed > 0] { (count(minute.failed)) }
@@ -153,7 +155,7 @@ fn queue_table(state: &UiState, queues: &[QueueForm]) -> Markup {
 fn queue_row(state: &UiState, queue: &QueueForm) -> Markup {
     let seconds = state.admin.metrics.queue_seconds(&queue.name);
     let minute = &queue.last_minute;
-    let page = format!("/ui{}", path(&["queues", &queue.name]));
+    let page = page_of(&queue.name);
     html! {
         tr data-row {
             td {

@@ -11,16 +11,18 @@ use maud::{Markup, html};
 use super::{
     UiState, chart,
     form::FormPairs,
+    halts::halt_form,
     inside::{path, with_query},
     layout::{Frame, page as framed, token},
     overview::minute_label,
+    queue_actions::page_of,
     sessions::UiCaller,
     shown::{count, foreign, length, number, short, size, when},
 };
 use crate::admin::{
     parameters::Path,
     refused::RefusedRequest,
-    wire::{HaltForm, PeekedForm, PeekedList, QueueForm},
+    wire::{PeekedForm, PeekedList, QueueForm},
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sandhog_queue::{message_filter::MessageStanding, printable::printable};
@@ -37,10 +39,10 @@ pub(super) async fn page(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
     let messages = messages(&state, &caller, &name, &asked).await?;
-    let place = format!("/ui{}", path(&["queues", &name]));
+    let place = page_of(&name);
     let frame = Frame::of(&caller, &name)
         .live()
         .with_notice(state.notice(query.as_deref()));
@@ -117,30 +119,6 @@ fn actions(caller: &UiCaller, queue: &QueueForm, place: &str) -> Markup {
         div.actions #actions {
             (halt_form(caller, queue.halt.as_ref(), place))
             a.button.danger href={ (place) "/purge" } { "Purge …" }
-        }
-    }
-}
-
-/// Returns the form that pauses a queue or a handler, or the one that ends that.
-pub(super) fn halt_form(caller: &UiCaller, halt: Option<&HaltForm>, place: &str) -> Markup {
-    html! {
-        @if let Some(halt) = halt {
-            form method="post" action={ (place) "/resume" } {
-                (token(caller))
-                button.primary type="submit" { "Resume" }
-                span.dim {
-                    "Paused by an operator since " (when(halt.since_ms))
-                    @if let Some(until) = halt.until_ms { ", until " (when(until)) }
-                    @if !halt.reason.is_empty() { ": " (foreign(&halt.reason)) }
-                }
-            }
-        } @else {
-            form method="post" action={ (place) "/pause" } {
-                (token(caller))
-                label { "Reason" input type="text" name="reason" maxlength="500" placeholder="for the others"; }
-                label { "For" input type="text" name="for" size="6" maxlength="40" placeholder="2h"; }
-                button type="submit" { "Pause" }
-            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What a page does with a queue: send, pause, resume and purge.
+//! What a page does with a queue: send and purge.
 
 use std::collections::BTreeMap;
 
@@ -8,13 +8,13 @@ use super::{
     UiState,
     done::{ActionQuestion, is_answered, messages_were},
     form::{ActionForm, FormPairs},
-    inside::{path, with_query},
+    inside::{page_path, path, with_query},
     sessions::UiCaller,
 };
 use crate::admin::{
     parameters::Path,
     refused::RefusedRequest,
-    wire::{AffectedMessages, HaltForm, QueueForm, ResumeAnswer, SentMessage},
+    wire::{AffectedMessages, QueueForm, SentMessage},
 };
 use sandhog_queue::printable::printable;
 
@@ -57,39 +57,6 @@ pub(super) fn attributes(text: &str) -> Result<BTreeMap<String, String>, Refused
     pairs.collect()
 }
 
-/// Pauses the queue.
-pub(super) async fn pause(
-    State(state): State<UiState>,
-    Path(name): Path<String>,
-    form: ActionForm,
-) -> Result<Response, RefusedRequest> {
-    let parameters = ["reason", "for"].map(|name| (name, form.pairs.or_empty(name)));
-    let target = with_query(&path(&["queues", &name, "pause"]), &parameters);
-    let _halt: HaltForm = state.inside.post(&form.caller, &target, Bytes::new()).await?;
-    let text = "The queue is paused: nobody receives from it, and what is in flight ends. Sends are accepted.";
-    Ok(state.done(&page_of(&name), text.to_owned()))
-}
-
-/// Ends that.
-pub(super) async fn resume(
-    State(state): State<UiState>,
-    Path(name): Path<String>,
-    form: ActionForm,
-) -> Result<Response, RefusedRequest> {
-    let target = path(&["queues", &name, "resume"]);
-    let answer: ResumeAnswer = state.inside.post(&form.caller, &target, Bytes::new()).await?;
-    Ok(state.done(&page_of(&name), resumed("queue", &answer)))
-}
-
-/// Says what a resume has done.
-pub(super) fn resumed(kind: &str, answer: &ResumeAnswer) -> String {
-    match (&answer.ended, &answer.still) {
-        (_, Some(still)) => format!("The {kind} is not paused any more, but it stands still: {still}."),
-        (Some(_), None) => format!("The {kind} is not paused any more."),
-        (None, None) => format!("The {kind} was not paused."),
-    }
-}
-
 /// Asks before a purge.
 pub(super) async fn ask_purge(
     State(state): State<UiState>,
@@ -129,7 +96,7 @@ pub(super) async fn purge(
 
 /// Returns the path of the page of a queue.
 pub(super) fn page_of(name: &str) -> String {
-    format!("/ui{}", path(&["queues", name]))
+    page_path(&["queues", name])
 }
 
 #[cfg(test)]

@@ -9,14 +9,13 @@ use super::{
     handler::page_of,
     inside::{path, with_query},
     layout::token,
-    queue_actions::resumed,
     sessions::UiCaller,
     shown::{digest, foreign, length, millis, number, percent, size, when},
 };
 use crate::admin::{
     parameters::Path,
     refused::RefusedRequest,
-    wire::{HaltForm, ProbationForm, ResumeAnswer, VersionForm, VersionList},
+    wire::{ProbationForm, VersionForm, VersionList},
 };
 use sandhog_queue::printable::printable;
 
@@ -171,28 +170,4 @@ pub(super) async fn promote(
         None => "No version serves.".to_owned(),
     };
     Ok(state.done(&page_of(&name), text))
-}
-
-/// Pauses the handler.
-pub(super) async fn pause(
-    State(state): State<UiState>,
-    Path(name): Path<String>,
-    form: ActionForm,
-) -> Result<Response, RefusedRequest> {
-    let parameters = ["reason", "for"].map(|name| (name, form.pairs.or_empty(name)));
-    let target = with_query(&path(&["handlers", &name, "pause"]), &parameters);
-    let _halt: HaltForm = state.inside.post(&form.caller, &target, Bytes::new()).await?;
-    let text = "The handler is paused: it receives nothing more, and what is in flight ends.";
-    Ok(state.done(&page_of(&name), text.to_owned()))
-}
-
-/// Ends that.
-pub(super) async fn resume(
-    State(state): State<UiState>,
-    Path(name): Path<String>,
-    form: ActionForm,
-) -> Result<Response, RefusedRequest> {
-    let target = path(&["handlers", &name, "resume"]);
-    let answer: ResumeAnswer = state.inside.post(&form.caller, &target, Bytes::new()).await?;
-    Ok(state.done(&page_of(&name), resumed("handler", &answer)))
 }

@@ -11,7 +11,7 @@ use maud::{Markup, html};
 use super::{
     UiState,
     form::FormPairs,
-    inside::path,
+    inside::{page_path, path},
     layout::{Frame, page as framed},
     sessions::UiCaller,
     shown::{foreign_lines, millis, of, short, size, when},
@@ -28,9 +28,9 @@ const MAX_DEPTH: usize = 8;
 
 /// Leads to the message whose id was typed.
 pub(super) async fn find(RawQuery(query): RawQuery) -> Result<Response, RefusedRequest> {
-    let asked = FormPairs::parse(query.as_deref().unwrap_or_default().as_bytes())?;
+    let asked = FormPairs::of_query(query.as_deref())?;
     match asked.text("id").map(str::trim) {
-        Some(id) if !id.is_empty() => Ok(Redirect::to(&format!("/ui{}", path(&["messages", id]))).into_response()),
+        Some(id) if !id.is_empty() => Ok(Redirect::to(&page_path(&["messages", id])).into_response()),
         Some(_) | None => Ok(Redirect::to(super::ROOT).into_response()),
     }
 }
@@ -112,11 +112,13 @@ fn destination<'w>(way: &'w MessageWay, message: &str) -> &'w str {
         .map_or("", |send| &send.queue)
 }
 
-fn handler_link(handler: &str) -> Markup {
+/// Returns a link to a handler.
+pub(super) fn handler_link(handler: &str) -> Markup {
     html! { a href={ "/ui" (path(&["handlers", handler])) } { (short(handler, 80)) } }
 }
 
-fn queue_link(queue: &str) -> Markup {
+/// Returns a link to a queue.
+pub(super) fn queue_link(queue: &str) -> Markup {
     html! { a href={ "/ui" (path(&["queues", queue])) } { (short(queue, 80)) } }
 }
 
