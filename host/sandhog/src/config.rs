@@ -17,6 +17,7 @@ use self::{
     access::read_keys,
     dashboard::read_dashboard,
     queues::read_queues,
+    secret::read_secret_file,
     section::{TomlDocument, TomlSection},
 };
 use crate::journal::{JournalLimits, JournalSettings};
@@ -338,9 +339,7 @@ impl Config {
             config.data = Some(data.unwrap_or_else(|| directory.join(DEFAULT_DATA)));
             let accepted = "an address and a port, such as \"127.0.0.1:9324\"";
             config.listen = root.text("listen", accepted, parse_listen).unwrap_or(config.listen);
-            if let Some(secret_file) = root.text("secret-file", "the path of a file", path) {
-                config.secret = read_secret(root, &secret_file);
-            }
+            config.secret = read_secret_file(root, "secret-file", directory);
             noted.set(ListenerNote {
                 address: Some(config.listen),
                 has_secret: root.has("secret-file"),
@@ -385,14 +384,6 @@ fn check_listen(address: SocketAddr, has_secret: bool) -> Result<(), ConfigError
 
 fn together(errors: [Option<ConfigErrors>; 3]) -> ConfigErrors {
     ConfigErrors(errors.into_iter().flatten().flat_map(|errors| errors.0).collect())
-}
-
-fn read_secret(root: &TomlSection<'_>, file: &Path) -> Option<ListenerSecret> {
-    let secret = match fs::read_to_string(file) {
-        Ok(text) => ListenerSecret::new(&text).map_err(|why| why.to_string()),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
-    };
-    secret.map_err(|why| root.refuse("secret-file", &why)).ok()
 }
 
 fn read_ledger(root: &mut TomlSection<'_>, defaults: ProcessedMessageSettings) -> ProcessedMessageSettings {

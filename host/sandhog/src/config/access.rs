@@ -2,9 +2,12 @@
 //!
 //! The listener's own secret is the secret of the access key [`OWNER`], which may do everything.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use super::{secret::ListenerSecret, section::TomlSection};
+use super::{
+    secret::{ListenerSecret, read_secret_file},
+    section::TomlSection,
+};
 use sandhog_queue::message::QueueName;
 
 /// The access key whose secret is that of the listener.
@@ -65,7 +68,6 @@ impl AccessKey {
 
 /// Reads the tables `[keys.NAME]`. Each needs a secret and rights; without `queues` a key is for all.
 pub(super) fn read_keys(root: &mut TomlSection<'_>, directory: &Path) -> BTreeMap<String, AccessKey> {
-    let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
     let mut keys = BTreeMap::new();
     for (name, mut section) in root.sections("keys") {
         let is_name = (1..=128).contains(&name.len())
@@ -77,8 +79,7 @@ pub(super) fn read_keys(root: &mut TomlSection<'_>, directory: &Path) -> BTreeMa
                 "an access key has 1 to 128 letters, digits, '-' and '_', and {OWNER:?} is that of the listener's own secret"
             ));
         }
-        let secret = section.text("secret-file", "the path of a file", path);
-        let secret = secret.and_then(|file| read_secret(&section, &file));
+        let secret = read_secret_file(&mut section, "secret-file", directory);
         let rights = section.list(
             "rights",
             "\"send\", \"receive\" or \"manage\"",
@@ -104,14 +105,6 @@ pub(super) fn read_keys(root: &mut TomlSection<'_>, directory: &Path) -> BTreeMa
         section.finish();
     }
     keys
-}
-
-fn read_secret(section: &TomlSection<'_>, file: &Path) -> Option<ListenerSecret> {
-    let secret = match fs::read_to_string(file) {
-        Ok(text) => ListenerSecret::new(&text).map_err(|why| why.to_string()),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
-    };
-    secret.map_err(|why| section.refuse("secret-file", &why)).ok()
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Reads what people may see and do: the read-only secret, and the table `[redact]`.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
-use super::{secret::ListenerSecret, section::TomlSection};
+use super::{
+    secret::{ListenerSecret, read_secret_file},
+    section::TomlSection,
+};
 
 /// The most paths, and the most names of attributes, that are hidden.
 const MAX_ITEMS: usize = 100;
@@ -57,9 +60,7 @@ impl Redaction {
 
 /// Reads the key and the table.
 pub(super) fn read_dashboard(root: &mut TomlSection<'_>, directory: &Path) -> DashboardSettings {
-    let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
-    let file = root.text(READER_KEY, "the path of a file", path);
-    let reader_secret = file.and_then(|file| read_secret(root, &file));
+    let reader_secret = read_secret_file(root, "read-only-secret-file", directory);
     let mut section = root.section("redact");
     let name = |text: &str| (1..=MAX_BYTES).contains(&text.len()).then(|| text.to_owned());
     let redaction = Redaction {
@@ -81,17 +82,6 @@ pub(super) fn read_dashboard(root: &mut TomlSection<'_>, directory: &Path) -> Da
         reader_secret,
         redaction,
     }
-}
-
-/// The key that names the file with the read-only secret.
-const READER_KEY: &str = "read-only-secret-file";
-
-fn read_secret(root: &TomlSection<'_>, file: &Path) -> Option<ListenerSecret> {
-    let secret = match fs::read_to_string(file) {
-        Ok(text) => ListenerSecret::new(&text).map_err(|why| why.to_string()),
-        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
-    };
-    secret.map_err(|why| root.refuse(READER_KEY, &why)).ok()
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //!
 //! Invariant: no text of this module, error or debug form, has a character of a secret.
 
+use std::{fs, path::Path};
+
 use secrecy::{ExposeSecret as _, SecretString};
 use subtle::ConstantTimeEq as _;
+
+use super::section::TomlSection;
 
 const MIN_BYTES: usize = 16;
 
@@ -70,6 +74,21 @@ impl PartialEq for ListenerSecret {
 }
 
 impl Eq for ListenerSecret {}
+
+/// Reads the secret in the file that a key names. `None` without the key, or with a mistake, which the section notes.
+pub(super) fn read_secret_file(
+    section: &mut TomlSection<'_>,
+    key: &'static str,
+    directory: &Path,
+) -> Option<ListenerSecret> {
+    let path = |text: &str| (!text.is_empty() && !text.contains('\0')).then(|| directory.join(text));
+    let file = section.text(key, "the path of a file", path)?;
+    let secret = match fs::read_to_string(&file) {
+        Ok(text) => ListenerSecret::new(&text).map_err(|why| why.to_string()),
+        Err(error) => Err(format!("{} cannot be read: {error}", file.display())),
+    };
+    secret.map_err(|why| section.refuse(key, &why)).ok()
+}
 
 #[cfg(test)]
 mod tests {
