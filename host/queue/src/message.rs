@@ -224,6 +224,15 @@ impl Attributes {
         }
     }
 
+    /// Adds a text likewise, unless the attributes would have more than [`MAX_ATTRIBUTES_BYTES`] with it. Returns whether there is room.
+    pub fn add_text_that_fits(&mut self, name: &str, text: String) -> bool {
+        let fits = self.size() + name.len() + text.len() <= MAX_ATTRIBUTES_BYTES;
+        if fits {
+            self.add_text(name, text);
+        }
+        fits
+    }
+
     /// Returns the label of an attribute, if it has one.
     pub fn label(&self, name: &str) -> Option<&str> {
         self.labels.get(name).map(String::as_str)

@@ -9,9 +9,7 @@ use std::sync::Arc;
 use sandhog_executor::CallTrace;
 use sandhog_queue::{
     Queue, SendError,
-    message::{
-        AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, MAX_ATTRIBUTES_BYTES, Message, TRACE_HEADER,
-    },
+    message::{AttributeValue, Attributes, CheckedMessage, MAX_ATTRIBUTES, Message, TRACE_HEADER},
 };
 use sandhog_traces::{Propagation, SpanContext, TraceExporter, TraceMetrics, TraceSettings, Tracer};
 
@@ -120,9 +118,9 @@ impl HostTraces {
     /// neither as many attributes as there may be, nor as many bytes of them.
     pub(crate) fn carry(&self, context: &SpanContext, attributes: &mut Attributes, room: HeaderRoom) {
         if self.propagation.w3c && has_room(attributes) {
-            let is_added = add(attributes, TRACEPARENT, context.traceparent());
+            let is_added = attributes.add_text_that_fits(TRACEPARENT, context.traceparent());
             if let Some(state) = context.tracestate().filter(|_| is_added && has_room(attributes)) {
-                add(attributes, TRACESTATE, state.to_owned());
+                attributes.add_text_that_fits(TRACESTATE, state.to_owned());
             }
         }
         let fits = match room {
@@ -132,7 +130,7 @@ impl HostTraces {
             HeaderRoom::Nowhere => false,
         };
         if self.propagation.xray && fits {
-            add(attributes, TRACE_HEADER, context.xray());
+            attributes.add_text_that_fits(TRACE_HEADER, context.xray());
         }
     }
 
@@ -177,7 +175,7 @@ impl HostTraces {
         let header = self.header(context).filter(|_| room == HeaderRoom::Beside);
         match header.filter(|_| !has_context(&message.attributes)) {
             Some(header) => carrying(message, |attributes| {
-                add(attributes, TRACE_HEADER, header);
+                attributes.add_text_that_fits(TRACE_HEADER, header);
             }),
             None => message,
         }
@@ -214,15 +212,6 @@ pub(crate) fn is_context(name: &str) -> bool {
     [TRACEPARENT, TRACESTATE, TRACE_HEADER].contains(&name)
 }
 
-/// Adds a text, unless the attributes would have too many bytes with it. Returns whether it was added.
-fn add(attributes: &mut Attributes, name: &str, text: String) -> bool {
-    let fits = attributes.size() + name.len() + text.len() <= MAX_ATTRIBUTES_BYTES;
-    if fits {
-        attributes.add_text(name, text);
-    }
-    fits
-}
-
 /// Whether a message may have another attribute. The trace header does not count where it stands beside the attributes.
 fn has_room(attributes: &Attributes) -> bool {
     let beside = usize::from(attributes.get(TRACE_HEADER).is_some());
@@ -232,6 +221,7 @@ fn has_room(attributes: &Attributes) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sandhog_queue::message::MAX_ATTRIBUTES_BYTES;
 
     const PARENT: &str = "00-5759e988bd862e3fe1be46a994272793-53995c3f42cd8ad8-01";
     const HEADER: &str = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1";

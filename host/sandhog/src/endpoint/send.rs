@@ -134,10 +134,8 @@ fn draft(message: &OutgoingMessage<'_>, checked: &CheckedSend, view: &ClientView
             "The attributes of a message take at most {MAX_ATTRIBUTES_BYTES} bytes."
         )));
     }
-    if let Some(header) = &view.trace
-        && attributes.size() + TRACE_HEADER.len() + header.len() <= MAX_ATTRIBUTES_BYTES
-    {
-        attributes.add_text(TRACE_HEADER, header.clone());
+    if let Some(header) = &view.trace {
+        attributes.add_text_that_fits(TRACE_HEADER, header.clone());
     }
     let draft = Outgoing {
         body: decoded.unwrap_or_else(|| message.body.to_owned().into()),
