@@ -233,8 +233,9 @@ fn a_log_that_nobody_reads_any_more_stops_nothing() {
             .unwrap()
             .success()
     );
+    let told = Instant::now();
     let status = wait_for("the end", || child.try_wait().unwrap());
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(status.code(), Some(0), "after {:?}", told.elapsed());
 }
 
 #[test]
