@@ -11,6 +11,7 @@ use ureq::http::Response;
 
 mod browser;
 mod pages;
+mod replaying;
 
 const SECRET: &str = "0123456789abcdef";
 const READER: &str = "fedcba9876543210";

@@ -1,11 +1,16 @@
 //! Dead letters run through another build before they are put back: nothing that it does has an effect, and those that it handles go back.
 
+#![expect(clippy::indexing_slicing, reason = "JSON that is not as expected fails the test")]
+
+use std::time::Duration;
+
 use harness::{
+    PATIENCE,
     guests::{handler, obedient},
     host::{Host, Place},
     wait_for,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A host whose handler `in` rejects everything, with three dead letters, and the file of a build that handles all but one.
 fn killed_by_a_bug() -> (Place, Host, String) {
@@ -114,4 +119,108 @@ fn messages_that_wait_are_replayed_and_go_on_waiting() {
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(host.count("in", "ready"), 2);
     assert_eq!(host.count("out", "ready"), 0, "nothing was sent");
+}
+
+/// A host with the three dead letters, whose version 2 handles all but one.
+fn mended_by_a_version() -> (Place, Host) {
+    let (place, host, _) = killed_by_a_bug();
+    place.install("in", &obedient("out"), "[grant]\nsend = [\"out\"]\n");
+    wait_for("the mended version", || {
+        (host.get("/handlers/in/versions")["serving"] == 2).then_some(())
+    });
+    (place, host)
+}
+
+#[test]
+fn the_host_itself_replays_with_a_version_that_it_has_kept_and_without_effect() {
+    let (_place, host) = mended_by_a_version();
+    let answer = host.post("/queues/in/dead/replay", &json!({ "version": 2 }));
+    let outcomes: Vec<&Value> = answer["messages"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{answer}"))
+        .iter()
+        .map(|message| &message["is"]["outcome"])
+        .collect();
+    assert_eq!(outcomes, ["success", "trap", "success"], "{answer}");
+    assert_eq!(answer["messages"][0]["was"]["kind"], "reject");
+    assert_eq!(answer["messages"][0]["sends"][0]["queue"], "out");
+    assert_eq!((&answer["handled"], &answer["more"]), (&2.into(), &false.into()));
+    // Those that pass, and no more than were asked for.
+    let some = json!({ "version": 2, "where": "body ~ \"x\"", "limit": 1 });
+    let answer = host.post("/queues/in/dead/replay", &some);
+    assert_eq!(
+        (&answer["handled"], &answer["more"]),
+        (&1.into(), &true.into()),
+        "{answer}"
+    );
+    let before = json!({ "version": 1, "ids": [host.dead("in")[1]["id"]] });
+    let answer = host.post("/queues/in/dead/replay", &before);
+    assert_eq!(answer["messages"][0]["is"]["outcome"], "reject", "{answer}");
+    assert_eq!(host.count("in", "dead"), 3);
+    assert_eq!(host.count("out", "ready"), 0, "nothing was sent");
+}
+
+#[test]
+fn a_replay_that_the_host_cannot_do_is_refused_with_the_reason() {
+    let (_place, host) = mended_by_a_version();
+    for (request, why) in [
+        (json!({ "version": 7 }), "no version 7"),
+        (json!({ "version": 2, "handler": "nobody" }), "nobody"),
+        (json!({ "version": 2, "limit": 101 }), "1 to 100"),
+        (json!({ "version": 2, "ids": [] }), "1 to 100"),
+        (json!({ "version": 2, "ids": ["a"], "where": "age > 1h" }), "either"),
+        (json!({ "version": 2, "where": "age >" }), "the filter ends"),
+        (json!({ "version": 2, "ids": ["0192f0c1"] }), "no dead letter"),
+        (json!({}), "version"),
+    ] {
+        let answer = host.post("/queues/in/dead/replay", &request);
+        assert!(
+            answer["error"].as_str().is_some_and(|error| error.contains(why)),
+            "{request}: {answer}"
+        );
+    }
+    let answer = host.post("/queues/out/dead/replay", &json!({ "version": 1 }));
+    assert!(
+        answer["error"].as_str().unwrap().contains("no handler takes queue out"),
+        "{answer}"
+    );
+}
+
+#[test]
+fn one_replay_has_its_turn_and_a_client_that_goes_away_gives_it_back() {
+    let (place, host) = mended_by_a_version();
+    place.install(
+        "in",
+        &handler("(loop $l (br $l)) (global.get $ok)"),
+        "timeout = \"2m\"\n",
+    );
+    wait_for("the version that never answers", || {
+        (host.get("/handlers/in/versions")["versions"][0]["number"] == 3).then_some(())
+    });
+    let request = |version: u64, time| {
+        let sent = ureq::post(format!("{}/queues/in/dead/replay", host.url))
+            .content_type("application/json")
+            .config()
+            .http_status_as_error(false)
+            .timeout_global(Some(time))
+            .build()
+            .send(json!({ "version": version }).to_string());
+        sent.map(|answer| answer.status().as_u16()).ok()
+    };
+    std::thread::scope(|scope| {
+        // Who asks meanwhile has a turn, too.
+        let impatient = scope.spawn(|| {
+            wait_for("a turn", || {
+                Some(request(3, Duration::from_secs(4))).filter(|code| *code != Some(409))
+            })
+        });
+        wait_for("the turn to be taken", || {
+            (request(2, PATIENCE) == Some(409)).then_some(())
+        });
+        assert_eq!(impatient.join().unwrap(), None, "it went away");
+    });
+    wait_for("the turn to be free", || {
+        (request(2, PATIENCE) == Some(200)).then_some(())
+    });
+    assert_eq!(host.count("in", "dead"), 3);
 }

@@ -42,6 +42,7 @@
 //! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, those that pass a filter, or all; `more` if time was too short |
 //! | `POST /queues/{name}/dead/delete` | deletes dead letters: those with the given ids, or those that pass a filter; `more` if time was too short |
 //! | `POST /queues/{name}/dead/{id}/edit` | sends a dead letter with another body or other attributes, and deletes it |
+//! | `POST /queues/{name}/dead/replay` | runs dead letters through a version that the host has kept, without effects |
 //! | `DELETE /queues/{name}/dead/{id}` | deletes one dead letter |
 //! | `DELETE /queues/{name}/dead` | deletes the dead letters |
 //!
@@ -72,7 +73,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
-    body::RequestBodies, caller::Caller, guard::RequestGuard, parameters::Path, refused::RefusedRequest, ui::UiDoor,
+    body::RequestBodies, caller::Caller, guard::RequestGuard, parameters::Path, refused::RefusedRequest,
+    replay::ReplayTurns, ui::UiDoor,
 };
 use crate::{
     backup::BackupDesk,
@@ -112,6 +114,7 @@ mod profile;
 mod redaction;
 mod refused;
 mod reload;
+mod replay;
 mod settlements;
 mod spy;
 mod sqs;
@@ -204,6 +207,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
         .layer(Extension(Arc::clone(&bodies)))
         .layer(Extension(Arc::clone(&endpoint)))
+        .layer(Extension(ReplayTurns::default()))
         .layer(Extension(tasks))
         .with_state(state.clone());
     inside
@@ -262,6 +266,7 @@ fn documented() -> (Router<AdminState>, utoipa::openapi::OpenApi) {
         .routes(routes!(dead_letters::redrive))
         .routes(routes!(chosen_dead::delete))
         .routes(routes!(chosen_dead::edit))
+        .routes(routes!(replay::replay))
         .split_for_parts()
 }
 

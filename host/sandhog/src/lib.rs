@@ -54,6 +54,7 @@ pub mod client;
 pub mod endpoint;
 pub mod exit_code;
 pub mod filter_text;
+pub mod rehearsal;
 pub mod spy;
 pub mod telemetry;
 pub mod trial;

@@ -11,23 +11,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 use crate::{
     attempt::policy,
     config::{ConfigErrors, Manifest, environment},
     plugin_dir::{self, FileLook, FileReadError, MAX_MANIFEST_BYTES},
+    rehearsal::{Rehearsal, RehearsedCall, without_effects},
 };
-use sandhog_executor::policy::HttpGrant;
 use sandhog_executor::{
-    CallMessage, CallReport, CodeTiers, Compiler, Component, ComponentInfo, EngineError, EngineOptions, Executor,
-    GuestCall, GuestPolicy, LoadError, LocalExecutor, LogLine, MAX_WASM_BYTES, digest,
+    CallMessage, CodeTiers, Compiler, ComponentInfo, EngineError, EngineOptions, Executor, LoadError, LocalExecutor,
+    MAX_WASM_BYTES, digest,
 };
 use sandhog_queue::{
     machine_clock::wall_ms,
     message::{CheckedMessage, Message, MessageId},
 };
-use sandhog_simple::SimpleStore;
 
 /// The reason why a component could not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -104,10 +102,9 @@ impl TrialCode {
 /// A component that the host accepts, with its manifest.
 #[derive(Debug)]
 pub struct ComponentTrial {
-    component: Component,
+    rehearsal: Rehearsal,
     manifest: Manifest,
-    policy: Arc<GuestPolicy>,
-    executor: LocalExecutor,
+    executor: Arc<LocalExecutor>,
     control: tokio::runtime::Runtime,
 }
 
@@ -216,15 +213,6 @@ fn read_manifest(file: &Path, given: Option<&Path>) -> Result<Manifest, TrialErr
     Ok(Manifest::parse_in(&text, stem(file), directory, &environment)?)
 }
 
-/// The result of one message.
-#[derive(Debug)]
-pub struct TrialInvocation {
-    /// The verdict, the sends and the cost.
-    pub report: CallReport,
-    /// The lines that the guest printed, in order.
-    pub log: Vec<LogLine>,
-}
-
 impl ComponentTrial {
     /// Loads `file` as a host would, with a manifest: the given one, or else `NAME.toml` beside the file if it exists.
     /// Compiles in a child of this program, which has to be `sandhog` itself. Blocks.
@@ -263,19 +251,13 @@ impl ComponentTrial {
                 (PathBuf::from(format!("{handler}.wasm")), wasm, manifest)
             }
         };
-        for directory in &mut manifest.grants.dirs {
-            directory.write = false;
-        }
-        if let Some(grant) = manifest.grants.http.as_mut().filter(|_| !http) {
-            // The import is there, and reaches nothing.
-            *grant = HttpGrant::default();
-        }
+        without_effects(&mut manifest, http);
         Self::new(&file, wasm, manifest, code)
     }
 
     /// Returns the facts about the component.
     pub fn info(&self) -> &ComponentInfo {
-        &self.component.info
+        &self.rehearsal.component().info
     }
 
     /// Inspects `file`, with a manifest as for [`ComponentTrial::load`]: the facts about the component, and whether a host would
@@ -305,10 +287,11 @@ impl ComponentTrial {
         };
         match Self::new(file, wasm, generous, code) {
             Ok(trial) => {
-                inspection.info = Some(Arc::clone(&trial.component.info));
+                let component = trial.rehearsal.component();
+                inspection.info = Some(Arc::clone(&component.info));
                 let started = Instant::now();
                 let policy = Arc::new(policy(stem(file), &inspection.manifest));
-                let again = trial.executor.relink(file.to_owned(), &trial.component, policy);
+                let again = trial.executor.relink(file.to_owned(), component, policy);
                 match trial.control.block_on(again) {
                     Ok(_) => inspection.dry_run = Some(started.elapsed()),
                     Err(refusal) => inspection.refusal = Some(refusal),
@@ -321,22 +304,22 @@ impl ComponentTrial {
     }
 
     fn new(file: &Path, wasm: impl Into<Bytes>, manifest: Manifest, code: TrialCode) -> Result<Self, TrialError> {
-        let policy = Arc::new(policy(stem(file), &manifest));
-        let executor = LocalExecutor::new(EngineOptions {
+        let executor = Arc::new(LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
             ..code
                 .options(environment("PATH").as_deref())
                 .map_err(TrialError::Process)?
-        })?;
+        })?);
         let control = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(TrialError::Process)?;
-        let component = control.block_on(executor.load(file.to_owned(), wasm.into(), Arc::clone(&policy)))?;
+        let shared: Arc<dyn Executor> = Arc::<LocalExecutor>::clone(&executor);
+        let rehearsal = Rehearsal::load(shared, file.to_owned(), wasm.into(), &manifest);
+        let rehearsal = control.block_on(rehearsal)?;
         Ok(Self {
-            component,
+            rehearsal,
             manifest,
-            policy,
             executor,
             control,
         })
@@ -344,7 +327,7 @@ impl ComponentTrial {
 
     /// Runs one message through the component. Its sends and writes are in the answer and happen nowhere, and its key-value store
     /// is empty. Blocks.
-    pub fn invoke(&self, message: CheckedMessage, receive_count: NonZeroU32) -> TrialInvocation {
+    pub fn invoke(&self, message: CheckedMessage, receive_count: NonZeroU32) -> RehearsedCall {
         let outgoing = message.into_outgoing();
         let message = Message {
             id: MessageId::random(),
@@ -362,22 +345,7 @@ impl ComponentTrial {
     }
 
     /// As [`ComponentTrial::invoke`], with a message that a queue has handed out.
-    pub fn call(&self, message: CallMessage) -> TrialInvocation {
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let sink = Arc::clone(&lines);
-        let log = Arc::new(move |line| sink.lock().push(line));
-        // The store is that of a handler before its first message.
-        let empty_store = || SimpleStore::ephemeral().keyvalue(&self.policy.handler);
-        let keyvalue = self.policy.grants.keyvalue.then(empty_store);
-        let call = GuestCall {
-            messages: vec![message],
-            policy: Arc::clone(&self.policy),
-            log,
-            keyvalue,
-            trace: None,
-        };
-        let report = self.control.block_on(self.executor.run(&self.component, call));
-        let log = std::mem::take(&mut *lines.lock());
-        TrialInvocation { report, log }
+    pub fn call(&self, message: CallMessage) -> RehearsedCall {
+        self.control.block_on(self.rehearsal.call(message))
     }
 }

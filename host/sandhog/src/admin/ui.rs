@@ -47,6 +47,7 @@ mod notices;
 mod overview;
 mod queue;
 mod queue_actions;
+mod replay;
 mod sessions;
 mod shown;
 mod versions;
@@ -153,6 +154,7 @@ fn actions() -> Router<UiState> {
         .route("/ui/queues/{name}/messages/{id}/again", post(message::again))
         .route("/ui/queues/{name}/dead/redrive", post(dead_actions::redrive))
         .route("/ui/queues/{name}/dead/delete", post(dead_actions::delete))
+        .route("/ui/queues/{name}/dead/replay", post(replay::replay))
         .route("/ui/queues/{name}/dead/{id}/redrive", post(message::redrive))
         .route("/ui/queues/{name}/dead/{id}/again", post(message::again))
         .route(

@@ -1,6 +1,6 @@
 //! The routes of the files of a kept version: the component and its manifest, as they were accepted.
 
-use std::io;
+use std::{io, path::PathBuf};
 
 use axum::{
     body::Body,
@@ -82,7 +82,8 @@ pub(crate) async fn manifest(
 }
 
 impl AdminState {
-    fn version(&self, name: &str, number: &str) -> Result<VersionRecord, RefusedRequest> {
+    /// Returns a version of a handler by its number, as it is written.
+    pub(crate) fn version(&self, name: &str, number: &str) -> Result<VersionRecord, RefusedRequest> {
         let wanted: Option<u64> = number.parse().ok();
         let wanted =
             wanted.ok_or_else(|| RefusedRequest::bad(format!("{number}: use the number of a version, such as 3")))?;
@@ -101,12 +102,17 @@ impl AdminState {
         })
     }
 
+    /// Returns where a file of a version is kept.
+    pub(crate) fn version_file(&self, name: &str, digest: &str) -> Result<PathBuf, RefusedRequest> {
+        self.versions.file(name, digest).ok_or_else(|| {
+            let why = "this host keeps no versions: it was started with --ephemeral";
+            RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why.to_owned())
+        })
+    }
+
     /// Answers with a file of a version, piece by piece: a component may be large, and a client slow.
     async fn file(&self, name: &str, digest: &str, kind: &'static str) -> Result<Response, RefusedRequest> {
-        let Some(path) = self.versions.file(name, digest) else {
-            let why = "this host keeps no versions: it was started with --ephemeral";
-            return Err(RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why.to_owned()));
-        };
+        let path = self.version_file(name, digest)?;
         let refused = |error: io::Error| {
             if error.kind() == io::ErrorKind::NotFound {
                 let why = format!("this file of handler {name} is not kept (any more)");

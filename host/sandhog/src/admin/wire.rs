@@ -29,6 +29,7 @@ mod peek;
 mod profile;
 mod readiness;
 mod reload;
+mod replay;
 mod versions;
 
 pub use attempts::AttemptList;
@@ -41,6 +42,7 @@ pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
 pub use profile::{ProfileForm, StackForm};
 pub use readiness::ReadinessAnswer;
 pub use reload::ReloadAnswer;
+pub use replay::{OutcomeForm, PastForm, ReplayAnswer, ReplayRequest, ReplayedForm, ReplayedSendForm};
 pub use versions::{BarredForm, ProbationForm, VersionEventForm, VersionForm, VersionList};
 
 /// The most messages of one `POST /queues/{name}/batch`, and the most ids of one redrive.

@@ -16,6 +16,7 @@ use super::{
     layout::{Frame, page as framed, token},
     queue::{head, preview},
     queue_actions::page_of,
+    replay::ReplayOffer,
     sessions::UiCaller,
     shown::{count, foreign, number, short, when},
 };
@@ -43,6 +44,7 @@ pub(super) async fn page(
     let asked = FormPairs::of_query(query.as_deref())?;
     let queue: QueueForm = state.inside.get(&caller, &path(&["queues", &name])).await?;
     let letters = letters(&state, &caller, &name, &asked).await?;
+    let offer = ReplayOffer::of(&state, &caller, &name).await?;
     let place = page_of(&name);
     let frame = Frame::of(&caller, &format!("{name}, dead letters"));
     let is_remote = state.is_remote(&name);
@@ -63,6 +65,7 @@ pub(super) async fn page(
                     (token(&caller))
                     input type="hidden" name="where" value=(asked.or_empty("where"));
                     (buttons(&asked, queue.dead, &place))
+                    @if let Some(offer) = &offer { (offer.part(&place, asked.text("where").is_some())) }
                     (table(&letters, &place, true))
                 }
             } @else {

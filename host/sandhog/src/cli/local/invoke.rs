@@ -12,7 +12,8 @@ use crate::{
     admin::wire,
     config::Environment,
     exit_code::ExitCode,
-    trial::{ComponentTrial, TrialCode, TrialInvocation},
+    rehearsal::RehearsedCall,
+    trial::{ComponentTrial, TrialCode},
 };
 use sandhog_executor::{CallReport, CodeTiers, Verdict};
 use sandhog_queue::{
@@ -85,7 +86,7 @@ pub fn invoke(
     })
 }
 
-fn as_json(invocation: &TrialInvocation) -> Value {
+fn as_json(invocation: &RehearsedCall) -> Value {
     let CallReport {
         verdicts,
         sends,
@@ -151,7 +152,7 @@ fn as_json(invocation: &TrialInvocation) -> Value {
     })
 }
 
-pub(super) fn write_text(invocation: &TrialInvocation, paint: Paint, output: &mut dyn io::Write) -> io::Result<()> {
+pub(super) fn write_text(invocation: &RehearsedCall, paint: Paint, output: &mut dyn io::Write) -> io::Result<()> {
     let CallReport {
         verdicts,
         sends,

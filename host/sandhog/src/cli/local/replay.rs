@@ -11,13 +11,13 @@ use super::{
     LocalError, SHOWN_BYTES, kept_artifacts, spinner,
 };
 use crate::{
-    admin::wire::{MAX_BATCH, MessageForm, PeekedForm, SweepRequest},
+    admin::wire::{MAX_BATCH, MessageForm, PeekedForm, ReplayedForm, SweepRequest},
     client::HostClient,
     config::{self, Environment},
     exit_code::ExitCode,
-    trial::{ComponentTrial, TrialCode, TrialInvocation},
+    trial::{ComponentTrial, TrialCode},
 };
-use sandhog_executor::{CallMessage, CodeTiers, Verdict};
+use sandhog_executor::{CallMessage, CodeTiers};
 use sandhog_queue::{FailureRecord, message::Message, printable::printable};
 
 mod source;
@@ -173,19 +173,19 @@ impl Replay<'_> {
             // As after a redrive.
             receive_count: 1,
         });
-        let now = outcome(&invocation);
         let failure = replayed.failure.as_ref();
+        let form = ReplayedForm::new(&replayed.message.id, failure, &invocation.report);
+        let now = form.is.outcome.as_str();
         let before = failure.map_or(replayed.otherwise.as_str(), |failure| failure.kind.as_str());
         self.tally.replayed += 1;
-        if now == "success" {
+        if form.is_handled() {
             self.tally.handled.push(replayed.message.id.to_string());
         }
         let change = (before.to_owned(), now.to_owned());
         *self.tally.changes.entry(change).or_default() += 1;
         self.progress
             .set_position(u64::try_from(self.tally.replayed).unwrap_or(u64::MAX));
-        self.progress
-            .suspend(|| write_one(self.args, replayed, &invocation, streams))
+        self.progress.suspend(|| write_one(self.args, replayed, &form, streams))
     }
 }
 
@@ -224,66 +224,34 @@ impl TryFrom<PeekedForm> for ReplayedMessage {
     }
 }
 
-/// Returns the word for what became of a message.
-fn outcome(invocation: &TrialInvocation) -> &'static str {
-    match invocation.report.verdicts.first() {
-        Some(Verdict::Success) => "success",
-        Some(Verdict::Failed(failure)) => failure.kind.as_str(),
-        Some(Verdict::NotRun(_)) | None => "not-run",
-    }
-}
-
 /// Writes what became of a message beside what had become of it.
 fn write_one(
     args: &ReplayArgs,
     replayed: &ReplayedMessage,
-    invocation: &TrialInvocation,
+    form: &ReplayedForm,
     streams: &mut CommandStreams<'_>,
 ) -> Result<(), LocalError> {
-    let report = &invocation.report;
-    let reason = match report.verdicts.first() {
-        Some(Verdict::Failed(failure)) => Some(failure.reason.as_str()),
-        Some(Verdict::NotRun(reason)) => Some(reason.as_str()),
-        Some(Verdict::Success) | None => None,
-    };
-    let failure = replayed.failure.as_ref();
-    let id = replayed.message.id.as_str();
     if args.json {
-        let sends: Vec<_> = report
-            .sends
-            .iter()
-            .map(|send| json!({ "queue": send.queue.as_str(), "body-bytes": send.message.body.len() }))
-            .collect();
-        let line = json!({
-            "id": id,
-            "was": { "kind": failure.map(|failure| failure.kind), "reason": failure.map(|failure| &failure.reason) },
-            "is": { "outcome": outcome(invocation), "reason": reason },
-            "sends": sends,
-            "writes": report.writes.len(),
-            "duration-ms": report.usage.wall.as_secs_f64() * 1000.0,
-            "cpu-ms": report.usage.cpu.as_secs_f64() * 1000.0,
-            "memory-peak-bytes": report.usage.memory_peak,
-        });
-        return Ok(write_json_line(streams.output, &line)?);
+        return Ok(write_json_line(streams.output, form)?);
     }
-    let was = failure.map_or_else(
+    let was = replayed.failure.as_ref().map_or_else(
         || replayed.otherwise.clone(),
         |failure| format!("{}: {}", failure.kind, printable(&failure.reason, SHOWN_BYTES)),
     );
+    let reason = form.is.reason.as_deref();
     let now = reason.map_or_else(String::new, |reason| format!(": {}", printable(reason, SHOWN_BYTES)));
-    writeln!(streams.output, "{}", printable(id, SHOWN_BYTES))?;
+    writeln!(streams.output, "{}", printable(&form.id, SHOWN_BYTES))?;
     writeln!(streams.output, "  was {was}")?;
-    writeln!(streams.output, "  now {}{now}", outcome(invocation))?;
-    for send in &report.sends {
+    writeln!(streams.output, "  now {}{now}", form.is.outcome)?;
+    for send in &form.sends {
         writeln!(
             streams.output,
             "  would send {} bytes to {}",
-            send.message.body.len(),
-            send.queue
+            send.body_bytes, send.queue
         )?;
     }
-    if !report.writes.is_empty() {
-        writeln!(streams.output, "  would change {} keys", report.writes.len())?;
+    if form.writes > 0 {
+        writeln!(streams.output, "  would change {} keys", form.writes)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use crate::trial::TrialInvocation;
+use crate::rehearsal::RehearsedCall;
 use sandhog_executor::{CallReport, Component, Executor, GuestCall, GuestPolicy, LoadError, LogLine};
 use sandhog_queue::message::{MessageId, QueueName};
 
@@ -18,7 +18,7 @@ use sandhog_queue::message::{MessageId, QueueName};
 pub(super) struct ObservedCall {
     /// The messages, in the order of the verdicts.
     pub(super) messages: Vec<ObservedMessage>,
-    pub(super) invocation: TrialInvocation,
+    pub(super) invocation: RehearsedCall,
 }
 
 /// One message of a call.
@@ -81,7 +81,7 @@ impl Executor for ObservedExecutor {
         let log = Arc::new(both);
         let report = self.inner.run(component, GuestCall { log, ..call }).await;
         let log = std::mem::take(&mut *lines.lock());
-        let invocation = TrialInvocation {
+        let invocation = RehearsedCall {
             report: report.clone(),
             log,
         };
