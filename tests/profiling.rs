@@ -152,7 +152,7 @@ fn an_operator_sees_the_functions_of_a_handler_by_their_share() {
             assert_eq!(code, Some(0), "{error}");
             often += folded_samples(&folded, "often");
             seldom += folded_samples(&folded, "seldom");
-            (often + seldom >= 40 && seldom > 0).then_some(())
+            (often + seldom >= 100 && seldom > 0).then_some(())
         });
         is_over.store(true, Relaxed);
     });

@@ -11,7 +11,7 @@ use harness::{
     wait_for,
 };
 
-use super::{Browser, READER, rejecting, secured};
+use super::{Browser, READER, SECRET, rejecting, secured, send_with};
 
 const PAGE: &str = "/ui/queues/orders/dead";
 
@@ -83,16 +83,17 @@ fn a_replay_shows_what_would_become_of_dead_letters_and_changes_nothing() {
 
 #[test]
 fn who_may_only_look_replays_nothing() {
-    let (place, host) = secured("");
-    place.install("orders", &no_op(), "");
+    let (place, host) = secured("max-receives = 1\n");
+    place.install("orders", &rejecting(), "");
+    let owner = Browser::session(&host, SECRET);
+    send_with(&host, "x", SECRET);
+    wait_for("a dead letter with its button", || {
+        owner.get(PAGE).text.contains("Replay selected").then_some(())
+    });
     let reader = Browser::session(&host, READER);
     assert!(!reader.get(PAGE).text.contains("Replay"), "no button");
-    assert_eq!(
-        reader
-            .post(&format!("{PAGE}/replay"), &[("scope", "all"), ("version", "1")])
-            .status,
-        403
-    );
+    let tried = reader.post(&format!("{PAGE}/replay"), &[("scope", "all"), ("version", "1")]);
+    assert_eq!(tried.status, 403);
 }
 
 #[test]

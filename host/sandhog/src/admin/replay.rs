@@ -105,6 +105,11 @@ pub(crate) async fn replay(
     body: ReceivedBody,
 ) -> Answer<ReplayAnswer> {
     let queue = state.find(&name)?;
+    if queue.capabilities().calls_cost {
+        let why =
+            "this kind of queue shows a dead letter by receiving it, which hides it from others: use `sandhog replay`";
+        return Err(RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why));
+    }
     let request: ReplayRequest = bodies.parse(body?, json).await?;
     let letters = ChosenLetters::of(&request, &view)?;
     let handler = match &request.handler {
@@ -188,42 +193,66 @@ impl Replay<'_> {
     async fn all(self, letters: ChosenLetters) -> Result<Replayed, RefusedRequest> {
         let mut replayed = Replayed::default();
         match letters {
-            ChosenLetters::Ids(ids) => {
-                for id in ids {
-                    let letter = self.queue.dead_letter(&id).await?;
-                    let Some(DeadLetter { message, failure, .. }) = letter else {
-                        let why = format!("queue {} has no dead letter {id} (any more)", self.queue.name());
-                        return Err(RefusedRequest::new(StatusCode::NOT_FOUND, why));
-                    };
-                    if !self.one(message, Some(failure), &mut replayed).await {
-                        return Ok(replayed);
-                    }
-                }
-            }
-            ChosenLetters::Filter(mut request, limit) => loop {
-                let left = limit.saturating_sub(replayed.messages.len());
-                request.limit = left.min(STEP);
-                let page = self.queue.peek(request.clone()).await?;
-                for peeked in page.messages {
-                    if peeked.damage.is_none() && !self.one(peeked.message, peeked.failure, &mut replayed).await {
-                        return Ok(replayed);
-                    }
-                }
-                request.after = page.next;
-                if request.after.is_none() {
-                    break;
-                }
-                if replayed.messages.len() >= limit {
-                    replayed.more = true;
-                    break;
-                }
-            },
+            ChosenLetters::Ids(ids) => self.each(ids, &mut replayed).await?,
+            ChosenLetters::Filter(request, limit) => self.passing(request, limit, &mut replayed).await?,
         }
         Ok(replayed)
     }
 
-    /// Calls the component with one message. Returns whether there is time for another.
-    async fn one(&self, message: Message, failure: Option<FailureRecord>, replayed: &mut Replayed) -> bool {
+    async fn each(&self, ids: Vec<MessageId>, replayed: &mut Replayed) -> Result<(), RefusedRequest> {
+        for id in ids {
+            if self.is_over() {
+                replayed.more = true;
+                break;
+            }
+            if let Some(DeadLetter { message, failure, .. }) = self.queue.dead_letter(&id).await? {
+                self.one(message, Some(failure), replayed).await;
+                continue;
+            }
+            // Somebody has put it back meanwhile, or deleted it. The others are replayed all the same.
+            let report = CallReport::not_run(1, "the queue has no such dead letter (any more)");
+            replayed.messages.push(ReplayedForm::new(&id, None, &report));
+        }
+        Ok(())
+    }
+
+    async fn passing(
+        &self,
+        mut request: PeekRequest,
+        limit: usize,
+        replayed: &mut Replayed,
+    ) -> Result<(), RefusedRequest> {
+        loop {
+            request.limit = limit.saturating_sub(replayed.messages.len()).min(STEP);
+            // Few may pass of very many.
+            let Ok(page) = timeout_at(self.until, self.queue.peek(request.clone())).await else {
+                replayed.more = true;
+                return Ok(());
+            };
+            let page = page?;
+            for peeked in page.messages {
+                if self.is_over() {
+                    replayed.more = true;
+                    return Ok(());
+                }
+                if peeked.damage.is_none() {
+                    self.one(peeked.message, peeked.failure, replayed).await;
+                }
+            }
+            request.after = page.next;
+            replayed.more = request.after.is_some();
+            if request.after.is_none() || replayed.messages.len() >= limit {
+                return Ok(());
+            }
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Calls the component with one message.
+    async fn one(&self, message: Message, failure: Option<FailureRecord>, replayed: &mut Replayed) {
         let id = message.id.clone();
         let call = self.rehearsal.call(CallMessage {
             message,
@@ -236,12 +265,8 @@ impl Replay<'_> {
             |_| CallReport::not_run(1, "the time of the replay was up before the handler answered"),
             |called| called.report,
         );
-        replayed
-            .messages
-            .push(ReplayedForm::new(&id, failure.as_ref(), &report));
-        let is_over = Instant::now() >= self.until;
-        replayed.more = is_over;
-        !is_over
+        let form = ReplayedForm::new(&id, failure.as_ref(), &report);
+        replayed.messages.push(form);
     }
 }
 
@@ -276,14 +301,27 @@ impl AdminState {
     }
 
     async fn kept_manifest(&self, handler: &str, record: &VersionRecord) -> Result<Manifest, RefusedRequest> {
-        let parsed = match &record.digests.manifest {
-            Some(digest) => {
-                let bytes = self.kept_file(handler, digest, MAX_MANIFEST_BYTES).await?;
-                let text = String::from_utf8_lossy(&bytes);
-                Manifest::parse_in(&text, handler, self.versions.plugins(), &environment)
-            }
-            None => Manifest::defaults(handler),
+        let bytes = match &record.digests.manifest {
+            Some(digest) => Some(self.kept_file(handler, digest, MAX_MANIFEST_BYTES).await?),
+            None => None,
         };
+        let (name, versions) = (handler.to_owned(), Arc::clone(&self.versions));
+        // It reads the files that the manifest names, which may be on another machine.
+        let parsed = spawn_blocking(move || match bytes {
+            Some(bytes) => {
+                let text = String::from_utf8_lossy(&bytes);
+                Manifest::parse_in(&text, &name, versions.plugins(), &environment)
+            }
+            None => Manifest::defaults(&name),
+        })
+        .await;
+        let parsed = parsed.map_err(|error| {
+            tracing::error!(%error, "a manifest could not be read");
+            RefusedRequest::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the host could not do it; its log says why",
+            )
+        })?;
         parsed.map_err(|error| {
             let why = format!(
                 "the manifest of this version of handler {handler} can't be used now: {}",

@@ -130,6 +130,11 @@ impl VersionBoard {
         Some(stored_file(self.stored.as_ref()?, handler, digest))
     }
 
+    /// Returns whether the files of versions are stored.
+    pub fn keeps_files(&self) -> bool {
+        self.stored.is_some()
+    }
+
     /// Returns the absolute path of the plugin directory.
     pub fn plugins(&self) -> &Path {
         &self.plugins

@@ -36,7 +36,9 @@ pub(super) struct ReplayOffer {
 impl ReplayOffer {
     /// Returns the offer to somebody who may take it; `None` if no handler takes the queue.
     pub(super) async fn of(state: &UiState, caller: &UiCaller, queue: &str) -> Result<Option<Self>, RefusedRequest> {
-        if !caller.may_change() || state.is_remote(queue) {
+        // A host that keeps no files has no version to run.
+        let keeps_files = state.admin.versions.keeps_files();
+        if !caller.may_change() || !keeps_files || state.is_remote(queue) {
             return Ok(None);
         }
         let all: HandlerList = state.inside.get(caller, "/handlers").await?;
@@ -159,6 +161,7 @@ fn table(messages: &[ReplayedForm], place: &str) -> Markup {
 fn row(message: &ReplayedForm, place: &str) -> Markup {
     let is = &message.is;
     let class = if message.is_handled() { "ok" } else { "bad" };
+    let more = message.sends.len().saturating_sub(MOST_SENDS) + message.more_sends;
     html! {
         tr data-row {
             td { input type="checkbox" name="id" value=(message.id) checked[message.is_handled()] aria-label={ "Select " (message.id) }; }
@@ -173,7 +176,7 @@ fn row(message: &ReplayedForm, place: &str) -> Markup {
             }
             td.w2 {
                 @for send in message.sends.iter().take(MOST_SENDS) { div { (size(u64::try_from(send.body_bytes).unwrap_or(u64::MAX))) " to " (queue_link(&send.queue)) } }
-                @if message.sends.len() > MOST_SENDS { div.dim { "and " (message.sends.len() - MOST_SENDS) " more" } }
+                @if more > 0 { div.dim { "and " (more) " more" } }
                 @if message.writes > 0 { div { (of(u64::try_from(message.writes).unwrap_or(u64::MAX), "key", "keys")) } }
             }
             td.num.w3 { (millis(message.duration_ms)) }

@@ -7,6 +7,8 @@ use sandhog_queue::{FailureRecord, message::MessageId};
 
 /// The outcome of a message that is handled.
 const HANDLED: &str = "success";
+/// The most sends of a message that are named: a handler may send very many.
+const MAX_SENDS: usize = 100;
 
 /// The dead letters that are replayed, and the version that handles them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -54,8 +56,10 @@ pub struct ReplayedForm {
     pub was: PastForm,
     /// What would become of it.
     pub is: OutcomeForm,
-    /// What it would send.
+    /// What it would send: the first 100 messages.
     pub sends: Vec<ReplayedSendForm>,
+    /// The number of those that it would send besides.
+    pub more_sends: usize,
     /// The number of keys that it would change.
     pub writes: usize,
     /// The time of the call in milliseconds.
@@ -97,7 +101,7 @@ pub struct ReplayedSendForm {
 impl ReplayedForm {
     /// Returns the form of a message that had failed like this, if it had, and of the report about it.
     pub(crate) fn new(id: &MessageId, failure: Option<&FailureRecord>, report: &CallReport) -> Self {
-        let sends = report.sends.iter().map(|send| ReplayedSendForm {
+        let sends = report.sends.iter().take(MAX_SENDS).map(|send| ReplayedSendForm {
             queue: send.queue.as_str().to_owned(),
             body_bytes: send.message.body.len(),
         });
@@ -109,6 +113,7 @@ impl ReplayedForm {
             },
             is: OutcomeForm::of(report.verdicts.first()),
             sends: sends.collect(),
+            more_sends: report.sends.len().saturating_sub(MAX_SENDS),
             writes: report.writes.len(),
             duration_ms: report.usage.wall.as_secs_f64() * 1000.0,
             cpu_ms: report.usage.cpu.as_secs_f64() * 1000.0,

@@ -250,6 +250,9 @@ fn write_one(
             send.body_bytes, send.queue
         )?;
     }
+    if form.more_sends > 0 {
+        writeln!(streams.output, "  would send {} messages more", form.more_sends)?;
+    }
     if form.writes > 0 {
         writeln!(streams.output, "  would change {} keys", form.writes)?;
     }
