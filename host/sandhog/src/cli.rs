@@ -53,7 +53,8 @@ pub use self::arguments::{
     TailArgs, TraceArgs, VersionsArgs,
 };
 pub use self::paint::Paint;
-pub use self::{backup::BackupError, deploy::StagingError, editor::EditorError, new::NewError};
+pub use self::{backup::BackupError, editor::EditorError, new::NewError};
+pub use crate::staged::StagingError;
 
 /// The streams of a command.
 #[expect(missing_debug_implementations, reason = "streams have no form to show")]

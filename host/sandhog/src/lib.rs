@@ -28,6 +28,7 @@ pub mod handler_set;
 pub mod plugin_dir;
 pub mod reload;
 pub mod served_versions;
+mod staged;
 pub mod versions;
 pub mod watcher;
 mod whole_file;

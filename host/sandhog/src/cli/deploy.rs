@@ -14,7 +14,6 @@ use tokio::{
 use self::{
     host::{DeployHost, PlacedFiles, joined},
     report::DeployReport,
-    staged::{EarlierFiles, HandlerBytes, StagedFiles},
     watch::{DeployEnd, DeployWatch},
 };
 use super::{CliError, CommandStreams, DeployArgs, arguments::handler_name, spinner::spinner};
@@ -23,16 +22,14 @@ use crate::{
     exit_code::ExitCode,
     plugin_dir::{self, FileLook, FileReadError, MAX_MANIFEST_BYTES},
     signals::{HostSignals, SignalOrder},
+    staged::{EarlierFiles, HandlerBytes, StagedFiles},
 };
 use sandhog_executor::MAX_WASM_BYTES;
 use sandhog_queue::printable::{MAX_REASON_BYTES, chain, printable};
 
 mod host;
 mod report;
-mod staged;
 mod watch;
-
-pub use self::staged::StagingError;
 
 /// The time between two looks at the host.
 const LOOK_EVERY: Duration = Duration::from_millis(250);

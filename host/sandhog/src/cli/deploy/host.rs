@@ -7,16 +7,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    staged::HandlerBytes,
-    watch::{DeployedFiles, HostView},
-};
+use super::watch::{DeployedFiles, HostView};
 use crate::{
     admin::wire::{HandlerForm, VersionList},
     cli::CliError,
     client::{ClientError, HostClient},
     config::Manifest,
     plugin_dir::{FileReadError, HandlerStamps, PluginDir},
+    staged::HandlerBytes,
 };
 use sandhog_executor::{MAX_WASM_BYTES, digest};
 use sandhog_queue::{
