@@ -27,6 +27,10 @@ use sandhog_queue::{
     message::{CheckedMessage, Message, MessageId},
 };
 
+mod facts;
+
+pub(crate) use self::facts::shown_lines;
+
 /// The reason why a component could not be tried.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
