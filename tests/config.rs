@@ -88,7 +88,7 @@ keep = 1
   DIR/sandhog.toml:3: grace-perod: unknown key; did you mean grace-period?
   DIR/sandhog.toml:4: listen = "here": use an address and a port, such as "127.0.0.1:9324"
   DIR/sandhog.toml:5: max-live-instances = 0: use a whole number from 1 to 4096
-  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, keys, read-only-secret-file, redact, ledger, versions, journal, traces
+  DIR/sandhog.toml:6: colour: unknown key; known here: plugins, data, listen, secret-file, grace-period, max-live-instances, memory-budget, queues, keys, read-only-secret-file, dashboard-deploy, redact, ledger, versions, journal, traces
   DIR/sandhog.toml:9: queues.orders.visibility-timeout = "soon": use a duration from 1s to 12h, such as "30s"
   DIR/sandhog.toml:10: queues.orders.max-receives = "five": use a whole number from 1 to 1000
   DIR/sandhog.toml:11: queues.orders.order = "chaos": use "group" or "queue"

@@ -10,6 +10,7 @@ use serde_json::json;
 use ureq::http::Response;
 
 mod browser;
+mod deploying;
 mod pages;
 mod replaying;
 

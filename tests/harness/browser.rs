@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
 };
 
@@ -146,6 +146,26 @@ impl Browser {
         let element = self.element(css);
         self.command(&format!("element/{element}/clear"), &json!({}));
         self.command(&format!("element/{element}/value"), &json!({ "text": value }));
+    }
+
+    /// Chooses a file in a field for files.
+    pub fn choose(&self, css: &str, path: &str) {
+        let element = self.element(css);
+        self.command(&format!("element/{element}/value"), &json!({ "text": path }));
+    }
+
+    /// Drops a file of this machine on an element, as from another window.
+    pub fn drop_file(&self, css: &str, path: &Path) {
+        self.element(css);
+        let place = self.run(&format!(
+            "const one = document.querySelector({css:?}); one.scrollIntoView(); const at = one.getBoundingClientRect(); \
+             return [at.x + at.width / 2, at.y + at.height / 2]"
+        ));
+        for kind in ["dragEnter", "dragOver", "drop"] {
+            let data = json!({ "items": [], "files": [path], "dragOperationsMask": 1 });
+            let parameters = json!({ "type": kind, "x": place[0], "y": place[1], "data": data });
+            self.devtools("Input.dispatchDragEvent", &parameters);
+        }
     }
 
     /// Presses keys, wherever the focus is.

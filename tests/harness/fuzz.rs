@@ -333,6 +333,7 @@ fn address() -> SocketAddr {
                 backups: Arc::default(),
                 secret: None,
                 dashboard: Arc::default(),
+                deploys: None,
                 keys: NamedKeys::default(),
                 spy: None,
                 draining: CancellationToken::new(),

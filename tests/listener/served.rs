@@ -79,6 +79,7 @@ impl Served {
             backups: Arc::default(),
             secret: None,
             dashboard: Arc::default(),
+            deploys: None,
             keys: NamedKeys::default(),
             spy: None,
             draining: draining.clone(),

@@ -110,6 +110,29 @@
     for (const box of document.querySelectorAll("input[name=id]")) box.checked = event.target.checked;
   });
 
+  // A file that is dropped anywhere on its form is checked at once; one that is too large is not sent at all.
+  for (const form of document.querySelectorAll("form[data-drop]")) {
+    const field = form.querySelector("input[type=file]"), most = Number(form.dataset.drop);
+    const over = (on) => (event) => { event.preventDefault(); form.classList.toggle("over", on); };
+    const look = () => {
+      const large = [...field.files].some((file) => file.size > most);
+      field.setCustomValidity(large ? `The file has more than ${most} bytes, the most that a component may have.` : "");
+    };
+    field.addEventListener("change", look);
+    form.addEventListener("dragover", over(true));
+    form.addEventListener("dragleave", over(false));
+    form.addEventListener("drop", (event) => {
+      over(false)(event);
+      if (event.dataTransfer.files.length !== 1) return;
+      field.files = event.dataTransfer.files;
+      look();
+      form.requestSubmit();
+    });
+    // Whoever waits for a long check sees that it goes on, and sends it once.
+    form.addEventListener("submit", () => { const one = form.querySelector("button"); one.disabled = true; one.textContent = "Checking …"; });
+    addEventListener("pageshow", () => { const one = form.querySelector("button"); one.disabled = false; one.textContent = "Check"; });
+  }
+
   // Keys.
   const help = $("help");
   const openHelp = () => { if (!help.open) help.showModal(); };

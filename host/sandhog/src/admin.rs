@@ -80,6 +80,7 @@ use crate::{
     backup::BackupDesk,
     config::{DashboardSettings, ListenerSecret},
     config_reload::ReloadDesk,
+    deploy_desk::DeployDesk,
     endpoint::{EndpointParts, NamedKeys, SqsEndpoint},
     halts::Halts,
     handler_status::HandlerStatuses,
@@ -161,6 +162,8 @@ pub struct AdminState {
     pub secret: Option<ListenerSecret>,
     /// The settings of the dashboard, with the read-only secret.
     pub dashboard: Arc<DashboardSettings>,
+    /// Where components come in by a page, if they may.
+    pub deploys: Option<Arc<DeployDesk>>,
     /// The access keys of SQS clients.
     pub keys: NamedKeys,
     /// What tests may ask, if they may.
@@ -208,7 +211,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(Extension(Arc::clone(&bodies)))
         .layer(Extension(Arc::clone(&endpoint)))
         .layer(Extension(ReplayTurns::default()))
-        .layer(Extension(tasks))
+        .layer(Extension(tasks.clone()))
         .with_state(state.clone());
     inside
         .clone()
@@ -221,6 +224,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
+        .layer(Extension(tasks))
 }
 
 /// Returns what `GET /openapi.json` answers.

@@ -1,6 +1,8 @@
 //! The life of a host: from a configuration to an [`App`], which runs and drains. Only this module knows all others.
 
-use std::{convert::Infallible, fmt, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, fmt, future::pending, io, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, time::Duration,
+};
 
 use bytesize::ByteSize;
 use futures_util::FutureExt as _;
@@ -17,6 +19,7 @@ use crate::{
     backup::BackupDesk,
     config::{Config, environment},
     config_reload::{ConfigReader, ConfigReload, ReloadDesk},
+    deploy_desk::DeployDesk,
     endpoint::NamedKeys,
     exit_code::ExitCode,
     halts::{Halts, OpenedHalts},
@@ -250,6 +253,7 @@ impl App {
                 let open = move || {
                     let store = SimpleStore::open(&options)?;
                     BackupDesk::remove_left(&options.directory);
+                    DeployDesk::remove_left(&options.directory);
                     Ok::<_, OpenError>(store)
                 };
                 tokio::task::spawn_blocking(open).await.map_err(io::Error::other)??
@@ -347,6 +351,7 @@ impl App {
             backups: Arc::new(BackupDesk::new(store.clone(), config.data.clone())),
             ..admin_state(&host, &config, keys, reload_desk, spy)
         };
+        let desks = (rereading.told_to(&supervision), state.deploys.clone());
         let stop_listening = CancellationToken::new();
         // The reload and the listener are tasks, so that a panic in one is an exit code and not a half-dead process.
         let mut reloading = JoinSet::new();
@@ -355,7 +360,7 @@ impl App {
         listening.spawn(admin::serve(listener, state, stop_listening.clone()));
         let mut escalating = pin!(signals.escalate(stop.clone(), Arc::clone(&orders), config.grace_period));
         let mut emptying = pin!(empty(&host));
-        let mut beside = Box::pin(beside(&host, &journal_keeper, rereading.told_to(&supervision), &orders));
+        let mut beside = Box::pin(beside(&host, &journal_keeper, desks, &orders));
         let mut supervising = pin!(supervision.follow(&host, config.grace_period));
         let mut watch_empty = until_empty;
         let (mut not_all, mut forced, mut give_up_at) = (None, None, None);
@@ -422,6 +427,7 @@ fn admin_state(
         journal: Arc::clone(&host.journal),
         traces: host.traces.clone(),
         backups: Arc::default(),
+        deploys: deploys(config, host).map(Arc::new),
         secret: config.secret.clone(),
         dashboard: Arc::new(config.dashboard.clone()),
         keys,
@@ -434,10 +440,17 @@ fn admin_state(
 async fn beside(
     host: &HostContext,
     journal_keeper: &JournalKeeper,
-    rereading: ConfigReload,
+    (rereading, deploys): (ConfigReload, Option<Arc<DeployDesk>>),
     orders: &Notify,
 ) -> Infallible {
+    let deploys = async {
+        match deploys {
+            Some(deploys) => deploys.follow().await,
+            None => pending().await,
+        }
+    };
     tokio::select! {
+        never = deploys => never,
         never = journal_keeper.follow() => never,
         never = watch_paused(host) => never,
         never = Arc::clone(&host.halts).watch_ends() => never,
@@ -515,10 +528,34 @@ fn reload(config: &Config, host: &HostContext, look: Arc<Notify>) -> Reload {
         // A person who builds a handler wants the newest version, whatever it does.
         probation: config.manifest_base.is_none(),
     };
-    let base = config.manifest_base.as_ref().unwrap_or(&config.plugins);
-    let directory = PluginDir::new(config.plugins.clone()).with_base(base.clone());
     let handlers = HandlerSet::new(host.clone());
-    Reload::new(directory, Arc::clone(&host.executor), handlers, versions, settings).looking_at(look)
+    Reload::new(
+        plugin_dir(config),
+        Arc::clone(&host.executor),
+        handlers,
+        versions,
+        settings,
+    )
+    .looking_at(look)
+}
+
+fn plugin_dir(config: &Config) -> PluginDir {
+    let base = config.manifest_base.as_ref().unwrap_or(&config.plugins);
+    PluginDir::new(config.plugins.clone()).with_base(base.clone())
+}
+
+/// Returns where components come in by a page, if the configuration says that they may.
+fn deploys(config: &Config, host: &HostContext) -> Option<DeployDesk> {
+    if !config.dashboard.deploy {
+        return None;
+    }
+    let Some(data) = &config.data else {
+        tracing::warn!(
+            "dashboard-deploy does nothing without a data directory, which keeps what comes in until it is deployed"
+        );
+        return None;
+    };
+    Some(DeployDesk::new(plugin_dir(config), data, host.stop_receiving.clone()))
 }
 
 fn announce(address: SocketAddr, config: &Config) {

@@ -15,7 +15,7 @@ use std::{
 
 use self::{
     access::read_keys,
-    dashboard::read_dashboard,
+    dashboard::{DEPLOY_KEY, read_dashboard},
     queues::read_queues,
     secret::read_secret_file,
     section::{TomlDocument, TomlSection},
@@ -84,7 +84,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The secret that requests carry: `SANDHOG_SECRET`, or else the content of the file that the key `secret-file` names.
     pub secret: Option<ListenerSecret>,
-    /// What people may see and do: the key `read-only-secret-file`, and the table `[redact]`.
+    /// What people may see and do: the keys `read-only-secret-file` and `dashboard-deploy`, and the table `[redact]`.
     pub dashboard: DashboardSettings,
     /// The access keys of SQS clients, by name. Tables `keys.NAME`.
     pub keys: BTreeMap<String, AccessKey>,
@@ -220,7 +220,20 @@ impl Config {
         config.spy = overrides.spy && config.data.is_none();
         config.manifest_base = overrides.manifest_base;
         check_listen(config.listen, config.secret.is_some())?;
+        config.check_deploy()?;
         Ok(config)
+    }
+
+    /// Refuses a dashboard that takes components from everybody. Who reaches a listener without a secret can do with messages what
+    /// they like, but the code of handlers is guarded by the rights of the plugin directory, and runs with what manifests grant.
+    fn check_deploy(&self) -> Result<(), ConfigErrors> {
+        if !self.dashboard.deploy || self.secret.is_some() {
+            return Ok(());
+        }
+        let why = format!(
+            "without a secret every process on this machine could replace the code of handlers: set {SECRET_VARIABLE} or the key secret-file, or leave this key out"
+        );
+        Err(ConfigErrors::one(DEPLOY_KEY, why))
     }
 
     /// Takes the read-only secret of the environment, and checks the one that there is then.

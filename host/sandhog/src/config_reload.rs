@@ -285,6 +285,7 @@ fn change(running: &Config, read: &Config) -> ConfigChange {
             "the read-only secret",
             dashboard.reader_secret != running.dashboard.reader_secret,
         ),
+        ("dashboard-deploy", dashboard.deploy != running.dashboard.deploy),
         ("redact", dashboard.redaction != running.dashboard.redaction),
         ("grace-period", *grace_period != running.grace_period),
         ("max-live-instances", *max_live_instances != running.max_live_instances),

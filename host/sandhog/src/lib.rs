@@ -37,6 +37,7 @@ pub mod backup;
 pub mod config;
 pub mod config_reload;
 mod date;
+pub mod deploy_desk;
 pub mod handler_status;
 pub mod journal;
 pub mod metrics;

@@ -1,9 +1,9 @@
-//! Tries one component without a queue and without a host: for `sandhog check` and `sandhog invoke`.
+//! Tries one component without a queue and without a host: for `sandhog check`, `sandhog invoke`, and a component that came in by a page.
 
 #![expect(clippy::disallowed_methods, reason = "the time of a dry run is that of the machine")]
 
 use std::{
-    fs, io,
+    fs, future, io,
     num::NonZeroU32,
     path::{Path, PathBuf},
     sync::Arc,
@@ -29,7 +29,7 @@ use sandhog_queue::{
 
 mod facts;
 
-pub(crate) use self::facts::shown_lines;
+pub(crate) use self::facts::{Facts, shown_lines};
 
 /// The reason why a component could not be tried.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +71,9 @@ pub enum TrialError {
     /// Threads could not be started.
     #[error("the process could not be set up")]
     Process(#[source] io::Error),
+    /// The trial was ended before its end.
+    #[error("the trial was stopped")]
+    Stopped,
 }
 
 /// The bytes that the code of all tried components may take together on the disk (1 GiB).
@@ -83,6 +86,8 @@ pub struct TrialCode {
     pub tiers: CodeTiers,
     /// The directory that keeps code; `None` keeps nothing.
     pub artifacts: Option<PathBuf>,
+    /// A person waits, and the machine has nothing else to do.
+    pub urgent: bool,
 }
 
 impl TrialCode {
@@ -97,7 +102,7 @@ impl TrialCode {
             tiers: self.tiers,
             artifacts: self.artifacts,
             artifacts_bytes: TRIAL_ARTIFACTS_BYTES,
-            urgent: true,
+            urgent: self.urgent,
             ..EngineOptions::default()
         })
     }
@@ -131,6 +136,19 @@ pub enum ReplayedComponent<'a> {
         /// The text of the manifest.
         manifest: Option<&'a str>,
     },
+}
+
+/// A file that is inspected, as it was read.
+#[derive(Debug)]
+pub(crate) struct InspectedFile<'f> {
+    /// The path of the file, or a name for messages. Its stem is the name of the handler.
+    pub(crate) file: &'f Path,
+    /// The bytes of the file.
+    pub(crate) wasm: Bytes,
+    /// The manifest that it would run with.
+    pub(crate) manifest: Manifest,
+    /// See [`TrialCode::urgent`].
+    pub(crate) urgent: bool,
 }
 
 /// The facts about a file, which a host would accept or refuse.
@@ -271,8 +289,27 @@ impl ComponentTrial {
     ///
     /// See [`TrialError`]; never [`TrialError::Refused`].
     pub fn inspect(file: &Path, manifest: Option<&Path>) -> Result<ComponentInspection, TrialError> {
-        let wasm = read(file)?;
-        let manifest = read_manifest(file, manifest)?;
+        let inspected = InspectedFile {
+            file,
+            wasm: Bytes::from(read(file)?),
+            manifest: read_manifest(file, manifest)?,
+            urgent: true,
+        };
+        Self::inspect_until(inspected, future::pending())
+    }
+
+    /// As [`ComponentTrial::inspect`], for bytes that are there already. Ends with [`TrialError::Stopped`] when `stop` does, while the
+    /// component is compiled.
+    pub(crate) fn inspect_until(
+        inspected: InspectedFile<'_>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<ComponentInspection, TrialError> {
+        let InspectedFile {
+            file,
+            wasm,
+            manifest,
+            urgent,
+        } = inspected;
         let mut inspection = ComponentInspection {
             size: wasm.len(),
             digest: digest(&wasm),
@@ -288,8 +325,9 @@ impl ComponentTrial {
         let code = TrialCode {
             tiers: CodeTiers::Fast,
             artifacts: None,
+            urgent,
         };
-        match Self::new(file, wasm, generous, code) {
+        match Self::new_until(file, wasm, generous, code, stop) {
             Ok(trial) => {
                 let component = trial.rehearsal.component();
                 inspection.info = Some(Arc::clone(&component.info));
@@ -308,6 +346,16 @@ impl ComponentTrial {
     }
 
     fn new(file: &Path, wasm: impl Into<Bytes>, manifest: Manifest, code: TrialCode) -> Result<Self, TrialError> {
+        Self::new_until(file, wasm, manifest, code, future::pending())
+    }
+
+    fn new_until(
+        file: &Path,
+        wasm: impl Into<Bytes>,
+        manifest: Manifest,
+        code: TrialCode,
+        stop: impl Future<Output = ()>,
+    ) -> Result<Self, TrialError> {
         let executor = Arc::new(LocalExecutor::new(EngineOptions {
             max_live_instances: 1,
             ..code
@@ -319,8 +367,13 @@ impl ComponentTrial {
             .build()
             .map_err(TrialError::Process)?;
         let shared: Arc<dyn Executor> = Arc::<LocalExecutor>::clone(&executor);
-        let rehearsal = Rehearsal::load(shared, file.to_owned(), wasm.into(), &manifest);
-        let rehearsal = control.block_on(rehearsal)?;
+        let loading = Rehearsal::load(shared, file.to_owned(), wasm.into(), &manifest);
+        let rehearsal = control.block_on(async {
+            tokio::select! {
+                loaded = loading => Ok(loaded?),
+                () = stop => Err(TrialError::Stopped),
+            }
+        })?;
         Ok(Self {
             rehearsal,
             manifest,

@@ -70,6 +70,11 @@ const TABLES: [Table; 16] = [
                 "The file with the secret of those who may look and change nothing. `SANDHOG_READ_ONLY_SECRET` wins.",
             ),
             (
+                "dashboard-deploy",
+                "false",
+                "People with the listener's secret may put a component in the place of a handler's on the dashboard. Needs the secret, and a data directory.",
+            ),
+            (
                 "grace-period",
                 "\"30s\"",
                 "How long attempts under way may go on when the host stops. `--grace-period` wins.",

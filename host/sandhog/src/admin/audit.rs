@@ -203,6 +203,34 @@ async fn read(answer: Response, has_body: bool) -> (Response, AnswerFacts) {
     }
 }
 
+/// What somebody does in front of a page that no route does.
+#[derive(Debug)]
+pub(crate) struct PageAudit(AuditLine);
+
+impl PageAudit {
+    /// Begins a line. `what` names the handler or the queue by the path that its route has.
+    pub(crate) fn begin(who: &str, address: Option<&ClientAddress>, action: &str, what: &str) -> Self {
+        Self(AuditLine {
+            who: who.to_owned(),
+            peer: peer_of(address),
+            action: action.to_owned(),
+            what: printable(what, MAX_TEXT_BYTES),
+            is_written: false,
+        })
+    }
+
+    /// Ends the line, with what is known now of what it is about.
+    pub(crate) fn end_with(mut self, what: &str, result: &str, error: Option<String>) {
+        self.0.what = printable(what, MAX_TEXT_BYTES);
+        self.end(result, error);
+    }
+
+    /// Ends the line.
+    pub(crate) fn end(mut self, result: &str, error: Option<String>) {
+        self.0.write(result, AnswerFacts { messages: None, error });
+    }
+}
+
 /// Where a request of an SQS client comes from.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SqsRequester {

@@ -172,6 +172,26 @@ fn too_large(limit: usize) -> RefusedRequest {
 
 /// Refuses headers that would make the message another one than the bytes of the body.
 fn check_headers(headers: &HeaderMap) -> Result<(), RefusedRequest> {
+    check_codings(headers)?;
+    let multipart = |media: &String| {
+        media
+            .get(..10)
+            .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"))
+    };
+    match values(headers, &header::CONTENT_TYPE).find(multipart) {
+        Some(media) => {
+            let why = format!(
+                "content-type {}: the parts of a form are not taken apart; send the content itself, as with curl --data-binary",
+                shown(&media)
+            );
+            Err(RefusedRequest::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Refuses headers with which the bytes of the body would be a form of others, or a part.
+pub(crate) fn check_codings(headers: &HeaderMap) -> Result<(), RefusedRequest> {
     for coding in values(headers, &header::CONTENT_ENCODING) {
         if !coding.eq_ignore_ascii_case("identity") {
             let why = format!(
@@ -191,21 +211,7 @@ fn check_headers(headers: &HeaderMap) -> Result<(), RefusedRequest> {
         let why = "content-range: a part of a body is not taken; send all of it";
         return Err(RefusedRequest::new(StatusCode::BAD_REQUEST, why));
     }
-    let multipart = |media: &String| {
-        media
-            .get(..10)
-            .is_some_and(|start| start.eq_ignore_ascii_case("multipart/"))
-    };
-    match values(headers, &header::CONTENT_TYPE).find(multipart) {
-        Some(media) => {
-            let why = format!(
-                "content-type {}: the parts of a form are not taken apart; send the content itself, as with curl --data-binary",
-                shown(&media)
-            );
-            Err(RefusedRequest::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why))
-        }
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Returns the parts of a header that is a list, in all its lines.

@@ -15,7 +15,7 @@ use axum::{
 
 use super::{
     AdminState,
-    body::RequestBodies,
+    body::{RequestBodies, check_codings},
     caller::Caller,
     connections::{ClientConnection, ConnectionPhase},
     refused::RefusedRequest,
@@ -83,6 +83,11 @@ impl RequestGuard {
             let why = "the host has as many connections as it may have: try again";
             return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));
         }
+        if is_page(&request) && ui::takes_file(&request) {
+            // It reads the body piece by piece, with bounds of its own, and waits for its client meanwhile.
+            check_codings(request.headers())?;
+            return within(ui::FILE_LIMIT, async { Ok(next.run(request).await) }).await;
+        }
         let answer = async {
             let (request, paid) = self.bodies.whole(request).await?;
             if let Some(connection) = connection {
@@ -92,13 +97,19 @@ impl RequestGuard {
             drop(paid);
             Ok(answer)
         };
-        tokio::time::timeout(self.limit, answer)
-            .await
-            .unwrap_or_else(|_elapsed| {
-                let why = format!("the request took more than {}", humantime::format_duration(self.limit));
-                Err(RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, why))
-            })
+        within(self.limit, answer).await
     }
+}
+
+/// Refuses a request that takes longer than the limit.
+async fn within(
+    limit: Duration,
+    answer: impl Future<Output = Result<Response, RefusedRequest>>,
+) -> Result<Response, RefusedRequest> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_elapsed| {
+        let why = format!("the request took more than {}", humantime::format_duration(limit));
+        Err(RefusedRequest::new(StatusCode::REQUEST_TIMEOUT, why))
+    })
 }
 
 /// Returns whether a request is one for the dashboard.

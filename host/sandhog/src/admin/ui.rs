@@ -11,9 +11,11 @@
 //! | `/ui/queues/{name}/dead` | the dead letters of a queue |
 //! | `/ui/messages/{id}` | the way of a message |
 //! | `/ui/handlers/{name}` | a handler, its versions and its attempts |
+//! | `/ui/handlers/{name}/checked/{digest}` | what the check says of a component that was dropped on that page |
 //!
-//! Invariant: the dashboard has no logic of its own. It is a client of the listener's routes like the command line, without a socket
-//! (`inside.rs`): what it shows is what they answer, and what it does leaves their audit lines. Every answer carries the headers of
+//! Invariant: the dashboard has no logic of its own, but for components that are dropped on it (`deploys.rs`). It is a client of the
+//! listener's routes like the command line, without a socket (`inside.rs`): what it shows is what they answer, and what it does leaves
+//! their audit lines. Every answer carries the headers of
 //! `dress.rs`, and every text that somebody else has written goes through `shown.rs`.
 
 use std::sync::Arc;
@@ -33,9 +35,11 @@ mod body_view;
 mod chart;
 mod dead;
 mod dead_actions;
+mod deploys;
 mod done;
 mod door;
 mod dress;
+mod file_form;
 mod form;
 mod halts;
 mod handler;
@@ -54,6 +58,7 @@ mod versions;
 mod way;
 
 pub(crate) use self::{
+    deploys::{FILE_LIMIT, takes_file},
     door::{DoorAnswer, UiDoor},
     dress::{GuardedRequest, dressed, to_login},
 };
@@ -165,4 +170,7 @@ fn actions() -> Router<UiState> {
         .route("/ui/handlers/{name}/resume", post(halts::resume_handler))
         .route("/ui/handlers/{name}/rollback", post(versions::roll_back))
         .route("/ui/handlers/{name}/promote", post(versions::promote))
+        .route("/ui/handlers/{name}/check", post(deploys::check))
+        .route("/ui/handlers/{name}/checked/{digest}", get(deploys::show))
+        .route("/ui/handlers/{name}/deploy", post(deploys::deploy))
 }

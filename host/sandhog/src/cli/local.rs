@@ -75,9 +75,9 @@ impl LocalError {
             Self::Dev(DevError::InUse(_)) => ExitCode::DataInUse,
             Self::Start(error) => error.exit_code(),
             Self::Client(error) => error.exit_code(),
-            Self::Trial(TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. }) => {
-                ExitCode::Internal
-            }
+            Self::Trial(
+                TrialError::Engine(_) | TrialError::Process(_) | TrialError::Denied { .. } | TrialError::Stopped,
+            ) => ExitCode::Internal,
             // The machine is the reason: the component may be good.
             Self::Trial(TrialError::Refused(error)) if error.is_transient() => ExitCode::Internal,
             // The reader of the output has closed it.

@@ -1,4 +1,4 @@
-//! Reads what people may see and do: the read-only secret, and the table `[redact]`.
+//! Reads what people may see and do: the read-only secret, whether a page takes components, and the table `[redact]`.
 
 use std::path::Path;
 
@@ -11,6 +11,8 @@ use super::{
 const MAX_ITEMS: usize = 100;
 /// The longest of them, in bytes.
 const MAX_BYTES: usize = 512;
+/// The key that lets pages take components.
+pub(super) const DEPLOY_KEY: &str = "dashboard-deploy";
 
 /// What people may see and do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct DashboardSettings {
     /// The secret of those who may look and change nothing: `SANDHOG_READ_ONLY_SECRET`, or else the content of the file that the key
     /// `read-only-secret-file` names.
     pub reader_secret: Option<ListenerSecret>,
+    /// People with the secret of the listener may put components into the plugin directory. Key `dashboard-deploy`: default false.
+    pub deploy: bool,
     /// What pages and those with the read-only secret are not shown. Table `[redact]`.
     pub redaction: Redaction,
 }
@@ -58,9 +62,10 @@ impl Redaction {
     }
 }
 
-/// Reads the key and the table.
+/// Reads the keys and the table.
 pub(super) fn read_dashboard(root: &mut TomlSection<'_>, directory: &Path) -> DashboardSettings {
     let reader_secret = read_secret_file(root, "read-only-secret-file", directory);
+    let deploy = root.flag(DEPLOY_KEY).unwrap_or_default();
     let mut section = root.section("redact");
     let name = |text: &str| (1..=MAX_BYTES).contains(&text.len()).then(|| text.to_owned());
     let redaction = Redaction {
@@ -80,6 +85,7 @@ pub(super) fn read_dashboard(root: &mut TomlSection<'_>, directory: &Path) -> Da
     section.finish();
     DashboardSettings {
         reader_secret,
+        deploy,
         redaction,
     }
 }

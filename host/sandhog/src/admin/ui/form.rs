@@ -70,13 +70,7 @@ impl FormPairs {
 
     /// Refuses a form that was not made for this caller.
     pub(super) fn check_token(&self, caller: &UiCaller) -> Result<(), RefusedRequest> {
-        if caller.is_token(self.or_empty(TOKEN)) {
-            return Ok(());
-        }
-        Err(RefusedRequest::new(
-            StatusCode::FORBIDDEN,
-            "nothing was done: the form is not one of this session, because the host or the session has ended since; load the page again",
-        ))
+        caller.check_token(self.or_empty(TOKEN))
     }
 }
 

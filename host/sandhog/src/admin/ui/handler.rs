@@ -8,7 +8,7 @@ use axum::{
 use maud::{Markup, html};
 
 use super::{
-    UiState, chart,
+    UiState, chart, deploys,
     form::FormPairs,
     halts::halt_form,
     inside::{page_path, path, with_query},
@@ -59,6 +59,7 @@ pub(super) async fn page(
         .live()
         .with_notice(state.notice(query.as_deref()));
     let manifest = manifest(&state, &caller, &versions).await;
+    let deploy = deploys::form(&state, &caller, handler.as_ref()).await;
     let main = html! {
         p.crumbs { a href="/ui" { "Overview" } " / Handler" }
         div.head { h1 { (short(&name, 120)) } @if let Some(handler) = &handler { span #state data-part { (handler_state(handler)) } } }
@@ -72,6 +73,7 @@ pub(super) async fn page(
         }
         (history(&VersionPart { list: &versions, caller: &caller, place: &place }))
         (manifest)
+        (deploy)
         (attempt_part(&attempts.attempts, &asked, &place))
     };
     Ok(framed(&frame, main))

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, net::IpAddr, time::Duration};
 
+use axum::http::StatusCode;
 use parking_lot::Mutex;
 use sandhog_executor::digest;
 use sandhog_queue::printable::hex;
@@ -15,6 +16,7 @@ use tokio::time::Instant;
 use crate::admin::{
     audit::ClientAddress,
     caller::{Caller, CallerRight},
+    refused::RefusedRequest,
 };
 
 /// The most sessions.
@@ -47,9 +49,15 @@ impl UiCaller {
         self.caller.right == CallerRight::All
     }
 
-    /// Returns whether a form carries the token of this caller.
-    pub(super) fn is_token(&self, candidate: &str) -> bool {
-        self.token.as_bytes().ct_eq(candidate.as_bytes()).into()
+    /// Refuses a form that carries another token than that of this caller.
+    pub(super) fn check_token(&self, candidate: &str) -> Result<(), RefusedRequest> {
+        if self.token.as_bytes().ct_eq(candidate.as_bytes()).into() {
+            return Ok(());
+        }
+        Err(RefusedRequest::new(
+            StatusCode::FORBIDDEN,
+            "nothing was done: the form is not one of this session, because the host or the session has ended since; load the page again",
+        ))
     }
 }
 

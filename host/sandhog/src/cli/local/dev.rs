@@ -100,6 +100,7 @@ fn executor(environment: Environment<'_>) -> Result<LocalExecutor, LocalError> {
     let code = TrialCode {
         tiers: CodeTiers::Fast,
         artifacts: super::kept_artifacts(environment),
+        urgent: true,
     };
     let options = code.options(environment("PATH").as_deref()).map_err(StartError::from)?;
     Ok(LocalExecutor::new(options).map_err(StartError::from)?)

@@ -53,6 +53,7 @@ pub fn invoke(
     let code = TrialCode {
         tiers,
         artifacts: kept_artifacts(environment),
+        urgent: true,
     };
     let trial = ComponentTrial::load(&args.file, args.manifest.as_deref(), code);
     spinner.finish_and_clear();

@@ -64,6 +64,7 @@ pub fn replay(
     let code = TrialCode {
         tiers: CodeTiers::Fast,
         artifacts: kept_artifacts(environment),
+        urgent: true,
     };
     let source = ReplaySource::of(args, &client)?;
     let spinner = spinner(format!("compiling {source}"), streams.progress);
