@@ -513,6 +513,21 @@ fn an_address_that_others_can_reach_needs_a_secret() {
 }
 
 #[test]
+fn a_dashboard_that_takes_components_needs_a_secret() {
+    let directory = host_directory("dashboard-deploy = true");
+    let expected = "dashboard-deploy: without a secret every process on this machine could replace the code of handlers: set SANDHOG_SECRET or the key secret-file, or leave this key out";
+    assert_eq!(
+        load(directory.path(), ConfigOverrides::default(), None).expect_err("no secret"),
+        expected
+    );
+    let config = load(directory.path(), ConfigOverrides::default(), Some("0123456789abcdef")).expect("accepted");
+    assert!(config.dashboard.deploy);
+    let usual = host_directory("");
+    let config = load(usual.path(), ConfigOverrides::default(), None).expect("accepted");
+    assert!(!config.dashboard.deploy, "it is on by default");
+}
+
+#[test]
 fn a_missing_secret_is_among_the_other_mistakes() {
     // It was found when everything else was right.
     let directory = host_directory("listen = \"0.0.0.0:9324\"\ncolour = 1\n[queues.\"Orders X\"]\nmax-receives = 0\n");

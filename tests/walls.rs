@@ -142,6 +142,7 @@ fn inside_the_host_only_the_listener_and_the_client_know_http() {
     check_wall(&imports, "ureq", &["client.rs"]);
     check_wall(&imports, "clap", &["cli.rs", "cli/"]);
     check_wall(&imports, "toml", &["config.rs", "config/"]);
+    check_wall(&imports, "multer", &["admin/ui/file_form.rs"]);
     check_wall(&imports, "sd_notify", &["supervision.rs"]);
 }
 

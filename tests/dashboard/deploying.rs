@@ -455,6 +455,57 @@ fn a_plugin_directory_that_can_only_be_read_says_so() {
     check_untouched(&place, "");
 }
 
+/// A component with so many bytes more.
+fn padded(wasm: &[u8], bytes: usize) -> Vec<u8> {
+    // A custom section without a name: its size in the form of LEB128, of three bytes.
+    let (size, mut padded) = (bytes + 1, wasm.to_vec());
+    let septet = |shift: usize| u8::try_from(size >> shift & 0x7f).unwrap();
+    padded.extend([0, septet(0) | 0x80, septet(7) | 0x80, septet(14), 0]);
+    padded.resize(padded.len() + bytes, 0);
+    padded
+}
+
+#[test]
+fn a_component_that_does_not_fit_on_the_disk_leaves_the_old_one_alone() {
+    let mut place = place(SWITCHED_ON, "");
+    let script = "cp -r plugins kept && mount -t tmpfs -o size=100k tmpfs plugins && cp kept/* plugins || exit 99; exec \"$0\" \"$@\"";
+    place.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script]
+        .map(str::to_owned)
+        .into();
+    let host = started(&place);
+    let owner = Browser::session(&host, SECRET);
+    let wasm = padded(&no_op(), 200_000);
+    owner.checked(&wasm);
+    for _ in 0..2 {
+        let refused = owner.deploy(&wasm);
+        assert_eq!(refused.status, 507, "{}", refused.text);
+        assert!(refused.text.contains("nothing is left behind"), "{}", refused.text);
+        assert!(refused.text.contains("No space left"), "{}", refused.text);
+    }
+    // The directory as the host sees it.
+    let plugins = format!("/proc/{}/root{}", host.id(), place.path().join("plugins").display());
+    let mut names: Vec<_> = fs::read_dir(&plugins)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["orders.toml", "orders.wasm"]);
+    assert_eq!(fs::read(format!("{plugins}/orders.wasm")).unwrap(), no_op());
+    assert_eq!(api(&host, "/handlers")["handlers"][0]["version"], 1);
+}
+
+#[test]
+fn a_manifest_with_a_mistake_keeps_components_out() {
+    let place = place(SWITCHED_ON, "");
+    let host = started(&place);
+    fs::write(place.plugin("orders.toml"), "timeuot = \"1s\"\n").unwrap();
+    let owner = Browser::session(&host, SECRET);
+    let refused = owner.drop_file(&edited(&no_op(), 1));
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("timeuot"), "{}", refused.text);
+    assert_eq!(kept(&place), 0);
+}
+
 fn check_no_deploy(host: &Host, place: &Place, why: &str) {
     let owner = Browser::session(host, SECRET);
     let page = owner.get(PAGE);
@@ -558,7 +609,7 @@ fn deploy_by_hand(host: &Host, browser: &RealBrowser, bring: impl FnOnce(&RealBr
     browser.open(&format!("{}{PAGE}", host.url));
     browser.fill("input[name=secret]", SECRET);
     browser.click("button[type=submit]");
-    browser.wait_text("Nothing is replaced".split(' ').next_back().unwrap());
+    browser.wait_text("It is checked first");
     bring(browser);
     browser.wait_text("The host would run it");
     browser.click("form[action$='/deploy'] button");
@@ -566,6 +617,18 @@ fn deploy_by_hand(host: &Host, browser: &RealBrowser, bring: impl FnOnce(&RealBr
     wait_for("the new version", || {
         (api(host, "/handlers")["handlers"][0]["version"] == 2).then_some(())
     });
+}
+
+/// The page can be used by everybody, and on a phone.
+fn check_looks(browser: &RealBrowser) {
+    for scheme in ["light", "dark"] {
+        browser.prefers(scheme);
+        let found = browser.axe();
+        assert!(found.is_empty(), "{scheme}: {found:#?}");
+    }
+    browser.resize(360, 740);
+    assert_eq!(browser.run("return document.documentElement.scrollWidth"), 360);
+    browser.resize(1280, 900);
 }
 
 fn file(place: &Place) -> String {
@@ -592,7 +655,10 @@ fn a_file_is_dropped_and_deployed() {
     let host = started(&place);
     let browser = RealBrowser::start();
     deploy_by_hand(&host, &browser, |browser| {
+        check_looks(browser);
         // Its form, and not only its field.
         browser.drop_file("#deploy form p", Path::new(&file(&place)));
+        browser.wait_text("The host would run it");
+        check_looks(browser);
     });
 }

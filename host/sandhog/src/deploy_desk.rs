@@ -1,9 +1,9 @@
 //! Components that came in by a page: what the check says of each, and how one gets into the plugin directory.
 //!
 //! Invariant: nothing here writes a manifest. A component gets into place only as the file of a handler that the plugin directory has,
-//! only beside the manifest that it was checked with, only over the file that was there then, and only for the one who has sent it. Its
-//! bytes are on the disk for [`LIFE`] at most, and there are at most [`MOST_KEPT`] of them, besides those that come in just now. Knows
-//! nothing of HTTP.
+//! only beside the manifest that it was checked with, only over the file that was there then, as a look right before tells, and only for
+//! the one who has sent it. Its bytes are on the disk for 15 minutes at most, and there are at most four of them, besides two that come
+//! in or are checked. Knows nothing of HTTP.
 
 use std::{
     convert::Infallible,
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, Semaphore},
     task::spawn_blocking,
-    time::Instant,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -47,10 +47,12 @@ pub(crate) use self::{
 const DIRECTORY: &str = "uploads.tmp";
 /// The most components that are kept after their check.
 const MOST_KEPT: usize = 4;
-/// The most components that come in at a time. One that is slow holds up one place, and a second one gets by.
+/// The most components that come in, or wait for their check, at a time: beside one that is slow another gets by.
 const MOST_COMING: usize = 2;
 /// How long a component that was checked can be deployed.
 const LIFE: Duration = Duration::from_mins(15);
+/// How long a look at the plugin directory may take: it can be on another machine.
+const LOOK_TIME: Duration = Duration::from_secs(3);
 
 /// Why a component was not taken, checked or deployed. The plugin directory is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ pub enum DeskRefused {
     #[error("the user that the host runs as may not write into the plugin directory")]
     NoRight,
     /// The plugin directory, or a file in it, can't be read now.
-    #[error("{file} in the plugin directory can't be read: {why}")]
+    #[error("the plugin directory can't be read ({file}): {why}")]
     Unread {
         /// The name of the file.
         file: String,
@@ -84,7 +86,7 @@ pub enum DeskRefused {
     #[error("the manifest in the plugin directory has mistakes, so it can't be said what it grants: {0}")]
     Manifest(ConfigErrors),
     /// So many come in already.
-    #[error("{MOST_COMING} components come in already: try again in a moment")]
+    #[error("{MOST_COMING} components come in or are checked already: try again in a moment")]
     Busy,
     /// The component is too large.
     #[error(
@@ -171,6 +173,7 @@ struct KeptComponent {
 pub struct DeployDesk {
     plugins: PluginDir,
     directory: PathBuf,
+    looking: Arc<Semaphore>,
     coming: Arc<Semaphore>,
     checking: Arc<Semaphore>,
     placing: Arc<Semaphore>,
@@ -186,6 +189,7 @@ impl DeployDesk {
         Self {
             plugins,
             directory: data.join(DIRECTORY),
+            looking: Arc::new(Semaphore::new(1)),
             coming: Arc::new(Semaphore::new(MOST_COMING)),
             checking: Arc::new(Semaphore::new(1)),
             placing: Arc::new(Semaphore::new(1)),
@@ -225,8 +229,23 @@ impl DeployDesk {
     /// Safe.
     pub(crate) async fn obstacle(&self, handler: &str) -> Option<DeskRefused> {
         let (plugins, handler) = (self.plugins.clone(), handler.to_owned());
-        let looked = spawn_blocking(move || place::obstacle(&plugins, &handler)).await;
-        looked.unwrap_or(Err(DeskRefused::Stopping)).err()
+        // A directory that does not answer holds up one thread, and no page for long.
+        let looking = async {
+            let turn = Arc::clone(&self.looking).acquire_owned().await;
+            let looked = spawn_blocking(move || {
+                let obstacle = place::obstacle(&plugins, &handler).err();
+                drop(turn);
+                obstacle
+            });
+            looked.await.unwrap_or(Some(DeskRefused::Stopping))
+        };
+        let silent = || DeskRefused::Unread {
+            file: "what is there".to_owned(),
+            why: format!("it does not answer within {}", humantime::format_duration(LOOK_TIME)),
+        };
+        timeout(LOOK_TIME, looking)
+            .await
+            .unwrap_or_else(|_elapsed| Some(silent()))
     }
 
     /// Begins to take the bytes of a component.
@@ -271,10 +290,11 @@ impl DeployDesk {
             checked.map(|checked| (checked, stored))
         });
         let inspected = inspecting.await;
-        let (checked, stored) = inspected.unwrap_or_else(|error| {
+        let (checked, mut stored) = inspected.unwrap_or_else(|error| {
             tracing::error!(%error, "a component could not be checked");
             Err(DeskRefused::Stopping)
         })?;
+        stored.arrived();
         let checked = Arc::new(checked);
         self.keep(KeptComponent {
             key: CheckKey {
@@ -419,6 +439,138 @@ fn put_into_place(plugins: &PluginDir, kept: &KeptComponent) -> Result<(), DeskR
         wasm,
         manifest: None,
     };
-    StagedFiles::write(plugins.path(), &bytes)?.put_into_place()?;
+    if let Err(error) = StagedFiles::write(plugins.path(), &bytes)?.put_into_place() {
+        let (now, _) = DeployPlace::look(plugins, handler)?;
+        if now.component.as_ref() != Some(named) {
+            return Err(error.into());
+        }
+        // It has its name, and the name may not be on the disk yet.
+        tracing::warn!(
+            error = chain(&error),
+            "a component is in place, but may be gone after a loss of power"
+        );
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    struct Place {
+        data: TempDir,
+        desk: DeployDesk,
+    }
+
+    impl Place {
+        fn new() -> Self {
+            let data = tempfile::tempdir().unwrap();
+            let plugins = PluginDir::new(data.path().join("plugins"));
+            let desk = DeployDesk::new(plugins, data.path(), CancellationToken::new());
+            Self { data, desk }
+        }
+
+        /// The files of what came in.
+        fn files(&self) -> usize {
+            fs::read_dir(self.data.path().join(DIRECTORY)).map_or(0, Iterator::count)
+        }
+
+        async fn stored(&self) -> StoredComponent {
+            let mut incoming = self.desk.begin().await.unwrap();
+            incoming.write(b"bytes").await.unwrap();
+            let mut stored = incoming.finish().await.unwrap();
+            stored.arrived();
+            stored
+        }
+
+        async fn keep(&self, key: &CheckKey) {
+            self.desk.keep(KeptComponent {
+                key: key.clone(),
+                until: Instant::now() + LIFE,
+                checked: Arc::new(CheckedComponent {
+                    digest: key.digest.clone(),
+                    size: 5,
+                    refusal: None,
+                    facts: Vec::new(),
+                    place: DeployPlace {
+                        component: None,
+                        size: 0,
+                        manifest: None,
+                    },
+                }),
+                bytes: Some(self.stored().await),
+            });
+        }
+    }
+
+    fn key(owner: &str, handler: &str, digest: &str) -> CheckKey {
+        CheckKey {
+            owner: owner.to_owned(),
+            handler: handler.to_owned(),
+            digest: digest.to_owned(),
+        }
+    }
+
+    #[tokio::test]
+    async fn few_components_are_kept_and_one_of_a_sender_for_a_handler() {
+        let place = Place::new();
+        let first = key("a", "orders", "1");
+        place.keep(&first).await;
+        place.keep(&key("a", "orders", "2")).await;
+        assert!(place.desk.checked(&first).is_err());
+        assert_eq!(place.files(), 1);
+        for number in 0..10 {
+            place.keep(&key("b", &format!("handler-{number}"), "1")).await;
+        }
+        assert_eq!(place.files(), MOST_KEPT);
+        assert!(place.desk.checked(&key("b", "handler-9", "1")).is_ok());
+        assert!(place.desk.checked(&key("a", "handler-9", "1")).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_component_goes_when_its_time_is_over() {
+        let place = Place::new();
+        let kept = key("a", "orders", "1");
+        place.keep(&kept).await;
+        assert!(
+            timeout(LIFE.saturating_sub(Duration::from_secs(1)), place.desk.follow())
+                .await
+                .is_err()
+        );
+        assert!(place.desk.checked(&kept).is_ok());
+        assert!(timeout(Duration::from_secs(2), place.desk.follow()).await.is_err());
+        assert!(place.desk.checked(&kept).is_err());
+        assert_eq!(place.files(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_component_counts_as_one_that_comes_in_until_its_check_is_over() {
+        let place = Place::new();
+        let (one, other) = (place.desk.begin().await.unwrap(), place.desk.begin().await.unwrap());
+        assert!(matches!(place.desk.begin().await, Err(DeskRefused::Busy)));
+        drop(one);
+        let mut again = place.desk.begin().await.unwrap();
+        again.write(b"bytes").await.unwrap();
+        let mut stored = again.finish().await.unwrap();
+        assert!(matches!(place.desk.begin().await, Err(DeskRefused::Busy)));
+        stored.arrived();
+        assert!(place.desk.begin().await.is_ok());
+        drop((other, stored));
+        assert_eq!(place.files(), 0);
+    }
+
+    #[test]
+    fn what_an_earlier_run_has_left_goes() {
+        let place = Place::new();
+        let left = place.data.path().join(DIRECTORY);
+        fs::create_dir(&left).unwrap();
+        fs::write(left.join("7"), "bytes").unwrap();
+        DeployDesk::remove_left(place.data.path());
+        assert!(!left.exists());
+        DeployDesk::remove_left(place.data.path());
+    }
 }

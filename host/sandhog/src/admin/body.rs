@@ -1,7 +1,7 @@
 //! Reads the bodies of requests within bounds of size, time and memory.
 //!
 //! Invariant: a body that reaches a route is complete and has no coding, and it holds permits for its bytes until the request
-//! was answered.
+//! was answered. The one exception is a form with a file, which `ui/file_form.rs` reads with bounds of its own.
 
 use std::{sync::Arc, time::Duration};
 

@@ -37,7 +37,7 @@ pub(crate) struct RequestGuard {
     pub(crate) limit: Duration,
 }
 
-/// Lets a request through with the whole of its body, or refuses it.
+/// Lets a request through with the whole of its body, but for a form with a file, or refuses it.
 pub(crate) async fn guard(State(guard): State<RequestGuard>, request: Request, next: Next) -> Response {
     let protocol = protocol_of(&request);
     let page = is_page(&request).then(|| GuardedRequest::of(&request));

@@ -1,6 +1,7 @@
 //! The bytes of a component on their way to the disk, and there.
 //!
-//! Invariant: a file goes with what holds it. Its name is a number of the host's own.
+//! Invariant: a file goes with what holds it. Its name is a number of the host's own. A component counts as one that comes in until its
+//! check is over.
 
 use std::{
     fs,
@@ -24,25 +25,32 @@ pub(crate) struct IncomingComponent {
     file: File,
     stored: StoredComponent,
     bytes: usize,
-    /// One of those that may come in at a time.
-    permit: OwnedSemaphorePermit,
 }
 
 /// A component on the disk. The file goes when this does.
 #[derive(Debug)]
-pub(crate) struct StoredComponent(PathBuf);
+pub(crate) struct StoredComponent {
+    path: PathBuf,
+    /// One of those that may come in at a time; `None` once it is there.
+    coming: Option<OwnedSemaphorePermit>,
+}
 
 impl Drop for StoredComponent {
     fn drop(&mut self) {
         // What can't be removed now goes at the next start.
-        drop(fs::remove_file(&self.0));
+        drop(fs::remove_file(&self.path));
     }
 }
 
 impl StoredComponent {
+    /// The component comes in no more: it is there.
+    pub(super) fn arrived(&mut self) {
+        self.coming = None;
+    }
+
     /// Reads the bytes. Blocks on the disk.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let bytes = whole_file::read(&self.0, MAX_WASM_BYTES)?;
+        let bytes = whole_file::read(&self.path, MAX_WASM_BYTES)?;
         bytes.ok_or_else(|| ErrorKind::NotFound.into())
     }
 }
@@ -62,9 +70,11 @@ impl IncomingComponent {
         let file = options.open(&path).await.map_err(DeskRefused::Kept)?;
         Ok(Self {
             file,
-            stored: StoredComponent(path),
+            stored: StoredComponent {
+                path,
+                coming: Some(permit),
+            },
             bytes: 0,
-            permit,
         })
     }
 
@@ -100,7 +110,6 @@ impl IncomingComponent {
         }
         // The file writes behind; an error of that is told here.
         self.file.flush().await.map_err(DeskRefused::Kept)?;
-        drop(self.permit);
         Ok(self.stored)
     }
 }

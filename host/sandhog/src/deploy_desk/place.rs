@@ -69,7 +69,9 @@ pub(super) fn obstacle(plugins: &PluginDir, handler: &str) -> Result<(), DeskRef
         file: ".".to_owned(),
         why: error.to_string(),
     })?;
-    if !scan.handlers.contains_key(handler) {
+    // A name that is no text is listed in a form for people, which no file has.
+    let here = plugins.look(handler);
+    if !scan.handlers.contains_key(handler) || (here.wasm.is_none() && here.manifest.is_none()) {
         return Err(DeskRefused::NoHandler(handler.to_owned()));
     }
     let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());

@@ -36,7 +36,7 @@ use crate::{
     trial::shown_lines,
 };
 use sandhog_executor::MAX_WASM_BYTES;
-use sandhog_queue::printable::printable;
+use sandhog_queue::printable::{chain, printable};
 
 /// The longest time of a request with a file: a compilation may wait for another one.
 pub(crate) const FILE_LIMIT: Duration = Duration::from_mins(15);
@@ -126,7 +126,7 @@ pub(super) async fn check(
         let checked = desk.check(stored, &handler, &owner).await;
         match &checked {
             Ok(checked) => audit.end_with(&what(&place, checked), verdict_word(checked), checked.refusal.clone()),
-            Err(refused) => audit.end("refused", Some(refused.to_string())),
+            Err(refused) => audit.end("refused", Some(chain(refused))),
         }
         checked
     });
@@ -272,7 +272,7 @@ pub(super) async fn deploy(
         let deployed = desk.deploy(&key).await;
         match &deployed {
             Ok(checked) => audit.end_with(&what(&place, checked), "done", None),
-            Err(refused) => audit.end("refused", Some(sandhog_queue::printable::chain(refused))),
+            Err(refused) => audit.end("refused", Some(chain(refused))),
         }
         deployed
     });

@@ -38,6 +38,8 @@ pub(super) const TIME: Duration = Duration::from_mins(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// The most bytes of a form in which no part begins or ends.
 const UNREAD: usize = 256 * 1024;
+/// The most bytes that the reader of a form is given at a time, however many come.
+const PIECE: usize = 32 * 1024;
 /// The most bytes of what is around the file.
 const AROUND: usize = 16 * 1024;
 /// The longest token that is looked at, in bytes.
@@ -96,6 +98,7 @@ async fn read(
         return Err(DeskRefused::TooLarge.into());
     }
     let mut file = field(&mut form, COMPONENT).await?;
+    pieces.went_on();
     let mut incoming = desk.begin().await?;
     while let Some(piece) = next(file.chunk()).await? {
         pieces.went_on();
@@ -155,6 +158,8 @@ struct FormPieces(Arc<Mutex<PieceSource>>);
 
 struct PieceSource {
     body: BodyDataStream,
+    /// What came, and was not given.
+    rest: Bytes,
     /// The last answer was a piece.
     gave: bool,
     /// The bytes since a part of the form began or ended.
@@ -165,6 +170,7 @@ impl FormPieces {
     fn new(body: Body) -> Self {
         Self(Arc::new(Mutex::new(PieceSource {
             body: body.into_data_stream(),
+            rest: Bytes::new(),
             gave: false,
             unread: 0,
         })))
@@ -204,11 +210,103 @@ impl Stream for FormPieces {
         if source.unread > UNREAD {
             return Poll::Ready(Some(Err(io::Error::other("it has a part without an end"))));
         }
-        let polled = source.body.poll_next_unpin(context);
-        if let Poll::Ready(Some(Ok(piece))) = &polled {
-            source.gave = true;
-            source.unread = source.unread.saturating_add(piece.len());
+        if source.rest.is_empty() {
+            match source.body.poll_next_unpin(context) {
+                Poll::Ready(Some(Ok(piece))) => source.rest = piece,
+                other @ (Poll::Ready(_) | Poll::Pending) => {
+                    return other.map(|end| end.map(|piece| piece.map_err(io::Error::other)));
+                }
+            }
         }
-        polled.map(|piece| piece.map(|piece| piece.map_err(io::Error::other)))
+        let bytes = source.rest.len().min(PIECE);
+        let piece = source.rest.split_to(bytes);
+        source.gave = true;
+        source.unread = source.unread.saturating_add(bytes);
+        Poll::Ready(Some(Ok(piece)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, fs};
+
+    use futures_util::stream;
+    use tokio::time::sleep;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{admin::ui::sessions::UiSessions, plugin_dir::PluginDir};
+
+    const HEAD: &str = "--edge\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\nTOKEN\r\n\
+         --edge\r\nContent-Disposition: form-data; name=\"component\"; filename=\"x\"\r\n\r\n";
+
+    /// Sends a form: its beginning with the token of the caller, and then what comes one after the other. Returns the status of the
+    /// refusal, if it was one, and the number of files that are left.
+    async fn sent(begin: &str, pieces: impl Stream<Item = Bytes> + Send + 'static) -> (Option<u16>, usize) {
+        let data = tempfile::tempdir().unwrap();
+        let plugins = PluginDir::new(data.path().join("plugins"));
+        let desk = DeployDesk::new(plugins, data.path(), CancellationToken::new());
+        let caller = UiSessions::default().local(None);
+        let begin = Bytes::from(begin.replace("TOKEN", &caller.token));
+        let pieces = stream::iter([begin]).chain(pieces).map(Ok::<_, Infallible>);
+        let request = Request::builder()
+            .header("content-type", "multipart/form-data; boundary=edge")
+            .body(Body::from_stream(pieces))
+            .unwrap();
+        let taken = take_in(request, &caller, &desk).await;
+        let status = taken.as_ref().err().map(|refused| refused.status().as_u16());
+        drop(taken);
+        let files = data.path().join("uploads.tmp");
+        (status, fs::read_dir(files).map_or(0, Iterator::count))
+    }
+
+    /// So many bytes after each pause, for ever.
+    fn every(pause: Duration, bytes: usize) -> impl Stream<Item = Bytes> {
+        let piece = Bytes::from(vec![b'x'; bytes]);
+        stream::unfold(piece, move |piece| async move {
+            sleep(pause).await;
+            Some((piece.clone(), piece))
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_form_that_comes_to_its_end_is_taken() {
+        let end = stream::iter([Bytes::from_static(b"bytes"), Bytes::from_static(b"\r\n--edge--\r\n")]);
+        assert_eq!(sent(HEAD, end).await, (None, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_falls_silent_is_refused_wherever_it_does() {
+        for begin in [
+            HEAD,
+            "",
+            "--edge\r\nContent-Dis",
+            "--edge\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\nTO",
+        ] {
+            assert_eq!(sent(begin, stream::pending()).await, (Some(408), 0), "{begin}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_on_for_ever_is_refused() {
+        let slow = every(SILENCE.saturating_sub(Duration::from_secs(1)), 1);
+        assert_eq!(sent(HEAD, slow).await, (Some(408), 0));
+        let fast = every(Duration::ZERO, 1024 * 1024);
+        assert_eq!(sent(HEAD, fast).await, (Some(413), 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_no_end_besides_the_file_is_refused_soon() {
+        for begin in [
+            "",
+            "--edge\r\nX-Header: ",
+            "--edge\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\n",
+        ] {
+            let (status, files) = sent(begin, every(Duration::ZERO, 16 * 1024)).await;
+            assert!(status == Some(400) || status == Some(403), "{begin}: {status:?}");
+            assert_eq!(files, 0);
+        }
+        let half = stream::iter([Bytes::from_static(b"bytes")]);
+        assert_eq!(sent(HEAD, half).await, (Some(400), 0), "the form breaks off");
     }
 }
