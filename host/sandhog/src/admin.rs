@@ -37,7 +37,7 @@
 //! | `GET /queues/{name}/messages/{id}` | one of them, whole |
 //! | `POST /queues/{name}/messages/{id}/again` | sends a copy of a message or a dead letter, which stays |
 //! | `DELETE /queues/{name}/messages` | deletes every message that is not in flight |
-//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id), or `where` (a filter) and `cursor`; `more` if there are others behind |
+//! | `GET /queues/{name}/dead` | dead letters, oldest first; parameters `limit` (1 to 1000), `after` (an id), or `where` (a filter) and `cursor`, and `body-limit`; `more` if there are others behind |
 //! | `GET /queues/{name}/dead/{id}` | one of them |
 //! | `POST /queues/{name}/dead/redrive` | puts dead letters back: those with the given ids, those that pass a filter, or all; `more` if time was too short |
 //! | `POST /queues/{name}/dead/delete` | deletes dead letters: those with the given ids, or those that pass a filter; `more` if time was too short |
@@ -73,8 +73,8 @@ use utoipa::{
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
-    body::RequestBodies, caller::Caller, guard::RequestGuard, parameters::Path, refused::RefusedRequest,
-    replay::ReplayTurns, ui::UiDoor,
+    body::RequestBodies, caller::Caller, guard::RequestGuard, long_work::LongWork, parameters::Path,
+    refused::RefusedRequest, replay::ReplayTurns, ui::UiDoor,
 };
 use crate::{
     backup::BackupDesk,
@@ -107,6 +107,7 @@ mod drain;
 mod guard;
 mod halts;
 mod journal;
+mod long_work;
 mod messages;
 mod metrics;
 mod parameters;
@@ -203,6 +204,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         Some(spy) => router.merge(spy::routes(spy)),
         None => router,
     };
+    let work = LongWork::default();
     let inside = router
         .route("/openapi.json", get(async move || document))
         // The guard reads the body, with a bound of its own.
@@ -212,10 +214,11 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(Extension(Arc::clone(&endpoint)))
         .layer(Extension(ReplayTurns::default()))
         .layer(Extension(tasks.clone()))
+        .layer(Extension(work.clone()))
         .with_state(state.clone());
     inside
         .clone()
-        .merge(ui::routes(state, inside, door))
+        .merge(ui::routes(state, inside, door, work))
         .fallback(sqs::answer)
         .method_not_allowed_fallback(async || {
             RefusedRequest::new(StatusCode::METHOD_NOT_ALLOWED, "no such method here")
@@ -224,7 +227,6 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
-        .layer(Extension(tasks))
 }
 
 /// Returns what `GET /openapi.json` answers.

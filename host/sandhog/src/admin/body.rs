@@ -18,6 +18,7 @@ use tokio::{
 };
 
 use super::{
+    long_work::LongWork,
     refused::RefusedRequest,
     sqs::speaks_sqs,
     ui::{self, PageBody},
@@ -47,7 +48,7 @@ pub(crate) struct RequestBodies {
     sqs_bytes: Arc<Semaphore>,
     /// A share of their own for those who log in, likewise.
     secret_bytes: Arc<Semaphore>,
-    parsers: Arc<Semaphore>,
+    parsers: LongWork,
     limit: Duration,
 }
 
@@ -58,7 +59,7 @@ impl RequestBodies {
             bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
             sqs_bytes: Arc::new(Semaphore::new(bytes.div_ceil(UNIT))),
             secret_bytes: Arc::new(Semaphore::new(SECRETS_BYTES / UNIT)),
-            parsers: Arc::new(Semaphore::new(PARSERS)),
+            parsers: LongWork::new(PARSERS, SHORT),
             limit,
         }
     }
@@ -123,22 +124,8 @@ impl RequestBodies {
         body: Bytes,
         parse: impl FnOnce(&[u8]) -> Result<T, RefusedRequest> + Send + 'static,
     ) -> Result<T, RefusedRequest> {
-        if body.len() <= SHORT {
-            return parse(&body);
-        }
-        let turn = Arc::clone(&self.parsers).acquire_owned().await;
-        let parsed = tokio::task::spawn_blocking(move || {
-            let parsed = parse(&body);
-            drop(turn);
-            parsed
-        });
-        parsed.await.unwrap_or_else(|error| {
-            tracing::error!(%error, "a body could not be parsed");
-            Err(RefusedRequest::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the body could not be parsed",
-            ))
-        })
+        let bytes = body.len();
+        self.parsers.run(bytes, move || parse(&body)).await?
     }
 }
 

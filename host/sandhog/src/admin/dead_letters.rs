@@ -19,7 +19,7 @@ use super::{
 };
 use sandhog_queue::{
     DeadLetter, Queue, QueueError,
-    message::MessageId,
+    message::{MAX_BODY_BYTES, MessageId},
     peek::{DeadLetterAction, PeekRequest, PeekScope},
     printable::chain,
 };
@@ -61,6 +61,7 @@ pub(crate) async fn purge(State(state): State<AdminState>, Path(name): Path<Stri
         ("after" = Option<String>, Query, description = "The id of the last dead letter of the page before, which is still there"),
         ("where" = Option<String>, Query, description = "A filter, such as `reason ~ \"timeout\" and age > 1h`"),
         ("cursor" = Option<String>, Query, description = "With `where`: the `next` of the page before"),
+        ("body-limit" = Option<u32>, Query, description = "The bytes of each body that are shown; whole bodies if absent"),
     ),
     responses(
         (status = 200, body = wire::DeadLetterList, description = "Dead letters, oldest first"),
@@ -82,6 +83,7 @@ pub(crate) async fn list(
     let after = parameters.take("after").map(|id| MessageId::from_queue(&id));
     let filter = parameters.take("where");
     let cursor = cursor(&mut parameters, "cursor")?;
+    let body_limit = parameters.number("body-limit", 0..=MAX_BODY_BYTES)?;
     parameters.finish()?;
     if let Some(filter) = filter {
         let filter = parsed(&filter)?;
@@ -97,15 +99,16 @@ pub(crate) async fn list(
                 filter,
                 after: cursor,
                 limit,
-                body_limit: None,
+                body_limit: body_limit.filter(|limit| *limit == 0 || !view.needs_whole()),
             })
             .await?;
         let letters = page.messages.into_iter();
         let letters = letters.map(|letter| wire::MessageForm::peeked(queue.name(), letter));
         return Ok(Json(wire::DeadLetterList {
-            dead_letters: redacted(&view, letters),
+            dead_letters: view.shown(letters.collect(), body_limit).await?,
             more: page.next.is_some(),
             next: page.next.map(|next| next.to_string()),
+            counted: Some(page.start.to_string()),
         }));
     }
     if let Some(after) = &after {
@@ -113,10 +116,12 @@ pub(crate) async fn list(
     }
     let letters = queue.dead_letters(after, limit).await?;
     let more = are_behind(&*queue, &letters, limit).await?;
+    let letters = letters.into_iter().map(wire::MessageForm::dead);
     Ok(Json(wire::DeadLetterList {
-        dead_letters: redacted(&view, letters.into_iter().map(wire::MessageForm::dead)),
+        dead_letters: view.shown(letters.collect(), body_limit).await?,
         more,
         next: None,
+        counted: None,
     }))
 }
 
@@ -129,15 +134,6 @@ fn check_receive(caller: Option<Extension<Caller>>, queue: &dyn Queue) -> Result
     }
     let why = "to look at dead letters of this queue is to receive them, which hides them for a while: this needs the secret of the listener";
     Err(RefusedRequest::new(StatusCode::FORBIDDEN, why))
-}
-
-fn redacted(view: &RedactedView, letters: impl Iterator<Item = wire::MessageForm>) -> Vec<wire::MessageForm> {
-    letters
-        .map(|mut letter| {
-            view.letter(&mut letter);
-            letter
-        })
-        .collect()
 }
 
 /// Refuses a page behind a dead letter that is not there: nobody knows where that would be, and it is not the end.
@@ -188,9 +184,9 @@ pub(crate) async fn show(
     check_receive(caller, &*queue)?;
     let letter = queue.dead_letter(&MessageId::from_queue(&id)).await?;
     let unknown = || RefusedRequest::new(StatusCode::NOT_FOUND, format!("queue {name} has no dead letter {id:?}"));
-    let mut letter = wire::MessageForm::dead(letter.ok_or_else(unknown)?);
-    view.letter(&mut letter);
-    Ok(Json(letter))
+    let letter = wire::MessageForm::dead(letter.ok_or_else(unknown)?);
+    let shown = view.shown(vec![letter], None).await?;
+    Ok(Json(shown.into_iter().next().ok_or_else(unknown)?))
 }
 
 #[utoipa::path(

@@ -77,11 +77,9 @@ pub(crate) async fn list(
     if view.needs_whole() {
         request.body_limit = None;
     }
-    let mut page = wire::PeekedList::from(queue.peek(request).await?);
-    for message in &mut page.messages {
-        view.peeked(message, shown);
-    }
-    Ok(Json(page))
+    let page = wire::PeekedList::from(queue.peek(request).await?);
+    let messages = view.shown(page.messages, shown).await?;
+    Ok(Json(wire::PeekedList { messages, ..page }))
 }
 
 #[utoipa::path(
@@ -107,9 +105,10 @@ pub(crate) async fn show(
 ) -> Answer<wire::PeekedForm> {
     let queue = state.find(&name)?;
     let found = find(&*queue, &id, PeekScope::Messages).await?;
-    let mut found = wire::PeekedForm::from(found.ok_or_else(|| unknown(queue.name(), &id))?);
-    view.peeked(&mut found, None);
-    Ok(Json(found))
+    let unknown = || unknown(queue.name(), &id);
+    let found = wire::PeekedForm::from(found.ok_or_else(unknown)?);
+    let shown = view.shown(vec![found], None).await?;
+    Ok(Json(shown.into_iter().next().ok_or_else(unknown)?))
 }
 
 #[utoipa::path(

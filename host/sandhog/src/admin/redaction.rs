@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{
     AdminState,
     caller::Caller,
+    long_work::LongWork,
     refused::RefusedRequest,
     wire::{AttributeForm, MessageForm, PeekedForm},
 };
@@ -20,10 +21,16 @@ use sandhog_queue::message_filter::{FilterClause, FilterField, MessageFilter};
 
 /// What stands in the place of what is hidden.
 const HIDDEN: &str = "(redacted)";
+/// The most values of a body that are hidden one by one: one with as many is hidden as a whole.
+const MOST_HIDDEN: usize = 10_000;
 
 /// What is hidden from the one who makes a request; nothing from most.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RedactedView(Option<Arc<DashboardSettings>>);
+pub(crate) struct RedactedView {
+    settings: Option<Arc<DashboardSettings>>,
+    /// Where long bodies are read.
+    work: LongWork,
+}
 
 impl FromRequestParts<AdminState> for RedactedView {
     type Rejection = Infallible;
@@ -34,22 +41,63 @@ impl FromRequestParts<AdminState> for RedactedView {
             .get()
             .is_none_or(|caller: &Caller| caller.sees_redacted);
         let settings = &state.dashboard;
-        Ok(Self(
-            (applies && !settings.redaction.is_empty()).then(|| Arc::clone(settings)),
-        ))
+        Ok(Self {
+            settings: (applies && !settings.redaction.is_empty()).then(|| Arc::clone(settings)),
+            work: parts.extensions.get().cloned().unwrap_or_default(),
+        })
     }
 }
 
-/// The fields of a message that may be hidden.
-struct ShownFields<'m> {
+/// The fields of a message that may be hidden, and what is said about them.
+pub(crate) struct ShownFields<'m> {
     body: &'m mut Option<String>,
     base64: &'m mut Option<String>,
     attributes: &'m mut BTreeMap<String, AttributeForm>,
+    cut: &'m mut bool,
+    redacted: &'m mut bool,
+}
+
+impl ShownFields<'_> {
+    /// Returns the length of the body, as it is in memory.
+    fn bytes(&self) -> usize {
+        let text = self.body.as_ref().or(self.base64.as_ref());
+        text.map_or(0, String::len)
+    }
+}
+
+/// A message as a client gets it.
+pub(crate) trait ShownForm: Send + 'static {
+    /// Returns what of it may be hidden.
+    fn fields(&mut self) -> ShownFields<'_>;
+}
+
+impl ShownForm for PeekedForm {
+    fn fields(&mut self) -> ShownFields<'_> {
+        ShownFields {
+            body: &mut self.body,
+            base64: &mut self.body_base64,
+            attributes: &mut self.attributes,
+            cut: &mut self.cut,
+            redacted: &mut self.redacted,
+        }
+    }
+}
+
+impl ShownForm for MessageForm {
+    fn fields(&mut self) -> ShownFields<'_> {
+        ShownFields {
+            body: &mut self.body,
+            base64: &mut self.body_base64,
+            attributes: &mut self.attributes,
+            cut: &mut self.cut,
+            redacted: &mut self.redacted,
+        }
+    }
 }
 
 impl RedactedView {
     fn rules(&self) -> Option<&Redaction> {
-        self.0.as_deref().map(|settings| &settings.redaction)
+        self.settings.as_deref().map(|settings| &settings.redaction)
     }
 
     /// Returns whether a body has to be read as a whole before it can be shown in part.
@@ -84,30 +132,39 @@ impl RedactedView {
         Ok(())
     }
 
-    /// Hides what is hidden of a message that was looked at, and then all of its body but `limit` bytes.
-    pub(crate) fn peeked(&self, form: &mut PeekedForm, limit: Option<usize>) {
-        let mut fields = ShownFields {
-            body: &mut form.body,
-            base64: &mut form.body_base64,
-            attributes: &mut form.attributes,
+    /// Hides what is hidden of messages, and then all of their bodies but `limit` bytes each.
+    ///
+    /// # Errors
+    ///
+    /// See [`LongWork::run`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`LongWork::run`].
+    pub(crate) async fn shown<F: ShownForm>(
+        &self,
+        mut forms: Vec<F>,
+        limit: Option<usize>,
+    ) -> Result<Vec<F>, RefusedRequest> {
+        // Otherwise no body is looked at.
+        let reads = self.needs_whole() || limit.is_some();
+        let bytes = if reads {
+            forms.iter_mut().map(|form| form.fields().bytes()).sum()
+        } else {
+            0
         };
-        form.redacted = self.apply(&mut fields);
-        if let (true, Some(limit), Some(body)) = (self.needs_whole(), limit, &mut form.body)
-            && body.len() > limit
-        {
-            body.truncate(body.floor_char_boundary(limit));
-            form.cut = true;
-        }
-    }
-
-    /// Hides what is hidden of a dead letter.
-    pub(crate) fn letter(&self, form: &mut MessageForm) {
-        let mut fields = ShownFields {
-            body: &mut form.body,
-            base64: &mut form.body_base64,
-            attributes: &mut form.attributes,
+        let view = self.clone();
+        let hide = move || {
+            for form in &mut forms {
+                let mut fields = form.fields();
+                *fields.redacted = view.apply(&mut fields);
+                if let Some(limit) = limit {
+                    *fields.cut |= shorten(fields.body, fields.base64, limit);
+                }
+            }
+            forms
         };
-        form.redacted = self.apply(&mut fields);
+        self.work.run(bytes, hide).await
     }
 
     /// Returns whether something was hidden.
@@ -135,6 +192,28 @@ impl RedactedView {
     }
 }
 
+/// Cuts a body, and not within a character if it is text. Returns whether there was more of it.
+fn shorten(body: &mut Option<String>, base64: &mut Option<String>, limit: usize) -> bool {
+    match (body, base64) {
+        (Some(text), _) if text.len() > limit => {
+            text.truncate(text.floor_char_boundary(limit));
+            true
+        }
+        (None, Some(base64)) => {
+            // What was made here is base64.
+            let bytes = BASE64.decode(&*base64).unwrap_or_default();
+            bytes
+                .get(..limit)
+                .filter(|kept| kept.len() < bytes.len())
+                .is_some_and(|kept| {
+                    *base64 = BASE64.encode(kept);
+                    true
+                })
+        }
+        (Some(_) | None, _) => false,
+    }
+}
+
 /// Returns a body without what is hidden, and whether something is.
 fn redacted(body: &[u8], rules: &Redaction) -> (String, bool) {
     let is_structure = |value: &Value| value.is_object() || value.is_array();
@@ -142,36 +221,48 @@ fn redacted(body: &[u8], rules: &Redaction) -> (String, bool) {
     let Some(mut value) = serde_json::from_slice::<Value>(body).ok().filter(is_structure) else {
         return (HIDDEN.to_owned(), true);
     };
-    let mut hidden = false;
+    let mut left = MOST_HIDDEN;
     for path in &rules.paths {
-        hidden |= hide(&mut value, path.segments());
+        hide(&mut value, path.segments(), &mut left);
+    }
+    if left == 0 {
+        // What stands in the place of so many values would be several times as long as the body.
+        return (HIDDEN.to_owned(), true);
     }
     // What is shown is what was read: of a name that occurs twice the first value would be there otherwise.
-    (value.to_string(), hidden)
+    (value.to_string(), left < MOST_HIDDEN)
 }
 
-/// Hides the values at a path, and returns whether there was one.
-fn hide(value: &mut Value, path: &[String]) -> bool {
+/// Hides the values at a path, and takes their number from `left`.
+fn hide(value: &mut Value, path: &[String], left: &mut usize) {
     let Some((segment, rest)) = path.split_first() else {
         *value = Value::String(HIDDEN.to_owned());
-        return true;
+        *left = left.saturating_sub(1);
+        return;
     };
     match value {
-        Value::Object(fields) if segment == "*" => fields
-            .iter_mut()
-            .map(|(_, value)| hide(value, rest))
-            .fold(false, |one, other| one | other),
-        Value::Object(fields) => fields.get_mut(segment).is_some_and(|value| hide(value, rest)),
-        Value::Array(items) if segment == "*" => items
-            .iter_mut()
-            .map(|value| hide(value, rest))
-            .fold(false, |one, other| one | other),
+        Value::Object(fields) if segment == "*" => {
+            for (_, value) in fields {
+                hide(value, rest, left);
+            }
+        }
+        Value::Object(fields) => {
+            if let Some(value) = fields.get_mut(segment) {
+                hide(value, rest, left);
+            }
+        }
+        Value::Array(items) if segment == "*" => {
+            for value in items {
+                hide(value, rest, left);
+            }
+        }
         Value::Array(items) => {
             let index: Option<usize> = segment.parse().ok();
-            let item = index.and_then(|index| items.get_mut(index));
-            item.is_some_and(|value| hide(value, rest))
+            if let Some(value) = index.and_then(|index| items.get_mut(index)) {
+                hide(value, rest, left);
+            }
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -226,6 +317,30 @@ mod tests {
         ] {
             check(&["/a"], body, Some(HIDDEN));
         }
+    }
+
+    #[test]
+    fn a_body_with_very_many_hidden_values_is_hidden_as_a_whole() {
+        let body = |values: usize| format!("[{}]", vec!["1"; values].join(","));
+        let shown = |values| redacted(body(values).as_bytes(), &rules(&["/*"])).0;
+        assert!(shown(MOST_HIDDEN - 1).starts_with("[\"(redacted)\","));
+        assert_eq!(shown(MOST_HIDDEN), HIDDEN);
+    }
+
+    #[test]
+    fn a_body_is_cut_between_characters_whatever_it_is() {
+        let cut = |text: Option<&str>, bytes: Option<&[u8]>, limit| {
+            let mut body = text.map(str::to_owned);
+            let mut base64 = bytes.map(|bytes| BASE64.encode(bytes));
+            let is_cut = shorten(&mut body, &mut base64, limit);
+            (body, base64.map(|base64| BASE64.decode(base64).unwrap()), is_cut)
+        };
+        let text = |text: &str, is_cut| (Some(text.to_owned()), None, is_cut);
+        assert_eq!(cut(Some("a\u{e9}b"), None, 2), text("a", true));
+        assert_eq!(cut(Some("a\u{e9}b"), None, 4), text("a\u{e9}b", false));
+        assert_eq!(cut(None, Some(&[255, 1, 2]), 2), (None, Some(vec![255, 1]), true));
+        assert_eq!(cut(None, Some(&[255, 1]), 2), (None, Some(vec![255, 1]), false));
+        assert_eq!(cut(None, None, 2), (None, None, false));
     }
 
     #[test]

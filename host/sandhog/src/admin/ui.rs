@@ -28,7 +28,7 @@ use axum::{
 };
 
 use self::{inside::InsideRoutes, live::LivePages};
-use super::{AdminState, refused::RefusedRequest};
+use super::{AdminState, long_work::LongWork, refused::RefusedRequest};
 
 mod assets;
 mod body_view;
@@ -73,6 +73,8 @@ pub(crate) struct UiState {
     inside: InsideRoutes,
     door: Arc<UiDoor>,
     live: LivePages,
+    /// Where long bodies are made pages.
+    work: LongWork,
 }
 
 /// Returns whether a path is one of the dashboard.
@@ -106,12 +108,13 @@ pub(crate) fn body_of(path: &str) -> Option<PageBody> {
 }
 
 /// Returns the pages. `inside` are the listener's routes with their audit.
-pub(crate) fn routes(admin: AdminState, inside: Router, door: Arc<UiDoor>) -> Router {
+pub(crate) fn routes(admin: AdminState, inside: Router, door: Arc<UiDoor>, work: LongWork) -> Router {
     let state = UiState {
         admin,
-        inside: InsideRoutes::new(inside),
+        inside: InsideRoutes::new(inside, work.clone()),
         door,
         live: LivePages::default(),
+        work,
     };
     pages(&state)
         .merge(actions().with_state(state.clone()))

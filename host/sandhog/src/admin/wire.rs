@@ -424,6 +424,10 @@ pub struct DeadLetterList {
     /// For a page with a filter: what the parameter `cursor` is to be for the page behind this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<String>,
+    /// For a page with a filter: what `after` is to be in a redrive or a deletion by that filter, which is about no dead letter that came
+    /// after this page. Of several pages, that of the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counted: Option<String>,
 }
 
 /// A message that was received, or a dead letter.
@@ -461,6 +465,9 @@ pub struct MessageForm {
     /// When the message became a dead letter: milliseconds since 1970-01-01T00:00:00Z.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_at_ms: Option<u64>,
+    /// Only the beginning of the body is shown.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// The configuration hides a part of the body or of the attributes from this client.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub redacted: bool,
@@ -504,6 +511,7 @@ impl MessageForm {
         let death = letter.death;
         let receives = death.as_ref().map_or(letter.receive_count, |death| death.receive_count);
         Self {
+            cut: letter.message.body.len() < letter.body_bytes,
             failure: letter.failure,
             dead_at_ms: death.map(|death| death.dead_at_ms),
             ..Self::new(queue, letter.message, receives)
@@ -531,6 +539,7 @@ impl MessageForm {
             receipt: None,
             failure: None,
             dead_at_ms: None,
+            cut: false,
             redacted: false,
         }
     }

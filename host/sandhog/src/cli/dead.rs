@@ -88,6 +88,7 @@ fn filtered(
         dead_letters: Vec::new(),
         more: true,
         next: after,
+        counted: None,
     };
     while found.more && found.dead_letters.len() < limit {
         let left = limit - found.dead_letters.len();

@@ -11,6 +11,7 @@ use super::{
     dress::{OwnPolicy, download},
     shown::{foreign_lines, of, size},
 };
+use crate::admin::{long_work::LongWork, refused::RefusedRequest};
 use axum::{
     http::header,
     response::{IntoResponse as _, Response},
@@ -32,10 +33,10 @@ const STRING_BYTES: usize = 16 * 1024;
 
 /// A body, and where it is.
 #[derive(Debug)]
-pub(super) struct ShownBody<'b> {
-    pub(super) bytes: &'b [u8],
+pub(super) struct ShownBody {
+    pub(super) bytes: Vec<u8>,
     /// The path of the page of its message.
-    pub(super) page: &'b str,
+    pub(super) page: String,
     /// Show all of it.
     pub(super) all: bool,
     /// Something of it is hidden.
@@ -54,9 +55,21 @@ fn image_kind(bytes: &[u8]) -> Option<&'static str> {
     }
 }
 
-impl ShownBody<'_> {
+impl ShownBody {
     /// Returns the body as its kind is shown.
-    pub(super) fn render(&self) -> Markup {
+    ///
+    /// # Errors
+    ///
+    /// See [`LongWork::run`].
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`LongWork::run`].
+    pub(super) async fn render(self, work: &LongWork) -> Result<Markup, RefusedRequest> {
+        work.run(self.bytes.len(), move || self.rendered()).await
+    }
+
+    fn rendered(&self) -> Markup {
         let (kind, shown) = self.kind();
         html! {
             section #body {
@@ -74,7 +87,7 @@ impl ShownBody<'_> {
         if self.bytes.is_empty() {
             return ("empty", html! { p.empty { "The body is empty." } });
         }
-        if image_kind(self.bytes).is_some() {
+        if image_kind(&self.bytes).is_some() {
             return (
                 "image",
                 html! { div.body { img src={ (self.page) "/raw?as=image" } alt="The body of the message, an image"; } },
@@ -83,7 +96,7 @@ impl ShownBody<'_> {
         if self.bytes.starts_with(b"%PDF-") {
             return ("PDF", html! { p.empty { "A PDF is not shown here: download it." } });
         }
-        match std::str::from_utf8(self.bytes) {
+        match std::str::from_utf8(&self.bytes) {
             Ok(text) if !self.all => match folded(text) {
                 Some(json) => (
                     "JSON",
@@ -153,7 +166,7 @@ fn folded(text: &str) -> Option<Markup> {
     let mut writer = JsonWriter {
         rest: text,
         left: MAX_VALUES,
-        out: String::with_capacity(text.len() * 4),
+        out: String::new(),
     };
     writer.value(0)?;
     Some(PreEscaped(writer.out))

@@ -16,7 +16,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::DeserializeOwned;
 
 use super::sessions::UiCaller;
-use crate::admin::{refused::RefusedRequest, wire::ErrorAnswer};
+use crate::admin::{long_work::LongWork, refused::RefusedRequest, wire::ErrorAnswer};
 
 /// What stands in a path or a query as it is.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -26,7 +26,11 @@ const MAX_TEXT_BYTES: usize = 512 * 1024;
 
 /// The routes.
 #[derive(Clone)]
-pub(super) struct InsideRoutes(TowerToHyperService<Router>);
+pub(super) struct InsideRoutes {
+    routes: TowerToHyperService<Router>,
+    /// Where long answers are parsed.
+    work: LongWork,
+}
 
 impl fmt::Debug for InsideRoutes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,8 +71,11 @@ pub(super) fn with_query(path: &str, pairs: &[(&str, &str)]) -> String {
 }
 
 impl InsideRoutes {
-    pub(super) fn new(routes: Router) -> Self {
-        Self(TowerToHyperService::new(routes))
+    pub(super) fn new(routes: Router, work: LongWork) -> Self {
+        Self {
+            routes: TowerToHyperService::new(routes),
+            work,
+        }
     }
 
     /// Asks a route for something.
@@ -76,12 +83,16 @@ impl InsideRoutes {
     /// # Errors
     ///
     /// What the route refuses, with its status and its words.
-    pub(super) async fn get<T: DeserializeOwned>(&self, caller: &UiCaller, target: &str) -> Result<T, RefusedRequest> {
+    pub(super) async fn get<T: DeserializeOwned + Send + 'static>(
+        &self,
+        caller: &UiCaller,
+        target: &str,
+    ) -> Result<T, RefusedRequest> {
         self.ask(caller, Method::GET, target, Body::empty()).await
     }
 
     /// As [`Self::get`], for a route that changes something and takes parameters, or a body of any bytes.
-    pub(super) async fn post<T: DeserializeOwned>(
+    pub(super) async fn post<T: DeserializeOwned + Send + 'static>(
         &self,
         caller: &UiCaller,
         target: &str,
@@ -91,7 +102,7 @@ impl InsideRoutes {
     }
 
     /// As [`Self::get`], for a route that deletes something.
-    pub(super) async fn delete<T: DeserializeOwned>(
+    pub(super) async fn delete<T: DeserializeOwned + Send + 'static>(
         &self,
         caller: &UiCaller,
         target: &str,
@@ -118,7 +129,7 @@ impl InsideRoutes {
         Err(refused(status, &body))
     }
 
-    async fn ask<T: DeserializeOwned>(
+    async fn ask<T: DeserializeOwned + Send + 'static>(
         &self,
         caller: &UiCaller,
         method: Method,
@@ -130,10 +141,12 @@ impl InsideRoutes {
         let status = answer.status();
         let body = answer.into_body().collect().await;
         let body = body.map_err(|_| odd("an answer had no end"))?.to_bytes();
+        let bytes = body.len();
         // Readiness is an answer with 503.
         if status.is_success() || target == "/ready" {
-            return serde_json::from_slice(&body)
-                .map_err(|error| odd(&format!("an answer was not understood: {error}")));
+            let parse = move || serde_json::from_slice(&body).map_err(|error| error.to_string());
+            let parsed = self.work.run(bytes, parse).await?;
+            return parsed.map_err(|why| odd(&format!("an answer was not understood: {why}")));
         }
         Err(refused(status, &body))
     }
@@ -158,7 +171,7 @@ impl InsideRoutes {
             request.extensions_mut().insert(address);
         }
         // Its error is one that can't be.
-        Ok(self.0.call(request).await.unwrap_or_else(|never| match never {}))
+        Ok(self.routes.call(request).await.unwrap_or_else(|never| match never {}))
     }
 }
 

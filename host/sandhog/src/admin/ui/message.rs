@@ -53,13 +53,13 @@ pub(super) async fn page(
         Err(refused) => return Err(refused),
     };
     let place = format!("{}{}", page_of(&name), path(&["messages", &id]));
-    let bytes = form.shown_bytes();
     let body = ShownBody {
-        bytes: &bytes,
-        page: &place,
+        bytes: form.shown_bytes(),
+        page: place.clone(),
         all: asked.text("all").is_some(),
         redacted: form.redacted,
     };
+    let body = body.render(&state.work).await?;
     let main = html! {
         (crumbs(&name, "Message"))
         div.head { h1.mono { (short(&id, 120)) } (standing(&form)) }
@@ -68,7 +68,7 @@ pub(super) async fn page(
             div.actions { (button(&caller, &format!("{place}/again"), "Send a copy", "")) }
         }
         (attributes(&form.attributes))
-        (body.render())
+        (body)
         (way_part(&state, &caller, &id).await)
     };
     let frame = Frame::of(&caller, &id).with_notice(state.notice(query.as_deref()));
@@ -102,13 +102,13 @@ pub(super) async fn letter(
         .get(&caller, &path(&["queues", &name, "dead", &id]))
         .await?;
     let place = format!("{}{}", page_of(&name), path(&["dead", &id]));
-    let bytes = form.body_bytes();
     let body = ShownBody {
-        bytes: &bytes,
-        page: &place,
+        bytes: form.body_bytes(),
+        page: place.clone(),
         all: asked.text("all").is_some(),
         redacted: form.redacted,
     };
+    let body = body.render(&state.work).await?;
     let main = html! {
         p.crumbs { a href="/ui" { "Overview" } " / " a href=(page_of(&name)) { (short(&name, 80)) } " / " a href={ (page_of(&name)) "/dead" } { "Dead letters" } }
         div.head { h1.mono { (short(&id, 120)) } span.pill.bad { "dead letter" } }
@@ -123,7 +123,7 @@ pub(super) async fn letter(
             }
         }
         (attributes(&form.attributes))
-        (body.render())
+        (body)
         (way_part(&state, &caller, &id).await)
     };
     let frame = Frame::of(&caller, &id).with_notice(state.notice(query.as_deref()));
