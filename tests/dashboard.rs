@@ -12,6 +12,7 @@ use ureq::http::Response;
 mod browser;
 mod deploying;
 mod pages;
+mod profile;
 mod replaying;
 
 const SECRET: &str = "0123456789abcdef";

@@ -74,10 +74,15 @@ fn all_pages(host: &Host) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn keep_picture(browser: &Browser, name: &str) {
+pub(crate) fn keep_picture(browser: &Browser, name: &str) {
     if let Some(directory) = env::var_os("SANDHOG_SCREENSHOTS") {
         fs::write(Path::new(&directory).join(format!("{name}.png")), browser.screenshot()).unwrap();
     }
+}
+
+pub(crate) fn check_axe(browser: &Browser, page: &str) {
+    let found = browser.axe();
+    assert!(found.is_empty(), "{page}: {found:#?}");
 }
 
 #[test]
@@ -89,8 +94,7 @@ fn every_page_is_accessible_in_light_and_dark() {
         for (name, path) in all_pages(&host) {
             browser.open(&format!("{}{path}", host.url));
             keep_picture(&browser, &format!("{name}-{scheme}"));
-            let found = browser.axe();
-            assert!(found.is_empty(), "{name}, {scheme}: {found:#?}");
+            check_axe(&browser, &format!("{name}, {scheme}"));
         }
     }
 }

@@ -12,6 +12,7 @@
 //! | `/ui/messages/{id}` | the way of a message |
 //! | `/ui/handlers/{name}` | a handler, its versions and its attempts |
 //! | `/ui/handlers/{name}/checked/{digest}` | what the check says of a component that was dropped on that page |
+//! | `/ui/handlers/{name}/profile` | where the processor time of a handler goes |
 //!
 //! Invariant: the dashboard has no logic of its own, but for components that are dropped on it (`deploys.rs`). It is a client of the
 //! listener's routes like the command line, without a socket (`inside.rs`): what it shows is what they answer, and what it does leaves
@@ -40,6 +41,7 @@ mod done;
 mod door;
 mod dress;
 mod file_form;
+mod flame;
 mod form;
 mod halts;
 mod handler;
@@ -49,6 +51,7 @@ mod live;
 mod message;
 mod notices;
 mod overview;
+mod profile;
 mod queue;
 mod queue_actions;
 mod replay;
@@ -147,7 +150,7 @@ fn pages(state: &UiState) -> Router {
         .with_state(state.clone())
 }
 
-/// Returns what changes something, and the questions before it.
+/// Returns what changes something, the questions before it, and what is looked at once and never by a page that updates itself.
 fn actions() -> Router<UiState> {
     Router::new()
         .route(door::LOGIN, get(door::show).post(door::log_in))
@@ -176,4 +179,5 @@ fn actions() -> Router<UiState> {
         .route("/ui/handlers/{name}/check", post(deploys::check))
         .route("/ui/handlers/{name}/checked/{digest}", get(deploys::show))
         .route("/ui/handlers/{name}/deploy", post(deploys::deploy))
+        .route("/ui/handlers/{name}/profile", get(profile::page))
 }

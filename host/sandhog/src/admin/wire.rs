@@ -39,7 +39,7 @@ pub use extend::{EntryResult, ExtendAnswer, ExtendRequest};
 pub use halts::{HaltForm, ResumeAnswer};
 pub use minute::MinuteForm;
 pub use peek::{EditRequest, PeekedForm, PeekedList, SweepAnswer, SweepRequest};
-pub use profile::{ProfileForm, StackForm};
+pub use profile::{FunctionCost, ProfileForm, StackForm};
 pub use readiness::ReadinessAnswer;
 pub use reload::ReloadAnswer;
 pub use replay::{OutcomeForm, PastForm, ReplayAnswer, ReplayRequest, ReplayedForm, ReplayedSendForm};

@@ -1,6 +1,6 @@
 //! `sandhog profile`: where the processor time of a handler goes. Guests chose the names of the functions, which the host has escaped.
 
-use std::{collections::BTreeSet, io, time::Duration};
+use std::{io, time::Duration};
 
 use super::{
     CliError, CommandStreams, ProfileArgs,
@@ -37,7 +37,7 @@ pub(crate) fn profile(
 /// Writes a line for each stack, as tools for flame graphs read them: the functions with semicolons between, and the samples.
 fn write_folded(form: &ProfileForm, output: &mut dyn io::Write) -> io::Result<()> {
     for stack in &form.stacks {
-        let names = stack.functions.iter().map(|index| name(form, *index).replace(';', ","));
+        let names = stack.functions.iter().map(|index| form.name(*index).replace(';', ","));
         writeln!(output, "{} {}", names.collect::<Vec<_>>().join(";"), stack.samples)?;
     }
     Ok(())
@@ -61,11 +61,11 @@ fn write_table(form: &ProfileForm, streams: &mut CommandStreams<'_>) -> io::Resu
         let tenths = samples.saturating_mul(1000) / form.samples;
         format!("{}.{}", tenths / 10, tenths % 10)
     };
-    for (index, own, all) in costs(form).into_iter().take(SHOWN) {
+    for cost in form.costs().into_iter().take(SHOWN) {
         table.row(vec![
-            share(own),
-            share(all),
-            printable(name(form, index), MAX_REASON_BYTES),
+            share(cost.own),
+            share(cost.all),
+            printable(form.name(cost.function), MAX_REASON_BYTES),
         ]);
     }
     table.write(streams)?;
@@ -79,29 +79,6 @@ fn write_table(form: &ProfileForm, streams: &mut CommandStreams<'_>) -> io::Resu
         )?;
     }
     Ok(())
-}
-
-fn name(form: &ProfileForm, index: usize) -> &str {
-    form.functions.get(index).map_or("?", String::as_str)
-}
-
-/// Returns each function with the samples in itself and those in what it called, too; the greatest cost first.
-fn costs(form: &ProfileForm) -> Vec<(usize, u64, u64)> {
-    let mut costs: Vec<(usize, u64, u64)> = (0..form.functions.len()).map(|index| (index, 0, 0)).collect();
-    for stack in &form.stacks {
-        if let Some((_, own, _)) = stack.functions.last().and_then(|index| costs.get_mut(*index)) {
-            *own += stack.samples;
-        }
-        // A function that calls itself is in the stack once.
-        let on_stack: BTreeSet<usize> = stack.functions.iter().copied().collect();
-        for index in on_stack {
-            if let Some((_, _, all)) = costs.get_mut(index) {
-                *all += stack.samples;
-            }
-        }
-    }
-    costs.sort_by_key(|(_, own, all)| std::cmp::Reverse((*own, *all)));
-    costs
 }
 
 #[cfg(test)]
@@ -123,11 +100,6 @@ mod tests {
             functions: ["main", "parse;all", "render"].map(str::to_owned).to_vec(),
             stacks: vec![stack(&[0, 1, 1], 6), stack(&[0, 2], 3), stack(&[0], 1)],
         }
-    }
-
-    #[test]
-    fn a_function_has_the_samples_in_itself_and_in_what_it_called() {
-        assert_eq!(costs(&form()), [(1, 6, 6), (2, 3, 3), (0, 1, 10)]);
     }
 
     #[test]

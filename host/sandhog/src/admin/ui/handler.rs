@@ -62,7 +62,10 @@ pub(super) async fn page(
     let deploy = deploys::form(&state, &caller, handler.as_ref()).await;
     let main = html! {
         p.crumbs { a href="/ui" { "Overview" } " / Handler" }
-        div.head { h1 { (short(&name, 120)) } @if let Some(handler) = &handler { span #state data-part { (handler_state(handler)) } } }
+        div.head {
+            h1 { (short(&name, 120)) }
+            @if let Some(handler) = &handler { span #state data-part { (handler_state(handler)) } a href={ (place) "/profile" } { "Where the time goes" } }
+        }
         @match &handler {
             Some(handler) => {
                 (standstill(handler))

@@ -97,6 +97,10 @@ pub(super) async fn stream_page(
         let why = "page: this one is not looked at again by itself, because its queue would have to be received from";
         return Err(RefusedRequest::bad(why));
     }
+    if is_profile(&target) {
+        let why = "page: a profile is taken when somebody asks for it, and not by a page that updates itself";
+        return Err(RefusedRequest::bad(why));
+    }
     let place = state.live.place().ok_or_else(|| {
         let why = format!("{MOST} pages are live already: close one, or load this one again yourself");
         RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
@@ -118,6 +122,13 @@ pub(super) async fn stream_page(
         Some((Ok(event), (page, stop)))
     });
     Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// Returns whether a path is that of a profile.
+fn is_profile(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    let rest = path.strip_prefix("/ui/handlers/").and_then(|rest| rest.split_once('/'));
+    rest.is_some_and(|(_, page)| page == "profile")
 }
 
 impl UiState {
@@ -187,5 +198,23 @@ impl OpenPage {
         request.extensions_mut().insert(self.caller.clone());
         let answer = self.pages.call(request).await.unwrap_or_else(|never| match never {});
         answer.extensions().get::<MainPart>().map(|main| main.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_known_by_its_path_and_a_handler_of_that_name_is_none() {
+        for (target, expected) in [
+            ("/ui/handlers/orders/profile", true),
+            ("/ui/handlers/orders/profile?for=5", true),
+            ("/ui/handlers/profile", false),
+            ("/ui/handlers/profile?failed=1", false),
+            ("/ui/queues/profile", false),
+        ] {
+            assert_eq!(is_profile(target), expected, "{target}");
+        }
     }
 }
