@@ -11,6 +11,7 @@ use ureq::http::Response;
 
 mod browser;
 mod deploying;
+mod letters;
 mod pages;
 mod profile;
 mod replaying;

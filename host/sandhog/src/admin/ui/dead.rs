@@ -14,7 +14,7 @@ use super::{
     form::FormPairs,
     inside::{path, with_query},
     layout::{Frame, page as framed, token},
-    queue::{head, preview},
+    queue::{PREVIEW, head, preview},
     queue_actions::page_of,
     replay::ReplayOffer,
     sessions::UiCaller,
@@ -99,6 +99,7 @@ async fn letters(
     let filter = state.dead_filter(name, asked);
     let pairs = [
         ("limit", LETTERS),
+        ("body-limit", PREVIEW),
         ("where", filter.unwrap_or_default()),
         // A page without a filter is the only one.
         ("cursor", filter.map_or("", |_| asked.or_empty("after"))),
@@ -117,11 +118,53 @@ fn search(asked: &FormPairs, place: &str) -> Markup {
     }
 }
 
+/// The reasons that one filter finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum ReasonGroup<'r> {
+    /// This one.
+    Is(&'r str),
+    /// Those that have this line: a field of one line holds no more of them.
+    Contains(&'r str),
+}
+
+impl<'r> ReasonGroup<'r> {
+    fn of(reason: &'r str) -> Self {
+        // A browser keeps neither in a field.
+        let mut lines = reason.split(['\n', '\r', '\0']);
+        let first = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        if first.len() == reason.len() {
+            Self::Is(reason)
+        } else {
+            Self::Contains(first)
+        }
+    }
+
+    /// Returns the filter of those that failed in this way.
+    fn filter(self, kind: &str) -> String {
+        let (relation, text) = match self {
+            Self::Is(text) => ("=", text),
+            Self::Contains(text) => ("~", text),
+        };
+        let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("kind = {kind} and reason {relation} \"{quoted}\"")
+    }
+
+    fn shown(self) -> Markup {
+        html! {
+            @match self {
+                Self::Is(text) => (short(text, 200)),
+                Self::Contains(line) => { span.dim { "contains " } (short(line, 200)) }
+            }
+        }
+    }
+}
+
 /// Returns the reasons of the dead letters of this page, each with the filter that finds those with it.
 fn reasons(letters: &DeadLetterList, place: &str) -> Markup {
-    let mut reasons: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    let mut reasons: BTreeMap<(&str, ReasonGroup<'_>), u64> = BTreeMap::new();
     for failure in letters.dead_letters.iter().filter_map(|letter| letter.failure.as_ref()) {
-        *reasons.entry((failure.kind.as_str(), &failure.reason)).or_default() += 1;
+        let group = ReasonGroup::of(&failure.reason);
+        *reasons.entry((failure.kind.as_str(), group)).or_default() += 1;
     }
     let mut reasons: Vec<_> = reasons.into_iter().collect();
     reasons.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
@@ -129,18 +172,13 @@ fn reasons(letters: &DeadLetterList, place: &str) -> Markup {
         @if reasons.len() > 1 {
             details.fold #reasons open {
                 summary { "By reason" @if letters.more { span.dim { ", of those on this page" } } }
-                table { tbody { @for ((kind, reason), many) in reasons.iter().take(MOST_REASONS) { tr {
+                table { tbody { @for ((kind, group), many) in reasons.iter().take(MOST_REASONS) { tr {
                     td.num { (number(*many)) }
-                    td { a href=(with_query(&format!("{place}/dead"), &[("where", &filter_of(kind, reason))])) { span.pill.bad { (kind) } " " (short(reason, 200)) } }
+                    td { a href=(with_query(&format!("{place}/dead"), &[("where", &group.filter(kind))])) { span.pill.bad { (kind) } " " (group.shown()) } }
                 } } } }
             }
         }
     }
-}
-
-fn filter_of(kind: &str, reason: &str) -> String {
-    let quoted = reason.replace('\\', "\\\\").replace('"', "\\\"");
-    format!("kind = {kind} and reason = \"{quoted}\"")
 }
 
 fn buttons(asked: &FormPairs, dead: u64, place: &str) -> Markup {
@@ -199,14 +237,65 @@ fn pages(letters: &DeadLetterList, asked: &FormPairs, place: &str) -> Markup {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::filter_text::parse_filter;
+    use sandhog_queue::{
+        FailureKind, FailureRecord,
+        message::Attributes,
+        message_filter::{FilterSubject, MessageStanding},
+    };
 
     #[test]
-    fn a_reason_becomes_a_filter_whatever_is_in_it() {
-        for reason in ["timeout", "a \"quoted\" \\ text", "and age > 1h", ""] {
-            assert!(parse_filter(&filter_of("trap", reason)).is_ok(), "{reason}");
+    fn a_reason_becomes_a_filter_that_finds_it_whatever_is_in_it() {
+        let near = |reason: &str, other: &str| {
+            let filter = ReasonGroup::of(reason).filter("trap");
+            assert!(!filter.contains(['\n', '\r', '\0']), "{filter:?}");
+            let filter = parse_filter(&filter).unwrap();
+            let failure = FailureRecord {
+                kind: FailureKind::Trap,
+                reason: other.to_owned(),
+                handler: String::new(),
+                component: String::new(),
+            };
+            filter.passes(&FilterSubject {
+                standing: MessageStanding::Ready,
+                id: "1",
+                group: None,
+                attributes: &Attributes::default(),
+                body: b"",
+                failure: Some(&failure),
+                origin: None,
+                age: Duration::ZERO,
+            })
+        };
+        for reason in [
+            "timeout",
+            "a \"quoted\" \\ text",
+            "and age > 1h",
+            "",
+            "it panicked: left != right\n  left: 1\n right: 2",
+            "\n\nlate",
+            "one\r\ntwo",
+            "zero\0",
+        ] {
+            assert!(near(reason, reason), "{reason:?}");
         }
+        assert!(!near("timeout", "timeout of another kind"));
+        assert!(near("it panicked: a\nb", "it panicked: a\nc") && !near("it panicked: a\nb", "it panicked: b\nb"));
         assert!(parse_filter(ALL).is_ok());
+    }
+
+    #[test]
+    fn a_group_says_whether_it_is_the_reason_or_a_part_of_it() {
+        let shown = |reason| ReasonGroup::of(reason).shown().into_string();
+        assert_eq!(shown("late"), "<bdi>late</bdi>");
+        assert_eq!(
+            shown("late\nvery"),
+            "<span class=\"dim\">contains </span><bdi>late</bdi>"
+        );
+        assert_eq!(ReasonGroup::of("late\nvery"), ReasonGroup::of("late\na little"));
+        assert_ne!(ReasonGroup::of("late"), ReasonGroup::of("late\nvery"));
     }
 }

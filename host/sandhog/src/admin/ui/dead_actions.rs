@@ -12,7 +12,7 @@ use super::{
     UiState,
     done::{ActionQuestion, is_answered, messages_were},
     form::{ActionForm, FormPairs},
-    inside::path,
+    inside::{path, with_query},
     layout::{Frame, page as framed, token},
     queue_actions::{attributes, body, page_of},
     sessions::UiCaller,
@@ -22,7 +22,8 @@ use crate::admin::{
     parameters::Path,
     refused::RefusedRequest,
     wire::{
-        AffectedMessages, AttributeForm, EditRequest, MessageForm, QueueForm, SentMessage, SweepAnswer, SweepRequest,
+        AffectedMessages, AttributeForm, DeadLetterList, EditRequest, MessageForm, QueueForm, SentMessage, SweepAnswer,
+        SweepRequest,
     },
 };
 use sandhog_queue::printable::printable;
@@ -229,32 +230,29 @@ impl<'s> LetterSweep<'s> {
                 is_all: true,
             });
         };
-        let (end, mut all) = (
-            Instant::now() + COUNT_TIME,
-            CountedLetters {
-                messages: 0,
-                counted: None,
-                is_all: true,
-            },
-        );
-        let mut request = SweepRequest {
-            filter: Some(filter.to_owned()),
-            dry_run: true,
-            ..SweepRequest::default()
-        };
+        let end = Instant::now() + COUNT_TIME;
+        let (mut messages, mut counted, mut cursor) = (0, None, String::new());
         loop {
-            // Both actions find the same.
-            let answer = self.sweep(LetterAction::Redrive, &request).await?;
-            all.messages += answer.messages;
-            all.counted = all.counted.or(answer.counted);
-            request.after = answer.next;
-            if !answer.more || request.after.is_none() {
-                return Ok(all);
+            // A look changes nothing, and leaves no line in the audit.
+            let pairs = [
+                ("where", filter),
+                ("cursor", &cursor),
+                ("limit", "1000"),
+                ("body-limit", "0"),
+            ];
+            let target = with_query(&path(&["queues", &self.name, "dead"]), &pairs);
+            let page: DeadLetterList = self.state.inside.get(&self.caller, &target).await?;
+            messages += u64::try_from(page.dead_letters.len()).unwrap_or(u64::MAX);
+            counted = counted.or(page.counted);
+            let is_all = page.next.is_none();
+            if is_all || Instant::now() >= end {
+                return Ok(CountedLetters {
+                    messages,
+                    counted,
+                    is_all,
+                });
             }
-            if Instant::now() >= end {
-                all.is_all = false;
-                return Ok(all);
-            }
+            cursor = page.next.unwrap_or_default();
         }
     }
 

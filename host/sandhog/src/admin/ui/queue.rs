@@ -30,7 +30,7 @@ use sandhog_queue::{message_filter::MessageStanding, printable::printable};
 /// The messages of a page.
 const MESSAGES: &str = "50";
 /// The bytes of a body in a row.
-const PREVIEW: &str = "160";
+pub(super) const PREVIEW: &str = "160";
 
 /// Shows the page.
 pub(super) async fn page(
