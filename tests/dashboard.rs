@@ -15,6 +15,7 @@ mod letters;
 mod pages;
 mod profile;
 mod replaying;
+mod versions;
 
 const SECRET: &str = "0123456789abcdef";
 const READER: &str = "fedcba9876543210";

@@ -14,7 +14,7 @@
 //! | `GET /handlers/{name}/versions/{number}/component` | the component of a version that is kept |
 //! | `GET /handlers/{name}/versions/{number}/manifest` | its manifest |
 //! | `POST /handlers/{name}/rollback` | goes back to the version before, or to the one of the parameter `version` |
-//! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from |
+//! | `POST /handlers/{name}/promote` | ends a probation, or serves the version that the host or somebody went back from; parameter `version`, its number |
 //! | `GET /handlers/{name}/attempts` | the newest attempts of a handler, oldest first; parameters `limit`, `before`, `message`, `outcome`, `version`, `failed` |
 //! | `GET /events` | attempts as they end, as server-sent events; parameters `handler`, `queue`, `message`, `outcome`, `failed`, `last` |
 //! | `GET /messages/{id}` | the way of a message: its attempts, the one that sent it, and what they sent |

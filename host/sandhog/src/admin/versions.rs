@@ -61,22 +61,24 @@ pub(crate) async fn roll_back(
     tag = "handlers",
     params(
         ("name" = String, Path, description = "The name of the handler"),
+        ("version" = Option<u64>, Query, description = "The number of the version that is to be promoted: refused if another one is the newest. Any if absent"),
     ),
     responses(
         (status = 200, body = VersionList, description = "The version serves, and is not on probation; its versions as they are now"),
         (status = 400, body = wire::ErrorAnswer, description = "The request is wrong"),
         (status = 404, body = wire::ErrorAnswer, description = "There is no such handler"),
-        (status = 409, body = wire::ErrorAnswer, description = "There is nothing to promote; the reason says why"),
+        (status = 409, body = wire::ErrorAnswer, description = "There is nothing to promote, or another version is the newest; the reason says why"),
         (status = 503, body = wire::ErrorAnswer, description = "The host stops, or carries out another order"),
     ),
 )]
 pub(crate) async fn promote(
     State(state): State<AdminState>,
     Path(name): Path<String>,
-    parameters: QueryParameters,
+    mut parameters: QueryParameters,
 ) -> Answer<VersionList> {
+    let version = parameters.number("version", 1..=u64::MAX)?;
     parameters.finish()?;
-    state.order(&name, VersionOrder::Promote).await
+    state.order(&name, VersionOrder::Promote { version }).await
 }
 
 impl AdminState {

@@ -42,6 +42,16 @@ impl PendingOrder {
     }
 }
 
+/// Refuses to promote another version than the one that somebody has seen as the newest.
+fn check_wanted(wanted: Option<u64>, newest: u64) -> Result<(), OrderRefused> {
+    match wanted.filter(|wanted| *wanted != newest) {
+        Some(wanted) => Err(OrderRefused::Refused(format!(
+            "version {newest} is the newest by now, and not version {wanted}, so nothing was promoted"
+        ))),
+        None => Ok(()),
+    }
+}
+
 impl Reload {
     /// Returns the components of a handler that are in memory.
     pub(crate) fn loaded_components(&self, name: &str) -> Vec<Component> {
@@ -249,7 +259,7 @@ impl Reload {
         let begun = match order {
             _ if self.pending_orders.contains_key(&handler) => Err(OrderRefused::Busy),
             VersionOrder::Rollback { to } => self.begin_rollback(&handler, to),
-            VersionOrder::Promote => match self.begin_promotion(&handler) {
+            VersionOrder::Promote { version } => match self.begin_promotion(&handler, version) {
                 Ok(None) => Ok(()),
                 Ok(Some(promoted)) => {
                     let answer = self.promote(&handler, promoted).await?;
@@ -347,27 +357,24 @@ impl Reload {
 
     /// Returns the version on probation that is promoted at once; or makes the files in the plugin directory due, whose version was
     /// quarantined or set aside.
-    fn begin_promotion(&mut self, name: &str) -> Result<Option<u64>, OrderRefused> {
+    fn begin_promotion(&mut self, name: &str, wanted: Option<u64>) -> Result<Option<u64>, OrderRefused> {
         let versions = self.rollouts.get_mut(name).ok_or(OrderRefused::NoHandler)?;
         if versions.has_waiting() {
             return Err(OrderRefused::Refused(WAITS.to_owned()));
         }
-        let barred = versions.file_digest.clone();
-        let barred = barred.filter(|digest| versions.history.barred(digest).is_some());
-        let Some(digest) = barred else {
-            let serving = versions.history.serving().ok_or(OrderRefused::NoHandler)?;
-            return if self
-                .handlers
-                .served(name)
-                .is_some_and(|served| served.rollout.is_some())
-            {
-                Ok(Some(serving.number))
+        let Some((number, digest)) = versions.barred_file() else {
+            let number = versions.history.serving().ok_or(OrderRefused::NoHandler)?.number;
+            check_wanted(wanted, number)?;
+            let served = self.handlers.served(name);
+            return if served.is_some_and(|served| served.rollout.is_some()) {
+                Ok(Some(number))
             } else {
-                let number = serving.number;
                 let why = format!("version {number} serves already, and nothing is held against it");
                 Err(OrderRefused::Refused(why))
             };
         };
+        check_wanted(wanted, number)?;
+        let digest = digest.to_owned();
         let files = self.files.get_mut(name).ok_or(OrderRefused::NoHandler)?;
         if files.is_busy() || files.stamps.as_ref().is_none_or(|stamps| stamps.wasm.is_none()) {
             return Err(OrderRefused::Busy);

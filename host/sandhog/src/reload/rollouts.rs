@@ -381,7 +381,14 @@ impl HandlerVersions {
             progress: self.progress.clone(),
             terms: self.terms,
             note: self.note.clone(),
+            barred_file: self.barred_file().map(|(number, _)| number),
         };
         (entry, self.tallies.clone())
+    }
+
+    /// Returns the number and the digest of the component in the plugin directory, if it may not serve until it is promoted.
+    pub(crate) fn barred_file(&self) -> Option<(u64, &str)> {
+        let barred = self.history.barred(self.file_digest.as_deref()?)?;
+        Some((barred.number, &barred.component))
     }
 }

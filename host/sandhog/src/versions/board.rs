@@ -39,6 +39,8 @@ pub struct BoardEntry {
     pub terms: Option<RolloutTerms>,
     /// What an operator should know, for people.
     pub note: Option<String>,
+    /// The number of the version whose component is in the plugin directory, if it may not serve until it is promoted.
+    pub barred_file: Option<u64>,
 }
 
 /// What an operator may order about the versions of a handler.
@@ -50,7 +52,10 @@ pub enum VersionOrder {
         to: Option<u64>,
     },
     /// Serve the newest version, on no probation, whatever was found against it.
-    Promote,
+    Promote {
+        /// The number that the version is to have; any if absent.
+        version: Option<u64>,
+    },
 }
 
 /// The reason why an order was not carried out.

@@ -13,7 +13,6 @@ use super::{
     halts::halt_form,
     inside::{page_path, path, with_query},
     layout::{Frame, page as framed, token},
-    message::button,
     overview::{handler_state, minute_label},
     sessions::UiCaller,
     shown::{digest, foreign, foreign_lines, number, percent, short, when},
@@ -132,8 +131,12 @@ fn actions(caller: &UiCaller, handler: &HandlerForm, versions: &VersionList, pla
                     button type="submit" { "Roll back to version " (before) }
                 }
             }
-            @if versions.probation.is_some() || !versions.barred.is_empty() {
-                (button(caller, &format!("{place}/promote"), "Promote the newest version", ""))
+            @if let Some(newest) = versions.promotable {
+                form method="post" action={ (place) "/promote" } {
+                    (token(caller))
+                    input type="hidden" name="version" value=(newest);
+                    button type="submit" { "Promote version " (newest) }
+                }
             }
         }
     }

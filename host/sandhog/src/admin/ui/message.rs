@@ -135,7 +135,7 @@ fn crumbs(name: &str, what: &str) -> Markup {
 }
 
 /// Returns a form with one button.
-pub(super) fn button(caller: &UiCaller, action: &str, text: &str, class: &str) -> Markup {
+fn button(caller: &UiCaller, action: &str, text: &str, class: &str) -> Markup {
     html! { form method="post" action=(action) { (token(caller)) button.{(class)} type="submit" { (text) } } }
 }
 

@@ -163,7 +163,10 @@ pub(super) async fn promote(
     Path(name): Path<String>,
     form: ActionForm,
 ) -> Result<Response, RefusedRequest> {
-    let target = path(&["handlers", &name, "promote"]);
+    let version = form.pairs.text("version");
+    let version =
+        version.ok_or_else(|| RefusedRequest::bad("nothing was done: the form names no version to promote"))?;
+    let target = with_query(&path(&["handlers", &name, "promote"]), &[("version", version)]);
     let list: VersionList = state.inside.post(&form.caller, &target, Bytes::new()).await?;
     let text = match list.serving {
         Some(number) => format!("Version {number} serves, and is not on probation. A rollback undoes that."),

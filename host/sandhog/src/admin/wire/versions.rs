@@ -28,6 +28,10 @@ pub struct VersionList {
     pub note: Option<String>,
     /// The versions that are kept, newest first.
     pub versions: Vec<VersionForm>,
+    /// The number of the version that a promotion would serve: the one on probation, or the one whose file in the plugin directory does not
+    /// serve. Null if there is nothing to promote.
+    #[serde(default)]
+    pub promotable: Option<u64>,
     /// The components that do not serve until they are promoted. Their versions need not be kept any more.
     pub barred: Vec<BarredForm>,
     /// What has happened, newest first; at most the last 100 events.
@@ -145,8 +149,10 @@ impl VersionList {
             progress,
             terms,
             note,
+            barred_file,
         } = entry;
         let serving = history.serving();
+        let on_probation = progress.as_ref().and(serving).map(|version| version.number);
         Self {
             handler: handler.to_owned(),
             serving: serving.map(|version| version.number),
@@ -156,6 +162,7 @@ impl VersionList {
                 .zip(terms)
                 .map(|(progress, terms)| ProbationForm::new(&progress, &terms)),
             note,
+            promotable: barred_file.or(on_probation),
             versions: history.versions().iter().rev().map(Into::into).collect(),
             barred: history.all_barred().iter().map(Into::into).collect(),
             events: history.events().iter().rev().map(Into::into).collect(),
@@ -298,9 +305,10 @@ mod tests {
             history: history(),
             progress: Some(progress),
             terms: Some(terms),
-            note: None,
+            ..BoardEntry::default()
         };
         let list = VersionList::new("orders", entry);
+        assert_eq!(list.promotable, Some(3));
         let states: Vec<_> = list
             .versions
             .iter()
