@@ -28,7 +28,7 @@ use axum::{
     routing::{get, post},
 };
 
-use self::{inside::InsideRoutes, live::LivePages};
+use self::{inside::InsideRoutes, live::LivePages, page_time::in_time};
 use super::{AdminState, long_work::LongWork, refused::RefusedRequest};
 
 mod assets;
@@ -51,6 +51,7 @@ mod live;
 mod message;
 mod notices;
 mod overview;
+mod page_time;
 mod profile;
 mod queue;
 mod queue_actions;
@@ -133,20 +134,24 @@ pub(crate) fn routes(admin: AdminState, inside: Router, door: Arc<UiDoor>, work:
 
 /// Returns what is looked at.
 fn pages(state: &UiState) -> Router {
+    let messages = Router::new()
+        .route("/ui/queues/{name}/messages/{id}", get(message::page))
+        .route("/ui/queues/{name}/messages/{id}/raw", get(message::raw_message))
+        .route("/ui/queues/{name}/dead/{id}", get(message::letter))
+        .route("/ui/queues/{name}/dead/{id}/raw", get(message::raw_letter))
+        .layer(middleware::from_fn_with_state(page_time::MESSAGE_PAGE, in_time));
     Router::new()
         .route(ROOT, get(overview::page))
         .route("/ui/", get(overview::page))
         .route("/ui/assets/{file}", get(assets::file))
         .route("/ui/live", get(live::stream_page))
         .route("/ui/queues/{name}", get(queue::page))
-        .route("/ui/queues/{name}/messages/{id}", get(message::page))
-        .route("/ui/queues/{name}/messages/{id}/raw", get(message::raw_message))
         .route("/ui/queues/{name}/dead", get(dead::page))
-        .route("/ui/queues/{name}/dead/{id}", get(message::letter))
-        .route("/ui/queues/{name}/dead/{id}/raw", get(message::raw_letter))
         .route("/ui/messages", get(way::find))
         .route("/ui/messages/{id}", get(way::page))
         .route("/ui/handlers/{name}", get(handler::page))
+        .layer(middleware::from_fn_with_state(page_time::PAGE, in_time))
+        .merge(messages)
         .with_state(state.clone())
 }
 
@@ -165,7 +170,6 @@ fn actions() -> Router<UiState> {
         .route("/ui/queues/{name}/messages/{id}/again", post(message::again))
         .route("/ui/queues/{name}/dead/redrive", post(dead_actions::redrive))
         .route("/ui/queues/{name}/dead/delete", post(dead_actions::delete))
-        .route("/ui/queues/{name}/dead/replay", post(replay::replay))
         .route("/ui/queues/{name}/dead/{id}/redrive", post(message::redrive))
         .route("/ui/queues/{name}/dead/{id}/again", post(message::again))
         .route(
@@ -176,8 +180,11 @@ fn actions() -> Router<UiState> {
         .route("/ui/handlers/{name}/resume", post(halts::resume_handler))
         .route("/ui/handlers/{name}/rollback", post(versions::roll_back))
         .route("/ui/handlers/{name}/promote", post(versions::promote))
-        .route("/ui/handlers/{name}/check", post(deploys::check))
         .route("/ui/handlers/{name}/checked/{digest}", get(deploys::show))
+        .layer(middleware::from_fn_with_state(page_time::PAGE, in_time))
+        // A compilation may wait for another one, and the others take as long as their reader has asked for, or have a bound of their own.
+        .route("/ui/handlers/{name}/check", post(deploys::check))
         .route("/ui/handlers/{name}/deploy", post(deploys::deploy))
+        .route("/ui/queues/{name}/dead/replay", post(replay::replay))
         .route("/ui/handlers/{name}/profile", get(profile::page))
 }

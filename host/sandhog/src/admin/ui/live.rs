@@ -3,14 +3,7 @@
 //! Invariant: a host at which nobody looks renders nothing. The number of streams is bounded; one ends with its session, with the host, and
 //! when its client goes.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension,
@@ -22,6 +15,7 @@ use axum::{
 use futures_util::{Stream, stream};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, sleep_until};
 
@@ -30,6 +24,8 @@ use crate::admin::refused::RefusedRequest;
 
 /// The most pages that are live at a time.
 const MOST: usize = 32;
+/// The most of them that one session has.
+const MOST_OF_SESSION: usize = 8;
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same on a host with queues whose calls cost: a page asks each of them for its counts.
@@ -39,32 +35,61 @@ const REST: u32 = 49;
 /// How often a client to which nothing happens hears that the host is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How many pages are live.
+/// The pages that are live: how many of each session.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LivePages(Arc<AtomicUsize>);
+pub(super) struct LivePages(Arc<Mutex<HashMap<String, usize>>>);
 
 /// The right to one stream. Dropping it gives the room back.
 #[derive(Debug)]
-struct LivePlace(Arc<AtomicUsize>);
-
-impl LivePages {
-    fn place(&self) -> Option<LivePlace> {
-        let more = |open: usize| (open < MOST).then_some(open + 1);
-        let placed = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
-        placed.is_ok().then(|| LivePlace(Arc::clone(&self.0)))
-    }
+struct LivePlace {
+    pages: LivePages,
+    session: String,
 }
 
 impl LivePages {
+    /// Returns the right to one more stream.
+    ///
+    /// # Errors
+    ///
+    /// There are as many as there may be.
+    fn place(&self, caller: &UiCaller) -> Result<LivePlace, RefusedRequest> {
+        let full = |why| Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        let mut live = self.0.lock();
+        if live.values().sum::<usize>() >= MOST {
+            return full(format!(
+                "{MOST} pages are live already: close one, or load this one again yourself"
+            ));
+        }
+        let of_session = live.get(&caller.token).copied().unwrap_or_default();
+        // Without sessions all who look are one.
+        if caller.has_session && of_session >= MOST_OF_SESSION {
+            return full(format!(
+                "{MOST_OF_SESSION} pages of this session are live already: close one, or load this one again yourself"
+            ));
+        }
+        live.insert(caller.token.clone(), of_session + 1);
+        Ok(LivePlace {
+            pages: self.clone(),
+            session: caller.token.clone(),
+        })
+    }
+
     /// Returns how many pages are live: 1 or more for one that asks.
     fn open(&self) -> u32 {
-        u32::try_from(self.0.load(Ordering::Relaxed)).unwrap_or(u32::MAX).max(1)
+        let open = self.0.lock().values().sum::<usize>();
+        u32::try_from(open).unwrap_or(u32::MAX).max(1)
     }
 }
 
 impl Drop for LivePlace {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        let mut live = self.pages.0.lock();
+        let left = live.get(&self.session).map_or(0, |open| open.saturating_sub(1));
+        if left == 0 {
+            live.remove(&self.session);
+        } else if let Some(open) = live.get_mut(&self.session) {
+            *open = left;
+        }
     }
 }
 
@@ -101,10 +126,7 @@ pub(super) async fn stream_page(
         let why = "page: a profile is taken when somebody asks for it, and not by a page that updates itself";
         return Err(RefusedRequest::bad(why));
     }
-    let place = state.live.place().ok_or_else(|| {
-        let why = format!("{MOST} pages are live already: close one, or load this one again yourself");
-        RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why)
-    })?;
+    let place = state.live.place(&caller)?;
     let stop = state.admin.draining.clone();
     let page = OpenPage {
         pages: TowerToHyperService::new(super::pages(&state)),
@@ -216,5 +238,24 @@ mod tests {
         ] {
             assert_eq!(is_profile(target), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn a_session_gives_back_the_room_of_the_pages_that_it_closes() {
+        let caller = |token: &str| UiCaller {
+            token: token.to_owned(),
+            has_session: true,
+            ..crate::admin::ui::sessions::UiSessions::default().local(None)
+        };
+        let pages = LivePages::default();
+        let one = caller("one");
+        let mut open: Vec<_> = (0..MOST_OF_SESSION).map(|_| pages.place(&one).unwrap()).collect();
+        let why = pages.place(&one).unwrap_err().to_string();
+        assert!(why.contains("of this session"), "{why}");
+        open.extend((0..MOST - MOST_OF_SESSION).map(|number| pages.place(&caller(&number.to_string())).unwrap()));
+        let why = pages.place(&caller("another")).unwrap_err().to_string();
+        assert!(why.starts_with("32 pages are live"), "{why}");
+        open.clear();
+        assert!(pages.0.lock().is_empty() && pages.place(&one).is_ok());
     }
 }
