@@ -22,14 +22,18 @@ use crate::endpoint::{SqsCaller, queues_of};
 use sandhog_queue::printable::printable;
 use sandhog_sqs_wire::{SqsAction, SqsError, SqsRequest};
 
+/// The route that sends a message.
+const SEND: &str = "/queues/{name}";
 /// The routes with which applications send and handle messages.
 const OF_MESSAGES: [&str; 5] = [
-    "/queues/{name}",
+    SEND,
     "/queues/{name}/batch",
     "/queues/{name}/receive",
     "/queues/{name}/settle",
     "/queues/{name}/extend",
 ];
+/// The parameters of a send whose values a line repeats: the others are a part of the message.
+const SHOWN_OF_SEND: [&str; 2] = ["delay", "priority"];
 /// The longest text of a request in a line, in bytes.
 const MAX_TEXT_BYTES: usize = 1024;
 /// The largest answer that is read for its count, in bytes.
@@ -103,6 +107,18 @@ pub(crate) async fn audit(State(state): State<AdminState>, request: Request, nex
     answer
 }
 
+/// Writes a line about a send that a page refuses before the route has seen it. `target` is the path of the route with the parameters.
+pub(crate) fn note_refused_send(who: &str, address: Option<&ClientAddress>, target: &str) {
+    let mut line = AuditLine {
+        who: who.to_owned(),
+        peer: peer_of(address),
+        action: action_of(&Method::POST, SEND),
+        what: what_of_send(target),
+        is_written: false,
+    };
+    line.write(&result_of(StatusCode::BAD_REQUEST), AnswerFacts::default());
+}
+
 /// Writes a line about the dashboard itself: somebody has logged in or out, or has not.
 pub(crate) fn note(who: &str, address: Option<&ClientAddress>, action: &str, result: &str) {
     let peer = peer_of(address);
@@ -132,26 +148,36 @@ fn line_of(state: &AdminState, request: &Request) -> Option<AuditLine> {
     if is_of_messages && !caller.is_person {
         return None;
     }
-    let query = request
-        .uri()
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    // The parameters of a send are a part of the message.
-    let query = if is_of_messages { String::new() } else { query };
-    let what = format!("{}{query}", request.uri().path());
+    let target = request.uri().path_and_query().map_or("", |target| target.as_str());
+    let what = if is_of_messages {
+        what_of_send(target)
+    } else {
+        text(target)
+    };
     Some(AuditLine {
         who: caller.who,
         peer: peer_of(request.extensions().get()),
         action: action_of(method, route),
-        what: text(&what),
+        what,
         is_written: false,
     })
 }
 
+/// Returns what a send is about: its path with its parameters, but for the values of those that are words of the message.
+fn what_of_send(target: &str) -> String {
+    let Some((path, query)) = target.split_once('?') else {
+        return text(target);
+    };
+    let shown = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, _)) if !SHOWN_OF_SEND.contains(&name) => name,
+        Some(_) | None => pair,
+    });
+    text(&format!("{path}?{}", shown.collect::<Vec<_>>().join("&")))
+}
+
 /// Returns the words for what a route does: `pause queue`, `redrive queue dead`, `delete queue messages`.
 fn action_of(method: &Method, route: &str) -> String {
-    if *method == Method::POST && route == "/queues/{name}" {
+    if *method == Method::POST && route == SEND {
         return "send message".to_owned();
     }
     let words = route
@@ -305,6 +331,15 @@ fn changes_queues(action: SqsAction) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_has_the_parameters_of_a_send_without_the_words_of_the_message() {
+        assert_eq!(
+            what_of_send("/queues/a%20b?group=g&delay=soon&attr.email=a%40b.example&priority=12&dedup=d"),
+            "/queues/a b?group&delay=soon&attr.email&priority=12&dedup"
+        );
+        assert_eq!(what_of_send("/queues/in"), "/queues/in");
+    }
 
     #[test]
     fn an_action_has_the_words_of_its_route() {

@@ -12,11 +12,15 @@ use super::{
     sessions::UiCaller,
 };
 use crate::admin::{
+    audit::note_refused_send,
     parameters::Path,
     refused::RefusedRequest,
     wire::{AffectedMessages, QueueForm, SentMessage},
 };
 use sandhog_queue::printable::printable;
+
+/// The longest path with parameters, in bytes: somewhat less than an address may have.
+const MAX_TARGET_BYTES: usize = 60_000;
 
 /// Sends a message.
 pub(super) async fn send(
@@ -25,18 +29,36 @@ pub(super) async fn send(
     form: ActionForm,
 ) -> Result<Response, RefusedRequest> {
     let ActionForm { caller, pairs } = form;
-    let attributes = attributes(pairs.or_empty("attributes"))?;
+    let plain = ["group", "delay", "priority", "dedup"].map(|name| (name, pairs.or_empty(name)));
+    let target = with_query(&path(&["queues", &name]), &plain);
+    let whole = attributes(pairs.or_empty("attributes")).and_then(|attributes| with_attributes(&target, &attributes));
+    // The route leaves a line of what it refuses. It has not seen this.
+    let target = whole.inspect_err(|_| note_refused_send(&caller.caller.who, caller.address.as_ref(), &target))?;
+    let sent: SentMessage = state.inside.post(&caller, &target, Bytes::from(body(&pairs))).await?;
+    let text = format!("1 message was sent: {}", printable(&sent.id, 100));
+    Ok(state.done(&page_of(&name), text))
+}
+
+/// Returns the path of a send with these attributes, too.
+fn with_attributes(target: &str, attributes: &BTreeMap<String, String>) -> Result<String, RefusedRequest> {
     let named: Vec<(String, &str)> = attributes
         .iter()
         .map(|(name, value)| (format!("attr.{name}"), value.as_str()))
         .collect();
-    let plain = ["group", "delay", "priority", "dedup"].map(|name| (name, pairs.or_empty(name)));
-    let named = named.iter().map(|(name, value)| (name.as_str(), *value));
-    let parameters: Vec<(&str, &str)> = plain.into_iter().chain(named).collect();
-    let target = with_query(&path(&["queues", &name]), &parameters);
-    let sent: SentMessage = state.inside.post(&caller, &target, Bytes::from(body(&pairs))).await?;
-    let text = format!("1 message was sent: {}", printable(&sent.id, 100));
-    Ok(state.done(&page_of(&name), text))
+    let named: Vec<(&str, &str)> = named.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let whole = with_query("", &named);
+    // The parameters before, if there are any, have the mark already.
+    let whole = if target.contains('?') {
+        whole.replacen('?', "&", 1)
+    } else {
+        whole
+    };
+    let whole = format!("{target}{whole}");
+    if whole.len() > MAX_TARGET_BYTES {
+        let why = "nothing was sent: the attributes and the other fields beside the body are too long for a page, so use `sandhog send`";
+        return Err(RefusedRequest::bad(why));
+    }
+    Ok(whole)
 }
 
 /// Returns the body of a form. A browser writes the ends of lines as two characters, of which a person has typed one.
@@ -102,6 +124,25 @@ pub(super) fn page_of(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_are_parameters_behind_the_others_and_not_too_long_for_an_address() {
+        let one = BTreeMap::from([("a b".to_owned(), "c&d?".to_owned())]);
+        for (target, expected) in [
+            ("/queues/in", "/queues/in?attr.a%20b=c%26d%3F"),
+            ("/queues/in?delay=5s", "/queues/in?delay=5s&attr.a%20b=c%26d%3F"),
+        ] {
+            assert_eq!(with_attributes(target, &one).unwrap(), expected);
+            assert_eq!(with_attributes(target, &BTreeMap::new()).unwrap(), target);
+        }
+        let long = BTreeMap::from([("a".to_owned(), "x".repeat(MAX_TARGET_BYTES))]);
+        assert!(
+            with_attributes("/queues/in", &long)
+                .unwrap_err()
+                .to_string()
+                .contains("too long")
+        );
+    }
 
     #[test]
     fn attributes_are_lines() {
