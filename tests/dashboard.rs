@@ -13,6 +13,7 @@ mod browser;
 mod deploying;
 mod letters;
 mod pages;
+mod people;
 mod profile;
 mod replaying;
 mod versions;

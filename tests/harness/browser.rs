@@ -91,6 +91,21 @@ impl Browser {
         text(&self.look("url"))
     }
 
+    /// The tab that everything is done in.
+    pub fn tab(&self) -> String {
+        text(&self.look("window"))
+    }
+
+    /// Opens another tab, and stays in this one.
+    pub fn open_tab(&self) -> String {
+        text(&self.command("window/new", &json!({ "type": "tab" }))["handle"])
+    }
+
+    /// Does everything in this tab from now on.
+    pub fn go_to_tab(&self, tab: &str) {
+        self.command("window", &json!({ "handle": tab }));
+    }
+
     /// Asks the browser itself, by the name of its own protocol.
     pub fn devtools(&self, name: &str, parameters: &Value) -> Value {
         self.command("goog/cdp/execute", &json!({ "cmd": name, "params": parameters }))
