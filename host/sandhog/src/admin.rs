@@ -227,6 +227,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
+        .layer(Extension(tasks))
 }
 
 /// Returns what `GET /openapi.json` answers.

@@ -29,6 +29,8 @@ use sandhog_queue::message::QueueName;
 
 /// The dead letters of a page.
 const LETTERS: &str = "100";
+/// The length of a line that is worth a filter for all that have it anywhere, in bytes.
+const TELLING_BYTES: usize = 8;
 /// The most reasons that are named.
 const MOST_REASONS: usize = 12;
 /// A filter that every dead letter passes. A page without a filter has no cursor.
@@ -139,6 +141,14 @@ impl<'r> ReasonGroup<'r> {
         }
     }
 
+    /// Returns whether its filter finds little else: a short line is in very many reasons.
+    fn is_telling(self) -> bool {
+        match self {
+            Self::Is(_) => true,
+            Self::Contains(line) => line.trim().len() >= TELLING_BYTES,
+        }
+    }
+
     /// Returns the filter of those that failed in this way.
     fn filter(self, kind: &str) -> String {
         let (relation, text) = match self {
@@ -174,7 +184,13 @@ fn reasons(letters: &DeadLetterList, place: &str) -> Markup {
                 summary { "By reason" @if letters.more { span.dim { ", of those on this page" } } }
                 table { tbody { @for ((kind, group), many) in reasons.iter().take(MOST_REASONS) { tr {
                     td.num { (number(*many)) }
-                    td { a href=(with_query(&format!("{place}/dead"), &[("where", &group.filter(kind))])) { span.pill.bad { (kind) } " " (group.shown()) } }
+                    td {
+                        @if group.is_telling() {
+                            a href=(with_query(&format!("{place}/dead"), &[("where", &group.filter(kind))])) { span.pill.bad { (kind) } " " (group.shown()) }
+                        } @else {
+                            span.pill.bad { (kind) } " " (group.shown())
+                        }
+                    }
                 } } } }
             }
         }

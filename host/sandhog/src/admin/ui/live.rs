@@ -26,6 +26,8 @@ use crate::admin::refused::RefusedRequest;
 const MOST: usize = 32;
 /// The most of them that one session has.
 const MOST_OF_SESSION: usize = 8;
+/// The most of them of those who may only look, so that whoever may do more has a place.
+const MOST_OF_LOOKERS: usize = 24;
 /// The time between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same on a host with queues whose calls cost: a page asks each of them for its counts.
@@ -37,7 +39,14 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// The pages that are live: how many of each session.
 #[derive(Debug, Clone, Default)]
-pub(super) struct LivePages(Arc<Mutex<HashMap<String, usize>>>);
+pub(super) struct LivePages(Arc<Mutex<HashMap<String, SessionPages>>>);
+
+/// The pages of one session that are live.
+#[derive(Debug, Clone, Copy, Default)]
+struct SessionPages {
+    open: usize,
+    only_looks: bool,
+}
 
 /// The right to one stream. Dropping it gives the room back.
 #[derive(Debug)]
@@ -54,20 +63,30 @@ impl LivePages {
     /// There are as many as there may be.
     fn place(&self, caller: &UiCaller) -> Result<LivePlace, RefusedRequest> {
         let full = |why| Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        let only_looks = !caller.may_change();
         let mut live = self.0.lock();
-        if live.values().sum::<usize>() >= MOST {
+        let open = |is_one: fn(&SessionPages) -> bool| -> usize {
+            live.values().filter(|one| is_one(one)).map(|one| one.open).sum()
+        };
+        if open(|_| true) >= MOST {
             return full(format!(
                 "{MOST} pages are live already: close one, or load this one again yourself"
             ));
         }
-        let of_session = live.get(&caller.token).copied().unwrap_or_default();
+        if only_looks && open(|one| one.only_looks) >= MOST_OF_LOOKERS {
+            return full(format!(
+                "{MOST_OF_LOOKERS} pages of people who may only look are live already: close one, or load this one again yourself"
+            ));
+        }
+        let of_session = live.get(&caller.token).map_or(0, |one| one.open);
         // Without sessions all who look are one.
         if caller.has_session && of_session >= MOST_OF_SESSION {
             return full(format!(
                 "{MOST_OF_SESSION} pages of this session are live already: close one, or load this one again yourself"
             ));
         }
-        live.insert(caller.token.clone(), of_session + 1);
+        let open = of_session + 1;
+        live.insert(caller.token.clone(), SessionPages { open, only_looks });
         Ok(LivePlace {
             pages: self.clone(),
             session: caller.token.clone(),
@@ -76,7 +95,7 @@ impl LivePages {
 
     /// Returns how many pages are live: 1 or more for one that asks.
     fn open(&self) -> u32 {
-        let open = self.0.lock().values().sum::<usize>();
+        let open: usize = self.0.lock().values().map(|one| one.open).sum();
         u32::try_from(open).unwrap_or(u32::MAX).max(1)
     }
 }
@@ -84,11 +103,10 @@ impl LivePages {
 impl Drop for LivePlace {
     fn drop(&mut self) {
         let mut live = self.pages.0.lock();
-        let left = live.get(&self.session).map_or(0, |open| open.saturating_sub(1));
-        if left == 0 {
+        let Some(one) = live.get_mut(&self.session) else { return };
+        one.open = one.open.saturating_sub(1);
+        if one.open == 0 {
             live.remove(&self.session);
-        } else if let Some(open) = live.get_mut(&self.session) {
-            *open = left;
         }
     }
 }
@@ -226,6 +244,7 @@ impl OpenPage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::caller::CallerRight;
 
     #[test]
     fn a_profile_is_known_by_its_path_and_a_handler_of_that_name_is_none() {
@@ -257,5 +276,25 @@ mod tests {
         assert!(why.starts_with("32 pages are live"), "{why}");
         open.clear();
         assert!(pages.0.lock().is_empty() && pages.place(&one).is_ok());
+    }
+
+    #[test]
+    fn those_who_may_only_look_leave_room_for_others() {
+        let of = |token: usize, right| {
+            let mut caller = crate::admin::ui::sessions::UiSessions::default().local(None);
+            caller.caller.right = right;
+            UiCaller {
+                token: token.to_string(),
+                has_session: true,
+                ..caller
+            }
+        };
+        let pages = LivePages::default();
+        let look = |number| pages.place(&of(number, CallerRight::Look));
+        let open: Vec<_> = (0..MOST_OF_LOOKERS).map(|number| look(number).unwrap()).collect();
+        let why = look(100).unwrap_err().to_string();
+        assert!(why.contains("may only look"), "{why}");
+        assert!(pages.place(&of(101, CallerRight::All)).is_ok());
+        drop(open);
     }
 }
