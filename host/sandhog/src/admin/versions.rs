@@ -1,6 +1,9 @@
 //! The routes of a handler's versions: list, roll back and promote. An order is answered with what serves after it.
 
+use std::time::Duration;
+
 use axum::{Json, extract::State, http::StatusCode};
+use tokio::time::{Instant, sleep};
 
 use super::{
     AdminState, Answer,
@@ -9,6 +12,11 @@ use super::{
     wire::{self, VersionList},
 };
 use crate::versions::{BoardEntry, OrderRefused, VersionOrder};
+
+/// How long an order waits for its turn.
+const BUSY_TIME: Duration = Duration::from_secs(10);
+/// The time between two tries.
+const BUSY_STEP: Duration = Duration::from_millis(50);
 
 #[utoipa::path(
     get,
@@ -83,7 +91,14 @@ pub(crate) async fn promote(
 
 impl AdminState {
     async fn order(&self, name: &str, order: VersionOrder) -> Answer<VersionList> {
-        match self.versions.order(name, order).await {
+        let until = Instant::now() + BUSY_TIME;
+        let mut ordered = self.versions.order(name, order).await;
+        // The files of the handler are being read, or another order is under way, which takes a moment.
+        while matches!(ordered, Err(OrderRefused::Busy)) && Instant::now() < until && !self.draining.is_cancelled() {
+            sleep(BUSY_STEP).await;
+            ordered = self.versions.order(name, order).await;
+        }
+        match ordered {
             Ok(()) => Ok(Json(self.versions_of(name)?)),
             Err(OrderRefused::NoHandler) => Err(self.no_handler(name)),
             Err(refused @ OrderRefused::Refused(_)) => {
