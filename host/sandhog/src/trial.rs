@@ -283,7 +283,7 @@ impl ComponentTrial {
     }
 
     /// Inspects `file`, with a manifest as for [`ComponentTrial::load`]: the facts about the component, and whether a host would
-    /// accept it. Blocks.
+    /// accept it. An instance of it is made, whose start functions run; they can't write its directories, and reach no server. Blocks.
     ///
     /// # Errors
     ///
@@ -318,8 +318,11 @@ impl ComponentTrial {
             refusal: None,
             dry_run: None,
         };
+        // A check changes nothing, and the start functions of a component run in it. Every granted import stays.
+        let mut harmless = inspection.manifest.clone();
+        without_effects(&mut harmless, false);
         // With grants that reach nothing every component can be linked, whatever it imports, and one compilation is enough.
-        let mut generous = inspection.manifest.clone();
+        let mut generous = harmless.clone();
         generous.grants = generous.grants.with_every_import();
         // What is kept would not show that it compiles within the limits.
         let code = TrialCode {
@@ -332,7 +335,7 @@ impl ComponentTrial {
                 let component = trial.rehearsal.component();
                 inspection.info = Some(Arc::clone(&component.info));
                 let started = Instant::now();
-                let policy = Arc::new(policy(stem(file), &inspection.manifest));
+                let policy = Arc::new(policy(stem(file), &harmless));
                 let again = trial.executor.relink(file.to_owned(), component, policy);
                 match trial.control.block_on(again) {
                     Ok(_) => inspection.dry_run = Some(started.elapsed()),
