@@ -6,8 +6,15 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write as _},
     path::{Path, PathBuf},
-    process,
+    time::{Duration, SystemTime},
 };
+
+use crate::plugin_dir::FileLook;
+
+/// What the name of a hidden file has behind that of its handler, before 16 random digits.
+const MARK: &str = ".staged-";
+/// The age from which on a hidden file is one that a killed process has left: between its writing and its renaming are seconds.
+const STALE: Duration = Duration::from_hours(1);
 
 /// Files that are on disk under hidden names, which the host passes over.
 #[derive(Debug)]
@@ -124,18 +131,21 @@ impl StagedFiles {
         Ok(earlier)
     }
 
-    /// Writes the files under hidden names, down to the disk.
+    /// Writes the files under hidden names, down to the disk. Removes those that a killed process has left an hour ago.
     pub(crate) fn write(directory: &Path, bytes: &HandlerBytes) -> Result<Self, StagingError> {
+        remove_stale(directory, &bytes.name);
         let mut staged = Self {
             directory: directory.to_owned(),
             files: Vec::new(),
         };
+        // Not the number of the process: two in containers of their own, with one directory, can have the same.
+        let drawn = rand::random::<u64>();
         // The manifest comes first. If the machine stops between the two, the component that was there runs with the new grants,
         // and not a new component with the old ones.
         let manifest = bytes.manifest.as_deref().map(|manifest| ("toml", manifest));
         for (extension, bytes_of_file) in manifest.into_iter().chain([("wasm", bytes.wasm.as_slice())]) {
             let name = &bytes.name;
-            let hidden = directory.join(format!(".{name}.{}.{extension}", process::id()));
+            let hidden = directory.join(format!(".{name}{MARK}{drawn:016x}.{extension}"));
             // It is removed even if it can't be written to its end.
             staged.files.push(StagedFile {
                 hidden: hidden.clone(),
@@ -147,7 +157,16 @@ impl StagedFiles {
     }
 
     /// Renames the files, one right after the other. The host takes files that are renamed within 100 ms together.
-    pub(crate) fn put_into_place(mut self) -> Result<(), StagingError> {
+    pub(crate) fn put_into_place(self) -> Result<(), StagingError> {
+        self.rename()?.sync()
+    }
+
+    /// As [`StagedFiles::put_into_place`], without waiting until the names are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// A file can't be renamed.
+    pub(crate) fn rename(mut self) -> Result<RenamedFiles, StagingError> {
         while let Some(file) = self.files.first() {
             fs::rename(&file.hidden, &file.place).map_err(|source| StagingError {
                 file: file.place.clone(),
@@ -155,8 +174,59 @@ impl StagedFiles {
             })?;
             self.files.remove(0);
         }
+        Ok(RenamedFiles {
+            directory: self.directory.clone(),
+        })
+    }
+}
+
+/// Files that have their names, which may not be on the disk yet.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct RenamedFiles {
+    directory: PathBuf,
+}
+
+impl RenamedFiles {
+    /// Waits until the names are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// The names may be gone after a loss of power. Until then the files are in place.
+    pub(crate) fn sync(self) -> Result<(), StagingError> {
         sync(&self.directory)
     }
+}
+
+/// Removes the hidden files of a handler that a killed process has left.
+#[expect(clippy::disallowed_methods, reason = "the age of a file is a time of the wall clock")]
+fn remove_stale(directory: &Path, handler: &str) {
+    // The directory may be one that can't be listed: then they stay, and the host passes over them.
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    let now = SystemTime::now();
+    for entry in entries.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let is_ours = name.to_str().is_some_and(|name| is_staged(name, handler));
+        if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        if let Some(FileLook::File(stamp)) = FileLook::at(&entry.path())
+            && stamp.unchanged_for(now) >= STALE
+        {
+            drop(fs::remove_file(entry.path()));
+        }
+    }
+}
+
+/// Returns whether the name is that of a file of this handler before it gets into place. Not one of an earlier file, which stays for as
+/// long as a deploy waits.
+fn is_staged(name: &str, handler: &str) -> bool {
+    let rest = name.strip_prefix('.').and_then(|rest| rest.strip_prefix(handler));
+    let drawn = rest
+        .and_then(|rest| rest.strip_prefix(MARK))
+        .and_then(|rest| rest.strip_suffix(".wasm").or_else(|| rest.strip_suffix(".toml")));
+    drawn
+        .is_some_and(|drawn| drawn.len() == 16 && drawn.bytes().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 fn sync(directory: &Path) -> Result<(), StagingError> {
@@ -177,8 +247,6 @@ impl Drop for StagedFiles {
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A killed process with the same number may have left it.
-    drop(fs::remove_file(path));
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -246,6 +314,56 @@ mod tests {
         drop(deploy());
         assert_eq!(names(plugins.path()), ["orders.toml", "orders.wasm"]);
         assert_eq!(fs::read(plugins.path().join("orders.wasm")).unwrap(), b"new");
+    }
+
+    /// Two containers with one plugin directory may have one number of a process.
+    #[test]
+    fn two_deploys_of_one_process_number_leave_the_files_of_each_other_alone() {
+        let plugins = tempfile::tempdir().unwrap();
+        let one = StagedFiles::write(plugins.path(), &bytes(None)).unwrap();
+        let other = StagedFiles::write(plugins.path(), &bytes(None)).unwrap();
+        assert_eq!(names(plugins.path()).len(), 2);
+        drop(other);
+        one.put_into_place().unwrap();
+        assert_eq!(names(plugins.path()), ["orders.wasm"]);
+    }
+
+    #[test]
+    fn only_what_a_killed_deploy_of_the_handler_has_left_is_removed() {
+        let drawn = "0123456789abcdef";
+        for extension in ["wasm", "toml"] {
+            assert!(is_staged(&format!(".orders{MARK}{drawn}.{extension}"), "orders"));
+        }
+        for name in [
+            format!("orders{MARK}{drawn}.wasm"),
+            format!(".order{MARK}{drawn}.wasm"),
+            format!(".orders.eu{MARK}{drawn}.wasm"),
+            format!(".orders{MARK}{drawn}.wasm.before"),
+            format!(".orders{MARK}{drawn}0.wasm"),
+            format!(".orders{MARK}{}.wasm", drawn.to_uppercase()),
+            ".orders.wasm".to_owned(),
+            ".orders.1.wasm".to_owned(),
+        ] {
+            assert!(!is_staged(&name, "orders"), "{name}");
+        }
+        // One that another process writes now stays.
+        let plugins = tempfile::tempdir().unwrap();
+        let fresh = plugins.path().join(format!(".orders{MARK}{drawn}.wasm"));
+        fs::write(&fresh, "x").unwrap();
+        drop(StagedFiles::write(plugins.path(), &bytes(None)).unwrap());
+        assert!(fresh.exists());
+    }
+
+    #[test]
+    fn files_are_in_place_before_their_names_are_on_the_disk() {
+        let aside = tempfile::tempdir().unwrap();
+        let plugins = aside.path().join("plugins");
+        fs::create_dir(&plugins).unwrap();
+        let renamed = StagedFiles::write(&plugins, &bytes(None)).unwrap().rename().unwrap();
+        assert_eq!(names(&plugins), ["orders.wasm"]);
+        fs::rename(&plugins, aside.path().join("elsewhere")).unwrap();
+        renamed.sync().unwrap_err();
+        assert_eq!(names(&aside.path().join("elsewhere")), ["orders.wasm"]);
     }
 
     #[test]
