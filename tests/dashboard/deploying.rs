@@ -12,7 +12,7 @@ use std::{
 
 use harness::{
     browser::Browser as RealBrowser,
-    guests::{edited, forward, handler, no_op},
+    guests::{edited, forward, handler, handler_importing, no_op},
     host::{Host, Place},
     wait_for,
 };
@@ -190,6 +190,65 @@ fn a_component_that_passes_serves_the_next_message() {
     }
 }
 
+/// Makes the file `a` in its first directory whenever an instance begins, if it may.
+fn writes_at_its_start() -> Vec<u8> {
+    let open = r#"(import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))"#;
+    let start = r#"(func (export "_initialize")
+        (i32.store8 (i32.const 512) (i32.const 97))
+        (drop (call $open (i32.const 3) (i32.const 0) (i32.const 512) (i32.const 1) (i32.const 1) (i64.const 64) (i64.const 0)
+            (i32.const 0) (i32.const 520))))"#;
+    handler_importing("(global.get $ok)", (open, start))
+}
+
+#[test]
+fn a_check_lets_the_component_change_nothing_outside_of_the_host() {
+    let files = tempfile::tempdir().unwrap();
+    let grant = format!(
+        "[grant]\ndirs = [{{ host = {:?}, guest = \"/files\", write = true }}]\n",
+        files.path()
+    );
+    let place = place(SWITCHED_ON, &grant);
+    let host = started(&place);
+    let owner = Browser::session(&host, SECRET);
+    let wasm = writes_at_its_start();
+    let page = owner.checked(&wasm);
+    assert!(page.text.contains("The host would run it"), "{}", page.text);
+    // The page says what the manifest grants, and not what the check does.
+    assert!(page.text.contains("write"), "{}", page.text);
+    let aside = tempfile::tempdir().unwrap();
+    let file = aside.path().join("orders.wasm");
+    fs::write(&file, &wasm).unwrap();
+    fs::write(file.with_extension("toml"), &grant).unwrap();
+    let output = place.command().arg("check").arg(&file).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!files.path().join("a").exists());
+    assert_eq!(owner.deploy(&wasm).status, 303);
+    wait_for("the file of the first instance", || {
+        files.path().join("a").exists().then_some(())
+    });
+}
+
+#[test]
+fn a_page_makes_no_handler_of_a_manifest_without_a_component() {
+    let place = place(SWITCHED_ON, "");
+    fs::write(place.plugin("alone.toml"), "queue = \"out\"\n").unwrap();
+    let host = started(&place);
+    let owner = Browser::session(&host, SECRET);
+    let token = owner.get(PAGE).token();
+    let refused = owner.send_parts(
+        "/ui/handlers/alone/check",
+        &[
+            ("token", None, token.as_bytes()),
+            ("component", Some("alone.wasm"), &no_op()),
+        ],
+    );
+    assert_eq!(refused.status, 404, "{}", refused.text);
+    assert!(refused.text.contains("makes none"), "{}", refused.text);
+    assert_eq!(kept(&place), 0);
+    assert!(!place.plugin("alone.wasm").exists());
+}
+
 #[test]
 fn a_component_that_needs_more_than_its_manifest_grants_is_refused_in_the_words_of_check() {
     let place = place(SWITCHED_ON, "");
@@ -313,7 +372,17 @@ fn a_form_that_is_not_of_the_session_leaves_nothing() {
         401
     );
     assert_eq!(kept(&place), 0);
-    assert!(audited(&host, "check handler").is_empty());
+    // A stranger leaves no line, so that nobody can fill the log; whoever is logged in does.
+    wait_for("the audit", || {
+        (audited(&host, "check handler").len() >= 8).then_some(())
+    });
+    let lines = audited(&host, "check handler");
+    assert_eq!(lines.len(), 8, "{lines:#?}");
+    for line in lines {
+        assert_eq!(line["result"], "refused", "{line}");
+        assert_eq!(line["what"], "/handlers/orders", "{line}");
+        assert!(!line["error"].as_str().unwrap().is_empty(), "{line}");
+    }
     check_untouched(&place, "");
 }
 

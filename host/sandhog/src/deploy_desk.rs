@@ -60,7 +60,7 @@ const LOOK_TIME: Duration = Duration::from_secs(3);
 pub enum DeskRefused {
     /// The plugin directory has no such handler.
     #[error(
-        "the plugin directory has no handler {0}: a page replaces the component of a handler that is there, and makes none"
+        "the plugin directory has no {0}.wasm: a page replaces the component of a handler that is there, and makes none"
     )]
     NoHandler(String),
     /// The component is a link to a file that somebody else puts there.
@@ -155,8 +155,17 @@ pub(crate) struct CheckedComponent {
 impl CheckedComponent {
     /// Returns whether the file in the plugin directory is this component.
     pub(crate) fn is_in_place(&self) -> bool {
-        self.place.component.as_ref() == Some(&self.digest)
+        self.place.component == self.digest
     }
+}
+
+/// A component that is in the plugin directory.
+#[derive(Debug)]
+pub(crate) struct DeployedComponent {
+    /// What the check had said.
+    pub(crate) checked: Arc<CheckedComponent>,
+    /// Why it may be gone after a loss of power.
+    pub(crate) warning: Option<String>,
 }
 
 #[derive(Debug)]
@@ -345,7 +354,7 @@ impl DeployDesk {
     /// # Cancel safety
     ///
     /// Dropping the future may or may not have put the component into place.
-    pub(crate) async fn deploy(&self, key: &CheckKey) -> Result<Arc<CheckedComponent>, DeskRefused> {
+    pub(crate) async fn deploy(&self, key: &CheckKey) -> Result<DeployedComponent, DeskRefused> {
         let turn = Arc::clone(&self.placing).acquire_owned().await;
         let turn = turn.map_err(|_closed| DeskRefused::Stopping)?;
         let checked = self.checked(key)?;
@@ -374,7 +383,7 @@ impl DeployDesk {
         if matches!(placed, Err(DeskRefused::Staging(_))) {
             self.keep(kept);
         }
-        placed.map(|()| checked)
+        placed.map(|warning| DeployedComponent { checked, warning })
     }
 }
 
@@ -420,7 +429,8 @@ fn inspect(
     })
 }
 
-fn put_into_place(plugins: &PluginDir, kept: &KeptComponent) -> Result<(), DeskRefused> {
+/// Returns what there is to warn of once the component is in place.
+fn put_into_place(plugins: &PluginDir, kept: &KeptComponent) -> Result<Option<String>, DeskRefused> {
     let CheckKey {
         handler, digest: named, ..
     } = &kept.key;
@@ -439,18 +449,22 @@ fn put_into_place(plugins: &PluginDir, kept: &KeptComponent) -> Result<(), DeskR
         wasm,
         manifest: None,
     };
-    if let Err(error) = StagedFiles::write(plugins.path(), &bytes)?.put_into_place() {
-        let (now, _) = DeployPlace::look(plugins, handler)?;
-        if now.component.as_ref() != Some(named) {
-            return Err(error.into());
-        }
-        // It has its name, and the name may not be on the disk yet.
-        tracing::warn!(
-            error = chain(&error),
-            "a component is in place, but may be gone after a loss of power"
-        );
-    }
-    Ok(())
+    let error = match StagedFiles::write(plugins.path(), &bytes)?.rename() {
+        Ok(renamed) => renamed.sync().err(),
+        // The file system of another machine can have renamed the file and fail to say so.
+        Err(error) => match DeployPlace::look(plugins, handler) {
+            Ok((now, _)) if now.component == *named => Some(error),
+            Ok(_) | Err(_) => return Err(error.into()),
+        },
+    };
+    Ok(error.map(|error| unsure(&error)))
+}
+
+/// A component has its name, and the name may not be on the disk yet.
+fn unsure(error: &StagingError) -> String {
+    let error = chain(error);
+    tracing::warn!(error, "a component is in place, but may be gone after a loss of power");
+    format!("it may be gone after a loss of power, since its name could not be written down to the disk: {error}")
 }
 
 #[cfg(test)]
@@ -497,7 +511,7 @@ mod tests {
                     refusal: None,
                     facts: Vec::new(),
                     place: DeployPlace {
-                        component: None,
+                        component: String::new(),
                         size: 0,
                         manifest: None,
                     },

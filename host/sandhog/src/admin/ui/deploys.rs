@@ -32,7 +32,7 @@ use crate::{
         refused::RefusedRequest,
         wire::{HandlerForm, VersionList},
     },
-    deploy_desk::{CheckKey, CheckedComponent, DeployDesk, DeskRefused},
+    deploy_desk::{CheckKey, CheckedComponent, DeployDesk, DeployedComponent, DeskRefused, StoredComponent},
     trial::shown_lines,
 };
 use sandhog_executor::MAX_WASM_BYTES;
@@ -104,23 +104,16 @@ pub(super) async fn check(
 ) -> Result<Response, RefusedRequest> {
     let desk = Arc::clone(desk(&state)?);
     caller.caller.check(&Method::POST)?;
-    if let Some(obstacle) = desk.obstacle(&name).await {
-        return Err(obstacle.into());
-    }
-    let connection: Option<Arc<ClientConnection>> = request.extensions().get().map(Arc::clone);
-    let cookie = super::door::cookie(request.headers());
-    let stored = file_form::take_in(request, &caller, &desk).await?;
-    if let Some(connection) = connection {
-        connection.turn(ConnectionPhase::UnderWay);
-    }
-    // The file took its time.
-    if caller.has_session && !cookie.is_some_and(|cookie| state.door.sessions.is_open(&cookie)) {
-        let why = "the session has ended meanwhile, and nothing was done: log in again";
-        return Err(RefusedRequest::new(StatusCode::UNAUTHORIZED, why));
-    }
-    let (handler, owner) = (name.clone(), key(&caller, "", "").owner);
     let place = path(&["handlers", &name]);
     let audit = PageAudit::begin(&caller.caller.who, caller.address.as_ref(), "check handler", &place);
+    let stored = match take_in(&state, &desk, &name, (&caller, request)).await {
+        Ok(stored) => stored,
+        Err(refused) => {
+            audit.end("refused", Some(refused.to_string()));
+            return Err(refused);
+        }
+    };
+    let (handler, owner) = (name.clone(), key(&caller, "", "").owner);
     // It ends with its line, also if nobody waits for it any more.
     let checked = tasks.spawn(async move {
         let checked = desk.check(stored, &handler, &owner).await;
@@ -132,6 +125,30 @@ pub(super) async fn check(
     });
     let checked = checked.await.map_err(|error| died(&error))??;
     Ok(Redirect::to(&format!("{}/checked/{}", page_of(&name), checked.digest)).into_response())
+}
+
+/// Takes the file of a form, if nothing keeps it from its place.
+async fn take_in(
+    state: &UiState,
+    desk: &DeployDesk,
+    handler: &str,
+    (caller, request): (&UiCaller, Request),
+) -> Result<StoredComponent, RefusedRequest> {
+    if let Some(obstacle) = desk.obstacle(handler).await {
+        return Err(obstacle.into());
+    }
+    let connection: Option<Arc<ClientConnection>> = request.extensions().get().map(Arc::clone);
+    let cookie = super::door::cookie(request.headers());
+    let stored = file_form::take_in(request, caller, desk).await?;
+    if let Some(connection) = connection {
+        connection.turn(ConnectionPhase::UnderWay);
+    }
+    // The file took its time.
+    if caller.has_session && !cookie.is_some_and(|cookie| state.door.sessions.is_open(&cookie)) {
+        let why = "the session has ended meanwhile, and nothing was done: log in again";
+        return Err(RefusedRequest::new(StatusCode::UNAUTHORIZED, why));
+    }
+    Ok(stored)
 }
 
 fn verdict_word(checked: &CheckedComponent) -> &'static str {
@@ -230,21 +247,18 @@ fn beside(checked: &CheckedComponent, versions: &VersionList) -> Markup {
         .iter()
         .find(|one| Some(one.number) == versions.serving);
     let most = |bytes: usize| size(u64::try_from(bytes).unwrap_or(u64::MAX));
-    let in_place = checked.place.component.as_ref();
+    let in_place = &checked.place.component;
     html! {
         table.rows {
             thead { tr { th {} th { "component" } th.num { "size" } } }
             tbody {
                 tr { td { "this file" } td { (digest(&checked.digest)) } td.num { (most(checked.size)) } }
-                @match in_place {
-                    Some(component) => tr { td { "in the plugin directory" } td { (digest(component)) } td.num { (most(checked.place.size)) } },
-                    None => tr { td { "in the plugin directory" } td { "no component that can be read" } td.num { "–" } },
-                }
+                tr { td { "in the plugin directory" } td { (digest(in_place)) } td.num { (most(checked.place.size)) } }
                 @match serving {
                     Some(serving) => tr {
                         td { "serves now: version " (serving.number) }
                         td { (digest(&serving.component)) @if serving.component == checked.digest { " the same as this file" } }
-                        td.num { @if in_place == Some(&serving.component) { (most(checked.place.size)) } @else { "–" } }
+                        td.num { @if *in_place == serving.component { (most(checked.place.size)) } @else { "–" } }
                     },
                     None => tr { td { "serves now" } td { "no version" } td.num { "–" } },
                 }
@@ -271,15 +285,17 @@ pub(super) async fn deploy(
     let deployed = tasks.spawn(async move {
         let deployed = desk.deploy(&key).await;
         match &deployed {
-            Ok(checked) => audit.end_with(&what(&place, checked), "done", None),
+            Ok(deployed) => audit.end_with(&what(&place, &deployed.checked), "done", deployed.warning.clone()),
             Err(refused) => audit.end("refused", Some(chain(refused))),
         }
         deployed
     });
     let deployed: Result<_, DeskRefused> = deployed.await.map_err(|error| died(&error))?;
-    let short: String = deployed?.digest.chars().take(10).collect();
+    let DeployedComponent { checked, warning } = deployed?;
+    let short: String = checked.digest.chars().take(10).collect();
+    let warning = warning.map(|warning| format!(" But {warning}.")).unwrap_or_default();
     let text = format!(
-        "{short} is in the plugin directory now. The host takes it within seconds, and it proves itself below."
+        "{short} is in the plugin directory now. The host takes it within seconds, and it proves itself below.{warning}"
     );
     Ok(state.done(&page_of(&name), text))
 }
