@@ -24,13 +24,13 @@ use super::{Browser, READER, SECRET, Seen, between, send_with};
 const PAGE: &str = "/ui/handlers/orders";
 const CHECK: &str = "/ui/handlers/orders/check";
 const DEPLOY: &str = "/ui/handlers/orders/deploy";
-const SWITCHED_ON: &str = "dashboard-deploy = true\n";
+pub(super) const SWITCHED_ON: &str = "dashboard-deploy = true\n";
 const GRANT: &str = "[grant]\nsend = [\"out\"]\n";
 /// Few calls prove a version, and their time does not count.
 const QUICK: &str = "[rollout]\nattempts = 50\ntime = \"0s\"\n[retry]\nmin = \"1ms\"\nmax = \"10ms\"\n";
 
 /// A place with a handler `orders` that does nothing with its messages.
-fn place(keys: &str, manifest: &str) -> Place {
+pub(super) fn place(keys: &str, manifest: &str) -> Place {
     let place = Place::new();
     fs::write(place.path().join("secret"), SECRET).unwrap();
     fs::write(place.path().join("reader"), READER).unwrap();
@@ -41,7 +41,7 @@ fn place(keys: &str, manifest: &str) -> Place {
     place
 }
 
-fn started(place: &Place) -> Host {
+pub(super) fn started(place: &Place) -> Host {
     let host = place.start();
     host.wait_ready();
     host
@@ -90,7 +90,7 @@ impl Browser<'_> {
     }
 
     /// Sends a component, and returns the page with the verdict.
-    fn checked(&self, wasm: &[u8]) -> Seen {
+    pub(super) fn checked(&self, wasm: &[u8]) -> Seen {
         let sent = self.drop_file(wasm);
         assert_eq!(sent.status, 303, "{}", sent.text);
         let page = self.get(sent.header("location"));

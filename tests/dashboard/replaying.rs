@@ -11,7 +11,9 @@ use harness::{
     wait_for,
 };
 
-use super::{Browser, READER, SECRET, rejecting, secured, send_with};
+use sandhog_executor::digest;
+
+use super::{Browser, READER, SECRET, deploying, rejecting, secured, send_with};
 
 const PAGE: &str = "/ui/queues/orders/dead";
 
@@ -94,6 +96,37 @@ fn who_may_only_look_replays_nothing() {
     assert!(!reader.get(PAGE).text.contains("Replay"), "no button");
     let tried = reader.post(&format!("{PAGE}/replay"), &[("scope", "all"), ("version", "1")]);
     assert_eq!(tried.status, 403);
+}
+
+#[test]
+fn a_component_is_tried_with_dead_letters_before_it_is_deployed() {
+    let place = deploying::place(deploying::SWITCHED_ON, "");
+    place.install("orders", &rejecting(), "");
+    let host = deploying::started(&place);
+    send_with(&host, "x", SECRET);
+    let owner = Browser::session(&host, SECRET);
+    wait_for("a dead letter", || {
+        owner.get(PAGE).text.contains("Replay selected").then_some(())
+    });
+    let wasm = no_op();
+    let page = format!("/ui/handlers/orders/checked/{}", digest(&wasm));
+    assert!(owner.checked(&wasm).text.contains("Replay the oldest 20 dead letters"));
+    let seen = owner.act(&page, &format!("{page}/replay"), &[]);
+    assert_eq!(seen.status, 200, "{}", seen.text);
+    assert!(
+        seen.text.contains("1 of 1 dead letter would be handled"),
+        "{}",
+        seen.text
+    );
+    assert!(seen.text.contains("This component does not serve"), "{}", seen.text);
+    // It waits to be deployed, and the letter is where it was.
+    assert_eq!(owner.get(&page).status, 200);
+    assert!(owner.get(PAGE).text.contains("Redrive all 1"));
+    let stranger = Browser::session(&host, SECRET);
+    let refused = stranger.act("/ui/handlers/orders", &format!("{page}/replay"), &[]);
+    assert_eq!(refused.status, 404, "{}", refused.text);
+    let reader = Browser::session(&host, READER);
+    assert_eq!(reader.post(&format!("{page}/replay"), &[]).status, 403);
 }
 
 #[test]

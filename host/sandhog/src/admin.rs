@@ -204,7 +204,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         Some(spy) => router.merge(spy::routes(spy)),
         None => router,
     };
-    let work = LongWork::default();
+    let (work, turns) = (LongWork::default(), ReplayTurns::default());
     let inside = router
         .route("/openapi.json", get(async move || document))
         // The guard reads the body, with a bound of its own.
@@ -212,7 +212,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(state.clone(), audit::audit))
         .layer(Extension(Arc::clone(&bodies)))
         .layer(Extension(Arc::clone(&endpoint)))
-        .layer(Extension(ReplayTurns::default()))
+        .layer(Extension(turns.clone()))
         .layer(Extension(tasks.clone()))
         .layer(Extension(work.clone()))
         .with_state(state.clone());
@@ -227,6 +227,7 @@ fn routes(state: AdminState, limits: &ListenerLimits, tasks: TaskTracker) -> Rou
         .layer(middleware::from_fn_with_state(guard, guard::guard))
         .layer(Extension(bodies))
         .layer(Extension(endpoint))
+        .layer(Extension(turns))
         .layer(Extension(tasks))
 }
 

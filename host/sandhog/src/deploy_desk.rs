@@ -168,6 +168,15 @@ pub(crate) struct DeployedComponent {
     pub(crate) warning: Option<String>,
 }
 
+/// A component that was checked, and the manifest that it was checked with.
+#[derive(Debug)]
+pub(crate) struct CheckedFiles {
+    /// The bytes of the component.
+    pub(crate) wasm: Bytes,
+    /// The manifest.
+    pub(crate) manifest: Manifest,
+}
+
 #[derive(Debug)]
 struct KeptComponent {
     key: CheckKey,
@@ -345,6 +354,44 @@ impl DeployDesk {
         found.map(|one| Arc::clone(&one.checked)).ok_or(DeskRefused::Gone)
     }
 
+    /// Reads a component that was checked and can be deployed. It stays where it is.
+    ///
+    /// # Errors
+    ///
+    /// See [`DeskRefused`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe.
+    pub(crate) async fn files(&self, key: &CheckKey) -> Result<CheckedFiles, DeskRefused> {
+        let checked = self.checked(key)?;
+        let path = {
+            let kept = self.kept.lock();
+            let found = kept.iter().find(|one| one.key == *key);
+            found
+                .and_then(|one| one.bytes.as_ref())
+                .map(|bytes| bytes.path().to_owned())
+        };
+        let path = path.ok_or(DeskRefused::Gone)?;
+        let (plugins, key) = (self.plugins.clone(), key.clone());
+        let reading = spawn_blocking(move || {
+            // It may have been deployed meanwhile, or its time may be over.
+            let wasm = incoming::read(&path).map_err(|_gone| DeskRefused::Gone)?;
+            if digest(&wasm) != key.digest {
+                return Err(DeskRefused::Gone);
+            }
+            let (now, text) = DeployPlace::look(&plugins, &key.handler)?;
+            if now.manifest != checked.place.manifest {
+                return Err(DeskRefused::Changed(format!("{}.toml", key.handler)));
+            }
+            Ok(CheckedFiles {
+                wasm: wasm.into(),
+                manifest: manifest_of(&plugins, &key.handler, text.as_deref())?,
+            })
+        });
+        reading.await.unwrap_or(Err(DeskRefused::Stopping))
+    }
+
     /// Puts a component that was checked into place, once.
     ///
     /// # Errors
@@ -387,6 +434,15 @@ impl DeployDesk {
     }
 }
 
+/// Parses the manifest of a handler. It reads the files that the manifest names.
+fn manifest_of(plugins: &PluginDir, handler: &str, text: Option<&str>) -> Result<Manifest, DeskRefused> {
+    let parsed = match text {
+        Some(text) => Manifest::parse_in(text, handler, plugins.base(), &environment),
+        None => Manifest::defaults(handler),
+    };
+    parsed.map_err(DeskRefused::Manifest)
+}
+
 /// Inspects a component as `sandhog check` does, with the manifest that is there.
 fn inspect(
     plugins: &PluginDir,
@@ -396,15 +452,12 @@ fn inspect(
 ) -> Result<CheckedComponent, DeskRefused> {
     place::obstacle(plugins, handler)?;
     let (place, manifest) = DeployPlace::look(plugins, handler)?;
-    let manifest = match &manifest {
-        Some(text) => Manifest::parse_in(text, handler, plugins.base(), &environment),
-        None => Manifest::defaults(handler),
-    };
+    let manifest = manifest_of(plugins, handler, manifest.as_deref())?;
     let file = PathBuf::from(format!("{handler}.wasm"));
     let inspected = InspectedFile {
         file: &file,
         wasm: Bytes::from(stored.read().map_err(DeskRefused::Kept)?),
-        manifest: manifest.map_err(DeskRefused::Manifest)?,
+        manifest,
         // The handlers of this host come first.
         urgent: false,
     };

@@ -65,10 +65,10 @@ pub(crate) struct ReplayTurn {
     _permit: OwnedSemaphorePermit,
 }
 
-impl FromRequestParts<AdminState> for ReplayTurn {
+impl<S: Send + Sync> FromRequestParts<S> for ReplayTurn {
     type Rejection = RefusedRequest;
 
-    async fn from_request_parts(parts: &mut Parts, _: &AdminState) -> Result<Self, RefusedRequest> {
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, RefusedRequest> {
         let turns = parts.extensions.get::<ReplayTurns>();
         let permit = turns.and_then(|turns| Arc::clone(&turns.0).try_acquire_owned().ok());
         let taken = permit.map(|permit| Self { _permit: permit });
@@ -116,23 +116,8 @@ pub(crate) async fn replay(
         Some(handler) => handler.clone(),
         None => state.handler_of(queue.name())?,
     };
-    let until = Instant::now() + TIME;
-    let replayed = async {
-        let loaded = timeout_at(until, state.rehearsal(&handler, request.version)).await;
-        let rehearsal = loaded.unwrap_or_else(|_| Err(too_slow(&handler, request.version)))?;
-        let replay = Replay {
-            queue: &*queue,
-            rehearsal,
-            until,
-        };
-        replay.all(letters).await
-    };
-    let Replayed { messages, more } = tokio::select! {
-        replayed = replayed => replayed?,
-        () = state.draining.cancelled() => {
-            return Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, "the host is about to stop"));
-        }
-    };
+    let loading = state.kept_version(&handler, request.version);
+    let Replayed { messages, more } = state.replayed(&*queue, loading, letters).await?;
     Ok(Json(ReplayAnswer {
         handler,
         version: request.version,
@@ -140,6 +125,26 @@ pub(crate) async fn replay(
         more,
         messages,
     }))
+}
+
+/// Refuses a queue whose dead letters have to be received to be seen.
+fn check_kind(queue: &dyn Queue) -> Result<(), RefusedRequest> {
+    if queue.capabilities().calls_cost {
+        let why =
+            "this kind of queue shows a dead letter by receiving it, which hides it from others: use `sandhog replay`";
+        return Err(RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why));
+    }
+    Ok(())
+}
+
+/// A component, and the manifest that it is called with.
+pub(crate) struct ReplayedComponent {
+    /// The name of the handler.
+    pub(crate) handler: String,
+    /// The bytes of the component.
+    pub(crate) wasm: Bytes,
+    /// The manifest, with what would have effects.
+    pub(crate) manifest: Manifest,
 }
 
 /// The dead letters that a request names.
@@ -184,9 +189,11 @@ struct Replay<'r> {
 
 /// What has come of it.
 #[derive(Default)]
-struct Replayed {
-    messages: Vec<ReplayedForm>,
-    more: bool,
+pub(crate) struct Replayed {
+    /// Those that were replayed, in order.
+    pub(crate) messages: Vec<ReplayedForm>,
+    /// There are others.
+    pub(crate) more: bool,
 }
 
 impl Replay<'_> {
@@ -281,22 +288,77 @@ impl AdminState {
         })
     }
 
-    /// Loads a version that was kept. Its code is kept, too, as a rule.
-    async fn rehearsal(&self, handler: &str, number: u64) -> Result<Rehearsal, RefusedRequest> {
-        let record = self.version(handler, &number.to_string())?;
-        let mut manifest = self.kept_manifest(handler, &record).await?;
+    /// Runs the oldest dead letters of a handler's queue through a component that is no version.
+    ///
+    /// # Errors
+    ///
+    /// As for [`replay()`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: the guest is interrupted.
+    pub(crate) async fn replay_component(
+        &self,
+        _turn: ReplayTurn,
+        component: ReplayedComponent,
+    ) -> Result<Replayed, RefusedRequest> {
+        let queue = self.find(component.manifest.queue.as_str())?;
+        check_kind(&*queue)?;
+        let letters = ChosenLetters::of(&ReplayRequest::default(), &RedactedView::default())?;
+        self.replayed(&*queue, async { Ok(component) }, letters).await
+    }
+
+    /// Loads a component, and calls it with dead letters, until the time is up or the host stops.
+    async fn replayed(
+        &self,
+        queue: &dyn Queue,
+        loading: impl Future<Output = Result<ReplayedComponent, RefusedRequest>>,
+        letters: ChosenLetters,
+    ) -> Result<Replayed, RefusedRequest> {
+        let until = Instant::now() + TIME;
+        let replayed = async {
+            let rehearsal = async { self.rehearsal(loading.await?).await };
+            let rehearsal = timeout_at(until, rehearsal).await;
+            let replay = Replay {
+                queue,
+                rehearsal: rehearsal.unwrap_or_else(|_| Err(too_slow()))?,
+                until,
+            };
+            replay.all(letters).await
+        };
+        tokio::select! {
+            replayed = replayed => replayed,
+            () = self.draining.cancelled() => {
+                Err(RefusedRequest::new(StatusCode::SERVICE_UNAVAILABLE, "the host is about to stop"))
+            }
+        }
+    }
+
+    /// Loads a component without effects.
+    async fn rehearsal(&self, component: ReplayedComponent) -> Result<Rehearsal, RefusedRequest> {
+        let ReplayedComponent {
+            handler,
+            wasm,
+            mut manifest,
+        } = component;
         without_effects(&mut manifest, false);
-        let wasm = self
-            .kept_file(handler, &record.digests.component, MAX_WASM_BYTES)
-            .await?;
         let file = format!("{handler}.wasm").into();
         let loaded = Rehearsal::load(Arc::clone(&self.executor), file, wasm, &manifest).await;
         loaded.map_err(|error| {
-            let why = format!(
-                "version {number} of handler {handler} can't be loaded: {}",
-                chain(&error)
-            );
+            let why = format!("this component of handler {handler} can't be loaded: {}", chain(&error));
             RefusedRequest::new(StatusCode::CONFLICT, why)
+        })
+    }
+
+    /// Reads a version that was kept. Its code is kept, too, as a rule.
+    async fn kept_version(&self, handler: &str, number: u64) -> Result<ReplayedComponent, RefusedRequest> {
+        let record = self.version(handler, &number.to_string())?;
+        Ok(ReplayedComponent {
+            handler: handler.to_owned(),
+            manifest: self.kept_manifest(handler, &record).await?,
+            wasm: self
+                .kept_file(handler, &record.digests.component, MAX_WASM_BYTES)
+                .await?,
         })
     }
 
@@ -353,11 +415,9 @@ impl AdminState {
     }
 }
 
-fn too_slow(handler: &str, number: u64) -> RefusedRequest {
+fn too_slow() -> RefusedRequest {
     let seconds = TIME.as_secs();
-    let why = format!(
-        "version {number} of handler {handler} has to be compiled anew, which takes more than {seconds} s: use `sandhog replay`"
-    );
+    let why = format!("the component has to be compiled anew, which takes more than {seconds} s: use `sandhog replay`");
     RefusedRequest::new(StatusCode::CONFLICT, why)
 }
 

@@ -184,6 +184,10 @@ fn actions() -> Router<UiState> {
         .layer(middleware::from_fn_with_state(page_time::PAGE, in_time))
         // A compilation may wait for another one, and the others take as long as their reader has asked for, or have a bound of their own.
         .route("/ui/handlers/{name}/check", post(deploys::check))
+        .route(
+            "/ui/handlers/{name}/checked/{digest}/replay",
+            post(replay::replay_checked),
+        )
         .route("/ui/handlers/{name}/deploy", post(deploys::deploy))
         .route("/ui/queues/{name}/dead/replay", post(replay::replay))
         .route("/ui/handlers/{name}/profile", get(profile::page))

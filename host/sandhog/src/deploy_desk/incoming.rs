@@ -48,11 +48,21 @@ impl StoredComponent {
         self.coming = None;
     }
 
+    /// Returns where the bytes lie.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Reads the bytes. Blocks on the disk.
     pub(super) fn read(&self) -> io::Result<Vec<u8>> {
-        let bytes = whole_file::read(&self.path, MAX_WASM_BYTES)?;
-        bytes.ok_or_else(|| ErrorKind::NotFound.into())
+        read(&self.path)
     }
+}
+
+/// Reads the bytes of a component that may go meanwhile. Blocks on the disk.
+pub(super) fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let bytes = whole_file::read(path, MAX_WASM_BYTES)?;
+    bytes.ok_or_else(|| ErrorKind::NotFound.into())
 }
 
 impl IncomingComponent {

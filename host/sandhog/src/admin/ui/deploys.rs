@@ -51,14 +51,14 @@ pub(crate) fn takes_file(request: &Request) -> bool {
     *request.method() == Method::POST && action == Some("check")
 }
 
-fn desk(state: &UiState) -> Result<&Arc<DeployDesk>, RefusedRequest> {
+pub(super) fn desk(state: &UiState) -> Result<&Arc<DeployDesk>, RefusedRequest> {
     state.admin.deploys.as_ref().ok_or_else(|| {
         let why = "this host takes no components here: that is the key dashboard-deploy of sandhog.toml, with a data directory";
         RefusedRequest::new(StatusCode::NOT_FOUND, why)
     })
 }
 
-fn key(caller: &UiCaller, handler: &str, digest: &str) -> CheckKey {
+pub(super) fn key(caller: &UiCaller, handler: &str, digest: &str) -> CheckKey {
     CheckKey {
         owner: sandhog_executor::digest(caller.token.as_bytes()),
         handler: handler.to_owned(),
@@ -190,11 +190,11 @@ pub(super) async fn show(
         (warnings(&checked, &versions))
         (beside(&checked, &versions))
         @if checked.refusal.is_none() && !checked.is_in_place() {
-            form.actions method="post" action={ (place) "/deploy" } {
+            (deploy_form(&caller, &place, &checked.digest))
+            form.actions #replay method="post" action={ (place) "/checked/" (checked.digest) "/replay" } {
                 (token(&caller))
-                input type="hidden" name="digest" value=(checked.digest);
-                button.primary type="submit" { "Deploy" }
-                a.button href=(place) { "Leave it" }
+                button type="submit" { "Replay the oldest 20 dead letters" }
+                span.dim { "This calls the component with them and changes nothing: no message is sent or put back, no key is kept, no server is asked." }
             }
         } @else {
             p { a.button href=(place) { "Back to the handler" } }
@@ -206,6 +206,18 @@ pub(super) async fn show(
         } }
     };
     Ok(framed(&Frame::of(&caller, "Check"), main))
+}
+
+/// Returns the form that deploys a component.
+pub(super) fn deploy_form(caller: &UiCaller, place: &str, digest: &str) -> Markup {
+    html! {
+        form.actions method="post" action={ (place) "/deploy" } {
+            (token(caller))
+            input type="hidden" name="digest" value=(digest);
+            button.primary type="submit" { "Deploy" }
+            a.button href=(place) { "Leave it" }
+        }
+    }
 }
 
 fn verdict(name: &str, checked: &CheckedComponent) -> Markup {

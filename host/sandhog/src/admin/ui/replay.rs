@@ -5,7 +5,9 @@ use maud::{Markup, html};
 
 use super::{
     UiState,
+    deploys::{deploy_form, desk, key},
     form::ActionForm,
+    handler::page_of as handler_page,
     inside::path,
     layout::{Frame, page as framed, token},
     queue_actions::page_of,
@@ -14,8 +16,10 @@ use super::{
     way::{handler_link, queue_link},
 };
 use crate::admin::{
+    audit::PageAudit,
     parameters::Path,
     refused::RefusedRequest,
+    replay::{ReplayTurn, Replayed, ReplayedComponent},
     wire::{HandlerList, ReplayAnswer, ReplayRequest, ReplayedForm, VersionList},
 };
 use sandhog_queue::printable::printable;
@@ -121,20 +125,66 @@ pub(super) async fn replay(
                     button.primary type="submit" { "Redrive selected" }
                     a.button href={ (place) "/dead" } { "Leave them" }
                 }
-                (table(&answer.messages, &place))
+                (table(&answer.messages, &place, true))
             }
         }
     };
     Ok(framed(&Frame::of(&caller, &format!("{name}, replay")), main))
 }
 
-fn summary(answer: &ReplayAnswer, serving: Option<u64>) -> Markup {
-    let all = u64::try_from(answer.messages.len()).unwrap_or(u64::MAX);
+/// Replays dead letters with a component that was dropped on the page of its handler.
+pub(super) async fn replay_checked(
+    State(state): State<UiState>,
+    Path((name, digest)): Path<(String, String)>,
+    turn: ReplayTurn,
+    form: ActionForm,
+) -> Result<Response, RefusedRequest> {
+    let caller = form.caller;
+    let files = desk(&state)?.files(&key(&caller, &name, &digest)).await?;
+    let queue = page_of(files.manifest.queue.as_str());
+    let component = ReplayedComponent {
+        handler: name.clone(),
+        wasm: files.wasm,
+        manifest: files.manifest,
+    };
+    let what = format!("{} component {digest}", path(&["handlers", &name]));
+    let audit = PageAudit::begin(&caller.caller.who, caller.address.as_ref(), "replay handler", &what);
+    let replayed = state.admin.replay_component(turn, component).await;
+    match &replayed {
+        Ok(_) => audit.end("done", None),
+        Err(refused) => audit.end("refused", Some(refused.to_string())),
+    }
+    let Replayed { messages, more } = replayed?;
+    let place = handler_page(&name);
+    let main = html! {
+        p.crumbs { a href="/ui" { "Overview" } " / " a href=(place) { (short(&name, 80)) } " / " a href={ (place) "/checked/" (digest) } { "Check" } }
+        h1 { "Replay with the component of this check" }
+        (outcome(&messages, more))
+        p { "This component does not serve. What is put back before it is deployed goes to the version that does." }
+        (deploy_form(&caller, &place, &digest))
+        @if messages.is_empty() {
+            p.empty { "There was no dead letter to replay." }
+        } @else {
+            (table(&messages, &queue, false))
+        }
+    };
+    Ok(framed(&Frame::of(&caller, &format!("{name}, replay")), main))
+}
+
+fn outcome(messages: &[ReplayedForm], more: bool) -> Markup {
+    let all = u64::try_from(messages.len()).unwrap_or(u64::MAX);
+    let handled = messages.iter().filter(|message| message.is_handled()).count();
     html! {
         p.standstill {
-            (answer.handled) " of " (of(all, "dead letter", "dead letters")) " would be handled. Nothing has changed."
-            @if answer.more { " There are others, which were not replayed." }
+            (handled) " of " (of(all, "dead letter", "dead letters")) " would be handled. Nothing has changed."
+            @if more { " There are others, which were not replayed." }
         }
+    }
+}
+
+fn summary(answer: &ReplayAnswer, serving: Option<u64>) -> Markup {
+    html! {
+        (outcome(&answer.messages, answer.more))
         @if serving != Some(answer.version) {
             p {
                 @match serving {
@@ -146,25 +196,25 @@ fn summary(answer: &ReplayAnswer, serving: Option<u64>) -> Markup {
     }
 }
 
-fn table(messages: &[ReplayedForm], place: &str) -> Markup {
+fn table(messages: &[ReplayedForm], place: &str, with_boxes: bool) -> Markup {
     html! {
         table.rows {
             thead { tr {
-                th { input type="checkbox" data-all aria-label="All on this page"; }
+                @if with_boxes { th { input type="checkbox" data-all aria-label="All on this page"; } }
                 th { "message" } th { "was" } th { "would be" } th.w2 { "would send" } th.num.w3 { "time" } th.num.w3 { "processor" } th.num.w3 { "memory" }
             } }
-            tbody { @for message in messages { (row(message, place)) } }
+            tbody { @for message in messages { (row(message, place, with_boxes)) } }
         }
     }
 }
 
-fn row(message: &ReplayedForm, place: &str) -> Markup {
+fn row(message: &ReplayedForm, place: &str, with_boxes: bool) -> Markup {
     let is = &message.is;
     let class = if message.is_handled() { "ok" } else { "bad" };
     let more = message.sends.len().saturating_sub(MOST_SENDS) + message.more_sends;
     html! {
         tr data-row {
-            td { input type="checkbox" name="id" value=(message.id) checked[message.is_handled()] aria-label={ "Select " (message.id) }; }
+            @if with_boxes { td { input type="checkbox" name="id" value=(message.id) checked[message.is_handled()] aria-label={ "Select " (message.id) }; } }
             td { a.mono href={ (place) (path(&["dead", &message.id])) } { (short(&message.id, 40)) } }
             td {
                 @if let Some(kind) = &message.was.kind { span.pill.bad { (printable(kind, 40)) } " " }
