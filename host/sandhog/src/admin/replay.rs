@@ -105,11 +105,7 @@ pub(crate) async fn replay(
     body: ReceivedBody,
 ) -> Answer<ReplayAnswer> {
     let queue = state.find(&name)?;
-    if queue.capabilities().calls_cost {
-        let why =
-            "this kind of queue shows a dead letter by receiving it, which hides it from others: use `sandhog replay`";
-        return Err(RefusedRequest::new(StatusCode::NOT_IMPLEMENTED, why));
-    }
+    check_kind(&*queue)?;
     let request: ReplayRequest = bodies.parse(body?, json).await?;
     let letters = ChosenLetters::of(&request, &view)?;
     let handler = match &request.handler {
